@@ -1,0 +1,399 @@
+"""The agent at work: one loop that polls, and around it signals, reload and shutdown.
+
+Each poll: read the GPUs, lay what they did on the timeline, read the logs, lay their tokens, and put windows that have
+settled into the spool together with the state that continues from there. Shipping and the status page run in threads
+of their own; nothing that they do holds up a poll.
+
+There is no event loop and no HTTP framework here, on purpose: importing aiohttp alone costs 20 MB of the 45 MB that an
+agent may take beside the GPUs (docs/decisions/0001).
+"""
+
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tokenyield_agent.binding import Holder, Holding, bind
+from tokenyield_agent.config import Settings, WorkloadSettings
+from tokenyield_agent.errors import SetUpError
+from tokenyield_agent.gpu.reading import GpuReader, GpuReading, Snapshot
+from tokenyield_agent.gpu.span import GpuSpan, span_between
+from tokenyield_agent.procfs import REFRESH_S, Procfs
+from tokenyield_agent.ship import Shipper
+from tokenyield_agent.spool import Spool
+from tokenyield_agent.status import Status, StatusServer
+from tokenyield_agent.timeline import Timeline
+from tokenyield_agent.tokens.source import LogSource, SourceMark
+from tokenyield_agent.version import VERSION
+from tokenyield_agent.window import BookState, WindowBook, WorkloadName, unread
+
+log = logging.getLogger(__name__)
+
+GAP_MS_MAX = 3_000
+"""Longest span between two readings over which power may be integrated and a state claimed (InferenceX's rule)."""
+DRAIN_S = 5.0
+"""How long a stopping agent tries to ship what it has; the rest is in the spool for its next start."""
+
+
+class Resume(msgspec.Struct, kw_only=True):
+    """All that must outlive the process. Stands in the spool beside the batches that it follows from."""
+
+    boot_id: str
+    book: BookState
+    counters_mj: dict[str, int]
+    """The last energy counter of each GPU; void after a reboot."""
+    sources: dict[str, SourceMark]
+
+
+def open_reader(settings: Settings) -> GpuReader:
+    """The configured reader. Raises `SetUpError`. Only the one that is used is imported."""
+    if settings.gpu_reader == "trace":
+        from tokenyield_agent.gpu.trace import TraceError, TraceReader
+
+        try:
+            return TraceReader(Path(settings.gpu_trace_file or ""))
+        except TraceError as error:
+            raise SetUpError(f"gpu_trace_file: {error}") from error
+    if settings.gpu_reader == "none":
+        return NoReader()
+    from tokenyield_agent.gpu.nvml import NvmlReader
+
+    return NvmlReader()
+
+
+class NoReader:
+    """A node without GPUs of its own, whose logs are followed all the same."""
+
+    def read(self) -> Snapshot:
+        return Snapshot()
+
+    def close(self) -> None:
+        pass
+
+
+class Agent:
+    """One node's agent. `run` returns when it is told to stop."""
+
+    def __init__(self, settings: Settings, reload_settings: Callable[[], Settings] | None = None) -> None:
+        self.settings = settings
+        self._reload_settings = reload_settings
+        state_dir = Path(settings.state_dir)
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            self.agent_id = _agent_id(state_dir / "agent_id")
+            self.spool = Spool(state_dir / "spool", bytes_max=settings.spool_bytes_max)
+        except OSError as error:
+            raise SetUpError(f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user") from error
+        self._reader = open_reader(settings)
+        self._procfs = Procfs()
+        self._boot_id = _boot_id()
+        resume = msgspec.convert(self.spool.resume, Resume) if self.spool.resume is not None else None
+        self._book = WindowBook(
+            length_ms=settings.window_length_s * 1000,
+            settle_ms=settings.window_settle_s * 1000,
+            state=resume.book if resume else None,
+        )
+        self._counters_mj = dict(resume.counters_mj) if resume and resume.boot_id == self._boot_id else {}
+        self._sources: dict[str, LogSource] = {}
+        self._set_workloads(settings.workloads, resume.sources if resume else {})
+        self._timeline = Timeline(time.monotonic_ns(), time.time_ns())
+        self._last_readings: dict[str, GpuReading] = {}
+        self._roots: dict[str, frozenset[int]] = {}
+        self._roots_expire_s = 0.0
+        self._snapshot = Snapshot()
+        self._polls = 0
+        self._last_poll_mono_s = 0.0
+        self._stop = threading.Event()
+        self._reload = threading.Event()
+        self.shipper = Shipper(settings, self.spool, self.agent_id, state_dir / "rejected")
+        self.status_server = StatusServer(settings.status_address, self.status) if settings.status_address else None
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Poll until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+        signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+        signal.signal(signal.SIGINT, lambda *_: self._stop.set())
+        signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        self.start()
+        _notify_systemd("READY=1")
+        interval_s = self.settings.poll_interval_ms / 1000
+        next_s = time.monotonic()
+        while not self._stop.wait(max(0.0, next_s - time.monotonic())):
+            if self._reload.is_set():
+                self._reload.clear()
+                self._do_reload()
+            self.poll()
+            _notify_systemd("WATCHDOG=1")
+            # A poll that took too long is not made up for: two readings at once would tell nothing new.
+            next_s = max(next_s + interval_s, time.monotonic())
+        self.stop()
+
+    def start(self) -> None:
+        if self.status_server:
+            self.status_server.start()
+        self._begin_timeline()
+        self._save([])  # so that a log that appears from now on is known to be new, whenever we are killed
+        self.shipper.start()
+        log.info(
+            "agent %s started: node=%s cluster=%s gpus=%d workloads=%d collector=%s",
+            VERSION,
+            self.settings.node_name,
+            self.settings.cluster,
+            len(self._snapshot.gpus),
+            len(self._sources),
+            self.settings.collector_url,
+        )
+
+    def stop(self) -> None:
+        """Take a last reading, close every window, and try to ship."""
+        _notify_systemd("STOPPING=1")
+        self.poll()
+        self._take(flush=True)
+        self.shipper.stop(DRAIN_S)
+        if self.status_server:
+            self.status_server.stop()
+        self._reader.close()
+        for source in self._sources.values():
+            source.close()
+        log.info("agent stopped, %d batches wait in the spool", self.spool.depth()[0])
+
+    def _begin_timeline(self) -> None:
+        """Take the first reading, and account for the time since the last run."""
+        mono_ns = time.monotonic_ns()
+        now_ms = self._timeline.now_ms(mono_ns)
+        self._snapshot = self._reader.read()
+        last_ms = self._book.end_ms
+        if last_ms is None or not 0 <= now_ms - last_ms <= self.settings.restart_bridge_s * 1000:
+            if last_ms is not None:
+                log.warning("the agent was away for %.0f s; that time is not reported", (now_ms - last_ms) / 1000)
+            self._counters_mj = {}
+            self._book.jump(now_ms)
+        else:
+            self._book.extend(now_ms, self._spans_of_absence())
+        self._remember(self._snapshot)
+
+    def _spans_of_absence(self) -> list[GpuSpan]:
+        """What each known GPU did while no agent was looking: unknown, but its energy counter went on."""
+        spans = []
+        present = {gpu.uuid: gpu for gpu in self._snapshot.gpus}
+        for uuid_, counter_mj in self._counters_mj.items():
+            gpu = present.get(uuid_)
+            energy = gpu.energy_mj if gpu else None
+            span = unread(uuid_, "agent_down")
+            if energy is not None and energy >= counter_mj:
+                span = GpuSpan(
+                    uuid=uuid_, state="unknown", unknown_reason="agent_down", energy_mj=energy - counter_mj, reading=gpu
+                )
+            spans.append(span)
+        return spans
+
+    def _do_reload(self) -> None:
+        if self._reload_settings is None:
+            return
+        try:
+            settings = self._reload_settings()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new file, the old settings are good
+            log.error("the configuration was not reloaded, the old one stays: %s", error)
+            return
+        marks = {name: source.mark() for name, source in self._sources.items()}
+        for source in self._sources.values():
+            source.close()
+        self._set_workloads(settings.workloads, marks)
+        self._roots_expire_s = 0.0
+        log.info("workloads reloaded: %d; other settings take effect at the next start", len(self._sources))
+
+    def _set_workloads(self, workloads: tuple[WorkloadSettings, ...], marks: dict[str, SourceMark]) -> None:
+        self._workloads = {workload.name: workload for workload in workloads}
+        self._sources = {
+            w.name: LogSource(
+                workload=w.name,
+                path=w.log,
+                dialect=w.dialect,
+                from_end=w.start == "end",
+                mark=marks.get(w.name),
+            )
+            for w in workloads
+        }
+
+    # --- one poll ------------------------------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        mono_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        mono_s = mono_ns / 1e9
+        self._snapshot = self._reader.read()
+        now_ms = self._timeline.now_ms(mono_ns)
+        self._book.extend(now_ms, self._spans(self._snapshot, now_ms, mono_s))
+        self._remember(self._snapshot)
+        if step_ms := self._timeline.step_ms(mono_ns, wall_ns):
+            log.warning("the wall clock was stepped by %d ms; durations are not affected", step_ms)
+            now_ms = self._timeline.now_ms(mono_ns)
+            self._book.jump(now_ms)
+        for source in self._sources.values():
+            try:
+                for event in source.poll(now_ms, mono_s):
+                    self._book.add(event)
+            except OSError as error:
+                log.warning("log=%s could not be read at this poll: %s", source.path, error)
+        self._take()
+        self._polls += 1
+        self._last_poll_mono_s = mono_s
+
+    def _spans(self, snapshot: Snapshot, now_ms: int, mono_s: float) -> list[GpuSpan]:
+        duration_ms = now_ms - (self._book.end_ms or now_ms)
+        gap_ms_max = max(GAP_MS_MAX, 2 * self.settings.poll_interval_ms)
+        holdings = self._bind(snapshot.gpus, mono_s)
+        spans = [
+            span_between(
+                self._last_readings.get(gpu.uuid),
+                gpu,
+                counter_mj=self._counters_mj.get(gpu.uuid),
+                duration_ms=duration_ms,
+                gap_ms_max=gap_ms_max,
+                holding=holdings[gpu.uuid],
+            )
+            for gpu in snapshot.gpus
+        ]
+        return spans + [unread(uuid_, reason) for uuid_, reason in snapshot.lost.items()]
+
+    def _bind(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
+        pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
+        ancestors = self._procfs.ancestors_of(pids, mono_s)
+        if mono_s >= self._roots_expire_s or not pids <= self._known_pids:
+            self._roots = self._find_roots(pids.union(*(ancestors[pid] for pid in pids)))
+            self._roots_expire_s = mono_s + REFRESH_S
+            self._known_pids = pids
+        holders = [
+            Holder(
+                workload=w.name,
+                gpus=tuple(str(gpu) for gpu in w.gpus),
+                root_pids=self._roots.get(w.name, frozenset()),
+            )
+            for w in self._workloads.values()
+        ]
+        return bind(gpus, holders, ancestors)
+
+    _known_pids: set[int] = set()  # noqa: RUF012 - replaced, never mutated
+
+    def _find_roots(self, candidates: set[int]) -> dict[str, frozenset[int]]:
+        """workload -> the processes among `candidates` that are its server's."""
+        return {
+            w.name: frozenset(pid for pid in candidates if is_root(self._procfs, w, pid))
+            for w in self._workloads.values()
+            if not w.gpus
+        }
+
+    def _remember(self, snapshot: Snapshot) -> None:
+        self._last_readings = {gpu.uuid: gpu for gpu in snapshot.gpus}
+        for gpu in snapshot.gpus:
+            if gpu.energy_mj is not None:
+                self._counters_mj[gpu.uuid] = gpu.energy_mj
+
+    # --- windows to the spool ------------------------------------------------------------------------------------
+
+    def _take(self, *, flush: bool = False) -> None:
+        ready = self._book.ready(flush=flush)
+        if not ready and not flush:
+            return
+        batches = self._book.batches(ready, self._names(), self.spool.next_seq)
+        try:
+            self._save(batches, taken=ready)
+        except OSError as error:
+            log.error("the spool cannot be written (%s); windows are kept in memory and tried again", error)
+            return
+        self._book.discard(ready)
+        self.spool.drop_older_than((self._book.end_ms or 0) - self.settings.spool_age_max_s * 1000)
+
+    def _save(self, batches: list, taken: int = 0) -> None:  # type: ignore[type-arg]
+        resume = Resume(
+            boot_id=self._boot_id,
+            book=self._book.state(without=taken),
+            counters_mj=self._counters_mj,
+            sources={name: source.mark() for name, source in self._sources.items()},
+        )
+        self.spool.append(batches, resume)
+
+    def _names(self) -> dict[str, WorkloadName]:
+        return {
+            name: WorkloadName(
+                server=source.server,
+                place=self.settings.node_name,
+                model=self._workloads[name].model or source.dialect.model,
+            )
+            for name, source in self._sources.items()
+        }
+
+    # --- what it shows of itself ---------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        depth, size = self.spool.depth()
+        return Status(
+            version=VERSION,
+            gpus=self._snapshot.gpus,
+            gpus_lost=self._snapshot.lost,
+            gpu_problem=self._snapshot.problem,
+            gpu_faults=dict(getattr(self._reader, "faults", {})),
+            polls=self._polls,
+            last_poll_age_s=time.monotonic() - self._last_poll_mono_s,
+            poll_interval_s=self.settings.poll_interval_ms / 1000,
+            clock_steps=self._timeline.steps,
+            windows_dropped=self._book.dropped,
+            spool_batches=depth,
+            spool_bytes=size,
+            spool=dict(self.spool.counts),
+            ship=dict(self.shipper.counts),
+            ship_problem=self.shipper.problem,
+            sources={n: {**s.tail.counts, "events": s.events} for n, s in self._sources.items()},
+        )
+
+
+def is_root(procfs: Procfs, workload: WorkloadSettings, pid: int) -> bool:
+    """Whether `pid` is the workload's server: by its pid file, by its command line, or as the writer of its log."""
+    if workload.pid_file:
+        try:
+            return int(Path(workload.pid_file).read_text(encoding="ascii").split()[0]) == pid
+        except (OSError, ValueError, IndexError):
+            return False
+    if workload.process:
+        return re.search(workload.process, procfs.command_of(pid)) is not None
+    return procfs.writes_to(pid, workload.log)
+
+
+def _agent_id(path: Path) -> str:
+    """This node's identity, made at the first start and kept."""
+    try:
+        found = path.read_text(encoding="ascii").strip()
+        if found:
+            return found
+    except FileNotFoundError:
+        pass
+    fresh = uuid.uuid4().hex
+    path.write_text(fresh + "\n", encoding="ascii")
+    return fresh
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _notify_systemd(message: str) -> None:
+    """Tell systemd how we are, if it started us with Type=notify (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        try:
+            notify.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            log.debug("sd_notify: %s", error)

@@ -1,0 +1,13 @@
+"""What can go wrong in a way that a caller acts upon.
+
+AgentError
+└── SetUpError      the agent cannot start as configured; the message names the setting and the mend
+"""
+
+
+class AgentError(Exception):
+    """Base of the agent's errors."""
+
+
+class SetUpError(AgentError):
+    """The agent cannot start as configured."""

@@ -1,0 +1,1 @@
+"""What one GPU showed at one poll, and where that comes from."""

@@ -1,0 +1,1 @@
+"""Token events: which tokens were made, when, and how that is known."""

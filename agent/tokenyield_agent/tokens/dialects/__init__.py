@@ -1,0 +1,1 @@
+"""The log formats of inference servers, one file each."""

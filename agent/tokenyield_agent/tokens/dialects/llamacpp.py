@@ -1,0 +1,119 @@
+"""llama.cpp's llama-server log: the timings that it prints for each finished request.
+
+    0.04.153.246 I slot print_timing: id  3 | task 0 | prompt eval time =       4.70 ms /   162 tokens ( ...
+    0.04.153.294 I slot print_timing: id  3 | task 0 |        eval time =      17.03 ms /     5 tokens ( ...
+    0.04.153.454 I slot      release: id  3 | task 0 | stop processing: n_tokens = 166, truncated = 0
+
+Older versions print one head line and the timings under it without a head, and release the slot before the timings:
+
+    slot      release: id  0 | task 519 | stop processing: n_past = 380, truncated = 0
+    slot print_timing: id  0 | task 519 |
+    prompt eval time =    5093.47 ms /  1360 tokens ( ...
+           eval time =     319.58 ms /    10 tokens ( ...
+
+`prompt eval` counts what was computed; tokens taken from the prompt cache are not in it. They follow from the slot's
+length at release: it holds the whole prompt and every token generated but the last, which is never evaluated. So
+`cached = n_tokens + 1 - computed - completion`. Checked on the recording in tests/fixtures/llamacpp, where that gives
+54,007, the server's own counter to the token. A slot whose context was shifted (`truncated = 1`) cannot be told so.
+"""
+
+import re
+from typing import Any, ClassVar
+
+from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.event import Counted
+
+PENDING_MAX = 1024
+"""Requests whose lines are not all read yet. A server has as many as slots; a cancelled one leaves its release behind."""
+
+_SLOT = re.compile(rb"slot +(?P<function>\w+): id +(?P<slot>\d+) \| task (?P<task>-?\d+) \|(?P<rest>.*)$")
+_TIMING = re.compile(
+    rb"^\s*(?P<prompt>prompt )?eval time\s*=\s*(?P<ms>\d+\.\d+) ms /\s*(?P<tokens>\d+) tokens \("
+)
+_RELEASE = re.compile(rb"^\s*stop processing: n_(?:tokens|past) = (?P<length>\d+), truncated = (?P<truncated>[01])")
+_MODEL = re.compile(rb"(?:loading model|load_model:.* model) '(?P<path>[^']{1,1024})'")
+
+
+class LlamaCpp:
+    """Dialect of llama-server from December 2024 to the newest."""
+
+    name: ClassVar[str] = "llamacpp"
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.recognised = 0
+        self._pending: dict[str, dict[str, Any]] = {}
+        self._current: str | None = None
+
+    def feed(self, block: bytes, arrival_s: float) -> list[Counted]:
+        found: list[Counted] = []
+        for line in lines_with(block, b"print_timing: id", b"eval time", b"stop processing", b"loading model '"):
+            slot = _SLOT.search(line)
+            if slot is not None:
+                self._current = f"{int(slot['slot'])}:{int(slot['task'])}"
+                self._read(slot["rest"], self._current, found)
+            elif model := _MODEL.search(line):
+                self.model = model["path"].rpartition(b"/")[2].decode("utf-8", "replace")[:253]
+                self._pending.clear()  # this line opens a server's log; requests of the last one end here
+            elif self._current is not None:
+                self._read(line, self._current, found)
+        return found
+
+    def finish(self) -> list[Counted]:
+        """Requests whose timings were read but whose slot was never seen released."""
+        found = [counted for request in self._pending.values() if (counted := _request(request, whole=False))]
+        self._pending.clear()
+        return found
+
+    def _read(self, text: bytes, key: str, found: list[Counted]) -> None:
+        if match := _TIMING.match(text):
+            kind = "computed" if match["prompt"] else "completion"
+            request = self._of(key, found)
+            request[kind] = int(match["tokens"])
+            request["ms"] = request.get("ms", 0.0) + float(match["ms"])
+        elif match := _RELEASE.match(text):
+            request = self._of(key, found)
+            request["length"] = int(match["length"]) if match["truncated"] == b"0" else -1
+        else:
+            return
+        if counted := _request(request, whole=True):
+            del self._pending[key]
+            self.recognised += 1
+            found.append(counted)
+
+    def _of(self, key: str, found: list[Counted]) -> dict[str, Any]:
+        request = self._pending.setdefault(key, {})
+        if len(self._pending) > PENDING_MAX:
+            oldest = self._pending.pop(next(iter(self._pending)))
+            if counted := _request(oldest, whole=False):
+                found.append(counted)
+        return request
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "recognised": self.recognised,
+            "current": self._current,
+            "pending": {key: dict(request) for key, request in self._pending.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model = state["model"]
+        self.recognised = state["recognised"]
+        self._current = state["current"]
+        self._pending = {key: dict(request) for key, request in state["pending"].items()}
+
+
+def _request(request: dict[str, Any], *, whole: bool) -> Counted | None:
+    """The request's counts, or None when lines are missing: its timings, and when `whole` its release too."""
+    if "computed" not in request or "completion" not in request or (whole and "length" not in request):
+        return None
+    cached = request.get("length", -1) + 1 - request["computed"] - request["completion"]
+    return Counted(
+        method="count",
+        span_ms=int(request["ms"]),
+        prompt_computed=request["computed"],
+        prompt_cached=cached if cached >= 0 and request.get("length", -1) >= 0 else None,
+        completion=request["completion"],
+        requests=1,
+    )

@@ -1,0 +1,58 @@
+"""Token counts as a dialect finds them, and as the window wants them. Pure.
+
+`Counted` is what one dialect read off its log, on the log's own clock. `TokenEvent` is the same laid on the node's
+timeline. A kind that the log cannot tell is None.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from tokenyield_wire.window import Method
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Tokens of one line or request. `at_s` is the line's own time (Unix seconds), None where the log has none."""
+
+    method: Method
+    at_s: float | None = None
+    span_ms: int = 0
+    """How long these tokens took: a rate's interval, a request's processing time."""
+    prompt_computed: int | None = None
+    prompt_cached: int | None = None
+    completion: int | None = None
+    requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEvent:
+    """Tokens of one workload over [start_ms, end_ms) of the node's timeline; an instant when both are equal."""
+
+    workload: str
+    start_ms: int
+    end_ms: int
+    counted: Counted
+
+
+class Dialect(Protocol):
+    """One inference server's log format: whole lines in, counts out. Holds no file and no clock."""
+
+    name: ClassVar[str]
+    model: str | None
+    """The served model, once the log has told it."""
+    recognised: int
+    """Statistics lines read so far; 0 means that this is perhaps not this server's log."""
+
+    def feed(self, block: bytes, arrival_s: float) -> list[Counted]:
+        """Counts in `block`, which is whole lines ending in a newline. `arrival_s` is when it was read."""
+        ...
+
+    def finish(self) -> list[Counted]:
+        """What was held back waiting for a line that will not come: the log is at its end for good."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All that `feed` remembers, as plain JSON values, so that a restart goes on as if nothing had been."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...

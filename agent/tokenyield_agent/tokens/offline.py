@@ -1,0 +1,103 @@
+"""Reading a whole log file at once and summing what it holds: `tokenyield-agent tokens FILE`.
+
+In: a path, plain or gzip. Out: a `Totals`. Raises `CannotTell` when no dialect recognises the log.
+"""
+
+import gzip
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tokenyield_agent.tokens.dialects.registry import DIALECTS, AutoDialect, new_dialect
+from tokenyield_agent.tokens.event import Counted
+
+CHUNK_BYTES = 1 << 20
+
+
+class CannotTell(Exception):
+    """The log is in no known dialect, or holds no statistics."""
+
+
+class Totals(msgspec.Struct, kw_only=True):
+    """What one log holds. A count that the log does not tell is None; timestamps are ISO 8601 in UTC."""
+
+    dialect: str
+    model: str | None
+    prompt_computed: int | None
+    prompt_cached: int | None
+    completion: int | None
+    requests: int | None
+    method: str | None
+    first_timestamp: str | None
+    last_timestamp: str | None
+    events: int
+
+
+def read_log(path: Path, dialect_name: str) -> Totals:
+    """Totals of `path`. Raises OSError, `CannotTell`, or `UnknownDialect`."""
+    dialect = new_dialect(dialect_name)
+    arrival_s = os.stat(path).st_mtime
+    found: list[Counted] = []
+    for block in _blocks(path):
+        found += dialect.feed(block, arrival_s)
+    found += dialect.finish()
+    if isinstance(dialect, AutoDialect):
+        if dialect.chosen is None:
+            known = ", ".join(sorted(DIALECTS))
+            raise CannotTell(
+                f"{path}: no line of it is in a known dialect ({known}); if you know the server, name it with "
+                "--dialect, and check that it logs statistics (vLLM: not --disable-log-stats)"
+            )
+        name = dialect.chosen.name
+    else:
+        name = dialect.name
+    return _totals(name, dialect.model, found)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Whole lines, a megabyte at a time; the last line may lack its newline."""
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb", buffering=0)
+    rest = b""
+    with opened as file:
+        while data := file.read(CHUNK_BYTES):
+            end = data.rfind(b"\n") + 1
+            if not end:
+                rest += data
+                if len(rest) > 16 * CHUNK_BYTES:  # a line no statistics are in
+                    rest = b""
+                continue
+            yield rest + data[:end] if rest else data[:end]
+            rest = data[end:]
+    if rest:
+        yield rest + b"\n"
+
+
+def _totals(name: str, model: str | None, found: list[Counted]) -> Totals:
+    tokens = [c for c in found if c.completion is not None or c.prompt_computed is not None]
+    instants = [c.at_s for c in found if c.at_s is not None]
+    return Totals(
+        dialect=name,
+        model=model,
+        prompt_computed=_sum(tokens, "prompt_computed"),
+        prompt_cached=_sum(tokens, "prompt_cached"),
+        completion=_sum(tokens, "completion"),
+        requests=_sum([c for c in found if c.requests is not None], "requests"),
+        method=tokens[0].method if tokens else None,
+        first_timestamp=_iso(min(instants)) if instants else None,
+        last_timestamp=_iso(max(instants)) if instants else None,
+        events=len(tokens),
+    )
+
+
+def _sum(found: list[Counted], kind: str) -> int | None:
+    """The sum, or None when there is none or one of them is unknown: a part is not the whole."""
+    values: list[Any] = [getattr(counted, kind) for counted in found]
+    return None if not values or None in values else sum(values)
+
+
+def _iso(instant_s: float) -> str:
+    return datetime.fromtimestamp(instant_s, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""How both programs read their settings: file, then environment, then flags; all faults at once."""

@@ -1,0 +1,115 @@
+"""Settings from a YAML file, the environment and flags into one frozen dataclass.
+
+In: a dataclass type whose fields carry `metadata={"help": ...}`, a path, an environment mapping, `name=value` flags.
+Out: an instance, or `SettingsError` with every fault found, each naming where it stands, the field, and the mend.
+Later sources win: file < environment (`<PREFIX><FIELD>`) < flags.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """One or more settings cannot be used. `faults` are ready to print, one a line."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+def read_yaml(path: Path) -> Any:
+    """The document in `path`. Raises `SettingsError` naming the file, and the line where YAML gives one."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: cannot be read ({error}); check the path and its permissions"]) from error
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise SettingsError([f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from error
+
+
+def load(
+    kind: type[T],
+    *,
+    file: Path | None,
+    environ: Mapping[str, str],
+    flags: Iterable[str],
+    prefix: str,
+) -> T:
+    """An instance of dataclass `kind`. Raises `SettingsError`."""
+    hints = get_type_hints(kind, include_extras=True)
+    faults: list[str] = []
+    raw: dict[str, tuple[str, Any, bool]] = {}  # field -> (where, value, came as text)
+    if file is not None:
+        document = read_yaml(file)
+        if document is None:
+            document = {}
+        if not isinstance(document, dict):
+            raise SettingsError([f"{file}: wanted a mapping of settings, found {type(document).__name__}"])
+        raw.update({str(name): (str(file), value, False) for name, value in document.items()})
+    for variable, text in environ.items():
+        if variable.startswith(prefix) and (name := variable.removeprefix(prefix).lower()) in hints:
+            raw[name] = (f"environment {variable}", text, True)
+    for flag in flags:
+        name, separator, text = flag.partition("=")
+        if not separator:
+            faults.append(f"--set {flag}: wanted name=value")
+            continue
+        raw[name.strip().replace("-", "_")] = (f"--set {name}", text, True)
+
+    values: dict[str, Any] = {}
+    for name, (where, value, is_text) in raw.items():
+        if name not in hints:
+            faults.append(f"{where}: unknown setting '{name}'{nearest(name, hints)}")
+            continue
+        try:
+            values[name] = msgspec.convert(_parse(value, is_text), hints[name], strict=not is_text)
+        except msgspec.ValidationError as error:
+            faults.append(f"{where}: {name}: {error}")
+    if faults:
+        raise SettingsError(faults)
+    settings = kind(**values)
+    check = getattr(settings, "faults", None)
+    if check is not None and (found := list(check())):
+        source = str(file) if file is not None else "settings"
+        raise SettingsError([f"{source}: {fault}" for fault in found])
+    return settings
+
+
+def _parse(value: Any, is_text: bool) -> Any:
+    if not is_text or not isinstance(value, str):
+        return value
+    if value.strip()[:1] in "[{":
+        import yaml
+
+        return yaml.safe_load(value)
+    return None if value == "" else value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """', did you mean X?' when some known name is close to `name`, else the list of known names."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean '{close[0]}'?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def describe(kind: type[Any]) -> list[tuple[str, str, str]]:
+    """(name, default, help) of every setting, in the order of the dataclass; the README's table is made of it."""
+    rows = []
+    for field in dataclasses.fields(kind):
+        default = field.default if field.default is not dataclasses.MISSING else ()
+        shown = "" if default in (None, ()) else str(default)
+        rows.append((field.name, shown, field.metadata.get("help", "")))
+    return rows

@@ -1,0 +1,64 @@
+"""Shipments to bytes and back.
+
+In: a `Shipment`, or the bytes of one. Out: JSON bytes, or a checked `Shipment`. What can go wrong is one exception,
+`Refused`, which carries every fault found, each with the path of its field.
+Unknown fields are ignored (a newer agent may ship to an older collector); missing required ones are refused.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from tokenyield_wire.window import SCHEMA_VERSIONS_ACCEPTED, Fault, Shipment, faults_of_batch
+
+BATCHES_MAX = 256
+"""Batches in one shipment: a little over an hour of one node's 15 s windows, so a backlog drains in few requests."""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Shipment)
+_MSGSPEC_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+
+
+class Refused(ValueError):
+    """The bytes are not a sound shipment. `faults` says why, field by field."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(f"{f.field or '(body)'}: found {f.found}, wanted {f.wanted}" for f in faults))
+
+
+def encode_shipment(shipment: Shipment) -> bytes:
+    return _encoder.encode(shipment)
+
+
+def decode_shipment(body: bytes) -> Shipment:
+    """The shipment in `body` (JSON, already decompressed). Raises `Refused`."""
+    try:
+        shipment = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        match = _MSGSPEC_PATH.search(message)
+        path = match["path"] if match else ""
+        missing = re.search(r"missing required field `([^`]+)`", message)
+        if missing:
+            path = f"{path}.{missing[1]}" if path else missing[1]
+        raise Refused((Fault(path, message[: match.start()] if match else message, "see docs/wire-v1.schema.json"),)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused((Fault("", f"no valid JSON ({error})", "a JSON object, see docs/wire-v1.schema.json"),)) from error
+    faults: list[Fault] = []
+    if shipment.schema not in SCHEMA_VERSIONS_ACCEPTED:
+        wanted = f"one of {', '.join(map(str, SCHEMA_VERSIONS_ACCEPTED))}: upgrade the collector before its agents"
+        faults.append(Fault("schema", str(shipment.schema), wanted))
+    if not 1 <= len(shipment.batches) <= BATCHES_MAX:
+        faults.append(Fault("batches", f"{len(shipment.batches)} batches", f"1 to {BATCHES_MAX}"))
+    for i, batch in enumerate(shipment.batches):
+        faults.extend(faults_of_batch(batch, f"batches[{i}]"))
+    if faults:
+        raise Refused(tuple(faults))
+    return shipment
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a shipment, generated from the types; kept in docs/wire-v1.schema.json."""
+    return msgspec.json.schema(Shipment)

@@ -1,0 +1,177 @@
+"""The records that cross the wire, schema version 1.
+
+In: nothing. Out: the types of a shipment, batch, GPU window, share and token count. Every number in them is additive over
+time, GPUs and workloads (design principle 1), except the fields that end in `_max`, which are for display only.
+Unknown is None, never 0.
+
+What always holds is checked by `faults_of_batch`, which the collector runs on all it receives:
+* a batch lies within one UTC hour, ends after it starts, and every GPU's four states sum to its length exactly;
+* the reasons of unknown time sum to the unknown time;
+* a GPU's shares sum to at most its own active and idle time and energy.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, NamedTuple
+
+from msgspec import Meta, Struct
+
+from tokenyield_wire.units import hour_of_ms
+
+SCHEMA_VERSION = 1
+SCHEMA_VERSIONS_ACCEPTED = (1,)
+
+STATES = ("active", "idle", "unallocated", "unknown")
+
+Name = Annotated[str, Meta(min_length=1, max_length=253)]
+"""A host, cluster, model or place; 253 is the longest DNS name and Kubernetes object name."""
+Text = Annotated[str, Meta(max_length=512)]
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+"""A non-negative integer that still fits a signed 64-bit column after being added to another."""
+
+Method = Literal["counter", "count", "rate"]
+"""How tokens were counted: a monotonic counter, a count per request, or a rate times its interval."""
+Split = Literal["exclusive", "sm", "memory", "even"]
+"""How a GPU was divided among its workloads: not at all, by SM time, by memory held, or evenly."""
+
+
+class StateMillijoules(Struct, frozen=True, kw_only=True):
+    """Energy in mJ by the state that the GPU was in while using it."""
+
+    active: Count = 0
+    idle: Count = 0
+    unallocated: Count = 0
+    unknown: Count = 0
+
+    def total(self) -> int:
+        return self.active + self.idle + self.unallocated + self.unknown
+
+
+class GpuWindow(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One GPU over one window. `uuid` is NVML's; `model` is NVML's product name."""
+
+    uuid: Name
+    model: Text | None = None
+    index: Annotated[int, Meta(ge=0)] | None = None
+    active_ms: Count = 0
+    idle_ms: Count = 0
+    unallocated_ms: Count = 0
+    unknown_ms: Count = 0
+    unknown_reason_ms: dict[Name, Count] = {}
+    energy_mj: StateMillijoules = StateMillijoules()
+    energy_integrated_mj: Count = 0
+    """Part of the energy that was integrated from power because the GPU has no energy counter (or it was reset)."""
+    energy_missing_ms: Count = 0
+    """Time for which no energy could be told at all."""
+    utilization_ms: Count | None = None
+    """Integral of NVML's utilization.gpu: ms during which some kernel ran. None where the GPU does not report it."""
+    memory_used_mib_seconds: Count | None = None
+    """Integral of memory used, MiB x s."""
+    throttled_ms: dict[Name, Count] = {}
+    power_mw_max: Count | None = None
+    temperature_c_max: int | None = None
+    memory_total_mib: Count | None = None
+
+    def duration_ms(self) -> int:
+        return self.active_ms + self.idle_ms + self.unallocated_ms + self.unknown_ms
+
+
+class WorkloadShare(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one workload held of one GPU during the window."""
+
+    gpu_uuid: Name
+    workload: Name
+    split: Split
+    active_ms: Count = 0
+    idle_ms: Count = 0
+    active_mj: Count = 0
+    idle_mj: Count = 0
+
+
+class TokenCount(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens of one workload counted in one way. A kind that the source cannot tell is None.
+
+    `prompt_computed` leaves out what the prefix cache served; that is `prompt_cached`.
+    """
+
+    method: Method
+    prompt_computed: Count | None = None
+    prompt_cached: Count | None = None
+    completion: Count | None = None
+    requests: Count | None = None
+
+
+class Workload(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One running inference server instance: server kind, served model, where it runs; and the tokens it made."""
+
+    key: Name
+    server: Name
+    place: Name
+    model: Name | None = None
+    tokens: tuple[TokenCount, ...] = ()
+
+
+class Batch(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One window of one node, numbered. `start_ms` and `end_ms` are Unix time, half open."""
+
+    seq: Annotated[int, Meta(ge=1, le=2**62)]
+    start_ms: Count
+    end_ms: Count
+    gpus: tuple[GpuWindow, ...] = ()
+    shares: tuple[WorkloadShare, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+
+
+class Shipment(Struct, frozen=True, kw_only=True):
+    """The body of `POST /v1/batches`: one agent's batches, oldest first."""
+
+    schema: int
+    agent_id: Name
+    epoch: Name
+    cluster: Name
+    node: Name
+    batches: tuple[Batch, ...]
+
+
+class Fault(NamedTuple):
+    """Why a record is refused: the JSON path of the field, what was found, and what is wanted."""
+
+    field: str
+    found: str
+    wanted: str
+
+
+def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
+    """Everything in `batch` that breaks the identities at the head of this file; nothing when it is sound."""
+    length_ms = batch.end_ms - batch.start_ms
+    if length_ms <= 0:
+        yield Fault(f"{path}.end_ms", str(batch.end_ms), f"an instant after start_ms ({batch.start_ms})")
+        return
+    if batch.end_ms > hour_of_ms(batch.start_ms) + 3_600_000:
+        yield Fault(f"{path}.end_ms", str(batch.end_ms), "a window that lies within one UTC hour")
+    held: dict[str, list[int]] = {}
+    for i, gpu in enumerate(batch.gpus):
+        at = f"{path}.gpus[{i}]"
+        if gpu.uuid in held:
+            yield Fault(f"{at}.uuid", gpu.uuid, "each GPU once in a batch")
+        held[gpu.uuid] = [gpu.active_ms, gpu.idle_ms, gpu.energy_mj.active, gpu.energy_mj.idle]
+        if gpu.duration_ms() != length_ms:
+            wanted = f"the length of the batch, {length_ms} ms"
+            yield Fault(f"{at}", f"states that sum to {gpu.duration_ms()} ms", wanted)
+        if sum(gpu.unknown_reason_ms.values()) != gpu.unknown_ms:
+            found = f"{sum(gpu.unknown_reason_ms.values())} ms over all reasons"
+            yield Fault(f"{at}.unknown_reason_ms", found, f"reasons that sum to unknown_ms ({gpu.unknown_ms})")
+    keys = {workload.key for workload in batch.workloads}
+    if len(keys) != len(batch.workloads):
+        yield Fault(f"{path}.workloads", f"{len(batch.workloads)} of {len(keys)} keys", "each workload once in a batch")
+    for i, share in enumerate(batch.shares):
+        at = f"{path}.shares[{i}]"
+        if share.workload not in keys:
+            yield Fault(f"{at}.workload", share.workload, "the key of a workload in the same batch")
+        left = held.get(share.gpu_uuid)
+        if left is None:
+            yield Fault(f"{at}.gpu_uuid", share.gpu_uuid, "the uuid of a GPU in the same batch")
+            continue
+        for n, taken in enumerate((share.active_ms, share.idle_ms, share.active_mj, share.idle_mj)):
+            left[n] -= taken
+        if min(left) < 0:
+            yield Fault(at, "shares above the GPU's own time or energy", "shares that sum to at most the GPU's own")

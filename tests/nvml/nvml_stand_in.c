@@ -1,0 +1,375 @@
+/* A stand-in for libnvidia-ml.so.1, so that the true nvidia-ml-py binding can be tested without a GPU.
+ *
+ * In: a scenario file named by TOKENYIELD_NVML_SCENARIO, read at every nvmlInit. Out: the NVML functions the agent
+ * calls, with the signatures and error codes of NVIDIA's nvml.h. Time runs on CLOCK_MONOTONIC from the scenario's
+ * `epoch`, so several processes, and one restarted, see the same GPUs at the same moment.
+ *
+ * Scenario, one statement a line, '#' begins a comment, times in seconds since the epoch:
+ *   epoch SECONDS                              CLOCK_MONOTONIC at time 0 (default 0)
+ *   gpu I UUID MODEL MEMORY_MIB BASE_ENERGY_MJ [mig]
+ *   power I FROM MILLIWATTS                    from FROM on; energy is its integral
+ *   util I FROM PERCENT
+ *   used I FROM MEMORY_MIB
+ *   temp I FROM CELSIUS
+ *   throttle I FROM BITS
+ *   proc I PID MEMORY_MIB SM_PERCENT FROM TO   a compute process on the GPU
+ *   unsupported I FIELD                        energy power util memory temp clock throttle procs procutil
+ *   fault I FROM TO CODE                       every call on this GPU returns CODE (15 lost, 16 reset required)
+ *   driver FROM TO CODE                        every call, nvmlInit too, returns CODE (9 not loaded)
+ *   reload AT                                  the driver is reloaded: energy counters start again at 0
+ *   present I FROM TO                          the GPU is there only then; seen at the next nvmlInit (hot-plug)
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
+enum { GPUS = 16, ROWS = 512 };
+enum { POWER, UTIL, USED, TEMP, THROTTLE, CURVES };
+enum { F_ENERGY = 1, F_POWER = 2, F_UTIL = 4, F_MEMORY = 8, F_TEMP = 16, F_CLOCK = 32, F_THROTTLE = 64, F_PROCS = 128,
+       F_PROCUTIL = 256 };
+
+typedef struct { int gpu, curve; double from; long long value; } Step;
+typedef struct { int gpu; unsigned pid; long long mib; unsigned sm; double from, to; } Process;
+typedef struct { int gpu, code; double from, to; } Fault;
+typedef struct { int defined, mig, unsupported; char uuid[96], model[96]; long long mib, base_mj; double from, to; } Gpu;
+
+static Gpu gpus[GPUS];
+static Step steps[ROWS];
+static Process processes[ROWS];
+static Fault faults[ROWS];
+static int step_count, process_count, fault_count, references;
+static double epoch, reload_at;
+static int order[GPUS], order_count; /* the GPUs found by the last nvmlInit */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec / 1e9 - epoch;
+}
+
+static int field_bit(const char *name) {
+    static const char *names[] = {"energy", "power", "util", "memory", "temp", "clock", "throttle", "procs", "procutil"};
+    for (int i = 0; i < 9; i++) if (!strcmp(name, names[i])) return 1 << i;
+    return 0;
+}
+
+static int load(void) {
+    const char *path = getenv("TOKENYIELD_NVML_SCENARIO");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    if (!file) return 9;
+    memset(gpus, 0, sizeof gpus);
+    step_count = process_count = fault_count = 0;
+    epoch = 0;
+    reload_at = -1;
+    char line[512], name[96], model[96], mig[16];
+    while (fgets(line, sizeof line, file)) {
+        int i = 0;
+        double from, to;
+        long long a, b;
+        unsigned pid, sm;
+        static const char *curves[] = {"power", "util", "used", "temp", "throttle"};
+        if (sscanf(line, "epoch %lf", &epoch) == 1) continue;
+        if (sscanf(line, "reload %lf", &reload_at) == 1) continue;
+        mig[0] = 0;
+        if (sscanf(line, "gpu %d %95s %95s %lld %lld %15s", &i, name, model, &a, &b, mig) >= 5 && i >= 0 && i < GPUS) {
+            gpus[i].defined = 1;
+            gpus[i].mig = !strcmp(mig, "mig");
+            strcpy(gpus[i].uuid, name);
+            strcpy(gpus[i].model, model);
+            for (char *c = gpus[i].model; *c; c++) if (*c == '_') *c = ' ';
+            gpus[i].mib = a;
+            gpus[i].base_mj = b;
+            gpus[i].to = 1e18;
+            continue;
+        }
+        if (sscanf(line, "proc %d %u %lld %u %lf %lf", &i, &pid, &a, &sm, &from, &to) == 6 && process_count < ROWS) {
+            processes[process_count++] = (Process){i, pid, a, sm, from, to};
+            continue;
+        }
+        if (sscanf(line, "unsupported %d %95s", &i, name) == 2 && i >= 0 && i < GPUS) {
+            gpus[i].unsupported |= field_bit(name);
+            continue;
+        }
+        if (sscanf(line, "fault %d %lf %lf %lld", &i, &from, &to, &a) == 4 && fault_count < ROWS) {
+            faults[fault_count++] = (Fault){i, (int)a, from, to};
+            continue;
+        }
+        if (sscanf(line, "driver %lf %lf %lld", &from, &to, &a) == 3 && fault_count < ROWS) {
+            faults[fault_count++] = (Fault){-1, (int)a, from, to};
+            continue;
+        }
+        if (sscanf(line, "present %d %lf %lf", &i, &from, &to) == 3 && i >= 0 && i < GPUS) {
+            gpus[i].from = from;
+            gpus[i].to = to;
+            continue;
+        }
+        for (int curve = 0; curve < CURVES; curve++) {
+            char format[64];
+            snprintf(format, sizeof format, "%s %%d %%lf %%lld", curves[curve]);
+            if (sscanf(line, format, &i, &from, &a) == 3 && step_count < ROWS)
+                steps[step_count++] = (Step){i, curve, from, a};
+        }
+    }
+    fclose(file);
+    return OK;
+}
+
+static int fault_of(int gpu, double t) {
+    for (int i = 0; i < fault_count; i++)
+        if (faults[i].gpu == gpu && t >= faults[i].from && t < faults[i].to) return faults[i].code;
+    return OK;
+}
+
+static long long curve_at(int gpu, int curve, double t) {
+    long long value = 0;
+    double latest = -1;
+    for (int i = 0; i < step_count; i++)
+        if (steps[i].gpu == gpu && steps[i].curve == curve && steps[i].from <= t && steps[i].from >= latest) {
+            latest = steps[i].from;
+            value = steps[i].value;
+        }
+    return value;
+}
+
+/* Integral of the power curve over [from, to), mW x s = mJ. Steps may stand in any order. */
+static double energy_between(int gpu, double from, double to) {
+    double sum = 0, at = from;
+    while (at < to) {
+        double next = to;
+        for (int i = 0; i < step_count; i++)
+            if (steps[i].gpu == gpu && steps[i].curve == POWER && steps[i].from > at && steps[i].from < next)
+                next = steps[i].from;
+        sum += curve_at(gpu, POWER, at) * (next - at);
+        at = next;
+    }
+    return sum;
+}
+
+static int check(void *handle, int field) {
+    if (!references) return UNINITIALIZED;
+    double t = now();
+    int driver = fault_of(-1, t);
+    if (driver) return driver;
+    long gpu = (long)handle - 1;
+    if (gpu < 0 || gpu >= GPUS || !gpus[gpu].defined) return INVALID_ARGUMENT;
+    int fault = fault_of((int)gpu, t);
+    if (fault) return fault;
+    if (t < gpus[gpu].from || t >= gpus[gpu].to) return 15;
+    return gpus[gpu].unsupported & field ? NOT_SUPPORTED : OK;
+}
+#define CHECK(handle, field) do { int fault_ = check(handle, field); if (fault_) return fault_; } while (0)
+#define INDEX(handle) ((int)((long)(handle) - 1))
+
+int nvmlInitWithFlags(unsigned flags) {
+    (void)flags;
+    if (!references) {
+        int fault = load();
+        if (fault) return fault;
+        fault = fault_of(-1, now());
+        if (fault) return fault;
+        order_count = 0;
+        for (int i = 0; i < GPUS; i++)
+            if (gpus[i].defined && now() >= gpus[i].from && now() < gpus[i].to) order[order_count++] = i;
+    }
+    references++;
+    return OK;
+}
+
+int nvmlShutdown(void) {
+    if (!references) return UNINITIALIZED;
+    references--;
+    return OK;
+}
+
+const char *nvmlErrorString(int code) {
+    switch (code) {
+    case OK: return "Success";
+    case UNINITIALIZED: return "Uninitialized";
+    case INVALID_ARGUMENT: return "Invalid Argument";
+    case NOT_SUPPORTED: return "Not Supported";
+    case 4: return "Insufficient Permissions";
+    case 9: return "Driver Not Loaded";
+    case 15: return "GPU is lost";
+    case 16: return "GPU requires reset";
+    case 18: return "Driver/library version mismatch";
+    default: return "Unknown Error";
+    }
+}
+
+int nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    if (!references) return UNINITIALIZED;
+    snprintf(version, length, "550.00.stand-in");
+    return OK;
+}
+
+int nvmlSystemGetNVMLVersion(char *version, unsigned length) {
+    if (!references) return UNINITIALIZED;
+    snprintf(version, length, "12.550.00.stand-in");
+    return OK;
+}
+
+int nvmlSystemGetCudaDriverVersion(int *version) {
+    *version = 12040;
+    return references ? OK : UNINITIALIZED;
+}
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { return nvmlSystemGetCudaDriverVersion(version); }
+
+int nvmlDeviceGetCount_v2(unsigned *count) {
+    if (!references) return UNINITIALIZED;
+    int driver = fault_of(-1, now());
+    if (driver) return driver;
+    *count = order_count;
+    return OK;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
+    if (!references) return UNINITIALIZED;
+    int driver = fault_of(-1, now());
+    if (driver) return driver;
+    if ((int)index >= order_count) return INVALID_ARGUMENT;
+    int fault = fault_of(order[index], now());
+    if (fault) return fault;
+    *handle = (void *)(long)(order[index] + 1);
+    return OK;
+}
+
+int nvmlDeviceGetIndex(void *handle, unsigned *index) {
+    CHECK(handle, 0);
+    *index = INDEX(handle);
+    return OK;
+}
+
+int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned length) {
+    CHECK(handle, 0);
+    snprintf(uuid, length, "%s", gpus[INDEX(handle)].uuid);
+    return OK;
+}
+
+int nvmlDeviceGetName(void *handle, char *name, unsigned length) {
+    CHECK(handle, 0);
+    snprintf(name, length, "%s", gpus[INDEX(handle)].model);
+    return OK;
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *energy) {
+    CHECK(handle, F_ENERGY);
+    int gpu = INDEX(handle);
+    double t = now();
+    int reloaded = reload_at >= 0 && t >= reload_at;
+    *energy = (unsigned long long)((reloaded ? 0 : gpus[gpu].base_mj) + energy_between(gpu, reloaded ? reload_at : 0, t));
+    return OK;
+}
+
+int nvmlDeviceGetPowerUsage(void *handle, unsigned *milliwatts) {
+    CHECK(handle, F_POWER);
+    *milliwatts = (unsigned)curve_at(INDEX(handle), POWER, now());
+    return OK;
+}
+
+int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *milliwatts) {
+    CHECK(handle, F_POWER);
+    *milliwatts = 700000;
+    return OK;
+}
+int nvmlDeviceGetPowerManagementLimit(void *handle, unsigned *milliwatts) {
+    return nvmlDeviceGetEnforcedPowerLimit(handle, milliwatts);
+}
+
+int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) {
+    CHECK(handle, F_UTIL);
+    if (gpus[INDEX(handle)].mig) return NOT_SUPPORTED; /* as on real GPUs with MIG enabled */
+    rates[0] = (unsigned)curve_at(INDEX(handle), UTIL, now());
+    rates[1] = rates[0] / 2;
+    return OK;
+}
+
+int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long *memory) {
+    CHECK(handle, F_MEMORY);
+    int gpu = INDEX(handle);
+    unsigned long long used = (unsigned long long)curve_at(gpu, USED, now()) << 20;
+    memory[0] = (unsigned long long)gpus[gpu].mib << 20;
+    memory[1] = memory[0] - used;
+    memory[2] = used;
+    return OK;
+}
+
+int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *celsius) {
+    (void)sensor;
+    CHECK(handle, F_TEMP);
+    *celsius = (unsigned)curve_at(INDEX(handle), TEMP, now());
+    return OK;
+}
+
+int nvmlDeviceGetClockInfo(void *handle, unsigned type, unsigned *mhz) {
+    CHECK(handle, F_CLOCK);
+    *mhz = type == 2 ? 2619 : 1980;
+    return OK;
+}
+int nvmlDeviceGetMaxClockInfo(void *handle, unsigned type, unsigned *mhz) { return nvmlDeviceGetClockInfo(handle, type, mhz); }
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *reasons) {
+    CHECK(handle, F_THROTTLE);
+    *reasons = (unsigned long long)curve_at(INDEX(handle), THROTTLE, now());
+    return OK;
+}
+
+typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } ProcessInfo;
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, ProcessInfo *out) {
+    CHECK(handle, F_PROCS);
+    int gpu = INDEX(handle);
+    double t = now();
+    unsigned found = 0;
+    for (int i = 0; i < process_count; i++) {
+        if (processes[i].gpu != gpu || t < processes[i].from || t >= processes[i].to) continue;
+        if (out && found < *count)
+            out[found] = (ProcessInfo){processes[i].pid, (unsigned long long)processes[i].mib << 20, 0xffffffffu, 0xffffffffu};
+        found++;
+    }
+    int enough = found <= *count && (out || !found);
+    *count = found;
+    return enough ? OK : INSUFFICIENT_SIZE;
+}
+int nvmlDeviceGetComputeRunningProcesses_v2(void *handle, unsigned *count, ProcessInfo *out) {
+    return nvmlDeviceGetComputeRunningProcesses_v3(handle, count, out);
+}
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void *handle, unsigned *count, ProcessInfo *out) {
+    (void)out;
+    CHECK(handle, F_PROCS);
+    *count = 0;
+    return OK;
+}
+
+typedef struct { unsigned pid; unsigned long long stamp; unsigned sm, mem, enc, dec; } UtilSample;
+
+int nvmlDeviceGetProcessUtilization(void *handle, UtilSample *out, unsigned *count, unsigned long long since) {
+    (void)since;
+    CHECK(handle, F_PROCUTIL);
+    int gpu = INDEX(handle);
+    double t = now();
+    unsigned found = 0;
+    for (int i = 0; i < process_count; i++) {
+        if (processes[i].gpu != gpu || t < processes[i].from || t >= processes[i].to || !processes[i].sm) continue;
+        if (out && found < *count)
+            out[found] = (UtilSample){processes[i].pid, (unsigned long long)(t * 1e6), processes[i].sm, 0, 0, 0};
+        found++;
+    }
+    if (!found) return NOT_FOUND;
+    int enough = out && found <= *count;
+    *count = found;
+    return enough ? OK : INSUFFICIENT_SIZE;
+}
+
+int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
+    CHECK(handle, 0);
+    *current = *pending = gpus[INDEX(handle)].mig;
+    return OK;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *count) {
+    CHECK(handle, 0);
+    *count = gpus[INDEX(handle)].mig ? 7 : 0;
+    return OK;
+}
