@@ -100,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from tokenyield_agent.config import load_settings
     from tokenyield_agent.daemon import Agent
     from tokenyield_agent.errors import AgentError
-    from tokenyield_agent.logs import set_up_logging
+    from tokenyield_settings.logs import set_up_logging
 
     settings = _settings(arguments)
     if settings is None:

@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -48,6 +49,8 @@ class Resume(msgspec.Struct, kw_only=True):
 
     boot_id: str
     book: BookState
+    models: dict[str, str | None]
+    """Product name of each GPU seen."""
     counters_mj: dict[str, int]
     """The last energy counter of each GPU; void after a reboot."""
     sources: dict[str, SourceMark]
@@ -101,6 +104,7 @@ class Agent:
             settle_ms=settings.window_settle_s * 1000,
             state=resume.book if resume else None,
         )
+        self._models = dict(resume.models) if resume else {}
         self._counters_mj = dict(resume.counters_mj) if resume and resume.boot_id == self._boot_id else {}
         self._sources: dict[str, LogSource] = {}
         self._set_workloads(settings.workloads, resume.sources if resume else {})
@@ -175,7 +179,7 @@ class Agent:
         if last_ms is None or not 0 <= now_ms - last_ms <= self.settings.restart_bridge_s * 1000:
             if last_ms is not None:
                 log.warning("the agent was away for %.0f s; that time is not reported", (now_ms - last_ms) / 1000)
-            self._counters_mj = {}
+            self._counters_mj, self._models = {}, {}
             self._book.jump(now_ms)
         else:
             self._book.extend(now_ms, self._spans_of_absence())
@@ -185,14 +189,11 @@ class Agent:
         """What each known GPU did while no agent was looking: unknown, but its energy counter went on."""
         spans = []
         present = {gpu.uuid: gpu for gpu in self._snapshot.gpus}
-        for uuid_, counter_mj in self._counters_mj.items():
-            gpu = present.get(uuid_)
-            energy = gpu.energy_mj if gpu else None
-            span = unread(uuid_, "agent_down")
-            if energy is not None and energy >= counter_mj:
-                span = GpuSpan(
-                    uuid=uuid_, state="unknown", unknown_reason="agent_down", energy_mj=energy - counter_mj, reading=gpu
-                )
+        for uuid_, model in self._models.items():
+            counter_mj, energy_mj = self._counters_mj.get(uuid_), getattr(present.get(uuid_), "energy_mj", None)
+            span = unread(uuid_, model, "agent_down")
+            if counter_mj is not None and energy_mj is not None and energy_mj >= counter_mj:
+                span = replace(span, energy_mj=energy_mj - counter_mj)
             spans.append(span)
         return spans
 
@@ -262,7 +263,7 @@ class Agent:
             )
             for gpu in snapshot.gpus
         ]
-        return spans + [unread(uuid_, reason) for uuid_, reason in snapshot.lost.items()]
+        return spans + [unread(uuid_, self._models.get(uuid_), reason) for uuid_, reason in snapshot.lost.items()]
 
     def _bind(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
         pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
@@ -294,6 +295,7 @@ class Agent:
     def _remember(self, snapshot: Snapshot) -> None:
         self._last_readings = {gpu.uuid: gpu for gpu in snapshot.gpus}
         for gpu in snapshot.gpus:
+            self._models[gpu.uuid] = gpu.model
             if gpu.energy_mj is not None:
                 self._counters_mj[gpu.uuid] = gpu.energy_mj
 
@@ -315,6 +317,7 @@ class Agent:
     def _save(self, batches: list, taken: int = 0) -> None:  # type: ignore[type-arg]
         resume = Resume(
             boot_id=self._boot_id,
+            models=self._models,
             book=self._book.state(without=taken),
             counters_mj=self._counters_mj,
             sources={name: source.mark() for name, source in self._sources.items()},

@@ -204,6 +204,7 @@ def _lay(window: OpenWindow, span: GpuSpan, length_ms: int, energy_mj: int | Non
         # The part of the window before this GPU was first seen. `length_ms` of it are being laid now.
         _count(facts.state_ms, "unknown", window.end_ms - window.start_ms - length_ms)
         _count(facts.unknown_reason_ms, "not_seen", window.end_ms - window.start_ms - length_ms)
+    facts.model = span.model or facts.model
     _count(facts.state_ms, span.state, length_ms)
     if span.state == "unknown":
         _count(facts.unknown_reason_ms, span.unknown_reason or "unread", length_ms)
@@ -221,7 +222,7 @@ def _lay_reading(facts: GpuFacts, span: GpuSpan, length_ms: int) -> None:
     reading = span.reading
     if reading is None:
         return
-    facts.model, facts.index = reading.model, reading.index
+    facts.index = reading.index
     facts.memory_total_mib = reading.memory_total_mib
     if reading.power_mw is not None:
         facts.power_mw_max = max(facts.power_mw_max or 0, reading.power_mw)
@@ -318,7 +319,7 @@ def _gpu_window(uuid: str, facts: GpuFacts, length_ms: int) -> GpuWindow:
     )
 
 
-def unread(uuid: str, reason: str) -> GpuSpan:
-    """A span in which a known GPU could not be read."""
-    return GpuSpan(uuid=uuid, state="unknown", unknown_reason=reason)
+def unread(uuid: str, model: str | None, reason: str) -> GpuSpan:
+    """A span in which a known GPU could not be read. Its model is told from before, so that it keeps its price."""
+    return GpuSpan(uuid=uuid, state="unknown", model=model, unknown_reason=reason)
 

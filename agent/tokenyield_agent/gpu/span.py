@@ -22,6 +22,7 @@ class GpuSpan:
 
     uuid: str
     state: str
+    model: str | None = None
     unknown_reason: str | None = None
     energy_mj: int | None = None
     integrated: bool = False
@@ -49,6 +50,7 @@ def span_between(
     return GpuSpan(
         uuid=after.uuid,
         state=state,
+        model=after.model,
         unknown_reason=reason,
         energy_mj=energy_mj,
         integrated=integrated,

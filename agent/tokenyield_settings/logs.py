@@ -1,4 +1,4 @@
-"""How the agent logs: standard logging to stderr, one line an event, as text or as JSON."""
+"""How both programs log: standard logging to stderr, one line an event, as text or as JSON."""
 
 import json
 import logging

@@ -1,0 +1,154 @@
+"""What the exported counters stand at, from the hours of the ledger. Pure.
+
+In: the facts of changed hours, the price book, how far time has come. Out: series -> integer (ms, mJ, tokens, nano-USD).
+
+A Prometheus counter may never go back, not even across a restart of the collector:
+* tokens, energy and seconds only grow, because an hour is recomputed from windows that are only added;
+* hours given up by retention go into a *base* kept in the ledger;
+* cost can be corrected downwards by late data (what looked dark was only late), so the highest value shown is kept in
+  the ledger as a *floor*. A changed price book reprices history: then the floors are dropped and the cost counters
+  start from the repriced value, which Prometheus takes as a reset.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tokenyield_collector.books import UNPRICED, keep_books, pool_name, rates_at
+from tokenyield_collector.ledger.ledger import Facts
+from tokenyield_collector.prices import PriceBook
+from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
+
+
+class Series(NamedTuple):
+    """A counter's name and label values, in the order of metrics.py."""
+
+    metric: str
+    labels: tuple[str, ...]
+
+    def key(self) -> str:
+        return json.dumps([self.metric, *self.labels], ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def of_key(cls, key: str) -> "Series":
+        metric, *labels = json.loads(key)
+        return cls(metric, tuple(labels))
+
+
+COST = "cost"
+"""The one metric that is held by floors."""
+_OF_WORKLOADS = ("tokens", "workload_gpu_ms")
+
+
+class Counters:
+    """Sums over all hours, kept up to date hour by hour."""
+
+    def __init__(self, prices: PriceBook, *, bases: dict[str, int], floors: dict[str, int]) -> None:
+        self._prices = prices
+        self._bases = {Series.of_key(key): value for key, value in bases.items()}
+        mark = f"{prices.fingerprint}|"
+        self._floors = {
+            Series.of_key(key.removeprefix(mark)): value for key, value in floors.items() if key.startswith(mark)
+        }
+        self._hours: dict[int, dict[Series, int]] = {}
+        self._open: set[int] = set()
+        self._first_seen = {s.labels[1]: 0 for s in self._bases if s.metric in _OF_WORKLOADS}
+        self._sums: dict[Series, int] = defaultdict(int)
+
+    def hours_wanted(self, changed: Iterable[int], first_ms: int | None, as_of_ms: int) -> list[int]:
+        """The hours to give to `update`: changed ones, and those that time has moved on in."""
+        wanted = set(changed) | self._open
+        if first_ms is not None:
+            known = max(self._hours, default=hour_of_ms(first_ms) - MS_PER_HOUR)
+            wanted.update(range(known + MS_PER_HOUR, as_of_ms, MS_PER_HOUR))
+        return sorted(wanted)
+
+    def update(self, hours: Iterable[int], facts: Facts, first_ms: int | None, as_of_ms: int) -> None:
+        """Take the facts of `hours` (all there are of them) into the sums."""
+        by_hour = _split(facts)
+        for hour_ms in hours:
+            start_ms = max(hour_ms, first_ms or hour_ms)
+            elapsed_ms = max(0, min(hour_ms + MS_PER_HOUR, as_of_ms) - start_ms)
+            fresh = self._of_hour(by_hour.get(hour_ms, Facts()), start_ms, elapsed_ms)
+            for series, value in self._hours.get(hour_ms, {}).items():
+                self._sums[series] -= value
+            for series, value in fresh.items():
+                self._sums[series] += value
+                if series.metric in _OF_WORKLOADS:
+                    workload = series.labels[1]
+                    self._first_seen[workload] = min(hour_ms, self._first_seen.get(workload, hour_ms))
+            self._hours[hour_ms] = fresh
+            if as_of_ms < hour_ms + MS_PER_HOUR:
+                self._open.add(hour_ms)
+            else:
+                self._open.discard(hour_ms)
+
+    def values(self) -> dict[Series, int]:
+        """What to show. Cost is raised to its floor, and the floor to what is shown."""
+        shown = {series: value + self._bases.get(series, 0) for series, value in self._sums.items()}
+        for series, base in self._bases.items():
+            shown.setdefault(series, base)
+        for series in shown.keys() | self._floors.keys():
+            if series.metric == COST:
+                shown[series] = max(shown.get(series, 0), self._floors.get(series, 0))
+                self._floors[series] = shown[series]
+        return shown
+
+    def workloads(self) -> tuple[str, ...]:
+        """All workloads, the first seen first."""
+        return tuple(sorted(self._first_seen, key=lambda name: (self._first_seen[name], name)))
+
+    def floors(self) -> dict[str, int]:
+        return {f"{self._prices.fingerprint}|{series.key()}": value for series, value in self._floors.items()}
+
+    def retire(self, before_ms: int) -> dict[str, int]:
+        """Move hours before `before_ms` into the bases; returns what is added, for `Ledger.retire`."""
+        added: dict[Series, int] = defaultdict(int)
+        for hour_ms in [hour for hour in self._hours if hour < before_ms]:
+            for series, value in self._hours.pop(hour_ms).items():
+                added[series] += value
+                self._sums[series] -= value
+                self._bases[series] = self._bases.get(series, 0) + value
+        return {series.key(): value for series, value in added.items()}
+
+    def _of_hour(self, facts: Facts, start_ms: int, elapsed_ms: int) -> dict[Series, int]:
+        found: dict[Series, int] = defaultdict(int)
+        rates = rates_at(self._prices, start_ms)
+        for gpu in facts.gpus:
+            pool = pool_name(self._prices, rates, gpu.cluster, gpu.node, gpu.gpu_model) or UNPRICED
+            for state in ("active", "idle", "unallocated", "unknown"):
+                found[Series("gpu_ms", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_ms")
+                found[Series("energy_mj", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_mj")
+        for share in facts.shares:
+            for state in ("active", "idle"):
+                labels = (share.cluster, share.workload, state)
+                found[Series("workload_gpu_ms", labels)] += getattr(share, f"{state}_ms")
+                found[Series("workload_energy_mj", labels)] += getattr(share, f"{state}_mj")
+        for row in facts.tokens:
+            for kind in ("prompt_computed", "prompt_cached", "completion"):
+                count = getattr(row, kind)
+                if count is not None:
+                    found[Series("tokens", (row.cluster, row.workload, row.model, kind, row.method))] += count
+            if row.requests is not None:
+                found[Series("requests", (row.cluster, row.workload, row.model))] += row.requests
+        fleet = keep_books(facts, self._prices, start_ms=start_ms, elapsed_ms=elapsed_ms).fleet
+        for line in fleet.lines:
+            found[Series(COST, (line.cluster, line.pool, line.bucket, line.component))] += line.nano_usd
+        if fleet.missing_ms:
+            found[Series("price_missing_ms", ())] += fleet.missing_ms
+        return dict(found)
+
+
+def _split(facts: Facts) -> dict[int, Facts]:
+    gpus, shares, tokens = defaultdict(list), defaultdict(list), defaultdict(list)
+    for gpu in facts.gpus:
+        gpus[gpu.hour_ms].append(gpu)
+    for share in facts.shares:
+        shares[share.hour_ms].append(share)
+    for row in facts.tokens:
+        tokens[row.hour_ms].append(row)
+    return {
+        hour: Facts(gpus=gpus[hour], shares=shares[hour], tokens=tokens[hour])
+        for hour in gpus.keys() | shares.keys() | tokens.keys()
+    }

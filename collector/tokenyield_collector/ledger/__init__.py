@@ -1,0 +1,1 @@
+"""The durable store of windows and hours, behind one protocol."""

@@ -1,0 +1,341 @@
+"""The embedded ledger: one DuckDB file, one writer.
+
+Rows go in as columns of numpy arrays, one INSERT per table and commit group: measured here 20,000 rows of 27 columns in
+0.08 s, against 2 s with executemany. A commit is durable when it returns (DuckDB syncs its write-ahead log).
+
+Who has been received is held in memory as number ranges, read from the `batches` table at start, because a unique
+index over millions of batches would cost more memory than the rest of the collector. One writer makes that safe.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from tokenyield_collector.ledger.ledger import Facts, GpuSums, LedgerError, Receipt, ShareSums, TokenSums
+from tokenyield_collector.ledger.receipts import NumberSet
+from tokenyield_wire.units import hour_of_ms
+from tokenyield_wire.window import Batch, Shipment
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+
+_GPU_SUMS = (
+    "active_ms idle_ms unallocated_ms unknown_ms active_mj idle_mj unallocated_mj unknown_mj "
+    "integrated_mj energy_missing_ms utilization_ms memory_used_mib_seconds"
+).split()
+_SHARE_SUMS = "active_ms idle_ms active_mj idle_mj".split()
+_TOKEN_SUMS = "prompt_computed prompt_cached completion requests".split()
+
+_GPU_KEYS = "cluster node gpu_uuid gpu_model".split()
+_REASON_KEYS = "cluster node gpu_uuid kind reason".split()
+_SHARE_KEYS = "cluster node gpu_uuid gpu_model workload split".split()
+_TOKEN_KEYS = "cluster node workload server place model method".split()
+
+_TABLES: dict[str, tuple[list[str], list[str]]] = {
+    "gpu": (_GPU_KEYS, _GPU_SUMS),
+    "reason": (_REASON_KEYS, ["duration_ms"]),
+    "share": (_SHARE_KEYS, _SHARE_SUMS),
+    "token": (_TOKEN_KEYS, _TOKEN_SUMS),
+}
+_BATCH_COLUMNS = "agent_id epoch seq cluster node start_ms end_ms received_ms".split()
+_TEXT = {"agent_id", "epoch", "cluster", "node", "gpu_uuid", "gpu_model", "kind", "reason", "workload", "split", "server"}
+_TEXT |= {"place", "model", "method", "name"}
+
+
+def _ddl(name: str, columns: Sequence[str]) -> str:
+    typed = (f"{column} {'VARCHAR' if column in _TEXT else 'BIGINT'}" for column in columns)
+    return f"CREATE TABLE {name} ({', '.join(typed)})"
+
+
+def _migration_1() -> list[str]:
+    statements = [_ddl("batches", _BATCH_COLUMNS)]
+    for table, (keys, sums) in _TABLES.items():
+        statements.append(_ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
+        statements.append(_ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
+    statements.append("CREATE TABLE dirty_hours (hour_ms BIGINT)")
+    statements.append(_ddl("counter_bases", ["name", "value"]))
+    statements.append(_ddl("counter_floors", ["name", "value"]))
+    return statements
+
+
+_MIGRATIONS = {1: _migration_1}
+"""Schema version -> the statements that lead to it from the one before. Released ones never change."""
+
+
+class DuckDbLedger:
+    """A `Ledger` in one file. Raises `LedgerError` when the file cannot be opened or is of a newer version."""
+
+    def __init__(self, path: Path | str, *, memory_limit: str = "1GB") -> None:
+        self._path = Path(path)
+        try:
+            if str(path) != ":memory:":
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = duckdb.connect(str(path))
+        except (duckdb.Error, OSError) as error:
+            raise LedgerError(
+                f"ledger {path} cannot be opened: {error}; another collector may hold it, or the folder is not writable"
+            ) from error
+        self._connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = 2")
+        self._migrate()
+        self._received: dict[tuple[str, str], NumberSet] = {}
+        self._load_received()
+        self._dirty = {row[0] for row in self._connection.execute("SELECT hour_ms FROM dirty_hours").fetchall()}
+        self._first_ms = self._read_first_ms()
+        self._readers = threading.local()
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
+        rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        receipts: list[Receipt] = []
+        fresh: dict[tuple[str, str], NumberSet] = {}
+        dirty: set[int] = set()
+        for shipment in shipments:
+            key = (shipment.agent_id, shipment.epoch)
+            known, group = self._received.get(key), fresh.setdefault(key, NumberSet())
+            accepted = 0
+            for batch in shipment.batches:
+                if (known is not None and batch.seq in known) or not group.add(batch.seq):
+                    continue
+                accepted += 1
+                dirty.add(hour_of_ms(batch.start_ms))
+                _collect(rows, shipment, batch, received_ms)
+            receipts.append(Receipt(accepted, len(shipment.batches) - accepted))
+        if rows:
+            newly_dirty = dirty - self._dirty
+            self._commit(rows, newly_dirty)
+            self._dirty |= newly_dirty
+            for key, group in fresh.items():
+                received = self._received.setdefault(key, NumberSet())
+                for start, end in group.ranges():
+                    for number in range(start, end + 1):
+                        received.add(number)
+            oldest = min(row[_BATCH_COLUMNS.index("start_ms")] for row in rows["batches"])
+            self._first_ms = oldest if self._first_ms is None else min(self._first_ms, oldest)
+        return receipts
+
+    def _commit(self, rows: dict[str, list[tuple[Any, ...]]], newly_dirty: set[int]) -> None:
+        try:
+            self._connection.execute("BEGIN")
+            for table, table_rows in rows.items():
+                columns = _BATCH_COLUMNS
+                if table != "batches":
+                    keys, sums = _TABLES[table.removesuffix("_windows")]
+                    columns = [*keys, "start_ms", *sums]
+                self._insert(table, columns, table_rows)
+            if newly_dirty:
+                self._insert("dirty_hours", ["hour_ms"], [(hour_ms,) for hour_ms in newly_dirty])
+            self._connection.execute("COMMIT")
+        except (duckdb.Error, OSError) as error:
+            self._roll_back()
+            raise LedgerError(f"ledger {self._path} cannot be written: {error}; check the disk") from error
+
+    def _insert(self, table: str, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
+        data = {c: _array(c, values) for c, values in zip(columns, zip(*rows, strict=True), strict=True)}
+        assert data  # DuckDB finds it by this name
+        self._connection.execute(f"INSERT INTO {table} SELECT * FROM data")  # noqa: S608 - our own table names
+
+    def _roll_back(self) -> None:
+        try:
+            self._connection.execute("ROLLBACK")
+        except duckdb.Error as error:
+            log.debug("rollback: %s", error)
+
+    def fold(self) -> list[int]:
+        hours = sorted(self._dirty)
+        if not hours:
+            return []
+        listed = ", ".join(map(str, hours))
+        try:
+            self._connection.execute("BEGIN")
+            for table, (keys, sums) in _TABLES.items():
+                totals = ", ".join(f"sum({column})::BIGINT" for column in sums)
+                self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")  # noqa: S608
+                self._connection.execute(
+                    f"INSERT INTO {table}_hours SELECT start_ms - start_ms % 3600000 AS hour, {', '.join(keys)}, {totals} "  # noqa: S608
+                    f"FROM {table}_windows WHERE start_ms >= {hours[0]} AND start_ms < {hours[-1] + 3_600_000} "
+                    f"AND start_ms - start_ms % 3600000 IN ({listed}) GROUP BY hour, {', '.join(keys)}"
+                )
+            self._connection.execute(f"DELETE FROM dirty_hours WHERE hour_ms IN ({listed})")  # noqa: S608
+            self._connection.execute("COMMIT")
+        except duckdb.Error as error:
+            self._roll_back()
+            raise LedgerError(f"ledger {self._path}: hours cannot be recomputed: {error}") from error
+        self._dirty.clear()
+        return hours
+
+    def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
+        cut_ms = hour_of_ms(windows_before_ms)  # whole hours only: what is left of an hour could not recompute it
+        bases = self.counter_bases()
+        for name, value in counter_bases.items():
+            bases[name] = bases.get(name, 0) + value
+        try:
+            self._connection.execute("BEGIN")
+            for table in _TABLES:
+                self._connection.execute(f"DELETE FROM {table}_windows WHERE start_ms < {cut_ms}")  # noqa: S608
+                self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms < {hours_before_ms}")  # noqa: S608
+            self._connection.execute(f"DELETE FROM batches WHERE start_ms < {cut_ms}")  # noqa: S608
+            if counter_bases:
+                self._replace_values("counter_bases", bases)
+            self._connection.execute("COMMIT")
+        except duckdb.Error as error:
+            self._roll_back()
+            raise LedgerError(f"ledger {self._path}: old windows cannot be removed: {error}") from error
+
+    def counter_bases(self) -> dict[str, int]:
+        return dict(self._connection.execute("SELECT name, value FROM counter_bases").fetchall())
+
+    def counter_floors(self) -> dict[str, int]:
+        return dict(self._connection.execute("SELECT name, value FROM counter_floors").fetchall())
+
+    def set_counter_floors(self, floors: dict[str, int]) -> None:
+        try:
+            self._connection.execute("BEGIN")
+            self._replace_values("counter_floors", floors)
+            self._connection.execute("COMMIT")
+        except duckdb.Error as error:
+            self._roll_back()
+            raise LedgerError(f"ledger {self._path} cannot be written: {error}; check the disk") from error
+
+    def _replace_values(self, table: str, values: dict[str, int]) -> None:
+        self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own table names
+        if values:
+            self._insert(table, ["name", "value"], list(values.items()))
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def facts_of_hours(self, hours_ms: Sequence[int] | None = None) -> Facts:
+        where = "" if hours_ms is None else f"WHERE hour_ms IN ({', '.join(map(str, hours_ms)) or 'NULL'})"
+        return self._facts(self._connection, "hours", "hour_ms", where)
+
+    def facts_between(self, start_ms: int, end_ms: int) -> Facts:
+        if not hasattr(self._readers, "connection"):
+            self._readers.connection = self._connection.cursor()
+        where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
+        return self._facts(self._readers.connection, "windows", "0", where)
+
+    def _facts(self, connection: Any, kind: str, hour: str, where: str) -> Facts:
+        def rows(table: str, keys: str, sums: Sequence[str], extra: str = "") -> list[tuple[Any, ...]]:
+            totals = ", ".join(f"sum({column})::HUGEINT" for column in sums)
+            found: list[tuple[Any, ...]] = connection.execute(
+                f"SELECT {hour} AS hour, {keys}{extra}, {totals} FROM {table}_{kind} {where} GROUP BY ALL ORDER BY ALL"  # noqa: S608
+            ).fetchall()
+            return found
+
+        gpu_keys, share_keys = "cluster, node, gpu_model", "cluster, node, gpu_model, workload"
+        token_keys = "cluster, node, workload, server, model, method"
+        return Facts(
+            gpus=[
+                GpuSums(**dict(zip(GpuSums.__slots__, row, strict=True)))
+                for row in rows("gpu", gpu_keys, _GPU_SUMS[:8], ", count(DISTINCT gpu_uuid)")
+            ],
+            shares=[
+                ShareSums(**dict(zip(ShareSums.__slots__, row, strict=True)))
+                for row in rows("share", share_keys, _SHARE_SUMS)
+            ],
+            tokens=[
+                TokenSums(**dict(zip(TokenSums.__slots__, row, strict=True)))
+                for row in rows("token", token_keys, _TOKEN_SUMS)
+            ],
+        )
+
+    def first_ms(self) -> int | None:
+        return self._first_ms
+
+    def size_bytes(self) -> int:
+        files = (self._path, self._path.with_name(self._path.name + ".wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # --- opening -------------------------------------------------------------------------------------------------
+
+    def _migrate(self) -> None:
+        self._connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT)")
+        row = self._connection.execute("SELECT max(version) FROM schema_version").fetchone()
+        version = (row and row[0]) or 0
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                f"ledger {self._path} has schema version {version}, this collector knows {SCHEMA_VERSION}: "
+                "run the newer collector, or restore the copy made before the upgrade"
+            )
+        for step in range(version + 1, SCHEMA_VERSION + 1):
+            self._connection.execute("BEGIN")
+            for statement in _MIGRATIONS[step]():
+                self._connection.execute(statement)
+            self._connection.execute("INSERT INTO schema_version VALUES (?)", [step])
+            self._connection.execute("COMMIT")
+
+    def _load_received(self) -> None:
+        rows = self._connection.execute(
+            "SELECT agent_id, epoch, min(seq), max(seq) FROM ("
+            "  SELECT agent_id, epoch, seq, seq - row_number() OVER (PARTITION BY agent_id, epoch ORDER BY seq) AS island"
+            "  FROM batches) GROUP BY agent_id, epoch, island ORDER BY agent_id, epoch, min(seq)"
+        ).fetchall()
+        ranges: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+        for agent_id, epoch, first, last in rows:
+            ranges[agent_id, epoch].append((first, last))
+        self._received = {key: NumberSet(found) for key, found in ranges.items()}
+
+    def _read_first_ms(self) -> int | None:
+        row = self._connection.execute(
+            "SELECT min(first) FROM (SELECT min(start_ms) AS first FROM batches "
+            "UNION ALL SELECT min(hour_ms) FROM gpu_hours WHERE hour_ms < (SELECT coalesce(min(start_ms), 1 << 62) "
+            "- 3600000 FROM batches))"
+        ).fetchone()
+        return row[0] if row else None
+
+
+def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: Batch, received_ms: int) -> None:
+    """The rows of one batch, in the column order of their tables."""
+    cluster, node, start_ms = shipment.cluster, shipment.node, batch.start_ms
+    rows["batches"].append(
+        (shipment.agent_id, shipment.epoch, batch.seq, cluster, node, start_ms, batch.end_ms, received_ms)
+    )
+    models: dict[str, str] = {}
+    for gpu in batch.gpus:
+        model = models[gpu.uuid] = gpu.model or ""
+        energy = gpu.energy_mj
+        rows["gpu_windows"].append(
+            (
+                cluster, node, gpu.uuid, model, start_ms,
+                gpu.active_ms, gpu.idle_ms, gpu.unallocated_ms, gpu.unknown_ms,
+                energy.active, energy.idle, energy.unallocated, energy.unknown,
+                gpu.energy_integrated_mj, gpu.energy_missing_ms, gpu.utilization_ms, gpu.memory_used_mib_seconds,
+            )
+        )  # fmt: skip
+        for kind, reasons in (("unknown", gpu.unknown_reason_ms), ("throttled", gpu.throttled_ms)):
+            for reason, duration_ms in reasons.items():
+                rows["reason_windows"].append((cluster, node, gpu.uuid, kind, reason, start_ms, duration_ms))
+    for share in batch.shares:
+        rows["share_windows"].append(
+            (
+                cluster, node, share.gpu_uuid, models[share.gpu_uuid], share.workload, share.split, start_ms,
+                share.active_ms, share.idle_ms, share.active_mj, share.idle_mj,
+            )
+        )  # fmt: skip
+    for workload in batch.workloads:
+        for count in workload.tokens:
+            rows["token_windows"].append(
+                (
+                    cluster, node, workload.key, workload.server, workload.place, workload.model or "", count.method,
+                    start_ms, count.prompt_computed, count.prompt_cached, count.completion, count.requests,
+                )
+            )  # fmt: skip
+
+
+def _array(column: str, values: Sequence[Any]) -> Any:
+    if column in _TEXT:
+        return np.array(values, dtype=object)
+    if None in values:
+        missing = [value is None for value in values]
+        return np.ma.masked_array([value or 0 for value in values], mask=missing, dtype=np.int64)
+    return np.array(values, dtype=np.int64)

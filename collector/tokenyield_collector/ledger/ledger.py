@@ -1,0 +1,130 @@
+"""What a ledger keeps and promises. Engines stand beside this file; one contract test suite holds them all.
+
+In: shipments. Out: receipts, and sums of facts over any stretch of time. Never any money (design principle 2).
+
+The promises:
+* `append` returns after the batches are durable, and counts each (agent_id, epoch, seq) once, whatever is sent again.
+* An hour is always recomputed from its windows, never added to, so late and repeated batches are harmless.
+* A kill at any point leaves a ledger that opens, with every batch that had its receipt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from tokenyield_wire.window import Shipment
+
+STATES = ("active", "idle", "unallocated", "unknown")
+
+
+class LedgerError(Exception):
+    """The ledger cannot be opened or written; the message says what to do."""
+
+
+class Receipt(NamedTuple):
+    """What became of one shipment."""
+
+    accepted: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSums:
+    """Sums over the GPUs of one model on one node. Times in ms, energies in mJ, both by state."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    gpu_model: str
+    gpus: int
+    active_ms: int
+    idle_ms: int
+    unallocated_ms: int
+    unknown_ms: int
+    active_mj: int
+    idle_mj: int
+    unallocated_mj: int
+    unknown_mj: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareSums:
+    """What one workload held of the GPUs of one model on one node."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    gpu_model: str
+    workload: str
+    active_ms: int
+    idle_ms: int
+    active_mj: int
+    idle_mj: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSums:
+    """Tokens of one workload on one node, counted in one way. None: never told by the source."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    workload: str
+    server: str
+    model: str
+    method: str
+    prompt_computed: int | None
+    prompt_cached: int | None
+    completion: int | None
+    requests: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All sums of one stretch of time. `hour_ms` of the rows is 0 where the stretch is not an hour of the ledger."""
+
+    gpus: Sequence[GpuSums] = ()
+    shares: Sequence[ShareSums] = ()
+    tokens: Sequence[TokenSums] = ()
+
+
+class Ledger(Protocol):
+    """Blocking; calls come from one writing thread, except `facts_between`, which any thread may call."""
+
+    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
+        """Make all batches durable in one commit. Raises `LedgerError`, and then nothing was kept."""
+        ...
+
+    def fold(self) -> list[int]:
+        """Recompute the hours whose windows changed since the last call; returns them (start, ms)."""
+        ...
+
+    def facts_of_hours(self, hours_ms: Sequence[int] | None = None) -> Facts:
+        """Sums by hour, of the given hours or of all."""
+        ...
+
+    def facts_between(self, start_ms: int, end_ms: int) -> Facts:
+        """Sums over the windows that start in [start_ms, end_ms), as one stretch."""
+        ...
+
+    def first_ms(self) -> int | None:
+        """Start of the oldest window ever kept; None in an empty ledger."""
+        ...
+
+    def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
+        """Forget old windows and hours, and add what exported counters lose by it to their bases, in one commit."""
+        ...
+
+    def counter_bases(self) -> dict[str, int]:
+        """What exported counters start from: series -> integer, see `retire` and `set_counter_floors`."""
+        ...
+
+    def counter_floors(self) -> dict[str, int]:
+        """The highest value shown of each counter that may not go back."""
+        ...
+
+    def set_counter_floors(self, floors: dict[str, int]) -> None: ...
+
+    def size_bytes(self) -> int: ...
+
+    def close(self) -> None: ...

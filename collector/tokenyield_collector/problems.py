@@ -1,0 +1,35 @@
+"""Errors as RFC 9457 problem details: one function, used by every handler.
+
+`errors` lists what is wrong field by field: the JSON path of the field, what was found, what is wanted.
+"""
+
+import json
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from tokenyield_wire.window import Fault
+
+_TITLES = {
+    400: "The body cannot be read",
+    401: "A valid bearer token is wanted",
+    404: "There is nothing here",
+    405: "This method is not served here",
+    413: "The body is too large",
+    415: "This encoding is not understood",
+    422: "The batches are not sound",
+    500: "The collector failed",
+    503: "The collector cannot take this now",
+}
+
+
+def problem(
+    status: int, detail: str, *, faults: Iterable[Fault] = (), headers: dict[str, str] | None = None
+) -> web.Response:
+    body = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
+    errors = [{"field": f.field, "found": f.found[:200], "wanted": f.wanted[:200]} for f in faults][:50]
+    if errors:
+        body["errors"] = errors
+    return web.Response(
+        status=status, text=json.dumps(body), content_type="application/problem+json", headers=headers
+    )

@@ -1,0 +1,230 @@
+"""`POST /v1/batches`: authenticate, bound, decode, validate, commit, and only then answer.
+
+In: HTTP requests. Out: 200 with `{"accepted": n, "duplicates": m}` after the batches are durable, or a problem.
+One commit serves all requests that came within `commit_interval_ms`; one thread writes the ledger.
+"""
+
+import asyncio
+import hmac
+import logging
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+import zstandard
+from aiohttp import hdrs, web
+
+from tokenyield_collector.config import Settings
+from tokenyield_collector.ledger.ledger import Ledger, LedgerError, Receipt
+from tokenyield_collector.metrics import Ingest
+from tokenyield_collector.problems import problem
+from tokenyield_wire.codec import Refused, decode_shipment
+from tokenyield_wire.units import MS_PER_HOUR, NS_PER_MS
+from tokenyield_wire.window import Fault, Shipment
+
+log = logging.getLogger(__name__)
+
+DAY_MS = 24 * MS_PER_HOUR
+TOKENS_REREAD_S = 10.0
+"""How soon a changed token file is noticed."""
+
+
+class TooLarge(ValueError):
+    """The decompressed body is above its bound."""
+
+
+class UnknownEncoding(ValueError):
+    """The Content-Encoding is none of zstd, gzip, identity."""
+
+
+def decompress(body: bytes, encoding: str, bytes_max: int) -> bytes:
+    """Raises `TooLarge`, `UnknownEncoding`, or ValueError for a broken stream. Never holds more than `bytes_max`."""
+    if encoding in ("", "identity"):
+        unpacked = body
+    elif encoding == "gzip":
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            unpacked = unpacker.decompress(body, bytes_max + 1)
+        except zlib.error as error:
+            raise ValueError(f"the gzip stream is broken: {error}") from error
+        if not unpacker.eof and len(unpacked) <= bytes_max:
+            raise ValueError("the gzip stream ends too early")
+    elif encoding == "zstd":
+        try:
+            with zstandard.ZstdDecompressor().stream_reader(body) as reader:
+                unpacked = reader.read(bytes_max + 1)
+        except zstandard.ZstdError as error:
+            raise ValueError(f"the zstd stream is broken: {error}") from error
+    else:
+        raise UnknownEncoding(f"Content-Encoding '{encoding[:40]}'; send zstd, gzip or identity")
+    if len(unpacked) > bytes_max:
+        raise TooLarge(f"more than {bytes_max} bytes after decompression; send fewer batches at once")
+    return unpacked
+
+
+def faults_of_time(shipment: Shipment, *, now_ms: int, skew_max_ms: int, oldest_ms: int) -> list[Fault]:
+    """Batches that claim to be from the future, or are older than what their hour could be recomputed from."""
+    faults = []
+    for i, batch in enumerate(shipment.batches):
+        if batch.end_ms > now_ms + skew_max_ms:
+            ahead_s = (batch.end_ms - now_ms) // 1000
+            wanted = f"at most {skew_max_ms // 1000} s ahead of the collector; check NTP on both"
+            faults.append(Fault(f"batches[{i}].end_ms", f"{ahead_s} s in the future", wanted))
+        if batch.start_ms < oldest_ms:
+            wanted = f"a window that starts at {oldest_ms} or later (windows_keep_days)"
+            faults.append(Fault(f"batches[{i}].start_ms", str(batch.start_ms), wanted))
+    return faults
+
+
+class Tokens:
+    """The accepted bearer tokens, read again when the file changes. Without a file everybody may."""
+
+    def __init__(self, file: str | None) -> None:
+        self._file = Path(file) if file else None
+        self._tokens: tuple[bytes, ...] = ()
+        self._read_at_s = float("-inf")
+
+    def accept(self, header: str | None, now_mono_s: float) -> bool:
+        if self._file is None:
+            return True
+        if now_mono_s - self._read_at_s >= TOKENS_REREAD_S:
+            self._read_at_s = now_mono_s
+            try:
+                self._tokens = tuple(line.strip() for line in self._file.read_bytes().splitlines() if line.strip())
+            except OSError as error:
+                log.error("token_file %s cannot be read (%s); nobody is let in", self._file, error)
+                self._tokens = ()
+        scheme, _, given = (header or "").partition(" ")
+        offered = given.strip().encode()
+        # Every token is compared, so that the time taken tells nothing.
+        matches = [hmac.compare_digest(offered, token) for token in self._tokens]
+        return scheme.lower() == "bearer" and any(matches)
+
+
+class Committer:
+    """Groups shipments into commits."""
+
+    def __init__(self, ledger: Ledger, executor: Executor, settings: Settings, ingest: Ingest) -> None:
+        self._ledger = ledger
+        self._executor = executor
+        self._settings = settings
+        self._ingest = ingest
+        self._waiting: list[tuple[Shipment, asyncio.Future[Receipt]]] = []
+        self._waiting_batches = 0
+        self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        return self._waiting_batches >= self._settings.queue_batches_max
+
+    async def commit(self, shipment: Shipment) -> Receipt:
+        """Returns when the shipment is durable. Raises `LedgerError`."""
+        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._waiting.append((shipment, done))
+        self._waiting_batches += len(shipment.batches)
+        self._ingest.waiting_batches = self._waiting_batches
+        self._wake.set()
+        if self._waiting_batches >= self._settings.commit_batches_max:
+            self._full.set()
+        return await done
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        while True:
+            await self._wake.wait()
+            try:
+                await asyncio.wait_for(self._full.wait(), self._settings.commit_interval_ms / 1000)
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            self._full.clear()
+            group, self._waiting, self._waiting_batches = self._waiting, [], 0
+            await self._commit_group(group)
+            self._ingest.waiting_batches = self._waiting_batches
+
+    async def _commit_group(self, group: list[tuple[Shipment, "asyncio.Future[Receipt]"]]) -> None:
+        started_s = time.perf_counter()
+        shipments = [shipment for shipment, _ in group]
+        try:
+            receipts = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._ledger.append, shipments, time.time_ns() // NS_PER_MS
+            )
+        except LedgerError as error:
+            log.error("%s", error)
+            for _, done in group:
+                if not done.done():
+                    done.set_exception(LedgerError(str(error)))
+            return
+        self._ingest.commits += 1
+        self._ingest.commit_seconds += time.perf_counter() - started_s
+        for (_, done), receipt in zip(group, receipts, strict=True):
+            self._ingest.batches += receipt.accepted
+            self._ingest.duplicates += receipt.duplicates
+            if not done.done():
+                done.set_result(receipt)
+
+
+class Receiver:
+    """The handler of `POST /v1/batches`."""
+
+    def __init__(
+        self, settings: Settings, committer: Committer, ingest: Ingest, now_ms: Callable[[], int] | None = None
+    ) -> None:
+        self._settings = settings
+        self._committer = committer
+        self._ingest = ingest
+        self._tokens = Tokens(settings.token_file)
+        self._now_ms = now_ms or (lambda: time.time_ns() // NS_PER_MS)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        if not self._tokens.accept(request.headers.get(hdrs.AUTHORIZATION), time.monotonic()):
+            detail = "send Authorization: Bearer TOKEN with a token from the collector's token_file"
+            return self._refuse("unauthorized", 401, detail, headers={"WWW-Authenticate": "Bearer"})
+        if self._committer.is_full:
+            return self._refuse("overloaded", 503, "too many batches wait; send later", headers={"Retry-After": "2"})
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            detail = f"more than {self._settings.body_bytes_max} bytes; send fewer batches at once"
+            return self._refuse("too_large", 413, detail)
+        try:
+            encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").lower()
+            shipment = decode_shipment(decompress(body, encoding, self._settings.decompressed_bytes_max))
+        except TooLarge as error:
+            return self._refuse("too_large", 413, str(error))
+        except UnknownEncoding as error:
+            return self._refuse("encoding", 415, str(error))
+        except Refused as error:
+            return self._refuse("unsound", 422, str(error)[:500], error.faults)
+        except ValueError as error:
+            return self._refuse("unreadable", 400, str(error))
+        now_ms = self._now_ms()
+        faults = faults_of_time(
+            shipment,
+            now_ms=now_ms,
+            skew_max_ms=self._settings.clock_skew_max_s * 1000,
+            oldest_ms=now_ms - self._settings.windows_keep_days * DAY_MS + MS_PER_HOUR,
+        )
+        if faults:
+            detail = f"{faults[0].field}: found {faults[0].found}, wanted {faults[0].wanted}"
+            return self._refuse("time", 422, detail, tuple(faults))
+        try:
+            receipt = await self._committer.commit(shipment)
+        except LedgerError as error:
+            return self._refuse("ledger", 503, str(error), headers={"Retry-After": "5"})
+        text = f'{{"accepted":{receipt.accepted},"duplicates":{receipt.duplicates}}}\n'
+        return web.Response(text=text, content_type="application/json")
+
+    def _refuse(
+        self,
+        reason: str,
+        status: int,
+        detail: str,
+        faults: tuple[Fault, ...] = (),
+        headers: dict[str, str] | None = None,
+    ) -> web.Response:
+        self._ingest.refused[reason] += 1
+        return problem(status, detail, faults=faults, headers=headers)

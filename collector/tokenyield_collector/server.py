@@ -1,0 +1,221 @@
+"""The collector at work: the ledger's thread, the refresh loop and the HTTP server in one task group.
+
+In: settings. Out: a running server until cancelled. Handlers only translate; what they answer is computed elsewhere.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from tokenyield_collector.books import keep_books
+from tokenyield_collector.config import Settings
+from tokenyield_collector.counters import Counters
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.ledger import Ledger, LedgerError
+from tokenyield_collector.metrics import Exposition, Ingest, View
+from tokenyield_collector.prices import PriceBook, load_prices
+from tokenyield_collector.problems import problem
+from tokenyield_collector.receive import DAY_MS, Committer, Receiver
+from tokenyield_collector.summary import encode, summarize
+from tokenyield_wire.units import MS_PER_HOUR, NS_PER_MS
+
+log = logging.getLogger(__name__)
+
+SUMMARY_WINDOW_S_MAX = 86_400
+SHUTDOWN_S = 10.0
+RETIRE_EVERY_S = 3600.0
+
+
+def _now_ms() -> int:
+    return time.time_ns() // NS_PER_MS
+
+
+def live_stretch(now_ms: int, window_s: int, settings: Settings) -> tuple[int, int]:
+    """[start, end) of the newest stretch of `window_s` of which all windows should have arrived."""
+    end_ms = now_ms - settings.live_lag_s * 1000
+    end_ms -= end_ms % (settings.live_grid_s * 1000)
+    return end_ms - window_s * 1000, end_ms
+
+
+class Collector:
+    """Everything behind the HTTP handlers."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, prices: PriceBook) -> None:
+        self.settings = settings
+        self.prices = prices
+        self.ingest = Ingest()
+        self._ledger = ledger
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="summary")
+        self.committer = Committer(ledger, self._writer, settings, self.ingest)
+        self.receiver = Receiver(settings, self.committer, self.ingest)
+        self._counters = Counters(prices, bases=ledger.counter_bases(), floors=ledger.counter_floors())
+        self._all_hours_read = False
+        self.view: View | None = None
+        self.problem: str | None = "the first refresh has not finished"
+        registry = CollectorRegistry()
+        registry.register(Exposition(lambda: self.view or View(), self.ingest, settings.metrics_workloads_max))
+        self.registry = registry
+
+    # --- the refresh loop ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Refresh and retire until cancelled."""
+        loop = asyncio.get_running_loop()
+        retire_at_s = loop.time() + RETIRE_EVERY_S
+        while True:
+            try:
+                self.view = await loop.run_in_executor(self._writer, self._refresh, _now_ms())
+                if loop.time() >= retire_at_s:
+                    retire_at_s = loop.time() + RETIRE_EVERY_S
+                    await loop.run_in_executor(self._writer, self._retire, _now_ms())
+                self.problem = None
+            except LedgerError as error:
+                if self.problem != str(error):
+                    log.error("%s", error)
+                self.problem = str(error)
+            await asyncio.sleep(self.settings.refresh_interval_s)
+
+    def _refresh(self, now_ms: int) -> View:
+        as_of_ms = now_ms - self.settings.live_lag_s * 1000
+        changed = self._ledger.fold()
+        first_ms = self._ledger.first_ms()
+        if not self._all_hours_read:
+            facts = self._ledger.facts_of_hours()
+            hours = {row.hour_ms for rows in (facts.gpus, facts.shares, facts.tokens) for row in rows}
+            wanted = sorted(hours | set(self._counters.hours_wanted((), first_ms, as_of_ms)))
+            self._all_hours_read = True
+        else:
+            wanted = self._counters.hours_wanted(changed, first_ms, as_of_ms)
+            facts = self._ledger.facts_of_hours(wanted)
+        self._counters.update(wanted, facts, first_ms, as_of_ms)
+        counters = self._counters.values()
+        self._ledger.set_counter_floors(self._counters.floors())
+        start_ms, end_ms = live_stretch(now_ms, self.settings.live_window_s, self.settings)
+        start_ms = max(start_ms, first_ms or start_ms)
+        live = None
+        if first_ms is not None and end_ms > start_ms:
+            live = keep_books(
+                self._ledger.facts_between(start_ms, end_ms),
+                self.prices,
+                start_ms=start_ms,
+                elapsed_ms=end_ms - start_ms,
+            )
+        return View(
+            counters=counters,
+            workloads=self._counters.workloads(),
+            live=live,
+            currency=self.prices.currency,
+            as_of_ms=end_ms,
+            ledger_bytes=self._ledger.size_bytes(),
+        )
+
+    def _retire(self, now_ms: int) -> None:
+        hours_before_ms = now_ms - self.settings.hours_keep_days * DAY_MS
+        hours_before_ms -= hours_before_ms % MS_PER_HOUR
+        self._ledger.retire(
+            windows_before_ms=now_ms - self.settings.windows_keep_days * DAY_MS,
+            hours_before_ms=hours_before_ms,
+            counter_bases=self._counters.retire(hours_before_ms),
+        )
+
+    # --- handlers ------------------------------------------------------------------------------------------------
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        encode_metrics, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode_metrics(self.registry), headers={"Content-Type": content_type})
+
+    async def summary(self, request: web.Request) -> web.Response:
+        text = request.query.get("window_s", str(self.settings.live_window_s))
+        if not text.isdigit() or not 1 <= int(text) <= SUMMARY_WINDOW_S_MAX:
+            return problem(400, f"window_s: '{text[:40]}' wants a whole number from 1 to {SUMMARY_WINDOW_S_MAX}")
+        document = await asyncio.get_running_loop().run_in_executor(self._reader, self._summarize, int(text))
+        return web.Response(body=encode(document), content_type="application/json")
+
+    def _summarize(self, window_s: int) -> dict[str, object]:
+        start_ms, end_ms = live_stretch(_now_ms(), window_s, self.settings)
+        start_ms = min(max(start_ms, self._ledger.first_ms() or start_ms), end_ms)
+        facts = self._ledger.facts_between(start_ms, end_ms)
+        books = keep_books(facts, self.prices, start_ms=start_ms, elapsed_ms=end_ms - start_ms)
+        return summarize(facts, books, self.prices)
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        if self.problem:
+            return web.Response(status=503, text=f"{self.problem}\n")
+        return web.Response(text="ok\n")
+
+    def close(self) -> None:
+        self._writer.shutdown()
+        self._reader.shutdown()
+        self._ledger.close()
+
+
+@web.middleware
+async def _problems(request: web.Request, handler):  # type: ignore[no-untyped-def]
+    """Turn what aiohttp answers by itself (404, 405) into problems too."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        return problem(error.status, f"{request.method} {request.path[:200]}", headers=headers)
+
+
+def application(collector: Collector) -> web.Application:
+    app = web.Application(client_max_size=collector.settings.body_bytes_max, middlewares=[_problems])
+    app.router.add_post("/v1/batches", collector.receiver.handle)
+    app.router.add_get("/v1/summary", collector.summary)
+    app.router.add_get("/metrics", collector.metrics)
+    app.router.add_get("/healthz", collector.healthz)
+    app.router.add_get("/readyz", collector.readyz)
+    return app
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `LedgerError` or OSError (address in use)."""
+    prices = load_prices(Path(settings.prices_file)) if settings.prices_file else PriceBook()
+    ledger = DuckDbLedger(settings.ledger_path, memory_limit=settings.ledger_memory)
+    collector = Collector(settings, ledger, prices)
+    # Bodies are decompressed by receive.py, which bounds them.
+    runner = web.AppRunner(application(collector), access_log=None, auto_decompress=False)
+    await runner.setup()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        host, port = settings.address
+        site = web.TCPSite(runner, host, port, ssl_context=_tls(settings), shutdown_timeout=SHUTDOWN_S)
+        await site.start()
+        log.info("collector listens on %s, ledger %s, %d pools", settings.listen, settings.ledger_path, len(prices.pools))
+        async with asyncio.TaskGroup() as tasks:
+            working = [tasks.create_task(collector.committer.run()), tasks.create_task(collector.run())]
+            await stop.wait()
+            await runner.cleanup()  # answers what was taken in, which needs the committer
+            for task in working:
+                task.cancel()
+    finally:
+        with contextlib.suppress(Exception):
+            await runner.cleanup()
+        collector.close()
+        log.info("collector stopped")
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.tls_cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    return context

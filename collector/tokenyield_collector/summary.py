@@ -1,0 +1,122 @@
+"""`GET /v1/summary`: the fleet's yield, its waterfall and its workloads over one stretch of time. Pure.
+
+Money is given as exact decimal numbers; a ratio without a denominator is null.
+"""
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from tokenyield_collector.books import Books
+from tokenyield_collector.cost import BUCKETS
+from tokenyield_collector.ledger.ledger import STATES, Facts
+from tokenyield_collector.metrics import NANO, bucket_nano_usd, fleet_tokens, idle_cost_per_hour
+from tokenyield_collector.prices import PriceBook
+from tokenyield_collector.yields import BASES, KINDS, WorkloadYield
+from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    return _encoder.encode(document)
+
+
+def summarize(facts: Facts, books: Books, prices: PriceBook) -> dict[str, Any]:
+    """The document, ready for `encode`."""
+    energy_mj = {state: sum(getattr(g, f"{state}_mj") for g in facts.gpus) for state in STATES}
+    time_ms = {state: sum(getattr(g, f"{state}_ms") for g in facts.gpus) for state in STATES}
+    joules = sum(energy_mj.values()) / MJ_PER_JOULE
+    total_nano = books.fleet.total_nano_usd()
+    tokens = {kind: fleet_tokens(books.workloads, kind) for kind in KINDS}
+    has_prices = bool(prices.pools)
+    return {
+        "start": _iso(books.start_ms),
+        "end": _iso(books.start_ms + books.elapsed_ms),
+        "seconds": books.elapsed_ms / 1000,
+        "currency": prices.currency,
+        "price_book": prices.fingerprint or None,
+        "fleet": {
+            "gpus_reporting": sum(g.gpus for g in facts.gpus),
+            "gpu_seconds": {state: ms / 1000 for state, ms in time_ms.items()},
+            "energy_joules": {state: mj / MJ_PER_JOULE for state, mj in energy_mj.items()},
+            "tokens": tokens,
+            "tokens_per_joule": {kind: n / joules if joules and n else None for kind, n in tokens.items()},
+            "cost": _usd(total_nano) if has_prices else None,
+            "cost_per_hour": _per_hour(total_nano, books.elapsed_ms) if has_prices else None,
+            "idle_cost_per_hour": round(sum(idle_cost_per_hour(books).values()), 6) if has_prices else None,
+            "cost_per_million_tokens": {
+                kind: total_nano / NANO / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
+            },
+            "price_missing_gpu_seconds": books.fleet.missing_ms / 1000,
+        },
+        "waterfall": _waterfall(books),
+        "pools": _pools(books),
+        "workloads": [_workload(row) for row in books.workloads],
+    }
+
+
+def _waterfall(books: Books) -> list[dict[str, Any]]:
+    capacity = bucket_nano_usd(books.fleet.lines, "capacity")
+    energy = bucket_nano_usd(books.fleet.lines, "energy")
+    durations: dict[str, int] = defaultdict(int)
+    for line in books.fleet.lines:
+        durations[line.bucket] += line.duration_ms
+    total = sum(capacity.values())
+    return [
+        {
+            "bucket": bucket,
+            "gpu_hours": durations[bucket] / MS_PER_HOUR,
+            "capacity_cost": _usd(capacity.get(bucket, 0)),
+            "energy_cost": _usd(energy.get(bucket, 0)),
+            "share_of_capacity": capacity.get(bucket, 0) / total if total else None,
+        }
+        for bucket in BUCKETS
+    ]
+
+
+def _pools(books: Books) -> list[dict[str, Any]]:
+    pools: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for line in books.fleet.lines:
+        pools[line.cluster, line.pool][line.bucket] += line.nano_usd
+    return [
+        {"cluster": cluster, "pool": pool, "cost": {bucket: _usd(nano) for bucket, nano in buckets.items()}}
+        for (cluster, pool), buckets in sorted(pools.items())
+    ]
+
+
+def _workload(row: WorkloadYield) -> dict[str, Any]:
+    return {
+        "cluster": row.cluster,
+        "workload": row.workload,
+        "server": row.server,
+        "model": row.model or None,
+        "gpu_seconds": {"active": row.active_ms / 1000, "idle": row.idle_ms / 1000},
+        "energy_joules": row.energy_mj / MJ_PER_JOULE,
+        "tokens": {
+            "prompt_computed": row.prompt_computed,
+            "prompt_cached": row.prompt_cached,
+            "completion": row.completion,
+        },
+        "requests": row.requests,
+        "tokens_per_joule": {kind: row.tokens_per_joule(kind) for kind in KINDS},
+        "cost": {basis: None if nano is None else _usd(nano) for basis, nano in row.nano_usd.items()},
+        "cost_per_million_tokens": {
+            kind: {basis: row.usd_per_million_tokens(kind, basis) for basis in BASES} for kind in KINDS
+        },
+    }
+
+
+def _usd(nano: int) -> Decimal:
+    return Decimal(nano).scaleb(-9)
+
+
+def _per_hour(nano: int, elapsed_ms: int) -> Decimal | None:
+    return round(_usd(nano) * MS_PER_HOUR / elapsed_ms, 9) if elapsed_ms else None
+
+
+def _iso(instant_ms: int) -> str:
+    return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,91 @@
+"""Tables for people at a terminal, drawn with rich. In: rates or a summary. Out: a renderable."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tokenyield_collector.prices import Rate
+
+BAR_CELLS = 30
+_COLOURS = {"dark": "grey50", "unallocated": "magenta", "idle": "yellow", "productive": "green"}
+
+
+def rate_table(rates: Sequence[Rate], day: str) -> Table:
+    """Every pool's rate and its parts, in dollars per GPU-hour."""
+    table = Table(title=f"USD per GPU-hour on {day}", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("pool", "kind", "part"):
+        table.add_column(column)
+    table.add_column("USD/GPU-h", justify="right")
+    for rate in rates:
+        for i, (name, value) in enumerate(rate.parts.items()):
+            table.add_row(rate.pool if i == 0 else "", rate.kind if i == 0 else "", name, f"{value:.6f}")
+        table.add_row("", "", "[bold]sum[/bold]", f"[bold]{rate.usd_per_gpu_hour:.6f}[/bold]")
+        table.add_row("", "", "energy, per kWh at the GPU", f"{rate.energy_usd_per_kwh:.6f}", end_section=True)
+    return table
+
+
+def figure(value: float | None, digits: int = 2) -> str:
+    """A number for people; '-' where there is none. Small numbers keep their leading digits."""
+    if value is None:
+        return "-"
+    if value and abs(value) < 10**-digits:
+        return f"{value:.2g}"
+    return f"{value:,.{digits}f}"
+
+
+def summary_tables(summary: dict[str, Any], notes: Sequence[str]) -> RenderableType:
+    """The demo's picture: notes, the fleet in one line, the waterfall, the workloads."""
+    fleet = summary["fleet"]
+    head = Table(box=box.SIMPLE_HEAD)
+    for column in ("tokens/J", "$/Mtok", "$/Mtok completion", "idle $/h", "fleet $/h", "GPUs", "joules", "tokens"):
+        head.add_column(column, justify="right")
+    head.add_row(
+        figure(fleet["tokens_per_joule"]["total"]),
+        figure(fleet["cost_per_million_tokens"]["total"]),
+        figure(fleet["cost_per_million_tokens"]["completion"]),
+        figure(fleet["idle_cost_per_hour"]),
+        figure(fleet["cost_per_hour"]),
+        str(fleet["gpus_reporting"]),
+        figure(sum(fleet["energy_joules"].values()), 0),
+        figure(fleet["tokens"]["total"], 0),
+    )
+    parts: list[RenderableType] = [Text(note, style="dim") for note in notes]
+    span = Text(f"over {summary['seconds']:.0f} s up to {summary['end']}", style="dim")
+    return Group(*parts, span, head, _waterfall(summary), _workloads(summary))
+
+
+def _waterfall(summary: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("where the capacity cost goes")
+    table.add_column("")
+    for column in ("share", "GPU-hours", "USD"):
+        table.add_column(column, justify="right")
+    for row in summary["waterfall"]:
+        share = row["share_of_capacity"] or 0.0
+        bar = Text("█" * round(share * BAR_CELLS), style=_COLOURS[row["bucket"]])
+        cost = figure(float(row["capacity_cost"]), 4)
+        table.add_row(row["bucket"], bar, f"{share:.1%}", figure(row["gpu_hours"], 4), cost)
+    return table
+
+
+def _workloads(summary: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("workload")
+    table.add_column("model")
+    for column in ("tokens/J", "direct", "allocated", "loaded $/Mtok", "prompt", "cached", "completion", "requests"):
+        table.add_column(column, justify="right")
+    for row in summary["workloads"]:
+        cost = row["cost_per_million_tokens"]["total"]
+        table.add_row(
+            row["workload"],
+            row["model"] or "-",
+            figure(row["tokens_per_joule"]["total"]),
+            *(figure(cost[basis]) for basis in ("direct", "allocated", "loaded")),
+            *(figure(row["tokens"][kind], 0) for kind in ("prompt_computed", "prompt_cached", "completion")),
+            figure(row["requests"], 0),
+        )
+    return table

@@ -1,0 +1,146 @@
+"""Tokens per joule and dollars per million tokens. Pure.
+
+In: what each workload held of the fleet, the tokens it made, and the fleet's cost lines. Out: one `WorkloadYield` each.
+
+Cost per million tokens has three bases, always labelled (design.md section 5):
+* direct: the time and energy in which the workload's kernels ran;
+* allocated: and the idle time that it held;
+* loaded: and its share of what nobody held or reported (unallocated, dark, and GPUs held by untied processes), in
+  proportion to its allocated cost.
+Summed over all workloads the loaded cost is the fleet's whole cost.
+A ratio without a denominator is None, never 0.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tokenyield_collector.cost import PoolRate, Priced, rounded
+from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE, MS_PER_HOUR, apportion
+
+BASES = ("direct", "allocated", "loaded")
+KINDS = ("completion", "total")
+"""`total` is every token known: prompt computed and cached, and completion."""
+
+_MJ_PER_KWH = JOULES_PER_KWH * MJ_PER_JOULE
+
+
+class HeldUsage(NamedTuple):
+    """What one workload held of one pool."""
+
+    cluster: str
+    workload: str
+    pool: str | None
+    active_ms: int
+    idle_ms: int
+    active_mj: int
+    idle_mj: int
+
+
+class MadeTokens(NamedTuple):
+    """What one workload made. None: not told by its source."""
+
+    cluster: str
+    workload: str
+    server: str
+    model: str
+    prompt_computed: int | None
+    prompt_cached: int | None
+    completion: int | None
+    requests: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadYield:
+    """One workload over one stretch of time. Costs are nano-dollars, None where its GPUs have no price."""
+
+    cluster: str
+    workload: str
+    server: str
+    model: str
+    active_ms: int
+    idle_ms: int
+    energy_mj: int
+    prompt_computed: int | None
+    prompt_cached: int | None
+    completion: int | None
+    requests: int | None
+    nano_usd: Mapping[str, int | None]
+    """By basis."""
+
+    def tokens(self, kind: str) -> int:
+        if kind == "completion":
+            return self.completion or 0
+        return (self.prompt_computed or 0) + (self.prompt_cached or 0) + (self.completion or 0)
+
+    def tokens_per_joule(self, kind: str) -> float | None:
+        """Over all energy of the GPUs while the workload held them, idle included."""
+        return self.tokens(kind) * MJ_PER_JOULE / self.energy_mj if self.energy_mj and self.tokens(kind) else None
+
+    def usd_per_million_tokens(self, kind: str, basis: str) -> float | None:
+        nano, tokens = self.nano_usd[basis], self.tokens(kind)
+        return nano / 1e9 / (tokens / 1e6) if nano is not None and tokens else None
+
+
+def yields(
+    held: Iterable[HeldUsage], made: Iterable[MadeTokens], rates: Mapping[str, PoolRate], fleet: Priced
+) -> list[WorkloadYield]:
+    """One yield per workload that held a GPU or made a token, sorted by cluster and name."""
+    usage: dict[tuple[str, str], list[HeldUsage]] = defaultdict(list)
+    for row in held:
+        usage[row.cluster, row.workload].append(row)
+    tokens: dict[tuple[str, str], list[MadeTokens]] = defaultdict(list)
+    for made_row in made:
+        tokens[made_row.cluster, made_row.workload].append(made_row)
+    keys = sorted(usage.keys() | tokens.keys())
+    direct = [_cost(usage[key], rates, idle=False) for key in keys]
+    allocated = [_cost(usage[key], rates, idle=True) for key in keys]
+    weights = [cost or 0 for cost in allocated]
+    # Each workload's cost was rounded by itself, so the rest can be a few nano-dollars below nothing: then it is nothing.
+    rest = max(0, fleet.total_nano_usd() - sum(weights))
+    shared = apportion(rest, weights) if any(weights) else [0] * len(keys)
+    found = []
+    for i, key in enumerate(keys):
+        cost = allocated[i]
+        found.append(
+            WorkloadYield(
+                cluster=key[0],
+                workload=key[1],
+                server=next((t.server for t in tokens[key] if t.server != "unknown"), "unknown"),
+                model=next((t.model for t in reversed(tokens[key]) if t.model), ""),
+                active_ms=sum(row.active_ms for row in usage[key]),
+                idle_ms=sum(row.idle_ms for row in usage[key]),
+                energy_mj=sum(row.active_mj + row.idle_mj for row in usage[key]),
+                prompt_computed=total([t.prompt_computed for t in tokens[key]]),
+                prompt_cached=total([t.prompt_cached for t in tokens[key]]),
+                completion=total([t.completion for t in tokens[key]]),
+                requests=total([t.requests for t in tokens[key]]),
+                nano_usd={
+                    "direct": direct[i],
+                    "allocated": cost,
+                    "loaded": None if cost is None else cost + shared[i],
+                },
+            )
+        )
+    return found
+
+
+def _cost(rows: Sequence[HeldUsage], rates: Mapping[str, PoolRate], *, idle: bool) -> int | None:
+    """None when the workload held nothing, or held a GPU that has no price."""
+    if not rows or any(row.pool not in rates for row in rows):
+        return None
+    cost = 0
+    for row in rows:
+        rate = rates[row.pool or ""]
+        duration_ms = row.active_ms + (row.idle_ms if idle else 0)
+        energy_mj = row.active_mj + (row.idle_mj if idle else 0)
+        cost += rounded(rate.nano_usd_per_gpu_hour * duration_ms, MS_PER_HOUR)
+        cost += rounded(rate.nano_usd_per_kwh * energy_mj, _MJ_PER_KWH)
+    return cost
+
+
+def total(values: Iterable[int | None]) -> int | None:
+    """The sum of what is known; None when nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
