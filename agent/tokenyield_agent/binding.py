@@ -78,8 +78,10 @@ def _holding(
     for split, unit in (("sm", "sm_percent"), ("memory", "memory_mib")):
         measured = {w: [getattr(p, unit) for p in processes] for w, processes in by_workload.items()}
         # A process with no SM sample did not run; one with no memory figure could hold any amount.
-        known = any(None not in v for v in measured.values()) if split == "sm" else all(
-            None not in v for v in measured.values()
+        known = (
+            any(None not in v for v in measured.values())
+            if split == "sm"
+            else all(None not in v for v in measured.values())
         )
         weights = {w: sum(value or 0 for value in values) for w, values in measured.items()}
         if known and sum(weights.values()) > 0:

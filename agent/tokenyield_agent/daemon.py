@@ -94,7 +94,9 @@ class Agent:
             self.agent_id = _agent_id(state_dir / "agent_id")
             self.spool = Spool(state_dir / "spool", bytes_max=settings.spool_bytes_max)
         except OSError as error:
-            raise SetUpError(f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user") from error
+            raise SetUpError(
+                f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user"
+            ) from error
         self._reader = open_reader(settings)
         self._procfs = Procfs()
         self._boot_id = _boot_id()

@@ -114,7 +114,7 @@ class Shipper:
             answer = self._post(waiting)
         except (OSError, http.client.HTTPException, ssl.SSLError) as error:
             self._failed(f"{self._settings.collector_url} does not answer: {error}")
-            return full_jitter_s(attempt, random.random())
+            return full_jitter_s(attempt, random.random())  # noqa: S311 - spreads retries, hides nothing
         if 200 <= answer.status < 300:
             if self._problem:
                 log.info("the collector takes batches again")
@@ -131,7 +131,7 @@ class Shipper:
             return None
         hint = " (check collector_token_file)" if answer.status in (401, 403) else ""
         self._failed(f"{self._settings.collector_url} answered {answer.status}{hint}: {said}")
-        return answer.retry_after_s or full_jitter_s(attempt, random.random())
+        return answer.retry_after_s or full_jitter_s(attempt, random.random())  # noqa: S311 - spreads retries, hides nothing
 
     def _failed(self, problem: str) -> None:
         self.counts["failures"] += 1
@@ -184,7 +184,5 @@ class Shipper:
             return http.client.HTTPConnection(host, port, timeout=timeout)
         context = ssl.create_default_context(cafile=self._settings.collector_ca_file)
         if self._settings.collector_client_cert_file:
-            context.load_cert_chain(
-                self._settings.collector_client_cert_file, self._settings.collector_client_key_file
-            )
+            context.load_cert_chain(self._settings.collector_client_cert_file, self._settings.collector_client_key_file)
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)

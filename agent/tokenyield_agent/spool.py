@@ -94,7 +94,7 @@ class Spool:
         self._cursor = self._find_cursor()
 
     def append(self, batches: list[Batch], resume: Any) -> None:
-        """Write `batches` (numbered from `next_seq`) and `resume` durably. Raises OSError, leaving the spool as it was."""
+        """Write `batches` (numbered from `next_seq`) and `resume` durably. Raises OSError, and then wrote nothing."""
         next_seq = self.next_seq + len(batches)
         record = SpoolRecord(
             epoch=self.epoch,

@@ -56,7 +56,7 @@ class GpuFacts(msgspec.Struct, kw_only=True):
 
 
 class OpenWindow(msgspec.Struct, kw_only=True):
-    """A window that is still being written. Its length so far is `end_ms - start_ms`; `grid_end_ms` is where it ends."""
+    """A window being written. Its length so far is `end_ms - start_ms`; `grid_end_ms` is where it will end."""
 
     start_ms: int
     end_ms: int
@@ -142,9 +142,7 @@ class WindowBook:
             at = max((i for i, w in enumerate(windows) if w.start_ms <= event.start_ms), default=0)
             overlaps[at] = 1
         parts = {
-            kind: apportion(whole, overlaps)
-            for kind in _KINDS
-            if (whole := getattr(event.counted, kind)) is not None
+            kind: apportion(whole, overlaps) for kind in _KINDS if (whole := getattr(event.counted, kind)) is not None
         }
         for i, window in enumerate(windows):
             if overlaps[i]:
@@ -322,4 +320,3 @@ def _gpu_window(uuid: str, facts: GpuFacts, length_ms: int) -> GpuWindow:
 def unread(uuid: str, model: str | None, reason: str) -> GpuSpan:
     """A span in which a known GPU could not be read. Its model is told from before, so that it keeps its price."""
     return GpuSpan(uuid=uuid, state="unknown", model=model, unknown_reason=reason)
-

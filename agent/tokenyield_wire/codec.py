@@ -43,9 +43,13 @@ def decode_shipment(body: bytes) -> Shipment:
         missing = re.search(r"missing required field `([^`]+)`", message)
         if missing:
             path = f"{path}.{missing[1]}" if path else missing[1]
-        raise Refused((Fault(path, message[: match.start()] if match else message, "see docs/wire-v1.schema.json"),)) from error
+        raise Refused(
+            (Fault(path, message[: match.start()] if match else message, "see docs/wire-v1.schema.json"),)
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused((Fault("", f"no valid JSON ({error})", "a JSON object, see docs/wire-v1.schema.json"),)) from error
+        raise Refused(
+            (Fault("", f"no valid JSON ({error})", "a JSON object, see docs/wire-v1.schema.json"),)
+        ) from error
     faults: list[Fault] = []
     if shipment.schema not in SCHEMA_VERSIONS_ACCEPTED:
         wanted = f"one of {', '.join(map(str, SCHEMA_VERSIONS_ACCEPTED))}: upgrade the collector before its agents"

@@ -1,6 +1,6 @@
 """The records that cross the wire, schema version 1.
 
-In: nothing. Out: the types of a shipment, batch, GPU window, share and token count. Every number in them is additive over
+In: nothing. Out: the types of a shipment, batch, GPU window, share and token count. Every number is additive over
 time, GPUs and workloads (design principle 1), except the fields that end in `_max`, which are for display only.
 Unknown is None, never 0.
 

@@ -5,7 +5,7 @@ In: `Facts` and a `PriceBook`. Out: a `Priced` fleet and the yields of its workl
 
 from dataclasses import dataclass
 
-from tokenyield_collector.cost import Priced, PoolRate, Usage, price
+from tokenyield_collector.cost import PoolRate, Priced, Usage, price
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.prices import PriceBook
 from tokenyield_collector.yields import HeldUsage, MadeTokens, WorkloadYield, yields
@@ -68,6 +68,4 @@ def keep_books(facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: in
         for t in facts.tokens
     ]
     fleet = price(usages, rates, elapsed_ms=elapsed_ms)
-    return Books(
-        start_ms=start_ms, elapsed_ms=elapsed_ms, fleet=fleet, workloads=yields(held, made, rates, fleet)
-    )
+    return Books(start_ms=start_ms, elapsed_ms=elapsed_ms, fleet=fleet, workloads=yields(held, made, rates, fleet))

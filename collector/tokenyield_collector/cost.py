@@ -24,12 +24,15 @@ _MJ_PER_KWH = JOULES_PER_KWH * MJ_PER_JOULE
 
 
 class PoolRate(NamedTuple):
-    """A pool's price at the time in question, in nano-dollars; `count` GPUs are paid for, None: those that report."""
+    """A pool's price at the time in question, in nano-dollars.
+
+    `gpus_paid` GPUs cost whether they report or not; None: those that report.
+    """
 
     pool: str
     nano_usd_per_gpu_hour: int
     nano_usd_per_kwh: int
-    count: int | None
+    gpus_paid: int | None
 
 
 class Usage(NamedTuple):
@@ -72,7 +75,7 @@ class Priced:
 def price(usages: Iterable[Usage], rates: Mapping[str, PoolRate], *, elapsed_ms: int) -> Priced:
     """The full cost of one stretch of `elapsed_ms`.
 
-    Pools with a `count` cost in full even where nothing reports; their dark time goes to the cluster that reports most
+    Pools with `gpus_paid` cost in full even where nothing reports; their dark time goes to the cluster that reports most
     of the pool, or to "" when none does.
     """
     sums: dict[str, dict[str, list[int]]] = defaultdict(dict)
@@ -86,8 +89,8 @@ def price(usages: Iterable[Usage], rates: Mapping[str, PoolRate], *, elapsed_ms:
             into[i] += value
     for pool, rate in rates.items():
         clusters = sums.get(pool, {})
-        if rate.count is not None:
-            _add_unreported(clusters, rate.count * elapsed_ms)
+        if rate.gpus_paid is not None:
+            _add_unreported(clusters, rate.gpus_paid * elapsed_ms)
         for cluster, into in sorted(clusters.items()):
             priced.lines += _lines(cluster, rate, into)
     return priced

@@ -1,6 +1,7 @@
 """What the exported counters stand at, from the hours of the ledger. Pure.
 
-In: the facts of changed hours, the price book, how far time has come. Out: series -> integer (ms, mJ, tokens, nano-USD).
+In: the facts of changed hours, the price book, how far time has come. Out: series -> integer (ms, mJ, tokens,
+nano-USD).
 
 A Prometheus counter may never go back, not even across a restart of the collector:
 * tokens, energy and seconds only grow, because an hour is recomputed from windows that are only added;

@@ -157,7 +157,9 @@ class Exposition:
         )
         yield GaugeMetricFamily("tokenyield_collector_ledger_bytes", "Size of the ledger", value=view.ledger_bytes)
         yield GaugeMetricFamily(
-            "tokenyield_collector_as_of_timestamp_seconds", "Up to when the live ratios look", value=view.as_of_ms / 1000
+            "tokenyield_collector_as_of_timestamp_seconds",
+            "Up to when the live ratios look",
+            value=view.as_of_ms / 1000,
         )
 
 
@@ -210,7 +212,7 @@ def idle_cost_per_hour(books: Books) -> dict[tuple[str, str, str], float]:
     for line in books.fleet.lines:
         if line.bucket != "productive":
             lost[line.cluster, line.pool, line.bucket] += line.nano_usd
-    return {key: nano / NANO * MS_PER_HOUR / books.elapsed_ms for key, nano in lost.items()}
+    return {key: nano / NANO * MS_PER_HOUR / books.elapsed_ms for key, nano in lost.items()} if books.elapsed_ms else {}
 
 
 def bucket_nano_usd(lines: list[CostLine], component: str | None = None) -> dict[str, int]:

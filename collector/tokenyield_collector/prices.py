@@ -13,7 +13,7 @@ The hours are all calendar hours owned, not busy ones: idle shows as cost, not a
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -125,7 +125,7 @@ class PriceBook:
     """The pools, in the order in which they are tried. `fingerprint` changes when any price does."""
 
     currency: str = "USD"
-    facility: Facility = Facility()
+    facility: Facility = field(default_factory=Facility)
     pools: tuple[Pool, ...] = ()
     fingerprint: str = ""
 
@@ -191,7 +191,11 @@ def load_prices(path: Path) -> PriceBook:
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise SettingsError([f"{path}: wanted a mapping with 'pools', found {type(raw).__name__}"])
-    faults = [f"{path}: unknown entry '{name}'{nearest(name, _fields(_Document))}" for name in raw if name not in _fields(_Document)]
+    faults = [
+        f"{path}: unknown entry '{name}'{nearest(name, _fields(_Document))}"
+        for name in raw
+        if name not in _fields(_Document)
+    ]
     pools: list[Pool] = []
     listed = raw.get("pools") or []
     if not isinstance(listed, list):

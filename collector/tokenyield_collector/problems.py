@@ -30,6 +30,4 @@ def problem(
     errors = [{"field": f.field, "found": f.found[:200], "wanted": f.wanted[:200]} for f in faults][:50]
     if errors:
         body["errors"] = errors
-    return web.Response(
-        status=status, text=json.dumps(body), content_type="application/problem+json", headers=headers
-    )
+    return web.Response(status=status, text=json.dumps(body), content_type="application/problem+json", headers=headers)

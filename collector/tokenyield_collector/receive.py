@@ -5,6 +5,7 @@ One commit serves all requests that came within `commit_interval_ms`; one thread
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import time
@@ -135,10 +136,8 @@ class Committer:
         """Commit until cancelled."""
         while True:
             await self._wake.wait()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), self._settings.commit_interval_ms / 1000)
-            except TimeoutError:
-                pass
             self._wake.clear()
             self._full.clear()
             group, self._waiting, self._waiting_batches = self._waiting, [], 0

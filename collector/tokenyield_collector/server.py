@@ -199,7 +199,9 @@ async def serve(settings: Settings) -> None:
         host, port = settings.address
         site = web.TCPSite(runner, host, port, ssl_context=_tls(settings), shutdown_timeout=SHUTDOWN_S)
         await site.start()
-        log.info("collector listens on %s, ledger %s, %d pools", settings.listen, settings.ledger_path, len(prices.pools))
+        log.info(
+            "collector listens on %s, ledger %s, %d pools", settings.listen, settings.ledger_path, len(prices.pools)
+        )
         async with asyncio.TaskGroup() as tasks:
             working = [tasks.create_task(collector.committer.run()), tasks.create_task(collector.run())]
             await stop.wait()

@@ -111,7 +111,7 @@ def _workload(row: WorkloadYield) -> dict[str, Any]:
 
 
 def _usd(nano: int) -> Decimal:
-    return Decimal(nano).scaleb(-9)
+    return Decimal(nano).scaleb(-9) if nano else Decimal(0)  # a scaled zero would be written 0E-9
 
 
 def _per_hour(nano: int, elapsed_ms: int) -> Decimal | None:

@@ -41,7 +41,7 @@ def summary_tables(summary: dict[str, Any], notes: Sequence[str]) -> RenderableT
     """The demo's picture: notes, the fleet in one line, the waterfall, the workloads."""
     fleet = summary["fleet"]
     head = Table(box=box.SIMPLE_HEAD)
-    for column in ("tokens/J", "$/Mtok", "$/Mtok completion", "idle $/h", "fleet $/h", "GPUs", "joules", "tokens"):
+    for column in ("tokens/J", "$/Mtok", "$/Mtok compl.", "idle $/h", "fleet $/h", "GPUs", "joules", "tokens"):
         head.add_column(column, justify="right")
     head.add_row(
         figure(fleet["tokens_per_joule"]["total"]),
@@ -73,10 +73,12 @@ def _waterfall(summary: dict[str, Any]) -> Table:
 
 
 def _workloads(summary: dict[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(
+        box=box.SIMPLE_HEAD, caption="direct, allocated, loaded: USD per million tokens", caption_justify="left"
+    )
     table.add_column("workload")
     table.add_column("model")
-    for column in ("tokens/J", "direct", "allocated", "loaded $/Mtok", "prompt", "cached", "completion", "requests"):
+    for column in ("tokens/J", "direct", "allocated", "loaded", "prompt", "cached", "completion", "requests"):
         table.add_column(column, justify="right")
     for row in summary["workloads"]:
         cost = row["cost_per_million_tokens"]["total"]

@@ -97,7 +97,7 @@ def yields(
     direct = [_cost(usage[key], rates, idle=False) for key in keys]
     allocated = [_cost(usage[key], rates, idle=True) for key in keys]
     weights = [cost or 0 for cost in allocated]
-    # Each workload's cost was rounded by itself, so the rest can be a few nano-dollars below nothing: then it is nothing.
+    # Each cost was rounded by itself, so the rest can be some nano-dollars below nothing: then it is nothing.
     rest = max(0, fleet.total_nano_usd() - sum(weights))
     shared = apportion(rest, weights) if any(weights) else [0] * len(keys)
     found = []

@@ -103,7 +103,9 @@ class _Device:
             utilization_percent=None if utilization is None else int(utilization.gpu),
             memory_used_mib=None if memory is None else int(memory.used) >> 20,
             memory_total_mib=None if memory is None else int(memory.total) >> 20,
-            temperature_c=self.ask("temperature", lambda h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU)),
+            temperature_c=self.ask(
+                "temperature", lambda h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU)
+            ),
             sm_clock_mhz=self.ask("sm_clock", lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM)),
             memory_clock_mhz=self.ask("memory_clock", lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_MEM)),
             throttle_reasons=reasons,
@@ -162,7 +164,7 @@ class NvmlReader:
         if not self._initialised:
             return Snapshot(lost=dict.fromkeys(self._known, "driver_down"), problem=self._problem)
         readings: list[GpuReading] = []
-        lost = {uuid: "gone" for uuid in self._known - {device.uuid for device in self._devices}}
+        lost = dict.fromkeys(self._known - {device.uuid for device in self._devices}, "gone")
         for device in self._devices:
             try:
                 readings.append(device.read())

@@ -38,10 +38,16 @@ class Dialect(Protocol):
     """One inference server's log format: whole lines in, counts out. Holds no file and no clock."""
 
     name: ClassVar[str]
-    model: str | None
-    """The served model, once the log has told it."""
-    recognised: int
-    """Statistics lines read so far; 0 means that this is perhaps not this server's log."""
+
+    @property
+    def model(self) -> str | None:
+        """The served model, once the log has told it."""
+        ...
+
+    @property
+    def recognised(self) -> int:
+        """Statistics lines read so far; 0 means that this is perhaps not this server's log."""
+        ...
 
     def feed(self, block: bytes, arrival_s: float) -> list[Counted]:
         """Counts in `block`, which is whole lines ending in a newline. `arrival_s` is when it was read."""
@@ -49,6 +55,10 @@ class Dialect(Protocol):
 
     def finish(self) -> list[Counted]:
         """What was held back waiting for a line that will not come: the log is at its end for good."""
+        ...
+
+    def forget_counts(self) -> None:
+        """Keep the model and forget everything else: what was fed only served to learn it."""
         ...
 
     def state(self) -> dict[str, Any]:

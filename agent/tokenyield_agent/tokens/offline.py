@@ -60,7 +60,7 @@ def read_log(path: Path, dialect_name: str) -> Totals:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     """Whole lines, a megabyte at a time; the last line may lack its newline."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb", buffering=0)
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb", buffering=0)  # noqa: SIM115 - entered below
     rest = b""
     with opened as file:
         while data := file.read(CHUNK_BYTES):

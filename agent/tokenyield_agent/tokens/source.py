@@ -8,6 +8,9 @@ from tokenyield_agent.tokens.dialects.registry import AutoDialect, new_dialect
 from tokenyield_agent.tokens.event import TokenEvent
 from tokenyield_agent.tokens.tail import Tail, TailMark
 
+MODEL_BYTES = 1 << 20
+"""Of the beginning of a log that was there before us."""
+
 
 class SourceMark(msgspec.Struct, frozen=True, kw_only=True):
     """Where reading stands in one source, with all that its dialect remembers."""
@@ -31,6 +34,8 @@ class LogSource:
             self.tail = Tail(path, mark=mark.tail)
         else:
             self.tail = Tail(path, from_end=from_end)
+            if from_end:
+                self._learn_model(self.tail.first_bytes(MODEL_BYTES))
         self.events = 0
 
     @property
@@ -38,6 +43,15 @@ class LogSource:
         if isinstance(self.dialect, AutoDialect):
             return self.dialect.chosen.name if self.dialect.chosen else "unknown"
         return self.dialect.name
+
+    def _learn_model(self, head: bytes) -> None:
+        """The model, which servers log once as they start; what else stands there was before our time."""
+        scratch = new_dialect(self._dialect_name)
+        scratch.feed(head, 0.0)
+        if not scratch.recognised:
+            return
+        scratch.forget_counts()
+        self.dialect = scratch
 
     def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
         """What was written since the last poll, laid to end now."""

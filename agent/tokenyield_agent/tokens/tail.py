@@ -112,6 +112,10 @@ class Tail:
             )
         )
 
+    def first_bytes(self, length: int) -> bytes:
+        """The beginning of the file being followed; empty where there is none."""
+        return os.pread(self._files[0].fd, length, 0) if self._files else b""
+
     def close(self) -> None:
         for file in self._files:
             os.close(file.fd)

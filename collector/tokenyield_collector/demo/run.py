@@ -35,7 +35,7 @@ _CLOCK = re.compile(rb"INFO (\d\d-\d\d \d\d:\d\d:\d\d) ")
 
 def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
     """0 when tokens or joules reached the ledger, 1 when the programs did not start."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     with tempfile.TemporaryDirectory(prefix="tokenyield-demo-") as folder:
         demo = _Demo(Path(folder), port, log_file)
         try:
@@ -124,8 +124,8 @@ class _Demo:
             target = self._folder / f"{name}.log"
             threading.Thread(target=self._feed, args=(replay(), target), daemon=True).start()
         return [
-            {"name": "chat", "log": f"{self._folder}/chat.log", "gpus": [0, 1]},
-            {"name": "summarize", "log": f"{self._folder}/summarize.log", "gpus": [2]},
+            {"name": "chat", "log": f"{self._folder}/chat.log", "gpus": [0, 1], "start": "beginning"},
+            {"name": "summarize", "log": f"{self._folder}/summarize.log", "gpus": [2], "start": "beginning"},
         ]
 
     def _feed(self, replay: Iterator[tuple[float, bytes]], target: Path) -> None:

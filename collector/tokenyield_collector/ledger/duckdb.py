@@ -26,17 +26,27 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 
-_GPU_SUMS = (
-    "active_ms idle_ms unallocated_ms unknown_ms active_mj idle_mj unallocated_mj unknown_mj "
-    "integrated_mj energy_missing_ms utilization_ms memory_used_mib_seconds"
-).split()
-_SHARE_SUMS = "active_ms idle_ms active_mj idle_mj".split()
-_TOKEN_SUMS = "prompt_computed prompt_cached completion requests".split()
+_GPU_SUMS = [
+    "active_ms",
+    "idle_ms",
+    "unallocated_ms",
+    "unknown_ms",
+    "active_mj",
+    "idle_mj",
+    "unallocated_mj",
+    "unknown_mj",
+    "integrated_mj",
+    "energy_missing_ms",
+    "utilization_ms",
+    "memory_used_mib_seconds",
+]
+_SHARE_SUMS = ["active_ms", "idle_ms", "active_mj", "idle_mj"]
+_TOKEN_SUMS = ["prompt_computed", "prompt_cached", "completion", "requests"]
 
-_GPU_KEYS = "cluster node gpu_uuid gpu_model".split()
-_REASON_KEYS = "cluster node gpu_uuid kind reason".split()
-_SHARE_KEYS = "cluster node gpu_uuid gpu_model workload split".split()
-_TOKEN_KEYS = "cluster node workload server place model method".split()
+_GPU_KEYS = ["cluster", "node", "gpu_uuid", "gpu_model"]
+_REASON_KEYS = ["cluster", "node", "gpu_uuid", "kind", "reason"]
+_SHARE_KEYS = ["cluster", "node", "gpu_uuid", "gpu_model", "workload", "split"]
+_TOKEN_KEYS = ["cluster", "node", "workload", "server", "place", "model", "method"]
 
 _TABLES: dict[str, tuple[list[str], list[str]]] = {
     "gpu": (_GPU_KEYS, _GPU_SUMS),
@@ -44,8 +54,20 @@ _TABLES: dict[str, tuple[list[str], list[str]]] = {
     "share": (_SHARE_KEYS, _SHARE_SUMS),
     "token": (_TOKEN_KEYS, _TOKEN_SUMS),
 }
-_BATCH_COLUMNS = "agent_id epoch seq cluster node start_ms end_ms received_ms".split()
-_TEXT = {"agent_id", "epoch", "cluster", "node", "gpu_uuid", "gpu_model", "kind", "reason", "workload", "split", "server"}
+_BATCH_COLUMNS = ["agent_id", "epoch", "seq", "cluster", "node", "start_ms", "end_ms", "received_ms"]
+_TEXT = {
+    "agent_id",
+    "epoch",
+    "cluster",
+    "node",
+    "gpu_uuid",
+    "gpu_model",
+    "kind",
+    "reason",
+    "workload",
+    "split",
+    "server",
+}
 _TEXT |= {"place", "model", "method", "name"}
 
 
@@ -159,7 +181,8 @@ class DuckDbLedger:
                 totals = ", ".join(f"sum({column})::BIGINT" for column in sums)
                 self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")  # noqa: S608
                 self._connection.execute(
-                    f"INSERT INTO {table}_hours SELECT start_ms - start_ms % 3600000 AS hour, {', '.join(keys)}, {totals} "  # noqa: S608
+                    f"INSERT INTO {table}_hours SELECT start_ms - start_ms % 3600000 AS hour, "  # noqa: S608
+                    f"{', '.join(keys)}, {totals} "
                     f"FROM {table}_windows WHERE start_ms >= {hours[0]} AND start_ms < {hours[-1] + 3_600_000} "
                     f"AND start_ms - start_ms % 3600000 IN ({listed}) GROUP BY hour, {', '.join(keys)}"
                 )
@@ -230,7 +253,7 @@ class DuckDbLedger:
             return found
 
         gpu_keys, share_keys = "cluster, node, gpu_model", "cluster, node, gpu_model, workload"
-        token_keys = "cluster, node, workload, server, model, method"
+        made_keys = "cluster, node, workload, server, model, method"
         return Facts(
             gpus=[
                 GpuSums(**dict(zip(GpuSums.__slots__, row, strict=True)))
@@ -242,7 +265,7 @@ class DuckDbLedger:
             ],
             tokens=[
                 TokenSums(**dict(zip(TokenSums.__slots__, row, strict=True)))
-                for row in rows("token", token_keys, _TOKEN_SUMS)
+                for row in rows("token", made_keys, _TOKEN_SUMS)
             ],
         )
 
@@ -277,7 +300,8 @@ class DuckDbLedger:
     def _load_received(self) -> None:
         rows = self._connection.execute(
             "SELECT agent_id, epoch, min(seq), max(seq) FROM ("
-            "  SELECT agent_id, epoch, seq, seq - row_number() OVER (PARTITION BY agent_id, epoch ORDER BY seq) AS island"
+            "  SELECT agent_id, epoch, seq,"
+            "    seq - row_number() OVER (PARTITION BY agent_id, epoch ORDER BY seq) AS island"
             "  FROM batches) GROUP BY agent_id, epoch, island ORDER BY agent_id, epoch, min(seq)"
         ).fetchall()
         ranges: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
@@ -286,12 +310,15 @@ class DuckDbLedger:
         self._received = {key: NumberSet(found) for key, found in ranges.items()}
 
     def _read_first_ms(self) -> int | None:
-        row = self._connection.execute(
-            "SELECT min(first) FROM (SELECT min(start_ms) AS first FROM batches "
-            "UNION ALL SELECT min(hour_ms) FROM gpu_hours WHERE hour_ms < (SELECT coalesce(min(start_ms), 1 << 62) "
-            "- 3600000 FROM batches))"
+        found = self._connection.execute(
+            "SELECT (SELECT min(start_ms) FROM batches), (SELECT min(hour_ms) FROM gpu_hours)"
         ).fetchone()
-        return row[0] if row else None
+        window_ms: int | None
+        hour_ms: int | None
+        window_ms, hour_ms = found or (None, None)
+        if window_ms is None or (hour_ms is not None and hour_ms < hour_of_ms(window_ms)):
+            return hour_ms  # the windows of the first hour are gone
+        return window_ms
 
 
 def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: Batch, received_ms: int) -> None:

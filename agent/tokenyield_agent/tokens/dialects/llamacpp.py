@@ -12,7 +12,7 @@ Older versions print one head line and the timings under it without a head, and 
            eval time =     319.58 ms /    10 tokens ( ...
 
 `prompt eval` counts what was computed; tokens taken from the prompt cache are not in it. They follow from the slot's
-length at release: it holds the whole prompt and every token generated but the last, which is never evaluated. So
+length at release: it holds the whole prompt and every token generated but the last, never evaluated. So
 `cached = n_tokens + 1 - computed - completion`. Checked on the recording in tests/fixtures/llamacpp, where that gives
 54,007, the server's own counter to the token. A slot whose context was shifted (`truncated = 1`) cannot be told so.
 """
@@ -27,9 +27,7 @@ PENDING_MAX = 1024
 """Requests whose lines are not all read yet. A server has as many as slots; a cancelled one leaves its release behind."""
 
 _SLOT = re.compile(rb"slot +(?P<function>\w+): id +(?P<slot>\d+) \| task (?P<task>-?\d+) \|(?P<rest>.*)$")
-_TIMING = re.compile(
-    rb"^\s*(?P<prompt>prompt )?eval time\s*=\s*(?P<ms>\d+\.\d+) ms /\s*(?P<tokens>\d+) tokens \("
-)
+_TIMING = re.compile(rb"^\s*(?P<prompt>prompt )?eval time\s*=\s*(?P<ms>\d+\.\d+) ms /\s*(?P<tokens>\d+) tokens \(")
 _RELEASE = re.compile(rb"^\s*stop processing: n_(?:tokens|past) = (?P<length>\d+), truncated = (?P<truncated>[01])")
 _MODEL = re.compile(rb"(?:loading model|load_model:.* model) '(?P<path>[^']{1,1024})'")
 
@@ -64,6 +62,9 @@ class LlamaCpp:
         found = [counted for request in self._pending.values() if (counted := _request(request, whole=False))]
         self._pending.clear()
         return found
+
+    def forget_counts(self) -> None:
+        self._pending.clear()
 
     def _read(self, text: bytes, key: str, found: list[Counted]) -> None:
         if match := _TIMING.match(text):

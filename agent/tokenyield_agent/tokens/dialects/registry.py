@@ -3,7 +3,7 @@
 Adding one is one file beside this, one line in `DIALECTS`, and one recorded log under tests/fixtures.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
 from tokenyield_agent.tokens.dialects.vllm import Vllm
@@ -31,7 +31,7 @@ class AutoDialect:
     A dialect gives no counts before it recognises a line, so nothing is counted in the wrong format.
     """
 
-    name = "auto"
+    name: ClassVar[str] = "auto"
 
     def __init__(self) -> None:
         self._open: dict[str, Dialect] = {name: kind() for name, kind in DIALECTS.items()}
@@ -57,6 +57,10 @@ class AutoDialect:
 
     def finish(self) -> list[Counted]:
         return self.chosen.finish() if self.chosen else []
+
+    def forget_counts(self) -> None:
+        if self.chosen is not None:
+            self.chosen.forget_counts()
 
     def state(self) -> dict[str, Any]:
         if self.chosen is not None:

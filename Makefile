@@ -1,0 +1,53 @@
+# One way to do each thing, the same on a laptop and in CI. Needs Python 3.11+, make, and for test-real apt.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
+DEMO_SECONDS ?= 60
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test test-real lint format bench schema wheel clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[collector,dev]'
+	touch $@
+
+setup: $(STAMP) ## a virtual environment with everything
+
+demo: setup ## collector and agent on this host with a live table, DEMO_SECONDS=60 (0: until Ctrl-C)
+	$(BIN)/tokenyield-collector demo --duration $(DEMO_SECONDS)
+
+test: setup ## all tests that need no third-party server; needs cc for the NVML stand-in
+	@command -v cc >/dev/null || { echo "cc is missing: apt-get install gcc libc6-dev" >&2; exit 1; }
+	$(BIN)/python -m pytest -m "not real"
+
+test-real: setup ## against a real llama-server (built once, cached in $(CACHE)) and a real Prometheus
+	tests/real/install.sh
+	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
+	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
+
+lint: setup ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff format and sort
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## all benchmarks, JSON to standard output
+	$(BIN)/python bench/run.py
+
+schema: setup ## write docs/wire-v1.schema.json from the types
+	$(BIN)/python docs/make_schema.py
+
+wheel: setup ## build the wheel into dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) dist build
