@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,7 +289,9 @@ class Agent:
     def _find_roots(self, candidates: set[int]) -> dict[str, frozenset[int]]:
         """workload -> the processes among `candidates` that are its server's."""
         return {
-            w.name: frozenset(pid for pid in candidates if is_root(self._procfs, w, pid))
+            w.name: frozenset(
+                pid for pid in candidates if is_root(self._procfs, w, pid, self._sources[w.name].tail.files())
+            )
             for w in self._workloads.values()
             if not w.gpus
         }
@@ -360,7 +362,7 @@ class Agent:
         )
 
 
-def is_root(procfs: Procfs, workload: WorkloadSettings, pid: int) -> bool:
+def is_root(procfs: Procfs, workload: WorkloadSettings, pid: int, log_files: Set[tuple[int, int]]) -> bool:
     """Whether `pid` is the workload's server: by its pid file, by its command line, or as the writer of its log."""
     if workload.pid_file:
         try:
@@ -369,7 +371,7 @@ def is_root(procfs: Procfs, workload: WorkloadSettings, pid: int) -> bool:
             return False
     if workload.process:
         return re.search(workload.process, procfs.command_of(pid)) is not None
-    return procfs.writes_to(pid, workload.log)
+    return procfs.writes_to(pid, log_files)
 
 
 def _agent_id(path: Path) -> str:

@@ -117,7 +117,16 @@ def _servers(settings: Settings) -> Iterator[Finding]:
 
 
 def _is_followed(procfs: Procfs, workload: WorkloadSettings, pid: int) -> bool:
-    return is_root(procfs, workload, pid) or procfs.writes_to(pid, workload.log)
+    files = _log_files(workload)
+    return is_root(procfs, workload, pid, files) or procfs.writes_to(pid, files)
+
+
+def _log_files(workload: WorkloadSettings) -> set[tuple[int, int]]:
+    try:
+        status = os.stat(workload.log)
+    except OSError:
+        return set()
+    return {(status.st_dev, status.st_ino)}
 
 
 def _logs(settings: Settings) -> Iterator[Finding]:
@@ -161,7 +170,7 @@ def _bindings(settings: Settings, gpus: list[GpuReading]) -> Iterator[Finding]:
         Holder(
             workload=w.name,
             gpus=tuple(map(str, w.gpus)),
-            root_pids=frozenset(pid for pid in candidates if not w.gpus and is_root(procfs, w, pid)),
+            root_pids=frozenset(pid for pid in candidates if not w.gpus and is_root(procfs, w, pid, _log_files(w))),
         )
         for w in settings.workloads
     ]

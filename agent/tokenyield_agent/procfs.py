@@ -5,7 +5,7 @@ Answers are kept for `REFRESH_S`, because a server's workers do not change paren
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 ANCESTORS_MAX = 32
 REFRESH_S = 10.0
@@ -53,17 +53,16 @@ class Procfs:
         except OSError:
             return ""
 
-    def writes_to(self, pid: int, path: str) -> bool:
-        """Whether `pid` has the file at `path` open for writing."""
+    def writes_to(self, pid: int, files: Set[tuple[int, int]]) -> bool:
+        """Whether `pid` has one of `files` (device, inode) open for writing."""
         try:
-            wanted = os.stat(path)
             descriptors = os.listdir(f"{self.root}/{pid}/fd")
         except OSError:
             return False
         for descriptor in descriptors[:4096]:
             try:
                 found = os.stat(f"{self.root}/{pid}/fd/{descriptor}")
-                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) and self._writable(pid, descriptor):
+                if (found.st_dev, found.st_ino) in files and self._writable(pid, descriptor):
                     return True
             except OSError:
                 continue

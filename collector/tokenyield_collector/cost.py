@@ -75,8 +75,8 @@ class Priced:
 def price(usages: Iterable[Usage], rates: Mapping[str, PoolRate], *, elapsed_ms: int) -> Priced:
     """The full cost of one stretch of `elapsed_ms`.
 
-    Pools with `gpus_paid` cost in full even where nothing reports; their dark time goes to the cluster that reports most
-    of the pool, or to "" when none does.
+    Pools with `gpus_paid` cost in full even where nothing reports; their dark time goes to the cluster that reports
+    most of the pool, or to "" when none does.
     """
     sums: dict[str, dict[str, list[int]]] = defaultdict(dict)
     priced = Priced()

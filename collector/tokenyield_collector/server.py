@@ -157,6 +157,8 @@ class Collector:
         return web.Response(text="ok\n")
 
     def close(self) -> None:
+        """Fold what came last, so that who reads the file next sees whole hours."""
+        self._writer.submit(self._ledger.fold)
         self._writer.shutdown()
         self._reader.shutdown()
         self._ledger.close()

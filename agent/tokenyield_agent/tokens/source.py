@@ -46,12 +46,8 @@ class LogSource:
 
     def _learn_model(self, head: bytes) -> None:
         """The model, which servers log once as they start; what else stands there was before our time."""
-        scratch = new_dialect(self._dialect_name)
-        scratch.feed(head, 0.0)
-        if not scratch.recognised:
-            return
-        scratch.forget_counts()
-        self.dialect = scratch
+        self.dialect.feed(head, 0.0)
+        self.dialect.forget_counts()
 
     def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
         """What was written since the last poll, laid to end now."""

@@ -5,8 +5,9 @@ Theory: a file is its device, its inode and the checksum of its first bytes (an 
 Each open file has an offset, which only ever moves past whole lines that were handed out. The marks of all open files
 are the whole memory: given back at start, they continue where they were, wherever the files have moved meanwhile.
 
-* **Rename rotation**: the path names another file. The old one is read to its end and kept for `LINGER_S`, because
-  its writer may not have reopened yet. Rotations that happened while nobody looked are found beside the path by number.
+* **Rename rotation**: the path names another file. The old one is followed on, because its writer may not have
+  reopened yet, until a newer file has something in it and the old one has not grown for `LINGER_S`. Rotations that
+  happened while nobody looked are found beside the path by number.
 * **Truncation and copytruncate**: the file is shorter than the offset, or begins otherwise. What was written since the
   last look may live on in the copy, which is looked for beside the path; then reading starts at 0. A writer that does
   not append leaves a hole of zero bytes in front, which is skipped.
@@ -31,6 +32,8 @@ POLL_BYTES_MAX = 64 * 1024 * 1024
 HEAD_BYTES_MAX = 1024
 LINGER_S = 10.0
 SIBLINGS_MAX = 1000
+OPEN_FILES_MAX = 16
+"""Per log; a log that is rotated this often while its writer never reopens loses its oldest file."""
 
 
 class FileMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +62,7 @@ class _OpenFile:
     head_length: int = 0
     head_crc: int = 0
     skipping: bool = False
-    rotated_at_s: float | None = None
+    grown_at_s: float = 0.0
 
 
 class Tail:
@@ -88,11 +91,12 @@ class Tail:
                 file.offset, file.head_length, file.head_crc, file.skipping = 0, 0, 0, False
             self._grow_head(file)
             for block in self._read(file):
+                file.grown_at_s = now_mono_s
                 budget -= len(block)
                 yield block
                 if budget <= 0:
                     return
-            if file.rotated_at_s is not None and now_mono_s - file.rotated_at_s >= LINGER_S:
+            if self._is_done(file, now_mono_s):
                 yield from self._last_line(file)
                 os.close(file.fd)
                 self._files.remove(file)
@@ -111,6 +115,10 @@ class Tail:
                 for f in self._files
             )
         )
+
+    def files(self) -> set[tuple[int, int]]:
+        """(device, inode) of every file being followed: the path's, and rotated ones still written to."""
+        return {(file.device, file.inode) for file in self._files}
 
     def first_bytes(self, length: int) -> bytes:
         """The beginning of the file being followed; empty where there is none."""
@@ -220,8 +228,13 @@ class Tail:
         if file is not None:
             self._files.append(file)
             for older in self._files[:-1]:
-                if older.rotated_at_s is None:
-                    older.rotated_at_s = now_mono_s
+                older.grown_at_s = max(older.grown_at_s, now_mono_s)
+
+    def _is_done(self, file: _OpenFile, now_mono_s: float) -> bool:
+        newer = self._files[self._files.index(file) + 1 :]
+        if len(newer) >= OPEN_FILES_MAX:
+            return True
+        return any(f.offset for f in newer) and now_mono_s - file.grown_at_s >= LINGER_S
 
     def _add_unseen_rotations(self, newer_than_ns: int) -> None:
         known = {(f.device, f.inode) for f in self._files}

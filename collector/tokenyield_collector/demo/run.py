@@ -219,7 +219,7 @@ def _replay_llamacpp() -> Iterator[tuple[float, bytes]]:
                 at_s = minutes * 60 + seconds + millis / 1000
             wait_s = 0.0 if before_s is None or at_s is None else max(0.0, at_s - before_s)
             before_s = at_s
-            yield wait_s * REPLAY_SLOWDOWN, line
+            yield min(wait_s * REPLAY_SLOWDOWN, 2.0), line
 
 
 def _replay_vllm() -> Iterator[tuple[float, bytes]]:

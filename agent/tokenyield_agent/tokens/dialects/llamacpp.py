@@ -24,7 +24,7 @@ from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.event import Counted
 
 PENDING_MAX = 1024
-"""Requests whose lines are not all read yet. A server has as many as slots; a cancelled one leaves its release behind."""
+"""Requests whose lines are not all read yet. A server has as many as slots; a cancelled one leaves its release."""
 
 _SLOT = re.compile(rb"slot +(?P<function>\w+): id +(?P<slot>\d+) \| task (?P<task>-?\d+) \|(?P<rest>.*)$")
 _TIMING = re.compile(rb"^\s*(?P<prompt>prompt )?eval time\s*=\s*(?P<ms>\d+\.\d+) ms /\s*(?P<tokens>\d+) tokens \(")

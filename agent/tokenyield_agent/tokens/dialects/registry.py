@@ -59,8 +59,8 @@ class AutoDialect:
         return self.chosen.finish() if self.chosen else []
 
     def forget_counts(self) -> None:
-        if self.chosen is not None:
-            self.chosen.forget_counts()
+        for dialect in [self.chosen] if self.chosen is not None else self._open.values():
+            dialect.forget_counts()
 
     def state(self) -> dict[str, Any]:
         if self.chosen is not None:

@@ -14,7 +14,7 @@ interval set by the operator is learned once three spacings in a row agree on it
 
 Measured on a recording of vLLM 0.32.0 (tests/fixtures/vllm): 74,140 completion tokens where the truth was 75,032. The
 first interval began when the server started; from the second burst on 20,534 of 20,535.
-The prompt rate leaves out tokens served from the prefix cache, and the log does not tell those: `prompt_cached` is None.
+The prompt rate leaves out tokens served from the prefix cache, which the log does not tell: `prompt_cached` is None.
 
 Requests are counted from uvicorn's access log: answers with status 200 to the endpoints that generate.
 """

@@ -1,0 +1,44 @@
+"""Build a real llama-server from the llama.cpp source that PyPI's llama-cpp-python carries; once, into a cache.
+
+Usage: build_llama_server.py CACHE_FOLDER. About 10 minutes on 2 cores the first time, nothing after.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+VERSION = "0.3.36"
+
+
+def binary(cache: Path) -> Path:
+    return cache / f"llama-server-{VERSION}"
+
+
+def build(cache: Path) -> Path:
+    target = binary(cache)
+    if target.exists():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="llama-build-") as work:
+        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+        subprocess.run([*fetch, "--dest", work, f"llama-cpp-python=={VERSION}"], check=True)
+        with tarfile.open(next(Path(work).glob("llama_cpp_python-*.tar.gz"))) as archive:
+            archive.extractall(work, filter="data")
+        source = next(Path(work).glob("llama_cpp_python-*/vendor/llama.cpp"))
+        options = "-DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF"
+        configure = ["cmake", "-G", "Ninja", "-B", "build", *options.split(), "-DBUILD_SHARED_LIBS=OFF"]
+        subprocess.run(configure, cwd=source, check=True, stdout=subprocess.DEVNULL)
+        print("building llama-server, about 10 minutes on 2 cores", flush=True)
+        make = ["cmake", "--build", "build", "--target", "llama-server", "-j", str(os.cpu_count() or 2)]
+        subprocess.run(make, cwd=source, check=True, stdout=subprocess.DEVNULL)
+        shutil.copy2(source / "build" / "bin" / "llama-server", target.with_suffix(".new"))
+        target.with_suffix(".new").rename(target)
+    return target
+
+
+if __name__ == "__main__":
+    print(build(Path(sys.argv[1])))
