@@ -6,7 +6,7 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
 DEMO_SECONDS ?= 60
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-real lint format bench schema wheel clean
+.PHONY: help setup demo test test-real lint format bench docs wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,8 +43,8 @@ format: setup ## let ruff format and sort
 bench: setup ## all benchmarks, JSON to standard output
 	$(BIN)/python bench/run.py
 
-schema: setup ## write docs/wire-v1.schema.json from the types
-	$(BIN)/python docs/make_schema.py
+docs: setup ## write what the docs show of the code
+	$(BIN)/python docs/generate.py
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

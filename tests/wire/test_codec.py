@@ -27,7 +27,7 @@ def test_a_released_batch_reads_and_writes_the_same_for_ever() -> None:
 
 
 def test_the_published_schema_is_the_code() -> None:
-    """Regenerate with `make schema`."""
+    """Regenerate with `make docs`."""
     assert json.loads((ROOT / "docs" / "wire-v1.schema.json").read_bytes()) == json.loads(json.dumps(json_schema()))
 
 

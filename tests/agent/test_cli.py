@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tokenyield_agent.cli import main
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+KEYS = "dialect model prompt_computed prompt_cached completion requests method first_timestamp last_timestamp events".split()
+
+
+def test_tokens_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tokens", str(FIXTURES / "vllm" / "server.log"), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == KEYS
+    assert (found["dialect"], found["prompt_cached"], found["method"], found["events"]) == ("vllm", None, "rate", 9)
+
+
+def test_tokens_as_text_and_a_named_dialect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tokens", str(FIXTURES / "llamacpp" / "server.log"), "--dialect", "llamacpp"]) == 0
+    assert "completion      20,941\n" in capsys.readouterr().out
+
+
+def test_tokens_of_a_compressed_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import gzip
+
+    packed = tmp_path / "server.log.gz"
+    packed.write_bytes(gzip.compress((FIXTURES / "llamacpp" / "server.log").read_bytes().rstrip(b"\n")))
+    assert main(["tokens", str(packed), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["requests"] == 203
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["tokens", "/nowhere.log"], 2, "/nowhere.log: cannot be read"),
+        (["tokens", __file__], 1, "no line of it is in a known dialect"),
+        (["tokens", __file__, "--dialect", "vlm"], 2, "no dialect 'vlm'"),
+        (["check", "--set", "cluter=x"], 2, "did you mean 'cluster'?"),
+        (["check", "--set", "cluster"], 2, "wanted name=value"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_exit_code(
+    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_check_prints_the_effective_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--set", "cluster=prod"]) == 0
+    assert "cluster: prod\n" in capsys.readouterr().out

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from tokenyield_agent.config import Settings, load_settings
+from tokenyield_agent.version import VERSION
+from tokenyield_settings.loader import SettingsError, describe
+
+ROOT = Path(__file__).parents[2]
+
+
+def faults(tmp_path: Path, text: str, *flags: str, environ: dict[str, str] | None = None) -> str:
+    file = tmp_path / "agent.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as error:
+        load_settings(file, environ or {}, list(flags))
+    return str(error.value)
+
+
+def test_all_faults_are_reported_together_with_file_field_and_mend(tmp_path: Path) -> None:
+    said = faults(tmp_path, "colector_url: x\npoll_interval_ms: fast\nworkloads: [{log: /x}]\n")
+    assert f"{tmp_path}/agent.yaml: unknown setting 'colector_url', did you mean 'collector_url'?" in said
+    assert "poll_interval_ms: Expected `int`, got `str`" in said
+    assert "workloads: Object missing required field `name` - at `$[0]`" in said
+
+
+def test_faults_across_fields(tmp_path: Path) -> None:
+    said = faults(
+        tmp_path,
+        """
+        collector_url: collector:9464
+        window_length_s: 7
+        gpu_reader: trace
+        collector_client_cert_file: /c
+        workloads:
+        - {name: a, log: relative.log}
+        - {name: a, log: /x, dialect: vlm, process: "("}
+        """,
+    )
+    for wanted in (
+        "collector_url: 'collector:9464' is no address",
+        "window_length_s: 7 does not divide an hour",
+        "gpu_trace_file: is empty while gpu_reader is trace",
+        "collector_client_cert_file and collector_client_key_file: give both or none",
+        "workloads[0].log: 'relative.log' is not an absolute path",
+        "workloads[1].name: 'a' stands twice",
+        "workloads[1].dialect: 'vlm' is unknown; known are auto, llamacpp, vllm",
+        "workloads[1].process: '(' is no regular expression",
+    ):
+        assert wanted in said
+
+
+def test_file_then_environment_then_flags(tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("cluster: file\nnode: file\nwindow_settle_s: 1\n")
+    environ = {"TOKENYIELD_AGENT_NODE": "environment", "TOKENYIELD_AGENT_CLUSTER": "environment"}
+    found = load_settings(
+        file, environ, ["cluster=flag", 'workloads=[{"name": "a", "log": "/x", "gpus": [0, "GPU-1"]}]']
+    )
+    assert (found.cluster, found.node, found.window_settle_s) == ("flag", "environment", 1)
+    assert found.workloads[0].gpus == (0, "GPU-1")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n", "a: 1\n a: 2"])
+def test_what_is_no_mapping_is_said(tmp_path: Path, text: str) -> None:
+    assert "agent.yaml" in faults(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_is_said() -> None:
+    with pytest.raises(SettingsError, match="/nowhere.yaml: cannot be read"):
+        load_settings(Path("/nowhere.yaml"), {}, [])
+
+
+def test_the_annotated_default_is_sound_and_complete() -> None:
+    text = (ROOT / "agent" / "agent.yaml").read_text()
+    load_settings(ROOT / "agent" / "agent.yaml", {}, [])
+    assert not [name for name, _, _ in describe(Settings) if f"{name}:" not in text]
+
+
+def test_the_readme_shows_every_setting_as_it_is() -> None:
+    table = (ROOT / "docs" / "settings.md").read_text()
+    for name, default, help_text in describe(Settings):
+        assert f"| `{name}` | {f'`{default}`' if default else ''} | {help_text} |" in table
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()

@@ -1,0 +1,68 @@
+"""Shipments for tests, sound and small."""
+
+from tokenyield_wire.window import (
+    Batch,
+    GpuWindow,
+    Shipment,
+    StateMillijoules,
+    TokenCount,
+    Workload,
+    WorkloadShare,
+)
+
+HOUR_MS = 3_600_000
+NOON_MS = 1_795_435_200_000
+"""A full UTC hour."""
+
+
+def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> Batch:
+    """15 s of `gpus` GPUs: 9 s active and 4 s idle for `chat`, 1 s unallocated, 1 s unknown."""
+    return Batch(
+        seq=seq,
+        start_ms=start_ms,
+        end_ms=start_ms + 15_000,
+        gpus=tuple(
+            GpuWindow(
+                uuid=f"GPU-{i}",
+                model="NVIDIA H100 80GB HBM3",
+                index=i,
+                active_ms=9_000,
+                idle_ms=4_000,
+                unallocated_ms=1_000,
+                unknown_ms=1_000,
+                unknown_reason_ms={"agent_down": 1_000},
+                energy_mj=StateMillijoules(active=5_400_000, idle=480_000, unallocated=70_000, unknown=50_000),
+                utilization_ms=8_000 if i else None,
+                throttled_ms={"sw_power_cap": 500},
+            )
+            for i in range(gpus)
+        ),
+        shares=tuple(
+            WorkloadShare(
+                gpu_uuid=f"GPU-{i}",
+                workload="chat",
+                split="exclusive",
+                active_ms=9_000,
+                idle_ms=4_000,
+                active_mj=5_400_000,
+                idle_mj=480_000,
+            )
+            for i in range(gpus)
+        ),
+        workloads=(
+            Workload(
+                key="chat",
+                server="vllm",
+                place="n1",
+                model="llama",
+                tokens=(
+                    TokenCount(method="count", requests=3),
+                    TokenCount(method="rate", prompt_computed=40, completion=completion),
+                ),
+            ),
+        ),
+    )
+
+
+def shipment(*batches: Batch, agent_id: str = "a1", epoch: str = "e1", node: str = "n1") -> Shipment:
+    return Shipment(schema=1, agent_id=agent_id, epoch=epoch, cluster="c", node=node, batches=batches)

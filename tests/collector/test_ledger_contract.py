@@ -1,0 +1,179 @@
+"""What every ledger engine must keep. A second engine joins by one line in `ENGINES`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+from collector.samples import HOUR_MS, NOON_MS, batch, shipment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.ledger import Facts, Ledger, LedgerError
+from tokenyield_wire.window import Batch
+
+EMPTY = Facts(gpus=[], shares=[], tokens=[])
+Open = Callable[[], Ledger]
+ENGINES: dict[str, Callable[[Path], Ledger]] = {"duckdb": lambda folder: DuckDbLedger(folder / "ledger.duckdb")}
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    return lambda: ENGINES[request.param](tmp_path)
+
+
+def completion(facts: Facts) -> int:
+    return sum(row.completion or 0 for row in facts.tokens)
+
+
+def nameless(facts: Facts) -> Facts:
+    """The same sums without their hour, to compare hours with windows."""
+    return Facts(
+        gpus=[replace(row, hour_ms=0) for row in facts.gpus],
+        shares=[replace(row, hour_ms=0) for row in facts.shares],
+        tokens=[replace(row, hour_ms=0) for row in facts.tokens],
+    )
+
+
+def test_an_empty_ledger_is_empty(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    assert (ledger.fold(), ledger.first_ms(), ledger.facts_of_hours()) == ([], None, EMPTY)
+    ledger.close()
+
+
+def test_hours_and_windows_hold_the_same_sums(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    assert ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS) == [(2, 0)]
+    assert ledger.fold() == [NOON_MS]
+    hours = ledger.facts_of_hours()
+    (gpus,), (share,), (requests, tokens) = hours.gpus, hours.shares, hours.tokens
+    assert (gpus.hour_ms, gpus.cluster, gpus.node, gpus.gpu_model, gpus.gpus) == (
+        NOON_MS, "c", "n1", "NVIDIA H100 80GB HBM3", 2,
+    )  # fmt: skip
+    assert (gpus.active_ms, gpus.idle_ms, gpus.unallocated_ms, gpus.unknown_ms) == (36_000, 16_000, 4_000, 4_000)
+    assert (gpus.active_mj, gpus.idle_mj, gpus.unallocated_mj, gpus.unknown_mj) == (
+        21_600_000, 1_920_000, 280_000, 200_000,
+    )  # fmt: skip
+    assert (share.workload, share.active_ms, share.idle_mj) == ("chat", 36_000, 1_920_000)
+    assert (tokens.method, tokens.prompt_computed, tokens.prompt_cached, tokens.completion) == ("rate", 80, None, 200)
+    assert (requests.method, requests.requests, requests.completion) == ("count", 6, None)
+    assert nameless(hours) == ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
+    assert ledger.first_ms() == NOON_MS
+    ledger.close()
+
+
+def test_what_is_sent_again_is_counted_once(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    one, two = shipment(batch(1, NOON_MS)), shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))
+    assert ledger.append([one, one, two], NOON_MS) == [(1, 0), (0, 1), (1, 1)]
+    assert ledger.append([two], NOON_MS) == [(0, 2)]
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.append([two, shipment(batch(3, NOON_MS + 30_000))], NOON_MS) == [(0, 2), (1, 0)]
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 300
+    ledger.close()
+
+
+def test_other_agents_and_epochs_have_their_own_numbers(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    sent = [
+        shipment(batch(1, NOON_MS)),
+        shipment(batch(1, NOON_MS), epoch="e2"),
+        shipment(batch(1, NOON_MS), agent_id="a2", node="n2"),
+    ]
+    assert ledger.append(sent, NOON_MS) == [(1, 0)] * 3
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 300
+    assert {row.node for row in ledger.facts_of_hours().gpus} == {"n1", "n2"}
+    ledger.close()
+
+
+def test_late_batches_recompute_their_hour(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(2, NOON_MS + HOUR_MS))], NOON_MS)
+    assert ledger.fold() == [NOON_MS + HOUR_MS]
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    assert ledger.fold() == [NOON_MS]
+    assert ledger.fold() == []
+    assert completion(ledger.facts_of_hours([NOON_MS])) == 100
+    assert completion(ledger.facts_of_hours()) == 200
+    assert ledger.facts_of_hours([]) == EMPTY
+    ledger.close()
+
+
+def test_hours_not_yet_folded_are_folded_after_a_restart(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.fold() == [NOON_MS]
+    assert completion(ledger.facts_of_hours()) == 100
+    ledger.close()
+
+
+def test_retention_keeps_hours_and_what_was_received(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 2 * HOUR_MS))], NOON_MS)
+    ledger.fold()
+    ledger.retire(windows_before_ms=NOON_MS + HOUR_MS + 5, hours_before_ms=0, counter_bases={})
+    assert completion(ledger.facts_between(0, NOON_MS + 9 * HOUR_MS)) == 100
+    assert completion(ledger.facts_of_hours()) == 200
+    assert ledger.append([shipment(batch(2, NOON_MS + 2 * HOUR_MS))], NOON_MS) == [(0, 1)]
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.first_ms() == NOON_MS
+    ledger.retire(windows_before_ms=0, hours_before_ms=NOON_MS + HOUR_MS, counter_bases={"tokens": 100})
+    ledger.retire(windows_before_ms=0, hours_before_ms=NOON_MS + HOUR_MS, counter_bases={"tokens": 11, "x": 1})
+    assert completion(ledger.facts_of_hours()) == 100
+    ledger.close()
+    assert open_ledger().counter_bases() == {"tokens": 111, "x": 1}
+
+
+def test_floors_outlive_a_restart(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.set_counter_floors({"a": 5, "b": 2**62})
+    ledger.set_counter_floors({"a": 7})
+    ledger.close()
+    assert open_ledger().counter_floors() == {"a": 7}
+
+
+@given(
+    order=st.permutations(range(12)),
+    repeats=st.lists(st.integers(0, 11), max_size=12),
+    cuts=st.lists(st.integers(0, 24), max_size=4),
+)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_order_repeats_and_restarts_change_nothing(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int], repeats: list[int], cuts: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("ledger")
+    batches: list[Batch] = [batch(n + 1, NOON_MS + n * 600_000, completion=2**n) for n in range(12)]
+    for engine in ENGINES.values():
+        ledger = engine(folder)
+        for at, n in enumerate([*order, *repeats]):
+            ledger.append([shipment(batches[n])], NOON_MS)
+            if at in cuts:
+                ledger.fold()
+                ledger.close()
+                ledger = engine(folder)
+        ledger.fold()
+        assert completion(ledger.facts_of_hours()) == 2**12 - 1
+        assert [row.active_ms for row in ledger.facts_of_hours().gpus] == [108_000, 108_000]
+        ledger.close()
+
+
+def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
+    DuckDbLedger(tmp_path / "ledger.duckdb").close()
+    with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
+        connection.execute("INSERT INTO schema_version VALUES (99)")
+    with pytest.raises(LedgerError, match="schema version 99, this collector knows 1"):
+        DuckDbLedger(tmp_path / "ledger.duckdb")
+
+
+def test_a_ledger_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    (tmp_path / "ledger.duckdb").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        DuckDbLedger(tmp_path / "ledger.duckdb")
