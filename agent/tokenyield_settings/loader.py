@@ -75,7 +75,7 @@ def load(
             faults.append(f"{where}: unknown setting '{name}'{nearest(name, hints)}")
             continue
         try:
-            values[name] = msgspec.convert(_parse(value, is_text), hints[name], strict=not is_text)
+            values[name] = _convert(value, hints[name], is_text)
         except msgspec.ValidationError as error:
             faults.append(f"{where}: {name}: {error}")
     if faults:
@@ -88,14 +88,20 @@ def load(
     return settings
 
 
-def _parse(value: Any, is_text: bool) -> Any:
-    if not is_text or not isinstance(value, str):
-        return value
-    if value.strip()[:1] in "[{":
+def _convert(value: Any, kind: Any, is_text: bool) -> Any:
+    """`value` as `kind`. Text from a flag or the environment may hold a list or mapping as YAML; empty text is none."""
+    if not is_text:
+        return msgspec.convert(value, kind)
+    try:
+        return msgspec.convert(value or None, kind, strict=False)
+    except msgspec.ValidationError:
+        if value[:1] not in ("[", "{"):
+            if value == "":
+                return msgspec.convert(value, kind)
+            raise
         import yaml
 
-        return yaml.safe_load(value)
-    return None if value == "" else value
+        return msgspec.convert(yaml.safe_load(value), kind, strict=False)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

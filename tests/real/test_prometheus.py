@@ -1,0 +1,101 @@
+"""A real Prometheus scrapes a real collector and agent; promtool checks what they expose."""
+
+import json
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Stack, free_port, get, wait_until
+from nvml.stand_in import Scenario, gpu_lines
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def stack(tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path) -> Iterator[Stack]:
+    scenario.restart(gpu_lines(0))
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("pools: [{name: h100, rented: {usd_per_gpu_hour: 2, count: 2}}]\n")
+    log = tmp_path / "chat.log"
+    running = Stack(
+        tmp_path,
+        agent={
+            "window_length_s": 1,
+            "window_settle_s": 0,
+            "workloads": [{"name": "chat", "log": str(log), "gpus": [0]}],
+        },
+        collector={"prices_file": str(prices), "live_window_s": 30},
+        agent_env=scenario.environment(nvml_library),
+    )
+    running.start_collector()
+    running.start_agent()
+    log.write_bytes((fixtures / "llamacpp" / "server.log").read_bytes())
+    yield running
+    running.kill_all()
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path, stack: Stack) -> Iterator[str]:
+    config = tmp_path / "prometheus.yml"
+    targets = json.dumps([f"127.0.0.1:{stack.port}", f"127.0.0.1:{stack.agent_port}"])
+    config.write_text(
+        f"global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: tokenyield, static_configs: [{{targets: {targets}}}]}}]\n"
+    )
+    port = free_port()
+    call = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/tsdb"]
+    with (tmp_path / "prometheus.out").open("wb") as out:
+        process = subprocess.Popen([*call, f"--web.listen-address=127.0.0.1:{port}"], stdout=out, stderr=out)
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: _answers(f"{url}/-/ready"), what="Prometheus is ready")
+    yield url
+    process.terminate()
+    process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        get(url)
+    except OSError:
+        return False
+    return True
+
+
+def ask(prometheus: str, query: str) -> list[float]:
+    found = json.loads(get(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}"))
+    assert found["status"] == "success", found
+    return [float(row["value"][1]) for row in found["data"]["result"]]
+
+
+def test_prometheus_scrapes_what_the_ledger_holds(prometheus: str, stack: Stack) -> None:
+    wait_until(lambda: ask(prometheus, "sum(up)") == [2.0], what="both targets are up")
+    completion = 'sum(tokenyield_tokens_total{kind="completion"})'
+    wait_until(lambda: ask(prometheus, completion) == [20_941.0], what="the recorded log's completion tokens")
+    for query in (
+        'sum(tokenyield_energy_joules_total{state="active"}) > 0',
+        'sum(tokenyield_gpu_seconds_total{state="active"}) > 0',
+        'tokenyield_cost_total{currency="USD",bucket="dark",component="capacity"} > 0',
+        'tokenyield_tokens_per_joule{workload="chat",model="tiny.gguf",kind="total"} > 0',
+        'tokenyield_cost_per_million_tokens{basis="loaded",kind="completion"} > 0',
+        'tokenyield_idle_cost_per_hour{bucket="dark"} > 0',
+        "rate(tokenyield_agent_polls_total[10s]) > 0",
+    ):
+        wait_until(lambda query=query: ask(prometheus, query) != [], what=query)  # type: ignore[misc]
+    before = ask(prometheus, completion)
+    stack.collector.kill()
+    stack.start_collector()
+    time.sleep(3)
+    assert ask(prometheus, completion) == before
+    assert ask(prometheus, "sum(resets(tokenyield_tokens_total[1m]))") == [0.0]
+    assert ask(prometheus, "sum(resets(tokenyield_cost_total[1m]))") == [0.0]
+    assert ask(prometheus, "sum(resets(tokenyield_gpu_seconds_total[1m]))") == [0.0]
+
+
+def test_promtool_finds_nothing_to_say(stack: Stack) -> None:
+    time.sleep(2)
+    for url in (stack.url, stack.agent_url):
+        exposed = get(f"{url}/metrics")
+        checked = subprocess.run(["promtool", "check", "metrics"], input=exposed, capture_output=True, check=False)
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

@@ -1,0 +1,183 @@
+"""Agent and collector as processes on the C stand-in: the books balance through kills, replays and a lost ledger lock."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Stack, get, wait_until
+from nvml.stand_in import Scenario, gpu_lines
+
+LINE = (
+    "0.0 I slot print_timing: id  0 | task {n} | prompt eval time =       4.70 ms /   {p} tokens (    0.03 ms per token)\n"
+    "0.0 I slot print_timing: id  0 | task {n} |        eval time =      17.03 ms /     {c} tokens (    4.26 ms per token)\n"
+    "0.0 I slot      release: id  0 | task {n} | stop processing: n_tokens = {length}, truncated = 0\n"
+)
+
+
+class Server:
+    """Writes a llama-server's log and knows what it wrote."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.number = 0
+        self.completion = 0
+        self.computed = 0
+        self.cached = 0
+
+    def answer(self, chosen: random.Random) -> None:
+        self.number += 1
+        prompt, cached, completion = (chosen.randrange(1, 500) for _ in range(3))
+        with self.log.open("a") as file:
+            file.write(LINE.format(n=self.number, p=prompt, c=completion, length=prompt + cached + completion - 1))
+        self.completion += completion
+        self.computed += prompt
+        self.cached += cached
+
+
+@pytest.fixture
+def stack(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> Iterator[Stack]:
+    scenario.restart([*gpu_lines(0), *gpu_lines(1, percent=0, pid=77), *gpu_lines(2, percent=0), "fault 0 3 4 15"])
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(
+        "facility: {pue: 1.3, usd_per_kwh: 0.08}\n"
+        "pools: [{name: h100, owned: {count: 4, gpu_usd: 35040, life_years: 4}}]\n"
+    )
+    running = Stack(
+        tmp_path,
+        agent={
+            "window_length_s": 1,
+            "window_settle_s": 0,
+            "poll_interval_ms": 200,
+            "workloads": [{"name": "chat", "log": str(tmp_path / "chat.log"), "gpus": [0]}],
+        },
+        collector={"prices_file": str(prices), "live_window_s": 30},
+        agent_env=scenario.environment(nvml_library),
+    )
+    yield running
+    running.kill_all()
+
+
+def test_books_balance_whatever_dies(stack: Stack, tmp_path: Path) -> None:
+    chosen = random.Random(11)
+    server = Server(tmp_path / "chat.log")
+    stack.start_collector()
+    stack.start_agent()
+    for victim in ("agent", "collector", "agent", "both", "agent", "collector"):
+        for _ in range(12):
+            server.answer(chosen)
+            time.sleep(0.05)
+        if victim in ("agent", "both"):
+            stack.agent.kill()
+        if victim in ("collector", "both"):
+            stack.collector.kill()
+        server.answer(chosen)
+        if victim in ("collector", "both"):
+            stack.start_collector()
+        if victim in ("agent", "both"):
+            stack.start_agent()
+    time.sleep(1)
+    wait_until(lambda: stack.spool_batches() <= 1, timeout_s=60, what="the spool is shipped")
+    stack.stop()
+    assert stack.query(
+        "SELECT sum(completion), sum(prompt_computed), sum(prompt_cached), sum(requests) FROM token_hours"
+    ) == [(server.completion, server.computed, server.cached, server.number)]
+    ((first_ms, last_ms, covered_ms),) = stack.query(
+        "SELECT min(start_ms), max(end_ms), sum(end_ms - start_ms) FROM batches"
+    )
+    assert last_ms - first_ms == covered_ms
+    for uuid, total_ms in stack.query(
+        "SELECT gpu_uuid, sum(active_ms + idle_ms + unallocated_ms + unknown_ms) FROM gpu_hours GROUP BY 1"
+    ):
+        assert total_ms == covered_ms, uuid
+    reasons = dict(stack.query("SELECT reason, sum(duration_ms) FROM reason_hours WHERE kind = 'unknown' GROUP BY 1"))
+    assert reasons["agent_down"] > 0
+    assert sum(reasons.values()) == stack.query("SELECT sum(unknown_ms) FROM gpu_hours")[0][0]
+    (numbers,) = stack.query("SELECT count(*), count(DISTINCT seq), max(seq) FROM batches")
+    assert len(set(numbers)) == 1, "every number once, none missing"
+
+
+def test_counters_do_not_go_back_and_the_summary_adds_up(stack: Stack, tmp_path: Path) -> None:
+    chosen = random.Random(3)
+    server = Server(tmp_path / "chat.log")
+    stack.start_collector()
+    stack.start_agent()
+    before: dict[str, float] = {}
+    for round_ in range(3):
+        for _ in range(10):
+            server.answer(chosen)
+            time.sleep(0.1)
+        if round_ < 2:
+            stack.collector.kill()
+            stack.start_collector()
+        time.sleep(1.5)
+        now = counters(stack)
+        assert all(now.get(series, -1.0) >= value for series, value in before.items())
+        before = now
+    summary = json.loads(get(f"{stack.url}/v1/summary?window_s=30"))
+    fleet, waterfall = summary["fleet"], summary["waterfall"]
+    assert [row["bucket"] for row in waterfall] == ["dark", "unallocated", "idle", "productive"]
+    assert all(row["capacity_cost"] > 0 for row in waterfall), "one GPU each: dark, held by nobody, idle, at work"
+    parts = sum(row["capacity_cost"] + row["energy_cost"] for row in waterfall)
+    assert parts == pytest.approx(fleet["cost"], abs=1e-9)
+    assert fleet["cost"] > 4 * 1.0 * summary["seconds"] / 3600 * 0.999, "four GPUs at 1 USD an hour, and energy"
+    (chat,) = summary["workloads"]
+    assert chat["tokens_per_joule"]["total"] > 0
+    per_million = chat["cost_per_million_tokens"]["total"]
+    assert 0 < per_million["direct"] <= per_million["allocated"] < per_million["loaded"]
+
+
+def counters(stack: Stack) -> dict[str, float]:
+    lines = get(f"{stack.url}/metrics").decode().splitlines()
+    return {
+        series: float(value)
+        for series, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        if "_total{" in series and "collector_" not in series
+    }
+
+
+def test_a_stop_ships_everything(stack: Stack, tmp_path: Path) -> None:
+    server = Server(tmp_path / "chat.log")
+    stack.start_collector()
+    stack.start_agent()
+    for _ in range(5):
+        server.answer(random.Random(1))
+    stack.stop()
+    assert stack.query("SELECT sum(completion) FROM token_hours") == [(server.completion,)]
+
+
+def test_the_agents_own_page(stack: Stack) -> None:
+    stack.start_collector()
+    stack.start_agent()
+    time.sleep(1)
+    found = get(f"{stack.agent_url}/metrics").decode()
+    assert 'tokenyield_agent_gpu_up{gpu="GPU-00000000-stand-in"} 1.0' in found
+    assert "tokenyield_agent_gpu_energy_joules_total{" in found
+    wait_until(lambda: b"ok" in get(f"{stack.agent_url}/readyz"))
+
+
+def test_reload_takes_new_workloads_and_keeps_the_old_on_a_fault(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    config = tmp_path / "agent.yaml"
+    config.write_text("workloads: []\n")
+    stack = Stack(tmp_path, agent={"gpu_reader": "none", "poll_interval_ms": 100})
+    assert stack.agent._call[3] == "run"
+    stack.agent._call += ["--config", str(config)]
+    try:
+        stack.start_collector()
+        stack.start_agent()
+        config.write_text(f"workloads: [{{name: late, log: {tmp_path}/late.log, dialect: llamacpp}}]\n")
+        assert stack.agent.process is not None
+        os.kill(stack.agent.process.pid, signal.SIGHUP)
+        wait_until(lambda: "workloads reloaded: 1" in stack.agent.said())
+        config.write_text("workloads: 7\n")
+        os.kill(stack.agent.process.pid, signal.SIGHUP)
+        wait_until(lambda: "the old one stays" in stack.agent.said())
+        Server(tmp_path / "late.log").answer(random.Random(5))
+        wait_until(lambda: b'source_events_total{workload="late"} 1.0' in get(f"{stack.agent_url}/metrics"))
+    finally:
+        stack.kill_all()
