@@ -114,6 +114,7 @@ class Committer:
         self._ingest = ingest
         self._waiting: list[tuple[Shipment, asyncio.Future[Receipt]]] = []
         self._waiting_batches = 0
+        self._oldest_s = 0.0
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
 
@@ -124,6 +125,8 @@ class Committer:
     async def commit(self, shipment: Shipment) -> Receipt:
         """Returns when the shipment is durable. Raises `LedgerError`."""
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._oldest_s = asyncio.get_running_loop().time()
         self._waiting.append((shipment, done))
         self._waiting_batches += len(shipment.batches)
         self._ingest.waiting_batches = self._waiting_batches
@@ -133,11 +136,12 @@ class Committer:
         return await done
 
     async def run(self) -> None:
-        """Commit until cancelled."""
+        """Commit until cancelled. What came in during a commit has waited already, and is not kept waiting again."""
+        loop, interval_s = asyncio.get_running_loop(), self._settings.commit_interval_ms / 1000
         while True:
             await self._wake.wait()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), self._settings.commit_interval_ms / 1000)
+                await asyncio.wait_for(self._full.wait(), max(0.0, self._oldest_s + interval_s - loop.time()))
             self._wake.clear()
             self._full.clear()
             group, self._waiting, self._waiting_batches = self._waiting, [], 0

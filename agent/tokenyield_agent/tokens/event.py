@@ -49,8 +49,8 @@ class Dialect(Protocol):
         """Statistics lines read so far; 0 means that this is perhaps not this server's log."""
         ...
 
-    def feed(self, block: bytes, arrival_s: float) -> list[Counted]:
-        """Counts in `block`, which is whole lines ending in a newline. `arrival_s` is when it was read."""
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+        """Counts in `block`, which is whole lines ending in a newline and is not kept. `arrival_s` is when it was read."""
         ...
 
     def finish(self) -> list[Counted]:

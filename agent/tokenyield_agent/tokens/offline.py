@@ -15,7 +15,10 @@ import msgspec
 from tokenyield_agent.tokens.dialects.registry import DIALECTS, AutoDialect, new_dialect
 from tokenyield_agent.tokens.event import Counted
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 256 * 1024
+"""Fits the processor's second-level cache, where searching is fastest."""
+LINE_BYTES_MAX = 1 << 20
+"""A line beyond it holds no statistics and is dropped."""
 
 
 class CannotTell(Exception):
@@ -58,22 +61,22 @@ def read_log(path: Path, dialect_name: str) -> Totals:
     return _totals(name, dialect.model, found)
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole lines, a megabyte at a time; the last line may lack its newline."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb", buffering=0)  # noqa: SIM115 - entered below
-    rest = b""
+def _blocks(path: Path) -> Iterator[bytearray]:
+    """Whole lines, a chunk at a time, in one buffer that is used again; the last line may lack its newline."""
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    buffer = bytearray(CHUNK_BYTES)
     with opened as file:
-        while data := file.read(CHUNK_BYTES):
-            end = data.rfind(b"\n") + 1
-            if not end:
-                rest += data
-                if len(rest) > 16 * CHUNK_BYTES:  # a line no statistics are in
-                    rest = b""
-                continue
-            yield rest + data[:end] if rest else data[:end]
-            rest = data[end:]
-    if rest:
-        yield rest + b"\n"
+        while length := file.readinto(buffer):
+            if length < CHUNK_BYTES:
+                del buffer[length:]
+            if not buffer.endswith(b"\n"):
+                buffer += file.readline(LINE_BYTES_MAX)
+            if not buffer.endswith(b"\n"):
+                buffer += b"\n"
+            yield buffer
+            if len(buffer) != CHUNK_BYTES:
+                buffer[CHUNK_BYTES:] = b""
+                buffer.extend(bytes(CHUNK_BYTES - len(buffer)))
 
 
 def _totals(name: str, model: str | None, found: list[Counted]) -> Totals:

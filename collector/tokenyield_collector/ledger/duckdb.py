@@ -104,13 +104,14 @@ class DuckDbLedger:
             raise LedgerError(
                 f"ledger {path} cannot be opened: {error}; another collector may hold it, or the folder is not writable"
             ) from error
-        self._connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = 2")
+        self._connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = 1")
         self._migrate()
         self._received: dict[tuple[str, str], NumberSet] = {}
         self._load_received()
         self._dirty = {row[0] for row in self._connection.execute("SELECT hour_ms FROM dirty_hours").fetchall()}
         self._first_ms = self._read_first_ms()
         self._readers = threading.local()
+        self._cursors: list[Any] = []
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -236,15 +237,18 @@ class DuckDbLedger:
 
     def facts_of_hours(self, hours_ms: Sequence[int] | None = None) -> Facts:
         where = "" if hours_ms is None else f"WHERE hour_ms IN ({', '.join(map(str, hours_ms)) or 'NULL'})"
-        return self._facts(self._connection, "hours", "hour_ms", where)
+        return self._facts("hours", "hour_ms", where)
 
     def facts_between(self, start_ms: int, end_ms: int) -> Facts:
+        where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
+        return self._facts("windows", "0", where)
+
+    def _facts(self, kind: str, hour: str, where: str) -> Facts:
         if not hasattr(self._readers, "connection"):
             self._readers.connection = self._connection.cursor()
-        where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
-        return self._facts(self._readers.connection, "windows", "0", where)
+            self._cursors.append(self._readers.connection)
+        connection = self._readers.connection
 
-    def _facts(self, connection: Any, kind: str, hour: str, where: str) -> Facts:
         def rows(table: str, keys: str, sums: Sequence[str], extra: str = "") -> list[tuple[Any, ...]]:
             totals = ", ".join(f"sum({column})::HUGEINT" for column in sums)
             found: list[tuple[Any, ...]] = connection.execute(
@@ -277,6 +281,8 @@ class DuckDbLedger:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
+        for cursor in self._cursors:
+            cursor.close()
         self._connection.close()
 
     # --- opening -------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class Facts:
 
 
 class Ledger(Protocol):
-    """Blocking; calls come from one writing thread, except `facts_between`, which any thread may call."""
+    """Blocking; what writes is called from one thread; `facts_…` and `first_ms` from any."""
 
     def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
         """Make all batches durable in one commit. Raises `LedgerError`, and then nothing was kept."""

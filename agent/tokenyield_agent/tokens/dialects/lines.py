@@ -12,17 +12,17 @@ LINE_BYTES_MAX = 8_192
 """A statistics line is a few hundred bytes; a longer line that holds the words is a logged prompt."""
 
 
-def lines_with(block: bytes, *literals: bytes) -> Iterator[bytes]:
+def lines_with(block: bytes | bytearray, *literals: bytes) -> Iterator[bytes]:
     """The lines of `block` that hold any of `literals`, each once, in order, without colours and newline."""
-    starts: set[int] = set()
+    starts: list[int] = []
     for literal in literals:
         at = block.find(literal)
         while at >= 0:
-            starts.add(block.rfind(b"\n", 0, at) + 1)
+            starts.append(block.rfind(b"\n", 0, at) + 1)
             end = block.find(b"\n", at)
             at = block.find(literal, end) if end >= 0 else -1
-    for start in sorted(starts):
+    for start in starts if len(literals) == 1 else sorted(set(starts)):
         end = block.find(b"\n", start)
-        line = block[start : end if end >= 0 else len(block)]
+        line = bytes(block[start : end if end >= 0 else len(block)])
         if len(line) <= LINE_BYTES_MAX:
             yield _ANSI.sub(b"", line) if b"\x1b" in line else line

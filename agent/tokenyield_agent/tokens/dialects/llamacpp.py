@@ -43,7 +43,7 @@ class LlamaCpp:
         self._pending: dict[str, dict[str, Any]] = {}
         self._current: str | None = None
 
-    def feed(self, block: bytes, arrival_s: float) -> list[Counted]:
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
         found: list[Counted] = []
         for line in lines_with(block, b"print_timing: id", b"eval time", b"stop processing", b"loading model '"):
             slot = _SLOT.search(line)

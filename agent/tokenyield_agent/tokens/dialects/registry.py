@@ -45,7 +45,7 @@ class AutoDialect:
     def recognised(self) -> int:
         return self.chosen.recognised if self.chosen else 0
 
-    def feed(self, block: bytes, arrival_s: float) -> list[Counted]:
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
         if self.chosen is not None:
             return self.chosen.feed(block, arrival_s)
         found = {name: dialect.feed(block, arrival_s) for name, dialect in self._open.items()}

@@ -16,11 +16,13 @@ Measured on a recording of vLLM 0.32.0 (tests/fixtures/vllm): 74,140 completion 
 first interval began when the server started; from the second burst on 20,534 of 20,535.
 The prompt rate leaves out tokens served from the prefix cache, which the log does not tell: `prompt_cached` is None.
 
-Requests are counted from uvicorn's access log: answers with status 200 to the endpoints that generate.
+Requests are counted from uvicorn's access log: answers with status 200 of /v1/completions and /v1/chat/completions. Other
+endpoints are not looked for, because every further search costs a fifth of the time of reading a log.
 """
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.lines import lines_with
@@ -34,17 +36,21 @@ SILENCE_FACTOR_V1 = 1.5
 SILENCE_FACTOR_V0 = 2.2
 """v0 prints after 5 s under load and after 10 s at the latest, so twice its nominal interval is no silence."""
 
+BEFORE_BYTES = 64 * 1024
+"""Of the end of a block: where a server that starts in the next one may have told its model."""
+
 _STATS = re.compile(
     rb"^(?P<process>[^'\"]{0,200}?)"
-    rb"INFO (?P<month>\d\d)-(?P<day>\d\d) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+    rb"INFO (?P<minute>\d\d-\d\d \d\d:\d\d):(?P<second>\d\d)"
     rb" (?:\[[\w./-]{1,80}:\d+\]|[\w./-]{1,80}:\d+\])"
     rb" (?:Engine (?P<engine>\d+): |(?P<engines>\d+) Engines Aggregated: )?"
     rb"Avg prompt throughput: (?P<prompt>\d+(?:\.\d+)?) tokens/s, "
     rb"Avg generation throughput: (?P<generation>\d+(?:\.\d+)?) tokens/s, Running: \d+ reqs, (?P<next>\w+)"
 )
 _MODEL = re.compile(rb"""served_model_name(?:'|")?\s*[:=]\s*\[?\s*['"]?(?P<model>[^'",\]\s]{1,253})""")
-_PROCESS = re.compile(rb"\((\w+) pid=\d+\)")
-_ANSWERED = (b'completions HTTP/1.1" 200', b'/v1/responses HTTP/1.1" 200', b'/v1/messages HTTP/1.1" 200')
+_STATS_WORDS = b"generation throughput: "
+_MODEL_WORDS = b"served_model_name"
+_ANSWERED = b'completions HTTP/1.1" 200'
 
 
 class Vllm:
@@ -57,18 +63,36 @@ class Vllm:
         self.recognised = 0
         self._requests = 0
         self._engines: dict[str, dict[str, Any]] = {}
+        self._process = b""
+        """What stands before a statistics line, '(APIServer pid=N) ' in newer versions: it changes with the server."""
+        self._before = b""
 
-    def feed(self, block: bytes, arrival_s: float) -> list[Counted]:
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
         found = []
-        for line in lines_with(block, b"generation throughput: ", b"served_model_name"):
+        # A server tells its model as it starts, before its first statistics. Where a line names its process, the model
+        # is looked for only when the process changes, which saves a fifth of the time of reading a log.
+        watch = self.model is None or b"pid=" not in self._process
+        for line in lines_with(block, _STATS_WORDS, _MODEL_WORDS) if watch else lines_with(block, _STATS_WORDS):
             if match := _STATS.match(line):
+                if match["process"] != self._process:
+                    self._server_changed(match["process"], block, watch)
                 found.append(self._counted(match, arrival_s))
             elif model := _MODEL.search(line):
                 self.model = model["model"].decode("utf-8", "replace")
                 self._engines = {}  # this line opens a server's log: its engines start anew
-        answered = sum(block.count(literal) for literal in _ANSWERED)
-        self._requests += answered
+        self._requests += block.count(_ANSWERED)
+        if not watch:
+            self._before = bytes(block[-BEFORE_BYTES:])
         return found + self._take_requests()
+
+    def _server_changed(self, process: bytes, block: bytes | bytearray, watched: bool) -> None:
+        """Another process writes now, perhaps of another model: what it said as it started is not far back."""
+        if not watched:
+            told = [m for line in lines_with(self._before + block, _MODEL_WORDS) if (m := _MODEL.search(line))]
+            if told:
+                self.model = told[-1]["model"].decode("utf-8", "replace")
+                self._engines = {}
+        self._process = process
 
     def finish(self) -> list[Counted]:
         return []
@@ -87,9 +111,11 @@ class Vllm:
     def _counted(self, match: re.Match[bytes], arrival_s: float) -> Counted:
         self.recognised += 1
         is_v0 = match["next"] == b"Swapped"
-        process = _PROCESS.search(match["process"])
-        engine = f"{process[1].decode() if process else ''}/{(match['engine'] or match['engines'] or b'').decode()}"
-        seen = self._engines.setdefault(engine, {"at_s": None, "spacings_s": [], "prompt": 0.0, "generation": 0.0})
+        engine = match["process"].partition(b" pid")[0][-40:] + (match["engine"] or match["engines"] or b"")
+        name = engine.decode("ascii", "replace")
+        seen = self._engines.get(name) or self._engines.setdefault(
+            name, {"at_s": None, "spacings_s": [], "prompt": 0.0, "generation": 0.0}
+        )
         at_s = _instant(match, arrival_s)
         spacing_s = None if seen["at_s"] is None else at_s - seen["at_s"]
         interval_s = _interval(spacing_s, seen["spacings_s"], is_v0)
@@ -114,6 +140,7 @@ class Vllm:
             "model": self.model,
             "recognised": self.recognised,
             "requests": self._requests,
+            "process": self._process.decode("latin-1"),
             "engines": {engine: dict(seen) for engine, seen in self._engines.items()},
         }
 
@@ -121,6 +148,7 @@ class Vllm:
         self.model = state["model"]
         self.recognised = state["recognised"]
         self._requests = state["requests"]
+        self._process = state["process"].encode("latin-1")
         self._engines = {engine: dict(seen) for engine, seen in state["engines"].items()}
 
 
@@ -139,12 +167,19 @@ def _interval(spacing_s: float | None, earlier_s: list[float], is_v0: bool) -> f
 
 
 def _instant(match: re.Match[bytes], arrival_s: float) -> float:
-    """The line's time as Unix seconds. vLLM writes local time without a year: the latest year not after arrival."""
+    """The line's time as Unix seconds."""
+    return _minute(match["minute"], int(arrival_s) // 60) + int(match["second"])
+
+
+@lru_cache(maxsize=64)
+def _minute(text: bytes, arrival_minute: int) -> float:
+    """Unix seconds of `MM-DD hh:mm`. vLLM writes local time without a year: the latest year not after arrival."""
+    arrival_s = arrival_minute * 60.0
     arrival = datetime.fromtimestamp(arrival_s)
-    month, day, hour, minute, second = (int(match[f]) for f in ("month", "day", "hour", "minute", "second"))
-    for year in (arrival.year, arrival.year - 1, *range(arrival.year - 2, arrival.year - 6, -1)):
+    month, day, hour, minute = (int(part) for part in re.split(rb"[- :]", text))
+    for year in range(arrival.year + 1, arrival.year - 6, -1):
         try:
-            at_s = datetime(year, month, day, hour, minute, second).timestamp()
+            at_s = datetime(year, month, day, hour, minute).timestamp()
         except ValueError:  # 29 February of another year, or no date at all
             continue
         if at_s <= arrival_s + 86_400:
