@@ -12,6 +12,7 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
+	@PYTHON=$(PYTHON) .ci/need $(PYTHON):python3 venv:python3-venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[collector,dev]'
 	touch $@
@@ -22,11 +23,11 @@ demo: setup ## collector and agent on this host with a live table, DEMO_SECONDS=
 	$(BIN)/tokenyield-collector demo --duration $(DEMO_SECONDS)
 
 test: setup ## all tests that need no third-party server; needs cc for the NVML stand-in
-	@command -v cc >/dev/null || { echo "cc is missing: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
 	$(BIN)/python -m pytest -m "not real"
 
 test-real: setup ## against a real llama-server (built once, cached in $(CACHE)) and a real Prometheus
-	tests/real/install.sh
+	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
 

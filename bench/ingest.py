@@ -21,7 +21,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from harness import Stack
-
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import (
     Batch,
@@ -170,9 +169,8 @@ async def load(port: int, made: list[list[bytes]], seconds: float) -> tuple[list
     agents, events = [], []
     for mine in made:
         event = asyncio.Event()
-        _, agent = await asyncio.get_running_loop().create_connection(
-            lambda mine=mine, event=event: Agent(mine, latencies_s, event), "127.0.0.1", port
-        )
+        agent = Agent(mine, latencies_s, event)
+        await asyncio.get_running_loop().create_connection(lambda agent=agent: agent, "127.0.0.1", port)  # type: ignore[misc]
         agents.append(agent)
         events.append(event)
     started_s = time.perf_counter()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from nvml.stand_in import Scenario, build
 
 

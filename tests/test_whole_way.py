@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from harness import Stack, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 

@@ -107,11 +107,10 @@ def _run(arguments: argparse.Namespace) -> int:
         return 2
     set_up_logging(settings.log_format, settings.log_level)
     try:
-        agent = Agent(settings, lambda: load_settings(arguments.config, os.environ, arguments.set))
+        Agent(settings, lambda: load_settings(arguments.config, os.environ, arguments.set)).run()
     except AgentError as error:
         logging.getLogger(__name__).error("%s", error)
         return 2
-    agent.run()
     return 0
 
 

@@ -35,6 +35,7 @@ from tokenyield_agent.timeline import Timeline
 from tokenyield_agent.tokens.source import LogSource, SourceMark
 from tokenyield_agent.version import VERSION
 from tokenyield_agent.window import BookState, WindowBook, WorkloadName, unread
+from tokenyield_wire.window import Batch
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ class Agent:
         self._last_readings: dict[str, GpuReading] = {}
         self._roots: dict[str, frozenset[int]] = {}
         self._roots_expire_s = 0.0
+        self._known_pids: set[int] = set()
         self._snapshot = Snapshot()
         self._polls = 0
         self._last_poll_mono_s = 0.0
@@ -147,7 +149,10 @@ class Agent:
         if self.status_server:
             self.status_server.start()
         self._begin_timeline()
-        self._save([])  # so that a log that appears from now on is known to be new, whenever we are killed
+        try:
+            self._save([])  # so that a log that appears from now on is known to be new, whenever we are killed
+        except OSError as error:
+            raise SetUpError(f"state_dir: the spool cannot be written ({error}); make room on its disk") from error
         self.shipper.start()
         log.info(
             "agent %s started: node=%s cluster=%s gpus=%d workloads=%d collector=%s",
@@ -284,8 +289,6 @@ class Agent:
         ]
         return bind(gpus, holders, ancestors)
 
-    _known_pids: set[int] = set()  # noqa: RUF012 - replaced, never mutated
-
     def _find_roots(self, candidates: set[int]) -> dict[str, frozenset[int]]:
         """workload -> the processes among `candidates` that are its server's."""
         return {
@@ -318,7 +321,7 @@ class Agent:
         self._book.discard(ready)
         self.spool.drop_older_than((self._book.end_ms or 0) - self.settings.spool_age_max_s * 1000)
 
-    def _save(self, batches: list, taken: int = 0) -> None:  # type: ignore[type-arg]
+    def _save(self, batches: list[Batch], taken: int = 0) -> None:
         resume = Resume(
             boot_id=self._boot_id,
             models=self._models,

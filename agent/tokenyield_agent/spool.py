@@ -90,6 +90,7 @@ class Spool:
         self.next_seq = 1
         self._acknowledged = 0
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._cursor = Cursor(1, 0)
         self._load()
         self._cursor = self._find_cursor()
 
@@ -225,23 +226,20 @@ class Spool:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            if path.exists():  # no batch was taken since the last segment began: the name is in use
-                path = self._rename_aside(path)
             fresh.rename(path)
             _fsync_folder(self._folder)
         except OSError:
             fresh.unlink(missing_ok=True)
             raise
+        # A segment of nothing but resume states has the name of the next one, and was replaced by it.
+        self._segments = [segment for segment in self._segments if segment.path != path]
+        if self._cursor.first_seq == self.next_seq:
+            self._cursor = Cursor(self.next_seq, 0)
         self._segments.append(
             _Segment(
                 path=path, size=len(data), first_seq=self.next_seq, last_seq=self.next_seq - 1, last_end_ms=last_end_ms
             )
         )
-
-    def _rename_aside(self, path: Path) -> Path:
-        """A segment with only resume states has the name of the next: it holds no batch, so it can be replaced."""
-        self._segments = [segment for segment in self._segments if segment.path != path]
-        return path
 
     def _append_to(self, segment: _Segment, data: bytes) -> None:
         try:

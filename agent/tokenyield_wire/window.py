@@ -27,8 +27,9 @@ STATES = ("active", "idle", "unallocated", "unknown")
 Name = Annotated[str, Meta(min_length=1, max_length=253)]
 """A host, cluster, model or place; 253 is the longest DNS name and Kubernetes object name."""
 Text = Annotated[str, Meta(max_length=512)]
-Count = Annotated[int, Meta(ge=0, le=2**62)]
-"""A non-negative integer that still fits a signed 64-bit column after being added to another."""
+Count = Annotated[int, Meta(ge=0, le=2**48)]
+"""A non-negative integer. 2**48 is far above anything one window can hold, and tens of thousands of them still sum into
+a signed 64-bit column, so that no single agent can break an hour."""
 
 Method = Literal["counter", "count", "rate"]
 """How tokens were counted: a monotonic counter, a count per request, or a rate times its interval."""

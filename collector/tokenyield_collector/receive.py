@@ -155,8 +155,11 @@ class Committer:
             receipts = await asyncio.get_running_loop().run_in_executor(
                 self._executor, self._ledger.append, shipments, time.time_ns() // NS_PER_MS
             )
-        except LedgerError as error:
-            log.error("%s", error)
+        except Exception as error:
+            if not isinstance(error, LedgerError):
+                log.exception("a commit failed in a way that was not foreseen; the others go on")
+            else:
+                log.error("%s", error)
             for _, done in group:
                 if not done.done():
                     done.set_exception(LedgerError(str(error)))

@@ -35,8 +35,8 @@ SUMMARY_WINDOW_S_MAX = 86_400
 SHUTDOWN_S = 10.0
 RETIRE_EVERY_S = 3600.0
 GC_THRESHOLDS = (100_000, 20, 100)
-"""Requests in flight are many and live for a commit interval, so the default of 700 walks them over and over: a sixth of
-the collector's time at 2,000 batches a second (bench/ingest.py)."""
+"""Requests in flight are many and live for a commit interval, so the default of 700 walks them over and over: a sixth
+of the collector's time at 2,000 batches a second (bench/ingest.py)."""
 
 
 def _now_ms() -> int:

@@ -67,7 +67,7 @@ def test_what_is_no_mapping_is_said(tmp_path: Path, text: str) -> None:
 
 
 def test_a_file_that_is_not_there_is_said() -> None:
-    with pytest.raises(SettingsError, match="/nowhere.yaml: cannot be read"):
+    with pytest.raises(SettingsError, match=r"/nowhere\.yaml: cannot be read"):
         load_settings(Path("/nowhere.yaml"), {}, [])
 
 

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from harness import wait_until
 
+from harness import wait_until
 from tokenyield_agent import ship
 from tokenyield_agent.config import Settings
 from tokenyield_agent.ship import Shipper, full_jitter_s, retry_after_s

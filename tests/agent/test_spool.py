@@ -141,3 +141,15 @@ def test_a_new_spool_is_a_new_epoch(tmp_path: Path) -> None:
     one: Any = Spool(tmp_path / "a", bytes_max=ROOMY)
     two: Any = Spool(tmp_path / "b", bytes_max=ROOMY)
     assert one.epoch != two.epoch
+
+
+def test_resume_states_alone_fill_segments_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
+    spool = Spool(tmp_path, bytes_max=ROOMY)
+    for n in range(20):
+        spool.append([], {"n": n})
+    assert spool.waiting(batches_max=5) is None
+    spool.append(batches(spool, 2), {"n": 20})
+    assert len(list(tmp_path.glob("*.seg"))) <= 2
+    assert drain(spool) == [1, 2]
+    assert Spool(tmp_path, bytes_max=ROOMY).resume == {"n": 20}

@@ -115,8 +115,8 @@ def test_loaded_costs_sum_to_the_fleets_cost(data: st.DataObject) -> None:
     if allocated:
         assert loaded == max(fleet.total_nano_usd(), allocated)
         assert abs(loaded - fleet.total_nano_usd()) <= 2 * len(held) + 2
-    for row in found:
-        assert (row.nano_usd["direct"] or 0) <= (row.nano_usd["allocated"] or 0) <= (row.nano_usd["loaded"] or 0)
+    for each in found:
+        assert (each.nano_usd["direct"] or 0) <= (each.nano_usd["allocated"] or 0) <= (each.nano_usd["loaded"] or 0)
 
 
 def test_ratios_without_a_denominator_are_absent() -> None:

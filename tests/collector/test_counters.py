@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from collector.samples import HOUR_MS, NOON_MS
-
 from tokenyield_collector.counters import COST, Counters, Series
 from tokenyield_collector.ledger.ledger import Facts, GpuSums, ShareSums, TokenSums
 from tokenyield_collector.prices import Match, Pool, PriceBook, Rented

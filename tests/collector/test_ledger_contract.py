@@ -6,10 +6,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import Facts, Ledger, LedgerError
 from tokenyield_wire.window import Batch

@@ -4,9 +4,9 @@ import os
 from decimal import Decimal
 from pathlib import Path
 
-from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from prometheus_client import CollectorRegistry, generate_latest
 
+from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.books import keep_books
 from tokenyield_collector.counters import Counters
 from tokenyield_collector.ledger.duckdb import DuckDbLedger

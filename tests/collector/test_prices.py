@@ -78,7 +78,7 @@ def test_after_its_life_only_what_still_runs_costs(tmp_path: Path) -> None:
     before, after = (prices.rate(prices.pools[0], ms(day)).parts for day in ("2023-12-30", "2024-01-02"))
     assert before["depreciation"] > 0
     assert before["financing"] > 0
-    assert (after["depreciation"], after["financing"]) == (0, 0)
+    assert [after["depreciation"], after["financing"]] == [Decimal(0)] * 2
     assert after["maintenance"] == before["maintenance"] > 0
     assert after["facility"] == before["facility"] > 0
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ def test_it_is_a_set(numbers: list[int]) -> None:
     assert [number in found for number in range(62)] == [number in wanted for number in range(62)]
     ranges = found.ranges()
     assert sum(end - start + 1 for start, end in ranges) == len(wanted)
-    assert all(b[0] - a[1] > 1 for a, b in zip(ranges, ranges[1:], strict=False)), "neighbours are joined"
+    assert all(b[0] - a[1] > 1 for a, b in pairwise(ranges)), "neighbours are joined"
     assert NumberSet(ranges).ranges() == ranges
 
 

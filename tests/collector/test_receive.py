@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import zstandard
+
 from collector.samples import HOUR_MS, batch, shipment
 from harness import Stack, get
-
 from tokenyield_collector.receive import TooLarge, UnknownEncoding, decompress
 from tokenyield_wire.codec import encode_shipment
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nvml.stand_in import Scenario, gpu_lines
 
+from nvml.stand_in import Scenario, gpu_lines
 from tokenyield_agent.gpu.nvml import NvmlReader
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
 

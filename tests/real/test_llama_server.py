@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harness import Stack, free_port, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 from real.build_llama_server import build
@@ -32,7 +33,7 @@ class LlamaServer:
         write_tiny_model(model)
         self.port = free_port()
         program = build(Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
-        call = [program, "-m", model, "--port", str(self.port), "--host", "127.0.0.1"]
+        call = [str(program), "-m", str(model), "--port", str(self.port), "--host", "127.0.0.1"]
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 [*call, "-np", str(CLIENTS), "-c", "4096", "--no-webui", "--metrics"], stdout=out, stderr=out

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from harness import Stack, free_port, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 

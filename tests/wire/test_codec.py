@@ -48,7 +48,7 @@ def test_fields_of_a_newer_agent_are_ignored() -> None:
         (["batches", 0, "seq"], 0, "batches[0].seq"),
         (["batches", 0, "gpus", 0, "active_ms"], -1, "batches[0].gpus[0].active_ms"),
         (["batches", 0, "gpus", 0, "active_ms"], 12.5, "batches[0].gpus[0].active_ms"),
-        (["batches", 0, "gpus", 0, "active_ms"], 2**63, "batches[0].gpus[0].active_ms"),
+        (["batches", 0, "gpus", 0, "active_ms"], 2**48 + 1, "batches[0].gpus[0].active_ms"),
         (["batches", 0, "gpus", 0, "active_ms"], 11_999, "batches[0].gpus[0]"),
         (["batches", 0, "gpus", 0, "unknown_reason_ms"], {}, "batches[0].gpus[0].unknown_reason_ms"),
         (["batches", 0, "end_ms"], 1795435320000, "batches[0].end_ms"),

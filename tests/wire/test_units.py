@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +39,7 @@ def test_whole_milliseconds_of_consecutive_spans_telescope(steps_ns: list[int]) 
     for step in steps_ns:
         at += step
         instants.append(at)
-    spans = [ns_to_ms(b) - ns_to_ms(a) for a, b in zip(instants, instants[1:], strict=False)]
+    spans = [ns_to_ms(b) - ns_to_ms(a) for a, b in pairwise(instants)]
     assert sum(spans) == ns_to_ms(instants[-1])
 
 

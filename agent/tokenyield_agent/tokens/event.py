@@ -50,7 +50,7 @@ class Dialect(Protocol):
         ...
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        """Counts in `block`, which is whole lines ending in a newline and is not kept. `arrival_s` is when it was read."""
+        """Counts in `block`: whole lines, each ending in a newline; not kept. `arrival_s` is when it was read."""
         ...
 
     def finish(self) -> list[Counted]:

@@ -63,7 +63,7 @@ def read_log(path: Path, dialect_name: str) -> Totals:
 
 def _blocks(path: Path) -> Iterator[bytearray]:
     """Whole lines, a chunk at a time, in one buffer that is used again; the last line may lack its newline."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 - entered below
     buffer = bytearray(CHUNK_BYTES)
     with opened as file:
         while length := file.readinto(buffer):

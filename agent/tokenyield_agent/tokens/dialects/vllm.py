@@ -16,8 +16,8 @@ Measured on a recording of vLLM 0.32.0 (tests/fixtures/vllm): 74,140 completion 
 first interval began when the server started; from the second burst on 20,534 of 20,535.
 The prompt rate leaves out tokens served from the prefix cache, which the log does not tell: `prompt_cached` is None.
 
-Requests are counted from uvicorn's access log: answers with status 200 of /v1/completions and /v1/chat/completions. Other
-endpoints are not looked for, because every further search costs a fifth of the time of reading a log.
+Requests are counted from uvicorn's access log: answers with status 200 of /v1/completions and /v1/chat/completions.
+Other endpoints are not looked for, because every further search costs a fifth of the time of reading a log.
 """
 
 import re
