@@ -129,6 +129,11 @@ class PriceBook:
     pools: tuple[Pool, ...] = ()
     fingerprint: str = ""
 
+    @property
+    def tells_nodes_apart(self) -> bool:
+        """Whether a price can depend on the node; if not, facts may be summed over nodes before they are priced."""
+        return any(pool.match.node != "*" for pool in self.pools)
+
     def pool_of(self, cluster: str, node: str, gpu_model: str) -> Pool | None:
         """The first pool that fits; None when none does, which is shown as a missing price."""
         for pool in self.pools:

@@ -95,15 +95,15 @@ class Collector:
     def _refresh(self, changed: list[int], now_ms: int) -> View:
         """In the reading thread, so that commits go on meanwhile."""
         as_of_ms = now_ms - self.settings.live_lag_s * 1000
-        first_ms = self._ledger.first_ms()
+        first_ms, by_node = self._ledger.first_ms(), self.prices.tells_nodes_apart
         if not self._all_hours_read:
-            facts = self._ledger.facts_of_hours()
+            facts = self._ledger.facts_of_hours(by_node=by_node)
             hours = {row.hour_ms for rows in (facts.gpus, facts.shares, facts.tokens) for row in rows}
             wanted = sorted(hours | set(self._counters.hours_wanted((), first_ms, as_of_ms)))
             self._all_hours_read = True
         else:
             wanted = self._counters.hours_wanted(changed, first_ms, as_of_ms)
-            facts = self._ledger.facts_of_hours(wanted)
+            facts = self._ledger.facts_of_hours(wanted, by_node=by_node)
         self._counters.update(wanted, facts, first_ms, as_of_ms)
         counters = self._counters.values()
         start_ms, end_ms = live_stretch(now_ms, self.settings.live_window_s, self.settings)
@@ -111,7 +111,7 @@ class Collector:
         live = None
         if first_ms is not None and end_ms > start_ms:
             live = keep_books(
-                self._ledger.facts_between(start_ms, end_ms),
+                self._ledger.facts_between(start_ms, end_ms, by_node=by_node),
                 self.prices,
                 start_ms=start_ms,
                 elapsed_ms=end_ms - start_ms,
@@ -150,7 +150,7 @@ class Collector:
     def _summarize(self, window_s: int) -> dict[str, object]:
         start_ms, end_ms = live_stretch(_now_ms(), window_s, self.settings)
         start_ms = min(max(start_ms, self._ledger.first_ms() or start_ms), end_ms)
-        facts = self._ledger.facts_between(start_ms, end_ms)
+        facts = self._ledger.facts_between(start_ms, end_ms, by_node=self.prices.tells_nodes_apart)
         books = keep_books(facts, self.prices, start_ms=start_ms, elapsed_ms=end_ms - start_ms)
         return summarize(facts, books, self.prices)
 

@@ -88,6 +88,9 @@ def test_other_agents_and_epochs_have_their_own_numbers(open_ledger: Open) -> No
     ledger.fold()
     assert completion(ledger.facts_of_hours()) == 300
     assert {row.node for row in ledger.facts_of_hours().gpus} == {"n1", "n2"}
+    (over_all,) = ledger.facts_of_hours(by_node=False).gpus
+    assert (over_all.node, over_all.active_ms) == ("", 3 * 18_000)
+    assert over_all == replace(ledger.facts_between(0, NOON_MS + HOUR_MS, by_node=False).gpus[0], hour_ms=NOON_MS)
     ledger.close()
 
 

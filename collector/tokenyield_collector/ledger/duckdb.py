@@ -235,15 +235,15 @@ class DuckDbLedger:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def facts_of_hours(self, hours_ms: Sequence[int] | None = None) -> Facts:
+    def facts_of_hours(self, hours_ms: Sequence[int] | None = None, *, by_node: bool = True) -> Facts:
         where = "" if hours_ms is None else f"WHERE hour_ms IN ({', '.join(map(str, hours_ms)) or 'NULL'})"
-        return self._facts("hours", "hour_ms", where)
+        return self._facts("hours", "hour_ms", where, by_node)
 
-    def facts_between(self, start_ms: int, end_ms: int) -> Facts:
+    def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
         where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
-        return self._facts("windows", "0", where)
+        return self._facts("windows", "0", where, by_node)
 
-    def _facts(self, kind: str, hour: str, where: str) -> Facts:
+    def _facts(self, kind: str, hour: str, where: str, by_node: bool) -> Facts:
         if not hasattr(self._readers, "connection"):
             self._readers.connection = self._connection.cursor()
             self._cursors.append(self._readers.connection)
@@ -256,8 +256,9 @@ class DuckDbLedger:
             ).fetchall()
             return found
 
-        gpu_keys, share_keys = "cluster, node, gpu_model", "cluster, node, gpu_model, workload"
-        made_keys = "cluster, node, workload, server, model, method"
+        node = "node" if by_node else "'' AS node"
+        gpu_keys, share_keys = f"cluster, {node}, gpu_model", f"cluster, {node}, gpu_model, workload"
+        made_keys = f"cluster, {node}, workload, server, model, method"
         return Facts(
             gpus=[
                 GpuSums(**dict(zip(GpuSums.__slots__, row, strict=True)))

@@ -99,12 +99,12 @@ class Ledger(Protocol):
         """Recompute the hours whose windows changed since the last call; returns them (start, ms)."""
         ...
 
-    def facts_of_hours(self, hours_ms: Sequence[int] | None = None) -> Facts:
-        """Sums by hour, of the given hours or of all."""
+    def facts_of_hours(self, hours_ms: Sequence[int] | None = None, *, by_node: bool = True) -> Facts:
+        """Sums by hour, of the given hours or of all; over all nodes, named "", unless `by_node`."""
         ...
 
-    def facts_between(self, start_ms: int, end_ms: int) -> Facts:
-        """Sums over the windows that start in [start_ms, end_ms), as one stretch."""
+    def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
+        """Sums over the windows that start in [start_ms, end_ms), as one stretch; over all nodes unless `by_node`."""
         ...
 
     def first_ms(self) -> int | None:

@@ -48,7 +48,7 @@ _STATS = re.compile(
     rb"Avg generation throughput: (?P<generation>\d+(?:\.\d+)?) tokens/s, Running: \d+ reqs, (?P<next>\w+)"
 )
 _MODEL = re.compile(rb"""served_model_name(?:'|")?\s*[:=]\s*\[?\s*['"]?(?P<model>[^'",\]\s]{1,253})""")
-_STATS_WORDS = b"generation throughput: "
+_STATS_WORDS = b"Avg generation throughput"
 _MODEL_WORDS = b"served_model_name"
 _ANSWERED = b'completions HTTP/1.1" 200'
 
