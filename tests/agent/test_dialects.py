@@ -122,6 +122,36 @@ def test_vllm_engines_are_told_apart_and_add_up() -> None:
     assert sum(filter(None, completion(feed(Vllm(), *lines)))) == 3 * 1500
 
 
+def test_vllm_what_a_log_driver_puts_before_the_line_does_not_matter() -> None:
+    prefixes = [f"2026-11-23T12:00:{s:02}.331095044Z (APIServer pid=1) " for s in range(0, 60, 10)]
+    dialect = Vllm()
+    found = feed(dialect, *[v1(f"12:00:{n * 10:02}", 0.0, 0.25, prefix=prefix) for n, prefix in enumerate(prefixes)])
+    assert sum(filter(None, completion(found))) == 15, "one engine, its fractions carried"
+    assert len(dialect.state()["engines"]) == 1
+    assert "2026" not in json.dumps(dialect.state()), "nothing of a line but its numbers is kept"
+
+
+def test_vllm_a_server_that_starts_anew_brings_its_model() -> None:
+    def started(model: str, pid: int) -> str:
+        return (
+            f"(EngineCore pid={pid}) INFO 11-23 12:00:00 [core.py:1] config: model='x', served_model_name={model}, a=1"
+        )
+
+    dialect = Vllm()
+    feed(dialect, started("one", 5), v1("12:00:10", 0.0, 1.0, prefix="(APIServer pid=4) "))
+    assert dialect.model == "one"
+    feed(dialect, "filler")
+    feed(dialect, started("two", 9))
+    feed(dialect, v1("12:10:10", 0.0, 1.0, prefix="(APIServer pid=8) "))
+    assert dialect.model == "two"
+
+
+def test_vllm_memory_is_bounded() -> None:
+    dialect = Vllm()
+    feed(dialect, *[v1("12:00:00", 0.0, 1.0, engine=str(n)) for n in range(3000)])
+    assert len(dialect.state()["engines"]) <= 1024
+
+
 def test_vllm_silence_is_not_invented_into_tokens() -> None:
     found = feed(Vllm(), v1("12:00:00", 0.0, 10.0), v1("12:30:00", 0.0, 10.0))
     assert completion(found) == [100, 100]

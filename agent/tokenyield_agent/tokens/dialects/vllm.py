@@ -36,11 +36,14 @@ SILENCE_FACTOR_V1 = 1.5
 SILENCE_FACTOR_V0 = 2.2
 """v0 prints after 5 s under load and after 10 s at the latest, so twice its nominal interval is no silence."""
 
+PIDS_MAX = 16
+ENGINES_MAX = 1024
+"""Of one log: more than any data-parallel server has, so that memory stays bounded whatever a log holds."""
 BEFORE_BYTES = 64 * 1024
 """Of the end of a block: where a server that starts in the next one may have told its model."""
 
 _STATS = re.compile(
-    rb"^(?P<process>[^'\"]{0,200}?)"
+    rb"^[^'\"]{0,200}?(?:\((?P<process>\w{1,40}) pid=(?P<pid>\d{1,10})\) )?"
     rb"INFO (?P<minute>\d\d-\d\d \d\d:\d\d):(?P<second>\d\d)"
     rb" (?:\[[\w./-]{1,80}:\d+\]|[\w./-]{1,80}:\d+\])"
     rb" (?:Engine (?P<engine>\d+): |(?P<engines>\d+) Engines Aggregated: )?"
@@ -63,19 +66,19 @@ class Vllm:
         self.recognised = 0
         self._requests = 0
         self._engines: dict[str, dict[str, Any]] = {}
-        self._process = b""
-        """What stands before a statistics line, '(APIServer pid=N) ' in newer versions: it changes with the server."""
+        self._pids: list[int] = []
+        """Processes whose statistics were read; newer versions begin their lines with '(APIServer pid=N) '."""
         self._before = b""
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
         found = []
         # A server tells its model as it starts, before its first statistics. Where a line names its process, the model
         # is looked for only when the process changes, which saves a fifth of the time of reading a log.
-        watch = self.model is None or b"pid=" not in self._process
+        watch = self.model is None or not self._pids
         for line in lines_with(block, _STATS_WORDS, _MODEL_WORDS) if watch else lines_with(block, _STATS_WORDS):
             if match := _STATS.match(line):
-                if match["process"] != self._process:
-                    self._server_changed(match["process"], block, watch)
+                if match["pid"] is not None and int(match["pid"]) not in self._pids:
+                    self._server_started(int(match["pid"]), block, watch)
                 found.append(self._counted(match, arrival_s))
             elif model := _MODEL.search(line):
                 self.model = model["model"].decode("utf-8", "replace")
@@ -85,14 +88,14 @@ class Vllm:
             self._before = bytes(block[-BEFORE_BYTES:])
         return found + self._take_requests()
 
-    def _server_changed(self, process: bytes, block: bytes | bytearray, watched: bool) -> None:
+    def _server_started(self, pid: int, block: bytes | bytearray, watched: bool) -> None:
         """Another process writes now, perhaps of another model: what it said as it started is not far back."""
         if not watched:
             told = [m for line in lines_with(self._before + block, _MODEL_WORDS) if (m := _MODEL.search(line))]
             if told:
                 self.model = told[-1]["model"].decode("utf-8", "replace")
                 self._engines = {}
-        self._process = process
+        self._pids = [*self._pids, pid][-PIDS_MAX:]
 
     def finish(self) -> list[Counted]:
         return []
@@ -111,11 +114,14 @@ class Vllm:
     def _counted(self, match: re.Match[bytes], arrival_s: float) -> Counted:
         self.recognised += 1
         is_v0 = match["next"] == b"Swapped"
-        engine = match["process"].partition(b" pid")[0][-40:] + (match["engine"] or match["engines"] or b"")
-        name = engine.decode("ascii", "replace")
-        seen = self._engines.get(name) or self._engines.setdefault(
-            name, {"at_s": None, "spacings_s": [], "prompt": 0.0, "generation": 0.0}
+        name = b"/".join((match["process"] or b"", match["engine"] or match["engines"] or b"")).decode(
+            "ascii", "replace"
         )
+        seen = self._engines.get(name)
+        if seen is None:
+            if len(self._engines) >= ENGINES_MAX:
+                self._engines.clear()
+            seen = self._engines[name] = {"at_s": None, "spacings_s": [], "prompt": 0.0, "generation": 0.0}
         at_s = _instant(match, arrival_s)
         spacing_s = None if seen["at_s"] is None else at_s - seen["at_s"]
         interval_s = _interval(spacing_s, seen["spacings_s"], is_v0)
@@ -140,7 +146,7 @@ class Vllm:
             "model": self.model,
             "recognised": self.recognised,
             "requests": self._requests,
-            "process": self._process.decode("latin-1"),
+            "pids": self._pids,
             "engines": {engine: dict(seen) for engine, seen in self._engines.items()},
         }
 
@@ -148,7 +154,7 @@ class Vllm:
         self.model = state["model"]
         self.recognised = state["recognised"]
         self._requests = state["requests"]
-        self._process = state["process"].encode("latin-1")
+        self._pids = list(state["pids"])
         self._engines = {engine: dict(seen) for engine, seen in state["engines"].items()}
 
 
