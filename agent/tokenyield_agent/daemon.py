@@ -250,7 +250,7 @@ class Agent:
                 for event in source.poll(now_ms, mono_s):
                     self._book.add(event)
             except OSError as error:
-                log.warning("log=%s could not be read at this poll: %s", source.path, error)
+                source.tail.say(str(error))
         self._take()
         self._polls += 1
         self._last_poll_mono_s = mono_s

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -93,6 +94,18 @@ def test_a_line_beyond_the_bound_is_dropped_and_counted(log: Path) -> None:
     append(log, "z" * LINE_BYTES_MAX + "\nc\n")
     assert reader.poll() == [b"c"]
     assert reader.tail.counts["lines_too_long"] == 1, "the one since the restart"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_said_once_and_holds_nothing_up(
+    log: Path, make: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    make(log)
+    reader = Reader(log)
+    for _ in range(3):
+        assert reader.poll() == []
+    assert "no regular file" in (reader.tail.problem or "")
+    assert len(caplog.messages) == 1
 
 
 def test_invalid_utf8_passes_through(log: Path) -> None:

@@ -17,6 +17,7 @@ are the whole memory: given back at start, they continue where they were, wherev
 import logging
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,16 +134,21 @@ class Tail:
 
     def _open(self, path: str) -> _OpenFile | None:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold up the readings
         except OSError as error:
-            self._say(f"{path}: {error.strerror}")
+            self.say(f"{path}: {error.strerror}")
             return None
         status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            self.say(f"{path}: is no regular file")
+            return None
         if path == self.path:
-            self._say(None)
+            self.say(None)
         return _OpenFile(fd=fd, device=status.st_dev, inode=status.st_ino)
 
-    def _say(self, problem: str | None) -> None:
+    def say(self, problem: str | None) -> None:
+        """Log that the file cannot be read, or can be again."""
         if problem != self.problem:  # once per change of state
             if problem:
                 log.warning("log=%s cannot be read now: %s; it is followed as soon as it can be", self.path, problem)
@@ -214,7 +220,7 @@ class Tail:
             status = os.stat(self.path)
         except OSError as error:
             if not self._files:
-                self._say(f"{self.path}: {error.strerror}")
+                self.say(f"{self.path}: {error.strerror}")
             return  # between rename and create, or not there yet
         current = self._files[-1] if self._files else None
         if current is not None and (status.st_dev, status.st_ino) == (current.device, current.inode):
