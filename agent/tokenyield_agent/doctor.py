@@ -100,7 +100,7 @@ def _servers(settings: Settings) -> Iterator[Finding]:
         command = " ".join(process.info["cmdline"] or ())
         pid, parent = process.info["pid"], process.info["ppid"]
         kind = next((kind for kind, pattern in SERVERS.items() if re.search(pattern, command)), None)
-        if kind is None or "tokenyield" in command:
+        if kind is None or "tokenyield-agent" in command or "tokenyield_agent" in command:
             continue
         children.add(pid)
         if parent in children:
