@@ -58,7 +58,7 @@ class Settings:
     restart_bridge_s: int = _setting(
         3600, "a pause of the agent up to this long is reported as unknown time with its energy; a longer one is dark"
     )
-    spool_bytes_max: int = _setting(256 * 2**20, "bytes on disk; about 60 days of one 8-GPU node")
+    spool_bytes_max: int = _setting(256 * 2**20, "bytes on disk; four weeks of an 8-GPU node at 1.5 kB a window")
     spool_age_max_s: int = _setting(7 * 86400, "older batches are given up; collectors refuse them by default")
     ship_batches_max: int = _setting(64, "batches in one request, so that a backlog drains quickly")
     status_listen: str = _setting("127.0.0.1:9465", "address of /metrics, /healthz and /readyz; empty: none")
