@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -26,8 +25,8 @@ def build(cache: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="llama-build-") as work:
         fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
         subprocess.run([*fetch, "--dest", work, f"llama-cpp-python=={VERSION}"], check=True)
-        with tarfile.open(next(Path(work).glob("llama_cpp_python-*.tar.gz"))) as archive:
-            archive.extractall(work, filter="data")
+        # tar itself, because Debian's Python 3.11.2 has no tarfile filter yet.
+        subprocess.run(["tar", "-xzf", next(Path(work).glob("llama_cpp_python-*.tar.gz")), "-C", work], check=True)
         source = next(Path(work).glob("llama_cpp_python-*/vendor/llama.cpp"))
         options = "-DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF"
         configure = ["cmake", "-G", "Ninja", "-B", "build", *options.split(), "-DBUILD_SHARED_LIBS=OFF"]
