@@ -18,6 +18,7 @@ _TITLES = {
     413: "The body is too large",
     415: "This encoding is not understood",
     422: "The batches are not sound",
+    425: "The windows are ahead of the collector's clock",
     500: "The collector failed",
     503: "The collector cannot take this now",
 }

@@ -65,18 +65,24 @@ def decompress(body: bytes, encoding: str, bytes_max: int) -> bytes:
     return unpacked
 
 
-def faults_of_time(shipment: Shipment, *, now_ms: int, skew_max_ms: int, oldest_ms: int) -> list[Fault]:
-    """Batches that claim to be from the future, or are older than what their hour could be recomputed from."""
-    faults = []
-    for i, batch in enumerate(shipment.batches):
-        if batch.end_ms > now_ms + skew_max_ms:
-            ahead_s = (batch.end_ms - now_ms) // 1000
-            wanted = f"at most {skew_max_ms // 1000} s ahead of the collector; check NTP on both"
-            faults.append(Fault(f"batches[{i}].end_ms", f"{ahead_s} s in the future", wanted))
-        if batch.start_ms < oldest_ms:
-            wanted = f"a window that starts at {oldest_ms} or later (windows_keep_days)"
-            faults.append(Fault(f"batches[{i}].start_ms", str(batch.start_ms), wanted))
-    return faults
+def too_early(shipment: Shipment, limit_ms: int) -> list[Fault]:
+    """Batches whose windows end after `limit_ms`: the clock of the agent or of the collector is wrong."""
+    wanted = f"an end before {limit_ms} by the collector's clock (clock_skew_max_s); check NTP on both"
+    return [
+        Fault(f"batches[{i}].end_ms", str(batch.end_ms), wanted)
+        for i, batch in enumerate(shipment.batches)
+        if batch.end_ms > limit_ms
+    ]
+
+
+def too_old(shipment: Shipment, limit_ms: int) -> list[Fault]:
+    """Batches whose hour could not be recomputed with them, because its other windows may be gone."""
+    wanted = f"a window that starts at {limit_ms} or later (windows_keep_days)"
+    return [
+        Fault(f"batches[{i}].start_ms", str(batch.start_ms), wanted)
+        for i, batch in enumerate(shipment.batches)
+        if batch.start_ms < limit_ms
+    ]
 
 
 class Tokens:
@@ -208,15 +214,12 @@ class Receiver:
         except ValueError as error:
             return self._refuse("unreadable", 400, str(error))
         now_ms = self._now_ms()
-        faults = faults_of_time(
-            shipment,
-            now_ms=now_ms,
-            skew_max_ms=self._settings.clock_skew_max_s * 1000,
-            oldest_ms=now_ms - self._settings.windows_keep_days * DAY_MS + MS_PER_HOUR,
-        )
-        if faults:
-            detail = f"{faults[0].field}: found {faults[0].found}, wanted {faults[0].wanted}"
-            return self._refuse("time", 422, detail, tuple(faults))
+        if faults := too_early(shipment, now_ms + self._settings.clock_skew_max_s * 1000):
+            # Not for good: time passes, and clocks are mended. The agent keeps the batches and asks again.
+            detail, again = f"{faults[0].field}: wanted {faults[0].wanted}", {"Retry-After": "60"}
+            return self._refuse("too_early", 425, detail, tuple(faults), headers=again)
+        if faults := too_old(shipment, now_ms - self._settings.windows_keep_days * DAY_MS + MS_PER_HOUR):
+            return self._refuse("too_old", 422, f"{faults[0].field}: wanted {faults[0].wanted}", tuple(faults))
         try:
             receipt = await self._committer.commit(shipment)
         except LedgerError as error:

@@ -105,7 +105,9 @@ def test_bodies_that_cannot_be_used(stack: Stack, body: bytes, headers: dict[str
 
 def test_windows_from_the_future_and_from_long_ago_are_refused(stack: Stack) -> None:
     future = encode_shipment(shipment(batch(7, now_window_ms() + 2 * HOUR_MS)))
-    assert problem(post(stack.url, future), 422) == ["batches[0].end_ms"]
+    early = post(stack.url, future)
+    assert problem(early, 425) == ["batches[0].end_ms"]
+    assert early.headers["Retry-After"] == "60", "not refused for good: the agent keeps it"
     past = encode_shipment(shipment(batch(7, now_window_ms() - 8 * 24 * HOUR_MS)))
     assert problem(post(stack.url, past), 422) == ["batches[0].start_ms"]
     late = encode_shipment(shipment(batch(7, now_window_ms() - 6 * 24 * HOUR_MS)))
