@@ -1,7 +1,6 @@
 """The command line: run | check | doctor | tokens | record.
 
 Exit codes: 0 done; 1 the answer is no (doctor found faults, no dialect fits); 2 the call or the settings are wrong.
-Each subcommand imports only what it needs.
 """
 
 import argparse
@@ -11,8 +10,13 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenyield_agent.version import VERSION
+from tokenyield_settings.command_line import CommandLine, add_settings_flags
+
+if TYPE_CHECKING:
+    from tokenyield_agent.config import Settings
 
 _EXAMPLES = """examples:
   tokenyield-agent tokens /var/log/vllm.log           what would be counted in this log?
@@ -24,90 +28,54 @@ _EXAMPLES = """examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    try:
-        return int(arguments.call(arguments))
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - so that the interpreter's last flush does not complain
-        return 0
+    return _command_line().run(argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _command_line() -> CommandLine:
+    line = CommandLine(
         prog="tokenyield-agent",
+        version=VERSION,
         description="Reads this host's GPUs and inference logs and ships tokens and joules to a collector.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=f"tokenyield-agent {VERSION}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, help_text: str, example: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name,
-            help=help_text,
-            description=help_text,
-            epilog=f"example:\n  tokenyield-agent {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-
-    def with_settings(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--config", type=Path, help="settings as YAML, see agent/agent.yaml")
-        sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
-
-    run = command("run", "run the daemon", "run --config /etc/tokenyield/agent.yaml")
-    with_settings(run)
-    run.set_defaults(call=_run)
-    check = command("check", "check the settings and print the effective ones", "check --config agent.yaml")
-    with_settings(check)
-    check.set_defaults(call=_check)
-    doctor = command("doctor", "look at this host: GPUs, servers, logs, bindings, permissions", "doctor")
-    with_settings(doctor)
+    run = line.command("run", _run, "run the daemon", "run --config /etc/tokenyield/agent.yaml")
+    add_settings_flags(run, "agent/agent.yaml")
+    help_text = "check the settings and print the effective ones"
+    add_settings_flags(line.command("check", _check, help_text, "check --config agent.yaml"), "agent/agent.yaml")
+    help_text = "look at this host: GPUs, servers, logs, bindings, permissions"
+    doctor = line.command("doctor", _doctor, help_text, "doctor --config agent.yaml")
+    add_settings_flags(doctor, "agent/agent.yaml")
     doctor.add_argument("--format", choices=("text", "json"), default="text")
-    doctor.set_defaults(call=_doctor)
-    tokens = command("tokens", "read a log offline and print what would be counted", "tokens vllm.log --format json")
+    help_text = "read a log offline and print what would be counted"
+    tokens = line.command("tokens", _tokens, help_text, "tokens vllm.log --format json")
     tokens.add_argument("file", type=Path, help="a log, plain or .gz")
     tokens.add_argument("--dialect", default="auto", help="auto (default), vllm or llamacpp")
     tokens.add_argument("--format", choices=("text", "json"), default="text")
-    tokens.set_defaults(call=_tokens)
-    record = command("record", "record GPU readings as a trace", "record --seconds 60 --out trace.jsonl")
-    record.add_argument("--seconds", type=float, required=True)
-    record.add_argument("--out", type=Path, required=True)
+    help_text = "record GPU readings as a trace"
+    record = line.command("record", _record, help_text, "record --seconds 60 --out trace.jsonl")
+    record.add_argument("--seconds", type=float, required=True, help="how long to record")
+    record.add_argument("--out", type=Path, required=True, help="the trace to write")
     record.add_argument("--label", default="", help="what is recorded, in words")
-    record.add_argument("--interval-ms", type=int, default=1000)
+    record.add_argument("--interval-ms", type=int, default=1000, help="between two readings")
     record.add_argument("--synthetic", action="store_true", help="say in the trace that the GPU was not a real one")
-    record.set_defaults(call=_record)
-    return parser
+    return line
 
 
-def _settings(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
-    """The settings, or None after their faults were printed."""
+def _settings(arguments: argparse.Namespace) -> "Settings":
     from tokenyield_agent.config import load_settings
-    from tokenyield_settings.loader import SettingsError
 
-    try:
-        return load_settings(arguments.config, os.environ, arguments.set)
-    except SettingsError as error:
-        for fault in error.faults:
-            print(fault, file=sys.stderr)
-        return None
+    return load_settings(arguments.config, os.environ, arguments.set)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tokenyield_agent.config import load_settings
     from tokenyield_agent.daemon import Agent
     from tokenyield_agent.errors import AgentError
     from tokenyield_settings.logs import set_up_logging
 
     settings = _settings(arguments)
-    if settings is None:
-        return 2
     set_up_logging(settings.log_format, settings.log_level)
     try:
-        Agent(settings, lambda: load_settings(arguments.config, os.environ, arguments.set)).run()
+        Agent(settings, lambda: _settings(arguments)).run()
     except AgentError as error:
         logging.getLogger(__name__).error("%s", error)
         return 2
@@ -118,8 +86,6 @@ def _check(arguments: argparse.Namespace) -> int:
     import dataclasses
 
     settings = _settings(arguments)
-    if settings is None:
-        return 2
     import yaml
 
     effective = json.loads(json.dumps(dataclasses.asdict(settings)))
@@ -129,8 +95,6 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    if settings is None:
-        return 2
     from tokenyield_agent.doctor import examine
 
     logging.basicConfig(level=logging.ERROR)

@@ -1,7 +1,6 @@
 """The command line: serve | check | rate | demo.
 
 Exit codes: 0 done; 1 the collector or the demo failed; 2 the call or the settings are wrong.
-Each subcommand imports only what it needs.
 """
 
 import argparse
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tokenyield_collector.version import VERSION
+from tokenyield_settings.command_line import CommandLine, add_settings_flags
 
 _EXAMPLES = """examples:
   tokenyield-collector demo                              see it work on this host, with or without a GPU
@@ -21,62 +21,32 @@ _EXAMPLES = """examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
-    from tokenyield_settings.loader import SettingsError
-
-    try:
-        return int(arguments.call(arguments))
-    except SettingsError as error:
-        for fault in error.faults:
-            print(fault, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - so that the interpreter's last flush does not complain
-        return 0
+    return _command_line().run(argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _command_line() -> CommandLine:
+    line = CommandLine(
         prog="tokenyield-collector",
+        version=VERSION,
         description="Receives agents' batches, keeps the ledger, prices it and shows the fleet's token yield.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=f"tokenyield-collector {VERSION}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, help_text: str, example: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name,
-            help=help_text,
-            description=help_text,
-            epilog=f"example:\n  tokenyield-collector {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-
-    def with_settings(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--config", type=Path, help="settings as YAML, see collector/collector.yaml")
-        sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
-
-    serve = command("serve", "run the collector", "serve --config /etc/tokenyield/collector.yaml")
-    with_settings(serve)
-    serve.set_defaults(call=_serve)
-    check = command("check", "check the settings and the price book", "check --config collector.yaml")
-    with_settings(check)
-    check.set_defaults(call=_check)
-    rate = command("rate", "each pool's hourly rate and its parts", "rate --prices prices.yaml --format json")
+    serve = line.command("serve", _serve, "run the collector", "serve --config /etc/tokenyield/collector.yaml")
+    add_settings_flags(serve, "collector/collector.yaml")
+    help_text = "check the settings and the price book, and print the effective settings"
+    check = line.command("check", _check, help_text, "check --config collector.yaml")
+    add_settings_flags(check, "collector/collector.yaml")
+    help_text = "each pool's hourly rate and its parts"
+    rate = line.command("rate", _rate, help_text, "rate --prices prices.yaml --format json")
     rate.add_argument("--prices", type=Path, required=True, help="a price book, see collector/prices.yaml")
     rate.add_argument("--format", choices=("table", "json"), default="table")
     rate.add_argument("--at", help="the day to price, YYYY-MM-DD; default today")
-    rate.set_defaults(call=_rate)
-    demo = command("demo", "collector and agent on this host, with a live table", "demo --duration 60")
+    help_text = "collector and agent on this host, with a live table"
+    demo = line.command("demo", _demo, help_text, "demo --duration 60")
     demo.add_argument("--duration", type=float, default=0.0, metavar="SECONDS", help="stop after this long; 0: Ctrl-C")
     demo.add_argument("--port", type=int, default=9464, help="port of the collector; the agent takes the next one")
     demo.add_argument("--log", type=Path, help="follow this real server log instead of the recorded ones")
-    demo.set_defaults(call=_demo)
-    return parser
+    return line
 
 
 def _serve(arguments: argparse.Namespace) -> int:

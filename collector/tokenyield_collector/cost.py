@@ -108,13 +108,21 @@ def _lines(cluster: str, rate: PoolRate, into: Sequence[int]) -> list[CostLine]:
     order = (unknown, unallocated, idle, active)  # as BUCKETS
     times = [into[i] for i in order]
     energies = [into[i + 4] for i in order]
-    capacity = apportion(rounded(rate.nano_usd_per_gpu_hour * sum(times), MS_PER_HOUR), times)
-    energy = apportion(rounded(rate.nano_usd_per_kwh * sum(energies), _MJ_PER_KWH), energies)
+    capacity = apportion(capacity_nano_usd(rate, sum(times)), times)
+    energy = apportion(energy_nano_usd(rate, sum(energies)), energies)
     lines = []
     for i, bucket in enumerate(BUCKETS):
         lines.append(CostLine(cluster, rate.pool, bucket, "capacity", capacity[i], times[i]))
         lines.append(CostLine(cluster, rate.pool, bucket, "energy", energy[i], 0))
     return lines
+
+
+def capacity_nano_usd(rate: PoolRate, duration_ms: int) -> int:
+    return rounded(rate.nano_usd_per_gpu_hour * duration_ms, MS_PER_HOUR)
+
+
+def energy_nano_usd(rate: PoolRate, energy_mj: int) -> int:
+    return rounded(rate.nano_usd_per_kwh * energy_mj, _MJ_PER_KWH)
 
 
 def rounded(numerator: int, denominator: int) -> int:

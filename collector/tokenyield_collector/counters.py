@@ -20,6 +20,7 @@ from tokenyield_collector.books import UNPRICED, keep_books, pool_name, rates_at
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.prices import PriceBook
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
+from tokenyield_wire.window import STATES
 
 
 class Series(NamedTuple):
@@ -118,7 +119,7 @@ class Counters:
         rates = rates_at(self._prices, start_ms)
         for gpu in facts.gpus:
             pool = pool_name(self._prices, rates, gpu.cluster, gpu.node, gpu.gpu_model) or UNPRICED
-            for state in ("active", "idle", "unallocated", "unknown"):
+            for state in STATES:
                 found[Series("gpu_ms", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_ms")
                 found[Series("energy_mj", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_mj")
         for share in facts.shares:

@@ -12,11 +12,12 @@ import msgspec
 
 from tokenyield_collector.books import Books
 from tokenyield_collector.cost import BUCKETS
-from tokenyield_collector.ledger.ledger import STATES, Facts
+from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.metrics import NANO, bucket_nano_usd, fleet_tokens, idle_cost_per_hour
 from tokenyield_collector.prices import PriceBook
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
+from tokenyield_wire.window import STATES
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 

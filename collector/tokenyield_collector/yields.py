@@ -16,14 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tokenyield_collector.cost import PoolRate, Priced, rounded
-from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE, MS_PER_HOUR, apportion
+from tokenyield_collector.cost import PoolRate, Priced, capacity_nano_usd, energy_nano_usd
+from tokenyield_wire.units import MJ_PER_JOULE, apportion
 
 BASES = ("direct", "allocated", "loaded")
 KINDS = ("completion", "total")
 """`total` is every token known: prompt computed and cached, and completion."""
-
-_MJ_PER_KWH = JOULES_PER_KWH * MJ_PER_JOULE
 
 
 class HeldUsage(NamedTuple):
@@ -135,8 +133,7 @@ def _cost(rows: Sequence[HeldUsage], rates: Mapping[str, PoolRate], *, idle: boo
         rate = rates[row.pool or ""]
         duration_ms = row.active_ms + (row.idle_ms if idle else 0)
         energy_mj = row.active_mj + (row.idle_mj if idle else 0)
-        cost += rounded(rate.nano_usd_per_gpu_hour * duration_ms, MS_PER_HOUR)
-        cost += rounded(rate.nano_usd_per_kwh * energy_mj, _MJ_PER_KWH)
+        cost += capacity_nano_usd(rate, duration_ms) + energy_nano_usd(rate, energy_mj)
     return cost
 
 

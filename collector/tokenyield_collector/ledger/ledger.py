@@ -14,8 +14,6 @@ from typing import NamedTuple, Protocol
 
 from tokenyield_wire.window import Shipment
 
-STATES = ("active", "idle", "unallocated", "unknown")
-
 
 class LedgerError(Exception):
     """The ledger cannot be opened or written; the message says what to do."""
