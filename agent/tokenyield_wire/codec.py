@@ -5,6 +5,7 @@ In: a `Shipment`, or the bytes of one. Out: JSON bytes, or a checked `Shipment`.
 Unknown fields are ignored (a newer agent may ship to an older collector); missing required ones are refused.
 """
 
+import inspect
 import re
 from typing import Any
 
@@ -65,4 +66,8 @@ def decode_shipment(body: bytes) -> Shipment:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a shipment, generated from the types; kept in docs/wire-v1.schema.json."""
-    return msgspec.json.schema(Shipment)
+    schema = msgspec.json.schema(Shipment)
+    for definition in schema["$defs"].values():
+        if "description" in definition:  # Python 3.13 takes the indentation out of docstrings by itself
+            definition["description"] = inspect.cleandoc(definition["description"])
+    return schema
