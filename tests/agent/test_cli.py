@@ -30,6 +30,21 @@ def test_tokens_of_a_compressed_log(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["requests"] == 203
 
 
+def test_tokens_takes_nothing_from_a_line_longer_than_a_chunk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = next(
+        line
+        for line in (FIXTURES / "vllm" / "server.log").read_bytes().splitlines()
+        if b"generation throughput" in line
+    )
+    log = tmp_path / "vllm.log"
+    for padding in (262_144, 2 * 262_144 - 5, 600_000):
+        log.write_bytes(b"x" * padding + real + b"\n" + real + b"\n" + b"y" * 300_000 + real)
+        assert main(["tokens", str(log), "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["events"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

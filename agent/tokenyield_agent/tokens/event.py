@@ -7,12 +7,16 @@ timeline. A kind that the log cannot tell is None.
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import msgspec
+
 from tokenyield_wire.window import Method
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """Tokens of one line or request. `at_s` is the line's own time (Unix seconds), None where the log has none."""
+class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Tokens of one line or request. `at_s` is the line's own time (Unix seconds), None where the log has none.
+
+    A Struct, because making one is five times as fast as a frozen dataclass, and a log gives one a line.
+    """
 
     method: Method
     at_s: float | None = None

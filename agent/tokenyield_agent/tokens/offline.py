@@ -17,8 +17,6 @@ from tokenyield_agent.tokens.event import Counted
 
 CHUNK_BYTES = 256 * 1024
 """Fits the processor's second-level cache, where searching is fastest."""
-LINE_BYTES_MAX = 1 << 20
-"""A line beyond it holds no statistics and is dropped."""
 
 
 class CannotTell(Exception):
@@ -62,21 +60,23 @@ def read_log(path: Path, dialect_name: str) -> Totals:
 
 
 def _blocks(path: Path) -> Iterator[bytearray]:
-    """Whole lines, a chunk at a time, in one buffer that is used again; the last line may lack its newline."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 - entered below
-    buffer = bytearray(CHUNK_BYTES)
+    """Whole lines, a chunk at a time; the last line may lack its newline."""
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb", buffering=0)  # noqa: SIM115
+    buffer, kept, skipping = bytearray(CHUNK_BYTES), 0, False
     with opened as file:
-        while length := file.readinto(buffer):
-            if length < CHUNK_BYTES:
-                del buffer[length:]
-            if not buffer.endswith(b"\n"):
-                buffer += file.readline(LINE_BYTES_MAX)
-            if not buffer.endswith(b"\n"):
-                buffer += b"\n"
-            yield buffer
-            if len(buffer) != CHUNK_BYTES:
-                buffer[CHUNK_BYTES:] = b""
-                buffer.extend(bytes(CHUNK_BYTES - len(buffer)))
+        while length := file.readinto(memoryview(buffer)[kept:]):
+            filled = kept + length
+            end = buffer.rfind(b"\n", 0, filled) + 1
+            if end:
+                start = buffer.find(b"\n") + 1 if skipping else 0
+                skipping = False
+                yield buffer[start:end]
+                buffer[: filled - end] = buffer[end:filled]
+            kept = filled - end
+            if kept == CHUNK_BYTES:
+                kept, skipping = 0, True  # a line as long as this is a logged prompt, not statistics
+    if kept and not skipping:
+        yield buffer[:kept] + b"\n"
 
 
 def _totals(name: str, model: str | None, found: list[Counted]) -> Totals:

@@ -128,17 +128,15 @@ class Vllm:
         seen["at_s"] = at_s
         if spacing_s is not None:
             seen["spacings_s"] = [*seen["spacings_s"], spacing_s][-LEARN_FROM:]
-        tokens = {}
-        for kind in ("prompt", "generation"):
-            exact = float(match[kind]) * interval_s + seen[kind]
-            tokens[kind] = int(exact)
-            seen[kind] = exact - tokens[kind]  # the fraction of a token goes to the next line
+        prompt = float(match["prompt"]) * interval_s + seen["prompt"]
+        generation = float(match["generation"]) * interval_s + seen["generation"]
+        seen["prompt"], seen["generation"] = prompt % 1, generation % 1  # fractions of a token go to the next line
         return Counted(
             method="rate",
             at_s=at_s,
             span_ms=int(interval_s * 1000),
-            prompt_computed=tokens["prompt"],
-            completion=tokens["generation"],
+            prompt_computed=int(prompt),
+            completion=int(generation),
         )
 
     def state(self) -> dict[str, Any]:
