@@ -349,7 +349,6 @@ class Agent:
             version=VERSION,
             gpus=self._snapshot.gpus,
             gpus_lost=self._snapshot.lost,
-            gpu_problem=self._snapshot.problem,
             gpu_faults=dict(getattr(self._reader, "faults", {})),
             polls=self._polls,
             last_poll_age_s=time.monotonic() - self._last_poll_mono_s,

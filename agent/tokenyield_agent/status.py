@@ -30,7 +30,6 @@ class Status:
     version: str
     gpus: tuple[GpuReading, ...] = ()
     gpus_lost: dict[str, str] = field(default_factory=dict)
-    gpu_problem: str | None = None
     gpu_faults: dict[str, int] = field(default_factory=dict)
     polls: int = 0
     last_poll_age_s: float = 0.0

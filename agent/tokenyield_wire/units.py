@@ -9,13 +9,8 @@ from collections.abc import Sequence
 MS_PER_SECOND = 1_000
 MS_PER_HOUR = 3_600_000
 NS_PER_MS = 1_000_000
-NS_PER_SECOND = 1_000_000_000
 MJ_PER_JOULE = 1_000
 JOULES_PER_KWH = 3_600_000
-
-
-def ms_to_seconds(duration_ms: int) -> float:
-    return duration_ms / MS_PER_SECOND
 
 
 def mj_to_joules(energy_mj: int) -> float:

@@ -39,8 +39,14 @@ def pool_name(prices: PriceBook, rates: dict[str, PoolRate], cluster: str, node:
     return pool.name if pool is not None and pool.name in rates else None
 
 
-def keep_books(facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: int) -> Books:
-    """Price `facts`, which are all there is of [start_ms, start_ms + elapsed_ms)."""
+PoolOf = dict[tuple[str, str, str], str | None]
+"""(cluster, node, GPU model) -> pool; None: no price."""
+
+
+def price_fleet(
+    facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: int
+) -> tuple[Priced, dict[str, PoolRate], PoolOf]:
+    """The whole cost of `facts`, with the rates and pools that it was reckoned with."""
     rates = rates_at(prices, start_ms)
     pools = {
         key: pool_name(prices, rates, *key)
@@ -55,6 +61,12 @@ def keep_books(facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: in
         )
         for g in facts.gpus
     ]  # fmt: skip
+    return price(usages, rates, elapsed_ms=elapsed_ms), rates, pools
+
+
+def keep_books(facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: int) -> Books:
+    """Price `facts`, which are all there is of [start_ms, start_ms + elapsed_ms)."""
+    fleet, rates, pools = price_fleet(facts, prices, start_ms=start_ms, elapsed_ms=elapsed_ms)
     held = [
         HeldUsage(
             s.cluster, s.workload, pools[s.cluster, s.node, s.gpu_model], s.active_ms, s.idle_ms, s.active_mj, s.idle_mj
@@ -67,5 +79,4 @@ def keep_books(facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: in
         )
         for t in facts.tokens
     ]
-    fleet = price(usages, rates, elapsed_ms=elapsed_ms)
     return Books(start_ms=start_ms, elapsed_ms=elapsed_ms, fleet=fleet, workloads=yields(held, made, rates, fleet))

@@ -18,7 +18,6 @@ from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE, MS_PER_HOUR, app
 
 BUCKETS = ("dark", "unallocated", "idle", "productive")
 """The waterfall, in the order in which capacity is lost."""
-COMPONENTS = ("capacity", "energy")
 
 _MJ_PER_KWH = JOULES_PER_KWH * MJ_PER_JOULE
 

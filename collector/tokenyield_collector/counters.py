@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tokenyield_collector.books import UNPRICED, keep_books, pool_name, rates_at
+from tokenyield_collector.books import UNPRICED, price_fleet
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.prices import PriceBook
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
@@ -116,9 +116,9 @@ class Counters:
 
     def _of_hour(self, facts: Facts, start_ms: int, elapsed_ms: int) -> dict[Series, int]:
         found: dict[Series, int] = defaultdict(int)
-        rates = rates_at(self._prices, start_ms)
+        fleet, _, pools = price_fleet(facts, self._prices, start_ms=start_ms, elapsed_ms=elapsed_ms)
         for gpu in facts.gpus:
-            pool = pool_name(self._prices, rates, gpu.cluster, gpu.node, gpu.gpu_model) or UNPRICED
+            pool = pools[gpu.cluster, gpu.node, gpu.gpu_model] or UNPRICED
             for state in STATES:
                 found[Series("gpu_ms", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_ms")
                 found[Series("energy_mj", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_mj")
@@ -134,7 +134,6 @@ class Counters:
                     found[Series("tokens", (row.cluster, row.workload, row.model, kind, row.method))] += count
             if row.requests is not None:
                 found[Series("requests", (row.cluster, row.workload, row.model))] += row.requests
-        fleet = keep_books(facts, self._prices, start_ms=start_ms, elapsed_ms=elapsed_ms).fleet
         for line in fleet.lines:
             found[Series(COST, (line.cluster, line.pool, line.bucket, line.component))] += line.nano_usd
         if fleet.missing_ms:

@@ -13,12 +13,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from tokenyield_collector.books import Books
 from tokenyield_collector.cost import CostLine
 from tokenyield_collector.counters import COST, Series
+from tokenyield_collector.prices import NANO_PER_USD
 from tokenyield_collector.version import VERSION
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, MS_PER_SECOND
 
 OTHER = "(other)"
-NANO = 10**9
 
 # metric -> (exported name, help, labels, divisor to base units, position of the workload label)
 _COUNTERS: dict[str, tuple[str, str, tuple[str, ...], int, int | None]] = {
@@ -171,7 +171,7 @@ def _costs(view: View) -> Metric:
     )
     for series, nano in sorted(view.counters.items()):
         if series.metric == COST:
-            family.add_metric([view.currency, *series.labels], nano / NANO)
+            family.add_metric([view.currency, *series.labels], nano / NANO_PER_USD)
     return family
 
 
@@ -212,7 +212,11 @@ def idle_cost_per_hour(books: Books) -> dict[tuple[str, str, str], float]:
     for line in books.fleet.lines:
         if line.bucket != "productive":
             lost[line.cluster, line.pool, line.bucket] += line.nano_usd
-    return {key: nano / NANO * MS_PER_HOUR / books.elapsed_ms for key, nano in lost.items()} if books.elapsed_ms else {}
+    return (
+        {key: nano / NANO_PER_USD * MS_PER_HOUR / books.elapsed_ms for key, nano in lost.items()}
+        if books.elapsed_ms
+        else {}
+    )
 
 
 def bucket_nano_usd(lines: list[CostLine], component: str | None = None) -> dict[str, int]:

@@ -13,8 +13,8 @@ import msgspec
 from tokenyield_collector.books import Books
 from tokenyield_collector.cost import BUCKETS
 from tokenyield_collector.ledger.ledger import Facts
-from tokenyield_collector.metrics import NANO, bucket_nano_usd, fleet_tokens, idle_cost_per_hour
-from tokenyield_collector.prices import PriceBook
+from tokenyield_collector.metrics import bucket_nano_usd, fleet_tokens, idle_cost_per_hour
+from tokenyield_collector.prices import NANO_PER_USD, PriceBook
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
 from tokenyield_wire.window import STATES
@@ -50,7 +50,7 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> dict[str, Any]:
             "cost_per_hour": _per_hour(total_nano, books.elapsed_ms) if has_prices else None,
             "idle_cost_per_hour": round(sum(idle_cost_per_hour(books).values()), 6) if has_prices else None,
             "cost_per_million_tokens": {
-                kind: total_nano / NANO / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
+                kind: total_nano / NANO_PER_USD / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
             },
             "price_missing_gpu_seconds": books.fleet.missing_ms / 1000,
         },

@@ -150,7 +150,6 @@ class NvmlReader:
         self._problem: str | None = None
         self._retry_at_s = 0.0
         self._rescan_at_s = 0.0
-        self.initialisations = 0
         self.faults: dict[str, int] = {}
         """How often each kind of fault began, for the agent's own metrics."""
 
@@ -184,7 +183,6 @@ class NvmlReader:
         try:
             nvml.nvmlInit()
             self._initialised = True
-            self.initialisations += 1
             self._devices = []
             for index in range(nvml.nvmlDeviceGetCount()):
                 try:

@@ -10,7 +10,8 @@ index over millions of batches would cost more memory than the rest of the colle
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,7 @@ class DuckDbLedger:
         return receipts
 
     def _commit(self, rows: dict[str, list[tuple[Any, ...]]], newly_dirty: set[int]) -> None:
-        try:
-            self._connection.execute("BEGIN")
+        with self._transaction("cannot be written"):
             for table, table_rows in rows.items():
                 columns = _BATCH_COLUMNS
                 if table != "batches":
@@ -155,29 +155,32 @@ class DuckDbLedger:
                 self._insert(table, columns, table_rows)
             if newly_dirty:
                 self._insert("dirty_hours", ["hour_ms"], [(hour_ms,) for hour_ms in newly_dirty])
-            self._connection.execute("COMMIT")
-        except (duckdb.Error, OSError) as error:
-            self._roll_back()
-            raise LedgerError(f"ledger {self._path} cannot be written: {error}; check the disk") from error
 
     def _insert(self, table: str, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
         data = {c: _array(c, values) for c, values in zip(columns, zip(*rows, strict=True), strict=True)}
         assert data  # DuckDB finds it by this name
         self._connection.execute(f"INSERT INTO {table} SELECT * FROM data")  # noqa: S608 - our own table names
 
-    def _roll_back(self) -> None:
+    @contextmanager
+    def _transaction(self, failing: str) -> Iterator[None]:
+        """All or nothing. Raises `LedgerError`, which says `failing`, when it cannot be committed."""
         try:
-            self._connection.execute("ROLLBACK")
-        except duckdb.Error as error:
-            log.debug("rollback: %s", error)
+            self._connection.execute("BEGIN")
+            yield
+            self._connection.execute("COMMIT")
+        except (duckdb.Error, OSError) as error:
+            try:
+                self._connection.execute("ROLLBACK")
+            except duckdb.Error as nothing_begun:
+                log.debug("rollback: %s", nothing_begun)
+            raise LedgerError(f"ledger {self._path} {failing}: {error}; check the disk") from error
 
     def fold(self) -> list[int]:
         hours = sorted(self._dirty)
         if not hours:
             return []
         listed = ", ".join(map(str, hours))
-        try:
-            self._connection.execute("BEGIN")
+        with self._transaction("cannot recompute its hours"):
             for table, (keys, sums) in _TABLES.items():
                 totals = ", ".join(f"sum({column})::BIGINT" for column in sums)
                 self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")  # noqa: S608
@@ -188,10 +191,6 @@ class DuckDbLedger:
                     f"AND start_ms - start_ms % 3600000 IN ({listed}) GROUP BY hour, {', '.join(keys)}"
                 )
             self._connection.execute(f"DELETE FROM dirty_hours WHERE hour_ms IN ({listed})")  # noqa: S608
-            self._connection.execute("COMMIT")
-        except duckdb.Error as error:
-            self._roll_back()
-            raise LedgerError(f"ledger {self._path}: hours cannot be recomputed: {error}") from error
         self._dirty.clear()
         return hours
 
@@ -200,18 +199,13 @@ class DuckDbLedger:
         bases = self.counter_bases()
         for name, value in counter_bases.items():
             bases[name] = bases.get(name, 0) + value
-        try:
-            self._connection.execute("BEGIN")
+        with self._transaction("cannot remove old windows"):
             for table in _TABLES:
                 self._connection.execute(f"DELETE FROM {table}_windows WHERE start_ms < {cut_ms}")  # noqa: S608
                 self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms < {hours_before_ms}")  # noqa: S608
             self._connection.execute(f"DELETE FROM batches WHERE start_ms < {cut_ms}")  # noqa: S608
             if counter_bases:
                 self._replace_values("counter_bases", bases)
-            self._connection.execute("COMMIT")
-        except duckdb.Error as error:
-            self._roll_back()
-            raise LedgerError(f"ledger {self._path}: old windows cannot be removed: {error}") from error
 
     def counter_bases(self) -> dict[str, int]:
         return dict(self._connection.execute("SELECT name, value FROM counter_bases").fetchall())
@@ -220,13 +214,8 @@ class DuckDbLedger:
         return dict(self._connection.execute("SELECT name, value FROM counter_floors").fetchall())
 
     def set_counter_floors(self, floors: dict[str, int]) -> None:
-        try:
-            self._connection.execute("BEGIN")
+        with self._transaction("cannot be written"):
             self._replace_values("counter_floors", floors)
-            self._connection.execute("COMMIT")
-        except duckdb.Error as error:
-            self._roll_back()
-            raise LedgerError(f"ledger {self._path} cannot be written: {error}; check the disk") from error
 
     def _replace_values(self, table: str, values: dict[str, int]) -> None:
         self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own table names
