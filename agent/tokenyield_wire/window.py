@@ -24,6 +24,9 @@ SCHEMA_VERSIONS_ACCEPTED = (1,)
 
 STATES = ("active", "idle", "unallocated", "unknown")
 
+TOKEN_KINDS = ("prompt_computed", "prompt_cached", "prompt_unsplit", "completion")
+REQUEST_KINDS = ("requests", "requests_aborted", "requests_failed")
+
 Name = Annotated[str, Meta(min_length=1, max_length=253)]
 """A host, cluster, model or place; 253 is the longest DNS name and Kubernetes object name."""
 Text = Annotated[str, Meta(max_length=512)]
@@ -33,8 +36,12 @@ a signed 64-bit column, so that no single agent can break an hour."""
 
 Method = Literal["counter", "count", "rate"]
 """How tokens were counted: a monotonic counter, a count per request, or a rate times its interval."""
-Split = Literal["exclusive", "sm", "memory", "even"]
-"""How a GPU was divided among its workloads: not at all, by SM time, by memory held, or evenly."""
+Split = Literal["exclusive", "sm", "memory", "even", "mig"]
+"""How a GPU was divided among its workloads: not at all, by SM time, by memory held, evenly, or by MIG slices."""
+
+LABELS_MAX = 16
+"""Labels of one workload or asker."""
+Labels = Annotated[dict[Name, Text], Meta(max_length=LABELS_MAX)]
 
 
 class StateMillijoules(Struct, gc=False, frozen=True, kw_only=True):
@@ -90,14 +97,18 @@ class WorkloadShare(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=T
 class TokenCount(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens of one workload counted in one way. A kind that the source cannot tell is None.
 
-    `prompt_computed` leaves out what the prefix cache served; that is `prompt_cached`.
+    `prompt_computed` leaves out what the prefix cache served; that is `prompt_cached`. A source that cannot tell these
+    two apart gives `prompt_unsplit` instead. `requests` were answered; `requests_aborted` were given up by who asked.
     """
 
     method: Method
     prompt_computed: Count | None = None
     prompt_cached: Count | None = None
+    prompt_unsplit: Count | None = None
     completion: Count | None = None
     requests: Count | None = None
+    requests_aborted: Count | None = None
+    requests_failed: Count | None = None
 
 
 class Workload(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,6 +119,26 @@ class Workload(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     place: Name
     model: Name | None = None
     tokens: tuple[TokenCount, ...] = ()
+    labels: Labels = {}
+    """What is known of it beyond its name: namespace, pod, team, product. Only labels that the agent's settings
+    name."""
+
+
+class Demand(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
+    """What one asker asked of one gateway. The tokens were made by servers behind it and are counted there too: demand
+    says who asked, and is never added to the tokens of workloads."""
+
+    gateway: Name
+    model: Name | None = None
+    asker: Labels = {}
+    """team, key, user, end_user, project, org, tags: those that the agent's settings let out."""
+    prompt_computed: Count | None = None
+    prompt_cached: Count | None = None
+    prompt_unsplit: Count | None = None
+    completion: Count | None = None
+    requests: Count | None = None
+    requests_aborted: Count | None = None
+    requests_failed: Count | None = None
 
 
 class Batch(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,6 +150,7 @@ class Batch(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     gpus: tuple[GpuWindow, ...] = ()
     shares: tuple[WorkloadShare, ...] = ()
     workloads: tuple[Workload, ...] = ()
+    demand: tuple[Demand, ...] = ()
 
 
 class Shipment(Struct, gc=False, frozen=True, kw_only=True):

@@ -75,7 +75,15 @@ def keep_books(facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: in
     ]
     made = [
         MadeTokens(
-            t.cluster, t.workload, t.server, t.model, t.prompt_computed, t.prompt_cached, t.completion, t.requests
+            cluster=t.cluster,
+            workload=t.workload,
+            server=t.server,
+            model=t.model,
+            prompt_computed=t.prompt_computed,
+            prompt_cached=t.prompt_cached,
+            prompt_unsplit=t.prompt_unsplit,
+            completion=t.completion,
+            requests=t.requests,
         )
         for t in facts.tokens
     ]

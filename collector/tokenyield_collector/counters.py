@@ -20,7 +20,7 @@ from tokenyield_collector.books import UNPRICED, price_fleet
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.prices import PriceBook
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
-from tokenyield_wire.window import STATES
+from tokenyield_wire.window import STATES, TOKEN_KINDS
 
 
 class Series(NamedTuple):
@@ -40,7 +40,10 @@ class Series(NamedTuple):
 
 COST = "cost"
 """The one metric that is held by floors."""
-_OF_WORKLOADS = ("tokens", "workload_gpu_ms")
+OUTCOMES = {"requests": "answered", "requests_aborted": "aborted", "requests_failed": "failed"}
+"""Kind of requests -> value of the label `outcome`."""
+_BOUNDED = {"tokens": 1, "workload_gpu_ms": 1, "demand_tokens": 3, "demand_requests": 3}
+"""Metrics with a label that has no bound of its own (the workload, the team) -> its position. See metrics.py."""
 
 
 class Counters:
@@ -55,7 +58,7 @@ class Counters:
         }
         self._hours: dict[int, dict[Series, int]] = {}
         self._open: set[int] = set()
-        self._first_seen = {s.labels[1]: 0 for s in self._bases if s.metric in _OF_WORKLOADS}
+        self._first_seen = {s.labels[_BOUNDED[s.metric]]: 0 for s in self._bases if s.metric in _BOUNDED}
         self._sums: dict[Series, int] = defaultdict(int)
 
     def hours_wanted(self, changed: Iterable[int], first_ms: int | None, as_of_ms: int) -> list[int]:
@@ -77,9 +80,9 @@ class Counters:
                 self._sums[series] -= value
             for series, value in fresh.items():
                 self._sums[series] += value
-                if series.metric in _OF_WORKLOADS:
-                    workload = series.labels[1]
-                    self._first_seen[workload] = min(hour_ms, self._first_seen.get(workload, hour_ms))
+                if series.metric in _BOUNDED:
+                    name = series.labels[_BOUNDED[series.metric]]
+                    self._first_seen[name] = min(hour_ms, self._first_seen.get(name, hour_ms))
             self._hours[hour_ms] = fresh
             if as_of_ms < hour_ms + MS_PER_HOUR:
                 self._open.add(hour_ms)
@@ -98,7 +101,7 @@ class Counters:
         return shown
 
     def workloads(self) -> tuple[str, ...]:
-        """All workloads, the first seen first."""
+        """All workloads and teams, the first seen first."""
         return tuple(sorted(self._first_seen, key=lambda name: (self._first_seen[name], name)))
 
     def floors(self) -> dict[str, int]:
@@ -128,12 +131,20 @@ class Counters:
                 found[Series("workload_gpu_ms", labels)] += getattr(share, f"{state}_ms")
                 found[Series("workload_energy_mj", labels)] += getattr(share, f"{state}_mj")
         for row in facts.tokens:
-            for kind in ("prompt_computed", "prompt_cached", "completion"):
-                count = getattr(row, kind)
-                if count is not None:
+            for kind in TOKEN_KINDS:
+                if (count := getattr(row, kind)) is not None:
                     found[Series("tokens", (row.cluster, row.workload, row.model, kind, row.method))] += count
-            if row.requests is not None:
-                found[Series("requests", (row.cluster, row.workload, row.model))] += row.requests
+            for kind, outcome in OUTCOMES.items():
+                if (count := getattr(row, kind)) is not None:
+                    found[Series("requests", (row.cluster, row.workload, row.model, outcome))] += count
+        for asked in facts.demand:
+            asker = (asked.cluster, asked.gateway, asked.model, json.loads(asked.asker).get("team", ""))
+            for kind in TOKEN_KINDS:
+                if (count := getattr(asked, kind)) is not None:
+                    found[Series("demand_tokens", (*asker, kind))] += count
+            for kind, outcome in OUTCOMES.items():
+                if (count := getattr(asked, kind)) is not None:
+                    found[Series("demand_requests", (*asker, outcome))] += count
         for line in fleet.lines:
             found[Series(COST, (line.cluster, line.pool, line.bucket, line.component))] += line.nano_usd
         if fleet.missing_ms:
@@ -142,14 +153,16 @@ class Counters:
 
 
 def _split(facts: Facts) -> dict[int, Facts]:
-    gpus, shares, tokens = defaultdict(list), defaultdict(list), defaultdict(list)
+    gpus, shares, tokens, demand = defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list)
     for gpu in facts.gpus:
         gpus[gpu.hour_ms].append(gpu)
     for share in facts.shares:
         shares[share.hour_ms].append(share)
     for row in facts.tokens:
         tokens[row.hour_ms].append(row)
+    for asked in facts.demand:
+        demand[asked.hour_ms].append(asked)
     return {
-        hour: Facts(gpus=gpus[hour], shares=shares[hour], tokens=tokens[hour])
-        for hour in gpus.keys() | shares.keys() | tokens.keys()
+        hour: Facts(gpus=gpus[hour], shares=shares[hour], tokens=tokens[hour], demand=demand[hour])
+        for hour in gpus.keys() | shares.keys() | tokens.keys() | demand.keys()
     }

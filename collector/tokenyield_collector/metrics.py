@@ -1,7 +1,7 @@
 """The collector's /metrics: counters and live ratios in base units. Pure but for the exposition library.
 
 In: a `View`, made at every refresh. Out: Prometheus metric families. Labels are bounded: per-GPU series are the agents'
-business, and workloads beyond `metrics_workloads_max` share the label '(other)'.
+business, and workloads and teams beyond `metrics_workloads_max` share the label '(other)'.
 """
 
 from collections import defaultdict
@@ -24,12 +24,32 @@ OTHER = "(other)"
 _COUNTERS: dict[str, tuple[str, str, tuple[str, ...], int, int | None]] = {
     "tokens": (
         "tokenyield_tokens",
-        "Tokens by kind (prompt_computed, prompt_cached, completion) and by how they were counted",
+        "Tokens by kind (prompt_computed, prompt_cached, prompt_unsplit, completion) and by how they were counted",
         ("cluster", "workload", "model", "kind", "method"),
         1,
         1,
     ),
-    "requests": ("tokenyield_requests", "Requests answered", ("cluster", "workload", "model"), 1, 1),
+    "requests": (
+        "tokenyield_requests",
+        "Requests by outcome: answered, aborted by who asked, failed",
+        ("cluster", "workload", "model", "outcome"),
+        1,
+        1,
+    ),
+    "demand_tokens": (
+        "tokenyield_demand_tokens",
+        "Tokens asked of a gateway, by team; they are counted at the servers that made them too",
+        ("cluster", "gateway", "model", "team", "kind"),
+        1,
+        3,
+    ),
+    "demand_requests": (
+        "tokenyield_demand_requests",
+        "Requests asked of a gateway, by team and outcome",
+        ("cluster", "gateway", "model", "team", "outcome"),
+        1,
+        3,
+    ),
     "energy_mj": (
         "tokenyield_energy_joules",
         "Energy of the GPUs by their state while using it",
@@ -74,7 +94,7 @@ class View:
 
     counters: dict[Series, int] = field(default_factory=dict)
     workloads: tuple[str, ...] = ()
-    """All workloads, the first seen first."""
+    """All workloads and teams, the first seen first."""
     live: Books | None = None
     currency: str = "USD"
     as_of_ms: int = 0

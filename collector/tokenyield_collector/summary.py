@@ -15,9 +15,9 @@ from tokenyield_collector.cost import BUCKETS
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.metrics import bucket_nano_usd, fleet_tokens, idle_cost_per_hour
 from tokenyield_collector.prices import NANO_PER_USD, PriceBook
-from tokenyield_collector.yields import BASES, KINDS, WorkloadYield
+from tokenyield_collector.yields import BASES, KINDS, WorkloadYield, total
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
-from tokenyield_wire.window import STATES
+from tokenyield_wire.window import REQUEST_KINDS, STATES, TOKEN_KINDS
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -34,6 +34,7 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> dict[str, Any]:
     total_nano = books.fleet.total_nano_usd()
     tokens = {kind: fleet_tokens(books.workloads, kind) for kind in KINDS}
     has_prices = bool(prices.pools)
+    labels = _labels(facts)
     return {
         "start": _iso(books.start_ms),
         "end": _iso(books.start_ms + books.elapsed_ms),
@@ -56,8 +57,38 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> dict[str, Any]:
         },
         "waterfall": _waterfall(books),
         "pools": _pools(books),
-        "workloads": [_workload(row) for row in books.workloads],
+        "workloads": [_workload(row, labels.get((row.cluster, row.workload), {})) for row in books.workloads],
+        "demand": _demand(facts),
     }
+
+
+def _labels(facts: Facts) -> dict[tuple[str, str], dict[str, str]]:
+    """(cluster, workload) -> the labels that it carried longest."""
+    longest: dict[tuple[str, str], tuple[int, str]] = {}
+    for row in facts.labels:
+        key = (row.cluster, row.workload)
+        longest[key] = max(longest.get(key, (0, "")), (row.seen_ms, row.labels))
+    return {key: msgspec.json.decode(text) for key, (_, text) in longest.items()}
+
+
+def _demand(facts: Facts) -> list[dict[str, Any]]:
+    """Tokens and requests by who asked, over all nodes of a gateway."""
+    sums: dict[tuple[str, str, str, str], dict[str, int | None]] = {}
+    for row in facts.demand:
+        known = sums.setdefault((row.cluster, row.gateway, row.model, row.asker), {})
+        for kind in (*TOKEN_KINDS, *REQUEST_KINDS):
+            known[kind] = total([known.get(kind), getattr(row, kind)])
+    return [
+        {
+            "cluster": cluster,
+            "gateway": gateway,
+            "model": model or None,
+            "asker": msgspec.json.decode(asker),
+            "tokens": {kind: known[kind] for kind in TOKEN_KINDS},
+            **{kind: known[kind] for kind in REQUEST_KINDS},
+        }
+        for (cluster, gateway, model, asker), known in sorted(sums.items())
+    ]
 
 
 def _waterfall(books: Books) -> list[dict[str, Any]]:
@@ -66,14 +97,14 @@ def _waterfall(books: Books) -> list[dict[str, Any]]:
     durations: dict[str, int] = defaultdict(int)
     for line in books.fleet.lines:
         durations[line.bucket] += line.duration_ms
-    total = sum(capacity.values())
+    whole = sum(capacity.values())
     return [
         {
             "bucket": bucket,
             "gpu_hours": durations[bucket] / MS_PER_HOUR,
             "capacity_cost": _usd(capacity.get(bucket, 0)),
             "energy_cost": _usd(energy.get(bucket, 0)),
-            "share_of_capacity": capacity.get(bucket, 0) / total if total else None,
+            "share_of_capacity": capacity.get(bucket, 0) / whole if whole else None,
         }
         for bucket in BUCKETS
     ]
@@ -89,19 +120,16 @@ def _pools(books: Books) -> list[dict[str, Any]]:
     ]
 
 
-def _workload(row: WorkloadYield) -> dict[str, Any]:
+def _workload(row: WorkloadYield, labels: dict[str, str]) -> dict[str, Any]:
     return {
         "cluster": row.cluster,
         "workload": row.workload,
         "server": row.server,
         "model": row.model or None,
+        "labels": labels,
         "gpu_seconds": {"active": row.active_ms / 1000, "idle": row.idle_ms / 1000},
         "energy_joules": row.energy_mj / MJ_PER_JOULE,
-        "tokens": {
-            "prompt_computed": row.prompt_computed,
-            "prompt_cached": row.prompt_cached,
-            "completion": row.completion,
-        },
+        "tokens": {kind: getattr(row, kind) for kind in TOKEN_KINDS},
         "requests": row.requests,
         "tokens_per_joule": {kind: row.tokens_per_joule(kind) for kind in KINDS},
         "cost": {basis: None if nano is None else _usd(nano) for basis, nano in row.nano_usd.items()},

@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 from tokenyield_collector.cost import PoolRate, Priced, capacity_nano_usd, energy_nano_usd
 from tokenyield_wire.units import MJ_PER_JOULE, apportion
+from tokenyield_wire.window import TOKEN_KINDS
 
 BASES = ("direct", "allocated", "loaded")
 KINDS = ("completion", "total")
-"""`total` is every token known: prompt computed and cached, and completion."""
+"""`total` is every token known: prompt computed, cached and unsplit, and completion."""
 
 
 class HeldUsage(NamedTuple):
@@ -43,10 +44,11 @@ class MadeTokens(NamedTuple):
     workload: str
     server: str
     model: str
-    prompt_computed: int | None
-    prompt_cached: int | None
-    completion: int | None
-    requests: int | None
+    prompt_computed: int | None = None
+    prompt_cached: int | None = None
+    prompt_unsplit: int | None = None
+    completion: int | None = None
+    requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class WorkloadYield:
     energy_mj: int
     prompt_computed: int | None
     prompt_cached: int | None
+    prompt_unsplit: int | None
     completion: int | None
     requests: int | None
     nano_usd: Mapping[str, int | None]
@@ -70,7 +73,7 @@ class WorkloadYield:
     def tokens(self, kind: str) -> int:
         if kind == "completion":
             return self.completion or 0
-        return (self.prompt_computed or 0) + (self.prompt_cached or 0) + (self.completion or 0)
+        return sum(getattr(self, kind) or 0 for kind in TOKEN_KINDS)
 
     def tokens_per_joule(self, kind: str) -> float | None:
         """Over all energy of the GPUs while the workload held them, idle included."""
@@ -112,6 +115,7 @@ def yields(
                 energy_mj=sum(row.active_mj + row.idle_mj for row in usage[key]),
                 prompt_computed=total([t.prompt_computed for t in tokens[key]]),
                 prompt_cached=total([t.prompt_cached for t in tokens[key]]),
+                prompt_unsplit=total([t.prompt_unsplit for t in tokens[key]]),
                 completion=total([t.completion for t in tokens[key]]),
                 requests=total([t.requests for t in tokens[key]]),
                 nano_usd={

@@ -2,6 +2,7 @@
 
 from tokenyield_wire.window import (
     Batch,
+    Demand,
     GpuWindow,
     Shipment,
     StateMillijoules,
@@ -56,10 +57,24 @@ def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> B
                 place="n1",
                 model="llama",
                 tokens=(
-                    TokenCount(method="count", requests=3),
+                    TokenCount(method="count", requests=3, requests_aborted=1),
                     TokenCount(method="rate", prompt_computed=40, completion=completion),
                 ),
+                labels={"team": "search", "pod": "chat-0"},
             ),
+        ),
+        demand=(
+            Demand(
+                gateway="litellm",
+                model="chat",
+                asker={"team": "search", "key": "prod"},
+                prompt_computed=7,
+                prompt_cached=3,
+                completion=5,
+                requests=2,
+                requests_failed=1,
+            ),
+            Demand(gateway="litellm", model="chat", asker={"team": "ads"}, prompt_unsplit=4, completion=9, requests=1),
         ),
     )
 

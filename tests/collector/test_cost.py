@@ -120,7 +120,7 @@ def test_loaded_costs_sum_to_the_fleets_cost(data: st.DataObject) -> None:
 
 
 def test_ratios_without_a_denominator_are_absent() -> None:
-    made = MadeTokens("c", "w", "vllm", "m", None, None, 0, None)
+    made = MadeTokens("c", "w", "vllm", "m", completion=0)
     (row,) = yields([], [made], {}, price([], {}, elapsed_ms=HOUR_MS))
     assert row.tokens_per_joule("total") is None
     assert row.usd_per_million_tokens("total", "direct") is None
@@ -129,7 +129,7 @@ def test_ratios_without_a_denominator_are_absent() -> None:
 def test_g17_and_g8_a_gpu_at_a_known_rate() -> None:
     """650 W at 2000 tokens/s: 3.076923 tokens/J. 1.322371 USD/h at 1000 tokens/s: 0.367325 USD/Mtok."""
     held = [HeldUsage("c", "w", "p", HOUR_MS, 0, 650 * 3_600_000, 0)]
-    made = [MadeTokens("c", "w", "vllm", "m", None, None, 2000 * 3600, None)]
+    made = [MadeTokens("c", "w", "vllm", "m", completion=2000 * 3600)]
     book = {"p": PoolRate("p", 1_322_371_000 * 2, 0, None)}
     fleet = price([usage(active_ms=HOUR_MS)], book, elapsed_ms=HOUR_MS)
     (row,) = yields(held, made, book, fleet)

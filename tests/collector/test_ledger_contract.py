@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.duckdb import DuckDbLedger, _migration_1
 from tokenyield_collector.ledger.ledger import Facts, Ledger, LedgerError
 from tokenyield_wire.window import Batch
 
-EMPTY = Facts(gpus=[], shares=[], tokens=[])
+EMPTY = Facts(gpus=[], shares=[], tokens=[], demand=[], labels=[])
 Open = Callable[[], Ledger]
 ENGINES: dict[str, Callable[[Path], Ledger]] = {"duckdb": lambda folder: DuckDbLedger(folder / "ledger.duckdb")}
 
@@ -34,6 +34,8 @@ def nameless(facts: Facts) -> Facts:
         gpus=[replace(row, hour_ms=0) for row in facts.gpus],
         shares=[replace(row, hour_ms=0) for row in facts.shares],
         tokens=[replace(row, hour_ms=0) for row in facts.tokens],
+        demand=[replace(row, hour_ms=0) for row in facts.demand],
+        labels=[replace(row, hour_ms=0) for row in facts.labels],
     )
 
 
@@ -59,6 +61,14 @@ def test_hours_and_windows_hold_the_same_sums(open_ledger: Open) -> None:
     assert (share.workload, share.active_ms, share.idle_mj) == ("chat", 36_000, 1_920_000)
     assert (tokens.method, tokens.prompt_computed, tokens.prompt_cached, tokens.completion) == ("rate", 80, None, 200)
     assert (requests.method, requests.requests, requests.completion) == ("count", 6, None)
+    assert (requests.requests_aborted, requests.requests_failed, tokens.prompt_unsplit) == (2, None, None)
+    (labels,) = hours.labels
+    assert (labels.workload, labels.labels, labels.seen_ms) == ("chat", '{"pod":"chat-0","team":"search"}', 30_000)
+    search, ads = hours.demand
+    assert (ads.gateway, ads.model, ads.asker, ads.completion) == ("litellm", "chat", '{"team":"ads"}', 18)
+    assert (search.asker, search.prompt_computed, search.prompt_cached, search.requests_failed) == (
+        '{"key":"prod","team":"search"}', 14, 6, 2,
+    )  # fmt: skip
     assert nameless(hours) == ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
     assert ledger.first_ms() == NOON_MS
     ledger.close()
@@ -168,11 +178,32 @@ def test_order_repeats_and_restarts_change_nothing(
         ledger.close()
 
 
+def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    """Schema 1 as it was released: rows without the kinds that came later are kept, and unknown in them."""
+    path = tmp_path / "ledger.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE schema_version (version BIGINT)")
+        for statement in _migration_1():
+            connection.execute(statement)
+        connection.execute("INSERT INTO schema_version VALUES (1)")
+        for table, at in (("windows", NOON_MS), ("hours", NOON_MS)):
+            order = "'c','n1','chat','vllm','n1','llama','rate'"
+            row = f"{order},{at},40,NULL,100,3" if table == "windows" else f"{at},{order},40,NULL,100,3"
+            connection.execute(f"INSERT INTO token_{table} VALUES ({row})")
+    ledger = DuckDbLedger(path)
+    ledger.append([shipment(batch(1, NOON_MS + 15_000))], NOON_MS)
+    assert ledger.fold() == [NOON_MS]
+    facts = ledger.facts_of_hours()
+    assert completion(facts) == 200
+    assert sum(row.requests_aborted or 0 for row in facts.tokens) == 1
+    ledger.close()
+
+
 def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="schema version 99, this collector knows 1"):
+    with pytest.raises(LedgerError, match="schema version 99, this collector knows 2"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 

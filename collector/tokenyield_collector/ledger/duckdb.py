@@ -16,16 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import numpy as np
 
-from tokenyield_collector.ledger.ledger import Facts, GpuSums, LedgerError, Receipt, ShareSums, TokenSums
+from tokenyield_collector.ledger.ledger import (
+    DemandSums,
+    Facts,
+    GpuSums,
+    LabelSums,
+    LedgerError,
+    Receipt,
+    ShareSums,
+    TokenSums,
+)
 from tokenyield_collector.ledger.receipts import NumberSet
 from tokenyield_wire.units import hour_of_ms
-from tokenyield_wire.window import Batch, Shipment
+from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS, Batch, Shipment
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _GPU_SUMS = [
     "active_ms",
@@ -42,18 +52,23 @@ _GPU_SUMS = [
     "memory_used_mib_seconds",
 ]
 _SHARE_SUMS = ["active_ms", "idle_ms", "active_mj", "idle_mj"]
-_TOKEN_SUMS = ["prompt_computed", "prompt_cached", "completion", "requests"]
+_TOKEN_SUMS = [*TOKEN_KINDS, *REQUEST_KINDS]
 
 _GPU_KEYS = ["cluster", "node", "gpu_uuid", "gpu_model"]
 _REASON_KEYS = ["cluster", "node", "gpu_uuid", "kind", "reason"]
 _SHARE_KEYS = ["cluster", "node", "gpu_uuid", "gpu_model", "workload", "split"]
 _TOKEN_KEYS = ["cluster", "node", "workload", "server", "place", "model", "method"]
 
+_DEMAND_KEYS = ["cluster", "node", "gateway", "model", "asker"]
+_LABEL_KEYS = ["cluster", "node", "workload", "labels"]
+
 _TABLES: dict[str, tuple[list[str], list[str]]] = {
     "gpu": (_GPU_KEYS, _GPU_SUMS),
     "reason": (_REASON_KEYS, ["duration_ms"]),
     "share": (_SHARE_KEYS, _SHARE_SUMS),
     "token": (_TOKEN_KEYS, _TOKEN_SUMS),
+    "demand": (_DEMAND_KEYS, _TOKEN_SUMS),
+    "label": (_LABEL_KEYS, ["seen_ms"]),
 }
 _BATCH_COLUMNS = ["agent_id", "epoch", "seq", "cluster", "node", "start_ms", "end_ms", "received_ms"]
 _TEXT = {
@@ -69,7 +84,7 @@ _TEXT = {
     "split",
     "server",
 }
-_TEXT |= {"place", "model", "method", "name"}
+_TEXT |= {"place", "model", "method", "name", "gateway", "asker", "labels"}
 
 
 def _ddl(name: str, columns: Sequence[str]) -> str:
@@ -79,7 +94,13 @@ def _ddl(name: str, columns: Sequence[str]) -> str:
 
 def _migration_1() -> list[str]:
     statements = [_ddl("batches", _BATCH_COLUMNS)]
-    for table, (keys, sums) in _TABLES.items():
+    tables: dict[str, tuple[list[str], list[str]]] = {
+        "gpu": (_GPU_KEYS, _GPU_SUMS),
+        "reason": (_REASON_KEYS, ["duration_ms"]),
+        "share": (_SHARE_KEYS, _SHARE_SUMS),
+        "token": (_TOKEN_KEYS, ["prompt_computed", "prompt_cached", "completion", "requests"]),
+    }
+    for table, (keys, sums) in tables.items():
         statements.append(_ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
         statements.append(_ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
     statements.append("CREATE TABLE dirty_hours (hour_ms BIGINT)")
@@ -88,7 +109,21 @@ def _migration_1() -> list[str]:
     return statements
 
 
-_MIGRATIONS = {1: _migration_1}
+def _migration_2() -> list[str]:
+    """Prompts that cannot be split, aborted and failed requests; who asked; labels of workloads."""
+    statements = []
+    for kind in ("prompt_unsplit", "requests_aborted", "requests_failed"):
+        statements += [f"ALTER TABLE token_{span} ADD COLUMN {kind} BIGINT" for span in ("windows", "hours")]
+    for table, keys, sums in (
+        ("demand", _DEMAND_KEYS, [*TOKEN_KINDS, *REQUEST_KINDS]),
+        ("label", _LABEL_KEYS, ["seen_ms"]),
+    ):
+        statements.append(_ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
+        statements.append(_ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
+    return statements
+
+
+_MIGRATIONS = {1: _migration_1, 2: _migration_2}
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
 
 
@@ -159,7 +194,7 @@ class DuckDbLedger:
     def _insert(self, table: str, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
         data = {c: _array(c, values) for c, values in zip(columns, zip(*rows, strict=True), strict=True)}
         assert data  # DuckDB finds it by this name
-        self._connection.execute(f"INSERT INTO {table} SELECT * FROM data")  # noqa: S608 - our own table names
+        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM data")  # noqa: S608 - our own table names
 
     @contextmanager
     def _transaction(self, failing: str) -> Iterator[None]:
@@ -185,8 +220,8 @@ class DuckDbLedger:
                 totals = ", ".join(f"sum({column})::BIGINT" for column in sums)
                 self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")  # noqa: S608
                 self._connection.execute(
-                    f"INSERT INTO {table}_hours SELECT start_ms - start_ms % 3600000 AS hour, "  # noqa: S608
-                    f"{', '.join(keys)}, {totals} "
+                    f"INSERT INTO {table}_hours (hour_ms, {', '.join([*keys, *sums])}) "  # noqa: S608
+                    f"SELECT start_ms - start_ms % 3600000 AS hour, {', '.join(keys)}, {totals} "
                     f"FROM {table}_windows WHERE start_ms >= {hours[0]} AND start_ms < {hours[-1] + 3_600_000} "
                     f"AND start_ms - start_ms % 3600000 IN ({listed}) GROUP BY hour, {', '.join(keys)}"
                 )
@@ -248,6 +283,7 @@ class DuckDbLedger:
         node = "node" if by_node else "'' AS node"
         gpu_keys, share_keys = f"cluster, {node}, gpu_model", f"cluster, {node}, gpu_model, workload"
         made_keys = f"cluster, {node}, workload, server, model, method"
+        asked_keys, label_keys = f"cluster, {node}, gateway, model, asker", f"cluster, {node}, workload, labels"
         return Facts(
             gpus=[
                 GpuSums(**dict(zip(GpuSums.__slots__, row, strict=True)))
@@ -260,6 +296,14 @@ class DuckDbLedger:
             tokens=[
                 TokenSums(**dict(zip(TokenSums.__slots__, row, strict=True)))
                 for row in rows("token", made_keys, _TOKEN_SUMS)
+            ],
+            demand=[
+                DemandSums(**dict(zip(DemandSums.__slots__, row, strict=True)))
+                for row in rows("demand", asked_keys, _TOKEN_SUMS)
+            ],
+            labels=[
+                LabelSums(**dict(zip(LabelSums.__slots__, row, strict=True)))
+                for row in rows("label", label_keys, ["seen_ms"])
             ],
         )
 
@@ -350,9 +394,16 @@ def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: 
             rows["token_windows"].append(
                 (
                     cluster, node, workload.key, workload.server, workload.place, workload.model or "", count.method,
-                    start_ms, count.prompt_computed, count.prompt_cached, count.completion, count.requests,
+                    start_ms, *(getattr(count, kind) for kind in _TOKEN_SUMS),
                 )
             )  # fmt: skip
+        if workload.labels:
+            labels = msgspec.json.encode(workload.labels, order="sorted").decode()
+            rows["label_windows"].append((cluster, node, workload.key, labels, start_ms, batch.end_ms - start_ms))
+    for asked in batch.demand:
+        asker = msgspec.json.encode(asked.asker, order="sorted").decode()
+        counts = (getattr(asked, kind) for kind in _TOKEN_SUMS)
+        rows["demand_windows"].append((cluster, node, asked.gateway, asked.model or "", asker, start_ms, *counts))
 
 
 def _array(column: str, values: Sequence[Any]) -> Any:

@@ -71,10 +71,44 @@ class TokenSums:
     server: str
     model: str
     method: str
-    prompt_computed: int | None
-    prompt_cached: int | None
-    completion: int | None
-    requests: int | None
+    prompt_computed: int | None = None
+    prompt_cached: int | None = None
+    prompt_unsplit: int | None = None
+    completion: int | None = None
+    requests: int | None = None
+    requests_aborted: int | None = None
+    requests_failed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandSums:
+    """What one asker asked of one gateway on one node. `asker` is a JSON object of labels, its keys sorted."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    gateway: str
+    model: str
+    asker: str
+    prompt_computed: int | None = None
+    prompt_cached: int | None = None
+    prompt_unsplit: int | None = None
+    completion: int | None = None
+    requests: int | None = None
+    requests_aborted: int | None = None
+    requests_failed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSums:
+    """How long a workload carried these labels: a JSON object, its keys sorted."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    workload: str
+    labels: str
+    seen_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +118,8 @@ class Facts:
     gpus: Sequence[GpuSums] = ()
     shares: Sequence[ShareSums] = ()
     tokens: Sequence[TokenSums] = ()
+    demand: Sequence[DemandSums] = ()
+    labels: Sequence[LabelSums] = ()
 
 
 class Ledger(Protocol):
