@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
-from tokenyield_agent.tokens.dialects.registry import AutoDialect, UnknownDialect, new_dialect
+from tokenyield_agent.tokens.dialects.registry import UnknownDialect, new_dialect
 from tokenyield_agent.tokens.dialects.vllm import Vllm
 from tokenyield_agent.tokens.event import Counted, Dialect
 from tokenyield_agent.tokens.offline import CannotTell, read_log
@@ -300,7 +300,7 @@ def test_blocks_and_restarts_change_nothing(name: str, data: st.DataObject) -> N
 
 @given(st.binary(max_size=4000))
 def test_no_bytes_break_a_dialect(junk: bytes) -> None:
-    dialect = AutoDialect()
+    dialect = new_dialect("auto")
     dialect.feed(junk + b"\n", ARRIVAL_S)
     dialect.finish()
 

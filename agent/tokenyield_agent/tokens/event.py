@@ -1,15 +1,26 @@
 """Token counts as a dialect finds them, and as the window wants them. Pure.
 
-`Counted` is what one dialect read off its log, on the log's own clock. `TokenEvent` is the same laid on the node's
-timeline. A kind that the log cannot tell is None.
+`Counted` is what one dialect read off its log, or what a server's counters moved by. `TokenEvent` is the same laid on
+the node's timeline. A kind that the source cannot tell is None.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from tokenyield_wire.window import Method
+from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS, Method
+
+KINDS = (*TOKEN_KINDS, *REQUEST_KINDS)
+"""What is counted. The prompt is `computed` + `cached`, or `unsplit` where the source cannot tell these two apart."""
+
+
+class Asker(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Who asked, as a gateway knows it. `labels` holds at most team, key, user, end_user, project, org and tags."""
+
+    model: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -24,13 +35,23 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How long these tokens took: a rate's interval, a request's processing time."""
     prompt_computed: int | None = None
     prompt_cached: int | None = None
+    prompt_unsplit: int | None = None
     completion: int | None = None
     requests: int | None = None
+    requests_aborted: int | None = None
+    requests_failed: int | None = None
+    asker: Asker | None = None
+    """Set by gateways. Their tokens were made, and are counted, by a server behind them."""
+
+    def kinds(self) -> dict[str, int]:
+        """The kinds that are known."""
+        return {kind: value for kind in KINDS if (value := getattr(self, kind)) is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEvent:
-    """Tokens of one workload over [start_ms, end_ms) of the node's timeline; an instant when both are equal."""
+    """Tokens of one workload, or asked of one gateway, over [start_ms, end_ms) of the node's timeline; an instant when
+    both are equal."""
 
     workload: str
     start_ms: int
@@ -39,9 +60,10 @@ class TokenEvent:
 
 
 class Dialect(Protocol):
-    """One inference server's log format: whole lines in, counts out. Holds no file and no clock."""
+    """One log format: whole lines in, counts out. Holds no file and no clock."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str: ...
 
     @property
     def model(self) -> str | None:
@@ -70,3 +92,8 @@ class Dialect(Protocol):
         ...
 
     def restore(self, state: dict[str, Any]) -> None: ...
+
+
+def sum_kinds(parts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """Both added, kind by kind."""
+    return {kind: parts.get(kind, 0) + more.get(kind, 0) for kind in (*parts, *more)}

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tokenyield_agent.tokens.dialects.registry import DIALECTS, AutoDialect, new_dialect
+from tokenyield_agent.tokens.dialects.registry import AutoDialect, names, new_dialect
 from tokenyield_agent.tokens.event import Counted
 
 CHUNK_BYTES = 256 * 1024
@@ -48,7 +48,7 @@ def read_log(path: Path, dialect_name: str) -> Totals:
     found += dialect.finish()
     if isinstance(dialect, AutoDialect):
         if dialect.chosen is None:
-            known = ", ".join(sorted(DIALECTS))
+            known = ", ".join(names())
             raise CannotTell(
                 f"{path}: no line of it is in a known dialect ({known}); if you know the server, name it with "
                 "--dialect, and check that it logs statistics (vLLM: not --disable-log-stats)"

@@ -1,68 +1,279 @@
-"""One followed log: its tail, its dialect and the workload that its tokens belong to."""
+"""Followed logs: a file or a pattern of files, and a unit of the journal; each with what its dialect remembers.
 
-from typing import Any
+In: what the tail or the journal read. Out: token events, laid to end now. `mark` is all that a later run needs to go on
+where this one stopped.
+"""
+
+import glob
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import msgspec
 
-from tokenyield_agent.tokens.dialects.registry import AutoDialect, new_dialect
-from tokenyield_agent.tokens.event import TokenEvent
+from tokenyield_agent.tokens.containers import Unwrapper
+from tokenyield_agent.tokens.dialects.registry import AutoDialect
+from tokenyield_agent.tokens.event import Asker, Counted, Dialect, TokenEvent
 from tokenyield_agent.tokens.tail import Tail, TailMark
 
 MODEL_BYTES = 1 << 20
 """Of the beginning of a log that was there before us."""
+FILES_MAX = 64
+"""Files of one pattern; the newest are followed."""
+MATCHES_MAX = 1024
+RESCAN_S = 5.0
+"""Between two looks for new files of a pattern."""
 
 
 class SourceMark(msgspec.Struct, frozen=True, kw_only=True):
-    """Where reading stands in one source, with all that its dialect remembers."""
+    """Where reading stands in one file or unit, with all that its dialect remembers."""
 
     path: str
-    tail: TailMark
     dialect: str
     dialect_state: dict[str, Any]
+    tail: TailMark | None = None
+    container: dict[str, Any] | None = None
 
 
-class LogSource:
-    """Events of one log. `mark` continues the last run when it is of the same path and dialect."""
+class LogSource(Protocol):
+    """Where one workload's or gateway's log comes from."""
 
-    def __init__(self, *, workload: str, path: str, dialect: str, from_end: bool, mark: SourceMark | None) -> None:
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be read now, in words; None while all is well."""
+        ...
+
+    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]: ...
+
+    def dialects(self) -> list[Dialect]:
+        """Those that have recognised their log, the newest last."""
+        ...
+
+    def marks(self) -> list[SourceMark]: ...
+
+    def close(self) -> None: ...
+
+
+def lay(workload: str, found: Iterable[Counted], now_ms: int) -> list[TokenEvent]:
+    """Counts as events that end now."""
+    return [
+        TokenEvent(workload=workload, start_ms=now_ms - counted.span_ms, end_ms=now_ms, counted=counted)
+        for counted in found
+    ]
+
+
+def recognised(dialect: Dialect) -> Dialect | None:
+    """The dialect that reads this log, once it is known."""
+    if isinstance(dialect, AutoDialect):
+        return dialect.chosen
+    return dialect if dialect.recognised else None
+
+
+def only_labels(found: list[Counted], allowed: frozenset[str]) -> list[Counted]:
+    """Counts whose askers show the `allowed` labels alone; what is not allowed does not leave this function."""
+    return [
+        counted
+        if counted.asker is None
+        else msgspec.structs.replace(
+            counted,
+            asker=Asker(
+                model=counted.asker.model,
+                labels=tuple((label, text) for label, text in counted.asker.labels if label in allowed),
+            ),
+        )
+        for counted in found
+    ]
+
+
+class FollowedFile:
+    """Events of one file. `mark` continues the last run when it is of the same path and dialect."""
+
+    def __init__(
+        self, *, workload: str, path: str, dialect_name: str, dialect: Dialect, from_end: bool, mark: SourceMark | None
+    ) -> None:
         self.workload = workload
         self.path = path
-        self._dialect_name = dialect
-        self.dialect = new_dialect(dialect)
-        if mark is not None and (mark.path, mark.dialect) == (path, dialect):
+        self.dialect = dialect
+        self._dialect_name = dialect_name
+        self._container = Unwrapper()
+        if mark is not None and mark.tail is not None and (mark.path, mark.dialect) == (path, dialect_name):
             self.dialect.restore(mark.dialect_state)
+            if mark.container is not None:
+                self._container.restore(mark.container)
             self.tail = Tail(path, mark=mark.tail)
         else:
             self.tail = Tail(path, from_end=from_end)
             if from_end:
                 self._learn_model(self.tail.first_bytes(MODEL_BYTES))
-        self.events = 0
-
-    @property
-    def server(self) -> str:
-        if isinstance(self.dialect, AutoDialect):
-            return self.dialect.chosen.name if self.dialect.chosen else "unknown"
-        return self.dialect.name
 
     def _learn_model(self, head: bytes) -> None:
         """The model, which servers log once as they start; what else stands there was before our time."""
-        self.dialect.feed(head, 0.0)
+        whole = head[: head.rfind(b"\n") + 1]
+        if whole:
+            self.dialect.feed(self._container.feed(whole), 0.0)
         self.dialect.forget_counts()
+        self._container.forget_parts()
 
-    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
-        """What was written since the last poll, laid to end now."""
-        events = [
-            TokenEvent(workload=self.workload, start_ms=now_ms - counted.span_ms, end_ms=now_ms, counted=counted)
-            for block in self.tail.poll(now_mono_s)
-            for counted in self.dialect.feed(block, now_ms / 1000)
-        ]
-        self.events += len(events)
-        return events
+    def poll(self, now_s: float, now_mono_s: float) -> list[Counted]:
+        """What was written since the last poll. Never raises for a file that cannot be read."""
+        found: list[Counted] = []
+        try:
+            for block in self.tail.poll(now_mono_s):
+                found += self.dialect.feed(self._container.feed(block), now_s)
+        except OSError as error:
+            self.tail.say(str(error))
+        return found
 
     def mark(self) -> SourceMark:
         return SourceMark(
-            path=self.path, tail=self.tail.mark(), dialect=self._dialect_name, dialect_state=self.dialect.state()
+            path=self.path,
+            dialect=self._dialect_name,
+            dialect_state=self.dialect.state(),
+            tail=self.tail.mark(),
+            container=self._container.state(),
         )
 
+
+class LogFiles:
+    """Files, named or by patterns with `*`, `?` or `[...]`. A file that appears later is read whole."""
+
+    def __init__(
+        self,
+        *,
+        workload: str,
+        patterns: tuple[str, ...],
+        dialect_name: str,
+        make_dialect: Callable[[], Dialect],
+        from_end: bool,
+        marks: Iterable[SourceMark] = (),
+        labels: frozenset[str] = frozenset(),
+    ) -> None:
+        self._workload = workload
+        self._patterns = patterns
+        self._has_patterns = any(glob.has_magic(pattern) for pattern in patterns)
+        self._dialect_name = dialect_name
+        self._make_dialect = make_dialect
+        self._labels = labels
+        self._rescan_at_s = 0.0
+        self.files: dict[str, FollowedFile] = {}
+        known = {mark.path: mark for mark in marks}
+        for path in self._paths():
+            # With marks of an earlier run, a file without one has appeared since.
+            self._open(path, from_end=from_end and not known, mark=known.get(path))
+
+    @property
+    def problem(self) -> str | None:
+        if not self.files:
+            return f"{', '.join(self._patterns)}: no such file yet"
+        problems = [file.tail.problem for file in self.files.values() if file.tail.problem]
+        return problems[0] if problems else None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        sums: dict[str, int] = {}
+        for file in self.files.values():
+            for name, count in file.tail.counts.items():
+                sums[name] = sums.get(name, 0) + count
+        return sums
+
+    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
+        if self._has_patterns and now_mono_s >= self._rescan_at_s:
+            self._rescan_at_s = now_mono_s + RESCAN_S
+            self._rescan()
+        found: list[Counted] = []
+        for file in self.files.values():
+            found += file.poll(now_ms / 1000, now_mono_s)
+        return lay(self._workload, only_labels(found, self._labels), now_ms)
+
+    def open_files(self) -> set[tuple[int, int]]:
+        """(device, inode) of every file being followed."""
+        return set().union(*(file.tail.files() for file in self.files.values()))
+
+    def dialects(self) -> list[Dialect]:
+        known = [(file, recognised(file.dialect)) for _, file in sorted(self.files.items())]
+        return [dialect for _, dialect in known if dialect is not None]
+
+    def marks(self) -> list[SourceMark]:
+        return [file.mark() for file in self.files.values()]
+
     def close(self) -> None:
-        self.tail.close()
+        for file in self.files.values():
+            file.tail.close()
+
+    def _paths(self) -> list[str]:
+        """The files of all patterns, the newest first; a path without a pattern is followed before it exists."""
+        found = []
+        for pattern in self._patterns:
+            for path in itertools.islice(glob.iglob(pattern), MATCHES_MAX) if glob.has_magic(pattern) else ():
+                try:
+                    found.append((os.stat(path).st_mtime_ns, path))
+                except OSError:
+                    continue
+        newest = [path for _, path in sorted(found, reverse=True) if not path.endswith(".gz")]
+        return ([pattern for pattern in self._patterns if not glob.has_magic(pattern)] + newest)[:FILES_MAX]
+
+    def _rescan(self) -> None:
+        paths = self._paths()
+        for path in paths:
+            if path not in self.files:
+                self._open(path, from_end=False, mark=None)
+        for path in [path for path in self.files if path not in paths and not os.path.exists(path)]:
+            self.files.pop(path).tail.close()
+
+    def _open(self, path: str, *, from_end: bool, mark: SourceMark | None) -> None:
+        self.files[path] = FollowedFile(
+            workload=self._workload,
+            path=path,
+            dialect_name=self._dialect_name,
+            dialect=self._make_dialect(),
+            from_end=from_end,
+            mark=mark,
+        )
+
+
+class JournalUnit:
+    """Events of one unit of the journal, which the agent's one journal reader hands over."""
+
+    def __init__(
+        self,
+        *,
+        workload: str,
+        unit: str,
+        dialect_name: str,
+        dialect: Dialect,
+        marks: Iterable[SourceMark] = (),
+        labels: frozenset[str] = frozenset(),
+    ) -> None:
+        self.unit = unit
+        self.problem: str | None = None
+        self._workload = workload
+        self._dialect_name = dialect_name
+        self._dialect = dialect
+        self._labels = labels
+        self._blocks: list[bytes] = []
+        self._path = f"journal:{unit}"
+        for mark in marks:
+            if (mark.path, mark.dialect) == (self._path, dialect_name):
+                self._dialect.restore(mark.dialect_state)
+
+    def give(self, block: bytes) -> None:
+        """Whole lines of this unit, to be read at the next poll."""
+        self._blocks.append(block)
+
+    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
+        if not self._blocks:
+            return []
+        block, self._blocks = b"".join(self._blocks), []
+        found = self._dialect.feed(block, now_ms / 1000)
+        return lay(self._workload, only_labels(found, self._labels), now_ms)
+
+    def dialects(self) -> list[Dialect]:
+        known = recognised(self._dialect)
+        return [] if known is None else [known]
+
+    def marks(self) -> list[SourceMark]:
+        return [SourceMark(path=self._path, dialect=self._dialect_name, dialect_state=self._dialect.state())]
+
+    def close(self) -> None:
+        self._blocks = []

@@ -12,7 +12,7 @@ LINE_BYTES_MAX = 8_192
 """A statistics line is a few hundred bytes; a longer line that holds the words is a logged prompt."""
 
 
-def lines_with(block: bytes | bytearray, *literals: bytes) -> Iterator[bytes]:
+def lines_with(block: bytes | bytearray, *literals: bytes, bytes_max: int = LINE_BYTES_MAX) -> Iterator[bytes]:
     """The lines of `block` that hold any of `literals`, each once, in order, without colours and newline."""
     starts: list[int] = []
     for literal in literals:
@@ -24,5 +24,37 @@ def lines_with(block: bytes | bytearray, *literals: bytes) -> Iterator[bytes]:
     for start in starts if len(literals) == 1 else sorted(set(starts)):
         end = block.find(b"\n", start)
         line = bytes(block[start : end if end >= 0 else len(block)])
-        if len(line) <= LINE_BYTES_MAX:
+        if len(line) <= bytes_max:
             yield _ANSI.sub(b"", line) if b"\x1b" in line else line
+
+
+class Answers:
+    """Requests by uvicorn's access log. They wait until a statistics line has shown whose log this is, because many
+    programs log this way. `endpoint` ends the path of the requests that make tokens."""
+
+    def __init__(self, *endpoints: bytes) -> None:
+        self._endpoints = [endpoint + b' HTTP/1.1" ' for endpoint in endpoints]
+        self._counts = {"requests": 0, "requests_failed": 0}
+
+    def read(self, block: bytes | bytearray) -> None:
+        for endpoint in self._endpoints:
+            answered = block.count(endpoint)
+            if answered:
+                good = block.count(endpoint + b"200")
+                self._counts["requests"] += good
+                self._counts["requests_failed"] += answered - good
+
+    def take(self) -> dict[str, int]:
+        """What was counted since the last time: `requests` answered with 200, and `requests_failed` if any."""
+        taken = {kind: count for kind, count in self._counts.items() if count}
+        self.clear()
+        return taken
+
+    def clear(self) -> None:
+        self._counts = dict.fromkeys(self._counts, 0)
+
+    def state(self) -> dict[str, int]:
+        return dict(self._counts)
+
+    def restore(self, state: dict[str, int]) -> None:
+        self._counts = dict(state)

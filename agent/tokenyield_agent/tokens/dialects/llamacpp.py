@@ -11,6 +11,15 @@ Older versions print one head line and the timings under it without a head, and 
     prompt eval time =    5093.47 ms /  1360 tokens ( ...
            eval time =     319.58 ms /    10 tokens ( ...
 
+January to December 2024 wrote key-values or JSON, and until January 2024 the library's own timings, once a request,
+where the tokens are the `sample` runs (the first token is sampled off the prompt and needs no run of its own):
+
+    INFO [           print_timings] prompt eval time     =      15.62 ms /    12 tokens (...) | ... id_slot=0
+    id_task=0 ... {"tid":"14964",...,"function":"print_timings",...,"msg":"generation eval time =    3559.27 ms /
+    25 runs ...",...} llama_print_timings:      sample time =     107.35 ms /   396 runs   ( ... llama_print_timings:
+    prompt eval time =     444.18 ms /   800 tokens ( ... llama_print_timings:        eval time =   ...       ms /
+    395 runs   ( ...
+
 `prompt eval` counts what was computed; tokens taken from the prompt cache are not in it. They follow from the slot's
 length at release: it holds the whole prompt and every token generated but the last, never evaluated. So
 `cached = n_tokens + 1 - computed - completion`. Checked on the recording in tests/fixtures/llamacpp, where that gives
@@ -21,19 +30,53 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import Counted
 
 PENDING_MAX = 1024
 """Requests whose lines are not all read yet. A server has as many as slots; a cancelled one leaves its release."""
 
-_SLOT = re.compile(rb"slot +(?P<function>\w+): id +(?P<slot>\d+) \| task (?P<task>-?\d+) \|(?P<rest>.*)$")
-_TIMING = re.compile(rb"^\s*(?P<prompt>prompt )?eval time\s*=\s*(?P<ms>\d+\.\d+) ms /\s*(?P<tokens>\d+) tokens \(")
-_RELEASE = re.compile(rb"^\s*stop processing: n_(?:tokens|past) = (?P<length>\d+), truncated = (?P<truncated>[01])")
+_WORDS = (
+    b"print_timing: id",
+    b"eval time",
+    b"llama_print_timings:      sample",
+    b"stop processing",
+    b"loading model '",
+)
+_LIBRARY_KEY = "library"
+_SLOT = re.compile(
+    rb"^[^'\"]{0,200}?slot +(?P<function>\w+): id +(?P<slot>\d{1,6}) \| task (?P<task>-?\d{1,12}) \|(?P<rest>.*)$"
+)
+_TIMING = re.compile(
+    rb"^(?:\[\d{1,6}\])?\s*(?P<prompt>prompt )?eval time\s*=\s*"
+    rb"(?P<ms>\d{1,12}\.\d+) ms /\s*(?P<tokens>\d{1,9}) tokens \("
+)
+_RELEASE = re.compile(rb"^\s*stop processing: n_(?:tokens|past) = (?P<length>\d{1,9}), truncated = (?P<truncated>[01])")
+_KEYED = re.compile(
+    rb"(?:^INFO \[ *print_timings\] |\"function\":\"print_timings\",.{0,80}?\"msg\":\")"
+    rb"(?P<kind>prompt|generation) eval time *= *(?P<ms>\d{1,12}\.\d+) ms / *(?P<tokens>\d{1,9}) (?:tokens|runs) "
+)
+_KEYED_SLOT = re.compile(rb"\b(?:id_slot|slot_id)\"?[=:](?P<slot>\d{1,6})\b")
+_KEYED_TASK = re.compile(rb"\b(?:id_task|task_id)\"?[=:](?P<task>\d{1,12})\b")
+_LIBRARY = re.compile(
+    rb"^[^'\"]{0,120}?llama_print_timings: +(?P<kind>sample|prompt eval|eval) time = +(?P<ms>\d{1,12}\.\d+) ms / "
+    rb"+(?P<tokens>\d{1,9}) (?:runs|tokens) "
+)
 _MODEL = re.compile(rb"(?:loading model|load_model:.* model) '(?P<path>[^']{1,1024})'")
+
+COUNTERS = CounterNames(
+    server="llamacpp",
+    known_by=(Series("llamacpp:tokens_predicted_total"),),
+    completion=(Series("llamacpp:tokens_predicted_total"),),
+    prompt_computed=(Series("llamacpp:prompt_tokens_total"),),
+    prompt_cached=(Series("llamacpp:prompt_tokens_cached_total"),),
+)
+"""llama-server's Prometheus names (`--metrics`). Versions before mid-2026 do not tell the cached tokens; none tells
+requests."""
 
 
 class LlamaCpp:
-    """Dialect of llama-server from December 2024 to the newest."""
+    """Dialect of llama-server from 2023 to the newest."""
 
     name: ClassVar[str] = "llamacpp"
 
@@ -45,7 +88,7 @@ class LlamaCpp:
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
         found: list[Counted] = []
-        for line in lines_with(block, b"print_timing: id", b"eval time", b"stop processing", b"loading model '"):
+        for line in lines_with(block, *_WORDS):
             slot = _SLOT.search(line)
             if slot is not None:
                 self._current = f"{int(slot['slot'])}:{int(slot['task'])}"
@@ -53,6 +96,10 @@ class LlamaCpp:
             elif model := _MODEL.search(line):
                 self.model = model["path"].rpartition(b"/")[2].decode("utf-8", "replace")[:253]
                 self._pending.clear()  # this line opens a server's log; requests of the last one end here
+            elif keyed := _KEYED.search(line):
+                self._read_keyed(keyed, line, found)
+            elif library := _LIBRARY.match(line):
+                self._read_library(library, found)
             elif self._current is not None:
                 self._read(line, self._current, found)
         return found
@@ -77,7 +124,34 @@ class LlamaCpp:
             request["length"] = int(match["length"]) if match["truncated"] == b"0" else -1
         else:
             return
-        if counted := _request(request, whole=True):
+        self._settle(key, found, needs_release=True)
+
+    def _read_keyed(self, match: re.Match[bytes], line: bytes, found: list[Counted]) -> None:
+        slot, task = _KEYED_SLOT.search(line), _KEYED_TASK.search(line)
+        if slot is None or task is None:
+            return
+        key = f"{int(slot['slot'])}:{int(task['task'])}"
+        request = self._of(key, found)
+        request["computed" if match["kind"] == b"prompt" else "completion"] = int(match["tokens"])
+        request["ms"] = request.get("ms", 0.0) + float(match["ms"])
+        self._settle(key, found, needs_release=False)
+
+    def _read_library(self, match: re.Match[bytes], found: list[Counted]) -> None:
+        """Three lines that always come together, from one thread: sample, prompt eval, eval."""
+        request = self._of(_LIBRARY_KEY, found)
+        if match["kind"] == b"sample":
+            request.clear()
+            request["completion"] = int(match["tokens"])
+        elif match["kind"] == b"prompt eval":
+            request["computed"] = int(match["tokens"])
+        request["ms"] = request.get("ms", 0.0) + float(match["ms"])
+        if match["kind"] == b"eval":
+            self._settle(_LIBRARY_KEY, found, needs_release=False)
+            self._pending.pop(_LIBRARY_KEY, None)
+
+    def _settle(self, key: str, found: list[Counted], *, needs_release: bool) -> None:
+        """Hand out the request if all its lines are read."""
+        if counted := _request(self._pending[key], whole=needs_release):
             del self._pending[key]
             self.recognised += 1
             found.append(counted)

@@ -1,0 +1,112 @@
+"""What the gateways' dialects share: JSON lines into counts by who asked. Pure.
+
+A gateway knows the team and key of a request, and the `usage` of its answer. Nothing else of a line is kept: messages
+and answers may stand in it. Lines of one asker in one block are added up, because a busy gateway writes thousands a
+second.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import msgspec
+
+from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.event import Asker, Counted
+
+LINE_BYTES_MAX = 256 * 1024
+"""As long a line as is followed: gateways may log messages and answers too."""
+LABEL_CHARS_MAX = 128
+LABELS = ("team", "key", "user", "end_user", "project", "org", "tags")
+"""What may be known of an asker."""
+
+
+class JsonLines:
+    """A dialect of JSON lines. A subclass names what its lines hold and turns one into counts."""
+
+    name: ClassVar[str]
+    words: ClassVar[tuple[bytes, ...]]
+    """Any of these stands in every line of interest."""
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.recognised = 0
+
+    def count(self, line: bytes) -> tuple[Asker, dict[str, int], float | None] | None:
+        """(who asked, counts by kind, the line's instant); None for a line that is not this gateway's."""
+        raise NotImplementedError
+
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+        sums: dict[Asker, tuple[dict[str, int], float | None]] = {}
+        for line in lines_with(block, *self.words, bytes_max=LINE_BYTES_MAX):
+            start = line.find(b"{")
+            if start < 0 or (counted := self.count(line[start:])) is None:
+                continue
+            asker, kinds, at_s = counted
+            self.recognised += 1
+            known, _ = sums.setdefault(asker, ({}, at_s))
+            for kind, count in kinds.items():
+                known[kind] = known.get(kind, 0) + count
+        return [Counted(method="count", at_s=at_s, asker=asker, **kinds) for asker, (kinds, at_s) in sums.items()]
+
+    def finish(self) -> list[Counted]:
+        return []
+
+    def forget_counts(self) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return {"recognised": self.recognised}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.recognised = state["recognised"]
+
+
+def asker_of(model: Any, labels: Iterable[tuple[str, Any]]) -> Asker:
+    """An asker from what a line says; what is no text, or empty, is left out."""
+    return Asker(model=_text(model), labels=tuple((label, text) for label, value in labels if (text := _text(value))))
+
+
+def usage_kinds(prompt: Any, completion: Any, cached: Any) -> dict[str, int]:
+    """Counts of one answered request from the numbers of its `usage` object; what is no count is unknown."""
+    kinds = {"requests": 1}
+    if _is_count(completion):
+        kinds["completion"] = completion
+    if _is_count(prompt):
+        if _is_count(cached) and cached <= prompt:
+            kinds["prompt_computed"], kinds["prompt_cached"] = prompt - cached, cached
+        else:
+            kinds["prompt_unsplit"] = prompt
+    return kinds
+
+
+def decode(line: bytes) -> Any:
+    """The JSON document that `line` is; None when it is none."""
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def dig(document: Any, path: str) -> Any:
+    """The value at a dotted path; the whole path may also be one key, as in Envoy's `gen_ai.usage.input_tokens`."""
+    if isinstance(document, dict) and path in document:
+        return document[path]
+    for key in path.split("."):
+        if not isinstance(document, dict):
+            return None
+        document = document.get(key)
+    return document
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, list):
+        value = ",".join(sorted(item for item in value if isinstance(item, str)))
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value or value == "-":
+        return None
+    return value[:LABEL_CHARS_MAX]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40

@@ -1,0 +1,154 @@
+"""A dialect that the operator writes in YAML: a regular expression with named groups, and their units.
+
+    dialects:
+      - name: my-server
+        contains: "served in"                        # a literal that stands in every such line: found at memory speed
+        pattern: '^(?P<time>\\S+ \\S+) model=(?P<model>\\S+) in=(?P<prompt>\\d+) out=(?P<completion>\\d+) served in
+        (?P<took>[\\d.]+)s' units: {took: s}
+      - name: my-rates
+        contains: "tok/s"
+        pattern: 'engine (?P<engine>\\d+): (?P<completion>[\\d.]+) tok/s'
+        units: {completion: tokens/s}
+        interval_s: 10                               # of rates, where two lines do not tell
+
+Groups: the kinds of tokens and requests (`prompt` stands for prompt_unsplit), `time`, `took`, `engine`, `model`, and
+the labels of an asker. Numbers may have commas between thousands. A rate times the interval since the engine's last
+line makes tokens, see intervals.py. All this is checked when the settings are read.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenyield_agent.tokens.dialects import instants
+from tokenyield_agent.tokens.dialects.askers import LABELS, asker_of
+from tokenyield_agent.tokens.dialects.intervals import Intervals
+from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.event import KINDS, Counted
+
+UNITS = {"tokens": 1.0, "kilotokens": 1e3, "requests": 1.0, "tokens/s": 1.0, "ms": 1e-3, "s": 1.0}
+_RATE = "tokens/s"
+_COUNTS = {"prompt": "prompt_unsplit", **{kind: kind for kind in KINDS}}
+_OTHERS = ("time", "took", "engine", "model", *LABELS)
+_COUNT_MAX = 2**40
+SILENCE_FACTOR = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatternSettings:
+    """One dialect of the operator's own."""
+
+    name: str
+    contains: str
+    pattern: str
+    units: dict[str, str] = field(default_factory=dict)
+    interval_s: float = 10.0
+
+    def faults(self, at: str) -> Iterator[str]:
+        """What is wrong with it, each fault with the mend."""
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,40}", self.name):
+            yield f"{at}.name: '{self.name}' wants small letters, digits and -"
+        if len(self.contains) < 3:
+            yield f"{at}.contains: '{self.contains}' is too short; name a literal that stands in every such line"
+        if not 0.1 <= self.interval_s <= 3600:
+            yield f"{at}.interval_s: {self.interval_s} is outside 0.1 to 3600"
+        try:
+            groups = list(re.compile(self.pattern.encode()).groupindex)
+        except re.error as error:
+            yield f"{at}.pattern: no regular expression ({error})"
+            return
+        known = (*_COUNTS, *_OTHERS)
+        for group in groups:
+            if group not in known:
+                yield f"{at}.pattern: unknown group '{group}'; known are {', '.join(known)}"
+        if not set(groups) & set(_COUNTS):
+            yield f"{at}.pattern: counts nothing; name a group completion, prompt, requests or another kind"
+        for group, unit in self.units.items():
+            if group not in groups:
+                yield f"{at}.units.{group}: the pattern has no such group"
+            allowed = ("ms", "s") if group == "took" else ("tokens", "kilotokens", "tokens/s", "requests")
+            if unit not in allowed:
+                yield f"{at}.units.{group}: '{unit}' is no unit for it; known are {', '.join(allowed)}"
+
+
+class Pattern:
+    """The dialect of one `PatternSettings`, which must be without faults."""
+
+    name: str
+
+    def __init__(self, settings: PatternSettings) -> None:
+        self.name = settings.name
+        self.model: str | None = None
+        self.recognised = 0
+        self._contains = settings.contains.encode()
+        self._pattern = re.compile(settings.pattern.encode())
+        self._units = settings.units
+        self._nominal_s = settings.interval_s
+        groups = self._pattern.groupindex
+        self._counts = [group for group in groups if group in _COUNTS]
+        self._rates = [group for group in self._counts if self._units.get(group) == _RATE]
+        self._labels = [group for group in groups if group in LABELS]
+        self._intervals = Intervals()
+
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+        found = []
+        for line in lines_with(block, self._contains):
+            if (match := self._pattern.search(line)) and (counted := self._counted(match.groupdict(), arrival_s)):
+                self.recognised += 1
+                found.append(counted)
+        return found
+
+    def finish(self) -> list[Counted]:
+        return []
+
+    def forget_counts(self) -> None:
+        self._intervals.clear()
+
+    def _counted(self, groups: Mapping[str, bytes | None], arrival_s: float) -> Counted | None:
+        values = {group: _number(groups[group]) for group in self._counts}
+        if None in values.values() and not any(value is not None for value in values.values()):
+            return None
+        at_s = instants.parse(when, arrival_s) if (when := groups.get("time")) else None
+        kinds = {
+            _COUNTS[group]: round(value * UNITS[self._units.get(group, "tokens")])
+            for group, value in values.items()
+            if value is not None and group not in self._rates
+        }
+        took = _number(groups.get("took"))
+        span_s = 0.0 if took is None else took * UNITS[self._units.get("took", "s")]
+        if self._rates:
+            rates = tuple(values[group] or 0.0 for group in self._rates)
+            span_s, tokens = self._intervals.tokens(
+                (groups.get("engine") or b"").decode("utf-8", "replace")[:64],
+                arrival_s if at_s is None else at_s,
+                rates,
+                nominal_s=self._nominal_s,
+                silence_factor=SILENCE_FACTOR,
+            )
+            kinds |= {_COUNTS[group]: count for group, count in zip(self._rates, tokens, strict=True)}
+        if max(kinds.values()) > _COUNT_MAX:
+            return None
+        texts = {group: (groups.get(group) or b"").decode("utf-8", "replace") for group in ("model", *self._labels)}
+        if texts["model"]:
+            self.model = texts["model"][:253]
+        asker = asker_of(texts["model"], [(label, texts[label]) for label in self._labels]) if self._labels else None
+        method: Any = "rate" if self._rates else "count"
+        return Counted(method=method, at_s=at_s, span_ms=int(min(span_s, 86_400) * 1000), asker=asker, **kinds)
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model, "recognised": self.recognised, "engines": self._intervals.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model = state["model"]
+        self.recognised = state["recognised"]
+        self._intervals.restore(state["engines"])
+
+
+def _number(text: bytes | None) -> float | None:
+    """A finite number that is not negative, with or without commas between thousands; None for anything else."""
+    if text is None or not re.fullmatch(rb"\d{1,15}(?:,\d{3})*(?:\.\d{1,9})?", text):
+        return None
+    value = float(text.replace(b",", b""))
+    return value if math.isfinite(value) else None

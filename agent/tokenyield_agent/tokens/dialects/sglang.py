@@ -1,0 +1,152 @@
+"""SGLang's log: what each prefill batch computed, and how fast the decode batches ran.
+
+    [2025-09-03 18:33:31 TP0] Prefill batch. #new-seq: 1, #new-token: 18, #cached-token: 184, token usage: 0.00, ...
+    [2025-09-03 18:33:32 TP0] Decode batch. #running-req: 1, #token: 234, token usage: 0.00, cuda graph: True,
+        gen throughput (token/s): 3.17, #queue-req: 0,
+    [2025-05-31 18:31:21 DP6 TP6] Decode batch. #running-req: 8, ... accept len: 2.86, ... gen throughput (token/s): ...
+    [2026-08-23 09:06:21 TP0 EP0] Decode batch, #running-req: 1, #full token: 166144, ...
+    [gpu=0] Decode batch. #running-req: 1, ...                                                    (0.2 and earlier 0.3)
+    new fill batch. #seq: 1. #cached_token: 757. #new_token: 1. ...                               (0.1)
+
+* Prefill lines are counts: `#new-token` was computed, `#cached-token` came from the radix cache.
+* A decode line's rate is over the time since the last decode line of the same rank, however long that was (idle time
+  included: the rate is low then), so tokens = rate x that time. Of the first line the time is unknown; a line is
+  printed every 40 decode steps (`--decode-log-interval`), in each of which every running request gets a token: 40 x
+  `#running-req` is taken. The same for logs without timestamps. Accepted speculative tokens are in the rate already.
+* Tensor-parallel ranks repeat the same numbers and pipeline stages the same batches: one rank is counted of each
+  data-parallel rank, the first that speaks. Data-parallel ranks add up.
+"""
+
+import re
+from typing import Any, ClassVar
+
+from tokenyield_agent.tokens.dialects import instants
+from tokenyield_agent.tokens.dialects.lines import Answers, lines_with
+from tokenyield_agent.tokens.endpoint import CounterNames, Series
+from tokenyield_agent.tokens.event import Counted
+
+DECODE_STEPS = 40
+"""Between two decode lines, SGLang's default."""
+RANKS_MAX = 1024
+"""Data-parallel ranks in one log, so that memory stays bounded whatever a log holds."""
+GAP_S_MAX = 86_400.0
+"""A longer time between two decode lines is another run appended to the same file."""
+
+_HEAD = (
+    rb"^[^'\"]{0,200}?(?:\[(?:gpu(?:_id)?=(?P<gpu>\d{1,4})"
+    rb"|(?P<at>(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d)(?P<ranks>(?: [A-Z]{2,4}\d{1,4}){0,6}))\] )"
+)
+_PREFILL = re.compile(
+    _HEAD + rb"Prefill batch(?: \[\d+\])?[.,] #new-seq: \d+, "
+    rb"#new-token: (?P<new>\d{1,9}), #cached-token: (?P<cached>\d{1,9}),"
+)
+_DECODE = re.compile(
+    _HEAD + rb"Decode batch(?: \[\d+\])?[.,] #running-req: (?P<running>\d{1,6}), "
+    rb"[^'\"]{0,400}?gen throughput \(token/s\): (?P<rate>\d{1,9}(?:\.\d{1,6})?)(?:, #|,?\s*$)"
+)
+_FILL = re.compile(
+    rb"^new fill batch\. #seq: \d+\. #cached_token: (?P<cached>\d{1,9})\. #new_token: (?P<new>\d{1,9})\. "
+)
+_MODEL = re.compile(rb"server_args=ServerArgs\(.{0,4000}?served_model_name='(?P<model>[^']{1,253})'")
+_RANK = re.compile(rb"([A-Z]{2,4})(\d{1,4})")
+
+COUNTERS = CounterNames(
+    server="sglang",
+    known_by=(Series("sglang:generation_tokens_total"), Series("sglang:num_running_reqs")),
+    completion=(Series("sglang:generation_tokens_total"),),
+    prompt=(Series("sglang:prompt_tokens_total"),),
+    prompt_cached=(Series("sglang:cached_tokens_total"),),
+    requests=(Series("sglang:num_requests_total"),),
+    requests_aborted=(Series("sglang:num_aborted_requests_total"),),
+)
+"""SGLang's Prometheus names, 0.3.6 to 0.5.6, read off each version's metrics/collector.py. `prompt_tokens` holds the
+cached ones; cached tokens are told since 0.4.6."""
+
+
+class SgLang:
+    """Dialect of SGLang 0.1 to the newest."""
+
+    name: ClassVar[str] = "sglang"
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.recognised = 0
+        self._answers = Answers(b"completions", b"POST /generate")
+        self._ranks: dict[str, dict[str, Any]] = {}
+        """Data-parallel rank -> the tensor rank that is counted, its last decode instant, fraction of a token."""
+
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+        found: list[Counted] = []
+        words = [b"#new-token: ", b"gen throughput (token/s): ", b"new fill batch. "]
+        if self.model is None:
+            words.append(b"server_args=ServerArgs(")
+        for line in lines_with(block, *words):
+            if match := _DECODE.match(line):
+                self._decode(match, arrival_s, found)
+            elif match := _PREFILL.match(line):
+                if self._rank(match) is not None:
+                    at_s = instants.parse(match["at"], arrival_s) if match["at"] else None
+                    found.append(self._prefill(match, at_s))
+            elif match := _FILL.match(line):
+                found.append(self._prefill(match, None))
+            elif match := _MODEL.search(line):
+                self.model = match["model"].decode("utf-8", "replace")
+                self._ranks = {}  # this line opens a server's log
+        self._answers.read(block)
+        if self.recognised and (answers := self._answers.take()):
+            found.append(Counted(method="count", **answers))  # type: ignore[arg-type]
+        return found
+
+    def finish(self) -> list[Counted]:
+        return []
+
+    def forget_counts(self) -> None:
+        self._ranks = {}
+        self._answers.clear()
+
+    def _prefill(self, match: re.Match[bytes], at_s: float | None) -> Counted:
+        self.recognised += 1
+        return Counted(method="count", at_s=at_s, prompt_computed=int(match["new"]), prompt_cached=int(match["cached"]))
+
+    def _decode(self, match: re.Match[bytes], arrival_s: float, found: list[Counted]) -> None:
+        rank = self._rank(match)
+        if rank is None:
+            return
+        self.recognised += 1
+        at_s = instants.parse(match["at"], arrival_s) if match["at"] else None
+        before_s, rate = rank["at_s"], float(match["rate"])
+        rank["at_s"] = at_s
+        if at_s is not None and before_s is not None and 0 <= at_s - before_s <= GAP_S_MAX:
+            gap_s = at_s - before_s
+            exact = rate * gap_s + rank["fraction"]
+            rank["fraction"] = exact % 1
+        else:
+            exact = float(DECODE_STEPS * int(match["running"]) if rate else 0)
+            gap_s = exact / rate if rate else 0.0
+        found.append(Counted(method="rate", at_s=at_s, span_ms=int(gap_s * 1000), completion=int(exact)))
+
+    def _rank(self, match: re.Match[bytes]) -> dict[str, Any] | None:
+        """The data-parallel rank of a line; None when the line repeats what another tensor rank or stage says."""
+        ranks = {name: int(number) for name, number in _RANK.findall(match["ranks"] or b"")}
+        tensor = ranks.get(b"TP", 0) if match["gpu"] is None else int(match["gpu"])
+        if ranks.get(b"PP", 0) or (b"DP" not in ranks and tensor):
+            return None
+        key = str(ranks.get(b"DP", ""))
+        if len(self._ranks) >= RANKS_MAX and key not in self._ranks:
+            self._ranks.clear()
+        rank = self._ranks.setdefault(key, {"tensor": tensor, "at_s": None, "fraction": 0.0})
+        return rank if rank["tensor"] == tensor else None
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "recognised": self.recognised,
+            "answers": self._answers.state(),
+            "ranks": {key: dict(rank) for key, rank in self._ranks.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model = state["model"]
+        self.recognised = state["recognised"]
+        self._answers.restore(state["answers"])
+        self._ranks = {key: dict(rank) for key, rank in state["ranks"].items()}

@@ -1,0 +1,116 @@
+"""TensorRT-LLM's log: what each step of the executor computed (`trtllm-serve` with `print_iter_log: true`), and the
+same from Triton's TensorRT-LLM backend (`--log-verbose`).
+
+    [04/28/2025-09:56:44] [TRT-LLM] [I] iter = 198, global_rank = 0, rank = 0, currank_total_requests = 0/0,
+        elapsed_time = 0.005s, timestamp = 2025-04-28 09:56:44, num_scheduled_requests: 10,
+        states = {'num_ctx_requests': 0, 'num_ctx_tokens': 0, 'num_generation_tokens': 16}
+    [08/04/2026-19:08:13] [TRT-LLM] [I] [_torch][RANK 0] iter = 3, global_rank = 0, rank = 0,
+        num_scheduled_requests = 8, kv_cache_util = 0.125, ..., states = {...}
+    I1218 03:35:37.688135 20559 libtensorrtllm.cc:1205] {"Active Request Count":1,"Context Requests":1,...,
+        "Generation Requests":0,...,"Timestamp":"12-18-2023 03:35:37",...,"Total Context Tokens":2048,...}
+
+A step computes `num_ctx_tokens` of prompts, and one token for each request in generation. `num_generation_tokens` is
+not that number: it holds the padding of CUDA graphs and draft tokens that may be refused (TensorRT-LLM pull request
+3914). So completion = scheduled requests - context requests, at most `num_generation_tokens`. This leaves out the first
+token of each request, which comes with its context, and accepted draft tokens: it is a lower bound, and marked `rate`.
+Only rank 0 is read; ranks of attention data parallelism are not told. Prefer the endpoint: /prometheus/metrics.
+"""
+
+import re
+from typing import Any, ClassVar
+
+from tokenyield_agent.tokens.dialects import instants
+from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.endpoint import CounterNames, Series
+from tokenyield_agent.tokens.event import Counted
+
+_STEP = re.compile(
+    rb"^[^'\"]{0,120}?(?:\[(?P<at>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )?"
+    rb"\[TRT-LLM\] \[I\] (?:\[_torch\])?(?:\[RANK \d{1,5}\] )?"
+    rb"iter = \d{1,12}, global_rank = (?P<rank>\d{1,5}), rank = \d{1,5}, "
+    rb"(?:[^'\"]{0,300}?num_scheduled_requests(?::| =) (?P<scheduled>\d{1,6}),)?[^'\"]{0,300}?"
+    rb"states = \{'num_ctx_requests': (?P<context>\d{1,6}), 'num_ctx_tokens': (?P<prompt>\d{1,9}), "
+    rb"'num_generation_tokens': (?P<made>\d{1,9})(?:, '\w{1,40}': \d{1,12}){0,8}\}"
+)
+_TRITON = re.compile(
+    rb'^[^\'"{]{0,120}libtensorrtllm\.cc:\d{1,6}\] \{"Active Request Count":\d{1,6},'
+    rb'"Context Requests":(?P<context>\d{1,6}),'
+    rb'[^{}]{0,600}?"Generation Requests":(?P<made>\d{1,6}),'
+    rb'[^{}]{0,600}?"Timestamp":"(?P<at>\d\d-\d\d-\d{4} \d\d:\d\d:\d\d)",'
+    rb'[^{}]{0,300}?"Total Context Tokens":(?P<prompt>\d{1,9})[,}]'
+)
+
+COUNTERS = CounterNames(
+    server="trtllm",
+    paths=("/prometheus/metrics", "/metrics"),
+    known_by=(Series("trtllm_request_success_total"), Series("trtllm:request_success_total")),
+    completion=(Series("trtllm_generation_tokens_total"), Series("trtllm:generation_tokens_total")),
+    prompt=(Series("trtllm_prompt_tokens_total"), Series("trtllm:prompt_tokens_total")),
+    prompt_cached=(Series("trtllm_prompt_cached_tokens_total"), Series("trtllm:prompt_cached_tokens_total")),
+    requests=(
+        Series("trtllm_request_success_total", finished_reason="!cancelled|error"),
+        Series("trtllm:request_success_total", finished_reason="!cancelled|error"),
+    ),
+    requests_aborted=(Series("trtllm_request_success_total", finished_reason="cancelled"),),
+    requests_failed=(Series("trtllm_request_error_total"),),
+)
+"""trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py; with `trtllm:` as Dynamo passes them on.
+Before 1.2 there are no token counters among them."""
+
+TRITON_COUNTERS = CounterNames(
+    server="triton",
+    known_by=(Series("nv_llm_output_token_len_sum"),),
+    model_labels=("model",),
+    completion=(Series("nv_llm_output_token_len_sum"),),
+    prompt_unsplit=(Series("nv_llm_input_token_len_sum"),),
+    requests=(Series("nv_llm_output_token_len_count"),),
+)
+"""Names of Triton's TensorRT-LLM backend: histograms of tokens per request, on the metrics port (8002)."""
+
+
+class TrtLlm:
+    """Dialect of TensorRT-LLM's executor, alone or in Triton."""
+
+    name: ClassVar[str] = "trtllm"
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.recognised = 0
+
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+        found = []
+        for line in lines_with(block, b"'num_ctx_tokens': ", b'"Total Context Tokens":'):
+            if (match := _STEP.match(line)) is not None:
+                self.recognised += 1
+                if match["rank"] == b"0":
+                    found.append(self._of_step(match, arrival_s))
+            elif (match := _TRITON.match(line)) is not None:
+                self.recognised += 1
+                found.append(self._of_triton(match, arrival_s))
+        return found
+
+    def finish(self) -> list[Counted]:
+        return []
+
+    def forget_counts(self) -> None:
+        pass
+
+    def _of_step(self, match: re.Match[bytes], arrival_s: float) -> Counted:
+        made = int(match["made"])
+        if match["scheduled"] is not None:
+            made = min(made, max(0, int(match["scheduled"]) - int(match["context"])))
+        at_s = instants.parse(match["at"], arrival_s) if match["at"] else None
+        return Counted(method="rate", at_s=at_s, prompt_computed=int(match["prompt"]), completion=made)
+
+    def _of_triton(self, match: re.Match[bytes], arrival_s: float) -> Counted:
+        day, _, clock = match["at"].partition(b" ")
+        at_s = instants.parse(day.replace(b"-", b"/") + b"-" + clock, arrival_s)
+        prompt = int(match["prompt"]) if int(match["context"]) else 0
+        return Counted(method="rate", at_s=at_s, prompt_computed=prompt, completion=int(match["made"]))
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model, "recognised": self.recognised}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model = state["model"]
+        self.recognised = state["recognised"]

@@ -1,0 +1,160 @@
+"""A server's Prometheus exposition into what its counters stand at, and how far they moved. Pure.
+
+In: the text of one scrape and the names that a server gives its counters. Out: a `Reading`; two of them give the
+tokens in between. Each series is compared with itself, so that a data-parallel engine that appears or restarts alone
+is seen as such. A series below its last value, or another process start time, means that the server was started anew.
+
+Only the lines of the counters wanted are parsed (by prometheus_client): a server shows hundreds, most of histograms.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from tokenyield_agent.tokens.event import KINDS
+
+SERIES_MAX = 4096
+"""Of one scrape: a thousand engines. What is beyond is not read, so that memory stays bounded whatever answers."""
+LINE_BYTES_MAX = 4096
+_START = "process_start_time_seconds"
+_ASKED = ("prompt", *KINDS)
+
+
+class Series:
+    """A metric's name, with the labels that a sample must have: `reason="stop|length"`, or `reason="!abort"` (not)."""
+
+    __slots__ = ("name", "where")
+
+    def __init__(self, name: str, /, **where: str) -> None:
+        self.name = name
+        self.where = where
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        return all(
+            (labels.get(label, "") in wanted.removeprefix("!").split("|")) != wanted.startswith("!")
+            for label, wanted in self.where.items()
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterNames:
+    """What one server calls its counters. For each kind there are alternatives, newest first: the first that the server
+    declares is taken. `prompt` holds cached tokens too; a server that leaves them out has `prompt_computed` instead."""
+
+    server: str
+    known_by: tuple[Series, ...]
+    completion: tuple[Series, ...]
+    paths: tuple[str, ...] = ("/metrics",)
+    model_labels: tuple[str, ...] = ("model_name", "model")
+    prompt: tuple[Series, ...] = ()
+    prompt_computed: tuple[Series, ...] = ()
+    prompt_cached: tuple[Series, ...] = ()
+    prompt_unsplit: tuple[Series, ...] = ()
+    requests: tuple[Series, ...] = ()
+    requests_aborted: tuple[Series, ...] = ()
+    requests_failed: tuple[Series, ...] = ()
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server's counters stand at. `values` maps kind and labels, joined by a tab, to the count."""
+
+    values: dict[str, int]
+    started_s: float | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """By how much the counters moved between two readings. `kinds` may hold a small negative where two counters of a
+    server are not raised at the same moment. `restarted`: since the start of a new server."""
+
+    kinds: dict[str, int] = field(default_factory=dict)
+    restarted: bool = False
+
+
+def is_known(body: bytes, names: CounterNames) -> bool:
+    """Whether this is an exposition of that server."""
+    return any(_declares(body, series.name) for series in names.known_by)
+
+
+def read(body: bytes, names: CounterNames) -> Reading:
+    """What the counters in `body` stand at. A sample that is no finite number is left out."""
+    chosen = {kind: series for kind in _ASKED if (series := _choose(body, getattr(names, kind)))}
+    samples = _samples(body, {series.name for series in chosen.values()} | {_START})
+    values: dict[str, int] = {}
+    started_s, model, most = None, None, -1
+    for name, labels, value in samples:
+        if name == _START:
+            started_s = value
+            continue
+        labelled = ",".join(f"{label}={text}" for label, text in sorted(labels.items()))
+        for kind, series in chosen.items():
+            if series.name == name and series.holds(labels):
+                values[f"{kind}\t{labelled}"] = int(value)
+                if kind == "completion" and value > most:
+                    most = int(value)
+                    model = next((labels[label] for label in names.model_labels if labels.get(label)), None)
+    for kind in chosen:  # declared, and not raised yet: some clients show a labelled counter only once it is
+        if not any(key.startswith(f"{kind}\t") for key in values):
+            values[f"{kind}\t"] = 0
+    return Reading(values=values, started_s=started_s, model=model and model[:253])
+
+
+def moved(before: Reading, after: Reading) -> Moved:
+    """What was counted between two readings of one endpoint."""
+    restarted = (
+        before.started_s is not None and after.started_s is not None and abs(after.started_s - before.started_s) > 1.0
+    ) or any(value < before.values.get(key, 0) for key, value in after.values.items())
+    by_kind: dict[str, int] = {}
+    for key, value in after.values.items():
+        kind = key.partition("\t")[0]
+        by_kind[kind] = by_kind.get(kind, 0) + value - (0 if restarted else before.values.get(key, 0))
+    return Moved(kinds=_split_prompt(by_kind), restarted=restarted)
+
+
+def since_start(reading: Reading) -> Moved:
+    """All that was counted since the server started."""
+    return moved(Reading(values={}), reading)
+
+
+def _split_prompt(by_kind: dict[str, int]) -> dict[str, int]:
+    kinds = {kind: count for kind, count in by_kind.items() if kind != "prompt"}
+    if "prompt" in by_kind:
+        if "prompt_cached" in kinds:
+            kinds["prompt_computed"] = by_kind["prompt"] - kinds["prompt_cached"]
+        else:
+            kinds["prompt_unsplit"] = by_kind["prompt"]
+    return kinds
+
+
+def _choose(body: bytes, alternatives: Iterable[Series]) -> Series | None:
+    return next((series for series in alternatives if _declares(body, series.name)), None)
+
+
+def _declares(body: bytes, name: str) -> bool:
+    """Whether a TYPE line or a sample of `name` stands in `body`."""
+    raw = name.encode()
+    return re.search(rb"^(?:# TYPE )?" + re.escape(raw) + rb"[ {]", body, re.MULTILINE) is not None
+
+
+def _samples(body: bytes, names: set[str]) -> list[tuple[str, dict[str, str], float]]:
+    alternatives = b"|".join(re.escape(name.encode()) for name in sorted(names))
+    lines = re.findall(rb"^(?:" + alternatives + rb")[ {][^\n]*$", body, re.MULTILINE)[:SERIES_MAX]
+    found = []
+    for line in lines:
+        if len(line) > LINE_BYTES_MAX:
+            continue
+        try:
+            for family in text_string_to_metric_families(line.decode("utf-8") + "\n"):
+                found += [
+                    (sample.name, dict(sample.labels), float(sample.value))
+                    for sample in family.samples
+                    if math.isfinite(sample.value) and sample.value >= 0
+                ]
+        except (ValueError, UnicodeDecodeError, IndexError, KeyError):
+            continue  # one broken line costs that line
+    return found

@@ -1,0 +1,151 @@
+"""systemd's journal, by unit: one `journalctl --follow` child for all units.
+
+In: units, and the cursor of the last run. Out: (unit, block of whole lines). The journal's cursor names an entry: given
+back at start, reading goes on behind it, whatever was rotated meanwhile. The child is started again when it dies, with
+growing pauses, and whenever the units change. Nothing here raises: `problem` says in words what is wrong.
+
+The format is `journalctl -o json`: one object a line, with `MESSAGE` as a string, or as an array of bytes where it is
+no UTF-8, or null where it is too long to show (systemd.journal-fields(7), journalctl(1)).
+"""
+
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+POLL_BYTES_MAX = 16 * 1024 * 1024
+LINE_BYTES_MAX = 1024 * 1024
+"""An entry with its metadata; a longer one is dropped."""
+RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
+_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,UNIT"
+
+
+class Journal:
+    """Follows the journal. `directory` is another host's journal, for tests and containers; None: this host's."""
+
+    def __init__(self, directory: str | None = None, cursor: str | None = None) -> None:
+        self.cursor = cursor
+        self.problem: str | None = None
+        self.counts = {"bytes": 0, "lines_too_long": 0, "restarts": 0}
+        self._directory = directory
+        self._units: frozenset[str] = frozenset()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._rest = b""
+        self._skipping = False
+        self._retry_at_s = 0.0
+        self._pause_s = RETRY_S_MIN
+
+    def set_units(self, units: frozenset[str]) -> None:
+        """Follow these from now on."""
+        if units != self._units:
+            self.close()
+            self._units = units
+            self._retry_at_s = 0.0
+
+    def poll(self, now_mono_s: float) -> Iterator[tuple[str, bytes]]:
+        """What was logged since the last poll."""
+        if not self._units:
+            return
+        if self._child is None and now_mono_s >= self._retry_at_s:
+            self._start(now_mono_s)
+        if self._child is None or self._child.stdout is None:
+            return
+        budget, ended = POLL_BYTES_MAX, False
+        while budget > 0:
+            try:
+                data = os.read(self._child.stdout.fileno(), 1 << 16)
+            except BlockingIOError:
+                break
+            if not data:
+                ended = True
+                break
+            budget -= len(data)
+            self.counts["bytes"] += len(data)
+            yield from self._lines(data)
+        if ended:
+            self._died(now_mono_s)
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            for pipe in (self._child.stdout, self._child.stderr):
+                if pipe is not None:
+                    pipe.close()
+        self._child, self._rest, self._skipping = None, b"", False
+
+    def _start(self, now_mono_s: float) -> None:
+        call = ["journalctl", "--follow", "--output=json", f"--output-fields={_FIELDS}", "--quiet", "--no-pager"]
+        if self._directory is not None:
+            call.append(f"--directory={self._directory}")
+        call += [f"--after-cursor={self.cursor}"] if self.cursor else ["--lines=0"]
+        call += [f"--unit={unit}" for unit in sorted(self._units)]
+        try:
+            self._child = subprocess.Popen(
+                call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        except OSError as error:
+            self._say(f"journalctl cannot be started ({error}); install systemd's tools or name a log file instead")
+            self._put_off(now_mono_s)
+            return
+        assert self._child.stdout is not None
+        os.set_blocking(self._child.stdout.fileno(), False)
+        self.counts["restarts"] += 1
+
+    def _died(self, now_mono_s: float) -> None:
+        assert self._child is not None
+        assert self._child.stderr is not None
+        said = self._child.stderr.read(500).decode("utf-8", "replace").strip()
+        self.close()
+        self._say(f"journalctl ended: {said or 'without a word'}; it is started again")
+        self._put_off(now_mono_s)
+
+    def _put_off(self, now_mono_s: float) -> None:
+        self._retry_at_s = now_mono_s + self._pause_s
+        self._pause_s = min(RETRY_S_MAX, 2 * self._pause_s)
+
+    def _say(self, problem: str | None) -> None:
+        if problem and problem != self.problem:
+            log.warning("journal: %s", problem)
+        self.problem = problem
+
+    def _lines(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > LINE_BYTES_MAX:
+            self.counts["lines_too_long"] += not self._skipping
+            self._rest, self._skipping = b"", True
+        for line in lines:
+            if self._skipping:
+                self._skipping = False
+                continue
+            if (entry := _entry(line)) is not None:
+                self.cursor, unit, message = entry
+                if self.problem:
+                    self._say(None)
+                    self._pause_s = RETRY_S_MIN
+                if unit in self._units and message:
+                    yield unit, message
+
+
+def _entry(line: bytes) -> tuple[str, str, bytes] | None:
+    """(cursor, unit, the message's lines, each with a newline)."""
+    try:
+        entry: Any = json.loads(line)
+        cursor = entry["__CURSOR"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    message = entry.get("MESSAGE")
+    if isinstance(message, list):
+        try:
+            text = bytes(message)
+        except (ValueError, TypeError):
+            return None
+    else:
+        text = message.encode("utf-8", "surrogateescape") if isinstance(message, str) else b""
+    unit = entry.get("_SYSTEMD_UNIT") or entry.get("_SYSTEMD_USER_UNIT") or entry.get("UNIT") or ""
+    return str(cursor), str(unit), text + b"\n" if text else b""
