@@ -124,7 +124,7 @@ def test_counters_do_not_go_back_and_the_summary_adds_up(stack: Stack, tmp_path:
     parts = sum(row["capacity_cost"] + row["energy_cost"] for row in waterfall)
     assert parts == pytest.approx(fleet["cost"], abs=1e-9)
     assert fleet["cost"] > 4 * 1.0 * summary["seconds"] / 3600 * 0.999, "four GPUs at 1 USD an hour, and energy"
-    (chat,) = summary["workloads"]
+    (chat,) = [row for row in summary["workloads"] if row["workload"] == "chat"]
     assert chat["tokens_per_joule"]["total"] > 0
     per_million = chat["cost_per_million_tokens"]["total"]
     assert 0 < per_million["direct"] <= per_million["allocated"] < per_million["loaded"]

@@ -42,14 +42,14 @@ def _command_line() -> CommandLine:
     add_settings_flags(run, "agent/agent.yaml")
     help_text = "check the settings and print the effective ones"
     add_settings_flags(line.command("check", _check, help_text, "check --config agent.yaml"), "agent/agent.yaml")
-    help_text = "look at this host: GPUs, servers, logs, bindings, permissions"
+    help_text = "look at this host: GPUs, who holds them, where tokens come from, permissions"
     doctor = line.command("doctor", _doctor, help_text, "doctor --config agent.yaml")
     add_settings_flags(doctor, "agent/agent.yaml")
     doctor.add_argument("--format", choices=("text", "json"), default="text")
     help_text = "read a log offline and print what would be counted"
     tokens = line.command("tokens", _tokens, help_text, "tokens vllm.log --format json")
     tokens.add_argument("file", type=Path, help="a log, plain or .gz")
-    tokens.add_argument("--dialect", default="auto", help="auto (default), vllm or llamacpp")
+    tokens.add_argument("--dialect", default="auto", help="auto (default), or one of those in docs/dialects.md")
     tokens.add_argument("--format", choices=("text", "json"), default="text")
     help_text = "record GPU readings as a trace"
     record = line.command("record", _record, help_text, "record --seconds 60 --out trace.jsonl")
@@ -95,18 +95,37 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
+    import dataclasses
+
     from tokenyield_agent.doctor import examine
 
     logging.basicConfig(level=logging.ERROR)
-    findings = examine(settings)
+    report = examine(settings)
+    faults = sum(finding.level == "fault" for finding in report.findings)
     if arguments.format == "json":
-        print(json.dumps([{"level": f.level, "about": f.about, "text": f.text} for f in findings], indent=2))
-    else:
-        for finding in findings:
-            print(f"{finding.level:<6}{finding.about:<11}{finding.text}")
-        faults = sum(finding.level == "fault" for finding in findings)
-        print(f"\n{faults} fault{'s' * (faults != 1)}")
-    return 1 if any(finding.level == "fault" for finding in findings) else 0
+        print(json.dumps(dataclasses.asdict(report), indent=2))
+        return 1 if faults else 0
+    for finding in report.findings:
+        print(f"{finding.level:<6}{finding.about:<11}{finding.text}")
+    if report.rows:
+        print()
+        _print_table(
+            ("GPU", "model", "held by", "known by", "tokens from", "how good"),
+            [(r.gpu, r.model, r.held_by, r.known_by, r.tokens, r.quality) for r in report.rows],
+        )
+    changes = sorted({f"{row.held_by}: {row.change}" for row in report.rows if row.change})
+    if changes:
+        print("\nwhat to change")
+        for change in changes:
+            print(f"  {change}")
+    print(f"\n{faults} fault{'s' * (faults != 1)}")
+    return 1 if faults else 0
+
+
+def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, tuple("-" * width for width in widths), *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _tokens(arguments: argparse.Namespace) -> int:

@@ -6,15 +6,21 @@ Read from `agent.yaml`, then the environment (`TOKENYIELD_AGENT_<NAME>`), then `
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from tokenyield_agent.tokens.dialects.registry import DIALECTS
+from tokenyield_agent.tokens.dialects.askers import LABELS
+from tokenyield_agent.tokens.dialects.pattern import PatternSettings
+from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
 from tokenyield_settings.loader import load
+from tokenyield_wire.window import LABELS_MAX
 
 ENVIRONMENT_PREFIX = "TOKENYIELD_AGENT_"
+OWN_LABELS_MAX = LABELS_MAX // 2 - 2
+"""Of a workload, from its settings or its pod; its namespace, pod and container come besides."""
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -23,10 +29,16 @@ def _setting(default: Any, help_text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadSettings:
-    """One inference server whose log is followed. `gpus` names what it holds; left out, it is found by processes."""
+    """One inference server. Its tokens come from `metrics` (its Prometheus endpoint), and from `log` or `journal` while
+    that does not answer. `gpus` names what it holds; left out, it is found by processes."""
 
     name: str
-    log: str
+    log: str | None = None
+    """A file or a pattern of files."""
+    journal: str | None = None
+    """A systemd unit."""
+    metrics: str | None = None
+    """http://host:port, with or without the path."""
     dialect: str = "auto"
     model: str | None = None
     start: Literal["end", "beginning"] = "end"
@@ -35,6 +47,21 @@ class WorkloadSettings:
     pid_file: str | None = None
     process: str | None = None
     """Regular expression found in the command line of the server's process."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Such as team and product; they travel with everything that is told of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """One gateway's log, which tells who asked. Its tokens are demand: never added to those that servers made."""
+
+    name: str
+    log: str | None = None
+    journal: str | None = None
+    dialect: str = "auto"
+    start: Literal["end", "beginning"] = "end"
+    fields: dict[str, str] = field(default_factory=dict)
+    """Label of the asker -> field of the line, for dialects that read JSON of the operator's own making."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +91,27 @@ class Settings:
     status_listen: str = _setting("127.0.0.1:9465", "address of /metrics, /healthz and /readyz; empty: none")
     log_format: Literal["text", "json"] = _setting("text", "one line an event, as key=value or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "least level that is logged")
+    scrape_interval_s: float = _setting(5.0, "between two looks at a server's counters; three fit into a window")
+    scrape_timeout_s: float = _setting(2.0, "how long a server may take to show its counters")
+    discover: bool = _setting(True, "find workloads by the processes that hold GPUs")
+    discover_endpoints: bool = _setting(True, "ask ports on which such processes listen for /metrics, once each")
+    proc_dir: str = _setting("/proc", "the host's /proc; in a container, where it is mounted")
+    pods_dir: str = _setting("/var/log/pods", "where the kubelet keeps logs")
+    docker_dir: str = _setting("/var/lib/docker/containers", "where Docker keeps logs")
+    journal_dir: str | None = _setting(None, "another journal than this host's, as journalctl's --directory")
+    pod_resources_socket: str = _setting(
+        "/var/lib/kubelet/pod-resources/kubelet.sock", "tells GPUs allocated to pods; empty: not asked"
+    )
+    pod_labels: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"help": "label here -> a pod's label or annotation; asks the API server, see agent.yaml"},
+    )
+    asker_labels: tuple[str, ...] = _setting(
+        ("team", "key", "project", "org"), "what may be told of who asked a gateway; also known: user, end_user, tags"
+    )
+    dialects: tuple[PatternSettings, ...] = _setting((), "log formats of your own, see agent.yaml")
     workloads: tuple[WorkloadSettings, ...] = _setting((), "inference servers to follow, see agent.yaml")
+    gateways: tuple[GatewaySettings, ...] = _setting((), "gateways whose logs tell who asked, see agent.yaml")
 
     @property
     def node_name(self) -> str:
@@ -97,25 +144,67 @@ class Settings:
             yield "collector_client_cert_file and collector_client_key_file: give both or none"
         if self.status_listen and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]*):\d{1,5}", self.status_listen):
             yield f"status_listen: '{self.status_listen}' is no address; write host:port"
-        yield from self._workload_faults()
+        if self.scrape_interval_s < 1 or not 0.1 <= self.scrape_timeout_s <= 30:
+            yield "scrape_interval_s, scrape_timeout_s: want at least 1 s, and 0.1 to 30 s"
+        if len(self.pod_labels) > OWN_LABELS_MAX:
+            yield f"pod_labels: {len(self.pod_labels)} are more than {OWN_LABELS_MAX}"
+        yield from self._source_faults()
 
-    def _workload_faults(self) -> Iterator[str]:
-        names: set[str] = set()
+    def _source_faults(self) -> Iterator[str]:
+        own = {pattern.name for pattern in self.dialects}
+        for i, pattern in enumerate(self.dialects):
+            yield from pattern.faults(f"dialects[{i}]")
+            if pattern.name in ("auto", *SERVERS, *GATEWAYS):
+                yield f"dialects[{i}].name: '{pattern.name}' is a dialect already; choose another name"
+        used: set[str] = set()
         for i, workload in enumerate(self.workloads):
-            at = f"workloads[{i}]"
-            if not re.fullmatch(r"[\w./:@-]{1,200}", workload.name):
-                yield f"{at}.name: '{workload.name}' wants 1 to 200 letters, digits or ._/:@-"
-            if workload.name in names:
-                yield f"{at}.name: '{workload.name}' stands twice; every workload needs its own"
-            names.add(workload.name)
-            if not os.path.isabs(workload.log):
-                yield f"{at}.log: '{workload.log}' is not an absolute path"
-            if workload.dialect != "auto" and workload.dialect not in DIALECTS:
-                yield f"{at}.dialect: '{workload.dialect}' is unknown; known are auto, {', '.join(sorted(DIALECTS))}"
-            try:
-                re.compile(workload.process or "")
-            except re.error as error:
-                yield f"{at}.process: '{workload.process}' is no regular expression ({error})"
+            yield from _common_faults(f"workloads[{i}]", workload, used, {"auto", *SERVERS, *own})
+            yield from _workload_faults(f"workloads[{i}]", workload)
+        for i, gateway in enumerate(self.gateways):
+            yield from _common_faults(f"gateways[{i}]", gateway, used, {"auto", *GATEWAYS, *own})
+            if not (gateway.log or gateway.journal):
+                yield f"gateways[{i}].log: is missing; name the gateway's log, or its journal unit"
+            yield from _label_faults(f"gateways[{i}].fields", gateway.fields)
+        yield from _label_faults("asker_labels", self.asker_labels)
+
+
+def _common_faults(
+    at: str, source: WorkloadSettings | GatewaySettings, used: set[str], dialects: set[str]
+) -> Iterator[str]:
+    if not re.fullmatch(r"[\w./:@-]{1,200}", source.name):
+        yield f"{at}.name: '{source.name}' wants 1 to 200 letters, digits or ._/:@-"
+    if source.name in used:
+        yield f"{at}.name: '{source.name}' stands twice; every workload and gateway needs its own"
+    used.add(source.name)
+    if source.log and source.journal:
+        yield f"{at}.journal: stands beside log; the same lines would count twice: keep one of them"
+    if source.log and not os.path.isabs(source.log):
+        yield f"{at}.log: '{source.log}' is not an absolute path"
+    if source.journal and not re.fullmatch(r"[\w@:.\\-]{1,200}\.(service|scope)", source.journal):
+        yield f"{at}.journal: '{source.journal}' is no unit; write it whole, as vllm.service"
+    if source.dialect not in dialects:
+        yield f"{at}.dialect: '{source.dialect}' is unknown; known are {', '.join(sorted(dialects))}"
+
+
+def _workload_faults(at: str, workload: WorkloadSettings) -> Iterator[str]:
+    if not (workload.log or workload.journal or workload.metrics):
+        yield f"{at}.log: is missing; name the server's log, its journal unit, or its metrics endpoint"
+    if workload.metrics:
+        split = urlsplit(workload.metrics)
+        if split.scheme not in ("http", "https") or not split.hostname:
+            yield f"{at}.metrics: '{workload.metrics}' is no address; write http://host:port"
+    try:
+        re.compile(workload.process or "")
+    except re.error as error:
+        yield f"{at}.process: '{workload.process}' is no regular expression ({error})"
+    if len(workload.labels) > OWN_LABELS_MAX:
+        yield f"{at}.labels: {len(workload.labels)} are more than {OWN_LABELS_MAX}"
+
+
+def _label_faults(at: str, labels: Iterable[str]) -> Iterator[str]:
+    for label in labels:
+        if label not in LABELS:
+            yield f"{at}: unknown label '{label}' of an asker; known are {', '.join(LABELS)}"
 
 
 def load_settings(file: Path | None, environ: Mapping[str, str], flags: list[str]) -> Settings:

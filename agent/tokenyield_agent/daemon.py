@@ -10,31 +10,29 @@ agent may take beside the GPUs (docs/decisions/0001).
 
 import logging
 import os
-import re
 import signal
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from tokenyield_agent.binding import Holder, Holding, bind
-from tokenyield_agent.config import Settings, WorkloadSettings
+from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.reading import GpuReader, GpuReading, Snapshot
 from tokenyield_agent.gpu.span import GpuSpan, span_between
-from tokenyield_agent.procfs import REFRESH_S, Procfs
+from tokenyield_agent.roster import Roster
 from tokenyield_agent.ship import Shipper
 from tokenyield_agent.spool import Spool
 from tokenyield_agent.status import Status, StatusServer
 from tokenyield_agent.timeline import Timeline
-from tokenyield_agent.tokens.source import LogSource, SourceMark
+from tokenyield_agent.tokens.workload import TokensMark
 from tokenyield_agent.version import VERSION
-from tokenyield_agent.window import BookState, WindowBook, WorkloadName, unread
+from tokenyield_agent.window import BookState, WindowBook, unread
 from tokenyield_wire.window import Batch
 
 log = logging.getLogger(__name__)
@@ -54,7 +52,9 @@ class Resume(msgspec.Struct, kw_only=True):
     """Product name of each GPU seen."""
     counters_mj: dict[str, int]
     """The last energy counter of each GPU; void after a reboot."""
-    sources: dict[str, SourceMark]
+    tokens: dict[str, TokensMark] = {}
+    """Of each workload and gateway."""
+    journal_cursor: str | None = None
 
 
 def open_reader(settings: Settings) -> GpuReader:
@@ -99,7 +99,6 @@ class Agent:
                 f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user"
             ) from error
         self._reader = open_reader(settings)
-        self._procfs = Procfs()
         self._boot_id = _boot_id()
         resume = msgspec.convert(self.spool.resume, Resume) if self.spool.resume is not None else None
         self._book = WindowBook(
@@ -109,13 +108,15 @@ class Agent:
         )
         self._models = dict(resume.models) if resume else {}
         self._counters_mj = dict(resume.counters_mj) if resume and resume.boot_id == self._boot_id else {}
-        self._sources: dict[str, LogSource] = {}
-        self._set_workloads(settings.workloads, resume.sources if resume else {})
         self._timeline = Timeline(time.monotonic_ns(), time.time_ns())
+        last_ms = resume.book.end_ms if resume else None
+        self.roster = Roster(
+            settings,
+            marks=resume.tokens if resume else {},
+            journal_cursor=resume.journal_cursor if resume else None,
+            watched_since_s=(self._timeline.now_ms(time.monotonic_ns()) if last_ms is None else last_ms) / 1000,
+        )
         self._last_readings: dict[str, GpuReading] = {}
-        self._roots: dict[str, frozenset[int]] = {}
-        self._roots_expire_s = 0.0
-        self._known_pids: set[int] = set()
         self._snapshot = Snapshot()
         self._polls = 0
         self._last_poll_mono_s = 0.0
@@ -160,7 +161,7 @@ class Agent:
             self.settings.node_name,
             self.settings.cluster,
             len(self._snapshot.gpus),
-            len(self._sources),
+            len(self.settings.workloads),
             self.settings.collector_url,
         )
 
@@ -173,8 +174,7 @@ class Agent:
         if self.status_server:
             self.status_server.stop()
         self._reader.close()
-        for source in self._sources.values():
-            source.close()
+        self.roster.close()
         log.info("agent stopped, %d batches wait in the spool", self.spool.depth()[0])
 
     def _begin_timeline(self) -> None:
@@ -212,25 +212,12 @@ class Agent:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new file, the old settings are good
             log.error("the configuration was not reloaded, the old one stays: %s", error)
             return
-        marks = {name: source.mark() for name, source in self._sources.items()}
-        for source in self._sources.values():
-            source.close()
-        self._set_workloads(settings.workloads, marks)
-        self._roots_expire_s = 0.0
-        log.info("workloads reloaded: %d; other settings take effect at the next start", len(self._sources))
-
-    def _set_workloads(self, workloads: tuple[WorkloadSettings, ...], marks: dict[str, SourceMark]) -> None:
-        self._workloads = {workload.name: workload for workload in workloads}
-        self._sources = {
-            w.name: LogSource(
-                workload=w.name,
-                path=w.log,
-                dialect=w.dialect,
-                from_end=w.start == "end",
-                mark=marks.get(w.name),
-            )
-            for w in workloads
-        }
+        self.roster.reload(settings)
+        log.info(
+            "workloads reloaded: %d, gateways: %d; other settings take effect at the next start",
+            len(settings.workloads),
+            len(settings.gateways),
+        )
 
     # --- one poll ------------------------------------------------------------------------------------------------
 
@@ -245,12 +232,8 @@ class Agent:
             log.warning("the wall clock was stepped by %d ms; durations are not affected", step_ms)
             now_ms = self._timeline.now_ms(mono_ns)
             self._book.jump(now_ms)
-        for source in self._sources.values():
-            try:
-                for event in source.poll(now_ms, mono_s):
-                    self._book.add(event)
-            except OSError as error:
-                source.tail.say(str(error))
+        for event in self.roster.poll(now_ms, mono_s):
+            self._book.add(event)
         self._take()
         self._polls += 1
         self._last_poll_mono_s = mono_s
@@ -258,7 +241,7 @@ class Agent:
     def _spans(self, snapshot: Snapshot, now_ms: int, mono_s: float) -> list[GpuSpan]:
         duration_ms = now_ms - (self._book.end_ms or now_ms)
         gap_ms_max = max(GAP_MS_MAX, 2 * self.settings.poll_interval_ms)
-        holdings = self._bind(snapshot.gpus, mono_s)
+        holdings = self.roster.holdings(snapshot.gpus, mono_s)
         spans = [
             span_between(
                 self._last_readings.get(gpu.uuid),
@@ -271,33 +254,6 @@ class Agent:
             for gpu in snapshot.gpus
         ]
         return spans + [unread(uuid_, self._models.get(uuid_), reason) for uuid_, reason in snapshot.lost.items()]
-
-    def _bind(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
-        pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
-        ancestors = self._procfs.ancestors_of(pids, mono_s)
-        if mono_s >= self._roots_expire_s or not pids <= self._known_pids:
-            self._roots = self._find_roots(pids.union(*(ancestors[pid] for pid in pids)))
-            self._roots_expire_s = mono_s + REFRESH_S
-            self._known_pids = pids
-        holders = [
-            Holder(
-                workload=w.name,
-                gpus=tuple(str(gpu) for gpu in w.gpus),
-                root_pids=self._roots.get(w.name, frozenset()),
-            )
-            for w in self._workloads.values()
-        ]
-        return bind(gpus, holders, ancestors)
-
-    def _find_roots(self, candidates: set[int]) -> dict[str, frozenset[int]]:
-        """workload -> the processes among `candidates` that are its server's."""
-        return {
-            w.name: frozenset(
-                pid for pid in candidates if is_root(self._procfs, w, pid, self._sources[w.name].tail.files())
-            )
-            for w in self._workloads.values()
-            if not w.gpus
-        }
 
     def _remember(self, snapshot: Snapshot) -> None:
         self._last_readings = {gpu.uuid: gpu for gpu in snapshot.gpus}
@@ -312,7 +268,7 @@ class Agent:
         ready = self._book.ready(flush=flush)
         if not ready and not flush:
             return
-        batches = self._book.batches(ready, self._names(), self.spool.next_seq)
+        batches = self._book.batches(ready, self.roster.names(), self.spool.next_seq)
         try:
             self._save(batches, taken=ready)
         except OSError as error:
@@ -327,19 +283,10 @@ class Agent:
             models=self._models,
             book=self._book.state(without=taken),
             counters_mj=self._counters_mj,
-            sources={name: source.mark() for name, source in self._sources.items()},
+            tokens=self.roster.marks(),
+            journal_cursor=self.roster.journal.cursor,
         )
         self.spool.append(batches, resume)
-
-    def _names(self) -> dict[str, WorkloadName]:
-        return {
-            name: WorkloadName(
-                server=source.server,
-                place=self.settings.node_name,
-                model=self._workloads[name].model or source.dialect.model,
-            )
-            for name, source in self._sources.items()
-        }
 
     # --- what it shows of itself ---------------------------------------------------------------------------------
 
@@ -360,20 +307,9 @@ class Agent:
             spool=dict(self.spool.counts),
             ship=dict(self.shipper.counts),
             ship_problem=self.shipper.problem,
-            sources={n: {**s.tail.counts, "events": s.events} for n, s in self._sources.items()},
+            sources=self.roster.source_counts(),
+            scrapes=dict(self.roster.scraper.counts),
         )
-
-
-def is_root(procfs: Procfs, workload: WorkloadSettings, pid: int, log_files: Set[tuple[int, int]]) -> bool:
-    """Whether `pid` is the workload's server: by its pid file, by its command line, or as the writer of its log."""
-    if workload.pid_file:
-        try:
-            return int(Path(workload.pid_file).read_text(encoding="ascii").split()[0]) == pid
-        except (OSError, ValueError, IndexError):
-            return False
-    if workload.process:
-        return re.search(workload.process, procfs.command_of(pid)) is not None
-    return procfs.writes_to(pid, log_files)
 
 
 def _agent_id(path: Path) -> str:

@@ -42,7 +42,8 @@ class Status:
     ship: dict[str, int] = field(default_factory=dict)
     ship_problem: str | None = None
     sources: dict[str, dict[str, int]] = field(default_factory=dict)
-    """workload -> what its tail and dialect counted"""
+    """workload -> what its log and endpoint counted"""
+    scrapes: dict[str, int] = field(default_factory=dict)
 
     def not_ready(self) -> Iterator[str]:
         if self.polls == 0:
@@ -96,6 +97,21 @@ class _Exposition:
             for workload, counts in status.sources.items():
                 family.add_metric([workload], counts.get(name, 0))
             yield family
+
+        endpoint = GaugeMetricFamily(
+            "tokenyield_agent_source_counted_by_endpoint",
+            "1 while the workload's tokens come from its server's counters, 0 while from its log",
+            labels=["workload"],
+        )
+        for workload, counts in status.sources.items():
+            endpoint.add_metric([workload], counts.get("counted_by_endpoint", 0))
+        yield endpoint
+        for name, help_text in (
+            ("requests", "Looks at servers' counters"),
+            ("failures", "Looks that were not answered"),
+            ("probes", "Questions whether an address shows a known server's counters"),
+        ):
+            yield _counter(f"tokenyield_agent_scrape_{name}", help_text, status.scrapes.get(name, 0))
 
     def _gpus(self, status: Status) -> Iterator[Metric]:
         up = GaugeMetricFamily("tokenyield_agent_gpu_up", "1 while the GPU can be read", labels=["gpu"])

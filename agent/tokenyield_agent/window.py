@@ -16,22 +16,24 @@ interval still finds the windows that it speaks of. `state` is everything that i
 goes on as if it had never stopped.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
 from tokenyield_agent.binding import UNTIED
 from tokenyield_agent.gpu.span import GpuSpan
-from tokenyield_agent.tokens.event import Counted, TokenEvent
+from tokenyield_agent.tokens.event import KINDS, Asker, Counted, TokenEvent, sum_kinds
 from tokenyield_wire.units import apportion
-from tokenyield_wire.window import Batch, GpuWindow, StateMillijoules, TokenCount, Workload, WorkloadShare
+from tokenyield_wire.window import Batch, Demand, GpuWindow, StateMillijoules, TokenCount, Workload, WorkloadShare
 
 OPEN_WINDOWS_MAX = 480
 """Two hours of 15 s windows, reached only while the spool cannot be written. Then the
 oldest is given up, counted in `WindowBook.dropped`: memory on a GPU host is bounded."""
 
-_KINDS = ("prompt_computed", "prompt_cached", "completion", "requests")
+ASKERS_MAX = 1000
+"""Askers of one gateway in one window; those that come later are added up under `OTHER_ASKER`."""
+OTHER_ASKER = Asker(labels=(("team", "(other)"),))
 
 
 class GpuFacts(msgspec.Struct, kw_only=True):
@@ -65,6 +67,8 @@ class OpenWindow(msgspec.Struct, kw_only=True):
     gpus: dict[str, GpuFacts] = msgspec.field(default_factory=dict)
     tokens: dict[str, dict[str, dict[str, int | None]]] = msgspec.field(default_factory=dict)
     """workload -> method -> kind -> count"""
+    demand: dict[str, dict[str, dict[str, int]]] = msgspec.field(default_factory=dict)
+    """gateway -> asker, as JSON -> kind -> count"""
 
 
 class BookState(msgspec.Struct, kw_only=True):
@@ -81,6 +85,7 @@ class WorkloadName:
     server: str
     place: str
     model: str | None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class WindowBook:
@@ -142,11 +147,15 @@ class WindowBook:
             at = max((i for i, w in enumerate(windows) if w.start_ms <= event.start_ms), default=0)
             overlaps[at] = 1
         parts = {
-            kind: apportion(whole, overlaps) for kind in _KINDS if (whole := getattr(event.counted, kind)) is not None
+            kind: apportion(whole, overlaps) for kind in KINDS if (whole := getattr(event.counted, kind)) is not None
         }
         for i, window in enumerate(windows):
             if overlaps[i]:
-                _add_tokens(window, event.workload, event.counted, {kind: part[i] for kind, part in parts.items()})
+                part_of = {kind: part[i] for kind, part in parts.items()}
+                if event.counted.asker is not None:
+                    _add_demand(window, event.workload, event.counted.asker, part_of)
+                else:
+                    _add_tokens(window, event.workload, event.counted, part_of)
 
     def ready(self, *, flush: bool = False) -> int:
         """How many of the oldest windows may be taken now; when `flush`, all that have any length."""
@@ -263,6 +272,14 @@ def _add_tokens(window: OpenWindow, workload: str, counted: Counted, parts: dict
         sums[kind] = (sums.get(kind) or 0) + part
 
 
+def _add_demand(window: OpenWindow, gateway: str, asker: Asker, parts: dict[str, int]) -> None:
+    askers = window.demand.setdefault(gateway, {})
+    key = msgspec.json.encode(asker).decode()
+    if key not in askers and len(askers) >= ASKERS_MAX:
+        key = msgspec.json.encode(OTHER_ASKER).decode()
+    askers[key] = sum_kinds(askers.get(key, {}), parts)
+
+
 def _batch(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batch:
     length_ms = window.end_ms - window.start_ms
     gpus, shares = [], []
@@ -280,7 +297,21 @@ def _batch(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batc
             TokenCount(method=method, **sums)  # type: ignore[arg-type]
             for method, sums in sorted(window.tokens.get(key, {}).items())
         )
-        workloads.append(Workload(key=key, server=name.server, place=name.place, model=name.model, tokens=counts))
+        workloads.append(
+            Workload(
+                key=key,
+                server=name.server,
+                place=name.place,
+                model=name.model,
+                tokens=counts,
+                labels=dict(name.labels),
+            )
+        )
+    demand = [
+        Demand(gateway=gateway, model=asker.model, asker=dict(asker.labels), **sums)
+        for gateway, askers in sorted(window.demand.items())
+        for asker, sums in ((msgspec.json.decode(key, type=Asker), sums) for key, sums in askers.items())
+    ]
     return Batch(
         seq=seq,
         start_ms=window.start_ms,
@@ -288,6 +319,7 @@ def _batch(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batc
         gpus=tuple(gpus),
         shares=tuple(shares),
         workloads=tuple(workloads),
+        demand=tuple(demand),
     )
 
 

@@ -44,7 +44,7 @@ def test_faults_across_fields(tmp_path: Path) -> None:
         "collector_client_cert_file and collector_client_key_file: give both or none",
         "workloads[0].log: 'relative.log' is not an absolute path",
         "workloads[1].name: 'a' stands twice",
-        "workloads[1].dialect: 'vlm' is unknown; known are auto, llamacpp, vllm",
+        "workloads[1].dialect: 'vlm' is unknown; known are auto, llamacpp, lmdeploy, ollama, sglang, tgi, trtllm, vllm",
         "workloads[1].process: '(' is no regular expression",
     ):
         assert wanted in said

@@ -19,7 +19,10 @@ def examine(environment: dict[str, str], *flags: str) -> tuple[int, dict[tuple[s
         call, capture_output=True, check=False, env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
     found: dict[tuple[str, str], list[str]] = {}
-    for finding in json.loads(done.stdout):
+    report = json.loads(done.stdout)
+    for row in report["rows"]:
+        found.setdefault((row["gpu"], row["held_by"]), []).extend(row.values())
+    for finding in report["findings"]:
         found.setdefault((finding["about"], finding["level"]), []).append(finding["text"])
     return done.returncode, found
 
@@ -50,12 +53,16 @@ def test_what_is_there_and_what_is_missing(
     assert "does not answer" in found["collector", "fault"][0]
     assert found["state", "ok"]
     if followed:
-        assert f"llamacpp pid {server.pid} is workload chat" in found["server", "ok"]
         assert "llamacpp, model" in found["log", "ok"][0]
         assert "does not exist yet" in found["log", "note"][0]
         assert "names GPU 9, which this node does not have" in found["binding", "fault"][0]
-        assert "is held by chat (split: exclusive)" in found["binding", "ok"][0]
-        assert "belongs to no workload" in found["binding", "note"][0]
+        chat = found["0", "chat"]
+        assert "who writes its log" in chat
     else:
-        assert any(f"pid {server.pid} is followed by no workload" in text for text in found["server", "note"])
-        assert "no workloads are configured" in found["log", "fault"][0]
+        chat = found["0", "llamacpp:8080"]
+        assert "its processes; standard output" in chat
+        assert "start it with --metrics for exact counts while requests run" not in chat, "its log is exact"
+    assert f"llamacpp log, {log}" in chat
+    assert "exact, per request" in chat
+    assert "no process, no allocation" in found["1", "nobody"]
+    assert [key for key in found if key[0] == "2"], "what runs as pid 1 holds it"

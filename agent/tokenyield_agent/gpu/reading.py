@@ -17,6 +17,8 @@ class GpuProcess:
     memory_mib: int | None = None
     sm_percent: int | None = None
     """Share of the GPU's SM time, asked for only when several processes share the GPU."""
+    mig_instance: int | None = None
+    """The GPU instance it runs on, where the GPU is partitioned (MIG)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,8 @@ class GpuReading:
     throttle_reasons: tuple[str, ...] | None = None
     processes: tuple[GpuProcess, ...] | None = None
     mig: bool = False
+    mig_slices: dict[int, int] = field(default_factory=dict)
+    """GPU instance -> compute slices, of a partitioned GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
