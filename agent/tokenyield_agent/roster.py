@@ -226,6 +226,8 @@ class Roster:
             for workload in self.workloads.values()
             if not workload.gpus
         }
+        for name, roots in self._roots.items():
+            self.configured[name].process_started_s = min((processes[pid].started_s for pid in roots), default=None)
         taken = {pid for roots in self._roots.values() for pid in roots}
         if self.settings.discover:
             self._discover(group(pids, processes, ancestors, taken), mono_s)
@@ -254,6 +256,7 @@ class Roster:
                 known = self.found[name] = self._meet(name, one, logs.get(one.place, ContainerLog()))
                 log.info("workload=%s found: %s", name, known.how)
             known.root_pids, known.seen_s = roots, mono_s
+            known.tokens.process_started_s = one.started_s
             if self.settings.discover_endpoints and name not in self.scraper.known():
                 known.addresses = self._addresses(one)
                 known.tokens.has_endpoint = known.tokens.has_endpoint or bool(known.addresses)

@@ -23,7 +23,7 @@ _CRI = re.compile(
 )
 _CRI_FULL = re.compile(rb"^[^ \n]+ std(?:out|err) F(?::[\w:]*)? ", re.MULTILINE)
 _CRI_PART = re.compile(rb"^[^ \n]+ (stdout|stderr) ([FP])(?::[\w:]*)? (.*)$", re.DOTALL)
-_DOCKER = re.compile(rb'^\{"log":"')
+_DOCKER = re.compile(rb'^\{"log": ?".*"stream": ?"std(?:out|err)"')
 
 
 class _DockerLine(msgspec.Struct, gc=False):

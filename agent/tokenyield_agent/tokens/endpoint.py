@@ -106,9 +106,9 @@ def read(body: bytes, names: CounterNames) -> Reading:
 
 def moved(before: Reading, after: Reading) -> Moved:
     """What was counted between two readings of one endpoint."""
-    restarted = (
-        before.started_s is not None and after.started_s is not None and abs(after.started_s - before.started_s) > 1.0
-    ) or any(value < before.values.get(key, 0) for key, value in after.values.items())
+    lower = any(value < before.values.get(key, 0) for key, value in after.values.items())
+    other = before.started_s is not None and after.started_s is not None and abs(after.started_s - before.started_s) > 1
+    restarted = lower or other
     by_kind: dict[str, int] = {}
     for key, value in after.values.items():
         kind = key.partition("\t")[0]

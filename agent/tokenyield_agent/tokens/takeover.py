@@ -16,6 +16,9 @@ A server that was started anew counts from nothing:
   kind the larger of the counters and the log is taken: a log that counts is complete, one that gives rates is late.
 Without a log the old server's tokens since the last answer are lost, as they are to Prometheus.
 
+That a server was started anew is told by its start time, else by a counter below its last value: a server without a
+start time whose counters pass their old value before it is asked again is taken for the old one, as Prometheus does.
+
 A rate in the log speaks of the seconds before it; only the part of it after the last answer is held.
 
 The first answer ever is only a beginning: what was counted before was before our time. But an endpoint that was refused

@@ -29,6 +29,8 @@ class WorkloadTokens:
         self.has_endpoint = has_endpoint
         self.endpoint_server: str | None = None
         self.endpoint_model: str | None = None
+        self.process_started_s: float | None = None
+        """When the server's process was started, where that is known: some servers do not show it."""
         self.events = 0
         self._is_new = is_new
         standing = mark.standing if mark is not None and has_endpoint else None
@@ -69,7 +71,10 @@ class WorkloadTokens:
             return self._count(self._takeover.failed(refused=answer.refused))
         self.endpoint_server = answer.names.server
         self.endpoint_model = answer.reading.model or self.endpoint_model
-        return self._count(self._takeover.answered(answer.reading, at_ms, new=self._is_new))
+        reading = answer.reading
+        if reading.started_s is None:
+            reading = msgspec.structs.replace(reading, started_s=self.process_started_s)
+        return self._count(self._takeover.answered(reading, at_ms, new=self._is_new))
 
     def finish(self) -> list[TokenEvent]:
         """The workload is not followed any more: what its log has that the counters have not confirmed."""

@@ -68,7 +68,7 @@ COUNTERS = CounterNames(
     # Hits were counted in blocks until 0.8 and under the name gpu_prefix_cache_hits; since 0.9 in tokens. A preempted
     # request asks the cache again, so that the newest versions' own counter of cached prompt tokens is preferred.
     prompt_cached=(*_everywhere("prompt_tokens_cached_total"), *_everywhere("prefix_cache_hits_total")),
-    requests=_everywhere("request_success_total"),
+    requests=_everywhere("request_success_total", finished_reason="!abort|error"),
     requests_aborted=_everywhere("request_success_total", finished_reason="abort"),
     requests_failed=_everywhere("request_success_total", finished_reason="error"),
 )

@@ -1,0 +1,71 @@
+"""Log formats of the operator's own: what they count, and what is refused at the start."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tokenyield_agent.tokens.dialects.pattern import Pattern, PatternSettings
+
+ARRIVAL_S = datetime(2026, 11, 23, 13, 0).timestamp()
+
+
+def settings(**changes: Any) -> PatternSettings:
+    known: dict[str, Any] = {"name": "mine", "contains": "done", "pattern": r"done out=(?P<completion>[\d.,]+)"}
+    return PatternSettings(**{**known, **changes})
+
+
+def test_counts_with_time_span_model_and_asker() -> None:
+    dialect = Pattern(
+        settings(
+            pattern=r"^(?P<time>\S+ \S+) done (?P<model>\S+) for (?P<team>\S+) in=(?P<prompt>\d+) "
+            r"out=(?P<completion>[\d,]+) took=(?P<took>[\d.]+)ms",
+            units={"took": "ms", "completion": "tokens"},
+        )
+    )
+    (counted,) = dialect.feed(b"2026-11-23 12:00:00 done chat for search in=10 out=1,234 took=2500.5ms\n", ARRIVAL_S)
+    assert (counted.method, counted.prompt_unsplit, counted.completion, counted.span_ms) == ("count", 10, 1234, 2500)
+    assert counted.at_s == datetime(2026, 11, 23, 12, 0).timestamp()
+    assert counted.asker is not None
+    assert (counted.asker.model, counted.asker.labels, dialect.model) == ("chat", (("team", "search"),), "chat")
+
+
+def test_rates_take_the_interval_of_their_engine() -> None:
+    dialect = Pattern(
+        settings(
+            pattern=r"^(?P<time>\S+ \S+) e(?P<engine>\d) done (?P<completion>[\d.]+) tok/s",
+            units={"completion": "tokens/s"},
+            interval_s=5,
+        )
+    )
+    lines = b"".join(
+        b"2026-11-23 12:00:%02d e%d done 10.5 tok/s\n" % (second, engine) for second in (0, 5, 10) for engine in (0, 1)
+    )
+    assert [counted.completion for counted in dialect.feed(lines, ARRIVAL_S)] == [52, 52, 53, 53, 52, 52]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-3", "1e9", "", "9" * 40])
+def test_what_is_no_number_counts_nothing(value: str) -> None:
+    dialect = Pattern(settings(pattern=r"done out=(?P<completion>\S*)"))
+    assert dialect.feed(f"done out={value}\n".encode(), ARRIVAL_S) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pattern": "("}, "no regular expression"),
+        ({"pattern": r"(?P<tokens>\d+)"}, "unknown group 'tokens'; known are prompt"),
+        ({"pattern": r"done (?P<time>\d+)"}, "counts nothing"),
+        ({"units": {"completion": "tokns"}}, "'tokns' is no unit for it; known are tokens, kilotokens"),
+        ({"units": {"prompt": "tokens"}}, "the pattern has no such group"),
+        ({"contains": "x"}, "too short"),
+        ({"name": "My Server"}, "wants small letters"),
+        ({"interval_s": 0}, "outside 0.1 to 3600"),
+    ],
+)
+def test_faults_name_the_mend(changes: dict[str, Any], said: str) -> None:
+    assert any(said in fault for fault in settings(**changes).faults("dialects[0]"))
+
+
+def test_a_sound_pattern_has_no_faults() -> None:
+    assert list(settings().faults("dialects[0]")) == []
