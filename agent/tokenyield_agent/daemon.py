@@ -234,6 +234,8 @@ class Agent:
             self._book.jump(now_ms)
         for event in self.roster.poll(now_ms, mono_s):
             self._book.add(event)
+        if self.roster.unsaved:
+            self._save_beginning()
         self._take()
         self._polls += 1
         self._last_poll_mono_s = mono_s
@@ -276,6 +278,13 @@ class Agent:
             return
         self._book.discard(ready)
         self.spool.drop_older_than((self._book.end_ms or 0) - self.settings.spool_age_max_s * 1000)
+
+    def _save_beginning(self) -> None:
+        try:
+            self._save([])
+            self.roster.unsaved = False
+        except OSError as error:
+            log.debug("the beginning of a workload is not saved yet: %s", error)  # _take says it aloud
 
     def _save(self, batches: list[Batch], taken: int = 0) -> None:
         resume = Resume(

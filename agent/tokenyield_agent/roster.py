@@ -82,6 +82,8 @@ class Roster:
         self._known_pids: set[int] = set()
         self._mps_servers: frozenset[int] = frozenset()
         self._leftover: list[TokenEvent] = []
+        self.unsaved = False
+        """Something began to be counted from where it stands now: a kill must not move that beginning."""
         self._apply(settings)
 
     # --- which -----------------------------------------------------------------------------------------------------
@@ -254,12 +256,15 @@ class Roster:
                 continue
             if known is None:
                 known = self.found[name] = self._meet(name, one, logs.get(one.place, ContainerLog()))
+                self.unsaved = True
                 log.info("workload=%s found: %s", name, known.how)
             known.root_pids, known.seen_s = roots, mono_s
             known.tokens.process_started_s = one.started_s
             if self.settings.discover_endpoints and name not in self.scraper.known():
                 known.addresses = self._addresses(one)
                 known.tokens.has_endpoint = known.tokens.has_endpoint or bool(known.addresses)
+                if not known.addresses:
+                    self._leftover += known.tokens.unreachable()
             if known.labels.get("pod"):
                 labels = self.pods.labels(known.labels["namespace"], known.labels["pod"])
                 known.labels = {**known.labels, **labels}
@@ -337,6 +342,7 @@ class Roster:
         # Logs first: what stands in them was made before their server could refuse an answer.
         for answer in self.scraper.take():
             if (asked := everyone.get(answer.target)) is not None:
+                self.unsaved |= asked.is_first(answer)
                 events += asked.answered(answer, now_ms - round((mono_s - answer.asked_mono_s) * 1000))
         return events
 

@@ -6,6 +6,7 @@ A server's workers often do not name it (they are forked, or rename themselves),
 import re
 from dataclasses import dataclass
 
+_OWN = re.compile(r"\btokenyield[-_](?:agent|collector)\b")
 _PORT = re.compile(r"--(?:http[-_])?port[= ](?P<port>\d{1,5})\b")
 
 
@@ -35,7 +36,7 @@ SERVERS = (
 
 def server_of(command: str) -> ServerKind | None:
     """The server that `command` starts; None for any other command, and for our own programs."""
-    if "tokenyield" in command.partition(" -- ")[0]:
+    if _OWN.search(command):
         return None
     return next((kind for kind in SERVERS if kind.pattern.search(command)), None)
 

@@ -1,89 +1,21 @@
 """The whole way with a real llama-server: what its answers say is what stands in the ledger, whatever dies on the way."""
 
-import json
 import os
 import random
 import shutil
-import subprocess
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness import Stack, free_port, get, wait_until
+from harness import Stack, wait_until
 from nvml.stand_in import Scenario, gpu_lines
-from real.build_llama_server import build
-from real.tiny_model import write_tiny_model
+from real.llama_server import LlamaServer, Load
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-CLIENTS = 4
 POWER = ["power 0 0 90000", "power 0 4 520000", "power 0 9 310000", "power 0 14 640000", "power 0 21 450000"]
-
-
-class LlamaServer:
-    """A real llama-server on a tiny random model, its output appended to `log`."""
-
-    def __init__(self, folder: Path, log: Path) -> None:
-        model = folder / "tiny.gguf"
-        write_tiny_model(model)
-        self.port = free_port()
-        program = build(Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
-        call = [str(program), "-m", str(model), "--port", str(self.port), "--host", "127.0.0.1"]
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [*call, "-np", str(CLIENTS), "-c", "4096", "--no-webui", "--metrics"], stdout=out, stderr=out
-            )
-        wait_until(self._ready, what="llama-server is ready")
-
-    def _ready(self) -> bool:
-        try:
-            return b"ok" in get(f"http://127.0.0.1:{self.port}/health")
-        except OSError:
-            return False
-
-    def complete(self, prompt: str, max_tokens: int) -> dict[str, Any]:
-        body = json.dumps({"prompt": prompt, "max_tokens": max_tokens, "seed": 1}).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/completions", body)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            usage: dict[str, Any] = json.load(answer)["usage"]
-            return usage
-
-
-class Load:
-    """Clients that keep the server busy and add up the `usage` of every answer."""
-
-    def __init__(self, server: LlamaServer) -> None:
-        self._server = server
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self.sums = {"prompt": 0, "cached": 0, "completion": 0, "requests": 0}
-        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in range(CLIENTS)]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self, seed: int) -> None:
-        chosen = random.Random(seed)
-        prefix = "all clients begin alike so that the cache has something to do " * 3
-        while not self._stop.is_set():
-            prompt = prefix[: chosen.randrange(1, len(prefix))] + str(chosen.random())
-            usage = self._server.complete(prompt, chosen.randrange(1, 200))
-            with self._lock:
-                self.sums["prompt"] += usage["prompt_tokens"]
-                self.sums["cached"] += usage["prompt_tokens_details"]["cached_tokens"]
-                self.sums["completion"] += usage["completion_tokens"]
-                self.sums["requests"] += 1
-            self._stop.wait(0.02)
-
-    def finish(self) -> dict[str, int]:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-        return self.sums
 
 
 @pytest.fixture
@@ -95,8 +27,7 @@ def log(tmp_path: Path) -> Path:
 def server(tmp_path: Path, log: Path) -> Iterator[LlamaServer]:
     started = LlamaServer(tmp_path, log)
     yield started
-    started.process.kill()
-    started.process.wait()
+    started.kill()
 
 
 @pytest.fixture

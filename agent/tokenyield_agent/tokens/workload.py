@@ -33,8 +33,13 @@ class WorkloadTokens:
         """When the server's process was started, where that is known: some servers do not show it."""
         self.events = 0
         self._is_new = is_new
-        standing = mark.standing if mark is not None and has_endpoint else None
+        standing = mark.standing if mark is not None else None
         self._takeover = TakeOver(name, standing if standing is not None else Standing(away=not has_endpoint))
+
+    @property
+    def _has_counters(self) -> bool:
+        """There is an endpoint to ask, or there was one before a restart of the agent that will be found again."""
+        return self.has_endpoint or self._takeover.standing.reading is not None
 
     @property
     def server(self) -> str:
@@ -52,7 +57,7 @@ class WorkloadTokens:
     @property
     def counted_by(self) -> str:
         """`counters`, `log`, or `nothing`, as it is now."""
-        if self.has_endpoint and not self._takeover.log_counts and self._takeover.standing.reading is not None:
+        if not self._takeover.log_counts and self._takeover.standing.reading is not None:
             return "counters"
         return "log" if self.log is not None else "nothing"
 
@@ -61,12 +66,10 @@ class WorkloadTokens:
         if self.log is None:
             return []
         events = self.log.poll(now_ms, now_mono_s)
-        return self._count(self._takeover.from_log(events) if self.has_endpoint else events)
+        return self._count(self._takeover.from_log(events) if self._has_counters else events)
 
     def answered(self, answer: Answer, at_ms: int) -> list[TokenEvent]:
         """What the endpoint's answer at `at_ms` adds."""
-        if not self.has_endpoint:
-            return []
         if answer.reading is None or answer.names is None:
             return self._count(self._takeover.failed(refused=answer.refused))
         self.endpoint_server = answer.names.server
@@ -76,14 +79,22 @@ class WorkloadTokens:
             reading = msgspec.structs.replace(reading, started_s=self.process_started_s)
         return self._count(self._takeover.answered(reading, at_ms, new=self._is_new))
 
+    def is_first(self, answer: Answer) -> bool:
+        """Whether `answer` is where the counters begin."""
+        return answer.reading is not None and self._takeover.standing.reading is None
+
+    def unreachable(self) -> list[TokenEvent]:
+        """No address is known at which the endpoint could be asked."""
+        return self._count(self._takeover.failed(refused=False)) if self._has_counters else []
+
     def finish(self) -> list[TokenEvent]:
         """The workload is not followed any more: what its log has that the counters have not confirmed."""
-        return self._count(self._takeover.gone()) if self.has_endpoint else []
+        return self._count(self._takeover.gone()) if self._has_counters else []
 
     def mark(self) -> TokensMark:
         return TokensMark(
             logs=self.log.marks() if self.log is not None else [],
-            standing=self._takeover.standing if self.has_endpoint else None,
+            standing=self._takeover.standing if self._has_counters else None,
         )
 
     def close(self) -> None:

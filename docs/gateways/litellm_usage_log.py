@@ -1,0 +1,50 @@
+"""Writes LiteLLM's standard logging payload as JSON lines: numbers and names, no messages and no answers.
+
+Put this file beside LiteLLM's config.yaml and name it there:
+
+    litellm_settings:
+      callbacks: litellm_usage_log.writer
+
+The lines go to $LITELLM_USAGE_LOG, /var/log/litellm/usage.jsonl by default; the file may be rotated by rename.
+"""
+
+import json
+import logging
+import os
+from logging.handlers import WatchedFileHandler
+
+from litellm.integrations.custom_logger import CustomLogger
+
+KEPT = (
+    "id", "call_type", "status", "model", "model_group", "prompt_tokens", "completion_tokens", "total_tokens",
+    "startTime", "endTime", "cache_hit", "request_tags", "end_user",
+)  # fmt: skip
+KEPT_METADATA = (
+    "user_api_key_team_id", "user_api_key_team_alias", "user_api_key_alias", "user_api_key_user_id",
+    "user_api_key_org_alias", "user_api_key_project_alias", "usage_object",
+)  # fmt: skip
+
+
+class UsageLog(CustomLogger):
+    def __init__(self):
+        super().__init__()
+        self._log = logging.Logger("litellm_usage")
+        self._log.addHandler(WatchedFileHandler(os.environ.get("LITELLM_USAGE_LOG", "/var/log/litellm/usage.jsonl")))
+
+    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
+        self._write(kwargs)
+
+    async def async_log_failure_event(self, kwargs, response_obj, start_time, end_time):
+        self._write(kwargs)
+
+    def _write(self, kwargs):
+        payload = kwargs.get("standard_logging_object")
+        if payload is None:
+            return
+        line = {name: payload.get(name) for name in KEPT}
+        metadata = payload.get("metadata") or {}
+        line["metadata"] = {name: metadata.get(name) for name in KEPT_METADATA}
+        self._log.info(json.dumps(line, default=str, separators=(",", ":")))
+
+
+writer = UsageLog()

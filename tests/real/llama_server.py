@@ -1,0 +1,84 @@
+"""A real llama-server on a tiny random model, and clients that add up what its answers say."""
+
+import json
+import os
+import random
+import subprocess
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from harness import free_port, get, wait_until
+from real.build_llama_server import build
+from real.tiny_model import write_tiny_model
+
+CLIENTS = 4
+
+
+class LlamaServer:
+    """A real llama-server on a tiny random model, its output appended to `log`."""
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        model = folder / "tiny.gguf"
+        write_tiny_model(model)
+        self.port = free_port()
+        self._log = log
+        program = build(Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
+        self._call = [str(program), "-m", str(model), "--port", str(self.port), "--host", "127.0.0.1"]
+        self._call += ["-np", str(CLIENTS), "-c", "4096", "--no-webui", "--metrics"]
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as out:
+            self.process = subprocess.Popen(self._call, stdout=out, stderr=out)
+        wait_until(self._ready, what="llama-server is ready")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def _ready(self) -> bool:
+        try:
+            return b"ok" in get(f"http://127.0.0.1:{self.port}/health")
+        except OSError:
+            return False
+
+    def complete(self, prompt: str, max_tokens: int) -> dict[str, Any]:
+        body = json.dumps({"prompt": prompt, "max_tokens": max_tokens, "seed": 1}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/completions", body)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            usage: dict[str, Any] = json.load(answer)["usage"]
+            return usage
+
+
+class Load:
+    """Clients that keep the server busy and add up the `usage` of every answer."""
+
+    def __init__(self, server: LlamaServer) -> None:
+        self._server = server
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.sums = {"prompt": 0, "cached": 0, "completion": 0, "requests": 0}
+        self._threads = [threading.Thread(target=self._run, args=(seed,)) for seed in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, seed: int) -> None:
+        chosen = random.Random(seed)
+        prefix = "all clients begin alike so that the cache has something to do " * 3
+        while not self._stop.is_set():
+            prompt = prefix[: chosen.randrange(1, len(prefix))] + str(chosen.random())
+            usage = self._server.complete(prompt, chosen.randrange(1, 200))
+            with self._lock:
+                self.sums["prompt"] += usage["prompt_tokens"]
+                self.sums["cached"] += usage["prompt_tokens_details"]["cached_tokens"]
+                self.sums["completion"] += usage["completion_tokens"]
+                self.sums["requests"] += 1
+            self._stop.wait(0.02)
+
+    def finish(self) -> dict[str, int]:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        return self.sums

@@ -1,0 +1,164 @@
+"""A real llama-server that nobody configured: found by its process, scraped and followed, every token counted once."""
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import Stack, free_port, get, wait_until
+from nvml.stand_in import Scenario, gpu_lines
+from real.llama_server import LlamaServer, Load
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LlamaServer]:
+    started = LlamaServer(tmp_path, tmp_path / "llama.log")
+    yield started
+    started.kill()
+
+
+class Door:
+    """A TCP proxy in front of the server that can be shut: connections are refused then."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self.port = free_port()
+        self._listener: socket.socket | None = None
+        self.open()
+
+    def open(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        assert self._listener is not None
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                inside, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve_one, args=(inside, self._to), daemon=True).start()
+
+    @staticmethod
+    def _serve_one(inside: socket.socket, port: int) -> None:
+        """One request and its answer: the agent asks with one connection each time."""
+        with inside:
+            try:
+                with socket.create_connection(("127.0.0.1", port)) as outside:
+                    outside.sendall(inside.recv(1 << 16))
+                    while data := outside.recv(1 << 16):
+                        inside.sendall(data)
+            except OSError:
+                pass  # the server is gone; so is this connection
+
+
+def counted_by_endpoint(stack: Stack) -> bool:
+    lines = get(f"{stack.agent_url}/metrics").decode().splitlines()
+    return any(
+        line.startswith("tokenyield_agent_source_counted_by_endpoint{") and line.endswith(" 1.0") for line in lines
+    )
+
+
+def tokens_equal(stack: Stack, said: dict[str, int]) -> dict[str, int]:
+    truth = (said["completion"], said["prompt"] - said["cached"], said["cached"], said["requests"])
+    found = stack.query(
+        "SELECT sum(completion), sum(prompt_computed), sum(prompt_cached), sum(requests) FROM token_windows"
+    )
+    assert found == [truth]
+    return dict(stack.query("SELECT method, sum(completion)::BIGINT FROM token_windows GROUP BY method"))
+
+
+def test_a_server_that_nobody_configured(
+    server: LlamaServer, tmp_path: Path, nvml_library: Path, scenario: Scenario
+) -> None:
+    """Found on its GPU with its endpoint and its log; the agent is killed three times meanwhile."""
+    scenario.restart(gpu_lines(0, pid=server.process.pid))
+    stack = Stack(tmp_path, agent={"scrape_interval_s": 1}, agent_env=scenario.environment(nvml_library))
+    try:
+        stack.start_collector()
+        stack.start_agent()
+        wait_until(lambda: counted_by_endpoint(stack), what="the endpoint is found")
+        load = Load(server)
+        chosen = random.Random(3)
+        for _ in range(3):
+            time.sleep(chosen.uniform(2, 4))
+            stack.agent.kill()
+            time.sleep(chosen.uniform(0.2, 1.5))
+            stack.start_agent()
+        time.sleep(3)
+        said = load.finish()
+        wait_until(lambda: counted_by_endpoint(stack), what="the endpoint is found again")
+        time.sleep(2.5)
+        stack.stop()
+        methods = tokens_equal(stack, said)
+        assert set(methods) >= {"counter"}
+        assert methods["counter"] == said["completion"], "the log repeats what the counters tell, and counts nothing"
+        name = f"llamacpp:{server.port}"
+        assert stack.query("SELECT DISTINCT workload, server, model FROM token_windows WHERE completion > 0") == [
+            (name, "llamacpp", "tiny.gguf")
+        ]
+        ((share_ms, held_ms),) = stack.query(
+            "SELECT (SELECT sum(active_ms + idle_ms) FROM share_windows), (SELECT sum(active_ms + idle_ms) FROM gpu_windows)"
+        )
+        assert share_ms == held_ms
+        print(f"\n{said} equal in the ledger, all from counters, found by itself, 3 kills")
+    finally:
+        stack.kill_all()
+
+
+def test_the_log_takes_over_and_back(
+    server: LlamaServer, tmp_path: Path, nvml_library: Path, scenario: Scenario
+) -> None:
+    """The endpoint goes away and comes back while requests run; then the server is killed and started again."""
+    door = Door(server.port)
+    workload = {"name": "chat", "metrics": f"http://127.0.0.1:{door.port}", "log": str(tmp_path / "llama.log")}
+    scenario.restart(gpu_lines(0, pid=server.process.pid))
+    stack = Stack(
+        tmp_path,
+        agent={"workloads": [workload], "scrape_interval_s": 1, "discover": "false"},
+        agent_env=scenario.environment(nvml_library),
+    )
+    try:
+        stack.start_collector()
+        stack.start_agent()
+        wait_until(lambda: counted_by_endpoint(stack), what="the endpoint answers")
+        load = Load(server)
+        for _ in range(2):
+            time.sleep(3)
+            door.shut()
+            wait_until(lambda: not counted_by_endpoint(stack), what="the log takes over")
+            time.sleep(3)
+            door.open()
+            wait_until(lambda: counted_by_endpoint(stack), what="the endpoint is back")
+        time.sleep(2)
+        first = load.finish()
+        time.sleep(1.5)
+        server.kill()
+        door.shut()
+        wait_until(lambda: not counted_by_endpoint(stack), what="the server is gone")
+        server.start()
+        door.open()
+        again = Load(server)
+        wait_until(lambda: counted_by_endpoint(stack), what="the new server answers")
+        time.sleep(4)
+        second = again.finish()
+        time.sleep(2.5)
+        door.shut()
+        stack.stop()
+        said = {kind: first[kind] + second[kind] for kind in first}
+        methods = tokens_equal(stack, said)
+        assert methods["count"] > 0, "the log counted while the endpoint was away"
+        assert methods["counter"] > methods["count"]
+        print(f"\n{said} equal in the ledger: {methods}; two handovers, one restart of the server")
+    finally:
+        stack.kill_all()
