@@ -334,9 +334,11 @@ class Roster:
         events, self._leftover = self._leftover, []
         everyone = self.all_tokens()
         by_unit = {tokens.log.unit: tokens.log for tokens in everyone.values() if isinstance(tokens.log, JournalUnit)}
+        had_cursor = self.journal.cursor is not None
         for unit, block in self.journal.poll(mono_s):
             if unit in by_unit:
                 by_unit[unit].give(block)
+        self.unsaved |= self.journal.cursor is not None and not had_cursor
         for tokens in everyone.values():
             events += tokens.poll(now_ms, mono_s)
         # Logs first: what stands in them was made before their server could refuse an answer.

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 POLL_BYTES_MAX = 16 * 1024 * 1024
 LINE_BYTES_MAX = 1024 * 1024
 """An entry with its metadata; a longer one is dropped."""
+LAST_CURSOR_S = 2.0
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
 _FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,UNIT"
 
@@ -79,10 +80,14 @@ class Journal:
         self._child, self._rest, self._skipping = None, b"", False
 
     def _start(self, now_mono_s: float) -> None:
-        call = ["journalctl", "--follow", "--output=json", f"--output-fields={_FIELDS}", "--quiet", "--no-pager"]
+        call = ["journalctl", "--output=json", "--quiet", "--no-pager"]
         if self._directory is not None:
             call.append(f"--directory={self._directory}")
-        call += [f"--after-cursor={self.cursor}"] if self.cursor else ["--lines=0"]
+        if self.cursor is None:
+            self.cursor = _last_cursor([*call, "--lines=1", "--output-fields=PRIORITY"])
+        call += ["--follow", "--no-tail", f"--output-fields={_FIELDS}"]
+        # Not --after-cursor: where the entry at the cursor is of another unit, systemd 252 skips one of ours.
+        call += [f"--cursor={self.cursor}"] if self.cursor else ["--lines=0"]
         call += [f"--unit={unit}" for unit in sorted(self._units)]
         try:
             self._child = subprocess.Popen(
@@ -123,13 +128,22 @@ class Journal:
             if self._skipping:
                 self._skipping = False
                 continue
-            if (entry := _entry(line)) is not None:
+            if (entry := _entry(line)) is not None and entry[0] != self.cursor:
                 self.cursor, unit, message = entry
                 if self.problem:
                     self._say(None)
                     self._pause_s = RETRY_S_MIN
                 if unit in self._units and message:
                     yield unit, message
+
+
+def _last_cursor(call: list[str]) -> str | None:
+    """Where the journal ends now, whoever wrote last: what comes later is read, even if the child dies at once."""
+    try:
+        done = subprocess.run(call, stdin=subprocess.DEVNULL, capture_output=True, timeout=LAST_CURSOR_S, check=False)
+        return str(json.loads(done.stdout)["__CURSOR"])
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+        return None
 
 
 def _entry(line: bytes) -> tuple[str, str, bytes] | None:

@@ -1,0 +1,108 @@
+"""systemd's own journal, written by systemd-journal-remote and read by journalctl: by unit, resumed at its cursor."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tokenyield_agent.tokens.dialects.registry import new_dialect
+from tokenyield_agent.tokens.journal import Journal
+from tokenyield_agent.tokens.source import JournalUnit
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+
+WRITER = "/lib/systemd/systemd-journal-remote"
+
+
+class Machine:
+    """A journal that grows. Entries are in the journal's export format (systemd.io/JOURNAL_EXPORT_FORMATS)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._at_us = int(time.time_ns() // 1000)
+
+    def log(self, unit: str, *messages: bytes) -> None:
+        entries = b""
+        for message in messages:
+            self._at_us += 1
+            entries += (
+                f"__REALTIME_TIMESTAMP={self._at_us}\n__MONOTONIC_TIMESTAMP={self._at_us}\n"
+                f"_BOOT_ID={'ab' * 16}\n_MACHINE_ID={'cd' * 16}\n_SYSTEMD_UNIT={unit}\n"
+            ).encode()
+            entries += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n\n"
+        target = f"--output={self.folder}/system.journal"
+        subprocess.run([WRITER, target, "-"], input=entries, check=True, capture_output=True)
+
+
+def read(journal: Journal, wanted: int, timeout_s: float = 20.0) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    deadline_s = time.monotonic() + timeout_s
+    while len(found) < wanted and time.monotonic() < deadline_s:
+        found += journal.poll(time.monotonic())
+        time.sleep(0.05)
+    time.sleep(0.3)
+    return found + list(journal.poll(time.monotonic()))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    assert shutil.which("journalctl"), "apt install systemd"
+    assert Path(WRITER).exists(), "apt install systemd-journal-remote"
+    return Machine(tmp_path / "journal")
+
+
+def test_units_are_told_apart_and_reading_goes_on_at_the_cursor(machine: Machine) -> None:
+    machine.log("vllm.service", b"before anybody watched")
+    journal = Journal(str(machine.folder))
+    journal.set_units(frozenset({"vllm.service", "llama.service"}))
+    assert read(journal, 1, timeout_s=1.5) == [], "what was there before is not ours"
+    machine.log("vllm.service", b"one", b"two lines\nof text", "caf\u00e9".encode())
+    machine.log("sshd.service", b"not ours")
+    machine.log("llama.service", b"bytes \xff\xfe that are no text")
+    assert read(journal, 4) == [
+        ("vllm.service", b"one\n"),
+        ("vllm.service", b"two lines\nof text\n"),
+        ("vllm.service", "caf\u00e9\n".encode()),
+        ("llama.service", b"bytes \xff\xfe that are no text\n"),
+    ]
+    cursor = journal.cursor
+    journal.close()
+    machine.log("vllm.service", b"while nobody watched")
+    again = Journal(str(machine.folder), cursor)
+    again.set_units(frozenset({"vllm.service"}))
+    assert read(again, 1) == [("vllm.service", b"while nobody watched\n")]
+    again.close()
+
+
+def test_a_journalctl_that_dies_is_started_again_and_loses_nothing(machine: Machine) -> None:
+    machine.log("init.scope", b"a journal is never empty")
+    journal = Journal(str(machine.folder))
+    journal.set_units(frozenset({"vllm.service"}))
+    read(journal, 1, timeout_s=1.5)
+    machine.log("vllm.service", b"one")
+    assert read(journal, 1) == [("vllm.service", b"one\n")]
+    assert journal._child is not None
+    journal._child.kill()
+    machine.log("vllm.service", b"two")
+    assert read(journal, 1) == [("vllm.service", b"two\n")]
+    assert journal.counts["restarts"] == 2
+    journal.close()
+
+
+def test_a_recorded_server_in_the_journal_counts_as_in_a_file(machine: Machine, fixtures: Path) -> None:
+    machine.log("init.scope", b"a journal is never empty")
+    lines = (fixtures / "llamacpp" / "server.log").read_bytes().splitlines()
+    journal = Journal(str(machine.folder))
+    journal.set_units(frozenset({"llama.service"}))
+    unit = JournalUnit(workload="w", unit="llama.service", dialect_name="auto", dialect=new_dialect("auto"))
+    read(journal, 1, timeout_s=1.5)
+    machine.log("llama.service", *lines)
+    for _, block in read(journal, len(lines), timeout_s=60):
+        unit.give(block)
+    events = unit.poll(1_000_000, 0.0)
+    assert sum(event.counted.completion or 0 for event in events) == 20_941
+    assert sum(event.counted.requests or 0 for event in events) == 203
+    journal.close()
