@@ -28,7 +28,7 @@ test: setup ## all tests that need no third-party server; needs cc for the NVML 
 
 test-real: setup ## against real programs: llama-server and LiteLLM (cached in $(CACHE)), Prometheus, systemd
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
-		journalctl:systemd /lib/systemd/systemd-journal-remote:systemd-journal-remote
+		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/install_litellm.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real

@@ -17,7 +17,7 @@ def install(cache: Path) -> Path:
     program = folder / "bin" / "litellm"
     if not (folder / ".installed").exists():
         venv.create(folder, with_pip=True, clear=True)
-        call = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        call = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*call, f"litellm[proxy]=={VERSION}"], check=True)
         (folder / ".installed").touch()
     return program

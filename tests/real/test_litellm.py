@@ -59,7 +59,7 @@ class Proxy:
         env = {**os.environ, "LITELLM_USAGE_LOG": str(self.log), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         env["LITELLM_MASTER_KEY"] = f"sk-{os.urandom(24).hex()}"
         self._out = folder / "out"
-        call = [program, "--config", "config.yaml", "--port", str(self.port), "--host", "127.0.0.1"]
+        call = [str(program), "--config", "config.yaml", "--port", str(self.port), "--host", "127.0.0.1"]
         with self._out.open("wb") as out:
             self.process = subprocess.Popen(
                 [*call, "--telemetry", "False"], cwd=folder, env=env, stdout=out, stderr=out
