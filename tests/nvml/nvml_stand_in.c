@@ -12,7 +12,8 @@
  *   used I FROM MEMORY_MIB
  *   temp I FROM CELSIUS
  *   throttle I FROM BITS
- *   proc I PID MEMORY_MIB SM_PERCENT FROM TO   a compute process on the GPU
+ *   proc I PID MEMORY_MIB SM_PERCENT FROM TO [INSTANCE]   a compute process on the GPU, or on a GPU instance of it
+ *   mig I INSTANCE SLICES                      a MIG device of the GPU
  *   unsupported I FIELD                        energy power util memory temp clock throttle procs procutil
  *   fault I FROM TO CODE                       every call on this GPU returns CODE (15 lost, 16 reset required)
  *   driver FROM TO CODE                        every call, nvmlInit too, returns CODE (9 not loaded)
@@ -31,7 +32,8 @@ enum { F_ENERGY = 1, F_POWER = 2, F_UTIL = 4, F_MEMORY = 8, F_TEMP = 16, F_CLOCK
        F_PROCUTIL = 256 };
 
 typedef struct { int gpu, curve; double from; long long value; } Step;
-typedef struct { int gpu; unsigned pid; long long mib; unsigned sm; double from, to; } Process;
+typedef struct { int gpu; unsigned pid; long long mib; unsigned sm; double from, to; unsigned instance; } Process;
+typedef struct { int gpu; unsigned instance, slices; } Mig;
 typedef struct { int gpu, code; double from, to; } Fault;
 typedef struct { int defined, mig, unsupported; char uuid[96], model[96]; long long mib, base_mj; double from, to; } Gpu;
 
@@ -39,6 +41,8 @@ static Gpu gpus[GPUS];
 static Step steps[ROWS];
 static Process processes[ROWS];
 static Fault faults[ROWS];
+static Mig migs[ROWS];
+static int mig_count;
 static int step_count, process_count, fault_count, references;
 static double epoch, reload_at;
 static int order[GPUS], order_count; /* the GPUs found by the last nvmlInit */
@@ -60,7 +64,7 @@ static int load(void) {
     FILE *file = path ? fopen(path, "r") : NULL;
     if (!file) return 9;
     memset(gpus, 0, sizeof gpus);
-    step_count = process_count = fault_count = 0;
+    mig_count = step_count = process_count = fault_count = 0;
     epoch = 0;
     reload_at = -1;
     char line[512], name[96], model[96], mig[16];
@@ -84,8 +88,13 @@ static int load(void) {
             gpus[i].to = 1e18;
             continue;
         }
-        if (sscanf(line, "proc %d %u %lld %u %lf %lf", &i, &pid, &a, &sm, &from, &to) == 6 && process_count < ROWS) {
-            processes[process_count++] = (Process){i, pid, a, sm, from, to};
+        unsigned instance = 0xffffffffu;
+        if (sscanf(line, "proc %d %u %lld %u %lf %lf %u", &i, &pid, &a, &sm, &from, &to, &instance) >= 6 && process_count < ROWS) {
+            processes[process_count++] = (Process){i, pid, a, sm, from, to, instance};
+            continue;
+        }
+        if (sscanf(line, "mig %d %u %u", &i, &instance, &sm) == 3 && mig_count < ROWS) {
+            migs[mig_count++] = (Mig){i, instance, sm};
             continue;
         }
         if (sscanf(line, "unsupported %d %95s", &i, name) == 2 && i >= 0 && i < GPUS) {
@@ -325,7 +334,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, Proce
     for (int i = 0; i < process_count; i++) {
         if (processes[i].gpu != gpu || t < processes[i].from || t >= processes[i].to) continue;
         if (out && found < *count)
-            out[found] = (ProcessInfo){processes[i].pid, (unsigned long long)processes[i].mib << 20, 0xffffffffu, 0xffffffffu};
+            out[found] = (ProcessInfo){processes[i].pid, (unsigned long long)processes[i].mib << 20, processes[i].instance, 0};
         found++;
     }
     int enough = found <= *count && (out || !found);
@@ -371,5 +380,29 @@ int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
 int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *count) {
     CHECK(handle, 0);
     *count = gpus[INDEX(handle)].mig ? 7 : 0;
+    return OK;
+}
+
+enum { MIG_HANDLES = 1000 };
+
+int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned index, void **out) {
+    CHECK(handle, 0);
+    for (int i = 0; i < mig_count; i++) {
+        if (migs[i].gpu != INDEX(handle) || index--) continue;
+        *out = (void *)(long)(MIG_HANDLES + i);
+        return OK;
+    }
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetGpuInstanceId(void *handle, unsigned *id) {
+    *id = migs[(long)handle - MIG_HANDLES].instance;
+    return OK;
+}
+
+typedef struct { unsigned sms, copy, dec, enc, jpeg, ofa, gpu_slices, compute_slices; unsigned long long mib; } Attributes;
+
+int nvmlDeviceGetAttributes_v2(void *handle, Attributes *out) {
+    *out = (Attributes){.gpu_slices = migs[(long)handle - MIG_HANDLES].slices, .compute_slices = 1};
     return OK;
 }

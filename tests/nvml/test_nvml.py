@@ -13,7 +13,7 @@ import pytest
 
 from nvml.stand_in import Scenario, gpu_lines
 from tokenyield_agent.gpu.nvml import NvmlReader
-from tokenyield_agent.gpu.reading import GpuReading, Snapshot
+from tokenyield_agent.gpu.reading import GpuProcess, GpuReading, Snapshot
 
 
 class Clock:
@@ -91,6 +91,15 @@ def test_utilization_is_absent_under_mig(reader: NvmlReader, scenario: Scenario)
     scenario.restart([gpu_lines(0)[0] + " mig", *gpu_lines(0)[1:]])
     gpu = only(reader.read())
     assert (gpu.mig, gpu.utilization_percent) == (True, None)
+
+
+def test_mig_devices_and_who_runs_on_which(reader: NvmlReader, scenario: Scenario) -> None:
+    scenario.restart(
+        [gpu_lines(0)[0] + " mig", *gpu_lines(0)[1:], "mig 0 1 3", "mig 0 5 2", "proc 0 77 900 0 0 1000000 5"]
+    )
+    gpu = only(reader.read())
+    assert gpu.mig_slices == {1: 3, 5: 2}
+    assert gpu.processes == (GpuProcess(pid=77, memory_mib=900, mig_instance=5),)
 
 
 def test_processes_that_share_a_gpu_have_their_sm_time(reader: NvmlReader, scenario: Scenario) -> None:

@@ -51,7 +51,7 @@ def pod_cgroup() -> Iterator[Path]:
     root = cgroup_folder()
     folder = root / "kubepods" / "burstable" / f"pod{UID}" / CONTAINER
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         pytest.skip(f"cgroups cannot be made here: {error}")
     yield folder

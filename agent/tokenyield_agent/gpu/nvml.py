@@ -111,6 +111,7 @@ class _Device:
             throttle_reasons=reasons,
             processes=self._processes(),
             mig=self.mig,
+            mig_slices=(self.ask("mig_slices", _mig_slices) or {}) if self.mig else {},
         )
 
     def _processes(self) -> tuple[GpuProcess, ...] | None:
@@ -123,6 +124,7 @@ class _Device:
                 pid=int(process.pid),
                 memory_mib=None if process.usedGpuMemory is None else int(process.usedGpuMemory) >> 20,
                 sm_percent=sm.get(int(process.pid)) if sm else None,
+                mig_instance=int(process.gpuInstanceId) if self.mig else None,
             )
             for process in running
         )
@@ -134,6 +136,21 @@ class _Device:
             return {}
         self.sample_us = max(int(sample.timeStamp) for sample in samples)
         return {int(sample.pid): int(sample.smUtil) for sample in samples}
+
+
+def _mig_slices(handle: Any) -> dict[int, int]:
+    """GPU instance -> compute slices of every MIG device; several devices of one instance share its slices."""
+    slices = {}
+    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            device = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+        except nvml.NVMLError as error:
+            if error.value in (nvml.NVML_ERROR_NOT_FOUND, nvml.NVML_ERROR_INVALID_ARGUMENT):
+                continue
+            raise
+        instance = int(nvml.nvmlDeviceGetGpuInstanceId(device))
+        slices[instance] = int(nvml.nvmlDeviceGetAttributes_v2(device).gpuInstanceSliceCount)
+    return slices
 
 
 class NvmlReader:
