@@ -149,9 +149,19 @@ def _tokens(arguments: argparse.Namespace) -> int:
         print(json.dumps(msgspec.to_builtins(totals), indent=2))
         return 0
     for name, value in msgspec.to_builtins(totals).items():
+        if name == "askers":
+            continue
         shown = "unknown" if value is None else f"{value:,}" if isinstance(value, int) else value
-        print(f"{name:<16}{shown}")
+        print(f"{name:<17}{shown}")
+    if totals.askers:
+        columns = tuple(dict.fromkeys(column for asker in totals.askers for column in asker))
+        print()
+        _print_table(columns, [tuple(_shown(asker.get(column)) for column in columns) for asker in totals.askers])
     return 0
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _record(arguments: argparse.Namespace) -> int:

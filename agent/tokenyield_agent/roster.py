@@ -41,6 +41,8 @@ FOUND_MAX = 64
 EPHEMERAL_PORT = 32_768
 """Ports from here on are chosen by the kernel: for rendezvous and messages between workers, not for HTTP."""
 PORTS_MAX = 8
+LOOK_S_MAX = 300.0
+"""Between two looks at the sockets of a workload whose endpoint is not known: loading a model takes minutes."""
 LABEL_CHARS_MAX = 256
 
 
@@ -55,7 +57,9 @@ class Found:
     how: str
     seen_s: float
     addresses: list[str] = field(default_factory=list)
-    allocated: frozenset[str] = frozenset()
+    look_at_s: float = 0.0
+    """When its sockets are looked at again, while its endpoint is not known; and how long until then."""
+    pause_s: float = REFRESH_S
 
 
 class Roster:
@@ -258,13 +262,15 @@ class Roster:
                 known = self.found[name] = self._meet(name, one, logs.get(one.place, ContainerLog()))
                 self.unsaved = True
                 log.info("workload=%s found: %s", name, known.how)
-            known.root_pids, known.seen_s = roots, mono_s
             known.tokens.process_started_s = one.started_s
-            if self.settings.discover_endpoints and name not in self.scraper.known():
+            asks = self.settings.discover_endpoints and name not in self.scraper.known()
+            if asks and (mono_s >= known.look_at_s or known.root_pids != roots):
+                known.look_at_s, known.pause_s = mono_s + known.pause_s, min(2 * known.pause_s, LOOK_S_MAX)
                 known.addresses = self._addresses(one)
                 known.tokens.has_endpoint = known.tokens.has_endpoint or bool(known.addresses)
                 if not known.addresses:
                     self._leftover += known.tokens.unreachable()
+            known.root_pids, known.seen_s = roots, mono_s
             if known.labels.get("pod"):
                 labels = self.pods.labels(known.labels["namespace"], known.labels["pod"])
                 known.labels = {**known.labels, **labels}

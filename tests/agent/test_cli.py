@@ -12,13 +12,34 @@ KEYS = "dialect model prompt_computed prompt_cached completion requests method f
 def test_tokens_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tokens", str(FIXTURES / "vllm" / "server.log"), "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == KEYS
+    assert list(found)[: len(KEYS)] == KEYS
+    assert list(found)[len(KEYS) :] == ["prompt_unsplit", "requests_aborted", "requests_failed", "askers"]
     assert (found["dialect"], found["prompt_cached"], found["method"], found["events"]) == ("vllm", None, "rate", 9)
 
 
 def test_tokens_as_text_and_a_named_dialect(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tokens", str(FIXTURES / "llamacpp" / "server.log"), "--dialect", "llamacpp"]) == 0
-    assert "completion      20,941\n" in capsys.readouterr().out
+    assert "completion       20,941\n" in capsys.readouterr().out
+
+
+def test_tokens_of_a_gateways_log_by_who_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    log = str(FIXTURES / "logs" / "gateways" / "litellm.log")
+    assert main(["tokens", log, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {(asker["team"], asker["key"]) for asker in found["askers"]} == {
+        ("ads", "ads-batch"), ("search", "search-prod"),
+    }  # fmt: skip
+    assert sum(asker["completion"] for asker in found["askers"]) == found["completion"]
+    assert main(["tokens", log]) == 0
+    assert "search-prod" in capsys.readouterr().out
+
+
+def test_tokens_of_a_log_as_a_container_runtime_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (FIXTURES / "llamacpp" / "server.log").read_text().splitlines()
+    wrapped = tmp_path / "0.log"
+    wrapped.write_text("".join(f"2026-11-23T12:00:00.123456789Z stderr F {line}\n" for line in lines))
+    assert main(["tokens", str(wrapped), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["completion"] == 20_941
 
 
 def test_tokens_of_a_compressed_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.registry import AutoDialect, names, new_dialect
-from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.event import KINDS, Asker, Counted, sum_kinds
+from tokenyield_wire.window import REQUEST_KINDS
 
 CHUNK_BYTES = 256 * 1024
 """Fits the processor's second-level cache, where searching is fastest."""
@@ -36,15 +38,20 @@ class Totals(msgspec.Struct, kw_only=True):
     first_timestamp: str | None
     last_timestamp: str | None
     events: int
+    prompt_unsplit: int | None
+    requests_aborted: int | None
+    requests_failed: int | None
+    askers: list[dict[str, Any]]
+    """Of a gateway's log: each asker's labels and counts."""
 
 
 def read_log(path: Path, dialect_name: str) -> Totals:
     """Totals of `path`. Raises OSError, `CannotTell`, or `UnknownDialect`."""
-    dialect = new_dialect(dialect_name)
+    dialect, container = new_dialect(dialect_name), Unwrapper()
     arrival_s = os.stat(path).st_mtime
     found: list[Counted] = []
     for block in _blocks(path):
-        found += dialect.feed(block, arrival_s)
+        found += dialect.feed(container.feed(bytes(block)) if container.format != "plain" else block, arrival_s)
     found += dialect.finish()
     if isinstance(dialect, AutoDialect):
         if dialect.chosen is None:
@@ -80,26 +87,27 @@ def _blocks(path: Path) -> Iterator[bytearray]:
 
 
 def _totals(name: str, model: str | None, found: list[Counted]) -> Totals:
-    tokens = [c for c in found if c.completion is not None or c.prompt_computed is not None]
-    instants = [c.at_s for c in found if c.at_s is not None]
+    sums: dict[str, int] = {}
+    askers: dict[Asker, dict[str, int]] = {}
+    for counted in found:
+        kinds = counted.kinds()
+        sums = sum_kinds(sums, kinds)
+        if counted.asker is not None:
+            askers[counted.asker] = sum_kinds(askers.get(counted.asker, {}), kinds)
+    tokens = [counted for counted in found if counted.kinds().keys() - REQUEST_KINDS]
+    instants = [counted.at_s for counted in found if counted.at_s is not None]
+    if any(counted.prompt_computed is not None and counted.prompt_cached is None for counted in found):
+        sums.pop("prompt_cached", None)  # of some prompts it is not known: a part is not the whole
     return Totals(
         dialect=name,
         model=model,
-        prompt_computed=_sum(tokens, "prompt_computed"),
-        prompt_cached=_sum(tokens, "prompt_cached"),
-        completion=_sum(tokens, "completion"),
-        requests=_sum([c for c in found if c.requests is not None], "requests"),
+        **{kind: sums.get(kind) for kind in KINDS},
         method=tokens[0].method if tokens else None,
         first_timestamp=_iso(min(instants)) if instants else None,
         last_timestamp=_iso(max(instants)) if instants else None,
         events=len(tokens),
+        askers=[{"model": asker.model, **dict(asker.labels), **kinds} for asker, kinds in askers.items()],
     )
-
-
-def _sum(found: list[Counted], kind: str) -> int | None:
-    """The sum, or None when there is none or one of them is unknown: a part is not the whole."""
-    values: list[Any] = [getattr(counted, kind) for counted in found]
-    return None if not values or None in values else sum(values)
 
 
 def _iso(instant_s: float) -> str:

@@ -14,9 +14,10 @@ import msgspec
 
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.registry import AutoDialect
-from tokenyield_agent.tokens.event import Asker, Counted, Dialect, TokenEvent
+from tokenyield_agent.tokens.event import Asker, Counted, Dialect, TokenEvent, sum_kinds
 from tokenyield_agent.tokens.tail import Tail, TailMark
 
+MERGED_MS = 1_000
 MODEL_BYTES = 1 << 20
 """Of the beginning of a log that was there before us."""
 FILES_MAX = 64
@@ -56,10 +57,21 @@ class LogSource(Protocol):
 
 
 def lay(workload: str, found: Iterable[Counted], now_ms: int) -> list[TokenEvent]:
-    """Counts as events that end now."""
+    """Counts as events that end now. Those that took no longer than `MERGED_MS` are added up, method by method: they
+    end in the same poll, and a busy server answers hundreds of requests in one."""
+    merged: dict[str, tuple[dict[str, int], int]] = {}
+    apart = []
+    for counted in found:
+        if counted.asker is not None or counted.span_ms > MERGED_MS:
+            apart.append(counted)
+        else:
+            kinds, span_ms = merged.get(counted.method, ({}, 0))
+            merged[counted.method] = sum_kinds(kinds, counted.kinds()), max(span_ms, counted.span_ms)
+    for method, (kinds, span_ms) in merged.items():
+        apart.append(Counted(method=method, span_ms=span_ms, **kinds))  # type: ignore[arg-type]
     return [
         TokenEvent(workload=workload, start_ms=now_ms - counted.span_ms, end_ms=now_ms, counted=counted)
-        for counted in found
+        for counted in apart
     ]
 
 
