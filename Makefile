@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
 DEMO_SECONDS ?= 60
+FUZZ_EXAMPLES ?= 20000
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-real lint format bench docs wheel clean
+.PHONY: help setup demo test test-real fuzz lint format bench docs wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +33,9 @@ test-real: setup ## against real programs: llama-server and LiteLLM (cached in $
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/install_litellm.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
+
+fuzz: setup ## mutated recorded log lines for FUZZ_EXAMPLES=20000 rounds of each dialect
+	TOKENYIELD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/agent/test_recorded_logs.py -k mutated
 
 lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

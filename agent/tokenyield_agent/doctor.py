@@ -80,6 +80,7 @@ def examine(settings: Settings) -> Report:
             _wait_for_endpoints(roster, settings)
         rows = [row for gpu in gpus for row in _rows(gpu, holdings[gpu.uuid], roster)]
         findings += _explicit(settings, gpus)
+        findings += _untied(roster, holdings)
         findings += _servers(settings, roster, holdings)
         findings += _sources(settings, roster)
     finally:
@@ -175,7 +176,11 @@ def _known_by(workload: str, gpu: GpuReading, roster: Roster) -> str:
         return "who writes its log" if configured.log else "who listens on its port"
     if not gpu.processes:
         return "the kubelet's allocation"
-    return "its processes; " + roster.found[workload].how if workload in roster.found else "the kubelet's allocation"
+    return (
+        "its processes; " + roster.found[workload].log_of.how
+        if workload in roster.found
+        else "the kubelet's allocation"
+    )
 
 
 def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
@@ -220,6 +225,16 @@ def _explicit(settings: Settings, gpus: list[GpuReading]) -> Iterator[Finding]:
         for wanted in map(str, workload.gpus):
             if gpus and wanted not in known:
                 yield Finding("fault", "binding", f"{workload.name}: names GPU {wanted}, which this node does not have")
+
+
+def _untied(roster: Roster, holdings: dict[str, Holding]) -> Iterator[Finding]:
+    """Configured workloads that count tokens, while a server that was found holds the GPU they may run on."""
+    held = {workload for holding in holdings.values() for workload in holding.weights}
+    servers = sorted(name for name in held & roster.found.keys() if roster.found[name].tokens.server != "unknown")
+    for name in sorted(roster.workloads.keys() - held):
+        if servers:
+            mend = "if they are one server its tokens count twice: give it metrics, gpus, pid_file or process"
+            yield Finding("fault", "binding", f"{name} holds no GPU, and {', '.join(servers)} was found: {mend}")
 
 
 def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -> Iterator[Finding]:

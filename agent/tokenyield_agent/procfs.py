@@ -65,24 +65,45 @@ class Procfs:
         found: list[int] = []
         waiting = [pid]
         while waiting and len(found) < CHILDREN_MAX:
-            parent = waiting.pop()
-            try:
-                threads = os.listdir(f"{self.root}/{parent}/task")
-            except OSError:
-                continue
-            children = {
-                int(child)
-                for thread in threads[:CHILDREN_MAX]
-                for child in self._text(parent, f"task/{thread}/children").split()
-            }
+            children = self._children(waiting.pop())
             found += children
             waiting += children
         return found[:CHILDREN_MAX]
 
+    def _children(self, pid: int) -> set[int]:
+        try:
+            threads = os.listdir(f"{self.root}/{pid}/task")
+        except OSError:
+            return set()
+        return {
+            int(child)
+            for thread in threads[:CHILDREN_MAX]
+            for child in self._text(pid, f"task/{thread}/children").split()
+        }
+
     def writes_to(self, pid: int, files: Set[tuple[int, int]]) -> bool:
-        """Whether `pid` has one of `files` (device, inode) open for writing."""
+        """Whether `pid` has one of `files` (device, inode) open for writing, itself or through a pipe to a sibling:
+        as in `vllm serve | tee vllm.log`."""
         if not files:
             return False
+        return self._has_open(pid, files) or any(self._has_open(reader, files) for reader in self._pipe_readers(pid))
+
+    def _pipe_readers(self, pid: int) -> list[int]:
+        """Children of the same parent whose standard input is what `pid` writes to."""
+        pipes = {pipe for descriptor in ("1", "2") if (pipe := self._pipe(pid, descriptor))}
+        parent = self.parent_of(pid) if pipes else None
+        if parent is None:
+            return []
+        return [child for child in self._children(parent) if child != pid and self._pipe(child, "0") in pipes]
+
+    def _pipe(self, pid: int, descriptor: str) -> str | None:
+        try:
+            target = os.readlink(f"{self.root}/{pid}/fd/{descriptor}")
+        except OSError:
+            return None
+        return target if target.startswith("pipe:") else None
+
+    def _has_open(self, pid: int, files: Set[tuple[int, int]]) -> bool:
         for descriptor in self._descriptors(pid):
             try:
                 found = os.stat(f"{self.root}/{pid}/fd/{descriptor}")

@@ -7,12 +7,15 @@ endpoint, every `REFRESH_S` and whenever a new process appears on a GPU. A found
 `LINGER_S` more, so that the last lines of its log are read.
 """
 
+import glob
 import logging
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tokenyield_agent.binding import Holder, Holding, bind
 from tokenyield_agent.config import GatewaySettings, Settings, WorkloadSettings
@@ -46,16 +49,25 @@ LOOK_S_MAX = 300.0
 LABEL_CHARS_MAX = 256
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLog:
+    """Where a found workload's log is: files, a unit of the journal, or nowhere. `how` says how it is known."""
+
+    patterns: tuple[str, ...] = ()
+    unit: str | None = None
+    how: str
+
+
 @dataclass(slots=True)
 class Found:
     """One workload that nobody configured."""
 
     tokens: WorkloadTokens
-    root_pids: frozenset[int]
+    log_of: FoundLog
     labels: dict[str, str]
     place: str
-    how: str
-    seen_s: float
+    root_pids: frozenset[int] = frozenset()
+    seen_s: float = 0.0
     addresses: list[str] = field(default_factory=list)
     look_at_s: float = 0.0
     """When its sockets are looked at again, while its endpoint is not known; and how long until then."""
@@ -90,7 +102,8 @@ class Roster:
         """Something began to be counted from where it stands now: a kill must not move that beginning."""
         self._apply(settings)
 
-    # --- which -----------------------------------------------------------------------------------------------------
+    # --- which
+    # ----------------------------------------------------------------------------------------------------------
 
     def reload(self, settings: Settings) -> None:
         """Other workloads and gateways from now on; the rest of the settings takes effect at the next start."""
@@ -186,14 +199,22 @@ class Roster:
         logs = [tokens.log for tokens in self.all_tokens().values()]
         self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))
 
-    # --- who holds what ----------------------------------------------------------------------------------------------
+    # --- who holds what
+    # -------------------------------------------------------------------------------------------------
 
     def holdings(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
         """uuid -> who holds the GPU."""
         pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
         ancestors = self._procfs.ancestors_of(pids, mono_s)
         if mono_s >= self._refresh_at_s or not pids <= self._known_pids:
-            self._refresh(pids, ancestors, mono_s)
+            named = {str(gpu) for workload in self.workloads.values() for gpu in workload.gpus}
+            by_settings = {
+                process.pid
+                for gpu in gpus
+                if gpu.uuid in named or str(gpu.index) in named
+                for process in gpu.processes or ()
+            }
+            self._refresh(pids, ancestors, by_settings, mono_s)
         return bind(gpus, self.holders(gpus), ancestors, self._mps_servers)
 
     def holders(self, gpus: tuple[GpuReading, ...]) -> list[Holder]:
@@ -219,7 +240,10 @@ class Roster:
             if pod not in self.found and pod not in named and uuids & present
         ]
 
-    def _refresh(self, pids: set[int], ancestors: Mapping[int, tuple[int, ...]], mono_s: float) -> None:
+    def _refresh(
+        self, pids: set[int], ancestors: Mapping[int, tuple[int, ...]], by_settings: set[int], mono_s: float
+    ) -> None:
+        """`by_settings`: the processes on GPUs that the settings give to a workload."""
         self._refresh_at_s = mono_s + REFRESH_S
         self._known_pids = pids
         wanted = pids.union(*(ancestors[pid] for pid in pids))
@@ -234,7 +258,7 @@ class Roster:
         }
         for name, roots in self._roots.items():
             self.configured[name].process_started_s = min((processes[pid].started_s for pid in roots), default=None)
-        taken = {pid for roots in self._roots.values() for pid in roots}
+        taken = {pid for roots in self._roots.values() for pid in roots} | by_settings
         if self.settings.discover:
             self._discover(group(pids, processes, ancestors, taken), mono_s)
         if mono_s > self._marks_until_s:
@@ -245,8 +269,7 @@ class Roster:
         files: set[tuple[int, int]] = tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
         return is_root(self._procfs, workload, process, files)
 
-    # --- discovery
-    # -----------------------------------------------------------------------------------------------------
+    # --- discovery -------------------------------------------------------------------------------------------------
 
     def _discover(self, groups: list[Group], mono_s: float) -> None:
         logs = {one.place: self._host_logs.of(one.place) for one in groups if one.place != NOWHERE}
@@ -256,12 +279,16 @@ class Roster:
                 continue
             roots = frozenset(process.pid for process in one.roots)
             known = self.found.get(name)
-            if known is None and len(self.found) >= FOUND_MAX:
-                continue
-            if known is None:
-                known = self.found[name] = self._meet(name, one, logs.get(one.place, ContainerLog()))
-                self.unsaved = True
-                log.info("workload=%s found: %s", name, known.how)
+            if known is None or known.root_pids != roots:
+                container = logs.get(one.place, ContainerLog())
+                log_of = self._log_found(one, container)
+                if known is not None and known.log_of != log_of:
+                    self._forget(name)  # started anew, and writes elsewhere
+                    known = None
+                if known is None and len(self.found) >= FOUND_MAX:
+                    continue
+                if known is None:
+                    known = self.found[name] = self._meet(name, one, container, log_of)
             known.tokens.process_started_s = one.started_s
             asks = self.settings.discover_endpoints and name not in self.scraper.known()
             if asks and (mono_s >= known.look_at_s or known.root_pids != roots):
@@ -278,22 +305,7 @@ class Roster:
             self._forget(name)
         self._retarget()
 
-    def _meet(self, name: str, one: Group, container: ContainerLog) -> Found:
-        is_new = one.started_s > self._watched_since_s
-        patterns: tuple[str, ...] = ()
-        unit = None
-        if one.shares_place:
-            how = "process tree; its log is shared with another server"
-        elif container.pattern is not None:
-            patterns, how = (container.pattern,), "container log"
-        elif one.place.unit is not None:
-            unit, how = one.place.unit, "systemd journal"
-        else:
-            patterns = tuple(path for root in one.roots for path in self._procfs.output_files(root.pid))
-            how = "standard output" if patterns else "process tree"
-        # A bare process that is no server we know is not asked for a log: whatever it writes is its own affair.
-        if one.server is None and one.place == NOWHERE:
-            patterns, how = (), "process tree"
+    def _meet(self, name: str, one: Group, container: ContainerLog, log_of: FoundLog) -> Found:
         labels = {
             key: value
             for key, value in (
@@ -307,14 +319,45 @@ class Roster:
         }
         tokens = WorkloadTokens(
             name,
-            self._open_log(name, patterns, unit, "auto", from_end=not is_new),
+            # From its end: what a server wrote before it was found is about its start, not about tokens.
+            self._open_log(name, log_of.patterns, log_of.unit, "auto", from_end=True),
             has_endpoint=False,
-            is_new=is_new,
+            is_new=one.started_s > self._watched_since_s,
             mark=self._marks.pop(name, None),
         )
-        return Found(
-            tokens=tokens, root_pids=frozenset(), labels=labels, place=_place(labels, one.place), how=how, seen_s=0.0
-        )
+        self.unsaved = True
+        log.info("workload=%s found: %s", name, log_of.how)
+        return Found(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, one.place))
+
+    def _log_found(self, one: Group, container: ContainerLog) -> FoundLog:
+        """Where the log of a group is, unless a configured workload follows it already."""
+        if one.server is None and (one.place.is_bare or one.place.slurm_job):
+            return FoundLog(how="process tree")  # whatever it writes is its own affair
+        if container.pattern is not None and not one.shares_place:
+            if not self._is_followed(glob.glob(container.pattern)):
+                return FoundLog(patterns=(container.pattern,), how="container log")
+            return FoundLog(how="process tree; its log is followed by a workload of the settings")
+        files = tuple(path for root in one.roots for path in self._procfs.output_files(root.pid))
+        if files and not self._is_followed(files):
+            return FoundLog(patterns=files, how="standard output")
+        units = {workload.journal for workload in self.workloads.values()}
+        if one.place.unit is not None and one.place.unit not in units and not files and not one.shares_place:
+            return FoundLog(unit=one.place.unit, how="systemd journal")
+        return FoundLog(how="process tree; its log is shared" if one.shares_place else "process tree")
+
+    def _is_followed(self, paths: Iterable[str]) -> bool:
+        followed: set[tuple[int, int]] = set()
+        for tokens in [*self.configured.values(), *self.gateways.values()]:
+            if isinstance(tokens.log, LogFiles):
+                followed |= tokens.log.open_files()
+        for path in paths:
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue
+            if (status.st_dev, status.st_ino) in followed:
+                return True
+        return False
 
     def _addresses(self, one: Group) -> list[str]:
         """Where the group's server may show its counters, the likeliest first."""
@@ -324,7 +367,9 @@ class Roster:
         listening = self._procfs.listening(pids)
         ports = [address for address in listening if int(address.rpartition(":")[2]) < EPHEMERAL_PORT]
         likely = [address for address in listening if one.port and address.endswith(f":{one.port}")]
-        return [f"http://{address}" for address in dict.fromkeys(likely + ports)][:PORTS_MAX]
+        asked = {urlsplit(workload.metrics).netloc for workload in self.workloads.values() if workload.metrics}
+        found = [address for address in dict.fromkeys(likely + ports) if address not in asked]
+        return [f"http://{address}" for address in found][:PORTS_MAX]
 
     def _forget(self, name: str) -> None:
         found = self.found.pop(name)

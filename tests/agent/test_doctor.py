@@ -66,3 +66,24 @@ def test_what_is_there_and_what_is_missing(
     assert "exact, per request" in chat
     assert "no process, no allocation" in found["1", "nobody"]
     assert [key for key in found if key[0] == "2"], "what runs as pid 1 holds it"
+
+
+def test_a_configured_log_is_not_counted_again_by_discovery(
+    tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path
+) -> None:
+    """Its GPU is named, so that nobody looks for its process; the server that runs there writes the same log."""
+    log = tmp_path / "chat.log"
+    log.write_bytes((fixtures / "llamacpp" / "server.log").read_bytes())
+    with log.open("ab") as out:
+        server = subprocess.Popen(["bash", "-c", "exec -a llama-server sleep 60"], stdout=out)
+    try:
+        scenario.restart([*gpu_lines(0, pid=server.pid), *gpu_lines(1, pid=server.pid)])
+        workloads = [{"name": "chat", "log": str(log), "gpus": [0]}]
+        _, found = examine(
+            scenario.environment(nvml_library), f"state_dir={tmp_path}/state", f"workloads={json.dumps(workloads)}"
+        )
+    finally:
+        server.kill()
+        server.wait()
+    assert "workloads.gpus" in found["0", "chat"]
+    assert [key for key in found if key[0] == "1"] == [("1", "a process we cannot tie")]

@@ -117,6 +117,23 @@ def test_a_server_in_a_pod_of_its_own(pod_cgroup: Path, server: subprocess.Popen
         roster.close()
 
 
+def test_a_log_behind_a_pipe_is_the_servers(tmp_path: Path) -> None:
+    log = tmp_path / "vllm.log"
+    log.touch()
+    status = log.stat()
+    call = ["bash", "-c", f"sleep 30 2>&1 | tee {log}; true"]
+    shell = subprocess.Popen(call, start_new_session=True)
+    procfs = Procfs()
+    try:
+        wait_until(lambda: len(procfs.descendants_of(shell.pid)) == 2)
+        sleeper = next(pid for pid in procfs.descendants_of(shell.pid) if procfs.command_of(pid).startswith("sleep"))
+        wait_until(lambda: procfs.writes_to(sleeper, {(status.st_dev, status.st_ino)}))
+        assert not procfs.writes_to(os.getpid(), {(status.st_dev, status.st_ino)})
+    finally:
+        os.killpg(shell.pid, 9)
+        shell.wait()
+
+
 def test_sockets_of_this_host_are_found_by_their_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as loopback, socket.create_server(("0.0.0.0", 0)) as anywhere:  # noqa: S104
         ports = {loopback.getsockname()[1], anywhere.getsockname()[1]}

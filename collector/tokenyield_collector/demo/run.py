@@ -197,7 +197,7 @@ def _real_gpus() -> list[str]:
         findings = json.loads(found.stdout)
     except ValueError:
         return []
-    return [f["text"] for f in findings if f["about"] == "gpu" and f["level"] != "fault"]
+    return [f["text"] for f in findings["findings"] if f["about"] == "gpu" and f["level"] != "fault"]
 
 
 def _clean_environment() -> dict[str, str]:
