@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.event import Asker, Counted
 
@@ -20,16 +21,12 @@ LABELS = ("team", "key", "user", "end_user", "project", "org", "tags")
 """What may be known of an asker."""
 
 
-class JsonLines:
+class JsonLines(LogDialect):
     """A dialect of JSON lines. A subclass names what its lines hold and turns one into counts."""
 
     name: ClassVar[str]
     words: ClassVar[tuple[bytes, ...]]
     """Any of these stands in every line of interest."""
-
-    def __init__(self) -> None:
-        self.model: str | None = None
-        self.recognised = 0
 
     def count(self, line: bytes) -> tuple[Asker, dict[str, int], float | None] | None:
         """(who asked, counts by kind, the line's instant); None for a line that is not this gateway's."""
@@ -47,18 +44,6 @@ class JsonLines:
             for kind, count in kinds.items():
                 known[kind] = known.get(kind, 0) + count
         return [Counted(method="count", at_s=at_s, asker=asker, **kinds) for asker, (kinds, at_s) in sums.items()]
-
-    def finish(self) -> list[Counted]:
-        return []
-
-    def forget_counts(self) -> None:
-        pass
-
-    def state(self) -> dict[str, Any]:
-        return {"recognised": self.recognised}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.recognised = state["recognised"]
 
 
 def asker_of(model: Any, labels: Iterable[tuple[str, Any]]) -> Asker:

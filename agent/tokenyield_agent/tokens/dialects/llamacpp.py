@@ -29,6 +29,7 @@ length at release: it holds the whole prompt and every token generated but the l
 import re
 from typing import Any, ClassVar
 
+from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import Counted
@@ -75,14 +76,13 @@ COUNTERS = CounterNames(
 requests."""
 
 
-class LlamaCpp:
+class LlamaCpp(LogDialect):
     """Dialect of llama-server from 2023 to the newest."""
 
     name: ClassVar[str] = "llamacpp"
 
     def __init__(self) -> None:
-        self.model: str | None = None
-        self.recognised = 0
+        super().__init__()
         self._pending: dict[str, dict[str, Any]] = {}
         self._current: str | None = None
 
@@ -166,15 +166,13 @@ class LlamaCpp:
 
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model,
-            "recognised": self.recognised,
+            **super().state(),
             "current": self._current,
             "pending": {key: dict(request) for key, request in self._pending.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model = state["model"]
-        self.recognised = state["recognised"]
+        super().restore(state)
         self._current = state["current"]
         self._pending = {key: dict(request) for key, request in state["pending"].items()}
 

@@ -13,6 +13,7 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects import instants
+from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.intervals import ENGINES_MAX, Intervals
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
@@ -40,14 +41,13 @@ COUNTERS = CounterNames(
 """LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-08."""
 
 
-class LmDeploy:
+class LmDeploy(LogDialect):
     """Dialect of LMDeploy from July 2025, the first with metrics."""
 
     name: ClassVar[str] = "lmdeploy"
 
     def __init__(self) -> None:
-        self.model: str | None = None
-        self.recognised = 0
+        super().__init__()
         self._intervals = Intervals()
         self._totals: dict[str, list[int]] = {}
         """Rank -> requests succeeded and failed, as last told."""
@@ -59,9 +59,6 @@ class LmDeploy:
                 self.recognised += 1
                 found.append(self._counted(match, arrival_s))
         return found
-
-    def finish(self) -> list[Counted]:
-        return []
 
     def forget_counts(self) -> None:
         self._intervals.clear()
@@ -103,14 +100,12 @@ class LmDeploy:
 
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model,
-            "recognised": self.recognised,
+            **super().state(),
             "engines": self._intervals.state(),
             "totals": {rank: list(total) for rank, total in self._totals.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model = state["model"]
-        self.recognised = state["recognised"]
+        super().restore(state)
         self._intervals.restore(state["engines"])
         self._totals = {rank: list(total) for rank, total in state["totals"].items()}

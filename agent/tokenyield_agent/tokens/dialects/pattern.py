@@ -24,6 +24,7 @@ from typing import Any
 
 from tokenyield_agent.tokens.dialects import instants
 from tokenyield_agent.tokens.dialects.askers import LABELS, asker_of
+from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.intervals import Intervals
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.event import KINDS, Counted
@@ -73,15 +74,14 @@ class PatternSettings:
                 yield f"{at}.units.{group}: '{unit}' is no unit for it; known are {', '.join(allowed)}"
 
 
-class Pattern:
+class Pattern(LogDialect):
     """The dialect of one `PatternSettings`, which must be without faults."""
 
     name: str
 
     def __init__(self, settings: PatternSettings) -> None:
+        super().__init__()
         self.name = settings.name
-        self.model: str | None = None
-        self.recognised = 0
         self._contains = settings.contains.encode()
         self._pattern = re.compile(settings.pattern.encode())
         self._units = settings.units
@@ -99,9 +99,6 @@ class Pattern:
                 self.recognised += 1
                 found.append(counted)
         return found
-
-    def finish(self) -> list[Counted]:
-        return []
 
     def forget_counts(self) -> None:
         self._intervals.clear()
@@ -138,11 +135,10 @@ class Pattern:
         return Counted(method=method, at_s=at_s, span_ms=int(min(span_s, 86_400) * 1000), asker=asker, **kinds)
 
     def state(self) -> dict[str, Any]:
-        return {"model": self.model, "recognised": self.recognised, "engines": self._intervals.state()}
+        return {**super().state(), "engines": self._intervals.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model = state["model"]
-        self.recognised = state["recognised"]
+        super().restore(state)
         self._intervals.restore(state["engines"])
 
 

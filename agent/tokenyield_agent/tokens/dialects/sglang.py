@@ -21,6 +21,7 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects import instants
+from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import Answers, lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import Counted
@@ -63,14 +64,13 @@ COUNTERS = CounterNames(
 cached ones; cached tokens are told since 0.4.6."""
 
 
-class SgLang:
+class SgLang(LogDialect):
     """Dialect of SGLang 0.1 to the newest."""
 
     name: ClassVar[str] = "sglang"
 
     def __init__(self) -> None:
-        self.model: str | None = None
-        self.recognised = 0
+        super().__init__()
         self._answers = Answers(b"completions", b"POST /generate")
         self._ranks: dict[str, dict[str, Any]] = {}
         """Data-parallel rank -> the tensor rank that is counted, its last decode instant, fraction of a token."""
@@ -96,9 +96,6 @@ class SgLang:
         if self.recognised and (answers := self._answers.take()):
             found.append(Counted(method="count", **answers))  # type: ignore[arg-type]
         return found
-
-    def finish(self) -> list[Counted]:
-        return []
 
     def forget_counts(self) -> None:
         self._ranks = {}
@@ -139,14 +136,12 @@ class SgLang:
 
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model,
-            "recognised": self.recognised,
+            **super().state(),
             "answers": self._answers.state(),
             "ranks": {key: dict(rank) for key, rank in self._ranks.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model = state["model"]
-        self.recognised = state["recognised"]
+        super().restore(state)
         self._answers.restore(state["answers"])
         self._ranks = {key: dict(rank) for key, rank in state["ranks"].items()}

@@ -11,9 +11,10 @@ the tokens are their quotient, to the token. The log does not tell the prompt's 
 """
 
 import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tokenyield_agent.tokens.dialects import instants
+from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import Counted
@@ -56,14 +57,10 @@ COUNTERS = CounterNames(
 """TGI's Prometheus names, read off router/src/server.rs: sums of histograms of tokens per request."""
 
 
-class Tgi:
+class Tgi(LogDialect):
     """Dialect of TGI 1 to 3."""
 
     name: ClassVar[str] = "tgi"
-
-    def __init__(self) -> None:
-        self.model: str | None = None
-        self.recognised = 0
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
         found = []
@@ -76,12 +73,6 @@ class Tgi:
             elif self.model is None and (model := _MODEL.search(line)):
                 self.model = (model["model"] or model["json"]).decode("utf-8", "replace")
         return found
-
-    def finish(self) -> list[Counted]:
-        return []
-
-    def forget_counts(self) -> None:
-        pass
 
     def _counted(self, line: bytes, arrival_s: float) -> Counted | None:
         match = _TEXT.match(line) or _JSON.match(line)
@@ -99,10 +90,3 @@ class Tgi:
             completion=round(inference_ns / per_token_ns),
             requests=1,
         )
-
-    def state(self) -> dict[str, Any]:
-        return {"model": self.model, "recognised": self.recognised}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model = state["model"]
-        self.recognised = state["recognised"]

@@ -17,9 +17,10 @@ Only rank 0 is read; ranks of attention data parallelism are not told. Prefer th
 """
 
 import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tokenyield_agent.tokens.dialects import instants
+from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import Counted
@@ -68,14 +69,10 @@ TRITON_COUNTERS = CounterNames(
 """Names of Triton's TensorRT-LLM backend: histograms of tokens per request, on the metrics port (8002)."""
 
 
-class TrtLlm:
+class TrtLlm(LogDialect):
     """Dialect of TensorRT-LLM's executor, alone or in Triton."""
 
     name: ClassVar[str] = "trtllm"
-
-    def __init__(self) -> None:
-        self.model: str | None = None
-        self.recognised = 0
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
         found = []
@@ -89,12 +86,6 @@ class TrtLlm:
                 found.append(self._of_triton(match, arrival_s))
         return found
 
-    def finish(self) -> list[Counted]:
-        return []
-
-    def forget_counts(self) -> None:
-        pass
-
     def _of_step(self, match: re.Match[bytes], arrival_s: float) -> Counted:
         made = int(match["made"])
         if match["scheduled"] is not None:
@@ -107,10 +98,3 @@ class TrtLlm:
         at_s = instants.parse(day.replace(b"-", b"/") + b"-" + clock, arrival_s)
         prompt = int(match["prompt"]) if int(match["context"]) else 0
         return Counted(method="rate", at_s=at_s, prompt_computed=prompt, completion=int(match["made"]))
-
-    def state(self) -> dict[str, Any]:
-        return {"model": self.model, "recognised": self.recognised}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model = state["model"]
-        self.recognised = state["recognised"]

@@ -24,6 +24,7 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects import instants
+from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.intervals import Intervals
 from tokenyield_agent.tokens.dialects.lines import Answers, lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
@@ -76,14 +77,13 @@ COUNTERS = CounterNames(
 data-parallel server carry an `engine` label and add up."""
 
 
-class Vllm:
+class Vllm(LogDialect):
     """Dialect of vLLM 0.2 to 0.32, single, data-parallel and aggregated engines, also inside Dynamo, NIM and Ray."""
 
     name: ClassVar[str] = "vllm"
 
     def __init__(self) -> None:
-        self.model: str | None = None
-        self.recognised = 0
+        super().__init__()
         self._answers = Answers(b"completions")
         self._intervals = Intervals()
         self._pids: list[int] = []
@@ -119,9 +119,6 @@ class Vllm:
                 self._intervals.clear()
         self._pids = [*self._pids, pid][-PIDS_MAX:]
 
-    def finish(self) -> list[Counted]:
-        return []
-
     def forget_counts(self) -> None:
         self._intervals.clear()
         self._answers.clear()
@@ -148,16 +145,14 @@ class Vllm:
 
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model,
-            "recognised": self.recognised,
+            **super().state(),
             "answers": self._answers.state(),
             "pids": self._pids,
             "engines": self._intervals.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model = state["model"]
-        self.recognised = state["recognised"]
+        super().restore(state)
         self._answers.restore(state["answers"])
         self._pids = list(state["pids"])
         self._intervals.restore(state["engines"])
