@@ -177,8 +177,8 @@ def _known_by(workload: str, gpu: GpuReading, roster: Roster) -> str:
     if not gpu.processes:
         return "the kubelet's allocation"
     return (
-        "its processes; " + roster.found[workload].log_of.how
-        if workload in roster.found
+        "its processes; " + roster.finder.found[workload].log_of.how
+        if workload in roster.finder.found
         else "the kubelet's allocation"
     )
 
@@ -230,7 +230,8 @@ def _explicit(settings: Settings, gpus: list[GpuReading]) -> Iterator[Finding]:
 def _untied(roster: Roster, holdings: dict[str, Holding]) -> Iterator[Finding]:
     """Configured workloads that count tokens, while a server that was found holds the GPU they may run on."""
     held = {workload for holding in holdings.values() for workload in holding.weights}
-    servers = sorted(name for name in held & roster.found.keys() if roster.found[name].tokens.server != "unknown")
+    found = roster.finder.found
+    servers = sorted(name for name in held & found.keys() if found[name].tokens.server != "unknown")
     for name in sorted(roster.workloads.keys() - held):
         if servers:
             mend = "if they are one server its tokens count twice: give it metrics, gpus, pid_file or process"
@@ -252,7 +253,7 @@ def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -
             families.update({pid} if parent in families else ())
             continue  # no server, or a worker of one that was named
         families.add(pid)
-        if not any(pid in found.root_pids for found in roster.found.values()) and not roster.is_root_of_any(pid):
+        if not any(pid in found.root_pids for found in roster.finder.found.values()) and not roster.is_root_of_any(pid):
             others.append(f"{kind.name} pid {pid}")
     for other in others:
         mend = "it holds no GPU that the driver tells of; if it does, add it to workloads with its log or metrics"
@@ -262,7 +263,7 @@ def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -
 
 
 def _sources(settings: Settings, roster: Roster) -> Iterator[Finding]:
-    if not settings.workloads and not roster.found and not settings.gateways:
+    if not settings.workloads and not roster.finder.found and not settings.gateways:
         mend = "no workloads are configured and none is found on a GPU, so no tokens are counted now; see agent.yaml"
         yield Finding("note" if settings.discover else "fault", "log", mend)
     for workload in settings.workloads:

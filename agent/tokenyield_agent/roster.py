@@ -2,27 +2,24 @@
 
 In: settings, readings of the GPUs, and what the last run remembered. Out: token events and holdings for the window.
 
-Configured workloads stand first. What else holds a GPU is found by its processes (discovery.py), with its log and its
-endpoint, every `REFRESH_S` and whenever a new process appears on a GPU. A found workload that has gone is followed for
-`LINGER_S` more, so that the last lines of its log are read.
+Configured workloads stand first. What else holds a GPU is found (found.py), every `REFRESH_S` and whenever a new
+process appears on a GPU.
 """
 
-import glob
 import logging
-import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tokenyield_agent.binding import Holder, Holding, bind
 from tokenyield_agent.config import GatewaySettings, Settings, WorkloadSettings
-from tokenyield_agent.discovery import MPS_SERVER, Group, group, names
+from tokenyield_agent.discovery import MPS_SERVER, group
+from tokenyield_agent.found import Finder, Others
 from tokenyield_agent.gpu.reading import GpuReading
-from tokenyield_agent.hostlogs import ContainerLog, HostLogs, pod_of_log_path
-from tokenyield_agent.place import NOWHERE, Place, Process
+from tokenyield_agent.hostlogs import pod_of_log_path
+from tokenyield_agent.place import Process
 from tokenyield_agent.pods import Pods
 from tokenyield_agent.procfs import REFRESH_S, Procfs
 from tokenyield_agent.servers import SERVERS as SERVER_KINDS
@@ -36,42 +33,9 @@ from tokenyield_agent.window import WorkloadName
 
 log = logging.getLogger(__name__)
 
-LINGER_S = 60.0
 MARKS_KEPT_S = 900.0
 """How long what the last run remembered of a found workload waits for it to be found again."""
-FOUND_MAX = 64
-"""Found workloads; a node has a handful. What is beyond holds its GPUs without a name."""
-EPHEMERAL_PORT = 32_768
-"""Ports from here on are chosen by the kernel: for rendezvous and messages between workers, not for HTTP."""
-PORTS_MAX = 8
-LOOK_S_MAX = 300.0
-"""Between two looks at the sockets of a workload whose endpoint is not known: loading a model takes minutes."""
 LABEL_CHARS_MAX = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundLog:
-    """Where a found workload's log is: files, a unit of the journal, or nowhere. `how` says how it is known."""
-
-    patterns: tuple[str, ...] = ()
-    unit: str | None = None
-    how: str
-
-
-@dataclass(slots=True)
-class Found:
-    """One workload that nobody configured."""
-
-    tokens: WorkloadTokens
-    log_of: FoundLog
-    labels: dict[str, str]
-    place: str
-    root_pids: frozenset[int] = frozenset()
-    seen_s: float = 0.0
-    addresses: list[str] = field(default_factory=list)
-    look_at_s: float = 0.0
-    """When its sockets are looked at again, while its endpoint is not known; and how long until then."""
-    pause_s: float = REFRESH_S
 
 
 class Roster:
@@ -92,7 +56,6 @@ class Roster:
         self.journal = Journal(settings.journal_dir, journal_cursor)
         self.scraper = Scraper(interval_s=settings.scrape_interval_s, timeout_s=settings.scrape_timeout_s)
         self.pods = Pods(settings)
-        self.found: dict[str, Found] = {}
         self._roots: dict[str, frozenset[int]] = {}
         self._refresh_at_s = 0.0
         self._known_pids: set[int] = set()
@@ -102,23 +65,20 @@ class Roster:
         """Something began to be counted from where it stands now: a kill must not move that beginning."""
         self._apply(settings)
 
-    # --- which
-    # ----------------------------------------------------------------------------------------------------------
+    # --- which -------------------------------------------------------------------------------------------------------
 
     def reload(self, settings: Settings) -> None:
         """Other workloads and gateways from now on; the rest of the settings takes effect at the next start."""
         self._marks.update(self.marks())
         for tokens in [*self.configured.values(), *self.gateways.values()]:
             tokens.close()
-        for name in list(self.found):
-            self._forget(name)
+        self.finder.close()  # what is still there is met again, and goes on where it stood
         self._apply(settings)
         self._refresh_at_s = 0.0
 
     def _apply(self, settings: Settings) -> None:
         self.settings = settings
         self._labels = frozenset(settings.asker_labels)
-        self._host_logs = HostLogs(settings.pods_dir, settings.docker_dir)
         self.workloads = {workload.name: workload for workload in settings.workloads}
         self.configured = {
             workload.name: WorkloadTokens(
@@ -135,6 +95,15 @@ class Roster:
             )
             for gateway in settings.gateways
         }
+        self.finder = Finder(
+            settings,
+            self._procfs,
+            self.pods,
+            # From its end: what a server wrote before it was found is about its start, not about tokens.
+            open_log=lambda name, found: self._open_log(name, found.patterns, found.unit, "auto", from_end=True),
+            marks=self._marks,
+            watched_since_s=self._watched_since_s,
+        )
         self._retarget()
 
     def _log_of(self, source: WorkloadSettings | GatewaySettings) -> LogSource | None:
@@ -185,7 +154,7 @@ class Roster:
     def all_tokens(self) -> dict[str, WorkloadTokens]:
         return {
             **self.configured,
-            **{name: found.tokens for name, found in self.found.items()},
+            **{name: found.tokens for name, found in self.finder.found.items()},
             **self.gateways,
         }
 
@@ -194,13 +163,12 @@ class Roster:
         targets: dict[str, Iterable[str]] = {
             workload.name: [workload.metrics] for workload in self.workloads.values() if workload.metrics
         }
-        targets |= {name: found.addresses for name, found in self.found.items() if found.addresses}
+        targets |= {name: found.addresses for name, found in self.finder.found.items() if found.addresses}
         self.scraper.set_targets(targets)
         logs = [tokens.log for tokens in self.all_tokens().values()]
         self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))
 
-    # --- who holds what
-    # -------------------------------------------------------------------------------------------------
+    # --- who holds what ----------------------------------------------------------------------------------------------
 
     def holdings(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
         """uuid -> who holds the GPU."""
@@ -231,13 +199,13 @@ class Roster:
             for workload in self.workloads.values()
         ]
         named = {_pod_key(workload) for workload in self.workloads.values()}
-        for name, found in self.found.items():
+        for name, found in self.finder.found.items():
             allocated = allocations.get(name, frozenset()) & present
             holders.append(Holder(workload=name, root_pids=found.root_pids, allocated=allocated))
         return holders + [
             Holder(workload=pod, allocated=uuids & present)
             for pod, uuids in allocations.items()
-            if pod not in self.found and pod not in named and uuids & present
+            if pod not in self.finder.found and pod not in named and uuids & present
         ]
 
     def _refresh(
@@ -260,7 +228,10 @@ class Roster:
             self.configured[name].process_started_s = min((processes[pid].started_s for pid in roots), default=None)
         taken = {pid for roots in self._roots.values() for pid in roots} | by_settings
         if self.settings.discover:
-            self._discover(group(pids, processes, ancestors, taken), mono_s)
+            groups = group(pids, processes, ancestors, taken)
+            self._leftover += self.finder.update(groups, mono_s, self._others(), self.scraper.known().keys())
+            self.unsaved, self.finder.met = self.unsaved or self.finder.met, False
+            self._retarget()
         if mono_s > self._marks_until_s:
             self._marks.clear()
 
@@ -269,116 +240,16 @@ class Roster:
         files: set[tuple[int, int]] = tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
         return is_root(self._procfs, workload, process, files)
 
-    # --- discovery -------------------------------------------------------------------------------------------------
-
-    def _discover(self, groups: list[Group], mono_s: float) -> None:
-        logs = {one.place: self._host_logs.of(one.place) for one in groups if one.place != NOWHERE}
-        where = {place: _container_name(found) for place, found in logs.items() if _container_name(found)}
-        for one, name in zip(groups, names(groups, where), strict=True):
-            if name in self.workloads or name in self.gateways:
-                continue
-            roots = frozenset(process.pid for process in one.roots)
-            known = self.found.get(name)
-            if known is None or known.root_pids != roots:
-                container = logs.get(one.place, ContainerLog())
-                log_of = self._log_found(one, container)
-                if known is not None and known.log_of != log_of:
-                    self._forget(name)  # started anew, and writes elsewhere
-                    known = None
-                if known is None and len(self.found) >= FOUND_MAX:
-                    continue
-                if known is None:
-                    known = self.found[name] = self._meet(name, one, container, log_of)
-            known.tokens.process_started_s = one.started_s
-            asks = self.settings.discover_endpoints and name not in self.scraper.known()
-            if asks and (mono_s >= known.look_at_s or known.root_pids != roots):
-                known.look_at_s, known.pause_s = mono_s + known.pause_s, min(2 * known.pause_s, LOOK_S_MAX)
-                known.addresses = self._addresses(one)
-                known.tokens.has_endpoint = known.tokens.has_endpoint or bool(known.addresses)
-                if not known.addresses:
-                    self._leftover += known.tokens.unreachable()
-            known.root_pids, known.seen_s = roots, mono_s
-            if known.labels.get("pod"):
-                labels = self.pods.labels(known.labels["namespace"], known.labels["pod"])
-                known.labels = {**known.labels, **labels}
-        for name in [name for name, found in self.found.items() if mono_s - found.seen_s > LINGER_S]:
-            self._forget(name)
-        self._retarget()
-
-    def _meet(self, name: str, one: Group, container: ContainerLog, log_of: FoundLog) -> Found:
-        labels = {
-            key: value
-            for key, value in (
-                ("namespace", container.namespace),
-                ("pod", container.pod),
-                ("container", container.container),
-                ("unit", one.place.unit),
-                ("slurm_job", one.place.slurm_job),
-            )
-            if value
-        }
-        tokens = WorkloadTokens(
-            name,
-            # From its end: what a server wrote before it was found is about its start, not about tokens.
-            self._open_log(name, log_of.patterns, log_of.unit, "auto", from_end=True),
-            has_endpoint=False,
-            is_new=one.started_s > self._watched_since_s,
-            mark=self._marks.pop(name, None),
+    def _others(self) -> Others:
+        logs = [tokens.log for tokens in [*self.configured.values(), *self.gateways.values()]]
+        return Others(
+            names=self.workloads.keys() | self.gateways.keys(),
+            files=set().union(*(log.open_files() for log in logs if isinstance(log, LogFiles))),
+            units={log.unit for log in logs if isinstance(log, JournalUnit)},
+            addresses={urlsplit(workload.metrics).netloc for workload in self.workloads.values() if workload.metrics},
         )
-        self.unsaved = True
-        log.info("workload=%s found: %s", name, log_of.how)
-        return Found(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, one.place))
 
-    def _log_found(self, one: Group, container: ContainerLog) -> FoundLog:
-        """Where the log of a group is, unless a configured workload follows it already."""
-        if one.server is None and (one.place.is_bare or one.place.slurm_job):
-            return FoundLog(how="process tree")  # whatever it writes is its own affair
-        if container.pattern is not None and not one.shares_place:
-            if not self._is_followed(glob.glob(container.pattern)):
-                return FoundLog(patterns=(container.pattern,), how="container log")
-            return FoundLog(how="process tree; its log is followed by a workload of the settings")
-        files = tuple(path for root in one.roots for path in self._procfs.output_files(root.pid))
-        if files and not self._is_followed(files):
-            return FoundLog(patterns=files, how="standard output")
-        units = {workload.journal for workload in self.workloads.values()}
-        if one.place.unit is not None and one.place.unit not in units and not files and not one.shares_place:
-            return FoundLog(unit=one.place.unit, how="systemd journal")
-        return FoundLog(how="process tree; its log is shared" if one.shares_place else "process tree")
-
-    def _is_followed(self, paths: Iterable[str]) -> bool:
-        followed: set[tuple[int, int]] = set()
-        for tokens in [*self.configured.values(), *self.gateways.values()]:
-            if isinstance(tokens.log, LogFiles):
-                followed |= tokens.log.open_files()
-        for path in paths:
-            try:
-                status = os.stat(path)
-            except OSError:
-                continue
-            if (status.st_dev, status.st_ino) in followed:
-                return True
-        return False
-
-    def _addresses(self, one: Group) -> list[str]:
-        """Where the group's server may show its counters, the likeliest first."""
-        pids = {root.pid for root in one.roots}
-        for root in one.roots:
-            pids.update(self._procfs.descendants_of(root.pid))
-        listening = self._procfs.listening(pids)
-        ports = [address for address in listening if int(address.rpartition(":")[2]) < EPHEMERAL_PORT]
-        likely = [address for address in listening if one.port and address.endswith(f":{one.port}")]
-        asked = {urlsplit(workload.metrics).netloc for workload in self.workloads.values() if workload.metrics}
-        found = [address for address in dict.fromkeys(likely + ports) if address not in asked]
-        return [f"http://{address}" for address in found][:PORTS_MAX]
-
-    def _forget(self, name: str) -> None:
-        found = self.found.pop(name)
-        self._leftover += found.tokens.finish()
-        self._marks[name] = found.tokens.mark()
-        found.tokens.close()
-
-    # --- tokens
-    # --------------------------------------------------------------------------------------------------------
+    # --- tokens ------------------------------------------------------------------------------------------------------
 
     def poll(self, now_ms: int, mono_s: float) -> list[TokenEvent]:
         """What every log and endpoint gave since the last poll."""
@@ -410,7 +281,7 @@ class Roster:
             )
             for name, tokens in self.configured.items()
         }
-        for name, found in self.found.items():
+        for name, found in self.finder.found.items():
             named[name] = WorkloadName(
                 server=found.tokens.server, place=found.place, model=found.tokens.model, labels=_clipped(found.labels)
             )
@@ -473,18 +344,6 @@ def _pod_key(workload: WorkloadSettings) -> str:
     """`namespace/pod/container` of a workload whose pod's log is followed, as the kubelet's allocations are keyed."""
     pod = pod_of_log_path(workload.log) if workload.log else None
     return f"{pod[0]}/{pod[1]}/{pod[3]}" if pod else ""
-
-
-def _container_name(found: ContainerLog) -> str:
-    if found.pod is not None:
-        return "/".join(part for part in (found.namespace, found.pod, found.container) if part)
-    return f"docker/{found.container}" if found.container else ""
-
-
-def _place(labels: Mapping[str, str], place: Place) -> str:
-    if "pod" in labels:
-        return f"{labels['namespace']}/{labels['pod']}"
-    return labels.get("container") or place.unit or (f"slurm/{place.slurm_job}" if place.slurm_job else "process")
 
 
 def _clipped(labels: Mapping[str, str]) -> dict[str, str]:

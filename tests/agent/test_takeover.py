@@ -1,5 +1,7 @@
 """A workload seen by its counters and by its log is counted once, whatever fails in between."""
 
+import os
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,6 +107,34 @@ def test_a_restart_that_nobody_noticed_takes_the_larger_of_log_and_counters() ->
     assert completion(alone.answered(reading(120, started_s=50.0), 5000)) == 120, "a start time tells it"
 
 
+def test_a_line_that_is_late_is_not_counted_again_at_the_handover() -> None:
+    both = TakeOver("w")
+    both.answered(reading(0), 0)
+    both.from_log(logged(50, 1000))
+    both.answered(reading(60), 5000)  # 10 of them are not written yet
+    both.from_log(logged(10, 5100))
+    assert completion(both.failed(refused=True)) == 0
+    assert completion(both.from_log(logged(7, 6000))) == 7
+
+
+def test_a_late_line_after_the_handover_is_not_counted_again_either() -> None:
+    both = TakeOver("w")
+    both.answered(reading(0), 0)
+    both.from_log(logged(50, 1000))
+    both.answered(reading(60), 5000)
+    assert completion(both.failed(refused=True)) == 0
+    assert completion(both.from_log(logged(10, 5100))) == 0
+    assert completion(both.from_log(logged(7, 6000))) == 7
+
+
+def test_a_line_that_came_before_its_counter_is_not_lost_at_the_handover() -> None:
+    both = TakeOver("w")
+    both.answered(reading(0), 0)
+    both.from_log(logged(50, 1000))
+    both.answered(reading(40), 5000)  # a request of 10 is logged and not counted yet
+    assert completion(both.failed(refused=True)) == 10
+
+
 def test_requests_come_from_the_log_where_the_counters_do_not_tell_them() -> None:
     both = TakeOver("w")
     both.answered(reading(0), 0)
@@ -133,34 +163,47 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("serve"), st.integers(0, 50)),
         st.tuples(st.just("ask"), st.just(0)),
+        st.tuples(st.just("late answer"), st.just(0)),
         st.tuples(st.just("timeout"), st.just(0)),
         st.tuples(st.just("crash"), st.integers(0, 3)),
         st.tuples(st.just("agent restart"), st.just(0)),
+        st.tuples(st.just("write"), st.just(0)),
     ),
     max_size=60,
 )
 
 
 @given(steps=STEPS, tells_start=st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "400")), deadline=None)
 def test_whatever_fails_the_sum_is_what_the_server_made(steps: list[tuple[str, int]], tells_start: bool) -> None:
-    """A log that counts each request, read before every look at the endpoint. A crash is seen as a refusal. A server that
-    does not tell its start has made more in its first life than it can in the others."""
+    """A log that counts each request, written after the counters moved, at the latest before the second look from there and
+    before a crash is seen as a refusal. A server that does not tell its start has made more in its first life than it can in the others."""
     both = TakeOver("w")
     at_ms, counter, made, counted, lives = 0, 100_000, 0, 0, 0
     unread: list[TokenEvent] = []
+    unwritten: list[TokenEvent] = []
+    late: list[TokenEvent] = []
 
     def look() -> Reading:
         return reading(counter, started_s=100.0 * lives if tells_start else None)
 
+    before, before_lives = look(), lives
+
     both.answered(look(), at_ms)
     saved = msgspec.to_builtins(both.standing), counted
-    for kind, number in [*steps, ("ask", 0)]:
+    for kind, number in [*steps, ("write", 0), ("ask", 0)]:
         at_ms += 1000
         if kind == "serve":
             counter += number
             made += number
-            unread += logged(number, at_ms)
+            unwritten += logged(number, at_ms)
+            continue
+        if kind == "late answer" and not (before.started_s in (None, look().started_s) and lives == before_lives):
+            continue  # of a server that is gone
+        unread, late, unwritten = unread + late, unwritten, []
+        if kind in ("write", "crash", "agent restart"):
+            unread, late = unread + late, []
+        if kind == "write":
             continue
         if kind == "crash" and not tells_start and lives:
             continue  # a second restart of a server with small counters cannot be told
@@ -172,10 +215,14 @@ def test_whatever_fails_the_sum_is_what_the_server_made(steps: list[tuple[str, i
         unread = []
         if kind == "ask":
             counted += completion(both.answered(look(), at_ms))
+        elif kind == "late answer":  # the log was read on meanwhile
+            counted += completion(both.answered(before, at_ms))
         elif kind == "timeout":
             counted += completion(both.failed(refused=False))
         elif kind == "crash":
             counted += completion(both.failed(refused=True))
             counter, lives = 0, lives + 1
+        if kind in ("ask", "late answer"):
+            before, before_lives = look(), lives
         saved = msgspec.to_builtins(both.standing), counted
     assert counted == made

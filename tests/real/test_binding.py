@@ -125,8 +125,12 @@ def test_a_log_behind_a_pipe_is_the_servers(tmp_path: Path) -> None:
     shell = subprocess.Popen(call, start_new_session=True)
     procfs = Procfs()
     try:
-        wait_until(lambda: len(procfs.descendants_of(shell.pid)) == 2)
-        sleeper = next(pid for pid in procfs.descendants_of(shell.pid) if procfs.command_of(pid).startswith("sleep"))
+
+        def sleepers() -> list[int]:
+            return [pid for pid in procfs.descendants_of(shell.pid) if procfs.command_of(pid).startswith("sleep")]
+
+        wait_until(lambda: bool(sleepers()))
+        (sleeper,) = sleepers()
         wait_until(lambda: procfs.writes_to(sleeper, {(status.st_dev, status.st_ino)}))
         assert not procfs.writes_to(os.getpid(), {(status.st_dev, status.st_ino)})
     finally:

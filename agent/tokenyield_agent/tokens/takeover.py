@@ -9,6 +9,12 @@ endpoint is back, its counters have moved by everything since the last answer, l
 off, kind by kind, and what cannot be taken off yet (a log's rate was a little high) is owed by the next answers. So
 both handovers neither lose nor double.
 
+Counters and log do not move at the same moment: a line may be written some milliseconds after the counters moved, or a
+prompt be logged when it is computed and counted when its request ends. So how far the log is *ahead* of the counters
+(or, negative, behind) is kept from answer to answer. At a handover that much more is handed out, or is taken off the
+log's next lines. It is nothing when both stood still, and never more than both moved. Only logs that count exactly are
+compared so.
+
 A server that was started anew counts from nothing:
 * If the endpoint refused connections in between, nobody served then: what the log lent before the last refusal
   belongs to the old server and stands; only what it lent after is taken off the new server's counters.
@@ -63,6 +69,13 @@ class Standing(msgspec.Struct, kw_only=True):
     """What the log counted since `reading`, and of that since the last refusal: """
     lent_since_refusal: dict[str, int] = msgspec.field(default_factory=dict)
     owed: dict[str, int] = msgspec.field(default_factory=dict)
+    heard: dict[str, int] = msgspec.field(default_factory=dict)
+    """What a log that counts exactly said since `reading`, counted or not, and since the last refusal."""
+    heard_since_refusal: dict[str, int] = msgspec.field(default_factory=dict)
+    ahead: dict[str, int] = msgspec.field(default_factory=dict)
+    """By how much such a log was ahead of the counters at `reading`."""
+    behind: dict[str, int] = msgspec.field(default_factory=dict)
+    """After a handover: what the log will still say of what the counters have told already."""
 
 
 class TakeOver:
@@ -79,9 +92,11 @@ class TakeOver:
 
     def from_log(self, events: Sequence[TokenEvent]) -> list[TokenEvent]:
         """What of the log's events goes into the books now."""
+        self._hear(events)
         if self.standing.away:
-            self._lend(events)
-            return list(events)
+            given = [event for event in map(self._less_behind, events) if event is not None]
+            self._lend(given)
+            return given
         given = []
         for event in events:
             kinds = event.counted.kinds()
@@ -105,8 +120,14 @@ class TakeOver:
             change, start_ms = since_start(reading), at_ms
         else:
             change, start_ms = moved(standing.reading, reading), min(standing.at_ms, at_ms)
+        if standing.refused and (change.restarted or standing.reading is None):
+            ahead = _ahead({}, standing.heard_since_refusal, change.kinds)
+        elif change.restarted or standing.reading is None:
+            ahead = {}
+        else:
+            ahead = _ahead(standing.ahead, standing.heard, change.kinds)
         kinds = self._settle(change)
-        self.standing = Standing(reading=reading, at_ms=at_ms, owed=standing.owed)
+        self.standing = Standing(reading=reading, at_ms=at_ms, owed=standing.owed, ahead=ahead)
         return [self._event("counter", start_ms, at_ms, kinds)] if kinds else []
 
     def failed(self, *, refused: bool) -> list[TokenEvent]:
@@ -116,11 +137,13 @@ class TakeOver:
         events: list[TokenEvent] = []
         if not standing.away and (refused or standing.failures >= FAILURES_MAX or standing.reading is None):
             standing.away = True
+            self._catch_up()
             events = self._hand_out_held()
             self._lend(events)
         if refused:
             standing.refused = True
             standing.lent_since_refusal = {}  # who serves from now on counts from nothing
+            standing.heard_since_refusal = {}
         return events
 
     def gone(self) -> list[TokenEvent]:
@@ -134,6 +157,8 @@ class TakeOver:
         standing = self.standing
         kinds = dict(change.kinds)
         lent = standing.lent
+        if change.restarted:
+            standing.owed = {}  # by a server that is gone
         if standing.refused and (change.restarted or standing.reading is None):
             lent = standing.lent_since_refusal
         elif change.restarted:
@@ -150,6 +175,43 @@ class TakeOver:
     def _counters_know_requests(self) -> bool:
         reading = self.standing.reading
         return reading is None or any(key.partition("\t")[0] in REQUEST_KINDS for key in reading.values)
+
+    def _hear(self, events: Sequence[TokenEvent]) -> None:
+        for event in events:
+            if event.counted.method == "count":
+                kinds = event.counted.kinds()
+                self.standing.heard = sum_kinds(self.standing.heard, kinds)
+                self.standing.heard_since_refusal = sum_kinds(self.standing.heard_since_refusal, kinds)
+
+    def _catch_up(self) -> None:
+        """At the handover to the log: put what it was ahead to what is held, and take off what it was behind. What is
+        owed was ahead too, and is in the books already."""
+        standing = self.standing
+        if not standing.ahead:
+            return
+        held = standing.held.get("count") or Held(start_ms=standing.at_ms, end_ms=standing.at_ms, kinds={})
+        for kind, ahead in standing.ahead.items():
+            count = held.kinds.get(kind, 0) + ahead - standing.owed.get(kind, 0)
+            held.kinds[kind] = max(0, count)
+            if count < 0:
+                standing.behind[kind] = -count
+        if any(held.kinds.values()):
+            standing.held["count"] = held
+        else:
+            standing.held.pop("count", None)
+
+    def _less_behind(self, event: TokenEvent) -> TokenEvent | None:
+        """The event without what the counters have told already; None when nothing is left."""
+        behind = self.standing.behind
+        if not behind or event.counted.method != "count":
+            return event
+        kinds = event.counted.kinds()
+        for kind, count in list(kinds.items()):
+            taken = min(count, behind.get(kind, 0))
+            if taken:
+                behind[kind] -= taken
+                kinds[kind] = count - taken
+        return self._event("count", event.start_ms, event.end_ms, kinds) if any(kinds.values()) else None
 
     def _lend(self, events: Sequence[TokenEvent]) -> None:
         for event in events:
@@ -183,6 +245,17 @@ class TakeOver:
     def _event(self, method: str, start_ms: int, end_ms: int, kinds: Mapping[str, int]) -> TokenEvent:
         counted = Counted(method=method, **kinds)  # type: ignore[arg-type]
         return TokenEvent(workload=self._workload, start_ms=start_ms, end_ms=end_ms, counted=counted)
+
+
+def _ahead(before: Mapping[str, int], heard: Mapping[str, int], moved_by: Mapping[str, int]) -> dict[str, int]:
+    """How far the log is ahead of the counters now: by how much it was `before`, and by what both did since."""
+    heard = _in_the_terms_of(heard, moved_by)
+    ahead = {}
+    for kind, moved_kind in moved_by.items():
+        still = not heard.get(kind) and not moved_kind
+        bound = 0 if still else max(heard.get(kind, 0), abs(moved_kind), abs(before.get(kind, 0)))
+        ahead[kind] = max(-bound, min(bound, before.get(kind, 0) + heard.get(kind, 0) - moved_kind))
+    return ahead
 
 
 def _less(kinds: Mapping[str, int], taken: Mapping[str, int]) -> dict[str, int]:
