@@ -261,13 +261,14 @@ class Roster:
             if unit in by_unit:
                 by_unit[unit].give(block)
         self.unsaved |= self.journal.cursor is not None and not had_cursor
-        for tokens in everyone.values():
-            events += tokens.poll(now_ms, mono_s)
-        # Logs first: what stands in them was made before their server could refuse an answer.
+        # Answers first: each was asked for just after the logs were last read, so what is read now came after it.
         for answer in self.scraper.take():
             if (asked := everyone.get(answer.target)) is not None:
                 self.unsaved |= asked.is_first(answer)
                 events += asked.answered(answer, now_ms - round((mono_s - answer.asked_mono_s) * 1000))
+        for tokens in everyone.values():
+            events += tokens.poll(now_ms, mono_s)
+        self.scraper.beat()
         return events
 
     def names(self) -> dict[str, WorkloadName]:

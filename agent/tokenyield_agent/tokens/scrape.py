@@ -2,7 +2,7 @@
 
 In: targets, each the addresses where a workload's server may answer. Out: `Answer`s, which the agent's loop takes. A
 target's addresses and paths are tried until one shows a known server's counters; that one is asked from then on, every
-`interval_s`. An address that answers something else is left alone for an hour; one that does not answer is tried again
+`interval_s`, at the loop's beat: just after the logs were read, so that a log and an answer speak of the same moment. An address that answers something else is left alone for an hour; one that does not answer is tried again
 with growing pauses. Time, size and number of requests are bounded, and nothing a server answers can stop the thread.
 """
 
@@ -27,6 +27,8 @@ ANSWERS_MAX = 1024
 """Waiting to be taken; more come only while the agent's loop stands still, and then the oldest are dropped."""
 PROBE_PAUSE_S = 0.2
 """Between two requests to addresses that are not known yet."""
+EARLY = 0.1
+"""By which part of the interval a target may be asked early, so that a late beat does not cost a whole one."""
 RETRY_S_MIN, RETRY_S_MAX = 5.0, 300.0
 RETRY_FOREIGN_S = 3600.0
 """Before an address that answers something else is asked again."""
@@ -125,22 +127,21 @@ class Scraper:
         with self._lock:
             return {name: target.problem for name, target in self._shared.targets.items() if target.problem}
 
+    def beat(self) -> None:
+        """Ask whoever is due, now; the thread asks at no other time."""
+        self._wake.set()
+
     def stop(self) -> None:
         self._stop.set()
         self._wake.set()
 
-    def ask_once(self) -> list[Answer]:
-        """Ask every target that is due, in this thread: what the thread does, for tests and the doctor."""
-        self._round()
-        return self.take()
-
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._wake.wait()
             self._wake.clear()
-            self._wake.wait(self._round())
+            self._round()
 
-    def _round(self) -> float:
-        """Ask whoever is due; returns for how long nobody will be."""
+    def _round(self) -> None:
         with self._lock:
             targets = list(self._shared.targets.items())
         for name, target in targets:
@@ -148,11 +149,10 @@ class Scraper:
                 break
             now_s = time.monotonic()
             if target.known is not None and now_s >= target.due_s:
-                target.due_s = now_s + self._interval_s
+                target.due_s = now_s + self._interval_s * (1 - EARLY)
                 self._ask(name, target)
             elif target.known is None:
                 self._probe(name, target)
-        return max(0.05, min(self._interval_s / 5, 1.0))
 
     def _ask(self, name: str, target: _Target) -> None:
         assert target.known is not None
@@ -186,7 +186,7 @@ class Scraper:
                 if (names := endpoint_of(body)) is not None:
                     target.known, target.problem = (base + path, names), None
                     now_s = time.monotonic()
-                    target.due_s = now_s + self._interval_s
+                    target.due_s = now_s + self._interval_s * (1 - EARLY)
                     self._give(Answer(target=name, asked_mono_s=now_s, names=names, reading=read(body, names)))
                     return
                 failures.append(NoAnswer(f"{base}{path} shows no counters of a server that we know", alive=True))
