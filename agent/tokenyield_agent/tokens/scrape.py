@@ -2,8 +2,9 @@
 
 In: targets, each the addresses where a workload's server may answer. Out: `Answer`s, which the agent's loop takes. A
 target's addresses and paths are tried until one shows a known server's counters; that one is asked from then on, every
-`interval_s`, at the loop's beat: just after the logs were read, so that a log and an answer speak of the same moment. An address that answers something else is left alone for an hour; one that does not answer is tried again
-with growing pauses. Time, size and number of requests are bounded, and nothing a server answers can stop the thread.
+`interval_s`, at the loop's beat: just after the logs were read, so that a log and an answer speak of the same moment.
+An address that answers something else is left alone for an hour; one that does not answer is tried again with growing
+pauses. Time, size and number of requests are bounded, and nothing a server answers can stop the thread.
 """
 
 import http.client
