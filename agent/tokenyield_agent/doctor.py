@@ -174,13 +174,8 @@ def _known_by(workload: str, gpu: GpuReading, roster: Roster) -> str:
             if getattr(configured, setting):
                 return f"workloads.{setting}"
         return "who writes its log" if configured.log else "who listens on its port"
-    if not gpu.processes:
-        return "the kubelet's allocation"
-    return (
-        "its processes; " + roster.finder.found[workload].log_of.how
-        if workload in roster.finder.found
-        else "the kubelet's allocation"
-    )
+    found = roster.finder.found.get(workload)
+    return "its processes; " + found.log_of.how if found is not None and gpu.processes else "the kubelet's allocation"
 
 
 def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,15 +29,24 @@ def examine(environment: dict[str, str], *flags: str) -> tuple[int, dict[tuple[s
     return done.returncode, found
 
 
-@pytest.mark.parametrize("followed", [True, False])
-def test_what_is_there_and_what_is_missing(
-    followed: bool, tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path
-) -> None:
-    log = tmp_path / "chat.log"
+@contextmanager
+def server_writing_to(log: Path, fixtures: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """What looks like a llama-server, whose standard output goes to `log`, which holds a recorded log already."""
     log.write_bytes((fixtures / "llamacpp" / "server.log").read_bytes())
     with log.open("ab") as out:
         server = subprocess.Popen(["bash", "-c", "exec -a llama-server sleep 60"], stdout=out)
     try:
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_what_is_there_and_what_is_missing(
+    followed: bool, tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path
+) -> None:
+    with server_writing_to(log := tmp_path / "chat.log", fixtures) as server:
         scenario.restart([*gpu_lines(0, pid=server.pid), *gpu_lines(1), "unsupported 1 energy", *gpu_lines(2, pid=1)])
         workloads = [{"name": "chat", "log": str(log)}, {"name": "x", "log": f"{tmp_path}/none.log", "gpus": [9]}]
         code, found = examine(
@@ -44,9 +55,6 @@ def test_what_is_there_and_what_is_missing(
             f"workloads={json.dumps(workloads if followed else [])}",
             "collector_url=http://127.0.0.1:9",
         )
-    finally:
-        server.kill()
-        server.wait()
     assert code == 1
     assert len(found["gpu", "ok"]) == 2
     assert "no energy counter" in found["gpu", "note"][0]
@@ -72,18 +80,11 @@ def test_a_configured_log_is_not_counted_again_by_discovery(
     tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path
 ) -> None:
     """Its GPU is named, so that nobody looks for its process; the server that runs there writes the same log."""
-    log = tmp_path / "chat.log"
-    log.write_bytes((fixtures / "llamacpp" / "server.log").read_bytes())
-    with log.open("ab") as out:
-        server = subprocess.Popen(["bash", "-c", "exec -a llama-server sleep 60"], stdout=out)
-    try:
+    with server_writing_to(log := tmp_path / "chat.log", fixtures) as server:
         scenario.restart([*gpu_lines(0, pid=server.pid), *gpu_lines(1, pid=server.pid)])
         workloads = [{"name": "chat", "log": str(log), "gpus": [0]}]
         _, found = examine(
             scenario.environment(nvml_library), f"state_dir={tmp_path}/state", f"workloads={json.dumps(workloads)}"
         )
-    finally:
-        server.kill()
-        server.wait()
     assert "workloads.gpus" in found["0", "chat"]
     assert [key for key in found if key[0] == "1"] == [("1", "a process we cannot tie")]

@@ -120,7 +120,7 @@ class TakeOver:
             change, start_ms = since_start(reading), at_ms
         else:
             change, start_ms = moved(standing.reading, reading), min(standing.at_ms, at_ms)
-        if standing.refused and (change.restarted or standing.reading is None):
+        if self._is_successor(change):
             ahead = _ahead({}, standing.heard_since_refusal, change.kinds)
         elif change.restarted or standing.reading is None:
             ahead = {}
@@ -159,7 +159,7 @@ class TakeOver:
         lent = standing.lent
         if change.restarted:
             standing.owed = {}  # by a server that is gone
-        if standing.refused and (change.restarted or standing.reading is None):
+        if self._is_successor(change):
             lent = standing.lent_since_refusal
         elif change.restarted:
             from_log = lent
@@ -175,6 +175,10 @@ class TakeOver:
     def _counters_know_requests(self) -> bool:
         reading = self.standing.reading
         return reading is None or any(key.partition("\t")[0] in REQUEST_KINDS for key in reading.values)
+
+    def _is_successor(self, change: Moved) -> bool:
+        """Whether who answers now was started after the last refusal: it knows of nothing that was before."""
+        return self.standing.refused and (change.restarted or self.standing.reading is None)
 
     def _hear(self, events: Sequence[TokenEvent]) -> None:
         for event in events:
