@@ -43,8 +43,8 @@ def stack(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> Iterator[St
     scenario.restart([*gpu_lines(0), *gpu_lines(1, percent=0, pid=77), *gpu_lines(2, percent=0), "fault 0 3 4 15"])
     prices = tmp_path / "prices.yaml"
     prices.write_text(
-        "facility: {pue: 1.3, usd_per_kwh: 0.08}\n"
-        "pools: [{name: h100, owned: {count: 4, gpu_usd: 35040, life_years: 4}}]\n"
+        "facilities: {main: {pue: 1.3, per_kwh: 0.08}}\n"
+        "pools: [{name: h100, owned: {count: 4, gpu: 35040, life_years: 4}}]\n"
     )
     running = Stack(
         tmp_path,

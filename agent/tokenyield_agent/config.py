@@ -70,6 +70,9 @@ class Settings:
 
     cluster: str = _setting("default", "cluster that this node belongs to, a label on everything")
     node: str = _setting("", "name of this node; empty: the host name")
+    node_labels: dict[str, str] = field(
+        default_factory=dict, metadata={"help": "what is known of this node (rack, contract): price books may match it"}
+    )
     state_dir: str = _setting("/var/lib/tokenyield-agent", "folder for the spool and the agent's identity")
     collector_url: str = _setting("http://127.0.0.1:9464", "the collector's base address")
     collector_token_file: str | None = _setting(None, "file with the bearer token; read again for every shipment")
@@ -146,6 +149,8 @@ class Settings:
             yield f"status_listen: '{self.status_listen}' is no address; write host:port"
         if self.scrape_interval_s < 1 or not 0.1 <= self.scrape_timeout_s <= 30:
             yield "scrape_interval_s, scrape_timeout_s: want at least 1 s, and 0.1 to 30 s"
+        if len(self.node_labels) > OWN_LABELS_MAX:
+            yield f"node_labels: {len(self.node_labels)} are more than {OWN_LABELS_MAX}"
         if len(self.pod_labels) > OWN_LABELS_MAX:
             yield f"pod_labels: {len(self.pod_labels)} are more than {OWN_LABELS_MAX}"
         yield from self._source_faults()

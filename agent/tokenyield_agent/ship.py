@@ -156,6 +156,7 @@ class Shipper:
             cluster=self._settings.cluster,
             node=self._settings.node_name,
             batches=waiting.batches,
+            labels=self._settings.node_labels,
         )
 
     def _post(self, waiting: Waiting) -> Answer:

@@ -153,7 +153,7 @@ class Batch(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     demand: tuple[Demand, ...] = ()
 
 
-class Shipment(Struct, gc=False, frozen=True, kw_only=True):
+class Shipment(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """The body of `POST /v1/batches`: one agent's batches, oldest first."""
 
     schema: int
@@ -162,6 +162,8 @@ class Shipment(Struct, gc=False, frozen=True, kw_only=True):
     cluster: Name
     node: Name
     batches: tuple[Batch, ...]
+    labels: Labels = {}
+    """What is known of the node (rack, purchase, contract): price books may match on it."""
 
 
 class Fault(NamedTuple):

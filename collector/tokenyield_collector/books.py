@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tokenyield_collector.cost import PoolRate, Priced, Usage, price
 from tokenyield_collector.ledger.ledger import Facts
-from tokenyield_collector.prices import PriceBook
+from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.yields import HeldUsage, MadeTokens, WorkloadYield, yields
 
 UNPRICED = "(price missing)"
@@ -26,16 +27,17 @@ class Books:
 
 def rates_at(prices: PriceBook, at_ms: int) -> dict[str, PoolRate]:
     """Rates of the pools that are paid for at `at_ms`."""
-    found = {}
+    found, rates = {}, Rates(prices)
     for pool in prices.pools:
-        if prices.owned_at(pool, at_ms):
-            rate = prices.rate(pool, at_ms)
-            found[pool.name] = PoolRate(pool.name, rate.nano_usd_per_gpu_hour, rate.nano_usd_per_kwh, pool.count)
+        if (rate := rates.of(pool, at_ms)) is not None:
+            found[pool.name] = PoolRate(pool.name, rate.pico_per_gpu_hour, rate.pico_per_kwh, rate.count)
     return found
 
 
-def pool_name(prices: PriceBook, rates: dict[str, PoolRate], cluster: str, node: str, gpu_model: str) -> str | None:
-    pool = prices.pool_of(cluster, node, gpu_model)
+def pool_name(
+    prices: PriceBook, rates: dict[str, PoolRate], cluster: str, node: str, gpu_model: str, labels: dict[str, str]
+) -> str | None:
+    pool = prices.pool_of(cluster, node, gpu_model, labels)
     return pool.name if pool is not None and pool.name in rates else None
 
 
@@ -49,7 +51,7 @@ def price_fleet(
     """The whole cost of `facts`, with the rates and pools that it was reckoned with."""
     rates = rates_at(prices, start_ms)
     pools = {
-        key: pool_name(prices, rates, *key)
+        key: pool_name(prices, rates, *key, facts.node_labels.get(key[:2], {}))
         for key in {(g.cluster, g.node, g.gpu_model) for g in facts.gpus}
         | {(s.cluster, s.node, s.gpu_model) for s in facts.shares}
     }

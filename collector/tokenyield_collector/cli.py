@@ -1,4 +1,4 @@
-"""The command line: serve | check | rate | demo.
+"""The command line: serve | check | rate | report | budget | demo.
 
 Exit codes: 0 done; 1 the collector or the demo failed; 2 the call or the settings are wrong.
 """
@@ -8,15 +8,21 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenyield_collector.version import VERSION
 from tokenyield_settings.command_line import CommandLine, add_settings_flags
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _EXAMPLES = """examples:
   tokenyield-collector demo                              see it work on this host, with or without a GPU
   tokenyield-collector serve --config collector.yaml     the collector
   tokenyield-collector check --config collector.yaml     are the settings and prices sound? print them
   tokenyield-collector rate --prices prices.yaml         what does a GPU-hour cost, and why?
+  tokenyield-collector report --period 2026-10 --by team,model --format html --output october.html
+  tokenyield-collector budget --month 2026-10            spent, left, and what the month will come to
 """
 
 
@@ -38,9 +44,25 @@ def _command_line() -> CommandLine:
     add_settings_flags(check, "collector/collector.yaml")
     help_text = "each pool's hourly rate and its parts"
     rate = line.command("rate", _rate, help_text, "rate --prices prices.yaml --format json")
-    rate.add_argument("--prices", type=Path, required=True, help="a price book, see collector/prices.yaml")
+    rate.add_argument("--prices", type=Path, help="a price book, see collector/prices.yaml")
+    rate.add_argument("--reference", action="store_true", help="show the bundled reference figures instead")
     rate.add_argument("--format", choices=("table", "json"), default="table")
-    rate.add_argument("--at", help="the day to price, YYYY-MM-DD; default today")
+    rate.add_argument("--at", help="the day or hour (UTC) to price, 2026-11-23 or 2026-11-23T14:00; default now")
+    help_text = (
+        "what a period cost, by whom and by what; from the running collector, or from its ledger while it is down"
+    )
+    report = line.command("report", _report, help_text, "report --period 2026-10 --by team,model --format table")
+    report.add_argument("--period", required=True, help="2026-10, 2026-10-05 or 2026-10-01..2026-10-15 (UTC)")
+    report.add_argument("--by", default="team,model", help="columns: dimensions of the rules, model, workload, pool, "
+                        "cluster, node, day, hour; default team,model")  # fmt: skip
+    report.add_argument("--format", choices=("table", "csv", "json", "parquet", "html", "focus"), default="table")
+    report.add_argument("--output", type=Path, help="write into this file; focus: its metadata stand beside it")
+    _add_source_flags(report)
+    help_text = "each budget of a month: spent, remaining, forecast"
+    budget = line.command("budget", _budget, help_text, "budget --month 2026-10")
+    budget.add_argument("--month", help="default: the present one")
+    budget.add_argument("--format", choices=("table", "json"), default="table")
+    _add_source_flags(budget)
     help_text = "collector and agent on this host, with a live table"
     demo = line.command("demo", _demo, help_text, "demo --duration 60")
     demo.add_argument("--duration", type=float, default=0.0, metavar="SECONDS", help="stop after this long; 0: Ctrl-C")
@@ -73,50 +95,68 @@ def _check(arguments: argparse.Namespace) -> int:
 
     import yaml
 
+    from tokenyield_collector.attribution import load_attribution
     from tokenyield_collector.config import load_settings
-    from tokenyield_collector.prices import load_prices
+    from tokenyield_collector.prices.load import load_prices
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
     if settings.prices_file:
         load_prices(Path(settings.prices_file))
+    load_attribution(Path(settings.attribution_file) if settings.attribution_file else None)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
     return 0
 
 
 def _rate(arguments: argparse.Namespace) -> int:
-    import json
-    from datetime import UTC, date, datetime
+    from datetime import UTC, datetime
 
-    from tokenyield_collector.prices import load_prices
+    from tokenyield_collector.prices.load import load_prices
+    from tokenyield_collector.rate_card import rate_document, rate_table, reference_table
 
+    if arguments.reference:
+        return _show(reference_table())
+    if arguments.prices is None:
+        print("rate: give --prices FILE, or --reference for the bundled figures", file=sys.stderr)
+        return 2
     prices = load_prices(arguments.prices)
     try:
-        day = date.fromisoformat(arguments.at) if arguments.at else datetime.now(UTC).date()  # noqa: TID251 - the rim
+        at = datetime.fromisoformat(arguments.at) if arguments.at else datetime.now(UTC)  # noqa: TID251 - the rim
     except ValueError:
-        print(f"--at: '{arguments.at}' is no day; write YYYY-MM-DD", file=sys.stderr)
+        print(f"--at: '{arguments.at}' is no day or hour; write 2026-11-23 or 2026-11-23T14:00", file=sys.stderr)
         return 2
-    at_ms = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
-    rates = [prices.rate(pool, at_ms) for pool in prices.pools]
+    at_ms = int(at.replace(tzinfo=at.tzinfo or UTC).timestamp() * 1000)
     if arguments.format == "json":
-        pools = [
-            {
-                "name": rate.pool,
-                "kind": rate.kind,
-                "count": pool.count,
-                "usd_per_gpu_hour": round(float(rate.usd_per_gpu_hour), 9),
-                "parts": {name: round(float(value), 9) for name, value in rate.parts.items()},
-                "energy_usd_per_kwh": round(float(rate.energy_usd_per_kwh), 9),
-            }
-            for pool, rate in zip(prices.pools, rates, strict=True)
-        ]
-        print(json.dumps({"currency": prices.currency, "at": day.isoformat(), "pools": pools}, indent=2))
+        import json
+
+        print(json.dumps(rate_document(prices, at_ms), indent=2))
         return 0
+    return _show(rate_table(prices, at_ms))
+
+
+def _show(table: "RenderableType") -> int:
     from rich.console import Console
 
-    from tokenyield_collector.tables import rate_table
-
-    Console().print(rate_table(rates, day.isoformat()))
+    Console().print(table)
     return 0
+
+
+def _add_source_flags(parser: argparse.ArgumentParser) -> None:
+    add_settings_flags(parser, "collector/collector.yaml")
+    parser.add_argument("--collector", metavar="URL", help="ask this collector instead of the one in the settings")
+    parser.add_argument("--prices", type=Path, help="this price book instead of prices_file; reads the ledger itself")
+    parser.add_argument("--rules", type=Path, help="these rules instead of attribution_file; reads the ledger itself")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.reports.command import report
+
+    return report(arguments)
+
+
+def _budget(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.reports.command import budget
+
+    return budget(arguments)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -30,6 +30,9 @@ class Settings:
     ledger_path: str = _setting("/var/lib/tokenyield-collector/ledger.duckdb", "the ledger's file")
     ledger_memory: str = _setting("1GB", "memory that DuckDB may take")
     prices_file: str | None = _setting(None, "the price book, see prices.yaml; empty: usage without cost")
+    attribution_file: str | None = _setting(
+        None, "rules, sharing and budgets, see attribution.yaml; empty: built-in rules"
+    )
     body_bytes_max: int = _setting(4 * 2**20, "compressed body of one shipment; 256 batches of 8 GPUs are 0.3 MB")
     decompressed_bytes_max: int = _setting(32 * 2**20, "the same decompressed, so that a bomb is not unpacked")
     clock_skew_max_s: int = _setting(300, "how far in the future a window may end; agents keep time with NTP")

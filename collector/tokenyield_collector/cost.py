@@ -2,36 +2,37 @@
 
 In: sums of GPU time and energy, who is owned, and rates. Out: `CostLine`s whose sum is the fleet's whole cost, exactly.
 
-Theory. For one pool and one stretch of time, capacity cost = rate x time owned. Time owned splits into
-    dark (owned but not reported, or reported as unknown) -> unallocated -> idle -> productive (active)
-and the cost splits in the same proportion by largest remainder, in integer nano-dollars: no cent is made or lost in any
-order of summing. Energy cost follows measured joules and falls into the same buckets. Where no rate is known the time
-stands in `Priced.missing_ms` and has no cost: it is neither 0 nor invented.
+Theory. For one pool and one stretch of time, capacity cost = rate x time owned. Time owned splits into dark (owned
+but not reported, or reported as unknown) -> unallocated -> idle -> active and statements split what was active into
+under_yield and productive (statement.py). Energy cost follows measured joules and falls into the same buckets. A cost
+is a whole number of quanta (money.py), fact times rate, so no cent is made or lost in any order of summing. Where no
+rate is known the time stands in `Priced.missing_ms` and has no cost: it is neither 0 nor invented.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE, MS_PER_HOUR, apportion
+from tokenyield_collector.money import capacity_quanta, energy_quanta
 
 BUCKETS = ("dark", "unallocated", "idle", "productive")
-"""The waterfall, in the order in which capacity is lost."""
-
-_MJ_PER_KWH = JOULES_PER_KWH * MJ_PER_JOULE
+"""The live waterfall, in the order in which capacity is lost; here productive is all that was active."""
 
 
 class PoolRate(NamedTuple):
-    """A pool's price at the time in question, in nano-dollars.
+    """A pool's price at the time in question, in millionths of a millionth of the currency's unit.
 
     `gpus_paid` GPUs cost whether they report or not; None: those that report.
     """
 
     pool: str
-    nano_usd_per_gpu_hour: int
-    nano_usd_per_kwh: int
+    pico_per_gpu_hour: int
+    pico_per_kwh: int
     gpus_paid: int | None
+
+    def quanta(self, duration_ms: int, energy_mj: int) -> int:
+        return capacity_quanta(self.pico_per_gpu_hour, duration_ms) + energy_quanta(self.pico_per_kwh, energy_mj)
 
 
 class Usage(NamedTuple):
@@ -56,7 +57,7 @@ class CostLine(NamedTuple):
     pool: str
     bucket: str
     component: str
-    nano_usd: int
+    quanta: int
     duration_ms: int
 
 
@@ -67,8 +68,8 @@ class Priced:
     lines: list[CostLine] = field(default_factory=list)
     missing_ms: int = 0
 
-    def total_nano_usd(self) -> int:
-        return sum(line.nano_usd for line in self.lines)
+    def total_quanta(self) -> int:
+        return sum(line.quanta for line in self.lines)
 
 
 def price(usages: Iterable[Usage], rates: Mapping[str, PoolRate], *, elapsed_ms: int) -> Priced:
@@ -102,28 +103,12 @@ def _add_unreported(clusters: dict[str, list[int]], owned_ms: int) -> None:
         clusters.setdefault(most, [0] * 8)[3] += missing_ms
 
 
-def _lines(cluster: str, rate: PoolRate, into: Sequence[int]) -> list[CostLine]:
+def _lines(cluster: str, rate: PoolRate, into: list[int]) -> list[CostLine]:
     active, idle, unallocated, unknown = 0, 1, 2, 3
-    order = (unknown, unallocated, idle, active)  # as BUCKETS
-    times = [into[i] for i in order]
-    energies = [into[i + 4] for i in order]
-    capacity = apportion(capacity_nano_usd(rate, sum(times)), times)
-    energy = apportion(energy_nano_usd(rate, sum(energies)), energies)
-    lines = []
-    for i, bucket in enumerate(BUCKETS):
-        lines.append(CostLine(cluster, rate.pool, bucket, "capacity", capacity[i], times[i]))
-        lines.append(CostLine(cluster, rate.pool, bucket, "energy", energy[i], 0))
-    return lines
-
-
-def capacity_nano_usd(rate: PoolRate, duration_ms: int) -> int:
-    return rounded(rate.nano_usd_per_gpu_hour * duration_ms, MS_PER_HOUR)
-
-
-def energy_nano_usd(rate: PoolRate, energy_mj: int) -> int:
-    return rounded(rate.nano_usd_per_kwh * energy_mj, _MJ_PER_KWH)
-
-
-def rounded(numerator: int, denominator: int) -> int:
-    """numerator / denominator to the nearest integer, halves up; exact for any size."""
-    return (2 * numerator + denominator) // (2 * denominator)
+    found = []
+    for bucket, state in zip(BUCKETS, (unknown, unallocated, idle, active), strict=True):
+        duration_ms, energy_mj = into[state], into[state + 4]
+        capacity = capacity_quanta(rate.pico_per_gpu_hour, duration_ms)
+        found.append(CostLine(cluster, rate.pool, bucket, "capacity", capacity, duration_ms))
+        found.append(CostLine(cluster, rate.pool, bucket, "energy", energy_quanta(rate.pico_per_kwh, energy_mj), 0))
+    return found

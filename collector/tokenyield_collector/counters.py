@@ -1,7 +1,7 @@
 """What the exported counters stand at, from the hours of the ledger. Pure.
 
 In: the facts of changed hours, the price book, how far time has come. Out: series -> integer (ms, mJ, tokens,
-nano-USD).
+nano-units of the currency).
 
 A Prometheus counter may never go back, not even across a restart of the collector:
 * tokens, energy and seconds only grow, because an hour is recomputed from windows that are only added;
@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from tokenyield_collector.books import UNPRICED, price_fleet
 from tokenyield_collector.ledger.ledger import Facts
-from tokenyield_collector.prices import PriceBook
+from tokenyield_collector.money import nano
+from tokenyield_collector.prices.book import PriceBook
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
 from tokenyield_wire.window import STATES, TOKEN_KINDS
 
@@ -146,7 +147,7 @@ class Counters:
                 if (count := getattr(asked, kind)) is not None:
                     found[Series("demand_requests", (*asker, outcome))] += count
         for line in fleet.lines:
-            found[Series(COST, (line.cluster, line.pool, line.bucket, line.component))] += line.nano_usd
+            found[Series(COST, (line.cluster, line.pool, line.bucket, line.component))] += nano(line.quanta)
         if fleet.missing_ms:
             found[Series("price_missing_ms", ())] += fleet.missing_ms
         return dict(found)
@@ -163,6 +164,12 @@ def _split(facts: Facts) -> dict[int, Facts]:
     for asked in facts.demand:
         demand[asked.hour_ms].append(asked)
     return {
-        hour: Facts(gpus=gpus[hour], shares=shares[hour], tokens=tokens[hour], demand=demand[hour])
+        hour: Facts(
+            gpus=gpus[hour],
+            shares=shares[hour],
+            tokens=tokens[hour],
+            demand=demand[hour],
+            node_labels=facts.node_labels,
+        )
         for hour in gpus.keys() | shares.keys() | tokens.keys() | demand.keys()
     }

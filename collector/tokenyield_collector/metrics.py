@@ -13,12 +13,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from tokenyield_collector.books import Books
 from tokenyield_collector.cost import CostLine
 from tokenyield_collector.counters import COST, Series
-from tokenyield_collector.prices import NANO_PER_USD
+from tokenyield_collector.money import amount
 from tokenyield_collector.version import VERSION
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, MS_PER_SECOND
 
 OTHER = "(other)"
+NANO_PER_UNIT = 10**9
 
 # metric -> (exported name, help, labels, divisor to base units, position of the workload label)
 _COUNTERS: dict[str, tuple[str, str, tuple[str, ...], int, int | None]] = {
@@ -99,6 +100,8 @@ class View:
     currency: str = "USD"
     as_of_ms: int = 0
     ledger_bytes: int = 0
+    books_are_fresh: bool = True
+    """Whether the price book and the rules in use are what stands in their files."""
 
 
 @dataclass(kw_only=True)
@@ -177,6 +180,11 @@ class Exposition:
         )
         yield GaugeMetricFamily("tokenyield_collector_ledger_bytes", "Size of the ledger", value=view.ledger_bytes)
         yield GaugeMetricFamily(
+            "tokenyield_collector_books_fresh",
+            "1 while the price book and rules in use are those in the files, 0 after a change that was refused",
+            value=int(view.books_are_fresh),
+        )
+        yield GaugeMetricFamily(
             "tokenyield_collector_as_of_timestamp_seconds",
             "Up to when the live ratios look",
             value=view.as_of_ms / 1000,
@@ -189,9 +197,9 @@ def _costs(view: View) -> Metric:
         "Cost of the fleet by waterfall bucket (dark, unallocated, idle, productive); the sum is the whole cost",
         labels=["currency", "cluster", "pool", "bucket", "component"],
     )
-    for series, nano in sorted(view.counters.items()):
+    for series, value in sorted(view.counters.items()):
         if series.metric == COST:
-            family.add_metric([view.currency, *series.labels], nano / NANO_PER_USD)
+            family.add_metric([view.currency, *series.labels], value / NANO_PER_UNIT)
     return family
 
 
@@ -212,7 +220,7 @@ def _live(books: Books, currency: str, admitted: set[str]) -> Iterator[Metric]:
             if (ratio := row.tokens_per_joule(kind)) is not None:
                 tokens_per_joule.add_metric([row.cluster, row.workload, row.model, kind], ratio)
             for basis in BASES:
-                if (cost := row.usd_per_million_tokens(kind, basis)) is not None:
+                if (cost := row.cost_per_million_tokens(kind, basis)) is not None:
                     unit_cost.add_metric([currency, row.cluster, row.workload, row.model, kind, basis], cost)
     yield tokens_per_joule
     yield unit_cost
@@ -221,30 +229,30 @@ def _live(books: Books, currency: str, admitted: set[str]) -> Iterator[Metric]:
         "Cost per hour of GPUs that make no tokens, over the live window, by bucket",
         labels=["currency", "cluster", "pool", "bucket"],
     )
-    for (cluster, pool, bucket), usd in sorted(idle_cost_per_hour(books).items()):
-        idle.add_metric([currency, cluster, pool, bucket], usd)
+    for (cluster, pool, bucket), per_hour in sorted(idle_cost_per_hour(books).items()):
+        idle.add_metric([currency, cluster, pool, bucket], per_hour)
     yield idle
 
 
 def idle_cost_per_hour(books: Books) -> dict[tuple[str, str, str], float]:
-    """(cluster, pool, bucket) -> dollars per hour lost at the present pace, without the productive bucket."""
+    """(cluster, pool, bucket) -> what is lost per hour at the present pace, without the productive bucket."""
     lost: dict[tuple[str, str, str], int] = defaultdict(int)
     for line in books.fleet.lines:
         if line.bucket != "productive":
-            lost[line.cluster, line.pool, line.bucket] += line.nano_usd
+            lost[line.cluster, line.pool, line.bucket] += line.quanta
     return (
-        {key: nano / NANO_PER_USD * MS_PER_HOUR / books.elapsed_ms for key, nano in lost.items()}
+        {key: amount(quanta) * MS_PER_HOUR / books.elapsed_ms for key, quanta in lost.items()}
         if books.elapsed_ms
         else {}
     )
 
 
-def bucket_nano_usd(lines: list[CostLine], component: str | None = None) -> dict[str, int]:
-    """Nano-dollars by bucket over all pools, of one component or of both."""
+def bucket_quanta(lines: list[CostLine], component: str | None = None) -> dict[str, int]:
+    """Quanta by bucket over all pools, of one component or of both."""
     sums: dict[str, int] = defaultdict(int)
     for line in lines:
         if component in (None, line.component):
-            sums[line.bucket] += line.nano_usd
+            sums[line.bucket] += line.quanta
     return dict(sums)
 
 

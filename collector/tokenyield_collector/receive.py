@@ -6,17 +6,16 @@ One commit serves all requests that came within `commit_interval_ms`; one thread
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Executor
-from pathlib import Path
 
 import zstandard
 from aiohttp import hdrs, web
 
+from tokenyield_collector.bearer import Tokens
 from tokenyield_collector.config import Settings
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError, Receipt
 from tokenyield_collector.metrics import Ingest
@@ -28,8 +27,6 @@ from tokenyield_wire.window import Fault, Shipment
 log = logging.getLogger(__name__)
 
 DAY_MS = 24 * MS_PER_HOUR
-TOKENS_REREAD_S = 10.0
-"""How soon a changed token file is noticed."""
 
 
 class TooLarge(ValueError):
@@ -83,31 +80,6 @@ def too_old(shipment: Shipment, limit_ms: int) -> list[Fault]:
         for i, batch in enumerate(shipment.batches)
         if batch.start_ms < limit_ms
     ]
-
-
-class Tokens:
-    """The accepted bearer tokens, read again when the file changes. Without a file everybody may."""
-
-    def __init__(self, file: str | None) -> None:
-        self._file = Path(file) if file else None
-        self._tokens: tuple[bytes, ...] = ()
-        self._read_at_s = float("-inf")
-
-    def accept(self, header: str | None, now_mono_s: float) -> bool:
-        if self._file is None:
-            return True
-        if now_mono_s - self._read_at_s >= TOKENS_REREAD_S:
-            self._read_at_s = now_mono_s
-            try:
-                self._tokens = tuple(line.strip() for line in self._file.read_bytes().splitlines() if line.strip())
-            except OSError as error:
-                log.error("token_file %s cannot be read (%s); nobody is let in", self._file, error)
-                self._tokens = ()
-        scheme, _, given = (header or "").partition(" ")
-        offered = given.strip().encode()
-        # Every token is compared, so that the time taken tells nothing.
-        matches = [hmac.compare_digest(offered, token) for token in self._tokens]
-        return scheme.lower() == "bearer" and any(matches)
 
 
 class Committer:

@@ -11,22 +11,25 @@ import signal
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from tokenyield_collector.attribution import Attribution
+from tokenyield_collector.book_files import changed_at, load_books
 from tokenyield_collector.books import keep_books
 from tokenyield_collector.config import Settings
 from tokenyield_collector.counters import Counters
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError
 from tokenyield_collector.metrics import Exposition, Ingest, View
-from tokenyield_collector.prices import PriceBook, load_prices
+from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.problems import problem
 from tokenyield_collector.receive import DAY_MS, Committer, Receiver
+from tokenyield_collector.reports.api import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.summary import encode, summarize
+from tokenyield_settings.loader import SettingsError
 from tokenyield_wire.units import MS_PER_HOUR, NS_PER_MS
 
 log = logging.getLogger(__name__)
@@ -53,15 +56,21 @@ def live_stretch(now_ms: int, window_s: int, settings: Settings) -> tuple[int, i
 class Collector:
     """Everything behind the HTTP handlers."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, prices: PriceBook) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, prices: PriceBook, attribution: Attribution | None = None
+    ) -> None:
         self.settings = settings
         self.prices = prices
+        self.attribution = attribution or Attribution()
+        self.books_are_fresh = True
+        self._read_at = changed_at(settings)
         self.ingest = Ingest()
         self._ledger = ledger
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self.committer = Committer(ledger, self._writer, settings, self.ingest)
         self.receiver = Receiver(settings, self.committer, self.ingest)
+        self.reports = ReportApi(settings, ledger, self._writer, lambda: (self.prices, self.attribution))
         self._counters = Counters(prices, bases=ledger.counter_bases(), floors=ledger.counter_floors())
         self._all_hours_read = False
         self.view: View | None = None
@@ -77,11 +86,14 @@ class Collector:
         loop = asyncio.get_running_loop()
         retire_at_s = loop.time() + RETIRE_EVERY_S
         while True:
+            self.reload()
             try:
                 changed = await loop.run_in_executor(self._writer, self._ledger.fold)
                 self.view = await loop.run_in_executor(self._reader, self._refresh, changed, _now_ms())
                 floors = self._counters.floors()
                 await loop.run_in_executor(self._writer, self._ledger.set_counter_floors, floors)
+                closed_ms = _now_ms() - MS_PER_HOUR - self.settings.live_lag_s * 1000
+                await loop.run_in_executor(self._writer, self._ledger.roll, closed_ms, ROLL_HOURS_AT_ONCE)
                 if loop.time() >= retire_at_s:
                     retire_at_s = loop.time() + RETIRE_EVERY_S
                     await loop.run_in_executor(self._writer, self._retire, _now_ms())
@@ -91,6 +103,28 @@ class Collector:
                     log.error("%s", error)
                 self.problem = str(error)
             await asyncio.sleep(self.settings.refresh_interval_s)
+
+    def reload(self) -> None:
+        """Take up a changed price book and changed rules; those that cannot be used are refused, the old ones stay."""
+        seen = changed_at(self.settings)
+        if seen == self._read_at:
+            return
+        self._read_at = seen
+        try:
+            prices, attribution = load_books(self.settings)
+        except SettingsError as error:
+            self.books_are_fresh = False
+            for fault in error.faults:
+                log.error("not taken up, the prices and rules before it stay: %s", fault)
+            return
+        self.books_are_fresh = True
+        self.attribution = attribution
+        if prices.fingerprint != self.prices.fingerprint:
+            # Cost counters start again from the repriced value, see counters.py.
+            self.prices = prices
+            self._counters = Counters(prices, bases=self._ledger.counter_bases(), floors={})
+            self._all_hours_read = False
+        log.info("prices and rules taken up, price book %s, %d pools", prices.fingerprint, len(prices.pools))
 
     def _refresh(self, changed: list[int], now_ms: int) -> View:
         """In the reading thread, so that commits go on meanwhile."""
@@ -123,6 +157,7 @@ class Collector:
             currency=self.prices.currency,
             as_of_ms=end_ms,
             ledger_bytes=self._ledger.size_bytes(),
+            books_are_fresh=self.books_are_fresh,
         )
 
     def _retire(self, now_ms: int) -> None:
@@ -164,6 +199,7 @@ class Collector:
 
     def close(self) -> None:
         """Fold what came last, so that who reads the file next sees whole hours."""
+        self.reports.close()  # before the writer, whom it may wait for
         self._writer.submit(self._ledger.fold)
         self._writer.shutdown()
         self._reader.shutdown()
@@ -186,6 +222,9 @@ def application(collector: Collector) -> web.Application:
     app = web.Application(client_max_size=collector.settings.body_bytes_max, middlewares=[_problems])
     app.router.add_post("/v1/batches", collector.receiver.handle)
     app.router.add_get("/v1/summary", collector.summary)
+    app.router.add_get("/v1/report", collector.reports.report)
+    app.router.add_get("/v1/budgets", collector.reports.budgets)
+    app.router.add_get("/v1/rates", collector.reports.rates)
     app.router.add_get("/metrics", collector.metrics)
     app.router.add_get("/healthz", collector.healthz)
     app.router.add_get("/readyz", collector.readyz)
@@ -194,9 +233,9 @@ def application(collector: Collector) -> web.Application:
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `LedgerError` or OSError (address in use)."""
-    prices = load_prices(Path(settings.prices_file)) if settings.prices_file else PriceBook()
+    prices, attribution = load_books(settings)
     ledger = DuckDbLedger(settings.ledger_path, memory_limit=settings.ledger_memory)
-    collector = Collector(settings, ledger, prices)
+    collector = Collector(settings, ledger, prices, attribution)
     # Bodies are decompressed by receive.py, which bounds them.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -205,6 +244,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, collector.reload)
     try:
         host, port = settings.address
         site = web.TCPSite(runner, host, port, ssl_context=_tls(settings), shutdown_timeout=SHUTDOWN_S)

@@ -13,8 +13,9 @@ import msgspec
 from tokenyield_collector.books import Books
 from tokenyield_collector.cost import BUCKETS
 from tokenyield_collector.ledger.ledger import Facts
-from tokenyield_collector.metrics import bucket_nano_usd, fleet_tokens, idle_cost_per_hour
-from tokenyield_collector.prices import NANO_PER_USD, PriceBook
+from tokenyield_collector.metrics import bucket_quanta, fleet_tokens, idle_cost_per_hour
+from tokenyield_collector.money import amount, decimal
+from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield, total
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
 from tokenyield_wire.window import REQUEST_KINDS, STATES, TOKEN_KINDS
@@ -31,7 +32,7 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> dict[str, Any]:
     energy_mj = {state: sum(getattr(g, f"{state}_mj") for g in facts.gpus) for state in STATES}
     time_ms = {state: sum(getattr(g, f"{state}_ms") for g in facts.gpus) for state in STATES}
     joules = sum(energy_mj.values()) / MJ_PER_JOULE
-    total_nano = books.fleet.total_nano_usd()
+    whole = books.fleet.total_quanta()
     tokens = {kind: fleet_tokens(books.workloads, kind) for kind in KINDS}
     has_prices = bool(prices.pools)
     labels = _labels(facts)
@@ -47,11 +48,11 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> dict[str, Any]:
             "energy_joules": {state: mj / MJ_PER_JOULE for state, mj in energy_mj.items()},
             "tokens": tokens,
             "tokens_per_joule": {kind: n / joules if joules and n else None for kind, n in tokens.items()},
-            "cost": _usd(total_nano) if has_prices else None,
-            "cost_per_hour": _per_hour(total_nano, books.elapsed_ms) if has_prices else None,
+            "cost": decimal(whole) if has_prices else None,
+            "cost_per_hour": _per_hour(whole, books.elapsed_ms) if has_prices else None,
             "idle_cost_per_hour": round(sum(idle_cost_per_hour(books).values()), 6) if has_prices else None,
             "cost_per_million_tokens": {
-                kind: total_nano / NANO_PER_USD / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
+                kind: amount(whole) / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
             },
             "price_missing_gpu_seconds": books.fleet.missing_ms / 1000,
         },
@@ -92,8 +93,8 @@ def _demand(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _waterfall(books: Books) -> list[dict[str, Any]]:
-    capacity = bucket_nano_usd(books.fleet.lines, "capacity")
-    energy = bucket_nano_usd(books.fleet.lines, "energy")
+    capacity = bucket_quanta(books.fleet.lines, "capacity")
+    energy = bucket_quanta(books.fleet.lines, "energy")
     durations: dict[str, int] = defaultdict(int)
     for line in books.fleet.lines:
         durations[line.bucket] += line.duration_ms
@@ -102,8 +103,8 @@ def _waterfall(books: Books) -> list[dict[str, Any]]:
         {
             "bucket": bucket,
             "gpu_hours": durations[bucket] / MS_PER_HOUR,
-            "capacity_cost": _usd(capacity.get(bucket, 0)),
-            "energy_cost": _usd(energy.get(bucket, 0)),
+            "capacity_cost": decimal(capacity.get(bucket, 0)),
+            "energy_cost": decimal(energy.get(bucket, 0)),
             "share_of_capacity": capacity.get(bucket, 0) / whole if whole else None,
         }
         for bucket in BUCKETS
@@ -113,9 +114,9 @@ def _waterfall(books: Books) -> list[dict[str, Any]]:
 def _pools(books: Books) -> list[dict[str, Any]]:
     pools: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for line in books.fleet.lines:
-        pools[line.cluster, line.pool][line.bucket] += line.nano_usd
+        pools[line.cluster, line.pool][line.bucket] += line.quanta
     return [
-        {"cluster": cluster, "pool": pool, "cost": {bucket: _usd(nano) for bucket, nano in buckets.items()}}
+        {"cluster": cluster, "pool": pool, "cost": {bucket: decimal(quanta) for bucket, quanta in buckets.items()}}
         for (cluster, pool), buckets in sorted(pools.items())
     ]
 
@@ -132,19 +133,15 @@ def _workload(row: WorkloadYield, labels: dict[str, str]) -> dict[str, Any]:
         "tokens": {kind: getattr(row, kind) for kind in TOKEN_KINDS},
         "requests": row.requests,
         "tokens_per_joule": {kind: row.tokens_per_joule(kind) for kind in KINDS},
-        "cost": {basis: None if nano is None else _usd(nano) for basis, nano in row.nano_usd.items()},
+        "cost": {basis: None if quanta is None else decimal(quanta) for basis, quanta in row.quanta.items()},
         "cost_per_million_tokens": {
-            kind: {basis: row.usd_per_million_tokens(kind, basis) for basis in BASES} for kind in KINDS
+            kind: {basis: row.cost_per_million_tokens(kind, basis) for basis in BASES} for kind in KINDS
         },
     }
 
 
-def _usd(nano: int) -> Decimal:
-    return Decimal(nano).scaleb(-9) if nano else Decimal(0)  # a scaled zero would be written 0E-9
-
-
-def _per_hour(nano: int, elapsed_ms: int) -> Decimal | None:
-    return round(_usd(nano) * MS_PER_HOUR / elapsed_ms, 9) if elapsed_ms else None
+def _per_hour(quanta: int, elapsed_ms: int) -> Decimal | None:
+    return decimal(quanta * MS_PER_HOUR // elapsed_ms) if elapsed_ms else None
 
 
 def _iso(instant_ms: int) -> str:

@@ -1,4 +1,4 @@
-"""Tables for people at a terminal, drawn with rich. In: rates or a summary. Out: a renderable."""
+"""Tables for people at a terminal, drawn with rich. In: a summary. Out: a renderable."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,24 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenyield_collector.prices import Rate
-
 BAR_CELLS = 30
-_COLOURS = {"dark": "grey50", "unallocated": "magenta", "idle": "yellow", "productive": "green"}
-
-
-def rate_table(rates: Sequence[Rate], day: str) -> Table:
-    """Every pool's rate and its parts, in dollars per GPU-hour."""
-    table = Table(title=f"USD per GPU-hour on {day}", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("pool", "kind", "part"):
-        table.add_column(column)
-    table.add_column("USD/GPU-h", justify="right")
-    for rate in rates:
-        for i, (name, value) in enumerate(rate.parts.items()):
-            table.add_row(rate.pool if i == 0 else "", rate.kind if i == 0 else "", name, f"{value:.6f}")
-        table.add_row("", "", "[bold]sum[/bold]", f"[bold]{rate.usd_per_gpu_hour:.6f}[/bold]")
-        table.add_row("", "", "energy, per kWh at the GPU", f"{rate.energy_usd_per_kwh:.6f}", end_section=True)
-    return table
+COLOURS = {"dark": "grey50", "unallocated": "magenta", "idle": "yellow", "under_yield": "cyan", "productive": "green"}
 
 
 def figure(value: float | None, digits: int = 2) -> str:
@@ -66,7 +50,7 @@ def _waterfall(summary: dict[str, Any]) -> Table:
         table.add_column(column, justify="right")
     for row in summary["waterfall"]:
         share = row["share_of_capacity"] or 0.0
-        bar = Text("█" * round(share * BAR_CELLS), style=_COLOURS[row["bucket"]])
+        bar = Text("█" * round(share * BAR_CELLS), style=COLOURS[row["bucket"]])
         cost = figure(float(row["capacity_cost"]), 4)
         table.add_row(row["bucket"], bar, f"{share:.1%}", figure(row["gpu_hours"], 4), cost)
     return table

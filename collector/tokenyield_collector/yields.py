@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tokenyield_collector.cost import PoolRate, Priced, capacity_nano_usd, energy_nano_usd
+from tokenyield_collector.cost import PoolRate, Priced
+from tokenyield_collector.money import amount
 from tokenyield_wire.units import MJ_PER_JOULE, apportion
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -53,7 +54,7 @@ class MadeTokens(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadYield:
-    """One workload over one stretch of time. Costs are nano-dollars, None where its GPUs have no price."""
+    """One workload over one stretch of time. Costs are quanta, None where its GPUs have no price."""
 
     cluster: str
     workload: str
@@ -67,7 +68,7 @@ class WorkloadYield:
     prompt_unsplit: int | None
     completion: int | None
     requests: int | None
-    nano_usd: Mapping[str, int | None]
+    quanta: Mapping[str, int | None]
     """By basis."""
 
     def tokens(self, kind: str) -> int:
@@ -79,9 +80,9 @@ class WorkloadYield:
         """Over all energy of the GPUs while the workload held them, idle included."""
         return self.tokens(kind) * MJ_PER_JOULE / self.energy_mj if self.energy_mj and self.tokens(kind) else None
 
-    def usd_per_million_tokens(self, kind: str, basis: str) -> float | None:
-        nano, tokens = self.nano_usd[basis], self.tokens(kind)
-        return nano / 1e9 / (tokens / 1e6) if nano is not None and tokens else None
+    def cost_per_million_tokens(self, kind: str, basis: str) -> float | None:
+        quanta, tokens = self.quanta[basis], self.tokens(kind)
+        return amount(quanta) / (tokens / 1e6) if quanta is not None and tokens else None
 
 
 def yields(
@@ -98,8 +99,7 @@ def yields(
     direct = [_cost(usage[key], rates, idle=False) for key in keys]
     allocated = [_cost(usage[key], rates, idle=True) for key in keys]
     weights = [cost or 0 for cost in allocated]
-    # Each cost was rounded by itself, so the rest can be some nano-dollars below nothing: then it is nothing.
-    rest = max(0, fleet.total_nano_usd() - sum(weights))
+    rest = fleet.total_quanta() - sum(weights)
     shared = apportion(rest, weights) if any(weights) else [0] * len(keys)
     found = []
     for i, key in enumerate(keys):
@@ -118,7 +118,7 @@ def yields(
                 prompt_unsplit=total([t.prompt_unsplit for t in tokens[key]]),
                 completion=total([t.completion for t in tokens[key]]),
                 requests=total([t.requests for t in tokens[key]]),
-                nano_usd={
+                quanta={
                     "direct": direct[i],
                     "allocated": cost,
                     "loaded": None if cost is None else cost + shared[i],
@@ -132,13 +132,12 @@ def _cost(rows: Sequence[HeldUsage], rates: Mapping[str, PoolRate], *, idle: boo
     """None when the workload held nothing, or held a GPU that has no price."""
     if not rows or any(row.pool not in rates for row in rows):
         return None
-    cost = 0
-    for row in rows:
-        rate = rates[row.pool or ""]
-        duration_ms = row.active_ms + (row.idle_ms if idle else 0)
-        energy_mj = row.active_mj + (row.idle_mj if idle else 0)
-        cost += capacity_nano_usd(rate, duration_ms) + energy_nano_usd(rate, energy_mj)
-    return cost
+    return sum(
+        rates[row.pool or ""].quanta(
+            row.active_ms + (row.idle_ms if idle else 0), row.active_mj + (row.idle_mj if idle else 0)
+        )
+        for row in rows
+    )
 
 
 def total(values: Iterable[int | None]) -> int | None:

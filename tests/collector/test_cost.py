@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenyield_collector.cost import BUCKETS, PoolRate, Usage, price, rounded
+from tokenyield_collector.cost import BUCKETS, PoolRate, Usage, price
+from tokenyield_collector.money import QUANTA_PER_UNIT, capacity_quanta, rounded
 from tokenyield_collector.yields import HeldUsage, MadeTokens, yields
 
 HOUR_MS = 3_600_000
-USD = 10**9
+PICO = 10**12
+USD = QUANTA_PER_UNIT
 
 
 def usage(pool: str | None = "p", cluster: str = "c", **sums: int) -> Usage:
@@ -17,28 +19,28 @@ def usage(pool: str | None = "p", cluster: str = "c", **sums: int) -> Usage:
 
 
 def rates(gpus_paid: int | None = None, usd: int = 2, kwh: int = 0) -> dict[str, PoolRate]:
-    return {"p": PoolRate("p", usd * USD, kwh, gpus_paid)}
+    return {"p": PoolRate("p", usd * PICO, kwh, gpus_paid)}
 
 
 def test_g10_the_waterfall_of_one_gpu_and_day() -> None:
     """2 USD/h, 24 h, allocated 20 h, busy 12 h: unallocated 8, idle 16, and 24 that were active."""
     day = usage(active_ms=12 * HOUR_MS, idle_ms=8 * HOUR_MS, unallocated_ms=4 * HOUR_MS)
     lines = price([day], rates(), elapsed_ms=24 * HOUR_MS).lines
-    found = {line.bucket: line.nano_usd // USD for line in lines if line.component == "capacity"}
+    found = {line.bucket: line.quanta // USD for line in lines if line.component == "capacity"}
     assert found == {"dark": 0, "unallocated": 8, "idle": 16, "productive": 24}
 
 
 def test_owned_gpus_that_report_nothing_are_dark_and_cost_in_full() -> None:
     priced = price([usage(active_ms=HOUR_MS, unknown_ms=HOUR_MS)], rates(gpus_paid=5), elapsed_ms=HOUR_MS)
     dark = next(line for line in priced.lines if line.bucket == "dark")
-    assert (dark.nano_usd, dark.duration_ms) == (8 * USD, 4 * HOUR_MS)
-    assert priced.total_nano_usd() == 10 * USD
+    assert (dark.quanta, dark.duration_ms) == (8 * USD, 4 * HOUR_MS)
+    assert priced.total_quanta() == 10 * USD
     nobody = price([], rates(gpus_paid=5), elapsed_ms=HOUR_MS)
-    assert nobody.total_nano_usd() == 10 * USD
+    assert nobody.total_quanta() == 10 * USD
 
 
 def test_more_gpus_than_paid_for_cost_what_they_report() -> None:
-    assert price([usage(active_ms=3 * HOUR_MS)], rates(gpus_paid=1), elapsed_ms=HOUR_MS).total_nano_usd() == 6 * USD
+    assert price([usage(active_ms=3 * HOUR_MS)], rates(gpus_paid=1), elapsed_ms=HOUR_MS).total_quanta() == 6 * USD
 
 
 def test_a_missing_price_is_shown_and_never_zero() -> None:
@@ -48,8 +50,8 @@ def test_a_missing_price_is_shown_and_never_zero() -> None:
 
 def test_energy_costs_by_the_joules() -> None:
     """6.5 kWh x 1.3 x 0.08 USD = 0.676 USD (G5)."""
-    priced = price([usage(active_mj=6_500 * 3_600_000)], rates(kwh=104_000_000), elapsed_ms=HOUR_MS)
-    assert priced.total_nano_usd() == 676_000_000
+    priced = price([usage(active_mj=6_500 * 3_600_000)], rates(kwh=104_000_000_000), elapsed_ms=HOUR_MS)
+    assert priced.total_quanta() == USD * 676 // 1000
 
 
 def test_rounding_is_to_the_nearest() -> None:
@@ -90,13 +92,13 @@ def test_the_parts_sum_to_the_pool_and_the_pools_to_the_fleet(
         capacity = [line for line in lines if line.component == "capacity"]
         assert [line.bucket for line in capacity] == list(BUCKETS)
         owned_ms = sum(line.duration_ms for line in capacity)
-        assert sum(line.nano_usd for line in capacity) == rounded(book[pool].nano_usd_per_gpu_hour * owned_ms, HOUR_MS)
+        assert sum(line.quanta for line in capacity) == capacity_quanta(book[pool].pico_per_gpu_hour, owned_ms)
     for pool, rate in book.items():
         reported = sum(sum(row[2:6]) for row in rows if row.pool == pool)
         owned = reported if rate.gpus_paid is None else max(reported, rate.gpus_paid * elapsed_ms)
         assert sum(line.duration_ms for line in priced.lines if line.pool == pool) == owned
     assert priced.missing_ms == sum(sum(row[2:6]) for row in rows if row.pool is None)
-    assert priced.total_nano_usd() == price(list(reversed(rows)), book, elapsed_ms=elapsed_ms).total_nano_usd()
+    assert priced.total_quanta() == price(list(reversed(rows)), book, elapsed_ms=elapsed_ms).total_quanta()
 
 
 @given(st.data())
@@ -110,28 +112,27 @@ def test_loaded_costs_sum_to_the_fleets_cost(data: st.DataObject) -> None:
     rows.append(usage(unallocated_ms=data.draw(st.integers(0, 10**8)), unknown_ms=data.draw(st.integers(0, 10**8))))
     fleet = price(rows, book, elapsed_ms=HOUR_MS)
     found = yields(held, [], book, fleet)
-    loaded = sum(row.nano_usd["loaded"] or 0 for row in found)
-    allocated = sum(row.nano_usd["allocated"] or 0 for row in found)
+    loaded = sum(row.quanta["loaded"] or 0 for row in found)
+    allocated = sum(row.quanta["allocated"] or 0 for row in found)
     if allocated:
-        assert loaded == max(fleet.total_nano_usd(), allocated)
-        assert abs(loaded - fleet.total_nano_usd()) <= 2 * len(held) + 2
+        assert loaded == fleet.total_quanta()
     for each in found:
-        assert (each.nano_usd["direct"] or 0) <= (each.nano_usd["allocated"] or 0) <= (each.nano_usd["loaded"] or 0)
+        assert (each.quanta["direct"] or 0) <= (each.quanta["allocated"] or 0) <= (each.quanta["loaded"] or 0)
 
 
 def test_ratios_without_a_denominator_are_absent() -> None:
     made = MadeTokens("c", "w", "vllm", "m", completion=0)
     (row,) = yields([], [made], {}, price([], {}, elapsed_ms=HOUR_MS))
     assert row.tokens_per_joule("total") is None
-    assert row.usd_per_million_tokens("total", "direct") is None
+    assert row.cost_per_million_tokens("total", "direct") is None
 
 
 def test_g17_and_g8_a_gpu_at_a_known_rate() -> None:
     """650 W at 2000 tokens/s: 3.076923 tokens/J. 1.322371 USD/h at 1000 tokens/s: 0.367325 USD/Mtok."""
     held = [HeldUsage("c", "w", "p", HOUR_MS, 0, 650 * 3_600_000, 0)]
     made = [MadeTokens("c", "w", "vllm", "m", completion=2000 * 3600)]
-    book = {"p": PoolRate("p", 1_322_371_000 * 2, 0, None)}
+    book = {"p": PoolRate("p", 1_322_371_000_000 * 2, 0, None)}
     fleet = price([usage(active_ms=HOUR_MS)], book, elapsed_ms=HOUR_MS)
     (row,) = yields(held, made, book, fleet)
     assert row.tokens_per_joule("completion") == pytest.approx(3.076923, abs=1e-6)
-    assert row.usd_per_million_tokens("completion", "loaded") == pytest.approx(0.367325, abs=1e-6)
+    assert row.cost_per_million_tokens("completion", "loaded") == pytest.approx(0.367325, abs=1e-6)

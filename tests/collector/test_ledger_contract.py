@@ -203,7 +203,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="schema version 99, this collector knows 2"):
+    with pytest.raises(LedgerError, match="schema version 99, this collector knows 3"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 

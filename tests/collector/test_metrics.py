@@ -11,17 +11,17 @@ from tokenyield_collector.books import keep_books
 from tokenyield_collector.counters import Counters
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.metrics import Exposition, Ingest, View
-from tokenyield_collector.prices import Facility, Match, Owned, Pool, PriceBook
+from tokenyield_collector.prices.book import Facility, Match, Owned, Pool, PriceBook
 from tokenyield_collector.summary import encode, summarize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PRICES = PriceBook(
-    facility=Facility(pue=Decimal("1.3"), usd_per_kwh=Decimal("0.08")),
+    facilities={"main": (Facility(pue=Decimal("1.3"), per_kwh=Decimal("0.08")),)},
     pools=(
         Pool(
             name="h100",
             match=Match(gpu="*H100*"),
-            owned=Owned(gpu_usd=Decimal(35_040), life_years=Decimal(4), count=3),
+            terms=(Owned(gpu=Decimal(35_040), life_years=Decimal(4), count=3),),
         ),
     ),
     fingerprint="golden",

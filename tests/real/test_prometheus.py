@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 def stack(tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path) -> Iterator[Stack]:
     scenario.restart(gpu_lines(0))
     prices = tmp_path / "prices.yaml"
-    prices.write_text("pools: [{name: h100, rented: {usd_per_gpu_hour: 2, count: 2}}]\n")
+    prices.write_text("pools: [{name: h100, rented: {per_gpu_hour: 2, count: 2}}]\n")
     log = tmp_path / "chat.log"
     running = Stack(
         tmp_path,

@@ -13,20 +13,25 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
 import numpy as np
 
+from tokenyield_collector.ledger.duckdb_rollup import TABLES as ROLLUP_TABLES
+from tokenyield_collector.ledger.duckdb_rollup import roll
+from tokenyield_collector.ledger.duckdb_usage import DuckDbUsage
 from tokenyield_collector.ledger.ledger import (
     DemandSums,
     Facts,
     GpuSums,
     LabelSums,
     LedgerError,
+    LedgerInUse,
     Receipt,
     ShareSums,
+    StatementRecord,
     TokenSums,
 )
 from tokenyield_collector.ledger.receipts import NumberSet
@@ -35,7 +40,7 @@ from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS, Batch, Shipment
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _GPU_SUMS = [
     "active_ms",
@@ -70,6 +75,8 @@ _TABLES: dict[str, tuple[list[str], list[str]]] = {
     "demand": (_DEMAND_KEYS, _TOKEN_SUMS),
     "label": (_LABEL_KEYS, ["seen_ms"]),
 }
+ROLL_HOURS = 24
+"""Hours rolled up in one transaction: at 10,000 GPUs one takes 0.03 s."""
 _BATCH_COLUMNS = ["agent_id", "epoch", "seq", "cluster", "node", "start_ms", "end_ms", "received_ms"]
 _TEXT = {
     "agent_id",
@@ -85,6 +92,19 @@ _TEXT = {
     "server",
 }
 _TEXT |= {"place", "model", "method", "name", "gateway", "asker", "labels"}
+
+
+class NoCount(NamedTuple):
+    """Stands for the tokens of a workload that made none: its row keeps which model the idle server holds."""
+
+    method: str = "none"
+    prompt_computed: None = None
+    prompt_cached: None = None
+    prompt_unsplit: None = None
+    completion: None = None
+    requests: None = None
+    requests_aborted: None = None
+    requests_failed: None = None
 
 
 def _ddl(name: str, columns: Sequence[str]) -> str:
@@ -123,27 +143,43 @@ def _migration_2() -> list[str]:
     return statements
 
 
-_MIGRATIONS = {1: _migration_1, 2: _migration_2}
+def _migration_3() -> list[str]:
+    """Roll-ups for reports, labels of nodes, and what was said of closed periods."""
+    return [
+        *ROLLUP_TABLES,
+        "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM gpu_hours",
+        "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM token_hours",
+        "CREATE TABLE node_labels (cluster VARCHAR, node VARCHAR, labels VARCHAR)",
+        "CREATE TABLE statements (period VARCHAR, version BIGINT, facts VARCHAR, prices VARCHAR, attribution VARCHAR, "
+        "change VARCHAR)",
+    ]
+
+
+_MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3}
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
 
 
 class DuckDbLedger:
     """A `Ledger` in one file. Raises `LedgerError` when the file cannot be opened or is of a newer version."""
 
-    def __init__(self, path: Path | str, *, memory_limit: str = "1GB") -> None:
+    def __init__(self, path: Path | str, *, memory_limit: str = "1GB", threads: int = 1) -> None:
         self._path = Path(path)
         try:
             if str(path) != ":memory:":
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = duckdb.connect(str(path))
         except (duckdb.Error, OSError) as error:
-            raise LedgerError(
+            kind = LedgerInUse if "lock" in str(error) else LedgerError
+            raise kind(
                 f"ledger {path} cannot be opened: {error}; another collector may hold it, or the folder is not writable"
             ) from error
-        self._connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = 1")
+        self._connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = {int(threads)}")
         self._migrate()
-        self._received: dict[tuple[str, str], NumberSet] = {}
-        self._load_received()
+        self._received: dict[tuple[str, str], NumberSet] | None = None  # read at the first batch: reports need none
+        self._node_labels = {
+            (cluster, node): labels
+            for cluster, node, labels in self._connection.execute("SELECT * FROM node_labels").fetchall()
+        }
         self._dirty = {row[0] for row in self._connection.execute("SELECT hour_ms FROM dirty_hours").fetchall()}
         self._first_ms = self._read_first_ms()
         self._readers = threading.local()
@@ -153,13 +189,19 @@ class DuckDbLedger:
 
     def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
         rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        if self._received is None:
+            self._received = self._read_received()
         receipts: list[Receipt] = []
+        told: dict[tuple[str, str], str] = {}
         fresh: dict[tuple[str, str], NumberSet] = {}
         dirty: set[int] = set()
         for shipment in shipments:
             key = (shipment.agent_id, shipment.epoch)
             known, group = self._received.get(key), fresh.setdefault(key, NumberSet())
             accepted = 0
+            labels = msgspec.json.encode(shipment.labels, order="sorted").decode()
+            if self._node_labels.get((shipment.cluster, shipment.node), "{}") != labels:
+                told[shipment.cluster, shipment.node] = labels
             for batch in shipment.batches:
                 if (known is not None and batch.seq in known) or not group.add(batch.seq):
                     continue
@@ -169,7 +211,8 @@ class DuckDbLedger:
             receipts.append(Receipt(accepted, len(shipment.batches) - accepted))
         if rows:
             newly_dirty = dirty - self._dirty
-            self._commit(rows, newly_dirty)
+            self._commit(rows, newly_dirty, told)
+            self._node_labels |= told
             self._dirty |= newly_dirty
             for key, group in fresh.items():
                 received = self._received.setdefault(key, NumberSet())
@@ -180,8 +223,13 @@ class DuckDbLedger:
             self._first_ms = oldest if self._first_ms is None else min(self._first_ms, oldest)
         return receipts
 
-    def _commit(self, rows: dict[str, list[tuple[Any, ...]]], newly_dirty: set[int]) -> None:
+    def _commit(
+        self, rows: dict[str, list[tuple[Any, ...]]], newly_dirty: set[int], labels: dict[tuple[str, str], str]
+    ) -> None:
         with self._transaction("cannot be written"):
+            for (cluster, node), text in labels.items():
+                self._connection.execute("DELETE FROM node_labels WHERE cluster = ? AND node = ?", [cluster, node])
+                self._connection.execute("INSERT INTO node_labels VALUES (?, ?, ?)", [cluster, node, text])
             for table, table_rows in rows.items():
                 columns = _BATCH_COLUMNS
                 if table != "batches":
@@ -194,7 +242,7 @@ class DuckDbLedger:
     def _insert(self, table: str, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
         data = {c: _array(c, values) for c, values in zip(columns, zip(*rows, strict=True), strict=True)}
         assert data  # DuckDB finds it by this name
-        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM data")  # noqa: S608 - our own table names
+        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM data")
 
     @contextmanager
     def _transaction(self, failing: str) -> Iterator[None]:
@@ -218,16 +266,42 @@ class DuckDbLedger:
         with self._transaction("cannot recompute its hours"):
             for table, (keys, sums) in _TABLES.items():
                 totals = ", ".join(f"sum({column})::BIGINT" for column in sums)
-                self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")  # noqa: S608
+                self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")
                 self._connection.execute(
-                    f"INSERT INTO {table}_hours (hour_ms, {', '.join([*keys, *sums])}) "  # noqa: S608
+                    f"INSERT INTO {table}_hours (hour_ms, {', '.join([*keys, *sums])}) "
                     f"SELECT start_ms - start_ms % 3600000 AS hour, {', '.join(keys)}, {totals} "
                     f"FROM {table}_windows WHERE start_ms >= {hours[0]} AND start_ms < {hours[-1] + 3_600_000} "
                     f"AND start_ms - start_ms % 3600000 IN ({listed}) GROUP BY hour, {', '.join(keys)}"
                 )
-            self._connection.execute(f"DELETE FROM dirty_hours WHERE hour_ms IN ({listed})")  # noqa: S608
+            self._connection.execute(f"DELETE FROM dirty_hours WHERE hour_ms IN ({listed})")
+            self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
+            self._insert("unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours])
         self._dirty.clear()
         return hours
+
+    def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
+        self.fold()
+        where = "" if before_ms is None else f"WHERE hour_ms < {int(before_ms)}"
+        found = self._connection.execute(f"SELECT DISTINCT hour_ms FROM unrolled_hours {where} ORDER BY 1")
+        every = [row[0] for row in found.fetchall()]
+        hours = every[:hours_max]
+        for i in range(0, len(hours), ROLL_HOURS):
+            some = hours[i : i + ROLL_HOURS]
+            with self._transaction("cannot roll up its hours"):
+                roll(self._connection, some)
+                listed = ", ".join(map(str, some))
+                self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
+        return len(hours) < len(every)
+
+    def statements(self, period: str) -> list[StatementRecord]:
+        rows = self._connection.execute(
+            "SELECT * FROM statements WHERE period = ? ORDER BY version", [period]
+        ).fetchall()
+        return [StatementRecord(*row) for row in rows]
+
+    def add_statement(self, record: StatementRecord) -> None:
+        with self._transaction("cannot be written"):
+            self._connection.execute("INSERT INTO statements VALUES (?, ?, ?, ?, ?, ?)", list(record))
 
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         cut_ms = hour_of_ms(windows_before_ms)  # whole hours only: what is left of an hour could not recompute it
@@ -236,9 +310,11 @@ class DuckDbLedger:
             bases[name] = bases.get(name, 0) + value
         with self._transaction("cannot remove old windows"):
             for table in _TABLES:
-                self._connection.execute(f"DELETE FROM {table}_windows WHERE start_ms < {cut_ms}")  # noqa: S608
-                self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms < {hours_before_ms}")  # noqa: S608
-            self._connection.execute(f"DELETE FROM batches WHERE start_ms < {cut_ms}")  # noqa: S608
+                self._connection.execute(f"DELETE FROM {table}_windows WHERE start_ms < {cut_ms}")
+                self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms < {hours_before_ms}")
+            for table in ("work_hours", "capacity_hours", "unrolled_hours"):
+                self._connection.execute(f"DELETE FROM {table} WHERE hour_ms < {hours_before_ms}")
+            self._connection.execute(f"DELETE FROM batches WHERE start_ms < {cut_ms}")
             if counter_bases:
                 self._replace_values("counter_bases", bases)
 
@@ -253,7 +329,7 @@ class DuckDbLedger:
             self._replace_values("counter_floors", floors)
 
     def _replace_values(self, table: str, values: dict[str, int]) -> None:
-        self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own table names
+        self._connection.execute(f"DELETE FROM {table}")
         if values:
             self._insert(table, ["name", "value"], list(values.items()))
 
@@ -267,16 +343,23 @@ class DuckDbLedger:
         where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
         return self._facts("windows", "0", where, by_node)
 
-    def _facts(self, kind: str, hour: str, where: str, by_node: bool) -> Facts:
+    def usage(self) -> DuckDbUsage:
+        return DuckDbUsage(self._reading())
+
+    def _reading(self) -> Any:
+        """The calling thread's own connection."""
         if not hasattr(self._readers, "connection"):
             self._readers.connection = self._connection.cursor()
             self._cursors.append(self._readers.connection)
-        connection = self._readers.connection
+        return self._readers.connection
+
+    def _facts(self, kind: str, hour: str, where: str, by_node: bool) -> Facts:
+        connection = self._reading()
 
         def rows(table: str, keys: str, sums: Sequence[str], extra: str = "") -> list[tuple[Any, ...]]:
             totals = ", ".join(f"sum({column})::HUGEINT" for column in sums)
             found: list[tuple[Any, ...]] = connection.execute(
-                f"SELECT {hour} AS hour, {keys}{extra}, {totals} FROM {table}_{kind} {where} GROUP BY ALL ORDER BY ALL"  # noqa: S608
+                f"SELECT {hour} AS hour, {keys}{extra}, {totals} FROM {table}_{kind} {where} GROUP BY ALL ORDER BY ALL"
             ).fetchall()
             return found
 
@@ -305,6 +388,7 @@ class DuckDbLedger:
                 LabelSums(**dict(zip(LabelSums.__slots__, row, strict=True)))
                 for row in rows("label", label_keys, ["seen_ms"])
             ],
+            node_labels={node: msgspec.json.decode(labels) for node, labels in self._node_labels.items()},
         )
 
     def first_ms(self) -> int | None:
@@ -337,7 +421,7 @@ class DuckDbLedger:
             self._connection.execute("INSERT INTO schema_version VALUES (?)", [step])
             self._connection.execute("COMMIT")
 
-    def _load_received(self) -> None:
+    def _read_received(self) -> dict[tuple[str, str], NumberSet]:
         rows = self._connection.execute(
             "SELECT agent_id, epoch, min(seq), max(seq) FROM ("
             "  SELECT agent_id, epoch, seq,"
@@ -347,7 +431,7 @@ class DuckDbLedger:
         ranges: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
         for agent_id, epoch, first, last in rows:
             ranges[agent_id, epoch].append((first, last))
-        self._received = {key: NumberSet(found) for key, found in ranges.items()}
+        return {key: NumberSet(found) for key, found in ranges.items()}
 
     def _read_first_ms(self) -> int | None:
         found = self._connection.execute(
@@ -359,6 +443,9 @@ class DuckDbLedger:
         if window_ms is None or (hour_ms is not None and hour_ms < hour_of_ms(window_ms)):
             return hour_ms  # the windows of the first hour are gone
         return window_ms
+
+
+_NO_TOKENS = (NoCount(),)
 
 
 def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: Batch, received_ms: int) -> None:
@@ -390,7 +477,7 @@ def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: 
             )
         )  # fmt: skip
     for workload in batch.workloads:
-        for count in workload.tokens:
+        for count in workload.tokens or (_NO_TOKENS if workload.model else ()):
             rows["token_windows"].append(
                 (
                     cluster, node, workload.key, workload.server, workload.place, workload.model or "", count.method,

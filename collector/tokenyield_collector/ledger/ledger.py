@@ -8,15 +8,20 @@ The promises:
 * A kill at any point leaves a ledger that opens, with every batch that had its receipt.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_wire.window import Shipment
 
 
 class LedgerError(Exception):
     """The ledger cannot be opened or written; the message says what to do."""
+
+
+class LedgerInUse(LedgerError):
+    """Another process has it open."""
 
 
 class Receipt(NamedTuple):
@@ -120,6 +125,20 @@ class Facts:
     tokens: Sequence[TokenSums] = ()
     demand: Sequence[DemandSums] = ()
     labels: Sequence[LabelSums] = ()
+    node_labels: Mapping[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    """(cluster, node) -> what it told of itself last."""
+
+
+class StatementRecord(NamedTuple):
+    """What a closed period's report was made of. The documents are JSON; no money is kept."""
+
+    period: str
+    version: int
+    facts: str
+    prices: str
+    attribution: str
+    change: str
+    """What changed against the version before; empty for the first."""
 
 
 class Ledger(Protocol):
@@ -158,6 +177,23 @@ class Ledger(Protocol):
         ...
 
     def set_counter_floors(self, floors: dict[str, int]) -> None: ...
+
+    def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
+        """Make the roll-ups that `usage` reads again, of at most so many hours (before that instant) that changed.
+
+        Folds first. Returns whether some are left.
+        """
+        ...
+
+    def usage(self) -> UsageReader:
+        """What reports read; for the calling thread only."""
+        ...
+
+    def statements(self, period: str) -> list[StatementRecord]:
+        """What was said of a period before, the first first."""
+        ...
+
+    def add_statement(self, record: StatementRecord) -> None: ...
 
     def size_bytes(self) -> int: ...
 

@@ -1,0 +1,165 @@
+"""What reports ask of a ledger: a period's facts, summed as prices and people need them. No money.
+
+Beside the hours of GPUs, shares and tokens a ledger keeps two roll-ups of them, made again whenever an hour changes:
+* `work`: what a workload did on the GPUs of one model in one node in one hour, its time, energy and tokens in one row;
+* `capacity`: all time and energy of those GPUs, whoever held them. The engine is told which GPUs share a pool, which
+  hours of a pool share a price (a *segment*), which pace is the reference, and whom a piece of work belongs to (a
+  *group*). What it gives back is small, whatever the fleet's size.
+
+How things are divided, always in whole milliseconds, millijoules and tokens, and always to the whole (a part is
+`x * hi // den - x * lo // den` over cumulated shares):
+1. Where one server served several models in an hour, its time is theirs in proportion to their tokens (weighted 1 :
+0.1 : 4 for prompt, cached and completion). Where a workload ran on several nodes, its tokens are theirs by active
+time.
+2. Active time is productive up to what the tokens made take at the reference pace; the rest is under-yield. Without a
+   reference all of it is productive, and is counted as `unrated_ms` beside.
+3. Where gateways tell who asked, each has the share of the model's weighted tokens that he asked for in that hour and
+   cluster; what nobody asked for through a gateway stays with the workload itself (asker `{}`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class GpuGroup(NamedTuple):
+    """GPUs that no price book can tell apart. `labels` are the node's, a JSON object."""
+
+    cluster: str
+    node: str
+    gpu_model: str
+    labels: str = "{}"
+
+
+class Identity(NamedTuple):
+    """A piece of work, as rules see it. `labels` and `asker` are JSON objects with sorted keys."""
+
+    cluster: str
+    workload: str
+    model: str
+    labels: str
+    asker: str
+
+
+class Instance(NamedTuple):
+    """What a reference pace is about: a model on so many GPUs of a kind in one node."""
+
+    model: str
+    gpu_model: str
+    gpus: int
+
+
+class BestHour(NamedTuple):
+    """The best pace of an instance in one hour of which it worked at least half: the evidence of a learned reference.
+
+    `units` are thousandths of weighted tokens; the pace is units per GPU-second, 0 where no hour was half busy.
+    """
+
+    instance: Instance
+    pace: int
+    hour_ms: int
+    cluster: str
+    workload: str
+    units: int
+    active_ms: int
+
+
+WORK_SUMS = (
+    "productive_ms",
+    "under_yield_ms",
+    "idle_ms",
+    "unrated_ms",
+    "productive_mj",
+    "under_yield_mj",
+    "idle_mj",
+    "prompt_computed",
+    "prompt_cached",
+    "prompt_unsplit",
+    "completion",
+    "requests",
+    "prompt_computed_told",
+    "prompt_cached_told",
+    "prompt_unsplit_told",
+    "completion_told",
+    "requests_told",
+)
+"""`…_told`: rows of the ledger that told this kind at all; where it is 0, the sum is unknown and not 0."""
+CAPACITY_SUMS = (
+    "active_ms",
+    "idle_ms",
+    "unallocated_ms",
+    "unknown_ms",
+    "active_mj",
+    "idle_mj",
+    "unallocated_mj",
+    "unknown_mj",
+)
+
+
+class WorkRow(NamedTuple):
+    """What one group did with one pool in one segment of a day. `pool` is None where no pool fits."""
+
+    day_ms: int
+    segment: int
+    pool: str | None
+    node: tuple[str, str]
+    """(cluster, node) where the query asks for nodes, else ("", "")."""
+    group: int
+    sums: Sequence[int]
+    """As `WORK_SUMS`."""
+
+
+class CapacityRow(NamedTuple):
+    """All time and energy of the GPUs of one pool in one segment of a day, whoever held them."""
+
+    day_ms: int
+    segment: int
+    pool: str | None
+    node: tuple[str, str]
+    sums: Sequence[int]
+    """As `CAPACITY_SUMS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageQuery:
+    """How to sum. `weights` are thousandths of a token by kind; a reference is in weighted tokens a GPU-second."""
+
+    start_ms: int
+    end_ms: int
+    by_node: bool
+    weights: Mapping[str, int]
+    pool_of: Callable[[GpuGroup], str | None]
+    segments: Mapping[str, Sequence[int]]
+    """Of each pool, the segment of every hour from `start_ms` on."""
+    references: Mapping[Instance, int]
+    gateway_models: Mapping[str, str]
+    group_of: Callable[[Identity], int]
+
+
+class Usage(NamedTuple):
+    """What a `UsageQuery` gives."""
+
+    work: Iterator[WorkRow]
+    capacity: Iterator[CapacityRow]
+    reported_ms: Mapping[tuple[str, int], int]
+    """(pool, hour) -> GPU time that was reported, in whatever state."""
+
+
+class UsageReader(Protocol):
+    """Blocking. Periods are whole UTC hours."""
+
+    def gpu_groups(self) -> Sequence[GpuGroup]:
+        """All that ever were; one that is in no hour of a period has no rows in it."""
+        ...
+
+    def best_hours(self, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> Sequence[BestHour]:
+        """One for each instance that worked in the period."""
+        ...
+
+    def usage(self, query: UsageQuery) -> Usage:
+        """Rows in order of their days."""
+        ...
+
+    def checksum(self, start_ms: int, end_ms: int) -> str:
+        """Changes when any fact of the period does."""
+        ...

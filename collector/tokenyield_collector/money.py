@@ -1,0 +1,54 @@
+"""Exact money. Pure.
+
+A *quantum* is the smallest sum that can come up: one millionth of a millionth of a unit of currency a GPU-hour, times
+a thousandth of a millisecond; and just as well one such part a kWh, times a millijoule. Both products of a fact and a
+rate are whole numbers of quanta, so costs are integers that add up in any order, and nothing is rounded before it is
+shown.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE, MS_PER_HOUR, apportion
+
+QUANTA_PER_UNIT = 10**12 * JOULES_PER_KWH * MJ_PER_JOULE
+_CAPACITY = JOULES_PER_KWH * MJ_PER_JOULE // MS_PER_HOUR
+_CENTS = 100
+_NANO = 10**9
+
+
+def capacity_quanta(pico_per_gpu_hour: int, duration_ms: int) -> int:
+    return pico_per_gpu_hour * duration_ms * _CAPACITY
+
+
+def energy_quanta(pico_per_kwh: int, energy_mj: int) -> int:
+    return pico_per_kwh * energy_mj
+
+
+def nano(quanta: int) -> int:
+    """To the nearest thousandth of a millionth, halves up."""
+    return rounded(quanta * _NANO, QUANTA_PER_UNIT)
+
+
+def amount(quanta: int) -> float:
+    """For gauges and ratios."""
+    return quanta / QUANTA_PER_UNIT
+
+
+def decimal(quanta: int, digits: int = 9) -> Decimal:
+    """To the nearest `digits` decimals, halves up."""
+    found = Decimal(rounded(quanta * 10**digits, QUANTA_PER_UNIT))
+    return found.scaleb(-digits) if found else Decimal(0)  # a scaled zero would be written 0E-9
+
+
+def cents(parts: Sequence[int]) -> list[Decimal]:
+    """`parts` (quanta, >= 0) in hundredths of a unit, by largest remainder: they sum to the rounded sum of all."""
+    if not parts:
+        return []
+    whole = rounded(sum(parts) * _CENTS, QUANTA_PER_UNIT)
+    return [Decimal(value).scaleb(-2) for value in apportion(whole, parts)]
+
+
+def rounded(numerator: int, denominator: int) -> int:
+    """numerator / denominator to the nearest integer, halves up; exact for any size."""
+    return (2 * numerator + denominator) // (2 * denominator)

@@ -1,0 +1,241 @@
+"""The price book: who is in which pool, and the terms of each. Pure; `load.py` reads it from a file.
+
+Amounts are in the book's `currency` unless an entry names its own. Facility, terms and token prices may be lists whose
+entries hold `from` a local day on; an entry says only what changes against the one before it.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import msgspec
+
+from tokenyield_collector.prices.calendar import Band
+
+HOURS_PER_YEAR = 8760
+
+ZERO = Decimal(0)
+PRESETS = {
+    "gigawatt": {"capex_per_kw": Decimal(40_000), "capex_life_years": Decimal(15)},
+}
+"""`gigawatt`: 40 billion US dollars for a gigawatt over 15 years, "even when you put nothing on it" (NVIDIA's
+GTC keynote of March 2026): $40,000 per kW, $0.3044 per kW-hour."""
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which GPUs a pool holds: shell patterns, all of which must fit. `labels` are those of the node (agent setting
+    `node_labels`)."""
+
+    cluster: str = "*"
+    node: str = "*"
+    gpu: str = "*"
+    labels: dict[str, str] = {}
+
+    def fits(self, cluster: str, node: str, gpu_model: str, labels: dict[str, str]) -> bool:
+        return (
+            fnmatchcase(cluster, self.cluster)
+            and fnmatchcase(node, self.node)
+            and fnmatchcase(gpu_model, self.gpu)
+            and all(fnmatchcase(labels.get(name, ""), pattern) for name, pattern in self.labels.items())
+        )
+
+    @property
+    def tells_nodes_apart(self) -> bool:
+        return self.node != "*" or bool(self.labels)
+
+
+class Facility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Space, cooling and electricity of one site. One of the two ways to pay for capacity, or none."""
+
+    from_: date | None = msgspec.field(name="from", default=None)
+    currency: str | None = None
+    pue: Decimal = Decimal("1.0")
+    per_kwh: Decimal = ZERO
+    bands: tuple[Band, ...] = ()
+    per_kw_month: Decimal | None = None
+    preset: Literal["gigawatt"] | None = None
+    capex_per_kw: Decimal | None = None
+    capex_life_years: Decimal = Decimal(15)
+    kw_per_gpu: Decimal = ZERO
+    host_watts_per_gpu: Decimal = ZERO
+    carbon_g_per_kwh: Decimal | tuple[Decimal, ...] | None = None
+    """One figure, or 24 by local hour."""
+
+
+class Owned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hardware on our books. Prices are per GPU, the server's, network's and storage's as its share."""
+
+    from_: date | None = msgspec.field(name="from", default=None)
+    currency: str | None = None
+    gpu: Decimal
+    server: Decimal = ZERO
+    network: Decimal = ZERO
+    storage: Decimal = ZERO
+    residual_fraction: Decimal = ZERO
+    life_years: Decimal
+    method: Literal["straight_line", "annuity"] = "straight_line"
+    cost_of_capital: Decimal = ZERO
+    maintenance_rate: Decimal = ZERO
+    per_gpu_year: Decimal = ZERO
+    """What comes every year and is no share of the price: software licences, staff."""
+    in_service: date | None = None
+    retired: date | None = None
+    count: int | None = None
+
+    @property
+    def price(self) -> Decimal:
+        return self.gpu + self.server + self.network + self.storage
+
+
+class Rented(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Capacity paid by the hour. The landlord pays the energy unless `energy_included` is false."""
+
+    from_: date | None = msgspec.field(name="from", default=None)
+    currency: str | None = None
+    kind: Literal["on_demand", "reserved", "spot"] = "on_demand"
+    per_gpu_hour: Decimal | None = None
+    per_instance_hour: Decimal | None = None
+    gpus_per_instance: int | None = None
+    upfront_per_gpu: Decimal = ZERO
+    """Paid once for the whole term, spread evenly over its hours; wants `starts` and `ends`."""
+    energy_included: bool = True
+    count: int | None = None
+    starts: date | None = None
+    ends: date | None = None
+
+
+Terms = Owned | Rented
+
+
+class PoolHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is told of a pool beside its terms."""
+
+    name: str
+    match: Match = Match()
+    facility: str | None = None
+    kw_per_gpu: Decimal | None = None
+    host_watts_per_gpu: Decimal | None = None
+    owner: dict[str, str] = {}
+    """Dimensions (team, product, ...) of who carries what the pool loses, under the sharing policy `ownership`."""
+
+
+class Pool(PoolHead, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """GPUs that share a price. Its terms are in order of the days from which they hold."""
+
+    terms: tuple[Terms, ...]
+    reference: bool = False
+    """Priced with the bundled reference figures, because no pool of the book fits."""
+
+
+class TokenWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a token of each kind counts for when one price per token is asked for. At most three decimals."""
+
+    prompt: Decimal = Decimal(1)
+    cached: Decimal = Decimal("0.1")
+    completion: Decimal = Decimal(4)
+
+    def per_thousand(self) -> dict[str, int]:
+        """By kind of the ledger, times 1000, so that weighted sums stay integers."""
+        prompt, cached, completion = (int(w * 1000) for w in (self.prompt, self.cached, self.completion))
+        return {
+            "prompt_computed": prompt,
+            "prompt_cached": cached,
+            "prompt_unsplit": prompt,
+            "completion": completion,
+        }
+
+
+class PerMillion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Prices of a million tokens by kind."""
+
+    prompt: Decimal = ZERO
+    cached: Decimal | None = None
+    """None: as prompt."""
+    completion: Decimal = ZERO
+
+
+class TokenPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What those who ask pay for tokens; 0 is a free tier. The first that fits a row holds. Patterns over the model and
+    the dimensions of the attribution rules."""
+
+    name: str
+    match: dict[str, str] = {}
+    from_: date | None = msgspec.field(name="from", default=None)
+    until: date | None = None
+    currency: str | None = None
+    per_million: Decimal | PerMillion
+
+    def prices(self) -> PerMillion:
+        if isinstance(self.per_million, PerMillion):
+            return self.per_million
+        return PerMillion(prompt=self.per_million, completion=self.per_million)
+
+
+class ApiPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the same tokens cost at somebody else's API."""
+
+    name: str
+    model: str = "*"
+    currency: str | None = None
+    per_million: PerMillion
+    source: str = ""
+    as_of: date | None = None
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rate that an instance of a model should sustain: completion tokens a second, or what counts for as much."""
+
+    model: str = "*"
+    gpu: str = "*"
+    gpus: int | None = None
+    tokens_per_second: Decimal
+
+
+class ReferenceRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configured ones go before learned ones."""
+
+    learn: bool = True
+    learn_days: int = 30
+    configured: tuple[Reference, ...] = ()
+
+
+class ExchangeRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one unit of a currency is worth in the book's."""
+
+    from_: date | None = msgspec.field(name="from", default=None)
+    rate: Decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceBook:
+    """The pools, in the order in which they are tried. `fingerprint` changes when anything in it does."""
+
+    currency: str = "USD"
+    timezone: str = "UTC"
+    facilities: dict[str, tuple[Facility, ...]] = field(default_factory=dict)
+    pools: tuple[Pool, ...] = ()
+    exchange_rates: dict[str, tuple[ExchangeRate, ...]] = field(default_factory=dict)
+    token_weights: TokenWeights = field(default_factory=TokenWeights)
+    token_prices: tuple[TokenPrice, ...] = ()
+    api_prices: tuple[ApiPrice, ...] = ()
+    reference_rates: ReferenceRates = field(default_factory=ReferenceRates)
+    fingerprint: str = ""
+    document: str = ""
+    """The whole book as JSON with sorted keys, which tells two books apart line by line."""
+
+    @property
+    def tells_nodes_apart(self) -> bool:
+        """Whether a price can depend on the node; if not, facts may be summed over nodes before they are priced."""
+        return any(pool.match.tells_nodes_apart for pool in self.pools)
+
+    def pool_of(self, cluster: str, node: str, gpu_model: str, labels: dict[str, str] | None = None) -> Pool | None:
+        """The first pool that fits; None when none does, which is shown as a missing price."""
+        return next((pool for pool in self.pools if pool.match.fits(cluster, node, gpu_model, labels or {})), None)
+
+    def facility_of(self, pool: Pool) -> tuple[Facility, ...]:
+        """The site of a pool: the one it names, or the only one there is."""
+        if pool.facility is not None:
+            return self.facilities[pool.facility]
+        return next(iter(self.facilities.values())) if len(self.facilities) == 1 else (Facility(),)

@@ -1,0 +1,225 @@
+"""What one GPU-hour of a pool costs in one hour, part by part, with the arithmetic in words. Pure.
+
+In: a `PriceBook`, a pool, an hour. Out: a `Rate`, or None when the pool is not paid for then. Decimal throughout.
+
+Formulas (design.md section 5; numbers checked by hand in tests/collector/test_golden_money.py):
+* depreciation, straight line: (price - residual) / (life x 8760 h), price = GPU + server + network + storage share
+* financing, straight line: (price + residual) / 2 x rate / 8760 h
+* annuity: A = (price - residual / (1 + r)^n) x r / (1 - (1 + r)^-n) a year, of which what straight line would take is
+  depreciation and the rest financing; r = 0 is straight line. Yearly compounding, paid at the end of the year.
+* both only for the life of the hardware; after it, only what still runs costs
+* maintenance: price x rate / 8760 h, and `per_gpu_year` / 8760 h
+* facility: kW x price per kW-month x 12 / 8760 h, or kW x price per kW / (life x 8760 h)
+* host energy: watts / 1000 x PUE x price per kWh
+* rent, and what was paid upfront over the hours of the term
+The hours are all calendar hours paid for, not busy ones: idle shows as cost, not as a hidden higher rate.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from tokenyield_collector.prices.book import (
+    HOURS_PER_YEAR,
+    PRESETS,
+    ZERO,
+    Facility,
+    Owned,
+    Pool,
+    PriceBook,
+    Rented,
+)
+from tokenyield_collector.prices.calendar import in_force, local_quarters
+
+PICO = 10**12
+"""Rates are rounded to a millionth of a millionth of a unit of the currency: over a month of 100,000 GPUs that is less
+than a hundredth of a cent."""
+_DAYS_PER_YEAR = Decimal("365.25")
+
+
+class Part(NamedTuple):
+    """One line of a rate, in the book's currency per GPU-hour, and how it comes about."""
+
+    name: str
+    amount: Decimal
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """What one GPU-hour of a pool costs in one hour."""
+
+    pool: str
+    kind: str
+    """owned, on_demand, reserved or spot."""
+    parts: tuple[Part, ...]
+    energy_per_kwh: Decimal
+    """Per kWh at the GPU, PUE included; 0 where the rent includes it."""
+    pue: Decimal
+    host_watts: Decimal
+    carbon_g_per_kwh: Decimal | None
+    """Grams of CO2 per kWh at the meter."""
+    count: int | None
+    """GPUs paid for whether they report or not; None: those that report."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def per_gpu_hour(self) -> Decimal:
+        return sum((part.amount for part in self.parts), ZERO)
+
+    @property
+    def pico_per_gpu_hour(self) -> int:
+        return round(self.per_gpu_hour * PICO)
+
+    @property
+    def pico_per_kwh(self) -> int:
+        return round(self.energy_per_kwh * PICO)
+
+
+class Rates:
+    """The rates of a book; those that hold for many hours are reckoned once."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self.book = book
+        self._quarters: dict[int, list[datetime]] = {}
+        self._known: dict[tuple[str, date, Decimal, Decimal | None], Rate | None] = {}
+
+    def of(self, pool: Pool, at_ms: int) -> Rate | None:
+        """The pool's rate in the UTC hour of `at_ms`; None when it is not paid for then or has no price."""
+        hour_ms = at_ms - at_ms % 3_600_000
+        quarters = self._quarters.get(hour_ms)
+        if quarters is None:
+            quarters = self._quarters[hour_ms] = local_quarters(hour_ms, self.book.timezone)
+        day = quarters[0].date()
+        facility = in_force(self.book.facility_of(pool), day) or Facility()
+        tariff = sum((_per_kwh(facility, quarter) for quarter in quarters), ZERO) / len(quarters)
+        carbon = _carbon(facility, quarters)
+        key = (pool.name, day, tariff, carbon)
+        if key not in self._known:
+            self._known[key] = self._reckon(pool, day, facility, tariff, carbon)
+        return self._known[key]
+
+    def exchange(self, currency: str | None, day: date) -> Decimal | None:
+        """The book's currency for one unit of `currency`; None when the book does not tell for that day."""
+        if currency in (None, self.book.currency):
+            return Decimal(1)
+        found = in_force(self.book.exchange_rates.get(currency or "", ()), day)
+        return found.rate if found else None
+
+    def _reckon(
+        self, pool: Pool, day: date, facility: Facility, tariff: Decimal, carbon: Decimal | None
+    ) -> Rate | None:
+        terms = in_force(pool.terms, day)
+        if terms is None or not _is_paid(terms, day):
+            return None
+        ours, theirs = self.exchange(terms.currency, day), self.exchange(facility.currency, day)
+        if ours is None or theirs is None:
+            return None
+        watts = facility.host_watts_per_gpu if pool.host_watts_per_gpu is None else pool.host_watts_per_gpu
+        per_kwh = tariff * theirs * facility.pue
+        kind: str = terms.kind if isinstance(terms, Rented) else "owned"
+        energy = ZERO if isinstance(terms, Rented) and terms.energy_included else per_kwh
+        own = _rented_parts(terms) if isinstance(terms, Rented) else _owned_parts(terms, day)
+        parts = [_converted(part, ours, terms.currency, self.book.currency) for part in own]
+        if energy or isinstance(terms, Owned):
+            kw = facility.kw_per_gpu if pool.kw_per_gpu is None else pool.kw_per_gpu
+            site = _facility_parts(facility, kw, watts, tariff)
+            parts += [_converted(part, theirs, facility.currency, self.book.currency) for part in site]
+        notes = []
+        if isinstance(terms, Owned) and not _on_the_books(terms, day):
+            notes.append("past its life: no depreciation and no financing")
+        if pool.reference:
+            notes.append("reference figures, not your prices")
+        return Rate(
+            pool=pool.name,
+            kind=kind,
+            parts=tuple(part for part in parts if part.amount or part.name in ("depreciation", "rent")),
+            energy_per_kwh=energy,
+            pue=facility.pue,
+            host_watts=watts,
+            carbon_g_per_kwh=carbon,
+            count=terms.count,
+            notes=tuple(notes),
+        )
+
+
+def _per_kwh(facility: Facility, local: datetime) -> Decimal:
+    return next((band.per_kwh for band in facility.bands if band.holds(local)), facility.per_kwh)
+
+
+def _carbon(facility: Facility, quarters: list[datetime]) -> Decimal | None:
+    told = facility.carbon_g_per_kwh
+    if isinstance(told, tuple):
+        return sum((told[quarter.hour] for quarter in quarters), ZERO) / len(quarters)
+    return told
+
+
+def _is_paid(terms: Owned | Rented, day: date) -> bool:
+    start, end = (terms.in_service, terms.retired) if isinstance(terms, Owned) else (terms.starts, terms.ends)
+    return (start is None or start <= day) and (end is None or day < end)
+
+
+def _on_the_books(owned: Owned, day: date) -> bool:
+    return owned.in_service is None or Decimal((day - owned.in_service).days) / _DAYS_PER_YEAR < owned.life_years
+
+
+def _owned_parts(owned: Owned, day: date) -> Iterator[Part]:
+    price, years, rate = owned.price, owned.life_years, owned.cost_of_capital
+    residual = price * owned.residual_fraction
+    level = (price - residual) / (years * HOURS_PER_YEAR)
+    level_how = f"({_n(price)} - {_n(residual)}) / ({_n(years)} y x {HOURS_PER_YEAR} h)"
+    if not _on_the_books(owned, day):
+        yield Part("depreciation", ZERO, f"in service since {owned.in_service}, past its life of {_n(years)} y")
+    elif owned.method == "annuity" and rate:
+        growth = (1 + rate) ** years
+        yearly = (price - residual / growth) * rate / (1 - 1 / growth)
+        yield Part("depreciation", level, level_how)
+        one, n = 1 + rate, _n(years)
+        how = f"({_n(price)} - {_n(residual)} / {one}^{n}) x {rate} / (1 - {one}^-{n}) / {HOURS_PER_YEAR} h"
+        yield Part("financing", yearly / HOURS_PER_YEAR - level, f"annuity {how} - depreciation")
+    else:
+        yield Part("depreciation", level, level_how)
+        how = f"({_n(price)} + {_n(residual)}) / 2 x {rate} / {HOURS_PER_YEAR} h"
+        yield Part("financing", (price + residual) / 2 * rate / HOURS_PER_YEAR, how)
+    how = f"{_n(price)} x {owned.maintenance_rate} / {HOURS_PER_YEAR} h"
+    yield Part("maintenance", price * owned.maintenance_rate / HOURS_PER_YEAR, how)
+    yield Part("yearly", owned.per_gpu_year / HOURS_PER_YEAR, f"{_n(owned.per_gpu_year)} / {HOURS_PER_YEAR} h")
+
+
+def _rented_parts(rented: Rented) -> Iterator[Part]:
+    if rented.per_gpu_hour is not None:
+        yield Part("rent", rented.per_gpu_hour, "per GPU-hour")
+    elif rented.per_instance_hour is not None and rented.gpus_per_instance:
+        how = f"{_n(rented.per_instance_hour)} an instance-hour / {rented.gpus_per_instance} GPUs"
+        yield Part("rent", rented.per_instance_hour / rented.gpus_per_instance, how)
+    if rented.upfront_per_gpu and rented.starts and rented.ends:
+        hours = (rented.ends - rented.starts).days * 24
+        yield Part("upfront", rented.upfront_per_gpu / hours, f"{_n(rented.upfront_per_gpu)} / {hours} h of the term")
+
+
+def _facility_parts(facility: Facility, kw: Decimal, watts: Decimal, tariff: Decimal) -> Iterator[Part]:
+    preset = PRESETS[facility.preset] if facility.preset else {}
+    capex = preset.get("capex_per_kw", facility.capex_per_kw)
+    life = preset.get("capex_life_years", facility.capex_life_years)
+    if facility.per_kw_month is not None:
+        how = f"{_n(kw)} kW x {_n(facility.per_kw_month)} a kW-month x 12 / {HOURS_PER_YEAR} h"
+        yield Part("facility", kw * facility.per_kw_month * 12 / HOURS_PER_YEAR, how)
+    elif capex is not None:
+        how = f"{_n(kw)} kW x {_n(capex)} a kW / ({_n(life)} y x {HOURS_PER_YEAR} h)"
+        yield Part("facility", kw * capex / (life * HOURS_PER_YEAR), how)
+    how = f"{_n(watts)} W / 1000 x PUE {facility.pue} x {_n(tariff)} a kWh"
+    yield Part("host_energy", watts / 1000 * facility.pue * tariff, how)
+
+
+def _converted(part: Part, rate: Decimal, currency: str | None, into: str) -> Part:
+    if currency in (None, into):
+        return part
+    return Part(part.name, part.amount * rate, f"{part.how} x {_n(rate)} {into}/{currency}")
+
+
+def _n(value: Decimal) -> str:
+    """A figure for people: no exponent, no trailing zeros."""
+    text = f"{value:,.6f}"
+    return text.rstrip("0").rstrip(".")

@@ -1,0 +1,189 @@
+"""`tokenyield-collector report` and `budget`: from the running collector, or from its ledger while it is down.
+
+A DuckDB file is open in one process only, so a ledger that is in use is asked for over HTTP (`listen` of the settings).
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tokenyield_collector.attribution import load_attribution
+from tokenyield_collector.config import Settings, load_settings
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.ledger import LedgerError, LedgerInUse
+from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.load import load_prices
+from tokenyield_collector.reports.make import ReportMaker, budget_document
+from tokenyield_collector.reports.report import ReportError
+from tokenyield_collector.reports.table import report_tables
+from tokenyield_wire.units import NS_PER_MS
+
+ANSWER_S = 300
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Exit code."""
+    by = [name.strip() for name in arguments.by.split(",") if name.strip()]
+    form, output = arguments.format, arguments.output
+    if form == "parquet" and output is None and sys.stdout.isatty():
+        print("report: parquet is not for a terminal; give --output FILE", file=sys.stderr)
+        return 2
+    try:
+        settings = _settings(arguments)
+        opened = None if arguments.collector else _open(settings, arguments)
+        if opened is None:
+            query = {"period": arguments.period, "by": ",".join(by), "format": form}
+            return _write(_ask(settings, arguments, "/v1/report", query), output)
+        ledger, maker = opened
+        try:
+            if form == "table":
+                console = _console(output)
+                console.print(report_tables(maker.report(arguments.period, by), console.width))
+            elif form == "focus" and output is not None:
+                with output.open("w", encoding="utf-8", newline="") as file:
+                    total = maker.focus(arguments.period, file, output.with_suffix(".metadata.json"))
+                print(f"{output}: {total:,.2f} {maker.prices.currency}", file=sys.stderr)
+            elif form == "focus":
+                maker.focus(arguments.period, sys.stdout)
+            else:
+                return _write(maker.encode(arguments.period, by, form), output)
+        finally:
+            ledger.close()
+    except ReportError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    except (LedgerError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def budget(arguments: argparse.Namespace) -> int:
+    """Exit code."""
+    try:
+        settings = _settings(arguments)
+        opened = None if arguments.collector else _open(settings, arguments)
+        if opened is None:
+            query = {"month": arguments.month} if arguments.month else {}
+            document = json.loads(_ask(settings, arguments, "/v1/budgets", query), parse_float=Decimal)
+        else:
+            ledger, maker = opened
+            try:
+                document = budget_document(maker.budgets(arguments.month), maker.prices.currency)
+            finally:
+                ledger.close()
+    except ReportError as error:
+        print(f"budget: {error}", file=sys.stderr)
+        return 2
+    except (LedgerError, OSError) as error:
+        print(f"budget: {error}", file=sys.stderr)
+        return 1
+    if arguments.format == "json":
+        print(json.dumps(document, indent=2, default=float))
+    else:
+        Console().print(_budget_table(document))
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    return load_settings(arguments.config, os.environ, arguments.set)
+
+
+def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[DuckDbLedger, ReportMaker] | None:
+    """None when a collector has the ledger open and is to be asked."""
+    prices_file = arguments.prices or (Path(settings.prices_file) if settings.prices_file else None)
+    rules_file = arguments.rules or (Path(settings.attribution_file) if settings.attribution_file else None)
+    prices = load_prices(prices_file) if prices_file else PriceBook()
+    attribution = load_attribution(rules_file)
+    if not Path(settings.ledger_path).exists():
+        raise LedgerError(f"there is no ledger at {settings.ledger_path}; give --config, or --set ledger_path=FILE")
+    try:
+        ledger = DuckDbLedger(settings.ledger_path, memory_limit=settings.ledger_memory, threads=os.cpu_count() or 1)
+    except LedgerInUse:
+        if arguments.prices or arguments.rules:
+            raise LedgerError(
+                "--prices and --rules read the ledger themselves, and a collector has it open; stop it, or use a copy"
+            ) from None
+        return None
+    now_ms, settle_ms = time.time_ns() // NS_PER_MS, settings.live_lag_s * 1000
+    maker = ReportMaker(ledger=ledger, prices=prices, attribution=attribution, now_ms=now_ms, settle_ms=settle_ms)
+    return ledger, maker
+
+
+def _ask(settings: Settings, arguments: argparse.Namespace, path: str, query: dict[str, str]) -> bytes:
+    """What the collector answers. Raises `ReportError` for what it refuses, OSError when it cannot be asked."""
+    scheme = "https" if settings.tls_cert_file else "http"
+    base = (arguments.collector or f"{scheme}://{settings.listen}").rstrip("/")
+    if not base.startswith(("http://", "https://")):
+        raise ReportError(f"--collector: '{base}' is no address; write http://host:port")
+    request = urllib.request.Request(f"{base}{path}?{urllib.parse.urlencode(query)}")  # noqa: S310 - http(s) only
+    if settings.token_file:
+        tokens = Path(settings.token_file).read_text(encoding="utf-8").split()
+        request.add_header("Authorization", f"Bearer {tokens[0] if tokens else ''}")
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
+            body: bytes = answer.read()
+            return body
+    except urllib.error.HTTPError as error:
+        try:
+            detail = json.loads(error.read()).get("detail", "")
+        except ValueError:
+            detail = ""
+        if error.code == 400:
+            raise ReportError(detail) from error
+        raise OSError(f"{base} answered {error.code} {detail}") from error
+    except urllib.error.URLError as error:
+        raise OSError(f"{base} cannot be asked ({error.reason}); is the collector there?") from error
+
+
+def _write(body: bytes, output: Path | None) -> int:
+    if output is None:
+        sys.stdout.buffer.write(body)
+        sys.stdout.buffer.flush()
+    else:
+        output.write_bytes(body)
+    return 0
+
+
+def _console(output: Path | None) -> Console:
+    if output is not None:
+        return Console(file=output.open("w", encoding="utf-8"), width=160)
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 160))
+
+
+def _budget_table(document: dict[str, Any]) -> Table:
+    currency = document["currency"]
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("budget", "month"):
+        table.add_column(column)
+    for column in ("monthly", "spent", "remaining", "forecast", "range"):
+        table.add_column(f"{column}, {currency}" if column == "monthly" else column, justify="right")
+    table.add_column("state")
+    colours = {"ok": "green", "at risk": "yellow", "over": "red"}
+    for one in document["budgets"]:
+        told = one["forecast"]
+        state = one["state"]
+        table.add_row(
+            one["name"],
+            one["month"],
+            *(f"{one[name]:,.2f}" for name in ("monthly", "spent", "remaining")),
+            f"{told['expected']:,.2f}" if told else "-",
+            f"{told['low']:,.2f} to {told['high']:,.2f}" if told else "-",
+            f"[{colours[state]}]{state}[/]" if state in colours else state,
+        )
+    if not document["budgets"]:
+        table.caption = "no budgets: see `budgets` in attribution.yaml"
+    return table

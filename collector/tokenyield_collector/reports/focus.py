@@ -1,0 +1,310 @@
+"""A statement as a FOCUS 1.2 file: one row for each day and what was used or stood idle, streamed.
+
+In: a `Statement` whose grain tells workloads apart. Out: CSV lines, and the metadata that FOCUS asks for beside them.
+Format: https://focus.finops.org, specification v1.2 (tag v1.2 of FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec).
+
+* Used GPU time is told by the tokens it made (AI and Machine Learning): its cost is split over prompt, cached and
+  completion tokens by the price book's weights. A workload that made none has one row of GPU hours.
+* Idle, unallocated and dark time are rows of Compute with CapacityReservationStatus Unused.
+* What was shared by the policy is an Adjustment of who carries it.
+BilledCost = EffectiveCost = ContractedCost is the statement's amount, to nine decimals. Amounts are rounded so that
+their sum is the rounded sum at every row, hence the file's total is the report's. ListCost is at the list price of the
+tokens (token_prices) where there is one.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from decimal import Decimal, localcontext
+from typing import Any, TextIO
+
+from tokenyield_collector.money import QUANTA_PER_UNIT, decimal, rounded
+from tokenyield_collector.reports.period import Period, iso
+from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.statement import Statement
+from tokenyield_collector.version import VERSION
+from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, apportion
+from tokenyield_wire.window import TOKEN_KINDS
+
+FOCUS_VERSION = "1.2"
+DAY_MS = 86_400_000
+_DIGITS = 9
+COLUMNS = (
+    "BilledCost",
+    "BillingAccountId",
+    "BillingAccountName",
+    "BillingAccountType",
+    "BillingCurrency",
+    "BillingPeriodEnd",
+    "BillingPeriodStart",
+    "CapacityReservationId",
+    "CapacityReservationStatus",
+    "ChargeCategory",
+    "ChargeClass",
+    "ChargeDescription",
+    "ChargeFrequency",
+    "ChargePeriodEnd",
+    "ChargePeriodStart",
+    "ConsumedQuantity",
+    "ConsumedUnit",
+    "ContractedCost",
+    "ContractedUnitPrice",
+    "EffectiveCost",
+    "InvoiceId",
+    "InvoiceIssuerName",
+    "ListCost",
+    "ListUnitPrice",
+    "PricingCategory",
+    "PricingQuantity",
+    "PricingUnit",
+    "ProviderName",
+    "PublisherName",
+    "RegionId",
+    "RegionName",
+    "ResourceId",
+    "ResourceName",
+    "ResourceType",
+    "ServiceCategory",
+    "ServiceName",
+    "ServiceSubcategory",
+    "SkuId",
+    "SkuMeter",
+    "SkuPriceDetails",
+    "SkuPriceId",
+    "SubAccountId",
+    "SubAccountName",
+    "SubAccountType",
+    "Tags",
+    "x_CostBucket",
+    "x_GpuHours",
+    "x_Joules",
+    "x_TokenKind",
+    "x_Tokens",
+    "x_PriceBookVersion",
+)
+_METERS = {
+    "prompt_computed": "Prompt Tokens",
+    "prompt_cached": "Cached Prompt Tokens",
+    "prompt_unsplit": "Prompt Tokens, cached or not",
+    "completion": "Output Tokens",
+}
+_LOST = {
+    "idle": "GPU time held without work",
+    "unallocated": "GPU time that nobody held",
+    "dark": "GPU time paid for and not reported",
+}
+
+
+def metadata(statement: Statement, period: Period, version: int | None) -> dict[str, Any]:
+    """What FOCUS wants to be told of a file: schema, generator, columns."""
+    return {
+        "DataGenerator": f"tokenyield-collector {VERSION}",
+        "Schema": {
+            "SchemaId": f"tokenyield-focus-{FOCUS_VERSION}-1",
+            "FocusVersion": FOCUS_VERSION,
+            "CreationDate": iso(period.end_ms),
+            "ColumnDefinition": [{"ColumnName": name, "DataType": _data_type(name)} for name in COLUMNS],
+        },
+        "BillingPeriod": {"Start": iso(period.start_ms), "End": iso(period.end_ms)},
+        "BillingCurrency": statement.prices.currency,
+        "PriceBookVersion": statement.prices.fingerprint,
+        "StatementVersion": version,
+    }
+
+
+def _data_type(name: str) -> str:
+    if name.endswith(("Cost", "Price", "Quantity")) or name in ("x_GpuHours", "x_Joules", "x_Tokens"):
+        return "Decimal"
+    if name.startswith(("BillingPeriod", "ChargePeriod")):
+        return "Date/Time"
+    return "JSON" if name in ("Tags", "SkuPriceDetails") else "String"
+
+
+def write_focus(statement: Statement, period: Period, out: TextIO, *, version: int | None) -> Decimal:
+    """Write all rows to `out`; returns their sum."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    rows = _Rows(statement, period, version)
+    for key, sums in statement.lines():
+        for row in rows.of(key, sums):
+            writer.writerow([row.get(name, "") for name in COLUMNS])
+    return rows.written()
+
+
+class _Rows:
+    """Lines into rows, with the rounding carried from row to row."""
+
+    def __init__(self, statement: Statement, period: Period, version: int | None) -> None:
+        self._statement = statement
+        self._weights = statement.prices.token_weights.per_thousand()
+        self._dimensions = statement.attribution.dimensions
+        self._quanta = 0
+        self._nano = 0
+        names = statement.attribution.focus
+        self._common: dict[str, Any] = {
+            "BillingAccountId": names.billing_account_id,
+            "BillingAccountName": names.billing_account_name,
+            "BillingAccountType": "Fleet",
+            "BillingCurrency": statement.prices.currency,
+            "BillingPeriodStart": iso(period.start_ms),
+            "BillingPeriodEnd": iso(period.end_ms),
+            "ChargeFrequency": "Usage-Based",
+            "InvoiceId": f"{names.billing_account_id}-{period.name}-v{version}" if version is not None else "",
+            "InvoiceIssuerName": names.provider,
+            "ProviderName": names.provider,
+            "PublisherName": names.provider,
+            "RegionId": names.region_id or "",
+            "RegionName": names.region_name or "",
+            "x_PriceBookVersion": statement.prices.fingerprint,
+        }
+
+    def written(self) -> Decimal:
+        return Decimal(self._nano).scaleb(-_DIGITS)
+
+    def of(self, key: LineKey, sums: Sums) -> Iterator[dict[str, Any]]:
+        common = self._common | self._about(key)
+        active_ms = sums.active_ms
+        tokens = [sums.get(kind) for kind in TOKEN_KINDS]
+        weighted = [count * self._weights[kind] for kind, count in zip(TOKEN_KINDS, tokens, strict=True)]
+        if any(weighted):
+            yield from self._token_rows(key, sums, common, tokens, weighted)
+        elif active_ms or sums.direct:
+            yield (
+                common
+                | self._hours_row(key, "productive", "GPU Time", "GPU time in use", sums.direct, active_ms)
+                | {"CapacityReservationStatus": "Used"}
+            )
+        for bucket, description in _LOST.items():
+            duration_ms = sums.get(f"{bucket}_ms")
+            if sums.get(bucket) and not duration_ms:
+                yield common | self._adjustment(bucket, f"{description}: energy only", sums.get(bucket))
+            elif duration_ms:
+                row = self._hours_row(key, bucket, "GPU Idle Time", description, sums.get(bucket), duration_ms)
+                yield common | row | {"CapacityReservationStatus": "Unused"}
+        if sums.get("shared"):
+            description = "Share of capacity that made no tokens, by the sharing policy"
+            yield common | self._adjustment("shared", description, sums.get("shared"))
+
+    def _adjustment(self, bucket: str, description: str, quanta: int) -> dict[str, Any]:
+        """A cost that no quantity goes with."""
+        cost = self._next(quanta)
+        return {
+            **dict.fromkeys(("BilledCost", "EffectiveCost", "ContractedCost", "ListCost"), cost),
+            "ChargeCategory": "Adjustment",
+            "ChargeDescription": description,
+            "CapacityReservationId": "",
+            "CapacityReservationStatus": "",
+            "ServiceCategory": "Compute",
+            "ServiceSubcategory": "Other (Compute)",
+            "ServiceName": "GPU capacity",
+            "x_CostBucket": bucket,
+        }
+
+    def _about(self, key: LineKey) -> dict[str, Any]:
+        values = dict(zip(self._dimensions, key.group.values, strict=True))
+        tags = {**values, "model": key.group.model, "workload": key.group.workload, "cluster": key.group.cluster}
+        payer = key.group.values[0]
+        return {
+            "ChargePeriodStart": iso(key.start_ms),
+            "ChargePeriodEnd": iso(key.start_ms + DAY_MS),
+            "CapacityReservationId": key.pool,
+            "ResourceId": f"{key.pool}/{key.group.workload or key.group.model or '-'}",
+            "ResourceName": key.group.workload or key.group.model,
+            "ResourceType": "Workload",
+            "SubAccountId": payer,
+            "SubAccountName": payer,
+            "SubAccountType": self._dimensions[0].capitalize(),
+            "Tags": json.dumps({name: value for name, value in tags.items() if value}, sort_keys=True),
+        }
+
+    def _token_rows(
+        self, key: LineKey, sums: Sums, common: dict[str, Any], tokens: Sequence[int], weighted: Sequence[int]
+    ) -> Iterator[dict[str, Any]]:
+        costs, lists = apportion(sums.direct, weighted), apportion(sums.get("revenue"), weighted)
+        hours, joules = apportion(sums.active_ms, weighted), apportion(sums.get("gpu_mj"), weighted)
+        has_list = bool(self._statement.prices.token_prices)
+        for i, kind in enumerate(TOKEN_KINDS):
+            if not tokens[i]:
+                continue
+            cost = self._next(costs[i])
+            listed = decimal(lists[i]) if has_list else cost
+            sku = f"{key.group.model or 'unknown model'}/{kind}"
+            yield common | {
+                "BilledCost": cost,
+                "EffectiveCost": cost,
+                "ContractedCost": cost,
+                "ContractedUnitPrice": _unit_price(cost, Decimal(tokens[i])),
+                "ListCost": listed,
+                "ListUnitPrice": _unit_price(listed, Decimal(tokens[i])),
+                "ChargeCategory": "Usage",
+                "ChargeDescription": f"{_METERS[kind]} of {key.group.model or 'an unknown model'}",
+                "CapacityReservationStatus": "Used",
+                "ConsumedQuantity": tokens[i],
+                "ConsumedUnit": "Tokens",
+                "PricingCategory": "Standard",
+                "PricingQuantity": tokens[i],
+                "PricingUnit": "Tokens",
+                "ServiceCategory": "AI and Machine Learning",
+                "ServiceSubcategory": "Generative AI",
+                "ServiceName": "Self-hosted inference",
+                "SkuId": sku,
+                "SkuMeter": _METERS[kind],
+                "SkuPriceId": f"{sku}/{self._statement.prices.fingerprint}",
+                "SkuPriceDetails": json.dumps({"x_TokenKind": kind, "x_Pool": key.pool}, sort_keys=True),
+                "x_CostBucket": "used",
+                "x_GpuHours": _hours(hours[i]),
+                "x_Joules": Decimal(joules[i]) / MJ_PER_JOULE,
+                "x_TokenKind": kind,
+                "x_Tokens": tokens[i],
+            }
+
+    def _hours_row(
+        self, key: LineKey, bucket: str, meter: str, description: str, quanta: int, duration_ms: int
+    ) -> dict[str, Any]:
+        cost, hours = self._next(quanta), _hours(duration_ms)
+        sku = f"{key.pool}/gpu-hour"
+        return {
+            "BilledCost": cost,
+            "EffectiveCost": cost,
+            "ContractedCost": cost,
+            "ContractedUnitPrice": _unit_price(cost, hours),
+            "ListCost": cost,
+            "ListUnitPrice": _unit_price(cost, hours),
+            "ChargeCategory": "Usage",
+            "ChargeDescription": description,
+            "ConsumedQuantity": hours,
+            "ConsumedUnit": "Hours",
+            "PricingCategory": "Standard",
+            "PricingQuantity": hours,
+            "PricingUnit": "Hours",
+            "ServiceCategory": "Compute",
+            "ServiceSubcategory": "Other (Compute)",
+            "ServiceName": "GPU capacity",
+            "SkuId": sku,
+            "SkuMeter": meter,
+            "SkuPriceId": f"{sku}/{self._statement.prices.fingerprint}",
+            "SkuPriceDetails": json.dumps({"x_Pool": key.pool}),
+            "x_CostBucket": bucket,
+            "x_GpuHours": hours,
+        }
+
+    def _next(self, quanta: int) -> Decimal:
+        """The amount of the next row: what the rounded sum grows by."""
+        self._quanta += quanta
+        upto = rounded(self._quanta * 10**_DIGITS, QUANTA_PER_UNIT)
+        value, self._nano = upto - self._nano, upto
+        return Decimal(value).scaleb(-_DIGITS) if value else Decimal(0)
+
+
+def _hours(duration_ms: int) -> Decimal:
+    """To nine decimals: a millisecond is 0.000000278 h."""
+    return (Decimal(duration_ms) / MS_PER_HOUR).quantize(Decimal(1).scaleb(-_DIGITS))
+
+
+def _unit_price(cost: Decimal, quantity: Decimal) -> Decimal:
+    """Such that price x quantity gives the cost again to more digits than it has."""
+    if not quantity:
+        return Decimal(0)
+    with localcontext() as context:
+        context.prec = 34
+        return cost / quantity

@@ -1,0 +1,140 @@
+"""A report as one HTML file that needs nothing else: tables, plots as SVG, light and dark, prints well.
+
+In: a `Report`. Out: text. Nothing is loaded from anywhere; the template is reports/report.html.
+"""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from functools import cache
+from typing import NamedTuple
+
+import jinja2
+
+from tokenyield_collector.reports.period import iso
+from tokenyield_collector.reports.report import Report, Row
+from tokenyield_collector.reports.table import head_lines
+from tokenyield_collector.statements.lines import BUCKETS, COSTS
+from tokenyield_collector.tables import figure
+
+ROWS_PLOTTED = 20
+_WIDTH = 900
+_LABEL = 220
+_BAR = 22
+_DAYS_HEIGHT = 180
+_TITLES = {
+    "productive": "productive",
+    "under_yield": "under-yield",
+    "idle": "idle",
+    "unallocated": "unallocated",
+    "dark": "dark",
+    "shared": "shared",
+}
+_MEANINGS = {
+    "productive": "active, at or above the reference pace",
+    "under_yield": "active, but slower than the reference pace of that model on that GPU",
+    "idle": "held by a workload, no kernel ran",
+    "unallocated": "held by nobody",
+    "dark": "paid for, and not reporting or unknown",
+    "shared": "taken over from others by the sharing policy",
+}
+
+
+class Piece(NamedTuple):
+    """One rectangle of a stacked bar. Pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    part: str
+    title: str
+
+
+class Bar(NamedTuple):
+    """One bar with its name and its sum."""
+
+    name: str
+    y: float
+    text: str
+    pieces: list[Piece]
+
+
+def to_html(report: Report) -> str:
+    order = (*reversed(BUCKETS), "shared")
+    rows = sorted(report.rows, key=lambda row: (-row.cost, list(row.by.values())))
+    return _template().render(
+        report=report,
+        head=head_lines(report),
+        order=order,
+        titles=_TITLES,
+        meanings=_MEANINGS,
+        waterfall=_waterfall(report),
+        rows=rows,
+        bars=list(_bars(rows[:ROWS_PLOTTED], order, report)),
+        days=list(_days(report, order)) if len(report.days) > 1 else [],
+        days_top=max((sum(day.values()) for day in report.days.values()), default=Decimal(0)),
+        width=_WIDTH,
+        label=_LABEL,
+        bar=_BAR,
+        days_height=_DAYS_HEIGHT,
+        has_shared=bool(report.total.parts["shared"]),
+        has_revenue=report.total.figures["revenue"] is not None,
+        costs=COSTS,
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tokenyield_collector", "reports"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["money"] = lambda value: "-" if value is None else f"{value:,.2f}"
+    environment.filters["figure"] = figure
+    environment.filters["mega"] = lambda value: "-" if value is None else f"{value / 1e6:,.2f}"
+    environment.filters["hour"] = iso
+    environment.filters["percent"] = lambda value: "-" if value is None else f"{value:.1%}"
+    return environment.get_template("report.html")
+
+
+def _waterfall(report: Report) -> list[tuple[str, Decimal, float, float]]:
+    """(bucket, cost, share, GPU-hours), from what made tokens to what was lost first."""
+    whole = sum(report.waterfall.values())
+    return [
+        (name, report.waterfall[name], float(report.waterfall[name] / whole) if whole else 0.0,
+         report.waterfall_gpu_hours[name])
+        for name in reversed(BUCKETS)
+    ]  # fmt: skip
+
+
+def _bars(rows: Sequence[Row], order: Sequence[str], report: Report) -> Iterator[Bar]:
+    top = max((float(row.cost) for row in rows), default=0.0) or 1.0
+    room = _WIDTH - _LABEL - 110
+    for i, row in enumerate(rows):
+        name, x, y, pieces = " / ".join(value or "-" for value in row.by.values()), float(_LABEL), i * (_BAR + 6), []
+        for part in order:
+            width = float(row.parts[part]) / top * room
+            if width > 0:
+                title = f"{name}: {_TITLES[part]} {row.parts[part]:,.2f} {report.currency}"
+                pieces.append(Piece(round(x, 2), y, round(width, 2), _BAR, part, title))
+                x += width
+        yield Bar(name if len(name) <= 34 else name[:33] + "…", y, f"{row.cost:,.2f}", pieces)
+
+
+def _days(report: Report, order: Sequence[str]) -> Iterator[Bar]:
+    top = float(max(sum(day.values()) for day in report.days.values())) or 1.0
+    step = (_WIDTH - 60) / len(report.days)
+    for i, (day, parts) in enumerate(report.days.items()):
+        y, pieces = float(_DAYS_HEIGHT), []
+        for part in order:
+            height = float(parts[part]) / top * (_DAYS_HEIGHT - 10)
+            if height > 0:
+                y -= height
+                title = f"{day}: {_TITLES[part]} {parts[part]:,.2f} {report.currency}"
+                pieces.append(
+                    Piece(round(50 + i * step, 2), round(y, 2), round(step * 0.82, 2), round(height, 2), part, title)
+                )
+        yield Bar(day, round(50 + i * step, 2), day[8:], pieces)

@@ -1,0 +1,225 @@
+"""A report from a ledger, a price book and rules: the one way that the command line and the API go.
+
+In: what was asked for. Out: bytes and their media type. Raises `ReportError` when it cannot be made, `LedgerError`.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TextIO
+
+from tokenyield_collector.attribution import Attribution
+from tokenyield_collector.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
+from tokenyield_collector.ledger.ledger import StatementRecord
+from tokenyield_collector.ledger.usage import UsageReader
+from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.reports.period import Period, day_of, iso, month_of, parse_period
+from tokenyield_collector.reports.report import Report, ReportError, check_by, grain_of, make_report
+from tokenyield_collector.reports.versions import next_record
+from tokenyield_collector.statements.lines import DAY_MS
+from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_wire.units import hour_of_ms
+
+MEDIA_TYPES = {
+    "table": "text/plain",
+    "csv": "text/csv",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+    "html": "text/html",
+    "focus": "text/csv",
+}
+DEFAULT_BY = "team,model"
+TABLE_WIDTH = 160
+
+
+class Stretch(NamedTuple):
+    """What of a period can be told: whole hours that the ledger has, up to now."""
+
+    period: Period
+    start_ms: int
+    end_ms: int
+    is_closed: bool
+
+
+class ReportedLedger(Protocol):
+    """The part of a `Ledger` that reports need."""
+
+    def first_ms(self) -> int | None: ...
+
+    def roll(self) -> object: ...
+
+    def usage(self) -> UsageReader: ...
+
+    def statements(self, period: str) -> list[StatementRecord]: ...
+
+    def add_statement(self, record: StatementRecord) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportMaker:
+    """Reads the ledger; writes into it only the roll-ups and the register of versions."""
+
+    ledger: ReportedLedger
+    prices: PriceBook
+    attribution: Attribution
+    now_ms: int
+    settle_ms: int = 0
+    """How long windows take to arrive: what is newer is not told yet."""
+
+    def report(self, period: str, by: Sequence[str]) -> Report:
+        by = check_by(by, self.attribution.dimensions)
+        stretch = self.stretch(period)
+        version, notes = self._version(stretch)
+        statement = self._statement(stretch, grain_of(by))
+        report = make_report(statement, stretch.period, by, is_closed=stretch.is_closed, notes=notes)
+        report.version = version
+        report.notes += _warnings(report, self.prices)
+        return report
+
+    def encode(self, period: str, by: Sequence[str], form: str) -> bytes:
+        """The report in one of `MEDIA_TYPES`."""
+        if form == "focus":
+            out = io.StringIO()
+            self.focus(period, out)
+            return out.getvalue().encode()
+        report = self.report(period, by)
+        if form == "table":
+            return _drawn(report)
+        if form == "html":
+            from tokenyield_collector.reports.html import to_html
+
+            return to_html(report).encode()
+        from tokenyield_collector.reports import data
+
+        if form == "csv":
+            return data.to_csv(report).encode()
+        return data.to_json(report) if form == "json" else data.to_parquet(report)
+
+    def focus(self, period: str, out: TextIO, metadata_file: Path | None = None) -> Decimal:
+        """Write the FOCUS file, streamed, and its metadata beside it. Returns the sum of its rows."""
+        from tokenyield_collector.reports.focus import metadata, write_focus
+
+        stretch = self.stretch(period)
+        version, _ = self._version(stretch)
+        statement = self._statement(stretch, Grain(workload=True, cluster=True))
+        total = write_focus(statement, stretch.period, out, version=version)
+        if metadata_file is not None:
+            metadata_file.write_text(json.dumps(metadata(statement, stretch.period, version), indent=2) + "\n")
+        return total
+
+    def budgets(self, month: str | None = None) -> list[BudgetState]:
+        """All budgets in a month; default: the present one."""
+        period = parse_period(month or month_of(self.now_ms))
+        first = day_of(period.start_ms)
+        if first.day != 1 or period.days < 28:
+            raise ReportError(f"--month: '{month}' is no month; write 2026-10")
+        stretch = self._stretch_of(
+            Period(name=period.name, start_ms=period.start_ms - LOOK_BACK_DAYS * DAY_MS, end_ms=period.end_ms)
+        )
+        spent = []
+        for key, sums in self._statement(stretch, Grain(cluster=True)).lines():
+            known = dict(zip(self.attribution.dimensions, key.group.values, strict=True))
+            known |= {"model": key.group.model, "cluster": key.group.cluster}
+            spent.append((day_of(key.start_ms), known, sums.total))
+        today = day_of(stretch.end_ms)
+        return budget_states(self.attribution.budgets, spent, first, min(today, date.max))
+
+    def stretch(self, period: str) -> Stretch:
+        try:
+            return self._stretch_of(parse_period(period))
+        except ValueError as error:
+            raise ReportError(str(error)) from error
+
+    def _stretch_of(self, period: Period) -> Stretch:
+        known_ms = hour_of_ms(self.now_ms - self.settle_ms)
+        first_ms = self.ledger.first_ms()
+        start_ms = period.start_ms if first_ms is None else max(period.start_ms, hour_of_ms(first_ms))
+        end_ms = period.start_ms if first_ms is None else min(period.end_ms, known_ms)
+        return Stretch(period, start_ms, max(start_ms, end_ms), period.end_ms <= known_ms)
+
+    def _statement(self, stretch: Stretch, grain: Grain) -> Statement:
+        self.ledger.roll()
+        return Statement(
+            reader=self.ledger.usage(),
+            prices=self.prices,
+            attribution=self.attribution,
+            start_ms=stretch.start_ms,
+            end_ms=stretch.end_ms,
+            grain=grain,
+        )
+
+    def _version(self, stretch: Stretch) -> tuple[int | None, list[str]]:
+        """The version of a closed period, and what there is to say of it."""
+        notes = []
+        if stretch.end_ms <= stretch.start_ms:
+            notes.append("the ledger has nothing of this period")
+        elif stretch.start_ms > stretch.period.start_ms:
+            notes.append(f"the ledger begins at {iso(stretch.start_ms)}")
+        if not stretch.is_closed:
+            notes.append(f"open: up to {iso(stretch.end_ms)}; what comes after is not in it")
+            return None, notes
+        self.ledger.roll()
+        learned = self.prices.reference_rates
+        since_ms = stretch.end_ms - learned.learn_days * DAY_MS if learned.learn else stretch.start_ms
+        facts = self.ledger.usage().checksum(min(since_ms, stretch.start_ms), stretch.end_ms)
+        before = self.ledger.statements(stretch.period.name)
+        rules = self.attribution.document
+        record = next_record(before, stretch.period.name, facts, self.prices.document, rules)
+        if not before or record is not before[-1]:
+            self.ledger.add_statement(record)
+        if record.change:
+            notes.append(f"version {record.version}, changed against version {record.version - 1}: {record.change}")
+        return record.version, notes
+
+
+def _drawn(report: Report) -> bytes:
+    from rich.console import Console
+
+    from tokenyield_collector.reports.table import report_tables
+
+    out = io.StringIO()
+    Console(file=out, width=TABLE_WIDTH, force_terminal=False).print(report_tables(report, TABLE_WIDTH))
+    return out.getvalue().encode()
+
+
+def _warnings(report: Report, prices: PriceBook) -> list[str]:
+    told = report.total.figures
+    found = []
+    if not prices.pools:
+        found.append("no price book: usage without cost (set prices_file)")
+    elif told["price_missing_gpu_hours"]:
+        found.append(
+            f"{told['price_missing_gpu_hours']:,.1f} GPU-hours have no price: no pool of the price book fits them"
+        )
+    if any(pool.reference for pool in prices.pools):
+        found.append("GPUs that no pool fits are priced with bundled reference figures, not with yours")
+    if told["unrated_gpu_hours"]:
+        found.append(
+            f"{told['unrated_gpu_hours']:,.1f} active GPU-hours have no reference pace and count as productive"
+        )
+    return found
+
+
+def budget_document(states: Sequence[BudgetState], currency: str) -> dict[str, Any]:
+    """For JSON; money as numbers with two decimals."""
+    return {
+        "currency": currency,
+        "budgets": [
+            {
+                "name": one.name,
+                "month": one.month,
+                "monthly": one.monthly,
+                "spent": one.spent,
+                "remaining": one.remaining,
+                "state": one.state,
+                "forecast": None
+                if one.forecast is None
+                else {"expected": one.forecast.expected, "low": one.forecast.low, "high": one.forecast.high},
+            }
+            for one in states
+        ],
+    }

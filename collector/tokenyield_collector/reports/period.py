@@ -1,0 +1,56 @@
+"""The period of a report: '2026-10', '2026-10-05' or '2026-10-01..2026-10-15' (last day included), in UTC. Pure."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+DAYS_MAX = 400
+"""Longest period: a year and a month, what the ledger keeps."""
+_MONTH = re.compile(r"(\d{4})-(\d{2})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """[start_ms, end_ms), whole UTC days."""
+
+    name: str
+    start_ms: int
+    end_ms: int
+
+    @property
+    def days(self) -> int:
+        return (self.end_ms - self.start_ms) // 86_400_000
+
+
+def parse_period(text: str) -> Period:
+    """Raises ValueError, saying what to write."""
+    wanted = f"--period: '{text[:40]}' is no period; write 2026-10, 2026-10-05 or 2026-10-01..2026-10-15"
+    first, separator, last = text.partition("..")
+    try:
+        if month := _MONTH.fullmatch(text):
+            start = date(int(month[1]), int(month[2]), 1)
+            end = (start + timedelta(days=32)).replace(day=1)
+        else:
+            start = date.fromisoformat(first)
+            end = (date.fromisoformat(last) if separator else start) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise ValueError(wanted) from None
+    if not 1 <= (end - start).days <= DAYS_MAX:
+        raise ValueError(f"--period: '{text[:40]}' wants to have 1 to {DAYS_MAX} days, the first before the last")
+    return Period(name=text, start_ms=_ms(start), end_ms=_ms(end))
+
+
+def month_of(instant_ms: int) -> str:
+    return datetime.fromtimestamp(instant_ms / 1000, UTC).strftime("%Y-%m")
+
+
+def day_of(instant_ms: int) -> date:
+    return datetime.fromtimestamp(instant_ms / 1000, UTC).date()
+
+
+def iso(instant_ms: int) -> str:
+    return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _ms(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000

@@ -1,0 +1,290 @@
+"""A statement summed up by what people ask for. Pure.
+
+In: a `Statement`, the columns to group by. Out: a `Report`: rows whose costs are in cents and sum, down every column
+and along every row, to the report's total (largest remainder over all cells). Ratios are taken from the exact sums.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tokenyield_collector.attribution import BUILT_IN
+from tokenyield_collector.money import QUANTA_PER_UNIT, amount, cents
+from tokenyield_collector.prices.book import ApiPrice, PriceBook
+from tokenyield_collector.prices.rates import Rates
+from tokenyield_collector.reports.period import Period, day_of, iso
+from tokenyield_collector.statements.lines import BUCKETS, COSTS, LineKey, Sums
+from tokenyield_collector.statements.references import LearnedReference
+from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_settings.loader import nearest
+from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, MS_PER_SECOND
+from tokenyield_wire.window import TOKEN_KINDS
+
+ROWS_MAX = 200_000
+"""Rows that a report may have; a finer one is a FOCUS file, which is streamed."""
+BASES = ("direct", "allocated", "loaded")
+_CARBON_PER_GRAM = 1000 * 3_600_000 * 10**9
+_MEGA = 10**6
+
+
+class ReportError(ValueError):
+    """The report that was asked for cannot be made; the message says what to ask instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row. `cost` and its parts are in cents; see `figures` for the rest."""
+
+    by: dict[str, str]
+    cost: Decimal
+    parts: dict[str, Decimal]
+    """Of the cost: productive, under_yield, idle, unallocated, dark, and what was taken over from others (shared)."""
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuyOrRun:
+    """The tokens of one model at an API's price, beside what they cost here."""
+
+    model: str
+    api: str
+    source: str
+    as_of: str
+    api_cost: float
+    allocated_cost: float
+    loaded_cost: float
+    break_even_tokens_per_second: float | None
+    """Tokens a second and active GPU at which the API costs as much as our GPU-hour."""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What the writers write. `notes` are lines for people."""
+
+    period: Period
+    currency: str
+    by: tuple[str, ...]
+    start: str
+    end: str
+    is_closed: bool
+    price_book: str
+    version: int | None = None
+    notes: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    total: Row
+    waterfall: dict[str, Decimal]
+    waterfall_gpu_hours: dict[str, float]
+    days: dict[str, dict[str, Decimal]]
+    """Day -> bucket -> cost, before sharing; rounded by themselves, for plots."""
+    references: list[LearnedReference] = field(default_factory=list)
+    buy_or_run: list[BuyOrRun] = field(default_factory=list)
+    token_weights: dict[str, str]
+
+
+def check_by(by: Sequence[str], dimensions: Sequence[str]) -> tuple[str, ...]:
+    """Raises `ReportError`."""
+    known = (*dimensions, *BUILT_IN)
+    for name in by:
+        if name not in known:
+            raise ReportError(f"--by: '{name}' is no column{nearest(name, known)}")
+    if len(set(by)) != len(by) or not by:
+        raise ReportError("--by: name at least one column, each once")
+    return tuple(by)
+
+
+def grain_of(by: Sequence[str]) -> Grain:
+    return Grain(hour="hour" in by, node="node" in by, workload="workload" in by, cluster="cluster" in by)
+
+
+def make_report(
+    statement: Statement, period: Period, by: Sequence[str], *, is_closed: bool, notes: Sequence[str] = ()
+) -> Report:
+    """Sum up `statement`, whose grain must be that of `by`. Raises `ReportError` when there are too many rows."""
+    dimensions = statement.attribution.dimensions
+    grouped: dict[tuple[str, ...], Sums] = {}
+    models: dict[str, Sums] = {}
+    days: dict[int, Sums] = {}
+    for key, sums in statement.lines():
+        values = row_values(key, by, dimensions)
+        if values not in grouped:
+            if len(grouped) >= ROWS_MAX:
+                raise ReportError(f"more than {ROWS_MAX} rows; ask for fewer columns or a shorter period")
+            grouped[values] = Sums()
+        grouped[values].take(sums)
+        if key.group.model:
+            models.setdefault(key.group.model, Sums()).take(sums)
+        days.setdefault(key.start_ms - key.start_ms % 86_400_000, Sums()).take(sums)
+    ordered = [values for values in sorted(grouped) if any(grouped[values])]
+    money = cents([grouped[values].get(cost) for values in ordered for cost in COSTS])
+    rows = []
+    for i, values in enumerate(ordered):
+        parts = dict(zip(COSTS, money[i * len(COSTS) : (i + 1) * len(COSTS)], strict=True))
+        rows.append(
+            Row(
+                by=dict(zip(by, values, strict=True)),
+                cost=sum(parts.values(), Decimal(0)),
+                parts=parts,
+                figures=figures(grouped[values], statement.prices),
+            )
+        )
+    whole = Sums()
+    for sums in grouped.values():
+        whole.take(sums)
+    waterfall = dict(zip(BUCKETS, cents([statement.whole.get(bucket) for bucket in BUCKETS]), strict=True))
+    return Report(
+        period=period,
+        currency=statement.prices.currency,
+        by=tuple(by),
+        start=iso(statement.start_ms),
+        end=iso(statement.end_ms),
+        is_closed=is_closed,
+        price_book=statement.prices.fingerprint,
+        notes=list(notes),
+        rows=rows,
+        total=Row(
+            by={},
+            cost=sum((row.cost for row in rows), Decimal(0)),
+            parts={cost: sum((row.parts[cost] for row in rows), Decimal(0)) for cost in COSTS},
+            figures=figures(whole, statement.prices),
+        ),
+        waterfall=waterfall,
+        waterfall_gpu_hours={bucket: statement.whole.get(f"{bucket}_ms") / MS_PER_HOUR for bucket in BUCKETS},
+        days={
+            day_of(day_ms).isoformat(): dict(zip(COSTS, cents([sums.get(c) for c in COSTS]), strict=True))
+            for day_ms, sums in sorted(days.items())
+        },
+        references=statement.references,
+        buy_or_run=_buy_or_run(models, statement),
+        token_weights={
+            name: str(getattr(statement.prices.token_weights, name)) for name in ("prompt", "cached", "completion")
+        },
+    )
+
+
+def row_values(key: LineKey, by: Sequence[str], dimensions: Sequence[str]) -> tuple[str, ...]:
+    """The values of one line in the columns `by`."""
+    group = key.group
+    found = []
+    for name in by:
+        if name == "hour":
+            found.append(iso(key.start_ms))
+        elif name == "day":
+            found.append(day_of(key.start_ms).isoformat())
+        elif name == "pool":
+            found.append(key.pool)
+        elif name == "node":
+            found.append(key.node[1])
+        elif name in ("cluster", "workload", "model"):
+            found.append(getattr(group, name))
+        else:
+            found.append(group.values[dimensions.index(name)])
+    return tuple(found)
+
+
+def figures(sums: Sums, prices: PriceBook) -> dict[str, Any]:
+    """Everything of a row beside its cost in cents: hours, energy, tokens and ratios. None: not known."""
+    tokens = {kind: sums.get(kind) if sums.get(f"{kind}_told") else None for kind in TOKEN_KINDS}
+    all_tokens = sum(count or 0 for count in tokens.values())
+    joules = sums.get("gpu_mj") / MJ_PER_JOULE
+    host = joules + sums.get("host_uj") / 10**6
+    facility = sums.get("facility_nj") / 10**9
+    grams = sums.get("carbon") / _CARBON_PER_GRAM if not sums.get("carbon_missing_nj") else None
+    found: dict[str, Any] = {
+        "energy_cost": _money(sums.get("energy_cost")),
+        "active_gpu_hours": sums.active_ms / MS_PER_HOUR,
+        "idle_gpu_hours": sums.get("idle_ms") / MS_PER_HOUR,
+        "unallocated_gpu_hours": sums.get("unallocated_ms") / MS_PER_HOUR,
+        "dark_gpu_hours": sums.get("dark_ms") / MS_PER_HOUR,
+        "unrated_gpu_hours": sums.get("unrated_ms") / MS_PER_HOUR,
+        "price_missing_gpu_hours": sums.get("missing_ms") / MS_PER_HOUR,
+        **tokens,
+        "tokens": all_tokens if any(count is not None for count in tokens.values()) else None,
+        "requests": sums.get("requests") if sums.get("requests_told") else None,
+        "joules_gpu": joules,
+        "joules_host": host,
+        "joules_facility": facility,
+        "tokens_per_joule_gpu": _ratio(all_tokens, joules),
+        "tokens_per_joule_host": _ratio(all_tokens, host),
+        "tokens_per_joule_facility": _ratio(all_tokens, facility),
+        "co2_grams": grams,
+        "co2_grams_per_million_tokens": _ratio(grams, all_tokens / _MEGA),
+        "revenue": _money(sums.get("revenue")) if prices.token_prices else None,
+    }
+    costs = {"direct": sums.direct, "allocated": sums.allocated, "loaded": sums.get("loaded")}
+    for basis in BASES:
+        found |= _unit_costs(basis, costs[basis], sums, prices, all_tokens)
+    if prices.token_prices:
+        found["margin"] = _money(sums.get("revenue") - sums.total)
+        found["break_even_utilization"] = _break_even(sums)
+    return found
+
+
+def _unit_costs(basis: str, quanta: int, sums: Sums, prices: PriceBook, all_tokens: int) -> dict[str, float | None]:
+    """Cost per million tokens: blended, and by kind, where price_k = weight_k x cost / sum(weight x tokens)."""
+    weights = prices.token_weights.per_thousand()
+    weighted = sum(weights[kind] * sums.get(kind) for kind in TOKEN_KINDS)
+    per_unit = quanta / QUANTA_PER_UNIT / weighted * _MEGA if weighted else None
+    names = {"prompt": "prompt_computed", "cached": "prompt_cached", "completion": "completion"}
+    found = {f"cost_per_mtok_{basis}": _ratio(amount(quanta), all_tokens / _MEGA)}
+    for name, kind in names.items():
+        known = per_unit is not None and sums.get(kind) > 0
+        found[f"cost_per_mtok_{basis}_{name}"] = weights[kind] * (per_unit or 0) if known else None
+    return found
+
+
+def _break_even(sums: Sums) -> float | None:
+    """The share of its GPU time that must be active for revenue to cover cost; above 1 it cannot.
+
+    Revenue comes with active time, cost with all time: u* = (cost / all hours) / (revenue / active hours).
+    """
+    held_ms = sum(sums.get(f"{bucket}_ms") for bucket in BUCKETS)
+    if not sums.get("revenue") or not held_ms or not sums.active_ms:
+        return None
+    return (sums.total / held_ms) / (sums.get("revenue") / sums.active_ms)
+
+
+def _buy_or_run(models: Mapping[str, Sums], statement: Statement) -> list[BuyOrRun]:
+    prices, found = statement.prices, []
+    day = day_of(max(statement.start_ms, statement.end_ms - 1))
+    for model, sums in sorted(models.items()):
+        for api in prices.api_prices:
+            exchange = Rates(prices).exchange(api.currency, day)
+            if exchange is None or not fnmatchcase(model, api.model) or not any(sums.get(kind) for kind in TOKEN_KINDS):
+                continue
+            there = _api_cost(api, sums) * float(exchange)
+            tokens = sum(sums.get(kind) for kind in TOKEN_KINDS)
+            held_ms = sums.active_ms + sums.get("idle_ms")
+            per_second = None
+            if there and held_ms:
+                per_second = amount(sums.allocated) / (held_ms / MS_PER_SECOND) / (there / tokens)
+            found.append(
+                BuyOrRun(
+                    model=model,
+                    api=api.name,
+                    source=api.source,
+                    as_of=api.as_of.isoformat() if api.as_of else "",
+                    api_cost=round(there, 6),
+                    allocated_cost=round(amount(sums.allocated), 6),
+                    loaded_cost=round(amount(sums.get("loaded")), 6),
+                    break_even_tokens_per_second=per_second,
+                )
+            )
+    return found
+
+
+def _api_cost(api: ApiPrice, sums: Sums) -> float:
+    told = api.per_million
+    cached = told.prompt if told.cached is None else told.cached
+    prompt = sums.get("prompt_computed") + sums.get("prompt_unsplit")
+    whole = told.prompt * prompt + cached * sums.get("prompt_cached") + told.completion * sums.get("completion")
+    return float(whole) / _MEGA
+
+
+def _ratio(value: float | None, by: float) -> float | None:
+    return value / by if value and by else None
+
+
+def _money(quanta: int) -> float:
+    return round(amount(quanta), 6)

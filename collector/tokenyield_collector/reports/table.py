@@ -1,0 +1,130 @@
+"""A report for people at a terminal, drawn with rich."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tokenyield_collector.reports.period import iso
+from tokenyield_collector.reports.report import BASES, Report, Row
+from tokenyield_collector.statements.lines import BUCKETS
+from tokenyield_collector.tables import BAR_CELLS, COLOURS, figure
+
+ROWS_SHOWN = 200
+WIDE = 145
+"""Characters from which on all columns are shown."""
+
+
+def report_tables(report: Report, width: int) -> RenderableType:
+    """Head, waterfall, rows with their total, and what else the book asks for; fewer columns where it is narrow."""
+    parts: list[RenderableType] = [Text(line, style="dim") for line in head_lines(report)]
+    parts += [_waterfall(report), _rows(report, is_wide=width >= WIDE)]
+    if report.references:
+        parts.append(_references(report))
+    if report.buy_or_run:
+        parts.append(_buy_or_run(report))
+    return Group(*parts)
+
+
+def head_lines(report: Report) -> list[str]:
+    """What the report is of, in words."""
+    state = "closed" if report.is_closed else "open"
+    version = f", version {report.version}" if report.version is not None else ""
+    book = report.price_book or "none"
+    first = (
+        f"{report.period.name} ({state}{version}): {report.start} to {report.end}, price book {book}, {report.currency}"
+    )
+    return [first, *report.notes]
+
+
+def _waterfall(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("where the cost goes")
+    table.add_column("")
+    for column in ("share", "GPU-hours", report.currency):
+        table.add_column(column, justify="right")
+    whole = sum(report.waterfall.values())
+    for bucket in BUCKETS:
+        share = float(report.waterfall[bucket] / whole) if whole else 0.0
+        bar = Text("█" * round(share * BAR_CELLS), style=COLOURS[bucket])
+        hours = figure(report.waterfall_gpu_hours[bucket], 1)
+        table.add_row(bucket, bar, f"{share:.1%}", hours, f"{report.waterfall[bucket]:,.2f}")
+    table.add_row("[bold]sum[/bold]", "", "", "", f"[bold]{whole:,.2f}[/bold]")
+    return table
+
+
+def _rows(report: Report, *, is_wide: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in report.by:
+        table.add_column(name, overflow="fold", min_width=8)
+    has_revenue = report.total.figures["revenue"] is not None and is_wide
+    columns = [report.currency, "idle", "shared", "Mtok", "direct", "allocated", "loaded", "tok/J", "gCO2/Mtok"]
+    if not is_wide:
+        columns = [report.currency, "Mtok", "allocated", "loaded", "tok/J"]
+    columns += ["revenue", "margin", "break-even"] if has_revenue else []
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    shown = sorted(report.rows, key=lambda row: (-row.cost, list(row.by.values())))
+    for row in shown[:ROWS_SHOWN]:
+        table.add_row(*row.by.values(), *_cells(row, columns, report.currency))
+    if len(shown) > ROWS_SHOWN:
+        note = f"... and {len(shown) - ROWS_SHOWN} more rows: --format csv"
+        table.add_row(note, *[""] * (len(report.by) - 1 + len(columns)))
+    table.add_section()
+    table.add_row("[bold]sum[/bold]", *[""] * (len(report.by) - 1), *_cells(report.total, columns, report.currency))
+    table.caption = f"direct, allocated, loaded: {report.currency} per million tokens; tok/J at the facility"
+    table.caption_justify = "left"
+    return table
+
+
+def _cells(row: Row, columns: Sequence[str], currency: str) -> list[str]:
+    told = row.figures
+    tokens, even = told["tokens"], told.get("break_even_utilization")
+    cells = {
+        currency: f"{row.cost:,.2f}",
+        "idle": f"{row.parts['idle']:,.2f}",
+        "shared": f"{row.parts['shared']:,.2f}",
+        "Mtok": figure(tokens / 1e6 if tokens is not None else None),
+        **{basis: figure(told[f"cost_per_mtok_{basis}"]) for basis in BASES},
+        "tok/J": figure(told["tokens_per_joule_facility"]),
+        "gCO2/Mtok": figure(told["co2_grams_per_million_tokens"], 1),
+        "revenue": figure(told["revenue"]),
+        "margin": figure(told.get("margin")),
+        "break-even": "-" if even is None else f"{even:.0%}",
+    }
+    return [cells[column] for column in columns]
+
+
+def _references(report: Report) -> Table:
+    table = Table(title="reference pace, completion tokens a second", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("model", "GPUs"):
+        table.add_column(column, overflow="fold")
+    table.add_column("tok/s", justify="right")
+    table.add_column("from", overflow="fold")
+    for one in report.references:
+        source = one.source
+        if one.evidence is not None:
+            source = f"best hour: {one.evidence.workload}, {iso(one.evidence.hour_ms)}"
+        gpus = f"{one.instance.gpus} x {one.instance.gpu_model}"
+        table.add_row(one.instance.model, gpus, figure(one.tokens_per_second, 1), source)
+    return table
+
+
+def _buy_or_run(report: Report) -> Table:
+    table = Table(title=f"run it here or buy it, {report.currency}", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("model", "API"):
+        table.add_column(column, overflow="fold")
+    for column in ("there", "here, allocated", "here, loaded", "break-even tok/s/GPU"):
+        table.add_column(column, justify="right")
+    for one in report.buy_or_run:
+        table.add_row(
+            one.model,
+            one.api,
+            f"{one.api_cost:,.2f}",
+            f"{one.allocated_cost:,.2f}",
+            f"{one.loaded_cost:,.2f}",
+            figure(one.break_even_tokens_per_second, 1),
+        )
+    return table

@@ -1,0 +1,1 @@
+"""Statements: a period's full cost, line by line."""
