@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """examples:
   tokenyield-collector demo                              see it work on this host, with or without a GPU
+  tokenyield-collector demo --month 2026-10 --ledger sample.duckdb       a made-up month to try reports on
   tokenyield-collector serve --config collector.yaml     the collector
   tokenyield-collector check --config collector.yaml     are the settings and prices sound? print them
   tokenyield-collector rate --prices prices.yaml         what does a GPU-hour cost, and why?
@@ -68,6 +69,10 @@ def _command_line() -> CommandLine:
     demo.add_argument("--duration", type=float, default=0.0, metavar="SECONDS", help="stop after this long; 0: Ctrl-C")
     demo.add_argument("--port", type=int, default=9464, help="port of the collector; the agent takes the next one")
     demo.add_argument("--log", type=Path, help="follow this real server log instead of the recorded ones")
+    demo.add_argument(
+        "--month", metavar="YYYY-MM", help="write a made-up month into --ledger instead, to try reports on"
+    )
+    demo.add_argument("--ledger", type=Path, help="with --month: the new file")
     return line
 
 
@@ -142,6 +147,7 @@ def _show(table: "RenderableType") -> int:
 
 def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     add_settings_flags(parser, "collector/collector.yaml")
+    parser.add_argument("--ledger", type=Path, help="this ledger instead of ledger_path")
     parser.add_argument("--collector", metavar="URL", help="ask this collector instead of the one in the settings")
     parser.add_argument("--prices", type=Path, help="this price book instead of prices_file; reads the ledger itself")
     parser.add_argument("--rules", type=Path, help="these rules instead of attribution_file; reads the ledger itself")
@@ -160,9 +166,31 @@ def _budget(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    if arguments.month is not None:
+        return _demo_month(arguments.month, arguments.ledger)
     from tokenyield_collector.demo.run import run_demo
 
     return run_demo(duration_s=arguments.duration, port=arguments.port, log_file=arguments.log)
+
+
+def _demo_month(month: str, path: Path | None) -> int:
+    from tokenyield_collector.demo.month import make_month
+    from tokenyield_collector.ledger.ledger import LedgerError
+
+    if path is None:
+        print("demo: --month wants --ledger FILE, a new one", file=sys.stderr)
+        return 2
+    try:
+        period = make_month(month, path)
+    except ValueError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except (LedgerError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    print(f"{path}: a made-up fleet of 24 GPUs in {period.name}. Try: tokenyield-collector report --period {month} "
+          f"--ledger {path} --prices prices.yaml")  # fmt: skip
+    return 0
 
 
 if __name__ == "__main__":

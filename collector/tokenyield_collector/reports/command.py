@@ -98,7 +98,8 @@ def budget(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    return load_settings(arguments.config, os.environ, arguments.set)
+    flags = [*arguments.set, *([f"ledger_path={arguments.ledger}"] if arguments.ledger else [])]
+    return load_settings(arguments.config, os.environ, flags)
 
 
 def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[DuckDbLedger, ReportMaker] | None:
@@ -108,7 +109,7 @@ def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[DuckDbLedg
     prices = load_prices(prices_file) if prices_file else PriceBook()
     attribution = load_attribution(rules_file)
     if not Path(settings.ledger_path).exists():
-        raise LedgerError(f"there is no ledger at {settings.ledger_path}; give --config, or --set ledger_path=FILE")
+        raise LedgerError(f"there is no ledger at {settings.ledger_path}; give --config or --ledger")
     try:
         ledger = DuckDbLedger(settings.ledger_path, memory_limit=settings.ledger_memory, threads=os.cpu_count() or 1)
     except LedgerInUse:

@@ -21,6 +21,7 @@ _WIDTH = 900
 _LABEL = 220
 _BAR = 22
 _DAYS_HEIGHT = 180
+_AXIS = 72
 _TITLES = {
     "productive": "productive",
     "under_yield": "under-yield",
@@ -126,7 +127,7 @@ def _bars(rows: Sequence[Row], order: Sequence[str], report: Report) -> Iterator
 
 def _days(report: Report, order: Sequence[str]) -> Iterator[Bar]:
     top = float(max(sum(day.values()) for day in report.days.values())) or 1.0
-    step = (_WIDTH - 60) / len(report.days)
+    step = (_WIDTH - _AXIS) / len(report.days)
     for i, (day, parts) in enumerate(report.days.items()):
         y, pieces = float(_DAYS_HEIGHT), []
         for part in order:
@@ -135,6 +136,6 @@ def _days(report: Report, order: Sequence[str]) -> Iterator[Bar]:
                 y -= height
                 title = f"{day}: {_TITLES[part]} {parts[part]:,.2f} {report.currency}"
                 pieces.append(
-                    Piece(round(50 + i * step, 2), round(y, 2), round(step * 0.82, 2), round(height, 2), part, title)
+                    Piece(round(_AXIS + i * step, 2), round(y, 2), round(step * 0.82, 2), round(height, 2), part, title)
                 )
-        yield Bar(day, round(50 + i * step, 2), day[8:], pieces)
+        yield Bar(day, round(_AXIS + i * step, 2), day[8:], pieces)

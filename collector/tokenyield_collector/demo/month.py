@@ -1,0 +1,175 @@
+"""A month of a made-up fleet in a new ledger, to try reports on: `demo --month 2026-10 --ledger FILE`.
+
+In: a month, a path. Out: a ledger whose GPUs fit the pools of the example price book. The same every time.
+
+Three nodes: eight owned H100, of which four serve two teams behind a gateway, two a third team, and two nobody; two
+nodes of a cloud contract with A100, one of which says nothing for three days.
+"""
+
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.ledger import LedgerError
+from tokenyield_collector.reports.period import Period, parse_period
+from tokenyield_wire.units import MS_PER_HOUR
+from tokenyield_wire.window import (
+    Batch,
+    Demand,
+    GpuWindow,
+    Shipment,
+    StateMillijoules,
+    TokenCount,
+    Workload,
+    WorkloadShare,
+)
+
+_DAY_MS = 24 * MS_PER_HOUR
+
+
+class _Server:
+    """One made-up inference server: where it runs, whom it serves, how fast it is and how busy."""
+
+    def __init__(
+        self,
+        key: str,
+        model: str,
+        gpus: range,
+        team: str,
+        product: str,
+        tokens_per_second: int,
+        busy: float,
+        watts: int,
+    ) -> None:
+        self.key, self.model, self.gpus = key, model, gpus
+        self.labels = {"namespace": key.partition("/")[0], "team": team, "product": product}
+        self.tokens_per_second, self.busy, self.watts = tokens_per_second, busy, watts
+
+    def busy_at(self, hour_ms: int, chosen: random.Random) -> float:
+        """Share of the hour: working days and afternoons are busy."""
+        hour, weekday = hour_ms // MS_PER_HOUR % 24, (hour_ms // _DAY_MS + 3) % 7
+        daily = 0.35 + 0.65 * math.exp(-(((hour - 14) / 5) ** 2))
+        return min(0.98, self.busy * daily * (0.45 if weekday >= 5 else 1.0) * chosen.uniform(0.85, 1.15))
+
+
+_NODES: tuple[tuple[str, str, str, int, tuple[_Server, ...]], ...] = (
+    ("onprem", "gpu-1", "NVIDIA H100 80GB HBM3", 8, (
+        _Server("search/llama-70b", "llama-3.3-70b", range(4), "search", "assistant", 2300, 0.85, 560),
+        _Server("ads/qwen-32b", "qwen3-32b", range(4, 6), "ads", "ranking", 1900, 0.7, 540),
+    )),
+    ("eks-prod", "ip-10-0-1-7", "NVIDIA A100-SXM4-80GB", 8, (
+        _Server("docs/mistral-24b", "mistral-small-24b", range(4), "docs", "summaries", 1500, 0.6, 310),
+        _Server("lab/llama-70b-draft", "llama-3.3-70b-draft", range(4, 8), "research", "experiments", 900, 0.08, 300),
+    )),
+    ("eks-prod", "ip-10-0-1-9", "NVIDIA A100-SXM4-80GB", 8, (
+        _Server("docs/mistral-24b", "mistral-small-24b", range(6), "docs", "summaries", 1500, 0.5, 310),
+    )),
+)  # fmt: skip
+_LOST = ("ip-10-0-1-9", 18, 21)
+"""The node that says nothing from one day of the month to another."""
+
+
+def make_month(month: str, path: Path) -> Period:
+    """Raises `LedgerError` when the file is there already, ValueError when the month is none."""
+    period = parse_period(month)
+    if path.exists():
+        raise LedgerError(f"{path} is there already; name a new file")
+    ledger = DuckDbLedger(path)
+    try:
+        chosen = random.Random(period.start_ms)  # noqa: S311 - made up, and the same every time
+        for cluster, node, model, gpus, servers in _NODES:
+            batches = tuple(_batches(period, node, model, gpus, servers, chosen))
+            shipment = Shipment(
+                schema=1, agent_id=f"demo-{node}", epoch=month, cluster=cluster, node=node, batches=batches
+            )
+            ledger.append([shipment], period.end_ms)
+        ledger.roll()
+    finally:
+        ledger.close()
+    return period
+
+
+def _batches(
+    period: Period, node: str, model: str, gpus: int, servers: tuple[_Server, ...], chosen: random.Random
+) -> Iterator[Batch]:
+    for seq, hour_ms in enumerate(range(period.start_ms, period.end_ms, MS_PER_HOUR), start=1):
+        day = (hour_ms - period.start_ms) // _DAY_MS
+        if node == _LOST[0] and _LOST[1] <= day < _LOST[2]:
+            continue
+        windows: list[GpuWindow] = []
+        shares: list[WorkloadShare] = []
+        workloads: list[Workload] = []
+        demand: list[Demand] = []
+        held = {number: server for server in servers for number in server.gpus}
+        busy = {server.key: server.busy_at(hour_ms, chosen) for server in servers}
+        for number in range(gpus):
+            server = held.get(number)
+            uuid = f"GPU-{node}-{number}"
+            if server is None:
+                windows.append(_idle_gpu(uuid, number, model))
+                continue
+            active_ms = round(busy[server.key] * MS_PER_HOUR)
+            idle_ms = MS_PER_HOUR - active_ms
+            energy = StateMillijoules(active=active_ms * server.watts, idle=idle_ms * 90)
+            windows.append(
+                GpuWindow(uuid=uuid, model=model, index=number, active_ms=active_ms, idle_ms=idle_ms, energy_mj=energy)
+            )
+            shares.append(
+                WorkloadShare(
+                    gpu_uuid=uuid,
+                    workload=server.key,
+                    split="exclusive",
+                    active_ms=active_ms,
+                    idle_ms=idle_ms,
+                    active_mj=energy.active,
+                    idle_mj=energy.idle,
+                )
+            )
+        for server in servers:
+            completion = round(server.tokens_per_second * 3600 * busy[server.key] * chosen.uniform(0.6, 1.0))
+            count = TokenCount(
+                method="counter",
+                prompt_computed=completion * 3,
+                prompt_cached=completion,
+                completion=completion,
+                requests=completion // 350,
+            )
+            workloads.append(
+                Workload(
+                    key=server.key, server="vllm", place=node, model=server.model, tokens=(count,), labels=server.labels
+                )
+            )
+            if server.model == "llama-3.3-70b":
+                demand += _asked(completion)
+        yield Batch(
+            seq=seq,
+            start_ms=hour_ms,
+            end_ms=hour_ms + MS_PER_HOUR,
+            gpus=tuple(windows),
+            shares=tuple(shares),
+            workloads=tuple(workloads),
+            demand=tuple(demand),
+        )
+
+
+def _idle_gpu(uuid: str, number: int, model: str) -> GpuWindow:
+    energy = StateMillijoules(unallocated=MS_PER_HOUR * 70)
+    return GpuWindow(uuid=uuid, model=model, index=number, unallocated_ms=MS_PER_HOUR, energy_mj=energy)
+
+
+def _asked(completion: int) -> list[Demand]:
+    """Two teams come through the gateway; a tenth goes past it."""
+    return [
+        Demand(
+            gateway="litellm",
+            model="llama-3.3-70b",
+            asker={"team": team, "key": f"{team}-prod"},
+            prompt_computed=round(completion * 3 * part),
+            prompt_cached=round(completion * part),
+            completion=round(completion * part),
+            requests=round(completion / 350 * part),
+        )
+        for team, part in (("search", 0.6), ("support", 0.3))
+    ]
