@@ -312,7 +312,7 @@ class DuckDbLedger:
             for table in _TABLES:
                 self._connection.execute(f"DELETE FROM {table}_windows WHERE start_ms < {cut_ms}")
                 self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms < {hours_before_ms}")
-            for table in ("work_hours", "capacity_hours", "unrolled_hours"):
+            for table in ("work_hours", "capacity_hours", "unrolled_hours", "rolled_hours"):
                 self._connection.execute(f"DELETE FROM {table} WHERE hour_ms < {hours_before_ms}")
             self._connection.execute(f"DELETE FROM batches WHERE start_ms < {cut_ms}")
             if counter_bases:

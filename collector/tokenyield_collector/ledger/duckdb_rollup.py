@@ -30,6 +30,7 @@ TABLES = [
     + ", ".join(f"{column} BIGINT" for column in CAPACITY_SUMS)
     + ")",
     "CREATE TABLE unrolled_hours (hour_ms BIGINT)",
+    "CREATE TABLE rolled_hours (hour_ms BIGINT, facts UBIGINT)",
 ]
 
 
@@ -69,6 +70,22 @@ def roll(connection: Any, hours_ms: Sequence[int]) -> None:
         f"INSERT INTO capacity_hours SELECT hour_ms, g.id, {sums} FROM gpu_hours "
         f"JOIN gpu_groups g USING (cluster, node, gpu_model) {within} GROUP BY hour_ms, g.id ORDER BY hour_ms, g.id"
     )
+    _check(connection, within)
+
+
+def _check(connection: Any, within: str) -> None:
+    """rolled_hours: a checksum of all that reports read of an hour, whatever the numbers in the dictionaries are."""
+    gpus = "(SELECT id, hash(cluster, node, gpu_model) AS h FROM gpu_groups) g"
+    work = "(SELECT id, hash(cluster, workload, model, labels) AS h FROM identities) i"
+    tables = (
+        f"SELECT w.* EXCLUDE (gpu_group, identity), g.h, i.h FROM work_hours w "
+        f"JOIN {work} ON i.id = w.identity LEFT JOIN {gpus} ON g.id = w.gpu_group",
+        f"SELECT c.* EXCLUDE (gpu_group), g.h FROM capacity_hours c JOIN {gpus} ON g.id = c.gpu_group",
+        "SELECT * FROM demand_hours",
+    )
+    hashes = " UNION ALL ".join(f"SELECT hour_ms, hash(t) AS h FROM ({table} {within}) t" for table in tables)
+    connection.execute(f"DELETE FROM rolled_hours {within}")
+    connection.execute(f"INSERT INTO rolled_hours SELECT hour_ms, bit_xor(h) FROM ({hashes}) GROUP BY hour_ms")
 
 
 def _pieces(within: str) -> str:

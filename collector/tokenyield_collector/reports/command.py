@@ -4,20 +4,14 @@ A DuckDB file is open in one process only, so a ledger that is in use is asked f
 """
 
 import argparse
+import gc
 import json
 import os
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from tokenyield_collector.attribution import load_attribution
 from tokenyield_collector.config import Settings, load_settings
@@ -27,14 +21,18 @@ from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.reports.make import ReportMaker, budget_document
 from tokenyield_collector.reports.report import ReportError
-from tokenyield_collector.reports.table import report_tables
 from tokenyield_wire.units import NS_PER_MS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 ANSWER_S = 300
 
 
 def report(arguments: argparse.Namespace) -> int:
     """Exit code."""
+    gc.disable()  # it ends soon, and millions of integers hold no cycles
     by = [name.strip() for name in arguments.by.split(",") if name.strip()]
     form, output = arguments.format, arguments.output
     if form == "parquet" and output is None and sys.stdout.isatty():
@@ -49,6 +47,8 @@ def report(arguments: argparse.Namespace) -> int:
         ledger, maker = opened
         try:
             if form == "table":
+                from tokenyield_collector.reports.table import report_tables
+
                 console = _console(output)
                 console.print(report_tables(maker.report(arguments.period, by), console.width))
             elif form == "focus" and output is not None:
@@ -93,7 +93,7 @@ def budget(arguments: argparse.Namespace) -> int:
     if arguments.format == "json":
         print(json.dumps(document, indent=2, default=float))
     else:
-        Console().print(_budget_table(document))
+        _console(None).print(_budget_table(document))
     return 0
 
 
@@ -125,6 +125,10 @@ def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[DuckDbLedg
 
 def _ask(settings: Settings, arguments: argparse.Namespace, path: str, query: dict[str, str]) -> bytes:
     """What the collector answers. Raises `ReportError` for what it refuses, OSError when it cannot be asked."""
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
     scheme = "https" if settings.tls_cert_file else "http"
     base = (arguments.collector or f"{scheme}://{settings.listen}").rstrip("/")
     if not base.startswith(("http://", "https://")):
@@ -158,14 +162,19 @@ def _write(body: bytes, output: Path | None) -> int:
     return 0
 
 
-def _console(output: Path | None) -> Console:
+def _console(output: Path | None) -> "Console":
+    from rich.console import Console
+
     if output is not None:
         return Console(file=output.open("w", encoding="utf-8"), width=160)
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, 160))
 
 
-def _budget_table(document: dict[str, Any]) -> Table:
+def _budget_table(document: dict[str, Any]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
     currency = document["currency"]
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("budget", "month"):
