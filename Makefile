@@ -27,11 +27,11 @@ test: setup ## all tests that need no third-party server; needs cc for the NVML 
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
 	$(BIN)/python -m pytest -m "not real"
 
-test-real: setup ## against real programs: llama-server and LiteLLM (cached in $(CACHE)), Prometheus, systemd
+test-real: setup ## against real programs: llama-server, LiteLLM, FOCUS validator (in $(CACHE)), Prometheus, systemd
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
-	$(BIN)/python tests/real/install_litellm.py $(CACHE)
+	$(BIN)/python tests/real/own_venv.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
 
 fuzz: setup ## mutated recorded log lines for FUZZ_EXAMPLES=20000 rounds of each dialect

@@ -17,8 +17,8 @@ import pytest
 
 from harness import Stack, free_port, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
-from real.install_litellm import install
 from real.llama_server import LlamaServer
+from real.own_venv import install
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -55,7 +55,7 @@ class Proxy:
         shutil.copy(ROOT / "docs" / "gateways" / "litellm_usage_log.py", folder)
         (folder / "keys.py").write_text(KEYS)
         (folder / "config.yaml").write_text(CONFIG.format(port=server.port))
-        program = install(Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
+        program = install("litellm", Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
         env = {**os.environ, "LITELLM_USAGE_LOG": str(self.log), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         env["LITELLM_MASTER_KEY"] = f"sk-{os.urandom(24).hex()}"
         self._out = folder / "out"

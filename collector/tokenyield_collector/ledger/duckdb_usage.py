@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from tokenyield_collector.ledger.duckdb_rollup import KINDS, NOBODY, part
+from tokenyield_collector.ledger.ledger import LedgerError
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     BestHour,
@@ -265,14 +268,16 @@ class DuckDbUsage:
         return [(number, GpuGroup(*rest)) for number, *rest in rows]
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        found: list[tuple[Any, ...]] = self._connection.execute(sql).fetchall()
+        with _reading():
+            found: list[tuple[Any, ...]] = self._connection.execute(sql).fetchall()
         return found
 
     def _stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
         """Rows as they are wanted. Nothing else may be asked of the connection until they are all read."""
-        result = self._connection.execute(sql)
-        while rows := result.fetchmany(FETCH_ROWS):
-            yield from rows
+        with _reading():
+            result = self._connection.execute(sql)
+            while rows := result.fetchmany(FETCH_ROWS):
+                yield from rows
 
     def _table(self, name: str, sql: str) -> None:
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
@@ -289,6 +294,14 @@ class DuckDbUsage:
             }
             assert data  # DuckDB finds it by this name
             self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM data")
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise LedgerError(f"the ledger cannot be read: {error}; give it more memory (ledger_memory) or disk") from error
 
 
 def _within(start_ms: int, end_ms: int, column: str = "hour_ms") -> str:

@@ -1,0 +1,32 @@
+"""Installs third-party programs into virtual environments of their own in the cache: their pins would fight with ours.
+
+python tests/real/own_venv.py ~/.cache/tokenyield
+"""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+PROGRAMS = {
+    "litellm": ("1.106.2", ["litellm[proxy]=={version}"]),
+    # It does not start with a newer multimethod.
+    "focus-validator": ("1.0.0", ["focus-validator=={version}", "multimethod<2"]),
+}
+
+
+def install(name: str, cache: Path) -> Path:
+    """The program. Installs it the first time (a minute or two)."""
+    version, wanted = PROGRAMS[name]
+    folder = cache / f"{name}-{version}"
+    if not (folder / ".installed").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        call = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*call, *(one.format(version=version) for one in wanted)], check=True)
+        (folder / ".installed").touch()
+    return folder / "bin" / name
+
+
+if __name__ == "__main__":
+    for program in PROGRAMS:
+        print(install(program, Path(sys.argv[1]).expanduser()))
