@@ -8,10 +8,13 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.ledger.duckdb import DuckDbLedger, _migration_1
-from tokenyield_collector.ledger.ledger import Facts, Ledger, LedgerError
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.duckdb_schema import MIGRATIONS
+from tokenyield_collector.ledger.ledger import Facts, Ledger, LedgerError, LedgerInUse, StatementRecord
+from tokenyield_collector.ledger.usage import WORK_SUMS, Identity, Instance, UsageQuery
 from tokenyield_wire.window import Batch
 
 EMPTY = Facts(gpus=[], shares=[], tokens=[], demand=[], labels=[])
@@ -183,7 +186,7 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "ledger.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE TABLE schema_version (version BIGINT)")
-        for statement in _migration_1():
+        for statement in MIGRATIONS[1]():
             connection.execute(statement)
         connection.execute("INSERT INTO schema_version VALUES (1)")
         for table, at in (("windows", NOON_MS), ("hours", NOON_MS)):
@@ -197,6 +200,126 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert completion(facts) == 200
     assert sum(row.requests_aborted or 0 for row in facts.tokens) == 1
     ledger.close()
+
+
+def used(ledger: Ledger, references: dict[Instance, int] | None = None) -> dict[tuple[str, str], dict[str, int]]:
+    """(workload, model) -> sums, of one day."""
+    found: list[Identity] = []
+
+    def number(identity: Identity) -> int:
+        if identity not in found:
+            found.append(identity)
+        return found.index(identity)
+
+    ledger.roll()
+    start_ms = NOON_MS - 12 * HOUR_MS
+    usage = ledger.usage().usage(
+        UsageQuery(
+            start_ms=start_ms,
+            end_ms=start_ms + 24 * HOUR_MS,
+            by_node=False,
+            weights={"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000, "completion": 4000},
+            pool_of=lambda group: "p",
+            segments={"p": [1] * 24},
+            references=references or {},
+            gateway_models={},
+            group_of=number,
+        )
+    )
+    sums: dict[tuple[str, str], dict[str, int]] = {}
+    for row in usage.work:
+        of = found[row.group]
+        into = sums.setdefault((of.workload, of.model), dict.fromkeys(WORK_SUMS, 0))
+        for name, value in zip(WORK_SUMS, row.sums, strict=True):
+            into[name] += value
+    return sums
+
+
+def test_roll_ups_follow_late_and_repeated_windows(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    first = used(ledger)
+    assert first["chat", "llama"]["completion"] == 100
+    assert first["chat", "llama"]["productive_ms"] == 18_000
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS)
+    second = used(ledger)
+    for key, sums in first.items():
+        for name, value in sums.items():
+            assert second[key][name] == (value if name.endswith("_told") else 2 * value), name
+    before = ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS)
+    ledger.roll()
+    assert ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS) == before
+    ledger.append([shipment(batch(3, NOON_MS + 30_000))], NOON_MS)
+    ledger.roll()
+    assert ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS) != before
+    ledger.close()
+    again = open_ledger()
+    assert used(again)["chat", "llama"]["completion"] == 300
+    again.retire(windows_before_ms=NOON_MS + HOUR_MS, hours_before_ms=NOON_MS + HOUR_MS, counter_bases={})
+    assert used(again) == {}
+    again.close()
+
+
+def test_models_of_one_server_share_its_time_by_their_tokens(open_ledger: Open) -> None:
+    """100 and 300 completion tokens and as many prompts each: nearly one to three of 36 s, to the whole."""
+    ledger = open_ledger()
+    other = batch(2, NOON_MS + 15_000, completion=300)
+    other = structs.replace(other, workloads=(structs.replace(other.workloads[0], model="qwen"),))
+    ledger.append([shipment(batch(1, NOON_MS), other)], NOON_MS)
+    found = used(ledger)
+    times = [found["chat", model]["productive_ms"] for model in ("llama", "qwen")]
+    assert sum(times) == 36_000
+    assert times[1] / times[0] == pytest.approx((300 * 40 + 40 * 10) / (100 * 40 + 40 * 10), rel=0.001)
+    assert [found["chat", model]["completion"] for model in ("llama", "qwen")] == [100, 300]
+    ledger.close()
+
+
+def test_tokens_of_a_workload_on_two_nodes_fall_to_them_by_active_time_and_are_held_to_a_pace(
+    open_ledger: Open,
+) -> None:
+    ledger = open_ledger()
+    silent = batch(1, NOON_MS)
+    silent = structs.replace(silent, workloads=(structs.replace(silent.workloads[0], tokens=()),), demand=())
+    ledger.append([shipment(batch(1, NOON_MS)), shipment(silent, agent_id="a2", node="n2")], NOON_MS)
+    whole = used(ledger)["chat", "llama"]
+    assert (whole["productive_ms"], whole["under_yield_ms"], whole["completion"]) == (36_000, 0, 100)
+    # 440,000 weighted thousandths over 36 s: 12,222 a GPU-second; at a pace of twice as much half is under-yield.
+    paced = used(ledger, {Instance("llama", "NVIDIA H100 80GB HBM3", 2): 24_444})["chat", "llama"]
+    assert paced["productive_ms"] + paced["under_yield_ms"] == 36_000
+    assert paced["productive_ms"] == pytest.approx(18_000, abs=5)
+    assert paced["unrated_ms"] == 0
+    ledger.close()
+
+
+def test_labels_of_nodes_and_statements_are_kept(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    labelled = structs.replace(shipment(batch(1, NOON_MS)), labels={"rack": "a7"})
+    ledger.append([labelled], NOON_MS)
+    record = StatementRecord("2026-11", 1, "facts", "{}", "{}", "")
+    ledger.add_statement(record)
+    ledger.fold()
+    ledger.close()
+    again = open_ledger()
+    assert again.statements("2026-11") == [record]
+    assert again.statements("2026-12") == []
+    assert again.facts_of_hours().node_labels == {("c", "n1"): {"rack": "a7"}}
+    again.roll()
+    assert [group.labels for group in again.usage().gpu_groups()] == ['{"rack":"a7"}']
+    again.close()
+
+
+def test_a_ledger_that_is_in_use_says_so(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    DuckDbLedger(tmp_path / "ledger.duckdb").close()
+    hold = f"import duckdb,sys; c=duckdb.connect({str(tmp_path / 'ledger.duckdb')!r}); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LedgerInUse):
+            DuckDbLedger(tmp_path / "ledger.duckdb")
+        holder.communicate()
 
 
 def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import duckdb
 import pytest
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules
+from tokenyield_collector.period import parse_period
 from tokenyield_collector.reports.make import ReportMaker
-from tokenyield_collector.reports.period import parse_period
 from tokenyield_collector.reports.report import ReportError
 from tokenyield_collector.reports.versions import differences
 

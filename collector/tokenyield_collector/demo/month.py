@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import LedgerError
-from tokenyield_collector.reports.period import Period, parse_period
+from tokenyield_collector.period import Period, parse_period
 from tokenyield_wire.units import MS_PER_HOUR
 from tokenyield_wire.window import (
     Batch,

@@ -13,14 +13,24 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 import msgspec
 import numpy as np
 
-from tokenyield_collector.ledger.duckdb_rollup import TABLES as ROLLUP_TABLES
 from tokenyield_collector.ledger.duckdb_rollup import roll
+from tokenyield_collector.ledger.duckdb_schema import (
+    BATCH_COLUMNS,
+    GPU_SUMS,
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    SHARE_SUMS,
+    TABLES,
+    TEXT,
+    TOKEN_SUMS,
+    NoCount,
+)
 from tokenyield_collector.ledger.duckdb_usage import DuckDbUsage
 from tokenyield_collector.ledger.ledger import (
     DemandSums,
@@ -36,127 +46,12 @@ from tokenyield_collector.ledger.ledger import (
 )
 from tokenyield_collector.ledger.receipts import NumberSet
 from tokenyield_wire.units import hour_of_ms
-from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS, Batch, Shipment
+from tokenyield_wire.window import Batch, Shipment
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
-
-_GPU_SUMS = [
-    "active_ms",
-    "idle_ms",
-    "unallocated_ms",
-    "unknown_ms",
-    "active_mj",
-    "idle_mj",
-    "unallocated_mj",
-    "unknown_mj",
-    "integrated_mj",
-    "energy_missing_ms",
-    "utilization_ms",
-    "memory_used_mib_seconds",
-]
-_SHARE_SUMS = ["active_ms", "idle_ms", "active_mj", "idle_mj"]
-_TOKEN_SUMS = [*TOKEN_KINDS, *REQUEST_KINDS]
-
-_GPU_KEYS = ["cluster", "node", "gpu_uuid", "gpu_model"]
-_REASON_KEYS = ["cluster", "node", "gpu_uuid", "kind", "reason"]
-_SHARE_KEYS = ["cluster", "node", "gpu_uuid", "gpu_model", "workload", "split"]
-_TOKEN_KEYS = ["cluster", "node", "workload", "server", "place", "model", "method"]
-
-_DEMAND_KEYS = ["cluster", "node", "gateway", "model", "asker"]
-_LABEL_KEYS = ["cluster", "node", "workload", "labels"]
-
-_TABLES: dict[str, tuple[list[str], list[str]]] = {
-    "gpu": (_GPU_KEYS, _GPU_SUMS),
-    "reason": (_REASON_KEYS, ["duration_ms"]),
-    "share": (_SHARE_KEYS, _SHARE_SUMS),
-    "token": (_TOKEN_KEYS, _TOKEN_SUMS),
-    "demand": (_DEMAND_KEYS, _TOKEN_SUMS),
-    "label": (_LABEL_KEYS, ["seen_ms"]),
-}
 ROLL_HOURS = 24
 """Hours rolled up in one transaction: at 10,000 GPUs one takes 0.03 s."""
-_BATCH_COLUMNS = ["agent_id", "epoch", "seq", "cluster", "node", "start_ms", "end_ms", "received_ms"]
-_TEXT = {
-    "agent_id",
-    "epoch",
-    "cluster",
-    "node",
-    "gpu_uuid",
-    "gpu_model",
-    "kind",
-    "reason",
-    "workload",
-    "split",
-    "server",
-}
-_TEXT |= {"place", "model", "method", "name", "gateway", "asker", "labels"}
-
-
-class NoCount(NamedTuple):
-    """Stands for the tokens of a workload that made none: its row keeps which model the idle server holds."""
-
-    method: str = "none"
-    prompt_computed: None = None
-    prompt_cached: None = None
-    prompt_unsplit: None = None
-    completion: None = None
-    requests: None = None
-    requests_aborted: None = None
-    requests_failed: None = None
-
-
-def _ddl(name: str, columns: Sequence[str]) -> str:
-    typed = (f"{column} {'VARCHAR' if column in _TEXT else 'BIGINT'}" for column in columns)
-    return f"CREATE TABLE {name} ({', '.join(typed)})"
-
-
-def _migration_1() -> list[str]:
-    statements = [_ddl("batches", _BATCH_COLUMNS)]
-    tables: dict[str, tuple[list[str], list[str]]] = {
-        "gpu": (_GPU_KEYS, _GPU_SUMS),
-        "reason": (_REASON_KEYS, ["duration_ms"]),
-        "share": (_SHARE_KEYS, _SHARE_SUMS),
-        "token": (_TOKEN_KEYS, ["prompt_computed", "prompt_cached", "completion", "requests"]),
-    }
-    for table, (keys, sums) in tables.items():
-        statements.append(_ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
-        statements.append(_ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
-    statements.append("CREATE TABLE dirty_hours (hour_ms BIGINT)")
-    statements.append(_ddl("counter_bases", ["name", "value"]))
-    statements.append(_ddl("counter_floors", ["name", "value"]))
-    return statements
-
-
-def _migration_2() -> list[str]:
-    """Prompts that cannot be split, aborted and failed requests; who asked; labels of workloads."""
-    statements = []
-    for kind in ("prompt_unsplit", "requests_aborted", "requests_failed"):
-        statements += [f"ALTER TABLE token_{span} ADD COLUMN {kind} BIGINT" for span in ("windows", "hours")]
-    for table, keys, sums in (
-        ("demand", _DEMAND_KEYS, [*TOKEN_KINDS, *REQUEST_KINDS]),
-        ("label", _LABEL_KEYS, ["seen_ms"]),
-    ):
-        statements.append(_ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
-        statements.append(_ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
-    return statements
-
-
-def _migration_3() -> list[str]:
-    """Roll-ups for reports, labels of nodes, and what was said of closed periods."""
-    return [
-        *ROLLUP_TABLES,
-        "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM gpu_hours",
-        "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM token_hours",
-        "CREATE TABLE node_labels (cluster VARCHAR, node VARCHAR, labels VARCHAR)",
-        "CREATE TABLE statements (period VARCHAR, version BIGINT, facts VARCHAR, prices VARCHAR, attribution VARCHAR, "
-        "change VARCHAR)",
-    ]
-
-
-_MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3}
-"""Schema version -> the statements that lead to it from the one before. Released ones never change."""
 
 
 class DuckDbLedger:
@@ -219,7 +114,7 @@ class DuckDbLedger:
                 for start, end in group.ranges():
                     for number in range(start, end + 1):
                         received.add(number)
-            oldest = min(row[_BATCH_COLUMNS.index("start_ms")] for row in rows["batches"])
+            oldest = min(row[BATCH_COLUMNS.index("start_ms")] for row in rows["batches"])
             self._first_ms = oldest if self._first_ms is None else min(self._first_ms, oldest)
         return receipts
 
@@ -231,9 +126,9 @@ class DuckDbLedger:
                 self._connection.execute("DELETE FROM node_labels WHERE cluster = ? AND node = ?", [cluster, node])
                 self._connection.execute("INSERT INTO node_labels VALUES (?, ?, ?)", [cluster, node, text])
             for table, table_rows in rows.items():
-                columns = _BATCH_COLUMNS
+                columns = BATCH_COLUMNS
                 if table != "batches":
-                    keys, sums = _TABLES[table.removesuffix("_windows")]
+                    keys, sums = TABLES[table.removesuffix("_windows")]
                     columns = [*keys, "start_ms", *sums]
                 self._insert(table, columns, table_rows)
             if newly_dirty:
@@ -264,7 +159,7 @@ class DuckDbLedger:
             return []
         listed = ", ".join(map(str, hours))
         with self._transaction("cannot recompute its hours"):
-            for table, (keys, sums) in _TABLES.items():
+            for table, (keys, sums) in TABLES.items():
                 totals = ", ".join(f"sum({column})::BIGINT" for column in sums)
                 self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")
                 self._connection.execute(
@@ -309,7 +204,7 @@ class DuckDbLedger:
         for name, value in counter_bases.items():
             bases[name] = bases.get(name, 0) + value
         with self._transaction("cannot remove old windows"):
-            for table in _TABLES:
+            for table in TABLES:
                 self._connection.execute(f"DELETE FROM {table}_windows WHERE start_ms < {cut_ms}")
                 self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms < {hours_before_ms}")
             for table in ("work_hours", "capacity_hours", "unrolled_hours", "rolled_hours"):
@@ -370,19 +265,19 @@ class DuckDbLedger:
         return Facts(
             gpus=[
                 GpuSums(**dict(zip(GpuSums.__slots__, row, strict=True)))
-                for row in rows("gpu", gpu_keys, _GPU_SUMS[:8], ", count(DISTINCT gpu_uuid)")
+                for row in rows("gpu", gpu_keys, GPU_SUMS[:8], ", count(DISTINCT gpu_uuid)")
             ],
             shares=[
                 ShareSums(**dict(zip(ShareSums.__slots__, row, strict=True)))
-                for row in rows("share", share_keys, _SHARE_SUMS)
+                for row in rows("share", share_keys, SHARE_SUMS)
             ],
             tokens=[
                 TokenSums(**dict(zip(TokenSums.__slots__, row, strict=True)))
-                for row in rows("token", made_keys, _TOKEN_SUMS)
+                for row in rows("token", made_keys, TOKEN_SUMS)
             ],
             demand=[
                 DemandSums(**dict(zip(DemandSums.__slots__, row, strict=True)))
-                for row in rows("demand", asked_keys, _TOKEN_SUMS)
+                for row in rows("demand", asked_keys, TOKEN_SUMS)
             ],
             labels=[
                 LabelSums(**dict(zip(LabelSums.__slots__, row, strict=True)))
@@ -416,7 +311,7 @@ class DuckDbLedger:
             )
         for step in range(version + 1, SCHEMA_VERSION + 1):
             self._connection.execute("BEGIN")
-            for statement in _MIGRATIONS[step]():
+            for statement in MIGRATIONS[step]():
                 self._connection.execute(statement)
             self._connection.execute("INSERT INTO schema_version VALUES (?)", [step])
             self._connection.execute("COMMIT")
@@ -481,7 +376,7 @@ def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: 
             rows["token_windows"].append(
                 (
                     cluster, node, workload.key, workload.server, workload.place, workload.model or "", count.method,
-                    start_ms, *(getattr(count, kind) for kind in _TOKEN_SUMS),
+                    start_ms, *(getattr(count, kind) for kind in TOKEN_SUMS),
                 )
             )  # fmt: skip
         if workload.labels:
@@ -489,12 +384,12 @@ def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: 
             rows["label_windows"].append((cluster, node, workload.key, labels, start_ms, batch.end_ms - start_ms))
     for asked in batch.demand:
         asker = msgspec.json.encode(asked.asker, order="sorted").decode()
-        counts = (getattr(asked, kind) for kind in _TOKEN_SUMS)
+        counts = (getattr(asked, kind) for kind in TOKEN_SUMS)
         rows["demand_windows"].append((cluster, node, asked.gateway, asked.model or "", asker, start_ms, *counts))
 
 
 def _array(column: str, values: Sequence[Any]) -> Any:
-    if column in _TEXT:
+    if column in TEXT:
         return np.array(values, dtype=object)
     if None in values:
         missing = [value is None for value in values]

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from tokenyield_collector.reports.period import iso
+from tokenyield_collector.period import iso
 from tokenyield_collector.reports.report import Report, Row
 from tokenyield_collector.statements.lines import COSTS
-from tokenyield_collector.statements.references import LearnedReference
+from tokenyield_collector.statements.references import AppliedReference
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
@@ -95,7 +95,7 @@ def _type(name: str, report: Report) -> str:
     return "BIGINT" if name in integers else "DOUBLE"
 
 
-def _reference(one: LearnedReference) -> dict[str, Any]:
+def _reference(one: AppliedReference) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": one.instance.model,
         "gpu_model": one.instance.gpu_model,

@@ -19,7 +19,7 @@ from decimal import Decimal, localcontext
 from typing import Any, TextIO
 
 from tokenyield_collector.money import QUANTA_PER_UNIT, decimal, rounded
-from tokenyield_collector.reports.period import Period, iso
+from tokenyield_collector.period import Period, iso
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.statement import Statement
 from tokenyield_collector.version import VERSION

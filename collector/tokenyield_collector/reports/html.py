@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jinja2
 
-from tokenyield_collector.reports.period import iso
+from tokenyield_collector.period import iso
 from tokenyield_collector.reports.report import Report, Row
 from tokenyield_collector.reports.table import head_lines
 from tokenyield_collector.statements.lines import BUCKETS, COSTS

@@ -16,8 +16,8 @@ from tokenyield_collector.attribution import Attribution
 from tokenyield_collector.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
 from tokenyield_collector.ledger.ledger import StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
+from tokenyield_collector.period import Period, day_of, iso, month_of, parse_period
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.reports.period import Period, day_of, iso, month_of, parse_period
 from tokenyield_collector.reports.report import Report, ReportError, check_by, grain_of, make_report
 from tokenyield_collector.reports.versions import next_record
 from tokenyield_collector.statements.lines import DAY_MS

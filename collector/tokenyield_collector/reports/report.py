@@ -12,11 +12,11 @@ from typing import Any
 
 from tokenyield_collector.attribution import BUILT_IN
 from tokenyield_collector.money import QUANTA_PER_UNIT, amount, cents
+from tokenyield_collector.period import Period, day_of, iso
 from tokenyield_collector.prices.book import ApiPrice, PriceBook
 from tokenyield_collector.prices.rates import Rates
-from tokenyield_collector.reports.period import Period, day_of, iso
 from tokenyield_collector.statements.lines import BUCKETS, COSTS, LineKey, Sums
-from tokenyield_collector.statements.references import LearnedReference
+from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.statement import Grain, Statement
 from tokenyield_settings.loader import nearest
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, MS_PER_SECOND
@@ -78,7 +78,7 @@ class Report:
     waterfall_gpu_hours: dict[str, float]
     days: dict[str, dict[str, Decimal]]
     """Day -> bucket -> cost, before sharing; rounded by themselves, for plots."""
-    references: list[LearnedReference] = field(default_factory=list)
+    references: list[AppliedReference] = field(default_factory=list)
     buy_or_run: list[BuyOrRun] = field(default_factory=list)
     token_weights: dict[str, str]
 

@@ -10,19 +10,19 @@ from tokenyield_collector.statements.lines import DAY_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LearnedReference:
+class AppliedReference:
     """The pace that an instance is held to, in completion tokens a second, and where it is from."""
 
     instance: Instance
     tokens_per_second: float
     source: str
-    """configured or learned."""
+    """`configured` or `learned`."""
     evidence: BestHour | None = None
 
 
 def references_of(
     reader: UsageReader, prices: PriceBook, start_ms: int, end_ms: int, weights: Mapping[str, int]
-) -> tuple[dict[Instance, int], list[LearnedReference]]:
+) -> tuple[dict[Instance, int], list[AppliedReference]]:
     """The pace of every instance that worked, in units per GPU-second; configured ones first."""
     told = prices.reference_rates
     first_ms = min(start_ms, end_ms - told.learn_days * DAY_MS) if told.learn else start_ms
@@ -35,14 +35,14 @@ def references_of(
         if chosen is not None:
             paces[instance] = max(1, round(chosen.tokens_per_second * per_token / instance.gpus))
             found.append(
-                LearnedReference(
+                AppliedReference(
                     instance=instance, tokens_per_second=float(chosen.tokens_per_second), source="configured"
                 )
             )
         elif told.learn and best.pace and instance.model:
             paces[instance] = best.pace
             pace = best.pace * instance.gpus / per_token
-            found.append(LearnedReference(instance=instance, tokens_per_second=pace, source="learned", evidence=best))
+            found.append(AppliedReference(instance=instance, tokens_per_second=pace, source="learned", evidence=best))
     return paces, found
 
 

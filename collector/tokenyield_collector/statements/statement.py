@@ -1,6 +1,6 @@
 """A period's full cost, line by line: who used what, what was lost, who carries it. Pure but for the reader.
 
-In: usage (ledger/usage.py), the price book, the attribution rules. Out: `Line`s, day by day, in integers that add up:
+In: usage (ledger/usage.py), the price book, the attribution rules. Out: lines, day by day, of integers that add up:
 money in quanta (money.py), time in ms, energy in mJ and finer, tokens. Whatever way lines are summed, the sum of their
 `total` is the whole cost of the fleet, which is rate x time paid for plus tariff x energy, pool by pool.
 
@@ -23,10 +23,10 @@ import msgspec
 from tokenyield_collector.attribution import UNATTRIBUTED, Attribution, fits, known_of
 from tokenyield_collector.ledger.usage import CapacityRow, Identity, UsageQuery, UsageReader, WorkRow
 from tokenyield_collector.money import QUANTA_PER_UNIT
+from tokenyield_collector.period import day_of
 from tokenyield_collector.prices.book import PriceBook, TokenPrice
 from tokenyield_collector.prices.calendar import in_force
 from tokenyield_collector.prices.rates import PICO, Rates
-from tokenyield_collector.reports.period import day_of
 from tokenyield_collector.statements.lines import (
     DAY_MS,
     REVENUE_AT,
@@ -40,7 +40,7 @@ from tokenyield_collector.statements.lines import (
     Sums,
 )
 from tokenyield_collector.statements.pricing import Factors, Pricing, put
-from tokenyield_collector.statements.references import LearnedReference, references_of
+from tokenyield_collector.statements.references import AppliedReference, references_of
 from tokenyield_collector.statements.sharing import load, share
 from tokenyield_wire.units import MS_PER_HOUR
 from tokenyield_wire.window import TOKEN_KINDS
@@ -73,7 +73,7 @@ class Statement:
     end_ms: int
     """What of the period has been and is kept, in whole hours."""
     grain: Grain = field(default_factory=Grain)
-    references: list[LearnedReference] = field(default_factory=list)
+    references: list[AppliedReference] = field(default_factory=list)
     whole: Sums = field(default_factory=Sums)
     """The sum of all lines so far, before anything was shared."""
 
@@ -125,16 +125,12 @@ class _Groups:
             labels=self._decoded(identity.labels),
             asker=self._decoded(identity.asker),
         )
-        return self.number(
-            Group(
-                self._attribution.attribute(known),
-                identity.model,
-                identity.workload if self._grain.workload else "",
-                identity.cluster if self._grain.cluster else "",
-            )
+        group = Group(
+            self._attribution.attribute(known),
+            identity.model,
+            identity.workload if self._grain.workload else "",
+            identity.cluster if self._grain.cluster else "",
         )
-
-    def number(self, group: Group) -> int:
         found = self._numbers.setdefault(group, len(self.listed))
         if found == len(self.listed):
             self.listed.append(group)
@@ -159,7 +155,6 @@ class _Day:
         self._pricing = pricing
         self._groups = groups
         self._reported_ms = reported_ms
-        self._token_prices: dict[tuple[Group, int], Sequence[tuple[int, int]]] = {}
         self._rates = Rates(statement.prices)
 
     def lines(
@@ -184,7 +179,7 @@ class _Day:
             if at not in lines:
                 group = self._groups.listed[row.group]
                 key = self._key(day_ms, row.segment, row.pool, row.node, group)
-                lines[at] = found[key], self._prices_of(group, day_ms)
+                lines[at] = found[key], self._sold(group, day_ms)
             sums, sold = lines[at]
             times, tokens = row.sums[:TIMES], row.sums[TIMES:]
             productive_ms, under_ms, idle_ms, unrated_ms, productive_mj, under_mj, idle_mj = times
@@ -268,14 +263,8 @@ class _Day:
     def _rate(self, pool: str | None, segment: int) -> Factors | None:
         return None if pool is None else self._pricing.rates[pool][segment]
 
-    def _prices_of(self, group: Group, day_ms: int) -> Sequence[tuple[int, int]]:
-        """(number of the kind, quanta a token) of what this group's tokens are sold for on that day."""
-        key = (group, day_ms)
-        if key not in self._token_prices:
-            self._token_prices[key] = self._sold(group, day_ms)
-        return self._token_prices[key]
-
     def _sold(self, group: Group, day_ms: int) -> Sequence[tuple[int, int]]:
+        """(number of the kind, quanta a token) of what this group's tokens are sold for on that day."""
         statement, day = self._statement, day_of(day_ms)
         known = dict(zip(statement.attribution.dimensions, group.values, strict=True)) | {"model": group.model}
         for price in statement.prices.token_prices:
