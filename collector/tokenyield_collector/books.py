@@ -3,13 +3,17 @@
 In: `Facts` and a `PriceBook`. Out: a `Priced` fleet and the yields of its workloads.
 """
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from tokenyield_collector.cost import PoolRate, Priced, Usage, price
+from tokenyield_collector.cost import CostLine, PoolRate, Priced, Usage, price
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.yields import HeldUsage, MadeTokens, WorkloadYield, yields
+from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
 
 UNPRICED = "(price missing)"
 """Shown as the pool of GPUs that no pool of the price book matches."""
@@ -66,27 +70,54 @@ def price_fleet(
     return price(usages, rates, elapsed_ms=elapsed_ms), rates, pools
 
 
-def keep_books(facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: int) -> Books:
-    """Price `facts`, which are all there is of [start_ms, start_ms + elapsed_ms)."""
-    fleet, rates, pools = price_fleet(facts, prices, start_ms=start_ms, elapsed_ms=elapsed_ms)
-    held = [
-        HeldUsage(
-            s.cluster, s.workload, pools[s.cluster, s.node, s.gpu_model], s.active_ms, s.idle_ms, s.active_mj, s.idle_mj
+class Stretch(NamedTuple):
+    """All facts of [start_ms, start_ms + elapsed_ms), which lies within one hour: a rate holds for that long."""
+
+    facts: Facts
+    start_ms: int
+    elapsed_ms: int
+
+
+def hours_between(start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """[start, end) cut at whole hours."""
+    cuts = [start_ms, *range(hour_of_ms(start_ms) + MS_PER_HOUR, end_ms, MS_PER_HOUR), end_ms]
+    return [(cuts[i], cuts[i + 1]) for i in range(len(cuts) - 1) if cuts[i] < cuts[i + 1]]
+
+
+def keep_books(stretches: Sequence[Stretch], prices: PriceBook) -> Books:
+    """Price stretches that follow each other."""
+    lines: dict[tuple[str, str, str, str], list[int]] = defaultdict(lambda: [0, 0])
+    fleet, held, made = Priced(), [], []
+    for stretch in stretches:
+        priced, rates, pools = price_fleet(
+            stretch.facts, prices, start_ms=stretch.start_ms, elapsed_ms=stretch.elapsed_ms
         )
-        for s in facts.shares
-    ]
-    made = [
-        MadeTokens(
-            cluster=t.cluster,
-            workload=t.workload,
-            server=t.server,
-            model=t.model,
-            prompt_computed=t.prompt_computed,
-            prompt_cached=t.prompt_cached,
-            prompt_unsplit=t.prompt_unsplit,
-            completion=t.completion,
-            requests=t.requests,
-        )
-        for t in facts.tokens
-    ]
-    return Books(start_ms=start_ms, elapsed_ms=elapsed_ms, fleet=fleet, workloads=yields(held, made, rates, fleet))
+        fleet.missing_ms += priced.missing_ms
+        for line in priced.lines:
+            sums = lines[line.cluster, line.pool, line.bucket, line.component]
+            sums[0] += line.quanta
+            sums[1] += line.duration_ms
+        for s in stretch.facts.shares:
+            rate = rates.get(pools[s.cluster, s.node, s.gpu_model] or "")
+            held.append(HeldUsage(s.cluster, s.workload, rate, s.active_ms, s.idle_ms, s.active_mj, s.idle_mj))
+        made += [
+            MadeTokens(
+                cluster=t.cluster,
+                workload=t.workload,
+                server=t.server,
+                model=t.model,
+                prompt_computed=t.prompt_computed,
+                prompt_cached=t.prompt_cached,
+                prompt_unsplit=t.prompt_unsplit,
+                completion=t.completion,
+                requests=t.requests,
+            )
+            for t in stretch.facts.tokens
+        ]
+    fleet.lines = [CostLine(*key, quanta, duration_ms) for key, (quanta, duration_ms) in lines.items()]
+    return Books(
+        start_ms=min((stretch.start_ms for stretch in stretches), default=0),
+        elapsed_ms=sum(stretch.elapsed_ms for stretch in stretches),
+        fleet=fleet,
+        workloads=yields(held, made, fleet),
+    )

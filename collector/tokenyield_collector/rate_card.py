@@ -49,23 +49,25 @@ def rate_table(prices: PriceBook, at_ms: int) -> Table:
     document = rate_document(prices, at_ms)
     title = f"{prices.currency} per GPU-hour at {document['at']}"
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("pool", "kind", "part", "how"):
-        table.add_column(column, overflow="fold")
+    table.add_column("pool", min_width=14)
+    table.add_column("part", no_wrap=True)
+    table.add_column("how", overflow="fold")
     table.add_column(f"{prices.currency}/GPU-h", justify="right", no_wrap=True)
     for pool in document["pools"]:
-        name, kind = pool["name"], pool.get("kind", "")
+        kind = pool.get("kind", "")
         if pool.get("count") is not None:
             kind += f", {pool['count']} GPUs"
-        for part, amount in pool["parts"].items():
-            table.add_row(name, kind, part, pool["how"][part], f"{amount:.6f}")
-            name = kind = ""
+        left = [pool["name"], kind]  # what stands in the first column, line by line
         notes = "; ".join(pool["notes"])
         if not pool["parts"]:
-            table.add_row(name, kind, "-", notes, "-", end_section=True)
+            table.add_row(pool["name"], "-", notes, "-", end_section=True)
             continue
-        table.add_row("", "", "[bold]sum[/bold]", notes, f"[bold]{pool['per_gpu_hour']:.6f}[/bold]")
+        rows = [(part, pool["how"][part], f"{amount:.6f}") for part, amount in pool["parts"].items()]
+        rows.append(("[bold]sum[/bold]", notes, f"[bold]{pool['per_gpu_hour']:.6f}[/bold]"))
         how = "for each kWh at the GPU, PUE included" if pool["energy_per_kwh"] else "in the rent"
-        table.add_row("", "", "energy", how, f"{pool['energy_per_kwh']:.6f}", end_section=True)
+        rows.append(("energy", how, f"{pool['energy_per_kwh']:.6f}"))
+        for i, row in enumerate(rows):
+            table.add_row(left[i] if i < len(left) else "", *row, end_section=i == len(rows) - 1)
     return table
 
 
@@ -76,14 +78,14 @@ def reference_table() -> Table:
         box=box.SIMPLE_HEAD,
         title_justify="left",
     )
-    table.add_column("GPU", no_wrap=True)
-    for column in ("price", "rent/h", "TDP W", "idle W", "kW all-in"):
-        table.add_column(column, justify="right")
-    table.add_column("price from", overflow="fold")
-    table.add_column("rent from", overflow="fold")
+    table.add_column("GPU", min_width=15)
+    for column in ("price", "rent/h", "TDP W", "idle W", "kW"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("where price and rent are from", overflow="fold")
     for gpu in reference_figures().gpus:
         figures = (gpu.price, gpu.rent_per_hour, gpu.tdp_watts, gpu.idle_watts, gpu.kw_all_in)
-        table.add_row(gpu.name, *(_cell(figure) for figure in figures), _source(gpu.price), _source(gpu.rent_per_hour))
+        sources = f"{_source(gpu.price)}; {_source(gpu.rent_per_hour)}"
+        table.add_row(gpu.name, *(_cell(figure) for figure in figures), sources, end_section=True)
     return table
 
 

@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 
 from tokenyield_collector.attribution import Attribution
 from tokenyield_collector.book_files import changed_at, load_books
-from tokenyield_collector.books import keep_books
+from tokenyield_collector.books import Books, Stretch, hours_between, keep_books
 from tokenyield_collector.config import Settings
 from tokenyield_collector.counters import Counters
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
@@ -144,12 +144,7 @@ class Collector:
         start_ms = max(start_ms, first_ms or start_ms)
         live = None
         if first_ms is not None and end_ms > start_ms:
-            live = keep_books(
-                self._ledger.facts_between(start_ms, end_ms, by_node=by_node),
-                self.prices,
-                start_ms=start_ms,
-                elapsed_ms=end_ms - start_ms,
-            )
+            live = self._books(start_ms, end_ms)
         return View(
             counters=counters,
             workloads=self._counters.workloads(),
@@ -186,8 +181,16 @@ class Collector:
         start_ms, end_ms = live_stretch(_now_ms(), window_s, self.settings)
         start_ms = min(max(start_ms, self._ledger.first_ms() or start_ms), end_ms)
         facts = self._ledger.facts_between(start_ms, end_ms, by_node=self.prices.tells_nodes_apart)
-        books = keep_books(facts, self.prices, start_ms=start_ms, elapsed_ms=end_ms - start_ms)
-        return summarize(facts, books, self.prices)
+        return summarize(facts, self._books(start_ms, end_ms), self.prices)
+
+    def _books(self, start_ms: int, end_ms: int) -> Books:
+        """A stretch, priced hour by hour."""
+        by_node = self.prices.tells_nodes_apart
+        stretches = [
+            Stretch(self._ledger.facts_between(start, end, by_node=by_node), start, end - start)
+            for start, end in hours_between(start_ms, end_ms)
+        ]
+        return keep_books(stretches, self.prices)
 
     async def healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

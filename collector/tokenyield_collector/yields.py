@@ -5,10 +5,9 @@ In: what each workload held of the fleet, the tokens it made, and the fleet's co
 Cost per million tokens has three bases, always labelled (design.md section 5):
 * direct: the time and energy in which the workload's kernels ran;
 * allocated: and the idle time that it held;
-* loaded: and its share of what nobody held or reported (unallocated, dark, and GPUs held by untied processes), in
-  proportion to its allocated cost.
-Summed over all workloads the loaded cost is the fleet's whole cost.
-A ratio without a denominator is None, never 0.
+* loaded: and its share of what its pool lost (unallocated, dark, and GPUs held by untied processes), in proportion to
+  its allocated cost there; what a pool without workloads lost is shared by all. Summed over all workloads the loaded
+  cost is the fleet's whole cost. A ratio without a denominator is None, never 0.
 """
 
 from collections import defaultdict
@@ -27,11 +26,11 @@ KINDS = ("completion", "total")
 
 
 class HeldUsage(NamedTuple):
-    """What one workload held of one pool."""
+    """What one workload held of one pool, and the pool's rate at that time; None: no price."""
 
     cluster: str
     workload: str
-    pool: str | None
+    rate: PoolRate | None
     active_ms: int
     idle_ms: int
     active_mj: int
@@ -85,9 +84,7 @@ class WorkloadYield:
         return amount(quanta) / (tokens / 1e6) if quanta is not None and tokens else None
 
 
-def yields(
-    held: Iterable[HeldUsage], made: Iterable[MadeTokens], rates: Mapping[str, PoolRate], fleet: Priced
-) -> list[WorkloadYield]:
+def yields(held: Iterable[HeldUsage], made: Iterable[MadeTokens], fleet: Priced) -> list[WorkloadYield]:
     """One yield per workload that held a GPU or made a token, sorted by cluster and name."""
     usage: dict[tuple[str, str], list[HeldUsage]] = defaultdict(list)
     for row in held:
@@ -96,11 +93,11 @@ def yields(
     for made_row in made:
         tokens[made_row.cluster, made_row.workload].append(made_row)
     keys = sorted(usage.keys() | tokens.keys())
-    direct = [_cost(usage[key], rates, idle=False) for key in keys]
-    allocated = [_cost(usage[key], rates, idle=True) for key in keys]
-    weights = [cost or 0 for cost in allocated]
-    rest = fleet.total_quanta() - sum(weights)
-    shared = apportion(rest, weights) if any(weights) else [0] * len(keys)
+    direct = [_cost(usage[key], idle=False) for key in keys]
+    allocated = [_cost(usage[key], idle=True) for key in keys]
+    shared = _shares_of_the_rest(
+        [usage[key] if cost is not None else [] for key, cost in zip(keys, allocated, strict=True)], fleet
+    )
     found = []
     for i, key in enumerate(keys):
         cost = allocated[i]
@@ -128,16 +125,42 @@ def yields(
     return found
 
 
-def _cost(rows: Sequence[HeldUsage], rates: Mapping[str, PoolRate], *, idle: bool) -> int | None:
+def _shares_of_the_rest(held: Sequence[Sequence[HeldUsage]], fleet: Priced) -> list[int]:
+    """What each workload carries of what was lost, pool by pool."""
+    allocated: dict[str, list[int]] = defaultdict(lambda: [0] * len(held))
+    for i, rows in enumerate(held):
+        for row in rows:
+            if row.rate is not None:
+                allocated[row.rate.pool][i] += row.rate.quanta(row.active_ms + row.idle_ms, row.active_mj + row.idle_mj)
+    whole: dict[str, int] = defaultdict(int)
+    for line in fleet.lines:
+        whole[line.pool] += line.quanta
+    shares, left = [0] * len(held), 0
+    for pool, quanta in whole.items():
+        weights = allocated.get(pool, [])
+        if any(weights):
+            parts = apportion(quanta - sum(weights), weights)
+            shares = [share + part for share, part in zip(shares, parts, strict=True)]
+        else:
+            left += quanta
+    everywhere = [sum(weights[i] for weights in allocated.values()) for i in range(len(held))]
+    if left and any(everywhere):
+        shares = [share + part for share, part in zip(shares, apportion(left, everywhere), strict=True)]
+    return shares
+
+
+def _cost(rows: Sequence[HeldUsage], *, idle: bool) -> int | None:
     """None when the workload held nothing, or held a GPU that has no price."""
-    if not rows or any(row.pool not in rates for row in rows):
+    if not rows:
         return None
-    return sum(
-        rates[row.pool or ""].quanta(
+    cost = 0
+    for row in rows:
+        if row.rate is None:
+            return None
+        cost += row.rate.quanta(
             row.active_ms + (row.idle_ms if idle else 0), row.active_mj + (row.idle_mj if idle else 0)
         )
-        for row in rows
-    )
+    return cost
 
 
 def total(values: Iterable[int | None]) -> int | None:

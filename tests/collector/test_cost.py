@@ -106,12 +106,12 @@ def test_loaded_costs_sum_to_the_fleets_cost(data: st.DataObject) -> None:
     book = {"p": PoolRate("p", data.draw(st.integers(1, 10**11)), data.draw(st.integers(0, 10**9)), None)}
     held, rows = [], []
     for i in range(data.draw(st.integers(1, 4))):
-        row = HeldUsage("c", f"w{i}", "p", *(data.draw(st.integers(0, 10**8)) for _ in range(4)))
+        row = HeldUsage("c", f"w{i}", book["p"], *(data.draw(st.integers(0, 10**8)) for _ in range(4)))
         held.append(row)
         rows.append(usage(active_ms=row.active_ms, idle_ms=row.idle_ms, active_mj=row.active_mj, idle_mj=row.idle_mj))
     rows.append(usage(unallocated_ms=data.draw(st.integers(0, 10**8)), unknown_ms=data.draw(st.integers(0, 10**8))))
     fleet = price(rows, book, elapsed_ms=HOUR_MS)
-    found = yields(held, [], book, fleet)
+    found = yields(held, [], fleet)
     loaded = sum(row.quanta["loaded"] or 0 for row in found)
     allocated = sum(row.quanta["allocated"] or 0 for row in found)
     if allocated:
@@ -122,17 +122,30 @@ def test_loaded_costs_sum_to_the_fleets_cost(data: st.DataObject) -> None:
 
 def test_ratios_without_a_denominator_are_absent() -> None:
     made = MadeTokens("c", "w", "vllm", "m", completion=0)
-    (row,) = yields([], [made], {}, price([], {}, elapsed_ms=HOUR_MS))
+    (row,) = yields([], [made], price([], {}, elapsed_ms=HOUR_MS))
     assert row.tokens_per_joule("total") is None
     assert row.cost_per_million_tokens("total", "direct") is None
 
 
 def test_g17_and_g8_a_gpu_at_a_known_rate() -> None:
     """650 W at 2000 tokens/s: 3.076923 tokens/J. 1.322371 USD/h at 1000 tokens/s: 0.367325 USD/Mtok."""
-    held = [HeldUsage("c", "w", "p", HOUR_MS, 0, 650 * 3_600_000, 0)]
-    made = [MadeTokens("c", "w", "vllm", "m", completion=2000 * 3600)]
     book = {"p": PoolRate("p", 1_322_371_000_000 * 2, 0, None)}
+    held = [HeldUsage("c", "w", book["p"], HOUR_MS, 0, 650 * 3_600_000, 0)]
+    made = [MadeTokens("c", "w", "vllm", "m", completion=2000 * 3600)]
     fleet = price([usage(active_ms=HOUR_MS)], book, elapsed_ms=HOUR_MS)
-    (row,) = yields(held, made, book, fleet)
+    (row,) = yields(held, made, fleet)
     assert row.tokens_per_joule("completion") == pytest.approx(3.076923, abs=1e-6)
     assert row.cost_per_million_tokens("completion", "loaded") == pytest.approx(0.367325, abs=1e-6)
+
+
+def test_loaded_shares_what_a_workloads_own_pool_lost() -> None:
+    """p: a has 2, 4 dark; q: b has 3, 1 unallocated; r: 5 dark and nobody there: by 2 and 3 of 5, that is 2 and 3."""
+    book = {name: PoolRate(name, PICO, 0, None) for name in "pqr"}
+    rows = [
+        usage("p", active_ms=2 * HOUR_MS, unknown_ms=4 * HOUR_MS),
+        usage("q", active_ms=3 * HOUR_MS, unallocated_ms=HOUR_MS),
+        usage("r", unknown_ms=5 * HOUR_MS),
+    ]
+    held = [HeldUsage("c", "a", book["p"], 2 * HOUR_MS, 0, 0, 0), HeldUsage("c", "b", book["q"], 3 * HOUR_MS, 0, 0, 0)]
+    found = yields(held, [], price(rows, book, elapsed_ms=HOUR_MS))
+    assert [row.quanta["loaded"] for row in found] == [(2 + 4 + 2) * USD, (3 + 1 + 3) * USD]

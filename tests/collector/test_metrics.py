@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.books import keep_books
+from tokenyield_collector.books import Stretch, keep_books
 from tokenyield_collector.counters import Counters
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.metrics import Exposition, Ingest, View
@@ -36,7 +36,7 @@ def exposition(workloads_max: int = 10) -> tuple[str, bytes]:
     as_of_ms = NOON_MS + 60_000
     counters.update(ledger.fold(), ledger.facts_of_hours(), NOON_MS, as_of_ms)
     facts = ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
-    books = keep_books(facts, PRICES, start_ms=NOON_MS, elapsed_ms=60_000)
+    books = keep_books([Stretch(facts, NOON_MS, 60_000)], PRICES)
     view = View(counters=counters.values(), workloads=counters.workloads(), live=books, as_of_ms=as_of_ms)
     registry = CollectorRegistry()
     registry.register(Exposition(lambda: view, Ingest(batches=4, commits=1), workloads_max))
