@@ -66,9 +66,7 @@ def test_metadata_stand_beside_it(tmp_path: Path) -> None:
     import json
 
     maker = month().maker(prices(tmp_path, BOOK))
-    beside = tmp_path / "focus.metadata.json"
-    maker.focus("2026-10", io.StringIO(), beside)
-    told = json.loads(beside.read_text())
+    told = json.loads(maker.focus_metadata("2026-10"))
     columns, _ = rows(maker)
     assert [column["ColumnName"] for column in told["Schema"]["ColumnDefinition"]] == columns
     assert (told["Schema"]["FocusVersion"], told["StatementVersion"]) == ("1.2", 1)

@@ -78,9 +78,14 @@ def test_a_month_from_the_file_and_from_the_running_collector(settings: list[str
         over_http = get(f"{running.url}/v1/report?period=2026-10&by=team,model&format=csv").decode()
         state = json.loads(call("budget", "--month", "2026-10", "--format", "json", *settings))
         rates = json.loads(get(f"{running.url}/v1/rates"))
+        call(*asked, "--format", "focus", "--output", str(tmp_path / "up.csv"))
     finally:
         running.stop()
     assert up == down
+    call(*asked, "--format", "focus", "--output", str(tmp_path / "down.csv"))
+    for suffix in (".csv", ".metadata.json"):
+        assert (tmp_path / f"up{suffix}").read_bytes() == (tmp_path / f"down{suffix}").read_bytes()
+    assert (tmp_path / "up.csv").read_text() == down["focus"]
     assert over_http == down["csv"]
     assert sum(float(row["cost"]) for row in csv.DictReader(io.StringIO(over_http))) == pytest.approx(
         json.loads(down["json"])["total"]["cost"]

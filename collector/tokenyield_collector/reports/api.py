@@ -5,6 +5,7 @@ writing thread, in short turns, so that batches are committed meanwhile.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,14 @@ from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.problems import problem
 from tokenyield_collector.rate_card import rate_document
+from tokenyield_collector.reports.focus import Writes
 from tokenyield_collector.reports.make import DEFAULT_BY, MEDIA_TYPES, ReportMaker, budget_document
+from tokenyield_collector.reports.pipe import Pipe
 from tokenyield_collector.reports.report import ReportError
 from tokenyield_collector.summary import encode
 from tokenyield_wire.units import NS_PER_MS
+
+log = logging.getLogger(__name__)
 
 ROLL_HOURS_AT_ONCE = 4
 """Hours rolled up before waiting batches have their turn: at 10,000 GPUs 0.15 s."""
@@ -68,19 +73,17 @@ class ReportApi:
         self._books = books
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reporter")
 
-    async def report(self, request: web.Request) -> web.Response:
+    async def report(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/report?period=2026-10&by=team,model&format=json`"""
         form, by = request.query.get("format", "json"), request.query.get("by", DEFAULT_BY)
         if form not in MEDIA_TYPES:
             return problem(400, f"format: '{form[:40]}' is none of {', '.join(MEDIA_TYPES)}")
         if "period" not in request.query:
             return problem(400, "period: is missing; write period=2026-10")
-        columns = [name.strip() for name in by.split(",") if name.strip()]
-
-        def make() -> bytes:
-            return self._maker().encode(request.query["period"], columns, form)
-
-        return await self._made(request, make, MEDIA_TYPES[form])
+        period, columns = request.query["period"], [name.strip() for name in by.split(",") if name.strip()]
+        if form == "focus":
+            return await self._streamed(request, lambda out: self._maker().focus(period, out))
+        return await self._made(request, lambda: self._maker().encode(period, columns, form), MEDIA_TYPES[form])
 
     async def budgets(self, request: web.Request) -> web.Response:
         """`GET /v1/budgets?month=2026-10`"""
@@ -100,16 +103,44 @@ class ReportApi:
         return await self._made(request, make, MEDIA_TYPES["json"])
 
     async def _made(self, request: web.Request, make: Callable[[], bytes], media_type: str) -> web.Response:
-        if not self._tokens.accept(request.headers.get(hdrs.AUTHORIZATION), time.monotonic()):
-            detail = "send Authorization: Bearer TOKEN with a token from the collector's token_file"
-            return problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
+        if (refused := self._refusal(request)) is not None:
+            return refused
         try:
             body = await asyncio.get_running_loop().run_in_executor(self._thread, make)
-        except ReportError as error:
-            return problem(400, str(error))
-        except LedgerError as error:
-            return problem(503, str(error), headers={"Retry-After": "5"})
+        except (ReportError, LedgerError) as error:
+            return _told(error)
         return web.Response(body=body, content_type=media_type)
+
+    async def _streamed(self, request: web.Request, make: Callable[[Writes], object]) -> web.StreamResponse:
+        """What `make` writes, as it does: of a big file only some chunks are in memory."""
+        if (refused := self._refusal(request)) is not None:
+            return refused
+        pipe = Pipe(asyncio.get_running_loop())
+        done = asyncio.get_running_loop().run_in_executor(self._thread, pipe.fill, make)
+        try:
+            chunk = await pipe.next()
+            if isinstance(chunk, Exception):
+                return _told(chunk)
+            response = web.StreamResponse(headers={"Content-Type": MEDIA_TYPES["focus"]})
+            await response.prepare(request)
+            while chunk is not None:
+                if isinstance(chunk, Exception):
+                    log.error("a report ended early: %s", chunk)
+                    assert request.transport is not None
+                    request.transport.abort()  # so that nobody takes what came for the whole
+                    break
+                await response.write(chunk)
+                chunk = await pipe.next()
+        finally:
+            await pipe.aclose()
+            await done
+        return response
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if self._tokens.accept(request.headers.get(hdrs.AUTHORIZATION), time.monotonic()):
+            return None
+        detail = "send Authorization: Bearer TOKEN with a token from the collector's token_file"
+        return problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
     def _maker(self) -> ReportMaker:
         prices, attribution = self._books()
@@ -123,6 +154,12 @@ class ReportApi:
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
+
+
+def _told(error: Exception) -> web.Response:
+    if isinstance(error, ReportError):
+        return problem(400, str(error))
+    return problem(503, str(error), headers={"Retry-After": "5"})
 
 
 def _now_ms() -> int:

@@ -5,8 +5,10 @@ A DuckDB file is open in one process only, so a ledger that is in use is asked f
 
 import argparse
 import gc
+import io
 import json
 import os
+import shutil
 import sys
 import time
 from decimal import Decimal
@@ -43,7 +45,10 @@ def report(arguments: argparse.Namespace) -> int:
         opened = None if arguments.collector else _open(settings, arguments)
         if opened is None:
             query = {"period": arguments.period, "by": ",".join(by), "format": form}
-            return _write(_ask(settings, arguments, "/v1/report", query), output)
+            _ask(settings, arguments, "/v1/report", query, output)
+            if form == "focus" and output is not None:
+                _ask(settings, arguments, "/v1/report", {**query, "format": "focus-metadata"}, _beside(output))
+            return 0
         ledger, maker = opened
         try:
             if form == "table":
@@ -53,12 +58,15 @@ def report(arguments: argparse.Namespace) -> int:
                 console.print(report_tables(maker.report(arguments.period, by), console.width))
             elif form == "focus" and output is not None:
                 with output.open("w", encoding="utf-8", newline="") as file:
-                    total = maker.focus(arguments.period, file, output.with_suffix(".metadata.json"))
+                    total = maker.focus(arguments.period, file)
+                _beside(output).write_bytes(maker.focus_metadata(arguments.period))
                 print(f"{output}: {total:,.2f} {maker.prices.currency}", file=sys.stderr)
             elif form == "focus":
                 maker.focus(arguments.period, sys.stdout)
+            elif output is not None:
+                output.write_bytes(maker.encode(arguments.period, by, form))
             else:
-                return _write(maker.encode(arguments.period, by, form), output)
+                sys.stdout.buffer.write(maker.encode(arguments.period, by, form))
         finally:
             ledger.close()
     except ReportError as error:
@@ -77,7 +85,9 @@ def budget(arguments: argparse.Namespace) -> int:
         opened = None if arguments.collector else _open(settings, arguments)
         if opened is None:
             query = {"month": arguments.month} if arguments.month else {}
-            document = json.loads(_ask(settings, arguments, "/v1/budgets", query), parse_float=Decimal)
+            answer = io.BytesIO()
+            _ask(settings, arguments, "/v1/budgets", query, answer)
+            document = json.loads(answer.getvalue(), parse_float=Decimal)
         else:
             ledger, maker = opened
             try:
@@ -123,8 +133,19 @@ def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[DuckDbLedg
     return ledger, maker
 
 
-def _ask(settings: Settings, arguments: argparse.Namespace, path: str, query: dict[str, str]) -> bytes:
-    """What the collector answers. Raises `ReportError` for what it refuses, OSError when it cannot be asked."""
+def _beside(output: Path) -> Path:
+    """Where a FOCUS file's metadata stand."""
+    return output.with_suffix(".metadata.json")
+
+
+def _ask(
+    settings: Settings, arguments: argparse.Namespace, path: str, query: dict[str, str], into: Path | io.BytesIO | None
+) -> None:
+    """Write what the collector answers into a file, or to standard output.
+
+    Raises `ReportError` for what it refuses, OSError when it cannot be asked or breaks off.
+    """
+    import http.client
     import urllib.error
     import urllib.parse
     import urllib.request
@@ -139,8 +160,16 @@ def _ask(settings: Settings, arguments: argparse.Namespace, path: str, query: di
         request.add_header("Authorization", f"Bearer {tokens[0] if tokens else ''}")
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
-            body: bytes = answer.read()
-            return body
+            if isinstance(into, io.BytesIO):
+                shutil.copyfileobj(answer, into)
+            elif into is None:
+                shutil.copyfileobj(answer, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+            else:
+                with into.open("wb") as file:
+                    shutil.copyfileobj(answer, file)
+    except http.client.HTTPException as error:
+        raise OSError(f"{base} broke off: {error!r}; what came is not the whole") from error
     except urllib.error.HTTPError as error:
         try:
             detail = json.loads(error.read()).get("detail", "")
@@ -151,15 +180,6 @@ def _ask(settings: Settings, arguments: argparse.Namespace, path: str, query: di
         raise OSError(f"{base} answered {error.code} {detail}") from error
     except urllib.error.URLError as error:
         raise OSError(f"{base} cannot be asked ({error.reason}); is the collector there?") from error
-
-
-def _write(body: bytes, output: Path | None) -> int:
-    if output is None:
-        sys.stdout.buffer.write(body)
-        sys.stdout.buffer.flush()
-    else:
-        output.write_bytes(body)
-    return 0
 
 
 def _console(output: Path | None) -> "Console":

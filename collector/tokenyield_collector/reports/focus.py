@@ -16,10 +16,11 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from tokenyield_collector.money import QUANTA_PER_UNIT, decimal, rounded
 from tokenyield_collector.period import Period, iso
+from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.statement import Statement
 from tokenyield_collector.version import VERSION
@@ -102,7 +103,7 @@ _LOST = {
 }
 
 
-def metadata(statement: Statement, period: Period, version: int | None) -> dict[str, Any]:
+def metadata(prices: PriceBook, period: Period, version: int | None) -> dict[str, Any]:
     """What FOCUS wants to be told of a file: schema, generator, columns."""
     return {
         "DataGenerator": f"tokenyield-collector {VERSION}",
@@ -113,8 +114,8 @@ def metadata(statement: Statement, period: Period, version: int | None) -> dict[
             "ColumnDefinition": [{"ColumnName": name, "DataType": _data_type(name)} for name in COLUMNS],
         },
         "BillingPeriod": {"Start": iso(period.start_ms), "End": iso(period.end_ms)},
-        "BillingCurrency": statement.prices.currency,
-        "PriceBookVersion": statement.prices.fingerprint,
+        "BillingCurrency": prices.currency,
+        "PriceBookVersion": prices.fingerprint,
         "StatementVersion": version,
     }
 
@@ -127,7 +128,13 @@ def _data_type(name: str) -> str:
     return "JSON" if name in ("Tags", "SkuPriceDetails") else "String"
 
 
-def write_focus(statement: Statement, period: Period, out: TextIO, *, version: int | None) -> Decimal:
+class Writes(Protocol):
+    """All that is wanted of a file."""
+
+    def write(self, text: str, /) -> object: ...
+
+
+def write_focus(statement: Statement, period: Period, out: Writes, *, version: int | None) -> Decimal:
     """Write all rows to `out`; returns their sum."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tokenyield_collector.attribution import Attribution
 from tokenyield_collector.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
@@ -24,6 +23,9 @@ from tokenyield_collector.statements.lines import DAY_MS
 from tokenyield_collector.statements.statement import Grain, Statement
 from tokenyield_wire.units import hour_of_ms
 
+if TYPE_CHECKING:
+    from tokenyield_collector.reports.focus import Writes
+
 MEDIA_TYPES = {
     "table": "text/plain",
     "csv": "text/csv",
@@ -31,7 +33,9 @@ MEDIA_TYPES = {
     "parquet": "application/vnd.apache.parquet",
     "html": "text/html",
     "focus": "text/csv",
+    "focus-metadata": "application/json",
 }
+"""The formats."""
 DEFAULT_BY = "team,model"
 TABLE_WIDTH = 160
 
@@ -86,6 +90,8 @@ class ReportMaker:
             out = io.StringIO()
             self.focus(period, out)
             return out.getvalue().encode()
+        if form == "focus-metadata":
+            return self.focus_metadata(period)
         report = self.report(period, by)
         if form == "table":
             return _drawn(report)
@@ -99,17 +105,22 @@ class ReportMaker:
             return data.to_csv(report).encode()
         return data.to_json(report) if form == "json" else data.to_parquet(report)
 
-    def focus(self, period: str, out: TextIO, metadata_file: Path | None = None) -> Decimal:
-        """Write the FOCUS file, streamed, and its metadata beside it. Returns the sum of its rows."""
-        from tokenyield_collector.reports.focus import metadata, write_focus
+    def focus(self, period: str, out: "Writes") -> Decimal:
+        """Write the FOCUS file, streamed. Returns the sum of its rows."""
+        from tokenyield_collector.reports.focus import write_focus
 
         stretch = self.stretch(period)
         version, _ = self._version(stretch)
         statement = self._statement(stretch, Grain(workload=True, cluster=True))
-        total = write_focus(statement, stretch.period, out, version=version)
-        if metadata_file is not None:
-            metadata_file.write_text(json.dumps(metadata(statement, stretch.period, version), indent=2) + "\n")
-        return total
+        return write_focus(statement, stretch.period, out, version=version)
+
+    def focus_metadata(self, period: str) -> bytes:
+        """What FOCUS wants to be told beside the file, as JSON."""
+        from tokenyield_collector.reports.focus import metadata
+
+        stretch = self.stretch(period)
+        version, _ = self._version(stretch)
+        return (json.dumps(metadata(self.prices, stretch.period, version), indent=2) + "\n").encode()
 
     def budgets(self, month: str | None = None) -> list[BudgetState]:
         """All budgets in a month; default: the present one."""
