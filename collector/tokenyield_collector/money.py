@@ -13,8 +13,9 @@ from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE, MS_PER_HOUR, app
 
 QUANTA_PER_UNIT = 10**12 * JOULES_PER_KWH * MJ_PER_JOULE
 _CAPACITY = JOULES_PER_KWH * MJ_PER_JOULE // MS_PER_HOUR
-_CENTS = 100
 _NANO = 10**9
+PLAIN_DIGITS_MAX = 6
+"""Decimals to which a zero is written out; one with nine would read 0E-9."""
 
 
 def capacity_quanta(pico_per_gpu_hour: int, duration_ms: int) -> int:
@@ -37,16 +38,25 @@ def amount(quanta: int) -> float:
 
 def decimal(quanta: int, digits: int = 9) -> Decimal:
     """To the nearest `digits` decimals, halves up."""
-    found = Decimal(rounded(quanta * 10**digits, QUANTA_PER_UNIT))
-    return found.scaleb(-digits) if found else Decimal(0)  # a scaled zero would be written 0E-9
+    return _scaled(rounded(quanta * 10**digits, QUANTA_PER_UNIT), digits)
 
 
 def cents(parts: Sequence[int]) -> list[Decimal]:
     """`parts` (quanta, >= 0) in hundredths of a unit, by largest remainder: they sum to the rounded sum of all."""
+    return spread(parts, 2)
+
+
+def spread(parts: Sequence[int], digits: int = 9) -> list[Decimal]:
+    """The same with so many decimals."""
     if not parts:
         return []
-    whole = rounded(sum(parts) * _CENTS, QUANTA_PER_UNIT)
-    return [Decimal(value).scaleb(-2) for value in apportion(whole, parts)]
+    whole = rounded(sum(parts) * 10**digits, QUANTA_PER_UNIT)
+    return [_scaled(value, digits) for value in apportion(whole, parts)]
+
+
+def _scaled(value: int, digits: int) -> Decimal:
+    found = Decimal(value).scaleb(-digits)
+    return found if found or digits <= PLAIN_DIGITS_MAX else Decimal(0)
 
 
 def rounded(numerator: int, denominator: int) -> int:

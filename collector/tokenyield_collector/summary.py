@@ -14,7 +14,7 @@ from tokenyield_collector.books import Books
 from tokenyield_collector.cost import BUCKETS
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.metrics import bucket_quanta, fleet_tokens, idle_cost_per_hour
-from tokenyield_collector.money import amount, decimal
+from tokenyield_collector.money import amount, decimal, spread
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield, total
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
@@ -95,6 +95,7 @@ def _demand(facts: Facts) -> list[dict[str, Any]]:
 def _waterfall(books: Books) -> list[dict[str, Any]]:
     capacity = bucket_quanta(books.fleet.lines, "capacity")
     energy = bucket_quanta(books.fleet.lines, "energy")
+    cells = spread([sums.get(bucket, 0) for bucket in BUCKETS for sums in (capacity, energy)])
     durations: dict[str, int] = defaultdict(int)
     for line in books.fleet.lines:
         durations[line.bucket] += line.duration_ms
@@ -103,11 +104,11 @@ def _waterfall(books: Books) -> list[dict[str, Any]]:
         {
             "bucket": bucket,
             "gpu_hours": durations[bucket] / MS_PER_HOUR,
-            "capacity_cost": decimal(capacity.get(bucket, 0)),
-            "energy_cost": decimal(energy.get(bucket, 0)),
+            "capacity_cost": cells[2 * i],
+            "energy_cost": cells[2 * i + 1],
             "share_of_capacity": capacity.get(bucket, 0) / whole if whole else None,
         }
-        for bucket in BUCKETS
+        for i, bucket in enumerate(BUCKETS)
     ]
 
 
@@ -115,8 +116,9 @@ def _pools(books: Books) -> list[dict[str, Any]]:
     pools: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for line in books.fleet.lines:
         pools[line.cluster, line.pool][line.bucket] += line.quanta
+    costs = iter(spread([quanta for _, buckets in sorted(pools.items()) for quanta in buckets.values()]))
     return [
-        {"cluster": cluster, "pool": pool, "cost": {bucket: decimal(quanta) for bucket, quanta in buckets.items()}}
+        {"cluster": cluster, "pool": pool, "cost": {bucket: next(costs) for bucket in buckets}}
         for (cluster, pool), buckets in sorted(pools.items())
     ]
 

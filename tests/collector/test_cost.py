@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenyield_collector.cost import BUCKETS, PoolRate, Usage, price
-from tokenyield_collector.money import QUANTA_PER_UNIT, capacity_quanta, rounded
+from tokenyield_collector.money import QUANTA_PER_UNIT, capacity_quanta
 from tokenyield_collector.yields import HeldUsage, MadeTokens, yields
 
 HOUR_MS = 3_600_000
@@ -52,10 +52,6 @@ def test_energy_costs_by_the_joules() -> None:
     """6.5 kWh x 1.3 x 0.08 USD = 0.676 USD (G5)."""
     priced = price([usage(active_mj=6_500 * 3_600_000)], rates(kwh=104_000_000_000), elapsed_ms=HOUR_MS)
     assert priced.total_quanta() == USD * 676 // 1000
-
-
-def test_rounding_is_to_the_nearest() -> None:
-    assert [rounded(n, 4) for n in (0, 1, 2, 3, 4, 5, 6)] == [0, 0, 1, 1, 1, 1, 2]
 
 
 sums = st.integers(0, 10**9)
