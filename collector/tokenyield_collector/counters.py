@@ -12,8 +12,9 @@ A Prometheus counter may never go back, not even across a restart of the collect
 """
 
 import json
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tokenyield_collector.books import UNPRICED, price_fleet
@@ -39,6 +40,16 @@ class Series(NamedTuple):
         return cls(metric, tuple(labels))
 
 
+class _Packed(NamedTuple):
+    """What one hour adds to each series: 12 bytes each, where a dict takes 200.
+
+    A month of 10,000 GPUs and 3,750 workloads has 20 million: 0.9 GB of the collector against 5.2 GB.
+    """
+
+    numbers: "array[int]"
+    values: "array[int]"
+
+
 COST = "cost"
 """The one metric that is held by floors."""
 OUTCOMES = {"requests": "answered", "requests_aborted": "aborted", "requests_failed": "failed"}
@@ -57,7 +68,9 @@ class Counters:
         self._floors = {
             Series.of_key(key.removeprefix(mark)): value for key, value in floors.items() if key.startswith(mark)
         }
-        self._hours: dict[int, dict[Series, int]] = {}
+        self._hours: dict[int, _Packed] = {}
+        self._numbers: dict[Series, int] = {}
+        self._listed: list[Series] = []
         self._open: set[int] = set()
         self._first_seen = {s.labels[_BOUNDED[s.metric]]: 0 for s in self._bases if s.metric in _BOUNDED}
         self._sums: dict[Series, int] = defaultdict(int)
@@ -77,14 +90,14 @@ class Counters:
             start_ms = max(hour_ms, first_ms or hour_ms)
             elapsed_ms = max(0, min(hour_ms + MS_PER_HOUR, as_of_ms) - start_ms)
             fresh = self._of_hour(by_hour.get(hour_ms, Facts()), start_ms, elapsed_ms)
-            for series, value in self._hours.get(hour_ms, {}).items():
+            for series, value in self._unpacked(self._hours.get(hour_ms)):
                 self._sums[series] -= value
             for series, value in fresh.items():
                 self._sums[series] += value
                 if series.metric in _BOUNDED:
                     name = series.labels[_BOUNDED[series.metric]]
                     self._first_seen[name] = min(hour_ms, self._first_seen.get(name, hour_ms))
-            self._hours[hour_ms] = fresh
+            self._hours[hour_ms] = self._packed(fresh)
             if as_of_ms < hour_ms + MS_PER_HOUR:
                 self._open.add(hour_ms)
             else:
@@ -112,11 +125,25 @@ class Counters:
         """Move hours before `before_ms` into the bases; returns what is added, for `Ledger.retire`."""
         added: dict[Series, int] = defaultdict(int)
         for hour_ms in [hour for hour in self._hours if hour < before_ms]:
-            for series, value in self._hours.pop(hour_ms).items():
+            for series, value in self._unpacked(self._hours.pop(hour_ms)):
                 added[series] += value
                 self._sums[series] -= value
                 self._bases[series] = self._bases.get(series, 0) + value
         return {series.key(): value for series, value in added.items()}
+
+    def _packed(self, values: dict[Series, int]) -> "_Packed":
+        numbers = array("I")
+        for series in values:
+            number = self._numbers.setdefault(series, len(self._listed))
+            if number == len(self._listed):
+                self._listed.append(series)
+            numbers.append(number)
+        return _Packed(numbers, array("q", values.values()))
+
+    def _unpacked(self, packed: "_Packed | None") -> Iterator[tuple[Series, int]]:
+        if packed is not None:
+            for number, value in zip(packed.numbers, packed.values, strict=True):
+                yield self._listed[number], value
 
     def _of_hour(self, facts: Facts, start_ms: int, elapsed_ms: int) -> dict[Series, int]:
         found: dict[Series, int] = defaultdict(int)
