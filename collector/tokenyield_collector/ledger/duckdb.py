@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import msgspec
@@ -49,6 +49,8 @@ from tokenyield_wire.units import hour_of_ms
 from tokenyield_wire.window import Batch, Shipment
 
 log = logging.getLogger(__name__)
+
+AnyRow = TypeVar("AnyRow")
 
 ROLL_HOURS = 24
 """Hours rolled up in one transaction: at 10,000 GPUs one takes 0.03 s."""
@@ -251,38 +253,26 @@ class DuckDbLedger:
     def _facts(self, kind: str, hour: str, where: str, by_node: bool) -> Facts:
         connection = self._reading()
 
-        def rows(table: str, keys: str, sums: Sequence[str], extra: str = "") -> list[tuple[Any, ...]]:
-            totals = ", ".join(f"sum({column})::HUGEINT" for column in sums)
-            found: list[tuple[Any, ...]] = connection.execute(
-                f"SELECT {hour} AS hour, {keys}{extra}, {totals} FROM {table}_{kind} {where} GROUP BY ALL ORDER BY ALL"
+        def rows(
+            record: type[AnyRow], table: str, keys: Sequence[str], sums: Sequence[str], gpus: str = ""
+        ) -> list[AnyRow]:
+            """`keys` and `sums` are names of columns and of the record's fields; `gpus` counts what its name says."""
+            selected = ["''" if key == "node" and not by_node else key for key in keys] + ([gpus] if gpus else [])
+            totals = [f"sum({column})::HUGEINT" for column in sums]
+            names = ["hour_ms", *keys, *(["gpus"] if gpus else []), *sums]
+            columns = [f"{sql} AS {name}" for sql, name in zip([hour, *selected, *totals], names, strict=True)]
+            found = connection.execute(
+                f"SELECT {', '.join(columns)} FROM {table}_{kind} {where} GROUP BY ALL ORDER BY ALL"
             ).fetchall()
-            return found
+            return [record(**dict(zip(names, row, strict=True))) for row in found]
 
-        node = "node" if by_node else "'' AS node"
-        gpu_keys, share_keys = f"cluster, {node}, gpu_model", f"cluster, {node}, gpu_model, workload"
-        made_keys = f"cluster, {node}, workload, server, model, method"
-        asked_keys, label_keys = f"cluster, {node}, gateway, model, asker", f"cluster, {node}, workload, labels"
+        of_node = ("cluster", "node")
         return Facts(
-            gpus=[
-                GpuSums(**dict(zip(GpuSums.__slots__, row, strict=True)))
-                for row in rows("gpu", gpu_keys, GPU_SUMS[:8], ", count(DISTINCT gpu_uuid)")
-            ],
-            shares=[
-                ShareSums(**dict(zip(ShareSums.__slots__, row, strict=True)))
-                for row in rows("share", share_keys, SHARE_SUMS)
-            ],
-            tokens=[
-                TokenSums(**dict(zip(TokenSums.__slots__, row, strict=True)))
-                for row in rows("token", made_keys, TOKEN_SUMS)
-            ],
-            demand=[
-                DemandSums(**dict(zip(DemandSums.__slots__, row, strict=True)))
-                for row in rows("demand", asked_keys, TOKEN_SUMS)
-            ],
-            labels=[
-                LabelSums(**dict(zip(LabelSums.__slots__, row, strict=True)))
-                for row in rows("label", label_keys, ["seen_ms"])
-            ],
+            gpus=rows(GpuSums, "gpu", (*of_node, "gpu_model"), GPU_SUMS[:8], "count(DISTINCT gpu_uuid)"),
+            shares=rows(ShareSums, "share", (*of_node, "gpu_model", "workload"), SHARE_SUMS),
+            tokens=rows(TokenSums, "token", (*of_node, "workload", "server", "model", "method"), TOKEN_SUMS),
+            demand=rows(DemandSums, "demand", (*of_node, "gateway", "model", "asker"), TOKEN_SUMS),
+            labels=rows(LabelSums, "label", (*of_node, "workload", "labels"), ["seen_ms"]),
             node_labels={node: msgspec.json.decode(labels) for node, labels in self._node_labels.items()},
         )
 

@@ -66,16 +66,9 @@ class ShareSums:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenSums:
-    """Tokens of one workload on one node, counted in one way. None: never told by the source."""
+class Counts:
+    """Tokens and requests. None: never told by the source."""
 
-    hour_ms: int
-    cluster: str
-    node: str
-    workload: str
-    server: str
-    model: str
-    method: str
     prompt_computed: int | None = None
     prompt_cached: int | None = None
     prompt_unsplit: int | None = None
@@ -86,7 +79,20 @@ class TokenSums:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemandSums:
+class TokenSums(Counts):
+    """Tokens of one workload on one node, counted in one way."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    workload: str
+    server: str
+    model: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandSums(Counts):
     """What one asker asked of one gateway on one node. `asker` is a JSON object of labels, its keys sorted."""
 
     hour_ms: int
@@ -95,13 +101,6 @@ class DemandSums:
     gateway: str
     model: str
     asker: str
-    prompt_computed: int | None = None
-    prompt_cached: int | None = None
-    prompt_unsplit: int | None = None
-    completion: int | None = None
-    requests: int | None = None
-    requests_aborted: int | None = None
-    requests_failed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
