@@ -182,10 +182,12 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
             - {name: e, owned: {gpu: 1, life_years: 1}, oned: {}}
             - {name: f, facility: a, rented: [{per_gpu_hour: 1, from: 2026-05-01}, {per_gpu_hour: 2, from: 2026-04-01}]}
             - {name: a, rented: {per_gpu_hour: 1}}
+            - {name: g, rented: []}
             token_weights: {completion: 0}
             token_prices: [{name: x, per_million: -3}]
             reference_rates: {configured: [{tokens_per_second: 0}]}
             reference_prices: stolen
+            api_prices: [{name: x, per_million: {completion: .nan}}]
             """,
         )
     said = str(error.value)
@@ -214,10 +216,12 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "(e).oned: unknown entry, did you mean 'owned'?",
         "(e).facility: is missing; there are 2: a, b",
         "'from' days must grow from entry to entry",
+        "pools[8] (g).rented: is an empty list",
         "token_weights.completion: wants to be above 0",
         "token_prices[0].per_million.prompt: -3 is negative",
         "reference_rates.configured[0].tokens_per_second: wants to be above 0",
         "reference_prices: 'stolen' is neither owned nor rented",
+        "api_prices[0].per_million.completion: nan is no amount",
     ):
         assert wanted in said, wanted
 

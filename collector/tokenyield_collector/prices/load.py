@@ -4,6 +4,7 @@ Each fault names the file, the place in it (`pools[1].owned.life_years`), what w
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
@@ -47,7 +48,7 @@ _POOL = ("name", "match", "owned", "rented", "facility", "kw_per_gpu", "host_wat
 _CARBON_HOURS = 24
 NAME_CHARS_MAX = 100
 
-Any_ = TypeVar("Any_")
+AnyRecord = TypeVar("AnyRecord")
 
 
 def load_prices(path: Path) -> PriceBook:
@@ -69,6 +70,7 @@ class _Reader:
         self.faults: list[str] = []
 
     def book(self, raw: dict[str, Any]) -> PriceBook:
+        raw = self._finite(raw, "")
         self._unknown("", raw, _HEAD)
         if raw.get("version", 1) != 1:
             self.faults.append(f"version: {raw['version']} is unknown, this collector reads 1")
@@ -142,7 +144,7 @@ class _Reader:
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
-    def one(self, at: str, value: Any, kind: type[Any_]) -> Any_ | None:
+    def one(self, at: str, value: Any, kind: type[AnyRecord]) -> AnyRecord | None:
         try:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
@@ -151,17 +153,19 @@ class _Reader:
                 self.faults.append(fault)
             return None
 
-    def several(self, at: str, value: Any, kind: type[Any_]) -> tuple[Any_, ...]:
+    def several(self, at: str, value: Any, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
         found = (self.one(f"{at}[{i}]", entry, kind) for i, entry in enumerate(self.list(at, value)))
         return tuple(entry for entry in found if entry is not None)
 
-    def dated(self, at: str, value: Any, kind: type[Any_]) -> tuple[Any_, ...]:
+    def dated(self, at: str, value: Any, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
         """One mapping, or a list of mappings each of which says what changes `from` a day on."""
         if not isinstance(value, list):
             found = self.one(at, value, kind)
             return () if found is None else (found,)
+        if not value:
+            self.faults.append(f"{at}: is an empty list; wants at least one entry")
         known: dict[str, Any] = {}
-        entries: list[Any_] = []
+        entries: list[AnyRecord] = []
         for i, entry in enumerate(value):
             if not isinstance(entry, dict):
                 self.faults.append(f"{at}[{i}]: wanted a mapping, found {type(entry).__name__}")
@@ -188,6 +192,17 @@ class _Reader:
             return value or []
         self.faults.append(f"{at}: wanted a list, found {type(value).__name__}")
         return []
+
+    def _finite(self, raw: Any, at: str) -> Any:
+        """The same with 0 for .nan and .inf, which no check could compare."""
+        if isinstance(raw, dict):
+            return {name: self._finite(value, f"{at}.{name}" if at else str(name)) for name, value in raw.items()}
+        if isinstance(raw, list):
+            return [self._finite(value, f"{at}[{i}]") for i, value in enumerate(raw)]
+        if isinstance(raw, float) and not math.isfinite(raw):
+            self.faults.append(f"{at}: {raw} is no amount")
+            return 0
+        return raw
 
     def _unknown(self, at: str, raw: Mapping[str, Any], known: tuple[str, ...]) -> None:
         self.faults += [f"{at}{name}: unknown entry{nearest(str(name), known)}" for name in raw if name not in known]
