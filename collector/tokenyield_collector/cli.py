@@ -1,4 +1,4 @@
-"""The command line: serve | check | rate | report | budget | demo.
+"""The command line: serve | check | rate | report | budget | example | demo.
 
 Exit codes: 0 done; 1 the collector or the demo failed; 2 the call or the settings are wrong.
 """
@@ -16,6 +16,7 @@ from tokenyield_settings.command_line import CommandLine, add_settings_flags
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+EXAMPLES = ("collector.yaml", "prices.yaml", "attribution.yaml")
 _EXAMPLES = """examples:
   tokenyield-collector demo                              see it work on this host, with or without a GPU
   tokenyield-collector demo --month 2026-10 --ledger sample.duckdb       a made-up month to try reports on
@@ -64,6 +65,9 @@ def _command_line() -> CommandLine:
     budget.add_argument("--month", help="default: the present one")
     budget.add_argument("--format", choices=("table", "json"), default="table")
     _add_source_flags(budget)
+    help_text = "print an annotated example file, to begin with"
+    example = line.command("example", _example, help_text, "example prices.yaml > prices.yaml")
+    example.add_argument("file", choices=EXAMPLES)
     help_text = "collector and agent on this host, with a live table"
     demo = line.command("demo", _demo, help_text, "demo --duration 60")
     demo.add_argument("--duration", type=float, default=0.0, metavar="SECONDS", help="stop after this long; 0: Ctrl-C")
@@ -163,6 +167,13 @@ def _budget(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.reports.command import budget
 
     return budget(arguments)
+
+
+def _example(arguments: argparse.Namespace) -> int:
+    here = Path(__file__).parent
+    installed = here / "examples" / arguments.file
+    print((installed if installed.exists() else here.parent / arguments.file).read_text(encoding="utf-8"), end="")
+    return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ import pytest
 
 from collector.test_reports import BOOK, month_into
 from harness import free_port, wait_until
+from tokenyield_collector.cli import EXAMPLES
 
 SEARCH = "budgets: [{name: search, match: {team: search}, monthly: 10}]\n"
 
@@ -156,6 +157,11 @@ def test_what_a_user_can_get_wrong(settings: list[str], tmp_path: Path) -> None:
     assert "gpu: -1 is negative" in said
     assert "life_years: 0 wants to be above 0" in said
     assert "cannot be asked" in call("report", "--period", "2026-10", "--collector", "http://127.0.0.1:9", code=1)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_are_the_annotated_files(name: str) -> None:
+    assert call("example", name) == (Path(__file__).parents[2] / "collector" / name).read_text()
 
 
 def test_rates_line_by_line(tmp_path: Path) -> None:
