@@ -260,6 +260,15 @@ def test_roll_ups_follow_late_and_repeated_windows(open_ledger: Open) -> None:
     again.close()
 
 
+def test_rolling_up_takes_no_change_away_from_who_folds(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.roll()
+    assert ledger.fold() == [NOON_MS]
+    assert ledger.fold() == []
+    ledger.close()
+
+
 def test_models_of_one_server_share_its_time_by_their_tokens(open_ledger: Open) -> None:
     """100 and 300 completion tokens and as many prompts each: nearly one to three of 36 s, to the whole."""
     ledger = open_ledger()

@@ -78,6 +78,7 @@ class DuckDbLedger:
             for cluster, node, labels in self._connection.execute("SELECT * FROM node_labels").fetchall()
         }
         self._dirty = {row[0] for row in self._connection.execute("SELECT hour_ms FROM dirty_hours").fetchall()}
+        self._folded: set[int] = set()
         self._first_ms = self._read_first_ms()
         self._readers = threading.local()
         self._cursors: list[Any] = []
@@ -156,9 +157,14 @@ class DuckDbLedger:
             raise LedgerError(f"ledger {self._path} {failing}: {error}; check the disk") from error
 
     def fold(self) -> list[int]:
+        self._fold()
+        folded, self._folded = sorted(self._folded), set()
+        return folded
+
+    def _fold(self) -> None:
         hours = sorted(self._dirty)
         if not hours:
-            return []
+            return
         listed = ", ".join(map(str, hours))
         with self._transaction("cannot recompute its hours"):
             for table, (keys, sums) in TABLES.items():
@@ -174,10 +180,10 @@ class DuckDbLedger:
             self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
             self._insert("unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours])
         self._dirty.clear()
-        return hours
+        self._folded.update(hours)
 
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
-        self.fold()
+        self._fold()
         where = "" if before_ms is None else f"WHERE hour_ms < {int(before_ms)}"
         found = self._connection.execute(f"SELECT DISTINCT hour_ms FROM unrolled_hours {where} ORDER BY 1")
         every = [row[0] for row in found.fetchall()]
