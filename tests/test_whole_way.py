@@ -182,3 +182,20 @@ def test_reload_takes_new_workloads_and_keeps_the_old_on_a_fault(tmp_path: Path)
         wait_until(lambda: b'source_events_total{workload="late"} 1.0' in get(f"{stack.agent_url}/metrics"))
     finally:
         stack.kill_all()
+
+
+def test_a_gpu_that_is_lost_while_the_agent_restarts_keeps_its_time(stack: Stack, scenario: Scenario) -> None:
+    scenario.restart([*gpu_lines(0), *gpu_lines(1, percent=0), "fault 0 2 7 15"])
+    began_s = time.monotonic()
+    stack.start_collector()
+    stack.start_agent()
+    time.sleep(max(0.0, began_s + 3.5 - time.monotonic()))
+    stack.agent.kill()
+    stack.start_agent()
+    time.sleep(2.5)
+    stack.stop()
+    ((covered_ms,),) = stack.query("SELECT sum(end_ms - start_ms) FROM batches")
+    totals = stack.query(
+        "SELECT gpu_uuid, sum(active_ms + idle_ms + unallocated_ms + unknown_ms) FROM gpu_hours GROUP BY 1 ORDER BY 1"
+    )
+    assert [total_ms for _, total_ms in totals] == [covered_ms, covered_ms]

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Resume(msgspec.Struct, kw_only=True):
     journal_cursor: str | None = None
 
 
-def open_reader(settings: Settings) -> GpuReader:
+def open_reader(settings: Settings, known: Iterable[str] = ()) -> GpuReader:
     """The configured reader. Raises `SetUpError`. Only the one that is used is imported."""
     if settings.gpu_reader == "trace":
         from tokenyield_agent.gpu.trace import TraceError, TraceReader
@@ -70,7 +70,7 @@ def open_reader(settings: Settings) -> GpuReader:
         return NoReader()
     from tokenyield_agent.gpu.nvml import NvmlReader
 
-    return NvmlReader()
+    return NvmlReader(known=known)
 
 
 class NoReader:
@@ -98,9 +98,10 @@ class Agent:
             raise SetUpError(
                 f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user"
             ) from error
-        self._reader = open_reader(settings)
         self._boot_id = _boot_id()
         resume = msgspec.convert(self.spool.resume, Resume) if self.spool.resume is not None else None
+        # A GPU that is lost just when an agent starts still has its time; one taken out while the host was off has not.
+        self._reader = open_reader(settings, resume.models if resume and resume.boot_id == self._boot_id else ())
         self._book = WindowBook(
             length_ms=settings.window_length_s * 1000,
             settle_ms=settings.window_settle_s * 1000,

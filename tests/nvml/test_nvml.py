@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nvml.stand_in import Scenario, gpu_lines
-from tokenyield_agent.gpu.nvml import NvmlReader
+from tokenyield_agent.gpu.nvml import RESCAN_S, NvmlReader
 from tokenyield_agent.gpu.reading import GpuProcess, GpuReading, Snapshot
 
 
@@ -106,6 +106,23 @@ def test_processes_that_share_a_gpu_have_their_sm_time(reader: NvmlReader, scena
     scenario.restart([*gpu_lines(0), "proc 0 11 4000 60 0 99", "proc 0 12 1000 20 0 99", "proc 0 13 500 0 0 99"])
     processes = only(reader.read()).processes or ()
     assert {p.pid: p.sm_percent for p in processes} == {11: 60, 12: 20, 13: None}
+
+
+def test_a_gpu_that_is_lost_while_an_agent_starts_is_not_forgotten(
+    reader: NvmlReader, scenario: Scenario, clock: Clock, tmp_path: Path
+) -> None:
+    scenario.restart([*gpu_lines(0), *gpu_lines(1), "fault 1 0 0.3 15"])
+    again = NvmlReader(clock, proc_root=str(tmp_path), known=["GPU-00000001-stand-in"])
+    try:
+        first = again.read()
+        assert [gpu.uuid for gpu in first.gpus] == ["GPU-00000000-stand-in"]
+        assert first.lost == {"GPU-00000001-stand-in": "gone"}
+        time.sleep(0.3)
+        clock.ahead_s += RESCAN_S
+        back = again.read()
+        assert (len(back.gpus), back.lost) == (2, {})
+    finally:
+        again.close()
 
 
 @pytest.mark.parametrize(("code", "reason"), [(15, "gpu_lost"), (16, "reset_required")])

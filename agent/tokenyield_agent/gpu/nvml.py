@@ -10,7 +10,7 @@ In: the driver's library. Out: a `Snapshot` per `read()`. What can go wrong neve
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pynvml as nvml
@@ -156,11 +156,14 @@ def _mig_slices(handle: Any) -> dict[int, int]:
 class NvmlReader:
     """A `GpuReader` on the host's NVIDIA driver."""
 
-    def __init__(self, mono_s: Callable[[], float] = time.monotonic, proc_root: str = "/proc") -> None:
+    def __init__(
+        self, mono_s: Callable[[], float] = time.monotonic, proc_root: str = "/proc", known: Iterable[str] = ()
+    ) -> None:
+        """`known`: GPUs (uuid) that were there before; one that is not there now is lost and not forgotten."""
         self._mono_s = mono_s
         self._driver_gpus = f"{proc_root}/driver/nvidia/gpus"
         self._devices: list[_Device] = []
-        self._known: set[str] = set()
+        self._known = set(known)
         self._lost: dict[str, str] = {}
         self._driver_gpu_count: int | None = None
         self._initialised = False
