@@ -1,6 +1,6 @@
 """The prices of a period: which hours of a pool share a rate, and what facts cost at it. Pure."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -73,17 +73,20 @@ class Pricing:
         """(pool, segment) -> the hour it stands for, where lines are told apart by hour."""
         self.pools = {pool.name: pool for pool in prices.pools}
         for pool in prices.pools:
-            known: dict[Any, int] = {}
+            known: dict[tuple[Factors, int], int] = {}
+            reckoned: dict[int, Factors] = {}  # by the rate's id: `rates` gives the same one for all hours of a day
             listed: list[Factors | None] = [None]
             row = []
             for hour_ms in range(start_ms, end_ms, MS_PER_HOUR):
                 rate = rates.of(pool, hour_ms)
                 segment = 0
                 if rate is not None:
-                    key = (id(rate), hour_ms if by_hour else 0)
+                    if id(rate) not in reckoned:
+                        reckoned[id(rate)] = factors(rate)
+                    key = (reckoned[id(rate)], hour_ms if by_hour else 0)
                     segment = known.setdefault(key, len(listed))
                     if segment == len(listed):
-                        listed.append(factors(rate))
+                        listed.append(key[0])
                         self.hour_of[pool.name, segment] = hour_ms
                 row.append(segment)
             self.rates[pool.name], self.segments[pool.name] = listed, row

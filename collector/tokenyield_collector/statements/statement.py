@@ -15,6 +15,7 @@ import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -156,6 +157,8 @@ class _Day:
         self._groups = groups
         self._reported_ms = reported_ms
         self._rates = Rates(statement.prices)
+        self._fitting: dict[Group, list[int]] = {}
+        self._sold_at: dict[tuple[int, int], Sequence[tuple[int, int]] | None] = {}
 
     def lines(
         self, day_ms: int, work: Sequence[WorkRow], capacity: Sequence[CapacityRow]
@@ -265,14 +268,25 @@ class _Day:
 
     def _sold(self, group: Group, day_ms: int) -> Sequence[tuple[int, int]]:
         """(number of the kind, quanta a token) of what this group's tokens are sold for on that day."""
-        statement, day = self._statement, day_of(day_ms)
-        known = dict(zip(statement.attribution.dimensions, group.values, strict=True)) | {"model": group.model}
-        for price in statement.prices.token_prices:
-            ended = price.until is not None and day >= price.until
-            if fits(price.match, known) and in_force((price,), day) is not None and not ended:
-                exchange = self._rates.exchange(price.currency, day)
-                return _per_token(price, exchange) if exchange is not None else ()
+        if group not in self._fitting:
+            known = dict(zip(self._statement.attribution.dimensions, group.values, strict=True)) | {
+                "model": group.model
+            }
+            prices = self._statement.prices.token_prices
+            self._fitting[group] = [i for i, price in enumerate(prices) if fits(price.match, known)]
+        for i in self._fitting[group]:
+            if (i, day_ms) not in self._sold_at:
+                self._sold_at[i, day_ms] = self._price_of(self._statement.prices.token_prices[i], day_of(day_ms))
+            if (found := self._sold_at[i, day_ms]) is not None:
+                return found
         return ()
+
+    def _price_of(self, price: TokenPrice, day: date) -> Sequence[tuple[int, int]] | None:
+        """None where it does not hold on that day."""
+        if in_force((price,), day) is None or (price.until is not None and day >= price.until):
+            return None
+        exchange = self._rates.exchange(price.currency, day)
+        return _per_token(price, exchange) if exchange is not None else ()
 
 
 def _per_token(price: TokenPrice, exchange: Decimal) -> list[tuple[int, int]]:
