@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 MS_PER_SECOND = 1_000
 MS_PER_HOUR = 3_600_000
+MS_PER_DAY = 24 * MS_PER_HOUR
 NS_PER_MS = 1_000_000
 MJ_PER_JOULE = 1_000
 JOULES_PER_KWH = 3_600_000

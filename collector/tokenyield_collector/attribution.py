@@ -19,6 +19,8 @@ from tokenyield_settings.loader import SettingsError, nearest, read_yaml
 UNATTRIBUTED = "unattributed"
 BUILT_IN = ("hour", "day", "cluster", "pool", "node", "workload", "model")
 """Columns that a report can always be made by, beside the dimensions."""
+_FACTS = ("cluster", "workload", "model", "namespace", "unit")
+"""What a rule may match by its plain name."""
 DIMENSIONS_MAX = 12
 RULES_MAX = 1000
 VALUE_CHARS_MAX = 200
@@ -105,7 +107,7 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def attribute(self, known: Mapping[str, str]) -> tuple[str, ...]:
         """A value for each of `dimensions`. `known` is flat: `cluster`, `labels.team`, `gateway.key`, ..."""
         for rule in self.rules:
-            if _fits(rule.match, known):
+            if fits(_patterns(rule.match), known):
                 return tuple(_value(rule.set.get(name, ""), known) for name in self.dimensions)
         return (UNATTRIBUTED,) * len(self.dimensions)
 
@@ -126,16 +128,8 @@ def fits(patterns: Mapping[str, str], known: Mapping[str, str]) -> bool:
     return all(name in known and fnmatchcase(known[name], pattern) for name, pattern in patterns.items())
 
 
-def _fits(match: Match, known: Mapping[str, str]) -> bool:
-    return fits(_patterns(match), known)
-
-
 def _patterns(match: Match) -> dict[str, str]:
-    found = {
-        name: pattern
-        for name in ("cluster", "workload", "model", "namespace", "unit")
-        if (pattern := getattr(match, name)) is not None
-    }
+    found = {name: pattern for name in _FACTS if (pattern := getattr(match, name)) is not None}
     found |= {f"labels.{name}": pattern for name, pattern in match.labels.items()}
     return found | {f"gateway.{name}": pattern for name, pattern in match.gateway.items()}
 
@@ -208,9 +202,6 @@ def _faults(found: Attribution) -> Iterator[str]:
         for name in budget.match:
             if name not in (*found.dimensions, "model", "cluster"):
                 yield f"{at}.match.{name}: is none of dimensions, model or cluster{nearest(name, found.dimensions)}"
-
-
-_FACTS = ("cluster", "workload", "model", "namespace", "unit")
 
 
 def _template_faults(at: str, template: str) -> Iterator[str]:

@@ -104,14 +104,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
     import yaml
 
-    from tokenyield_collector.attribution import load_attribution
+    from tokenyield_collector.book_files import load_books
     from tokenyield_collector.config import load_settings
-    from tokenyield_collector.prices.load import load_prices
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
-    if settings.prices_file:
-        load_prices(Path(settings.prices_file))
-    load_attribution(Path(settings.attribution_file) if settings.attribution_file else None)
+    load_books(settings)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
     return 0
 

@@ -13,13 +13,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from tokenyield_collector.books import Books
 from tokenyield_collector.cost import CostLine
 from tokenyield_collector.counters import COST, Series
-from tokenyield_collector.money import amount
+from tokenyield_collector.money import NANO_PER_UNIT, amount
 from tokenyield_collector.version import VERSION
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, MS_PER_SECOND
 
 OTHER = "(other)"
-NANO_PER_UNIT = 10**9
 
 # metric -> (exported name, help, labels, divisor to base units, position of the workload label)
 _COUNTERS: dict[str, tuple[str, str, tuple[str, ...], int, int | None]] = {

@@ -13,7 +13,7 @@ from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE, MS_PER_HOUR, app
 
 QUANTA_PER_UNIT = 10**12 * JOULES_PER_KWH * MJ_PER_JOULE
 _CAPACITY = JOULES_PER_KWH * MJ_PER_JOULE // MS_PER_HOUR
-_NANO = 10**9
+NANO_PER_UNIT = 10**9
 PLAIN_DIGITS_MAX = 6
 """Decimals to which a zero is written out; one with nine would read 0E-9."""
 
@@ -28,7 +28,7 @@ def energy_quanta(pico_per_kwh: int, energy_mj: int) -> int:
 
 def nano(quanta: int) -> int:
     """To the nearest thousandth of a millionth, halves up."""
-    return rounded(quanta * _NANO, QUANTA_PER_UNIT)
+    return rounded(quanta * NANO_PER_UNIT, QUANTA_PER_UNIT)
 
 
 def amount(quanta: int) -> float:
@@ -38,7 +38,7 @@ def amount(quanta: int) -> float:
 
 def decimal(quanta: int, digits: int = 9) -> Decimal:
     """To the nearest `digits` decimals, halves up."""
-    return _scaled(rounded(quanta * 10**digits, QUANTA_PER_UNIT), digits)
+    return scaled(rounded(quanta * 10**digits, QUANTA_PER_UNIT), digits)
 
 
 def cents(parts: Sequence[int]) -> list[Decimal]:
@@ -51,10 +51,11 @@ def spread(parts: Sequence[int], digits: int = 9) -> list[Decimal]:
     if not parts:
         return []
     whole = rounded(sum(parts) * 10**digits, QUANTA_PER_UNIT)
-    return [_scaled(value, digits) for value in apportion(whole, parts)]
+    return [scaled(value, digits) for value in apportion(whole, parts)]
 
 
-def _scaled(value: int, digits: int) -> Decimal:
+def scaled(value: int, digits: int) -> Decimal:
+    """`value` steps of so many decimals, a zero written plainly."""
     found = Decimal(value).scaleb(-digits)
     return found if found or digits <= PLAIN_DIGITS_MAX else Decimal(0)
 

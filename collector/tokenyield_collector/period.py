@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from tokenyield_wire.units import MS_PER_DAY
+
 DAYS_MAX = 400
 """Longest period: a year and a month, what the ledger keeps."""
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
@@ -19,7 +21,7 @@ class Period:
 
     @property
     def days(self) -> int:
-        return (self.end_ms - self.start_ms) // 86_400_000
+        return (self.end_ms - self.start_ms) // MS_PER_DAY
 
 
 def parse_period(text: str) -> Period:

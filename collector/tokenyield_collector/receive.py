@@ -21,12 +21,10 @@ from tokenyield_collector.ledger.ledger import Ledger, LedgerError, Receipt
 from tokenyield_collector.metrics import Ingest
 from tokenyield_collector.problems import problem
 from tokenyield_wire.codec import Refused, decode_shipment
-from tokenyield_wire.units import MS_PER_HOUR, NS_PER_MS
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, NS_PER_MS
 from tokenyield_wire.window import Fault, Shipment
 
 log = logging.getLogger(__name__)
-
-DAY_MS = 24 * MS_PER_HOUR
 
 
 class TooLarge(ValueError):
@@ -190,7 +188,7 @@ class Receiver:
             # Not for good: time passes, and clocks are mended. The agent keeps the batches and asks again.
             detail, again = f"{faults[0].field}: wanted {faults[0].wanted}", {"Retry-After": "60"}
             return self._refuse("too_early", 425, detail, tuple(faults), headers=again)
-        if faults := too_old(shipment, now_ms - self._settings.windows_keep_days * DAY_MS + MS_PER_HOUR):
+        if faults := too_old(shipment, now_ms - self._settings.windows_keep_days * MS_PER_DAY + MS_PER_HOUR):
             return self._refuse("too_old", 422, f"{faults[0].field}: wanted {faults[0].wanted}", tuple(faults))
         try:
             receipt = await self._committer.commit(shipment)

@@ -26,11 +26,11 @@ from tokenyield_collector.ledger.ledger import Ledger, LedgerError
 from tokenyield_collector.metrics import Exposition, Ingest, View
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.problems import problem
-from tokenyield_collector.receive import DAY_MS, Committer, Receiver
+from tokenyield_collector.receive import Committer, Receiver
 from tokenyield_collector.reports.api import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.summary import encode, summarize
 from tokenyield_settings.loader import SettingsError
-from tokenyield_wire.units import MS_PER_HOUR, NS_PER_MS, hour_of_ms
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, NS_PER_MS, hour_of_ms
 
 log = logging.getLogger(__name__)
 
@@ -157,10 +157,10 @@ class Collector:
         )
 
     def _retire(self, now_ms: int) -> None:
-        hours_before_ms = now_ms - self.settings.hours_keep_days * DAY_MS
+        hours_before_ms = now_ms - self.settings.hours_keep_days * MS_PER_DAY
         hours_before_ms -= hours_before_ms % MS_PER_HOUR
         self._ledger.retire(
-            windows_before_ms=now_ms - self.settings.windows_keep_days * DAY_MS,
+            windows_before_ms=now_ms - self.settings.windows_keep_days * MS_PER_DAY,
             hours_before_ms=hours_before_ms,
             counter_bases=self._counters.retire(hours_before_ms),
         )

@@ -4,7 +4,6 @@ Money is given as exact decimal numbers; a ratio without a denominator is null.
 """
 
 from collections import defaultdict
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +14,7 @@ from tokenyield_collector.cost import BUCKETS
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.metrics import bucket_quanta, fleet_tokens, idle_cost_per_hour
 from tokenyield_collector.money import amount, decimal, spread
+from tokenyield_collector.period import iso
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield, total
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
@@ -37,8 +37,8 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> dict[str, Any]:
     has_prices = bool(prices.pools)
     labels = _labels(facts)
     return {
-        "start": _iso(books.start_ms),
-        "end": _iso(books.start_ms + books.elapsed_ms),
+        "start": iso(books.start_ms),
+        "end": iso(books.start_ms + books.elapsed_ms),
         "seconds": books.elapsed_ms / 1000,
         "currency": prices.currency,
         "price_book": prices.fingerprint or None,
@@ -144,7 +144,3 @@ def _workload(row: WorkloadYield, labels: dict[str, str]) -> dict[str, Any]:
 
 def _per_hour(quanta: int, elapsed_ms: int) -> Decimal | None:
     return decimal(quanta * MS_PER_HOUR // elapsed_ms) if elapsed_ms else None
-
-
-def _iso(instant_ms: int) -> str:
-    return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat().replace("+00:00", "Z")

@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import LedgerError
 from tokenyield_collector.period import Period, parse_period
-from tokenyield_wire.units import MS_PER_HOUR
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 from tokenyield_wire.window import (
     Batch,
     Demand,
@@ -25,8 +25,6 @@ from tokenyield_wire.window import (
     Workload,
     WorkloadShare,
 )
-
-_DAY_MS = 24 * MS_PER_HOUR
 
 
 class _Server:
@@ -49,7 +47,7 @@ class _Server:
 
     def busy_at(self, hour_ms: int, chosen: random.Random) -> float:
         """Share of the hour: working days and afternoons are busy."""
-        hour, weekday = hour_ms // MS_PER_HOUR % 24, (hour_ms // _DAY_MS + 3) % 7
+        hour, weekday = hour_ms // MS_PER_HOUR % 24, (hour_ms // MS_PER_DAY + 3) % 7
         daily = 0.35 + 0.65 * math.exp(-(((hour - 14) / 5) ** 2))
         return min(0.98, self.busy * daily * (0.45 if weekday >= 5 else 1.0) * chosen.uniform(0.85, 1.15))
 
@@ -95,7 +93,7 @@ def _batches(
     period: Period, node: str, model: str, gpus: int, servers: tuple[_Server, ...], chosen: random.Random
 ) -> Iterator[Batch]:
     for seq, hour_ms in enumerate(range(period.start_ms, period.end_ms, MS_PER_HOUR), start=1):
-        day = (hour_ms - period.start_ms) // _DAY_MS
+        day = (hour_ms - period.start_ms) // MS_PER_DAY
         if node == _LOST[0] and _LOST[1] <= day < _LOST[2]:
             continue
         windows: list[GpuWindow] = []

@@ -17,19 +17,17 @@ from typing import Any, TypeVar
 
 import duckdb
 import msgspec
-import numpy as np
 
 from tokenyield_collector.ledger.duckdb_rollup import roll
 from tokenyield_collector.ledger.duckdb_schema import (
     BATCH_COLUMNS,
-    GPU_SUMS,
     MIGRATIONS,
     SCHEMA_VERSION,
     SHARE_SUMS,
     TABLES,
-    TEXT,
     TOKEN_SUMS,
     NoCount,
+    insert_rows,
 )
 from tokenyield_collector.ledger.duckdb_usage import DuckDbUsage
 from tokenyield_collector.ledger.ledger import (
@@ -45,6 +43,7 @@ from tokenyield_collector.ledger.ledger import (
     TokenSums,
 )
 from tokenyield_collector.ledger.receipts import NumberSet
+from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.units import hour_of_ms
 from tokenyield_wire.window import Batch, Shipment
 
@@ -133,14 +132,9 @@ class DuckDbLedger:
                 if table != "batches":
                     keys, sums = TABLES[table.removesuffix("_windows")]
                     columns = [*keys, "start_ms", *sums]
-                self._insert(table, columns, table_rows)
+                insert_rows(self._connection, table, columns, table_rows)
             if newly_dirty:
-                self._insert("dirty_hours", ["hour_ms"], [(hour_ms,) for hour_ms in newly_dirty])
-
-    def _insert(self, table: str, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
-        data = {c: _array(c, values) for c, values in zip(columns, zip(*rows, strict=True), strict=True)}
-        assert data  # DuckDB finds it by this name
-        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM data")
+                insert_rows(self._connection, "dirty_hours", ["hour_ms"], [(hour_ms,) for hour_ms in newly_dirty])
 
     @contextmanager
     def _transaction(self, failing: str) -> Iterator[None]:
@@ -178,7 +172,7 @@ class DuckDbLedger:
                 )
             self._connection.execute(f"DELETE FROM dirty_hours WHERE hour_ms IN ({listed})")
             self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
-            self._insert("unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours])
+            insert_rows(self._connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours])
         self._dirty.clear()
         self._folded.update(hours)
 
@@ -234,7 +228,7 @@ class DuckDbLedger:
     def _replace_values(self, table: str, values: dict[str, int]) -> None:
         self._connection.execute(f"DELETE FROM {table}")
         if values:
-            self._insert(table, ["name", "value"], list(values.items()))
+            insert_rows(self._connection, table, ["name", "value"], list(values.items()))
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -274,7 +268,7 @@ class DuckDbLedger:
 
         of_node = ("cluster", "node")
         return Facts(
-            gpus=rows(GpuSums, "gpu", (*of_node, "gpu_model"), GPU_SUMS[:8], "count(DISTINCT gpu_uuid)"),
+            gpus=rows(GpuSums, "gpu", (*of_node, "gpu_model"), CAPACITY_SUMS, "count(DISTINCT gpu_uuid)"),
             shares=rows(ShareSums, "share", (*of_node, "gpu_model", "workload"), SHARE_SUMS),
             tokens=rows(TokenSums, "token", (*of_node, "workload", "server", "model", "method"), TOKEN_SUMS),
             demand=rows(DemandSums, "demand", (*of_node, "gateway", "model", "asker"), TOKEN_SUMS),
@@ -382,12 +376,3 @@ def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: 
         asker = msgspec.json.encode(asked.asker, order="sorted").decode()
         counts = (getattr(asked, kind) for kind in TOKEN_SUMS)
         rows["demand_windows"].append((cluster, node, asked.gateway, asked.model or "", asker, start_ms, *counts))
-
-
-def _array(column: str, values: Sequence[Any]) -> Any:
-    if column in TEXT:
-        return np.array(values, dtype=object)
-    if None in values:
-        missing = [value is None for value in values]
-        return np.ma.masked_array([value or 0 for value in values], mask=missing, dtype=np.int64)
-    return np.array(values, dtype=np.int64)

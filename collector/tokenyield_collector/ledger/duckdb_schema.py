@@ -1,22 +1,18 @@
 """The tables of a DuckDB ledger, and the way from each schema version to the next. Released migrations never change."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from tokenyield_collector.ledger.duckdb_rollup import TABLES as ROLLUP_TABLES
+from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
 SCHEMA_VERSION = 3
 
 GPU_SUMS = [
-    "active_ms",
-    "idle_ms",
-    "unallocated_ms",
-    "unknown_ms",
-    "active_mj",
-    "idle_mj",
-    "unallocated_mj",
-    "unknown_mj",
+    *CAPACITY_SUMS,
     "integrated_mj",
     "energy_missing_ms",
     "utilization_ms",
@@ -55,7 +51,7 @@ TEXT = {
     "split",
     "server",
 }
-TEXT |= {"place", "model", "method", "name", "gateway", "asker", "labels"}
+TEXT |= {"place", "model", "method", "name", "gateway", "asker", "labels", "real_name"}
 
 
 class NoCount(NamedTuple):
@@ -71,13 +67,13 @@ class NoCount(NamedTuple):
     requests_failed: None = None
 
 
-def _ddl(name: str, columns: Sequence[str]) -> str:
+def ddl(name: str, columns: Sequence[str]) -> str:
     typed = (f"{column} {'VARCHAR' if column in TEXT else 'BIGINT'}" for column in columns)
     return f"CREATE TABLE {name} ({', '.join(typed)})"
 
 
 def _migration_1() -> list[str]:
-    statements = [_ddl("batches", BATCH_COLUMNS)]
+    statements = [ddl("batches", BATCH_COLUMNS)]
     tables: dict[str, tuple[list[str], list[str]]] = {
         "gpu": (_GPU_KEYS, GPU_SUMS),
         "reason": (_REASON_KEYS, ["duration_ms"]),
@@ -85,11 +81,11 @@ def _migration_1() -> list[str]:
         "token": (_TOKEN_KEYS, ["prompt_computed", "prompt_cached", "completion", "requests"]),
     }
     for table, (keys, sums) in tables.items():
-        statements.append(_ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
-        statements.append(_ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
+        statements.append(ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
+        statements.append(ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
     statements.append("CREATE TABLE dirty_hours (hour_ms BIGINT)")
-    statements.append(_ddl("counter_bases", ["name", "value"]))
-    statements.append(_ddl("counter_floors", ["name", "value"]))
+    statements.append(ddl("counter_bases", ["name", "value"]))
+    statements.append(ddl("counter_floors", ["name", "value"]))
     return statements
 
 
@@ -102,8 +98,8 @@ def _migration_2() -> list[str]:
         ("demand", _DEMAND_KEYS, [*TOKEN_KINDS, *REQUEST_KINDS]),
         ("label", _LABEL_KEYS, ["seen_ms"]),
     ):
-        statements.append(_ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
-        statements.append(_ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
+        statements.append(ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
+        statements.append(ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
     return statements
 
 
@@ -121,3 +117,19 @@ def _migration_3() -> list[str]:
 
 MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3}
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
+
+
+def insert_rows(connection: Any, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """At least one row, as columns of numpy arrays."""
+    data = {c: _array(c, values) for c, values in zip(columns, zip(*rows, strict=True), strict=True)}
+    assert data  # DuckDB finds it by this name
+    connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM data")
+
+
+def _array(column: str, values: Sequence[Any]) -> Any:
+    if column in TEXT:
+        return np.array(values, dtype=object)
+    if None in values:
+        missing = [value is None for value in values]
+        return np.ma.masked_array([value or 0 for value in values], mask=missing, dtype=np.int64)
+    return np.array(values, dtype=np.int64)

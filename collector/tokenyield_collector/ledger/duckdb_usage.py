@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import duckdb
-import numpy as np
 
 from tokenyield_collector.ledger.duckdb_rollup import KINDS, NOBODY, part
+from tokenyield_collector.ledger.duckdb_schema import ddl, insert_rows
 from tokenyield_collector.ledger.ledger import LedgerError
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
@@ -21,10 +21,9 @@ from tokenyield_collector.ledger.usage import (
     UsageQuery,
     WorkRow,
 )
-from tokenyield_wire.units import MS_PER_HOUR
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 from tokenyield_wire.window import TOKEN_KINDS
 
-DAY_MS = 24 * MS_PER_HOUR
 BUSY_MS = MS_PER_HOUR // 2
 """An hour teaches a reference pace when each GPU worked for at least this long in it."""
 FETCH_ROWS = 10_000
@@ -93,7 +92,7 @@ class DuckDbUsage:
         by = ("day_ms", "segment", "pool", "node_no")
         node = "w.gpu_group" if query.by_node else "0"
         where = _within(query.start_ms, query.end_ms, "w.hour_ms")
-        day = f"w.hour_ms - w.hour_ms % {DAY_MS} AS day_ms"
+        day = f"w.hour_ms - w.hour_ms % {MS_PER_DAY} AS day_ms"
         place = f"{day}, coalesce(s.segment, 0) AS segment, p.pool, {node} AS node_no"
         joins = """JOIN t_pools p ON p.id = w.gpu_group
                    LEFT JOIN t_segments s ON s.pool = p.pool AND s.hour_ms = w.hour_ms"""
@@ -284,16 +283,9 @@ class DuckDbUsage:
 
     def _give(self, name: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Make a temporary table of `rows`."""
-        texts = {"name", "real_name", "asker"}
-        typed = ", ".join(f"{column} {'VARCHAR' if column in texts else 'BIGINT'}" for column in columns)
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({typed})")
+        self._connection.execute(ddl(name, columns).replace("CREATE TABLE", "CREATE OR REPLACE TEMP TABLE", 1))
         if rows:
-            data = {
-                column: np.array(values, dtype=object if column in texts else np.int64)
-                for column, values in zip(columns, zip(*rows, strict=True), strict=True)
-            }
-            assert data  # DuckDB finds it by this name
-            self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM data")
+            insert_rows(self._connection, name, columns, rows)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from tokenyield_collector.prices.book import (
     Rented,
 )
 from tokenyield_collector.prices.calendar import in_force, local_quarters
+from tokenyield_wire.units import hour_of_ms
 
 PICO = 10**12
 """Rates are rounded to a millionth of a millionth of a unit of the currency: over a month of 100,000 GPUs that is less
@@ -88,7 +89,7 @@ class Rates:
 
     def of(self, pool: Pool, at_ms: int) -> Rate | None:
         """The pool's rate in the UTC hour of `at_ms`; None when it is not paid for then or has no price."""
-        hour_ms = at_ms - at_ms % 3_600_000
+        hour_ms = hour_of_ms(at_ms)
         quarters = self._quarters.get(hour_ms)
         if quarters is None:
             quarters = self._quarters[hour_ms] = local_quarters(hour_ms, self.book.timezone)

@@ -11,16 +11,16 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenyield_collector.attribution import load_attribution
+from tokenyield_collector.book_files import load_books
 from tokenyield_collector.config import Settings, load_settings
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import LedgerError, LedgerInUse
-from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.reports.make import ReportMaker, budget_document
 from tokenyield_collector.reports.report import ReportError
 from tokenyield_wire.units import NS_PER_MS
@@ -35,89 +35,87 @@ ANSWER_S = 300
 def report(arguments: argparse.Namespace) -> int:
     """Exit code."""
     gc.disable()  # it ends soon, and millions of integers hold no cycles
-    by = [name.strip() for name in arguments.by.split(",") if name.strip()]
-    form, output = arguments.format, arguments.output
-    if form == "parquet" and output is None and sys.stdout.isatty():
+    if arguments.format == "parquet" and arguments.output is None and sys.stdout.isatty():
         print("report: parquet is not for a terminal; give --output FILE", file=sys.stderr)
         return 2
-    try:
-        settings = _settings(arguments)
-        opened = None if arguments.collector else _open(settings, arguments)
-        if opened is None:
-            query = {"period": arguments.period, "by": ",".join(by), "format": form}
-            _ask(settings, arguments, "/v1/report", query, output)
-            if form == "focus" and output is not None:
-                _ask(settings, arguments, "/v1/report", {**query, "format": "focus-metadata"}, _beside(output))
-            return 0
-        ledger, maker = opened
-        try:
-            if form == "table":
-                from tokenyield_collector.reports.table import report_tables
-
-                console = _console(output)
-                console.print(report_tables(maker.report(arguments.period, by), console.width))
-            elif form == "focus" and output is not None:
-                with output.open("w", encoding="utf-8", newline="") as file:
-                    total = maker.focus(arguments.period, file)
-                _beside(output).write_bytes(maker.focus_metadata(arguments.period))
-                print(f"{output}: {total:,.2f} {maker.prices.currency}", file=sys.stderr)
-            elif form == "focus":
-                maker.focus(arguments.period, sys.stdout)
-            elif output is not None:
-                output.write_bytes(maker.encode(arguments.period, by, form))
-            else:
-                sys.stdout.buffer.write(maker.encode(arguments.period, by, form))
-        finally:
-            ledger.close()
-    except ReportError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
-    except (LedgerError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return _exit_code("report", _report, arguments)
 
 
 def budget(arguments: argparse.Namespace) -> int:
     """Exit code."""
+    return _exit_code("budget", _budget, arguments)
+
+
+def _exit_code(name: str, call: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
     try:
-        settings = _settings(arguments)
-        opened = None if arguments.collector else _open(settings, arguments)
-        if opened is None:
-            query = {"month": arguments.month} if arguments.month else {}
-            answer = io.BytesIO()
-            _ask(settings, arguments, "/v1/budgets", query, answer)
-            document = json.loads(answer.getvalue(), parse_float=Decimal)
-        else:
-            ledger, maker = opened
-            try:
-                document = budget_document(maker.budgets(arguments.month), maker.prices.currency)
-            finally:
-                ledger.close()
+        call(arguments)
     except ReportError as error:
-        print(f"budget: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except (LedgerError, OSError) as error:
-        print(f"budget: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    by = [name.strip() for name in arguments.by.split(",") if name.strip()]
+    form, output = arguments.format, arguments.output
+    settings = _settings(arguments)
+    opened = None if arguments.collector else _open(settings, arguments)
+    if opened is None:
+        query = {"period": arguments.period, "by": ",".join(by), "format": form}
+        _ask(settings, arguments, "/v1/report", query, output)
+        if form == "focus" and output is not None:
+            _ask(settings, arguments, "/v1/report", {**query, "format": "focus-metadata"}, _beside(output))
+        return
+    ledger, maker = opened
+    with closing(ledger):
+        if form == "table":
+            from tokenyield_collector.reports.table import report_tables
+
+            console = _console(output)
+            console.print(report_tables(maker.report(arguments.period, by), console.width))
+        elif form == "focus" and output is not None:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                total = maker.focus(arguments.period, file)
+            _beside(output).write_bytes(maker.focus_metadata(arguments.period))
+            print(f"{output}: {total:,.2f} {maker.prices.currency}", file=sys.stderr)
+        elif form == "focus":
+            maker.focus(arguments.period, sys.stdout)
+        elif output is not None:
+            output.write_bytes(maker.encode(arguments.period, by, form))
+        else:
+            sys.stdout.buffer.write(maker.encode(arguments.period, by, form))
+
+
+def _budget(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)
+    opened = None if arguments.collector else _open(settings, arguments)
+    if opened is None:
+        query = {"month": arguments.month} if arguments.month else {}
+        answer = io.BytesIO()
+        _ask(settings, arguments, "/v1/budgets", query, answer)
+        document = json.loads(answer.getvalue(), parse_float=Decimal)
+    else:
+        ledger, maker = opened
+        with closing(ledger):
+            document = budget_document(maker.budgets(arguments.month), maker.prices.currency)
     if arguments.format == "json":
         print(json.dumps(document, indent=2, default=float))
     else:
         _console(None).print(_budget_table(document))
-    return 0
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    flags = [*arguments.set, *([f"ledger_path={arguments.ledger}"] if arguments.ledger else [])]
-    return load_settings(arguments.config, os.environ, flags)
+    own = {"ledger_path": arguments.ledger, "prices_file": arguments.prices, "attribution_file": arguments.rules}
+    flags = [f"{name}={file}" for name, file in own.items() if file]
+    return load_settings(arguments.config, os.environ, [*arguments.set, *flags])
 
 
 def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[DuckDbLedger, ReportMaker] | None:
     """None when a collector has the ledger open and is to be asked."""
-    prices_file = arguments.prices or (Path(settings.prices_file) if settings.prices_file else None)
-    rules_file = arguments.rules or (Path(settings.attribution_file) if settings.attribution_file else None)
-    prices = load_prices(prices_file) if prices_file else PriceBook()
-    attribution = load_attribution(rules_file)
+    prices, attribution = load_books(settings)
     if not Path(settings.ledger_path).exists():
         raise LedgerError(f"there is no ledger at {settings.ledger_path}; give --config or --ledger")
     try:

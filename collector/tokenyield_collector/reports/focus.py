@@ -18,17 +18,16 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from typing import Any, Protocol
 
-from tokenyield_collector.money import QUANTA_PER_UNIT, decimal, rounded
+from tokenyield_collector.money import decimal, nano, scaled
 from tokenyield_collector.period import Period, iso
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.statement import Statement
 from tokenyield_collector.version import VERSION
-from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, apportion
+from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, apportion
 from tokenyield_wire.window import TOKEN_KINDS
 
 FOCUS_VERSION = "1.2"
-DAY_MS = 86_400_000
 _DIGITS = 9
 COLUMNS = (
     "BilledCost",
@@ -153,7 +152,6 @@ class _Rows:
         self._weights = statement.prices.token_weights.per_thousand()
         self._dimensions = statement.attribution.dimensions
         self._quanta = 0
-        self._nano = 0
         names = statement.attribution.focus
         self._common: dict[str, Any] = {
             "BillingAccountId": names.billing_account_id,
@@ -173,7 +171,7 @@ class _Rows:
         }
 
     def written(self) -> Decimal:
-        return Decimal(self._nano).scaleb(-_DIGITS)
+        return decimal(self._quanta)
 
     def of(self, key: LineKey, sums: Sums) -> Iterator[dict[str, Any]]:
         common = self._common | self._about(key)
@@ -220,7 +218,7 @@ class _Rows:
         payer = key.group.values[0]
         return {
             "ChargePeriodStart": iso(key.start_ms),
-            "ChargePeriodEnd": iso(key.start_ms + DAY_MS),
+            "ChargePeriodEnd": iso(key.start_ms + MS_PER_DAY),
             "CapacityReservationId": key.pool,
             "ResourceId": f"{key.pool}/{key.group.workload or key.group.model or '-'}",
             "ResourceName": key.group.workload or key.group.model,
@@ -304,10 +302,9 @@ class _Rows:
 
     def _next(self, quanta: int) -> Decimal:
         """The amount of the next row: what the rounded sum grows by."""
+        before = nano(self._quanta)
         self._quanta += quanta
-        upto = rounded(self._quanta * 10**_DIGITS, QUANTA_PER_UNIT)
-        value, self._nano = upto - self._nano, upto
-        return Decimal(value).scaleb(-_DIGITS) if value else Decimal(0)
+        return scaled(nano(self._quanta) - before, _DIGITS)
 
 
 def _hours(duration_ms: int) -> Decimal:

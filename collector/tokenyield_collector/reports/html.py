@@ -13,7 +13,7 @@ import jinja2
 from tokenyield_collector.period import iso
 from tokenyield_collector.reports.report import Report, Row
 from tokenyield_collector.reports.table import head_lines
-from tokenyield_collector.statements.lines import BUCKETS, COSTS
+from tokenyield_collector.statements.lines import BUCKETS
 from tokenyield_collector.tables import figure
 
 ROWS_PLOTTED = 20
@@ -75,12 +75,10 @@ def to_html(report: Report) -> str:
         days=list(_days(report, order)) if len(report.days) > 1 else [],
         days_top=max((sum(day.values()) for day in report.days.values()), default=Decimal(0)),
         width=_WIDTH,
-        label=_LABEL,
         bar=_BAR,
         days_height=_DAYS_HEIGHT,
         has_shared=bool(report.total.parts["shared"]),
         has_revenue=report.total.figures["revenue"] is not None,
-        costs=COSTS,
     )
 
 

@@ -19,9 +19,8 @@ from tokenyield_collector.period import Period, day_of, iso, month_of, parse_per
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.reports.report import Report, ReportError, check_by, grain_of, make_report
 from tokenyield_collector.reports.versions import next_record
-from tokenyield_collector.statements.lines import DAY_MS
 from tokenyield_collector.statements.statement import Grain, Statement
-from tokenyield_wire.units import hour_of_ms
+from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 if TYPE_CHECKING:
     from tokenyield_collector.reports.focus import Writes
@@ -129,7 +128,7 @@ class ReportMaker:
         if first.day != 1 or period.days < 28:
             raise ReportError(f"--month: '{month}' is no month; write 2026-10")
         stretch = self._stretch_of(
-            Period(name=period.name, start_ms=period.start_ms - LOOK_BACK_DAYS * DAY_MS, end_ms=period.end_ms)
+            Period(name=period.name, start_ms=period.start_ms - LOOK_BACK_DAYS * MS_PER_DAY, end_ms=period.end_ms)
         )
         spent = []
         for key, sums in self._statement(stretch, Grain(cluster=True)).lines():
@@ -146,6 +145,7 @@ class ReportMaker:
             raise ReportError(str(error)) from error
 
     def _stretch_of(self, period: Period) -> Stretch:
+        self.ledger.roll()
         known_ms = hour_of_ms(self.now_ms - self.settle_ms)
         first_ms = self.ledger.first_ms()
         start_ms = period.start_ms if first_ms is None else max(period.start_ms, hour_of_ms(first_ms))
@@ -153,7 +153,6 @@ class ReportMaker:
         return Stretch(period, start_ms, max(start_ms, end_ms), period.end_ms <= known_ms)
 
     def _statement(self, stretch: Stretch, grain: Grain) -> Statement:
-        self.ledger.roll()
         return Statement(
             reader=self.ledger.usage(),
             prices=self.prices,
@@ -173,9 +172,8 @@ class ReportMaker:
         if not stretch.is_closed:
             notes.append(f"open: up to {iso(stretch.end_ms)}; what comes after is not in it")
             return None, notes
-        self.ledger.roll()
         learned = self.prices.reference_rates
-        since_ms = stretch.end_ms - learned.learn_days * DAY_MS if learned.learn else stretch.start_ms
+        since_ms = stretch.end_ms - learned.learn_days * MS_PER_DAY if learned.learn else stretch.start_ms
         facts = self.ledger.usage().checksum(min(since_ms, stretch.start_ms), stretch.end_ms)
         before = self.ledger.statements(stretch.period.name)
         rules = self.attribution.document

@@ -19,7 +19,7 @@ from tokenyield_collector.statements.lines import BUCKETS, COSTS, LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.statement import Grain, Statement
 from tokenyield_settings.loader import nearest
-from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, MS_PER_SECOND
+from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, MS_PER_SECOND
 from tokenyield_wire.window import TOKEN_KINDS
 
 ROWS_MAX = 200_000
@@ -115,7 +115,7 @@ def make_report(
         grouped[values].take(sums)
         if key.group.model:
             models.setdefault(key.group.model, Sums()).take(sums)
-        days.setdefault(key.start_ms - key.start_ms % 86_400_000, Sums()).take(sums)
+        days.setdefault(key.start_ms - key.start_ms % MS_PER_DAY, Sums()).take(sums)
     ordered = [values for values in sorted(grouped) if any(grouped[values])]
     money = cents([grouped[values].get(cost) for values in ordered for cost in COSTS])
     rows = []

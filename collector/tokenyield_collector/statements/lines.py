@@ -6,10 +6,8 @@ Money is in quanta (money.py), time in ms, energy in mJ and finer, tokens as suc
 import operator
 from typing import NamedTuple
 
-from tokenyield_wire.units import MS_PER_HOUR
 from tokenyield_wire.window import TOKEN_KINDS
 
-DAY_MS = 24 * MS_PER_HOUR
 BUCKETS = ("dark", "unallocated", "idle", "under_yield", "productive")
 """The waterfall, in the order in which capacity is lost."""
 UNTIED = "(untied)"

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from tokenyield_collector.ledger.usage import BestHour, Instance, UsageReader
 from tokenyield_collector.prices.book import PriceBook, Reference
-from tokenyield_collector.statements.lines import DAY_MS
+from tokenyield_wire.units import MS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ def references_of(
 ) -> tuple[dict[Instance, int], list[AppliedReference]]:
     """The pace of every instance that worked, in units per GPU-second; configured ones first."""
     told = prices.reference_rates
-    first_ms = min(start_ms, end_ms - told.learn_days * DAY_MS) if told.learn else start_ms
+    first_ms = min(start_ms, end_ms - told.learn_days * MS_PER_DAY) if told.learn else start_ms
     paces: dict[Instance, int] = {}
     found = []
     per_token = weights["completion"]

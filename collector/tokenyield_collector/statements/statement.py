@@ -29,7 +29,6 @@ from tokenyield_collector.prices.book import PriceBook, TokenPrice
 from tokenyield_collector.prices.calendar import in_force
 from tokenyield_collector.prices.rates import PICO, Rates
 from tokenyield_collector.statements.lines import (
-    DAY_MS,
     REVENUE_AT,
     TIMES,
     TOKENS_AT,
@@ -43,7 +42,7 @@ from tokenyield_collector.statements.lines import (
 from tokenyield_collector.statements.pricing import Factors, Pricing, put
 from tokenyield_collector.statements.references import AppliedReference, references_of
 from tokenyield_collector.statements.sharing import load, share
-from tokenyield_wire.units import MS_PER_HOUR
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 from tokenyield_wire.window import TOKEN_KINDS
 
 _QUANTA_PER_PICO = QUANTA_PER_UNIT // PICO
@@ -101,7 +100,7 @@ class Statement:
         )
         day = _Day(self, pricing, groups, usage.reported_ms)
         work_of, capacity_of = _by_day(usage.work), _by_day(usage.capacity)
-        for day_ms in range(self.start_ms - self.start_ms % DAY_MS, self.end_ms, DAY_MS):
+        for day_ms in range(self.start_ms - self.start_ms % MS_PER_DAY, self.end_ms, MS_PER_DAY):
             yield from day.lines(day_ms, work_of(day_ms), capacity_of(day_ms))
 
 
@@ -235,7 +234,7 @@ class _Day:
         """What is paid for and not reported, hour by hour: more than is paid for in one hour is no less in another."""
         pricing = self._pricing
         for hour_ms in range(
-            max(day_ms, self._statement.start_ms), min(day_ms + DAY_MS, self._statement.end_ms), MS_PER_HOUR
+            max(day_ms, self._statement.start_ms), min(day_ms + MS_PER_DAY, self._statement.end_ms), MS_PER_HOUR
         ):
             for pool, listed in pricing.segments.items():
                 segment = listed[(hour_ms - pricing.start_ms) // MS_PER_HOUR]
