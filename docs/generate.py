@@ -1,13 +1,17 @@
-"""Write what the docs show of the code: wire-v1.schema.json and settings.md. Tests hold them together (`make docs`)."""
+"""Write what the docs show of the code: wire-v1.schema.json, settings.md, metrics.md. Tests hold them together (`make docs`)."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tokenyield_agent.config import ENVIRONMENT_PREFIX as AGENT_PREFIX
 from tokenyield_agent.config import Settings as AgentSettings
+from tokenyield_agent.metrics import every_family as agent_families
 from tokenyield_collector.config import ENVIRONMENT_PREFIX as COLLECTOR_PREFIX
 from tokenyield_collector.config import Settings as CollectorSettings
+from tokenyield_collector.metric_families import every_family as collector_families
+from tokenyield_settings.families import Family
 from tokenyield_settings.loader import describe
 from tokenyield_wire.codec import json_schema
 
@@ -31,6 +35,41 @@ def settings_page() -> str:
     )
 
 
+METRICS_HEAD = """# Metrics
+
+Made by `make docs` from the code; do not edit.
+
+- Names follow the Prometheus conventions: base units (seconds, joules, bytes), `_total` for counters. The last column is what
+  OpenTelemetry's semantic conventions call the same thing, where they have a name for it.
+- **Facts are counters** (tokens, joules, GPU seconds): take `rate()` or `increase()`.
+- **Money is not.** Late data, new prices and a better pace learned correct it, so it is a gauge: per hour over the live window
+  (`live_window_s`), or *to date*: the sum of all closed hours, month by month as reports say it. Take `delta(…[1d])`, or
+  exactly: `x - x offset 1d`. It steps once an hour.
+- Labels are bounded: workloads by `metrics_workloads_max`, teams and products by `metrics_groups_max`; what is beyond shares the
+  label `(other)` and keeps its sum. `tokenyield_collector_metric_names{fate="folded"}` says how many names that are.
+- `team` and `product` stand for the dimensions of your rules: each is a label.
+- A series is absent where its value is unknown.
+"""
+
+
+def metrics_table(title: str, families: Iterable[Family]) -> str:
+    head = f"\n## {title}\n\n| metric | type | labels | meaning | OpenTelemetry |\n|---|---|---|---|---|\n"
+    return head + "".join(
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.help} | {f'`{one.otel}`' if one.otel else ''} |\n"
+        for one in families
+    )
+
+
+def metrics_page() -> str:
+    return (
+        METRICS_HEAD
+        + metrics_table("tokenyield-collector, `:9464/metrics`", collector_families())
+        + metrics_table("tokenyield-agent, `:9465/metrics`", agent_families())
+        + "\nBoth show `process_*` of themselves as well: CPU seconds, resident memory, open files.\n"
+    )
+
+
 if __name__ == "__main__":
     (HERE / "wire-v1.schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n")
     (HERE / "settings.md").write_text(settings_page())
+    (HERE / "metrics.md").write_text(metrics_page())

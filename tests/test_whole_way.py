@@ -119,7 +119,7 @@ def test_counters_do_not_go_back_and_the_summary_adds_up(stack: Stack, tmp_path:
         before = now
     summary = json.loads(get(f"{stack.url}/v1/summary?window_s=30"))
     fleet, waterfall = summary["fleet"], summary["waterfall"]
-    assert [row["bucket"] for row in waterfall] == ["dark", "unallocated", "idle", "productive"]
+    assert [row["bucket"] for row in waterfall] == ["dark", "unallocated", "idle", "active"]
     assert all(row["capacity_cost"] > 0 for row in waterfall), "one GPU each: dark, held by nobody, idle, at work"
     parts = sum(row["capacity_cost"] + row["energy_cost"] for row in waterfall)
     assert parts == pytest.approx(fleet["cost"], abs=1e-9)
@@ -154,7 +154,7 @@ def test_the_agents_own_page(stack: Stack) -> None:
     stack.start_agent()
     time.sleep(1)
     found = get(f"{stack.agent_url}/metrics").decode()
-    assert 'tokenyield_agent_gpu_up{gpu="GPU-00000000-stand-in"} 1.0' in found
+    assert 'tokenyield_agent_gpu_up{gpu="GPU-00000000-stand-in",index="0"} 1.0' in found
     assert "tokenyield_agent_gpu_energy_joules_total{" in found
     wait_until(lambda: b"ok" in get(f"{stack.agent_url}/readyz"))
 

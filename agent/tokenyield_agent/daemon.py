@@ -28,9 +28,11 @@ from tokenyield_agent.gpu.span import GpuSpan, span_between
 from tokenyield_agent.roster import Roster
 from tokenyield_agent.ship import Shipper
 from tokenyield_agent.spool import Spool
-from tokenyield_agent.status import Status, StatusServer
+from tokenyield_agent.status import Status
+from tokenyield_agent.status_server import StatusServer
 from tokenyield_agent.timeline import Timeline
 from tokenyield_agent.tokens.workload import TokensMark
+from tokenyield_agent.totals import Totals
 from tokenyield_agent.version import VERSION
 from tokenyield_agent.window import BookState, WindowBook, unread
 from tokenyield_wire.window import Batch
@@ -118,6 +120,8 @@ class Agent:
             watched_since_s=(self._timeline.now_ms(time.monotonic_ns()) if last_ms is None else last_ms) / 1000,
         )
         self._last_readings: dict[str, GpuReading] = {}
+        self._indices: dict[str, str] = {}
+        self._totals = Totals()
         self._snapshot = Snapshot()
         self._polls = 0
         self._last_poll_mono_s = 0.0
@@ -227,7 +231,9 @@ class Agent:
         mono_s = mono_ns / 1e9
         self._snapshot = self._reader.read()
         now_ms = self._timeline.now_ms(mono_ns)
-        self._book.extend(now_ms, self._spans(self._snapshot, now_ms, mono_s))
+        spans, duration_ms = self._spans(self._snapshot, now_ms, mono_s), now_ms - (self._book.end_ms or now_ms)
+        self._book.extend(now_ms, spans)
+        self._totals.add(spans, duration_ms)
         self._remember(self._snapshot)
         if step_ms := self._timeline.step_ms(mono_ns, wall_ns):
             log.warning("the wall clock was stepped by %d ms; durations are not affected", step_ms)
@@ -262,6 +268,7 @@ class Agent:
         self._last_readings = {gpu.uuid: gpu for gpu in snapshot.gpus}
         for gpu in snapshot.gpus:
             self._models[gpu.uuid] = gpu.model
+            self._indices[gpu.uuid] = str(gpu.index)
             if gpu.energy_mj is not None:
                 self._counters_mj[gpu.uuid] = gpu.energy_mj
 
@@ -306,6 +313,10 @@ class Agent:
             version=VERSION,
             gpus=self._snapshot.gpus,
             gpus_lost=self._snapshot.lost,
+            indices=dict(self._indices),
+            state_ms=dict(self._totals.state_ms),
+            throttled_ms=dict(self._totals.throttled_ms),
+            held_ms=dict(self._totals.held_ms),
             gpu_faults=dict(getattr(self._reader, "faults", {})),
             polls=self._polls,
             last_poll_age_s=time.monotonic() - self._last_poll_mono_s,

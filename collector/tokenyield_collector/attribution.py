@@ -4,6 +4,7 @@ In: facts (cluster, namespace, pod labels, unit, model, gateway team/key/user/ta
 that the rules name (team, product, ...). The first rule that matches holds; what none matches is `unattributed`.
 """
 
+import re
 import string
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -21,6 +22,8 @@ BUILT_IN = ("hour", "day", "cluster", "pool", "node", "workload", "model")
 """Columns that a report can always be made by, beside the dimensions."""
 _FACTS = ("cluster", "workload", "model", "namespace", "unit")
 """What a rule may match by its plain name."""
+_LABELS_TAKEN = ("bucket", "currency", "kind", "job", "instance", "le")
+"""Label names of the metrics, which a dimension would hide."""
 DIMENSIONS_MAX = 12
 RULES_MAX = 1000
 VALUE_CHARS_MAX = 200
@@ -184,8 +187,9 @@ def _faults(found: Attribution) -> Iterator[str]:
     if len(set(found.dimensions)) != len(found.dimensions):
         yield "dimensions: one stands twice"
     for name in found.dimensions:
-        if name in BUILT_IN or not name.replace("_", "").isalnum() or name != name.lower():
-            wanted = f"lower case letters, digits and _, and none of {', '.join(BUILT_IN)}"
+        taken = (*BUILT_IN, *_LABELS_TAKEN)
+        if name in taken or not re.fullmatch("[a-z][a-z0-9_]*", name):
+            wanted = f"lower case letters, digits and _, a letter first, and none of {', '.join(taken)}"
             yield f"dimensions: '{name}' cannot be used; write {wanted}"
     if len(found.rules) > RULES_MAX:
         yield f"rules: {len(found.rules)} are more than {RULES_MAX}"

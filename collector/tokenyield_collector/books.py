@@ -49,16 +49,22 @@ PoolOf = dict[tuple[str, str, str], str | None]
 """(cluster, node, GPU model) -> pool; None: no price."""
 
 
-def price_fleet(
-    facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: int
-) -> tuple[Priced, dict[str, PoolRate], PoolOf]:
-    """The whole cost of `facts`, with the rates and pools that it was reckoned with."""
-    rates = rates_at(prices, start_ms)
+def rates_and_pools(facts: Facts, prices: PriceBook, at_ms: int) -> tuple[dict[str, PoolRate], PoolOf]:
+    """The rates at `at_ms`, and the pool of all GPUs in `facts`."""
+    rates = rates_at(prices, at_ms)
     pools = {
         key: pool_name(prices, rates, *key, facts.node_labels.get(key[:2], {}))
         for key in {(g.cluster, g.node, g.gpu_model) for g in facts.gpus}
         | {(s.cluster, s.node, s.gpu_model) for s in facts.shares}
     }
+    return rates, pools
+
+
+def price_fleet(
+    facts: Facts, prices: PriceBook, *, start_ms: int, elapsed_ms: int
+) -> tuple[Priced, dict[str, PoolRate], PoolOf]:
+    """The whole cost of `facts`, with the rates and pools that it was reckoned with."""
+    rates, pools = rates_and_pools(facts, prices, start_ms)
     usages = [
         Usage(
             g.cluster, pools[g.cluster, g.node, g.gpu_model],

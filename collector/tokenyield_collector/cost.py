@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from tokenyield_collector.money import capacity_quanta, energy_quanta
 
-BUCKETS = ("dark", "unallocated", "idle", "productive")
-"""The live waterfall, in the order in which capacity is lost; here productive is all that was active."""
+BUCKETS = ("dark", "unallocated", "idle", "active")
+"""The live waterfall, in the order in which capacity is lost. Statements split `active` into under_yield and
+productive, hour by hour."""
 
 
 class PoolRate(NamedTuple):

@@ -1,27 +1,21 @@
 """What the exported counters stand at, from the hours of the ledger. Pure.
 
-In: the facts of changed hours, the price book, how far time has come. Out: series -> integer (ms, mJ, tokens,
-nano-units of the currency).
+In: the facts of changed hours, and the price book for the names of pools. Out: series -> integer (ms, mJ, tokens).
 
-A Prometheus counter may never go back, not even across a restart of the collector:
-* tokens, energy and seconds only grow, because an hour is recomputed from windows that are only added;
-* hours given up by retention go into a *base* kept in the ledger;
-* cost can be corrected downwards by late data (what looked dark was only late), so the highest value shown is kept in
-  the ledger as a *floor*. A changed price book reprices history: then the floors are dropped and the cost counters
-  start from the repriced value, which Prometheus takes as a reset.
+A Prometheus counter may never go back, not even across a restart of the collector. These do not: an hour is recomputed
+from windows that are only added, and hours given up by retention go into a *base* kept in the ledger. Money can be
+corrected, so it is no counter; see booked.py.
 """
 
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from tokenyield_collector.books import UNPRICED, price_fleet
+from tokenyield_collector.books import UNPRICED, rates_and_pools
 from tokenyield_collector.ledger.ledger import Facts
-from tokenyield_collector.money import nano
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
 from tokenyield_wire.window import STATES, TOKEN_KINDS
 
 
@@ -50,46 +44,41 @@ class _Packed(NamedTuple):
     values: "array[int]"
 
 
-COST = "cost"
-"""The one metric that is held by floors."""
 OUTCOMES = {"requests": "answered", "requests_aborted": "aborted", "requests_failed": "failed"}
 """Kind of requests -> value of the label `outcome`."""
+METRICS = (
+    "tokens",
+    "requests",
+    "demand_tokens",
+    "demand_requests",
+    "energy_mj",
+    "gpu_ms",
+    "workload_energy_mj",
+    "workload_gpu_ms",
+    "price_missing_ms",
+)
 _BOUNDED = {"tokens": 1, "workload_gpu_ms": 1, "demand_tokens": 3, "demand_requests": 3}
 """Metrics with a label that has no bound of its own (the workload, the team) -> its position. See metrics.py."""
 
 
 class Counters:
-    """Sums over all hours, kept up to date hour by hour."""
+    """Sums over all hours, kept up to date hour by hour. `bases` are the ledger's, of which others are left alone."""
 
-    def __init__(self, prices: PriceBook, *, bases: dict[str, int], floors: dict[str, int]) -> None:
+    def __init__(self, prices: PriceBook, bases: Mapping[str, int]) -> None:
         self._prices = prices
-        self._bases = {Series.of_key(key): value for key, value in bases.items()}
-        mark = f"{prices.fingerprint}|"
-        self._floors = {
-            Series.of_key(key.removeprefix(mark)): value for key, value in floors.items() if key.startswith(mark)
-        }
+        known = {Series.of_key(key): value for key, value in bases.items()}
+        self._bases = {series: value for series, value in known.items() if series.metric in METRICS}
         self._hours: dict[int, _Packed] = {}
         self._numbers: dict[Series, int] = {}
         self._listed: list[Series] = []
-        self._open: set[int] = set()
         self._first_seen = {s.labels[_BOUNDED[s.metric]]: 0 for s in self._bases if s.metric in _BOUNDED}
         self._sums: dict[Series, int] = defaultdict(int)
 
-    def hours_wanted(self, changed: Iterable[int], first_ms: int | None, as_of_ms: int) -> list[int]:
-        """The hours to give to `update`: changed ones, and those that time has moved on in."""
-        wanted = set(changed) | self._open
-        if first_ms is not None:
-            known = max(self._hours, default=hour_of_ms(first_ms) - MS_PER_HOUR)
-            wanted.update(range(known + MS_PER_HOUR, as_of_ms, MS_PER_HOUR))
-        return sorted(wanted)
-
-    def update(self, hours: Iterable[int], facts: Facts, first_ms: int | None, as_of_ms: int) -> None:
+    def update(self, hours: Iterable[int], facts: Facts) -> None:
         """Take the facts of `hours` (all there are of them) into the sums."""
         by_hour = _split(facts)
         for hour_ms in hours:
-            start_ms = max(hour_ms, first_ms or hour_ms)
-            elapsed_ms = max(0, min(hour_ms + MS_PER_HOUR, as_of_ms) - start_ms)
-            fresh = self._of_hour(by_hour.get(hour_ms, Facts()), start_ms, elapsed_ms)
+            fresh = self._of_hour(by_hour.get(hour_ms, Facts()), hour_ms)
             for series, value in self._unpacked(self._hours.get(hour_ms)):
                 self._sums[series] -= value
             for series, value in fresh.items():
@@ -98,28 +87,17 @@ class Counters:
                     name = series.labels[_BOUNDED[series.metric]]
                     self._first_seen[name] = min(hour_ms, self._first_seen.get(name, hour_ms))
             self._hours[hour_ms] = self._packed(fresh)
-            if as_of_ms < hour_ms + MS_PER_HOUR:
-                self._open.add(hour_ms)
-            else:
-                self._open.discard(hour_ms)
 
     def values(self) -> dict[Series, int]:
-        """What to show. Cost is raised to its floor, and the floor to what is shown."""
+        """What to show."""
         shown = {series: value + self._bases.get(series, 0) for series, value in self._sums.items()}
         for series, base in self._bases.items():
             shown.setdefault(series, base)
-        for series in shown.keys() | self._floors.keys():
-            if series.metric == COST:
-                shown[series] = max(shown.get(series, 0), self._floors.get(series, 0))
-                self._floors[series] = shown[series]
         return shown
 
     def workloads(self) -> tuple[str, ...]:
         """All workloads and teams, the first seen first."""
         return tuple(sorted(self._first_seen, key=lambda name: (self._first_seen[name], name)))
-
-    def floors(self) -> dict[str, int]:
-        return {f"{self._prices.fingerprint}|{series.key()}": value for series, value in self._floors.items()}
 
     def retire(self, before_ms: int) -> dict[str, int]:
         """Move hours before `before_ms` into the bases; returns what is added, for `Ledger.retire`."""
@@ -145,11 +123,14 @@ class Counters:
             for number, value in zip(packed.numbers, packed.values, strict=True):
                 yield self._listed[number], value
 
-    def _of_hour(self, facts: Facts, start_ms: int, elapsed_ms: int) -> dict[Series, int]:
+    def _of_hour(self, facts: Facts, hour_ms: int) -> dict[Series, int]:
         found: dict[Series, int] = defaultdict(int)
-        fleet, _, pools = price_fleet(facts, self._prices, start_ms=start_ms, elapsed_ms=elapsed_ms)
+        _, pools = rates_and_pools(facts, self._prices, hour_ms)
         for gpu in facts.gpus:
-            pool = pools[gpu.cluster, gpu.node, gpu.gpu_model] or UNPRICED
+            pool = pools[gpu.cluster, gpu.node, gpu.gpu_model]
+            if pool is None:
+                found[Series("price_missing_ms", ())] += sum(getattr(gpu, f"{state}_ms") for state in STATES)
+                pool = UNPRICED
             for state in STATES:
                 found[Series("gpu_ms", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_ms")
                 found[Series("energy_mj", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_mj")
@@ -173,10 +154,6 @@ class Counters:
             for kind, outcome in OUTCOMES.items():
                 if (count := getattr(asked, kind)) is not None:
                     found[Series("demand_requests", (*asker, outcome))] += count
-        for line in fleet.lines:
-            found[Series(COST, (line.cluster, line.pool, line.bucket, line.component))] += nano(line.quanta)
-        if fleet.missing_ms:
-            found[Series("price_missing_ms", ())] += fleet.missing_ms
         return dict(found)
 
 

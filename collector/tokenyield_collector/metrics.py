@@ -1,103 +1,78 @@
-"""The collector's /metrics: counters and live ratios in base units. Pure but for the exposition library.
+"""The collector's /metrics: facts as counters, money and ratios as gauges. Pure but for the exposition library.
 
-In: a `View`, made at every refresh. Out: Prometheus metric families. Labels are bounded: per-GPU series are the agents'
-business, and workloads and teams beyond `metrics_workloads_max` share the label '(other)'.
+In: a `View`, made at every refresh. Out: Prometheus metric families, as metric_families.py lists them. Labels are
+bounded: per-GPU series are the agents' business; workloads and teams beyond `metrics_workloads_max`, and groups (values
+of the rules' dimensions) beyond `metrics_groups_max`, share the label '(other)', and `NAMES` says how many.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
+from tokenyield_collector import metric_families as families
 from tokenyield_collector.books import Books
+from tokenyield_collector.budgets import BudgetState
 from tokenyield_collector.cost import CostLine
-from tokenyield_collector.counters import COST, Series
+from tokenyield_collector.counters import Series
 from tokenyield_collector.money import NANO_PER_UNIT, amount
+from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
 from tokenyield_collector.yields import BASES, KINDS, WorkloadYield
+from tokenyield_settings.families import Family
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, MS_PER_SECOND
 
 OTHER = "(other)"
+Labels = TypeVar("Labels", bound=tuple[str, ...])
 
-# metric -> (exported name, help, labels, divisor to base units, position of the workload label)
-_COUNTERS: dict[str, tuple[str, str, tuple[str, ...], int, int | None]] = {
-    "tokens": (
-        "tokenyield_tokens",
-        "Tokens by kind (prompt_computed, prompt_cached, prompt_unsplit, completion) and by how they were counted",
-        ("cluster", "workload", "model", "kind", "method"),
-        1,
-        1,
-    ),
-    "requests": (
-        "tokenyield_requests",
-        "Requests by outcome: answered, aborted by who asked, failed",
-        ("cluster", "workload", "model", "outcome"),
-        1,
-        1,
-    ),
-    "demand_tokens": (
-        "tokenyield_demand_tokens",
-        "Tokens asked of a gateway, by team; they are counted at the servers that made them too",
-        ("cluster", "gateway", "model", "team", "kind"),
-        1,
-        3,
-    ),
-    "demand_requests": (
-        "tokenyield_demand_requests",
-        "Requests asked of a gateway, by team and outcome",
-        ("cluster", "gateway", "model", "team", "outcome"),
-        1,
-        3,
-    ),
-    "energy_mj": (
-        "tokenyield_energy_joules",
-        "Energy of the GPUs by their state while using it",
-        ("cluster", "pool", "state"),
-        MJ_PER_JOULE,
-        None,
-    ),
-    "gpu_ms": (
-        "tokenyield_gpu_seconds",
-        "GPU time by state (active, idle, unallocated, unknown)",
-        ("cluster", "pool", "state"),
-        MS_PER_SECOND,
-        None,
-    ),
-    "workload_energy_mj": (
-        "tokenyield_workload_energy_joules",
-        "Energy of the GPUs that a workload held",
-        ("cluster", "workload", "state"),
-        MJ_PER_JOULE,
-        1,
-    ),
-    "workload_gpu_ms": (
-        "tokenyield_workload_gpu_seconds",
-        "GPU time that a workload held",
-        ("cluster", "workload", "state"),
-        MS_PER_SECOND,
-        1,
-    ),
-    "price_missing_ms": (
-        "tokenyield_price_missing_gpu_seconds",
-        "GPU time that no pool of the price book matches; it has no cost",
-        (),
-        MS_PER_SECOND,
-        None,
-    ),
+# metric of a Series -> (family, divisor to base units, position of the workload's or asker's label)
+_COUNTERS: dict[str, tuple[Family, int, int | None]] = {
+    "tokens": (families.TOKENS, 1, 1),
+    "requests": (families.REQUESTS, 1, 1),
+    "demand_tokens": (families.DEMAND_TOKENS, 1, 3),
+    "demand_requests": (families.DEMAND_REQUESTS, 1, 3),
+    "energy_mj": (families.ENERGY, MJ_PER_JOULE, None),
+    "gpu_ms": (families.GPU_SECONDS, MS_PER_SECOND, None),
+    "workload_energy_mj": (families.WORKLOAD_ENERGY, MJ_PER_JOULE, 1),
+    "workload_gpu_ms": (families.WORKLOAD_GPU_SECONDS, MS_PER_SECOND, 1),
+    "price_missing_ms": (families.PRICE_MISSING, MS_PER_SECOND, None),
 }
+_TO_DATE: dict[str, tuple[Family, int, int | None]] = {
+    "cost": (families.COST_TO_DATE, NANO_PER_UNIT, None),
+    "workload_cost": (families.WORKLOAD_COST_TO_DATE, NANO_PER_UNIT, 1),
+    "workload_bucket_ms": (families.WORKLOAD_SECONDS_TO_DATE, MS_PER_SECOND, 1),
+}
+_ATTRIBUTED = {
+    "attributed_cost": NANO_PER_UNIT,
+    "attributed_gpu_ms": MS_PER_SECOND,
+    "attributed_energy_mj": MJ_PER_JOULE,
+    "attributed_tokens": 1,
+    "attributed_requests": 1,
+}
+_GROUP_AT = 3
+"""Where the dimensions begin in the labels of what is attributed: after cluster, pool and model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One refresh: what the counters stand at, and the live books. `currency` is the price book's."""
+    """One refresh: what the counters stand at, the live books, and what is to date. `currency` is the price book's."""
 
-    counters: dict[Series, int] = field(default_factory=dict)
+    counters: Mapping[Series, int] = field(default_factory=dict)
     workloads: tuple[str, ...] = ()
     """All workloads and teams, the first seen first."""
     live: Books | None = None
+    to_date: Mapping[Series, int] = field(default_factory=dict)
+    dimensions: tuple[str, ...] = ("team", "product")
+    references: Sequence[AppliedReference] = ()
+    budgets: Sequence[BudgetState] = ()
+    nodes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(cluster, state) -> nodes."""
+    node_lag_ms: Mapping[str, int] = field(default_factory=dict)
     currency: str = "USD"
     as_of_ms: int = 0
+    booked_to_ms: int = 0
     ledger_bytes: int = 0
     books_are_fresh: bool = True
     """Whether the price book and the rules in use are what stands in their files."""
@@ -118,132 +93,167 @@ class Ingest:
 class Exposition:
     """A prometheus_client collector over the present view."""
 
-    def __init__(self, view: Callable[[], View], ingest: Ingest, workloads_max: int) -> None:
+    def __init__(self, view: Callable[[], View], ingest: Ingest, workloads_max: int, groups_max: int) -> None:
         self._view = view
         self._ingest = ingest
         self._workloads_max = workloads_max
+        self._groups_max = groups_max
 
     def collect(self) -> Iterator[Metric]:
         view = self._view()
-        admitted = self._admitted(view)
-        yield from self._counters(view, admitted)
-        yield _costs(view)
+        admitted = set(view.workloads[: self._workloads_max])  # the first ones seen, the same after every restart
+        yield from _summed(_COUNTERS, view.counters, admitted)
         if view.live is not None:
             yield from _live(view.live, view.currency, admitted)
-        yield from self._own(view)
+        yield from _summed(_TO_DATE, view.to_date, admitted, view.currency)
+        groups = sorted({_group(series, view) for series in view.to_date if series.metric in _ATTRIBUTED})
+        yield from _attributed(view, set(groups[: self._groups_max]))
+        yield _references(view.references)
+        yield from _budgets(view.budgets, view.currency)
+        yield from self._own(view, len(groups))
 
-    def _admitted(self, view: View) -> set[str]:
-        """The workloads that keep their name: the first ones seen, the same after every restart."""
-        return set(view.workloads[: self._workloads_max])
-
-    def _counters(self, view: View, admitted: set[str]) -> Iterator[Metric]:
-        sums: dict[str, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
-        for series, value in view.counters.items():
-            if series.metric not in _COUNTERS:
-                continue
-            at = _COUNTERS[series.metric][4]
-            labels = series.labels
-            if at is not None and labels[at] not in admitted:
-                labels = (*labels[:at], OTHER, *labels[at + 1 :])
-            sums[series.metric][labels] += value
-        for metric, (name, help_text, label_names, divisor, _) in _COUNTERS.items():
-            family = CounterMetricFamily(name, help_text, labels=label_names)
-            if not label_names:
-                family.add_metric((), sums[metric].get((), 0) / divisor)
-            else:
-                for labels, value in sorted(sums[metric].items()):
-                    family.add_metric(labels, value / divisor)
-            yield family
-
-    def _own(self, view: View) -> Iterator[Metric]:
-        info = GaugeMetricFamily("tokenyield_collector_info", "Version of the collector", labels=["version"])
-        info.add_metric([VERSION], 1)
-        yield info
+    def _own(self, view: View, groups: int) -> Iterator[Metric]:
+        yield _labelled(families.INFO, {(VERSION,): 1})
         ingest = self._ingest
-        yield CounterMetricFamily("tokenyield_collector_batches", "Batches committed", value=ingest.batches)
-        yield CounterMetricFamily(
-            "tokenyield_collector_duplicate_batches", "Batches sent again and counted once", value=ingest.duplicates
-        )
-        refused = CounterMetricFamily(
-            "tokenyield_collector_refused_requests", "Requests refused, by reason", labels=["reason"]
-        )
-        for reason, count in sorted(ingest.refused.items()):
-            refused.add_metric([reason], count)
-        yield refused
-        yield CounterMetricFamily("tokenyield_collector_commits", "Commits of the ledger", value=ingest.commits)
-        yield CounterMetricFamily(
-            "tokenyield_collector_commit_seconds", "Time spent in commits", value=ingest.commit_seconds
-        )
-        yield GaugeMetricFamily(
-            "tokenyield_collector_waiting_batches", "Batches waiting for a commit", value=ingest.waiting_batches
-        )
-        yield GaugeMetricFamily("tokenyield_collector_ledger_bytes", "Size of the ledger", value=view.ledger_bytes)
-        yield GaugeMetricFamily(
-            "tokenyield_collector_books_fresh",
-            "1 while the price book and rules in use are those in the files, 0 after a change that was refused",
-            value=int(view.books_are_fresh),
-        )
-        yield GaugeMetricFamily(
-            "tokenyield_collector_as_of_timestamp_seconds",
-            "Up to when the live ratios look",
-            value=view.as_of_ms / 1000,
+        yield _labelled(families.NODES, view.nodes)
+        yield _labelled(families.NODE_LAG, {(cluster,): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
+        yield families.BATCHES.of(ingest.batches)
+        yield families.DUPLICATES.of(ingest.duplicates)
+        yield _labelled(families.REFUSED, {(reason,): count for reason, count in sorted(ingest.refused.items())})
+        yield families.COMMITS.of(ingest.commits)
+        yield families.COMMIT_SECONDS.of(ingest.commit_seconds)
+        yield families.WAITING.of(ingest.waiting_batches)
+        yield families.LEDGER_BYTES.of(view.ledger_bytes)
+        yield families.BOOKS_FRESH.of(int(view.books_are_fresh))
+        fates: dict[tuple[str, ...], float] = {}
+        for of, count, most in (
+            ("workload", len(view.workloads), self._workloads_max),
+            ("group", groups, self._groups_max),
+        ):
+            fates |= {(of, "shown"): min(count, most), (of, "folded"): max(0, count - most)}
+        yield _labelled(families.NAMES, fates)
+        yield families.AS_OF.of(view.as_of_ms / 1000)
+        yield families.BOOKED_TO.of(view.booked_to_ms / 1000)
+
+
+def _summed(
+    shown: Mapping[str, tuple[Family, int, int | None]],
+    values: Mapping[Series, int],
+    admitted: set[str],
+    currency: str = "",
+) -> Iterator[Metric]:
+    """Series of `shown`, those of workloads that are not admitted under one name."""
+    sums: dict[str, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
+    for series, value in values.items():
+        if series.metric not in shown:
+            continue
+        at, labels = shown[series.metric][2], series.labels
+        if at is not None and labels[at] not in admitted:
+            labels = (*labels[:at], OTHER, *labels[at + 1 :])
+        sums[series.metric][labels] += value
+    for metric, (family, divisor, _) in shown.items():
+        if not family.labels:
+            yield family.of(sums[metric].get((), 0) / divisor)
+            continue
+        head = (currency,) if family.labels[0] == "currency" else ()
+        yield _labelled(family, {(*head, *labels): sum_ / divisor for labels, sum_ in sorted(sums[metric].items())})
+
+
+def _group(series: Series, view: View) -> tuple[str, ...]:
+    return series.labels[_GROUP_AT : _GROUP_AT + len(view.dimensions)]
+
+
+def _attributed(view: View, admitted: set[tuple[str, ...]]) -> Iterator[Metric]:
+    listed = families.attributed(view.dimensions)
+    sums: dict[str, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
+    for series, value in view.to_date.items():
+        if series.metric not in listed:
+            continue
+        group, rest = _group(series, view), series.labels[_GROUP_AT + len(view.dimensions) :]
+        if group not in admitted:
+            group = (OTHER,) * len(group)
+        sums[series.metric][(*series.labels[:_GROUP_AT], *group, *rest)] += value
+    for metric, family in listed.items():
+        head = (view.currency,) if family.labels[0] == "currency" else ()
+        divisor = _ATTRIBUTED[metric]
+        yield _labelled(
+            family,
+            {
+                (*head, *labels): sum_ / divisor
+                for labels, sum_ in sorted(sums[metric].items())
+                if len(head) + len(labels) == len(family.labels)  # what was retired under other dimensions has no place
+            },
         )
 
 
-def _costs(view: View) -> Metric:
-    family = CounterMetricFamily(
-        "tokenyield_cost",
-        "Cost of the fleet by waterfall bucket (dark, unallocated, idle, productive); the sum is the whole cost",
-        labels=["currency", "cluster", "pool", "bucket", "component"],
-    )
-    for series, value in sorted(view.counters.items()):
-        if series.metric == COST:
-            family.add_metric([view.currency, *series.labels], value / NANO_PER_UNIT)
-    return family
+def _labelled(family: Family, samples: Mapping[Labels, float]) -> Metric:
+    found = family.new()
+    for labels, value in samples.items():
+        found.add_metric(labels, value)
+    return found
 
 
 def _live(books: Books, currency: str, admitted: set[str]) -> Iterator[Metric]:
-    rows = [row for row in books.workloads if row.workload in admitted]
-    tokens_per_joule = GaugeMetricFamily(
-        "tokenyield_tokens_per_joule",
-        "Tokens per joule over the live window, idle energy included",
-        labels=["cluster", "workload", "model", "kind"],
+    gpus: dict[tuple[str, ...], float] = defaultdict(float)
+    costs: dict[tuple[str, ...], float] = defaultdict(float)
+    for line in books.fleet.lines:
+        gpus[line.cluster, line.pool, line.bucket] += line.duration_ms / books.elapsed_ms
+        costs[currency, line.cluster, line.pool, line.bucket] += _per_hour(line.quanta, books)
+    yield _labelled(families.GPUS, dict(sorted(gpus.items())))
+    yield _labelled(families.COST_PER_HOUR, dict(sorted(costs.items())))
+    held, ratios, unit_costs = (
+        families.WORKLOAD_COST_PER_HOUR.new(),
+        families.TOKENS_PER_JOULE.new(),
+        families.UNIT_COST.new(),
     )
-    unit_cost = GaugeMetricFamily(
-        "tokenyield_cost_per_million_tokens",
-        "Cost per million tokens over the live window, on the direct, allocated and loaded basis",
-        labels=["currency", "cluster", "workload", "model", "kind", "basis"],
-    )
-    for row in rows:
+    for row in books.workloads:
+        if row.workload not in admitted:
+            continue
+        if (direct := row.quanta["direct"]) is not None and (allocated := row.quanta["allocated"]) is not None:
+            place = [currency, row.cluster, row.workload]
+            held.add_metric([*place, "active"], _per_hour(direct, books))
+            held.add_metric([*place, "idle"], _per_hour(allocated - direct, books))
         for kind in KINDS:
             if (ratio := row.tokens_per_joule(kind)) is not None:
-                tokens_per_joule.add_metric([row.cluster, row.workload, row.model, kind], ratio)
+                ratios.add_metric([row.cluster, row.workload, row.model, kind], ratio)
             for basis in BASES:
                 if (cost := row.cost_per_million_tokens(kind, basis)) is not None:
-                    unit_cost.add_metric([currency, row.cluster, row.workload, row.model, kind, basis], cost)
-    yield tokens_per_joule
-    yield unit_cost
-    idle = GaugeMetricFamily(
-        "tokenyield_idle_cost_per_hour",
-        "Cost per hour of GPUs that make no tokens, over the live window, by bucket",
-        labels=["currency", "cluster", "pool", "bucket"],
-    )
-    for (cluster, pool, bucket), per_hour in sorted(idle_cost_per_hour(books).items()):
-        idle.add_metric([currency, cluster, pool, bucket], per_hour)
-    yield idle
+                    unit_costs.add_metric([currency, row.cluster, row.workload, row.model, kind, basis], cost)
+    yield from (held, ratios, unit_costs)
+
+
+def _per_hour(quanta: int, books: Books) -> float:
+    return amount(quanta) * MS_PER_HOUR / books.elapsed_ms
+
+
+def _references(references: Iterable[AppliedReference]) -> Metric:
+    found = families.REFERENCE.new()
+    for one in references:
+        at = one.instance
+        found.add_metric([at.model, at.gpu_model, str(at.gpus), one.source], one.tokens_per_second)
+    return found
+
+
+def _budgets(budgets: Iterable[BudgetState], currency: str) -> Iterator[Metric]:
+    whole, spent, forecast = families.BUDGET.new(), families.BUDGET_SPENT.new(), families.BUDGET_FORECAST.new()
+    for one in budgets:
+        if one.state == "not in force":
+            continue
+        whole.add_metric([currency, one.name], float(one.monthly))
+        spent.add_metric([currency, one.name], float(one.spent))
+        if one.forecast is not None:
+            for bound in ("expected", "low", "high"):
+                forecast.add_metric([currency, one.name, bound], float(getattr(one.forecast, bound)))
+    yield from (whole, spent, forecast)
 
 
 def idle_cost_per_hour(books: Books) -> dict[tuple[str, str, str], float]:
-    """(cluster, pool, bucket) -> what is lost per hour at the present pace, without the productive bucket."""
+    """(cluster, pool, bucket) -> what is lost per hour at the present pace: all but what was active."""
     lost: dict[tuple[str, str, str], int] = defaultdict(int)
     for line in books.fleet.lines:
-        if line.bucket != "productive":
+        if line.bucket != "active":
             lost[line.cluster, line.pool, line.bucket] += line.quanta
-    return (
-        {key: amount(quanta) * MS_PER_HOUR / books.elapsed_ms for key, quanta in lost.items()}
-        if books.elapsed_ms
-        else {}
-    )
+    return {key: _per_hour(quanta, books) for key, quanta in lost.items()} if books.elapsed_ms else {}
 
 
 def bucket_quanta(lines: list[CostLine], component: str | None = None) -> dict[str, int]:

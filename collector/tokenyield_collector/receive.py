@@ -93,6 +93,8 @@ class Committer:
         self._oldest_s = 0.0
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
+        self.last_seen = dict(ledger.last_seen())
+        """(cluster, node) -> end (ms) of its newest window."""
 
     @property
     def is_full(self) -> bool:
@@ -142,11 +144,17 @@ class Committer:
             return
         self._ingest.commits += 1
         self._ingest.commit_seconds += time.perf_counter() - started_s
-        for (_, done), receipt in zip(group, receipts, strict=True):
+        for (shipment, done), receipt in zip(group, receipts, strict=True):
+            self._seen(shipment)
             self._ingest.batches += receipt.accepted
             self._ingest.duplicates += receipt.duplicates
             if not done.done():
                 done.set_result(receipt)
+
+    def _seen(self, shipment: Shipment) -> None:
+        newest_ms = max((batch.end_ms for batch in shipment.batches), default=0)
+        node = (shipment.cluster, shipment.node)
+        self.last_seen[node] = max(newest_ms, self.last_seen.get(node, 0))
 
 
 class Receiver:

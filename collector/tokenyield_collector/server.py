@@ -11,34 +11,32 @@ import signal
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from tokenyield_collector.attribution import Attribution
 from tokenyield_collector.book_files import changed_at, load_books
-from tokenyield_collector.books import Books, Stretch, hours_between, keep_books
 from tokenyield_collector.config import Settings
-from tokenyield_collector.counters import Counters
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError
 from tokenyield_collector.metrics import Exposition, Ingest, View
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.problems import problem
 from tokenyield_collector.receive import Committer, Receiver
+from tokenyield_collector.refresh import Refresher, live_stretch
 from tokenyield_collector.reports.api import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.summary import encode, summarize
 from tokenyield_settings.loader import SettingsError
-from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, NS_PER_MS, hour_of_ms
+from tokenyield_wire.units import MS_PER_HOUR, NS_PER_MS
 
 log = logging.getLogger(__name__)
 
 SUMMARY_WINDOW_S_MAX = 86_400
 SHUTDOWN_S = 10.0
 RETIRE_EVERY_S = 3600.0
-HOURS_READ_AT_ONCE = 6
-"""Hours of facts in memory at once while counters are brought up to date, at the start all of them."""
 GC_THRESHOLDS = (100_000, 20, 100)
 """Requests in flight are many and live for a commit interval, so the default of 700 walks them over and over: a sixth
 of the collector's time at 2,000 batches a second (bench/ingest.py)."""
@@ -48,13 +46,6 @@ def _now_ms() -> int:
     return time.time_ns() // NS_PER_MS
 
 
-def live_stretch(now_ms: int, window_s: int, settings: Settings) -> tuple[int, int]:
-    """[start, end) of the newest stretch of `window_s` of which all windows should have arrived."""
-    end_ms = now_ms - settings.live_lag_s * 1000
-    end_ms -= end_ms % (settings.live_grid_s * 1000)
-    return end_ms - window_s * 1000, end_ms
-
-
 class Collector:
     """Everything behind the HTTP handlers."""
 
@@ -62,24 +53,32 @@ class Collector:
         self, settings: Settings, ledger: Ledger, prices: PriceBook, attribution: Attribution | None = None
     ) -> None:
         self.settings = settings
-        self.prices = prices
-        self.attribution = attribution or Attribution()
+        self.refresher = Refresher(settings, ledger, prices, attribution or Attribution())
         self.books_are_fresh = True
         self._read_at = changed_at(settings)
         self.ingest = Ingest()
         self._ledger = ledger
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
         self.committer = Committer(ledger, self._writer, settings, self.ingest)
         self.receiver = Receiver(settings, self.committer, self.ingest)
-        self.reports = ReportApi(settings, ledger, self._writer, lambda: (self.prices, self.attribution))
-        self._counters = Counters(prices, bases=ledger.counter_bases(), floors=ledger.counter_floors())
-        self._all_hours_read = False
+        self.reports = ReportApi(settings, ledger, self._writer, self._books)
         self.view: View | None = None
         self.problem: str | None = "the first refresh has not finished"
-        registry = CollectorRegistry()
-        registry.register(Exposition(lambda: self.view or View(), self.ingest, settings.metrics_workloads_max))
-        self.registry = registry
+        self.registry = CollectorRegistry()
+        self.registry.register(
+            Exposition(
+                lambda: self.view or View(),
+                self.ingest,
+                settings.metrics_workloads_max,
+                settings.metrics_groups_max,
+            )
+        )
+        ProcessCollector(registry=self.registry)
+
+    def _books(self) -> tuple[PriceBook, Attribution]:
+        return self.refresher.prices, self.refresher.attribution
 
     # --- the refresh loop ----------------------------------------------------------------------------------------
 
@@ -88,23 +87,28 @@ class Collector:
         loop = asyncio.get_running_loop()
         retire_at_s = loop.time() + RETIRE_EVERY_S
         while True:
-            self.reload()
+            await loop.run_in_executor(self._reader, self.reload)
             try:
                 changed = await loop.run_in_executor(self._writer, self._ledger.fold)
-                self.view = await loop.run_in_executor(self._reader, self._refresh, changed, _now_ms())
-                floors = self._counters.floors()
-                await loop.run_in_executor(self._writer, self._ledger.set_counter_floors, floors)
+                self.view = await loop.run_in_executor(self._reader, self._refresh, changed)
+                self.problem = None
                 closed_ms = _now_ms() - MS_PER_HOUR - self.settings.live_lag_s * 1000
-                await loop.run_in_executor(self._writer, self._ledger.roll, closed_ms, ROLL_HOURS_AT_ONCE)
+                left = await loop.run_in_executor(self._writer, self._ledger.roll, closed_ms, ROLL_HOURS_AT_ONCE)
+                if not left:
+                    await loop.run_in_executor(self._reader, self.refresher.book, _now_ms())
                 if loop.time() >= retire_at_s:
                     retire_at_s = loop.time() + RETIRE_EVERY_S
-                    await loop.run_in_executor(self._writer, self._retire, _now_ms())
-                self.problem = None
+                    await loop.run_in_executor(self._writer, self.refresher.retire, _now_ms())
             except LedgerError as error:
                 if self.problem != str(error):
                     log.error("%s", error)
                 self.problem = str(error)
             await asyncio.sleep(self.settings.refresh_interval_s)
+
+    def _refresh(self, changed: list[int]) -> View:
+        """In the reading thread, so that commits go on meanwhile."""
+        view = self.refresher.refresh(changed, _now_ms(), dict(self.committer.last_seen))
+        return replace(view, books_are_fresh=self.books_are_fresh)
 
     def reload(self) -> None:
         """Take up a changed price book and changed rules; those that cannot be used are refused, the old ones stay."""
@@ -120,56 +124,18 @@ class Collector:
                 log.error("not taken up, the prices and rules before it stay: %s", fault)
             return
         self.books_are_fresh = True
-        self.attribution = attribution
-        if prices.fingerprint != self.prices.fingerprint:
-            # Cost counters start again from the repriced value, see counters.py.
-            self.prices = prices
-            self._counters = Counters(prices, bases=self._ledger.counter_bases(), floors={})
-            self._all_hours_read = False
+        if (prices.fingerprint, attribution.document) != (self._books()[0].fingerprint, self._books()[1].document):
+            self.refresher.set_books(prices, attribution)
         log.info("prices and rules taken up, price book %s, %d pools", prices.fingerprint, len(prices.pools))
-
-    def _refresh(self, changed: list[int], now_ms: int) -> View:
-        """In the reading thread, so that commits go on meanwhile."""
-        as_of_ms = now_ms - self.settings.live_lag_s * 1000
-        first_ms, by_node = self._ledger.first_ms(), self.prices.tells_nodes_apart
-        wanted = set(self._counters.hours_wanted(changed, first_ms, as_of_ms))
-        if not self._all_hours_read and first_ms is not None:
-            wanted.update(range(hour_of_ms(first_ms), now_ms + self.settings.clock_skew_max_s * 1000, MS_PER_HOUR))
-            self._all_hours_read = True
-        hours = sorted(wanted)
-        for k in range(0, len(hours), HOURS_READ_AT_ONCE):
-            some = hours[k : k + HOURS_READ_AT_ONCE]
-            self._counters.update(some, self._ledger.facts_of_hours(some, by_node=by_node), first_ms, as_of_ms)
-        counters = self._counters.values()
-        start_ms, end_ms = live_stretch(now_ms, self.settings.live_window_s, self.settings)
-        start_ms = max(start_ms, first_ms or start_ms)
-        live = None
-        if first_ms is not None and end_ms > start_ms:
-            live = self._books(start_ms, end_ms)
-        return View(
-            counters=counters,
-            workloads=self._counters.workloads(),
-            live=live,
-            currency=self.prices.currency,
-            as_of_ms=end_ms,
-            ledger_bytes=self._ledger.size_bytes(),
-            books_are_fresh=self.books_are_fresh,
-        )
-
-    def _retire(self, now_ms: int) -> None:
-        hours_before_ms = now_ms - self.settings.hours_keep_days * MS_PER_DAY
-        hours_before_ms -= hours_before_ms % MS_PER_HOUR
-        self._ledger.retire(
-            windows_before_ms=now_ms - self.settings.windows_keep_days * MS_PER_DAY,
-            hours_before_ms=hours_before_ms,
-            counter_bases=self._counters.retire(hours_before_ms),
-        )
 
     # --- handlers ------------------------------------------------------------------------------------------------
 
     async def metrics(self, request: web.Request) -> web.Response:
         encode_metrics, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode_metrics(self.registry), headers={"Content-Type": content_type})
+        body = await asyncio.get_running_loop().run_in_executor(self._exposer, encode_metrics, self.registry)
+        response = web.Response(body=body, headers={"Content-Type": content_type}, zlib_executor=self._exposer)
+        response.enable_compression()
+        return response
 
     async def summary(self, request: web.Request) -> web.Response:
         text = request.query.get("window_s", str(self.settings.live_window_s))
@@ -181,17 +147,8 @@ class Collector:
     def _summarize(self, window_s: int) -> dict[str, object]:
         start_ms, end_ms = live_stretch(_now_ms(), window_s, self.settings)
         start_ms = min(max(start_ms, self._ledger.first_ms() or start_ms), end_ms)
-        facts = self._ledger.facts_between(start_ms, end_ms, by_node=self.prices.tells_nodes_apart)
-        return summarize(facts, self._books(start_ms, end_ms), self.prices)
-
-    def _books(self, start_ms: int, end_ms: int) -> Books:
-        """A stretch, priced hour by hour."""
-        by_node = self.prices.tells_nodes_apart
-        stretches = [
-            Stretch(self._ledger.facts_between(start, end, by_node=by_node), start, end - start)
-            for start, end in hours_between(start_ms, end_ms)
-        ]
-        return keep_books(stretches, self.prices)
+        facts, books = self.refresher.facts_between(start_ms, end_ms), self.refresher.live_books(start_ms, end_ms)
+        return summarize(facts, books, self.refresher.prices)
 
     async def healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -207,6 +164,7 @@ class Collector:
         self._writer.submit(self._ledger.fold)
         self._writer.shutdown()
         self._reader.shutdown()
+        self._exposer.shutdown()
         self._ledger.close()
 
 
@@ -248,7 +206,8 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, collector.reload)
+    # Changed prices and rules are taken up by themselves; who sends SIGHUP out of habit shall not end the collector.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     try:
         host, port = settings.address
         site = web.TCPSite(runner, host, port, ssl_context=_tls(settings), shutdown_timeout=SHUTDOWN_S)

@@ -9,7 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 BAR_CELLS = 30
-COLOURS = {"dark": "grey50", "unallocated": "magenta", "idle": "yellow", "under_yield": "cyan", "productive": "green"}
+COLOURS = {
+    "dark": "grey50",
+    "unallocated": "magenta",
+    "idle": "yellow",
+    "under_yield": "cyan",
+    "productive": "green",
+    "active": "green",
+}
 
 
 def figure(value: float | None, digits: int = 2) -> str:

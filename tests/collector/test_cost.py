@@ -27,7 +27,7 @@ def test_g10_the_waterfall_of_one_gpu_and_day() -> None:
     day = usage(active_ms=12 * HOUR_MS, idle_ms=8 * HOUR_MS, unallocated_ms=4 * HOUR_MS)
     lines = price([day], rates(), elapsed_ms=24 * HOUR_MS).lines
     found = {line.bucket: line.quanta // USD for line in lines if line.component == "capacity"}
-    assert found == {"dark": 0, "unallocated": 8, "idle": 16, "productive": 24}
+    assert found == {"dark": 0, "unallocated": 8, "idle": 16, "active": 24}
 
 
 def test_owned_gpus_that_report_nothing_are_dark_and_cost_in_full() -> None:

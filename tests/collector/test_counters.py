@@ -1,9 +1,9 @@
-"""Counters never go back, and reprice when the prices change."""
+"""Counters never go back: an hour is taken in anew, and what is retired stays in them."""
 
 from dataclasses import replace
 
 from collector.samples import HOUR_MS, NOON_MS
-from tokenyield_collector.counters import COST, Counters, Series
+from tokenyield_collector.counters import Counters, Series
 from tokenyield_collector.ledger.ledger import Facts, GpuSums, ShareSums, TokenSums
 from tokenyield_collector.prices.book import Match, Pool, PriceBook, Rented
 
@@ -35,56 +35,37 @@ def book(usd: str = "2", count: int | None = 1, fingerprint: str = "one") -> Pri
     return PriceBook(pools=(pool,), fingerprint=fingerprint)
 
 
-def cost(counters: Counters, bucket: str) -> float:
-    return counters.values().get(Series(COST, ("c", "p", bucket, "capacity")), 0) / 1e9
-
-
-def fed(counters: Counters, gpu: GpuSums, as_of_ms: int) -> Counters:
-    facts = Facts(gpus=[gpu], shares=[SHARE], tokens=[TOKENS])
-    hours = counters.hours_wanted([NOON_MS], NOON_MS, as_of_ms)
-    counters.update(hours, facts, NOON_MS, as_of_ms)
+def fed(counters: Counters, gpu: GpuSums) -> Counters:
+    counters.update([NOON_MS], Facts(gpus=[gpu], shares=[SHARE], tokens=[TOKENS]))
     return counters
 
 
 def test_a_whole_hour() -> None:
-    counters = fed(Counters(book(), bases={}, floors={}), GPU, NOON_MS + HOUR_MS)
-    assert [cost(counters, bucket) for bucket in ("productive", "idle", "unallocated", "dark")] == [1.0, 0.5, 0.0, 0.5]
+    counters = fed(Counters(book(), bases={}), GPU)
     values = counters.values()
     assert values[Series("tokens", ("c", "chat", "m", "completion", "rate"))] == 20
     assert Series("tokens", ("c", "chat", "m", "prompt_cached", "rate")) not in values, "unknown is absent, not 0"
     assert values[Series("energy_mj", ("c", "p", "active"))] == 7
+    assert values[Series("gpu_ms", ("c", "p", "active"))] == HOUR_MS // 2
     assert counters.workloads() == ("chat",)
 
 
-def test_dark_time_grows_with_time_even_when_nothing_arrives() -> None:
-    counters = fed(Counters(book(), bases={}, floors={}), GPU, NOON_MS + HOUR_MS)
-    counters.update(counters.hours_wanted([], NOON_MS, NOON_MS + 3 * HOUR_MS), Facts(), NOON_MS, NOON_MS + 3 * HOUR_MS)
-    total = sum(value for series, value in counters.values().items() if series.metric == COST)
-    assert total == 6 * 10**9, "three hours of one GPU at 2 USD, whoever reports them"
+def test_an_hour_is_taken_in_anew_not_added() -> None:
+    counters = fed(Counters(book(), bases={}), replace(GPU, active_ms=HOUR_MS // 4))
+    assert fed(counters, GPU).values() == fed(Counters(book(), bases={}), GPU).values()
 
 
-def test_late_data_lowers_dark_but_not_what_was_shown() -> None:
-    counters = Counters(book(), bases={}, floors={})
-    less = replace(GPU, active_ms=HOUR_MS // 4)
-    assert cost(fed(counters, less, NOON_MS + HOUR_MS), "dark") == 1.0
-    assert cost(fed(counters, GPU, NOON_MS + HOUR_MS), "dark") == 1.0, "held at what was shown"
-    assert cost(counters, "productive") == 1.0
-    after_restart = Counters(book(), bases={}, floors=counters.floors())
-    assert cost(fed(after_restart, GPU, NOON_MS + HOUR_MS), "dark") == 1.0
-
-
-def test_new_prices_reprice_history() -> None:
-    counters = fed(Counters(book(), bases={}, floors={}), GPU, NOON_MS + HOUR_MS)
-    assert cost(counters, "productive") == 1.0
-    cheaper = Counters(book("1", fingerprint="two"), bases={}, floors=counters.floors())
-    assert cost(fed(cheaper, GPU, NOON_MS + HOUR_MS), "productive") == 0.5
+def test_what_no_pool_fits_has_a_name_and_is_counted() -> None:
+    values = fed(Counters(PriceBook(), bases={}), GPU).values()
+    assert values[Series("gpu_ms", ("c", "(price missing)", "active"))] == HOUR_MS // 2
+    assert values[Series("price_missing_ms", ())] == HOUR_MS // 2 + HOUR_MS // 4
 
 
 def test_retired_hours_stay_in_the_counters() -> None:
-    counters = fed(Counters(book(), bases={}, floors={}), GPU, NOON_MS + HOUR_MS)
+    counters = fed(Counters(book(), bases={}), GPU)
     before = counters.values()
     added = counters.retire(NOON_MS + HOUR_MS)
     assert counters.values() == before
-    again = Counters(book(), bases=added, floors=counters.floors())
+    again = Counters(book(), bases=added | {'["booked_from_ms"]': 7})
     assert {s: v for s, v in again.values().items() if v} == {s: v for s, v in before.items() if v}
     assert again.workloads() == ("chat",)

@@ -148,12 +148,12 @@ def test_retention_keeps_hours_and_what_was_received(open_ledger: Open) -> None:
     assert open_ledger().counter_bases() == {"tokens": 111, "x": 1}
 
 
-def test_floors_outlive_a_restart(open_ledger: Open) -> None:
+def test_what_was_seen_last_of_each_node(open_ledger: Open) -> None:
     ledger = open_ledger()
-    ledger.set_counter_floors({"a": 5, "b": 2**62})
-    ledger.set_counter_floors({"a": 7})
-    ledger.close()
-    assert open_ledger().counter_floors() == {"a": 7}
+    assert ledger.last_seen() == {}
+    ledger.append([shipment(batch(2, NOON_MS + HOUR_MS), batch(1, NOON_MS))], NOON_MS)
+    ledger.append([shipment(batch(1, NOON_MS - 30 * HOUR_MS), node="gone", agent_id="b")], NOON_MS)
+    assert ledger.last_seen() == {("c", "n1"): NOON_MS + HOUR_MS + 15_000}
 
 
 @given(
@@ -189,6 +189,7 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
         for statement in MIGRATIONS[1]():
             connection.execute(statement)
         connection.execute("INSERT INTO schema_version VALUES (1)")
+        connection.execute("""INSERT INTO counter_bases VALUES ('["cost","c"]', 5), ('["tokens","c"]', 7)""")
         for table, at in (("windows", NOON_MS), ("hours", NOON_MS)):
             order = "'c','n1','chat','vllm','n1','llama','rate'"
             row = f"{order},{at},40,NULL,100,3" if table == "windows" else f"{at},{order},40,NULL,100,3"
@@ -198,6 +199,7 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert ledger.fold() == [NOON_MS]
     facts = ledger.facts_of_hours()
     assert completion(facts) == 200
+    assert ledger.counter_bases() == {'["tokens","c"]': 7}, "money is no counter since schema 4"
     assert sum(row.requests_aborted or 0 for row in facts.tokens) == 1
     ledger.close()
 
@@ -335,7 +337,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="schema version 99, this collector knows 3"):
+    with pytest.raises(LedgerError, match="schema version 99, this collector knows 4"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 

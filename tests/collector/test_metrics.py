@@ -1,17 +1,25 @@
 """The whole exposition against a golden file; regenerate with TOKENYIELD_WRITE_GOLDEN=1, read the difference in review."""
 
 import os
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
+from tokenyield_collector.attribution import Attribution, Budget
+from tokenyield_collector.booked import GRAIN, Booked, book
 from tokenyield_collector.books import Stretch, keep_books
+from tokenyield_collector.budgets import budget_states
 from tokenyield_collector.counters import Counters
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.metric_families import every_family
 from tokenyield_collector.metrics import Exposition, Ingest, View
+from tokenyield_collector.money import QUANTA_PER_UNIT
 from tokenyield_collector.prices.book import Facility, Match, Owned, Pool, PriceBook
+from tokenyield_collector.statements.statement import Statement
 from tokenyield_collector.summary import encode, summarize
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -28,18 +36,43 @@ PRICES = PriceBook(
 )
 
 
-def exposition(workloads_max: int = 10) -> tuple[str, bytes]:
+def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, bytes]:
     ledger = DuckDbLedger(":memory:")
     sent = [batch(n + 1, NOON_MS + n * 15_000) for n in range(4)]
     ledger.append([shipment(*sent)], NOON_MS)
-    counters = Counters(PRICES, bases={}, floors={})
-    as_of_ms = NOON_MS + 60_000
-    counters.update(ledger.fold(), ledger.facts_of_hours(), NOON_MS, as_of_ms)
+    counters = Counters(PRICES, bases={})
+    counters.update(ledger.fold(), ledger.facts_of_hours())
+    ledger.roll()
+    rules = Attribution(budgets=(Budget(name="all", monthly=Decimal(100)),))
+    statement = Statement(
+        reader=ledger.usage(),
+        prices=PRICES,
+        attribution=rules,
+        start_ms=NOON_MS,
+        end_ms=NOON_MS + HOUR_MS,
+        grain=GRAIN,
+    )
+    booked = Booked(lambda start_ms, end_ms: book(statement), {})
+    booked.bring_up_to(NOON_MS, NOON_MS + HOUR_MS)
+    budgets = budget_states(
+        rules.budgets, [(date(2026, 11, 23), {}, 10 * QUANTA_PER_UNIT)], date(2026, 11, 1), date(2026, 11, 24)
+    )
     facts = ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
     books = keep_books([Stretch(facts, NOON_MS, 60_000)], PRICES)
-    view = View(counters=counters.values(), workloads=counters.workloads(), live=books, as_of_ms=as_of_ms)
+    view = View(
+        counters=counters.values(),
+        workloads=counters.workloads(),
+        live=books,
+        to_date=booked.values(),
+        references=booked.references(),
+        budgets=budgets,
+        nodes={("c", "reporting"): 1, ("c", "late"): 0, ("c", "silent"): 0},
+        node_lag_ms={"c": 1500},
+        as_of_ms=NOON_MS + 60_000,
+        booked_to_ms=NOON_MS + HOUR_MS,
+    )
     registry = CollectorRegistry()
-    registry.register(Exposition(lambda: view, Ingest(batches=4, commits=1), workloads_max))
+    registry.register(Exposition(lambda: view, Ingest(batches=4, commits=1), workloads_max, groups_max))
     return generate_latest(registry).decode(), encode(summarize(facts, books, PRICES))
 
 
@@ -66,3 +99,21 @@ def test_workloads_beyond_the_bound_share_a_label() -> None:
         'tokenyield_tokens_total{cluster="c",kind="completion",method="rate",model="llama",workload="(other)"} 400.0'
         in found
     )
+    assert 'tokenyield_collector_metric_names{fate="folded",of="workload"} 3.0' in found
+
+
+def test_groups_beyond_the_bound_share_a_label_and_no_cent_is_lost() -> None:
+    def total(found: str) -> float:
+        lines = [line for line in found.splitlines() if line.startswith("tokenyield_attributed_cost_to_date{")]
+        assert lines
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    folded = exposition(groups_max=1)[0]
+    assert 'product="(other)"' in folded
+    assert total(folded) == pytest.approx(total(exposition()[0]))
+    assert 'tokenyield_collector_metric_names{fate="folded",of="group"} 2.0' in folded
+
+
+def test_every_family_is_told_in_the_table_and_shown() -> None:
+    shown = {line.split()[2] for line in exposition()[0].splitlines() if line.startswith("# TYPE tokenyield_")}
+    assert shown == {family.name for family in every_family()}

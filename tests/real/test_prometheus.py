@@ -77,10 +77,10 @@ def test_prometheus_scrapes_what_the_ledger_holds(prometheus: str, stack: Stack)
     for query in (
         'sum(tokenyield_energy_joules_total{state="active"}) > 0',
         'sum(tokenyield_gpu_seconds_total{state="active"}) > 0',
-        'tokenyield_cost_total{currency="USD",bucket="dark",component="capacity"} > 0',
+        'tokenyield_cost_per_hour{currency="USD",bucket="dark"} > 0',
+        'tokenyield_gpus{bucket="dark"} > 0',
         'tokenyield_tokens_per_joule{workload="chat",model="tiny.gguf",kind="total"} > 0',
         'tokenyield_cost_per_million_tokens{basis="loaded",kind="completion"} > 0',
-        'tokenyield_idle_cost_per_hour{bucket="dark"} > 0',
         "rate(tokenyield_agent_polls_total[10s]) > 0",
     ):
         wait_until(lambda query=query: ask(prometheus, query) != [], what=query)  # type: ignore[misc]
@@ -90,7 +90,6 @@ def test_prometheus_scrapes_what_the_ledger_holds(prometheus: str, stack: Stack)
     time.sleep(3)
     assert ask(prometheus, completion) == before
     assert ask(prometheus, "sum(resets(tokenyield_tokens_total[1m]))") == [0.0]
-    assert ask(prometheus, "sum(resets(tokenyield_cost_total[1m]))") == [0.0]
     assert ask(prometheus, "sum(resets(tokenyield_gpu_seconds_total[1m]))") == [0.0]
 
 

@@ -44,7 +44,7 @@ from tokenyield_collector.ledger.ledger import (
 )
 from tokenyield_collector.ledger.receipts import NumberSet
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
-from tokenyield_wire.units import hour_of_ms
+from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 from tokenyield_wire.window import Batch, Shipment
 
 log = logging.getLogger(__name__)
@@ -213,22 +213,11 @@ class DuckDbLedger:
                 self._connection.execute(f"DELETE FROM {table} WHERE hour_ms < {hours_before_ms}")
             self._connection.execute(f"DELETE FROM batches WHERE start_ms < {cut_ms}")
             if counter_bases:
-                self._replace_values("counter_bases", bases)
+                self._connection.execute("DELETE FROM counter_bases")
+                insert_rows(self._connection, "counter_bases", ["name", "value"], list(bases.items()))
 
     def counter_bases(self) -> dict[str, int]:
         return dict(self._connection.execute("SELECT name, value FROM counter_bases").fetchall())
-
-    def counter_floors(self) -> dict[str, int]:
-        return dict(self._connection.execute("SELECT name, value FROM counter_floors").fetchall())
-
-    def set_counter_floors(self, floors: dict[str, int]) -> None:
-        with self._transaction("cannot be written"):
-            self._replace_values("counter_floors", floors)
-
-    def _replace_values(self, table: str, values: dict[str, int]) -> None:
-        self._connection.execute(f"DELETE FROM {table}")
-        if values:
-            insert_rows(self._connection, table, ["name", "value"], list(values.items()))
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -278,6 +267,13 @@ class DuckDbLedger:
 
     def first_ms(self) -> int | None:
         return self._first_ms
+
+    def last_seen(self) -> dict[tuple[str, str], int]:
+        rows = self._reading().execute(
+            "SELECT cluster, node, max(end_ms) FROM batches "
+            f"WHERE start_ms > (SELECT max(start_ms) FROM batches) - {MS_PER_DAY} GROUP BY ALL"
+        )
+        return {(cluster, node): end_ms for cluster, node, end_ms in rows.fetchall()}
 
     def size_bytes(self) -> int:
         files = (self._path, self._path.with_name(self._path.name + ".wal"))

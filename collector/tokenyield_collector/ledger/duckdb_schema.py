@@ -9,7 +9,7 @@ from tokenyield_collector.ledger.duckdb_rollup import TABLES as ROLLUP_TABLES
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 GPU_SUMS = [
     *CAPACITY_SUMS,
@@ -115,7 +115,12 @@ def _migration_3() -> list[str]:
     ]
 
 
-MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3}
+def _migration_4() -> list[str]:
+    """Money is no counter any more: what it was held by goes."""
+    return ["DROP TABLE counter_floors", """DELETE FROM counter_bases WHERE name LIKE '["cost"%'"""]
+
+
+MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3, 4: _migration_4}
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
 
 

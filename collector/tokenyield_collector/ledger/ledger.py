@@ -163,19 +163,17 @@ class Ledger(Protocol):
         """Start of the oldest window ever kept; None in an empty ledger."""
         ...
 
+    def last_seen(self) -> Mapping[tuple[str, str], int]:
+        """(cluster, node) -> end (ms) of its newest window, of the nodes that sent one in the ledger's last day."""
+        ...
+
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         """Forget old windows and hours, and add what exported counters lose by it to their bases, in one commit."""
         ...
 
     def counter_bases(self) -> dict[str, int]:
-        """What exported counters start from: series -> integer, see `retire` and `set_counter_floors`."""
+        """What exported counters start from: series -> integer, see `retire`."""
         ...
-
-    def counter_floors(self) -> dict[str, int]:
-        """The highest value shown of each counter that may not go back."""
-        ...
-
-    def set_counter_floors(self, floors: dict[str, int]) -> None: ...
 
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
         """Make the roll-ups that `usage` reads again, of at most so many hours (before that instant) that changed.

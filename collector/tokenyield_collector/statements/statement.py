@@ -74,8 +74,16 @@ class Statement:
     """What of the period has been and is kept, in whole hours."""
     grain: Grain = field(default_factory=Grain)
     references: list[AppliedReference] = field(default_factory=list)
-    whole: Sums = field(default_factory=Sums)
-    """The sum of all lines so far, before anything was shared."""
+    before_sharing: dict[tuple[str, str], Sums] = field(default_factory=lambda: defaultdict(Sums))
+    """(cluster where the grain tells it, pool) -> the sum of all lines so far, before anything was shared."""
+
+    @property
+    def whole(self) -> Sums:
+        """All of `before_sharing`."""
+        found = Sums()
+        for sums in self.before_sharing.values():
+            found.take(sums)
+        return found
 
     def lines(self) -> Iterator[tuple[LineKey, Sums]]:
         """All lines, day after day."""
@@ -166,8 +174,8 @@ class _Day:
         held = self._add_work(day_ms, work, found)
         self._add_capacity(day_ms, capacity, held, found)
         self._add_unreported(day_ms, found)
-        for sums in found.values():
-            self._statement.whole.take(sums)
+        for key, sums in found.items():
+            self._statement.before_sharing[key.group.cluster, key.pool].take(sums)
         load(found)
         share(found, self._statement.attribution, self._pricing, day_ms)
         yield from found.items()

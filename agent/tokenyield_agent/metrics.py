@@ -1,0 +1,194 @@
+"""Every metric of the agent, and its /metrics from the present `Status`. docs/metrics.md is made from the families."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import Metric
+
+from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.status import Status
+from tokenyield_settings.families import Family
+from tokenyield_wire.units import MS_PER_SECOND, mj_to_joules
+
+_GPU = ("gpu", "index")
+
+INFO = Family("tokenyield_agent_info", "gauge", "Version of the agent", ("version",))
+UP = Family("tokenyield_agent_gpu_up", "gauge", "1 while the GPU can be read", _GPU, "hw.status (hw.type=gpu)")
+MODEL = Family("tokenyield_agent_gpu_info", "gauge", "The GPU's product name", (*_GPU, "model"), "hw.model, hw.name")
+ENERGY = Family(
+    "tokenyield_agent_gpu_energy_joules_total", "counter", "The GPU's energy counter", _GPU, "hw.energy (hw.type=gpu)"
+)
+POWER = Family("tokenyield_agent_gpu_power_watts", "gauge", "Power drawn", _GPU, "hw.power (hw.type=gpu)")
+BUSY = Family(
+    "tokenyield_agent_gpu_utilization_ratio",
+    "gauge",
+    "Share of the driver's last sample period in which a kernel ran",
+    _GPU,
+    "hw.gpu.utilization (hw.gpu.task=general)",
+)
+MEMORY = Family("tokenyield_agent_gpu_memory_used_bytes", "gauge", "Memory in use", _GPU, "hw.gpu.memory.usage")
+MEMORY_SIZE = Family("tokenyield_agent_gpu_memory_bytes", "gauge", "Memory there is", _GPU, "hw.gpu.memory.limit")
+HEAT = Family(
+    "tokenyield_agent_gpu_temperature_celsius", "gauge", "Core temperature", _GPU, "hw.temperature (hw.type=gpu)"
+)
+CLOCK = Family("tokenyield_agent_gpu_sm_clock_hertz", "gauge", "Clock of the SMs", _GPU)
+STATE = Family(
+    "tokenyield_agent_gpu_seconds_total",
+    "counter",
+    "GPU time by state (active, idle, unallocated, unknown)",
+    (*_GPU, "state"),
+)
+THROTTLED = Family(
+    "tokenyield_agent_gpu_throttled_seconds_total",
+    "counter",
+    "Time in which the clocks were held down, by NVML's reason; reasons overlap",
+    (*_GPU, "reason"),
+)
+HELD = Family(
+    "tokenyield_agent_workload_gpu_seconds_total",
+    "counter",
+    "GPU time that a workload held, by state (active, idle)",
+    ("workload", *_GPU, "state"),
+)
+FAULTS = Family(
+    "tokenyield_agent_gpu_faults_total",
+    "counter",
+    "Faults of GPUs and driver that began, by kind",
+    ("kind",),
+    "hw.errors (hw.type=gpu)",
+)
+POLLS = Family("tokenyield_agent_polls_total", "counter", "Polls of the GPUs")
+POLL_AGE = Family("tokenyield_agent_last_poll_age_seconds", "gauge", "How long ago the last poll was")
+CLOCK_STEPS = Family("tokenyield_agent_clock_steps_total", "counter", "Steps of the wall clock noticed")
+WINDOWS_DROPPED = Family("tokenyield_agent_windows_dropped_total", "counter", "Windows given up in memory")
+SPOOL_BATCHES = Family("tokenyield_agent_spool_batches", "gauge", "Batches without a receipt")
+SPOOL_BYTES = Family("tokenyield_agent_spool_bytes", "gauge", "Bytes of the spool on disk")
+_SPOOL = {
+    "appended": "Batches written to the spool",
+    "acknowledged": "Batches with a receipt or set aside",
+    "dropped": "Batches given up because the spool was full or they were too old",
+    "torn_tails": "Torn tails cut off at start",
+}
+SPOOL = {
+    name: Family(f"tokenyield_agent_spool_{name}_total", "counter", help_text) for name, help_text in _SPOOL.items()
+}
+_SHIP = {
+    "requests": "Shipments sent",
+    "failures": "Shipments that failed and are tried again",
+    "rejected": "Batches refused for good and set aside",
+    "bytes": "Bytes of shipments sent",
+}
+SHIP = {name: Family(f"tokenyield_agent_ship_{name}_total", "counter", help_text) for name, help_text in _SHIP.items()}
+_SOURCE = {
+    "bytes": "Bytes of logs read",
+    "events": "Token events read",
+    "rotations": "Rotations followed",
+    "truncations": "Truncations followed",
+    "lines_too_long": "Lines dropped for their length",
+    "files_lost": "Rotated files that were gone before they were read",
+}
+SOURCE = {
+    name: Family(f"tokenyield_agent_source_{name}_total", "counter", help_text, ("workload",))
+    for name, help_text in _SOURCE.items()
+}
+BY_ENDPOINT = Family(
+    "tokenyield_agent_source_counted_by_endpoint",
+    "gauge",
+    "1 while the workload's tokens come from its server's counters, 0 while from its log",
+    ("workload",),
+)
+_SCRAPE = {
+    "requests": "Looks at servers' counters",
+    "failures": "Looks that were not answered",
+    "probes": "Questions whether an address shows a known server's counters",
+}
+SCRAPE = {
+    name: Family(f"tokenyield_agent_scrape_{name}_total", "counter", help_text) for name, help_text in _SCRAPE.items()
+}
+
+
+def every_family() -> Iterator[Family]:
+    """All families, in the order of this file."""
+    for value in list(globals().values()):
+        if isinstance(value, Family):
+            yield value
+        elif isinstance(value, dict) and value and all(isinstance(one, Family) for one in value.values()):
+            yield from value.values()
+
+
+class Exposition:
+    """A prometheus_client collector over the present status."""
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status()
+        info = INFO.new()
+        info.add_metric((status.version,), 1)
+        yield info
+        yield from _gpus(status)
+        yield from _totals(status)
+        faults = FAULTS.new()
+        for kind, count in status.gpu_faults.items():
+            faults.add_metric((kind,), count)
+        yield faults
+        yield POLLS.of(status.polls)
+        yield POLL_AGE.of(status.last_poll_age_s)
+        yield CLOCK_STEPS.of(status.clock_steps)
+        yield WINDOWS_DROPPED.of(status.windows_dropped)
+        yield SPOOL_BATCHES.of(status.spool_batches)
+        yield SPOOL_BYTES.of(status.spool_bytes)
+        for listed, counts in ((SPOOL, status.spool), (SHIP, status.ship)):
+            for name, family in listed.items():
+                yield family.of(counts.get(name, 0))
+        for name, source in (*SOURCE.items(), ("counted_by_endpoint", BY_ENDPOINT)):
+            found = source.new()
+            for workload, by_name in status.sources.items():
+                found.add_metric((workload,), by_name.get(name, 0))
+            yield found
+        for name, family in SCRAPE.items():
+            yield family.of(status.scrapes.get(name, 0))
+
+
+def _gpus(status: Status) -> Iterator[Metric]:
+    up, model = UP.new(), MODEL.new()
+    for gpu in status.gpus:
+        up.add_metric((gpu.uuid, str(gpu.index)), 1)
+        model.add_metric((gpu.uuid, str(gpu.index), gpu.model or "unknown"), 1)
+    for uuid in status.gpus_lost:
+        up.add_metric((uuid, status.indices.get(uuid, "")), 0)
+    yield from (up, model)
+    for family, value_of in _READINGS:
+        found = family.new()
+        for gpu in status.gpus:
+            if (value := value_of(gpu)) is not None:
+                found.add_metric((gpu.uuid, str(gpu.index)), value)
+        yield found
+
+
+def _scaled(value: int | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+_READINGS: tuple[tuple[Family, Callable[[GpuReading], float | None]], ...] = (
+    (ENERGY, lambda gpu: None if gpu.energy_mj is None else mj_to_joules(gpu.energy_mj)),
+    (POWER, lambda gpu: _scaled(gpu.power_mw, 1e-3)),
+    (BUSY, lambda gpu: _scaled(gpu.utilization_percent, 1e-2)),
+    (MEMORY, lambda gpu: _scaled(gpu.memory_used_mib, 2**20)),
+    (MEMORY_SIZE, lambda gpu: _scaled(gpu.memory_total_mib, 2**20)),
+    (HEAT, lambda gpu: gpu.temperature_c),
+    (CLOCK, lambda gpu: _scaled(gpu.sm_clock_mhz, 1e6)),
+)
+
+
+def _totals(status: Status) -> Iterator[Metric]:
+    for family, values in ((STATE, status.state_ms), (THROTTLED, status.throttled_ms)):
+        found = family.new()
+        for (uuid, what), duration_ms in values.items():
+            found.add_metric((uuid, status.indices.get(uuid, ""), what), duration_ms / MS_PER_SECOND)
+        yield found
+    held = HELD.new()
+    for (workload, uuid, state), duration_ms in status.held_ms.items():
+        labels = (workload or "(untied)", uuid, status.indices.get(uuid, ""), state)
+        held.add_metric(labels, duration_ms / MS_PER_SECOND)
+    yield held

@@ -1,0 +1,33 @@
+"""Metric families as data: one table in each program makes its /metrics and docs/metrics.md.
+
+Names follow the Prometheus conventions (base units, `_total` for counters); `otel` is what OpenTelemetry's semantic
+conventions (hw.*, gen_ai.*) call the same thing, where they have a name for it.
+"""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+
+class Family(NamedTuple):
+    """One metric: its exposed name, kind, help text and label names."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    labels: tuple[str, ...] = ()
+    otel: str = ""
+
+    def new(self) -> "CounterMetricFamily | GaugeMetricFamily":
+        """An empty family to add samples to."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        return kind(self.name.removesuffix("_total"), self.help, labels=self.labels)
+
+    def of(self, value: float) -> "CounterMetricFamily | GaugeMetricFamily":
+        """The family with its one sample, for one without labels."""
+        found = self.new()
+        found.add_metric((), value)
+        return found

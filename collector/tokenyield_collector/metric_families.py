@@ -1,0 +1,221 @@
+"""Every metric of the collector, in the order in which /metrics shows them; docs/metrics.md is made from this. Pure.
+
+Facts are counters. Money is a view of facts: late data and new prices correct it, so it is never a counter but either
+a gauge of the live window or a gauge *to date*, the sum of all closed hours as reports say it. Take `delta()`, or the
+difference of two instants, of what is to date; `rate()` and `increase()` of counters.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from tokenyield_settings.families import Family
+
+TOKENS = Family(
+    "tokenyield_tokens_total",
+    "counter",
+    "Tokens by kind (prompt_computed, prompt_cached, prompt_unsplit, completion) and by how they were counted",
+    ("cluster", "workload", "model", "kind", "method"),
+    "gen_ai.client.token.usage (gen_ai.token.type, gen_ai.request.model)",
+)
+REQUESTS = Family(
+    "tokenyield_requests_total",
+    "counter",
+    "Requests by outcome: answered, aborted by who asked, failed",
+    ("cluster", "workload", "model", "outcome"),
+    "count of gen_ai.server.request.duration (error.type)",
+)
+DEMAND_TOKENS = Family(
+    "tokenyield_demand_tokens_total",
+    "counter",
+    "Tokens asked of a gateway, by team; they are counted at the servers that made them too",
+    ("cluster", "gateway", "model", "team", "kind"),
+    "gen_ai.client.token.usage at the gateway",
+)
+DEMAND_REQUESTS = Family(
+    "tokenyield_demand_requests_total",
+    "counter",
+    "Requests asked of a gateway, by team and outcome",
+    ("cluster", "gateway", "model", "team", "outcome"),
+)
+ENERGY = Family(
+    "tokenyield_energy_joules_total",
+    "counter",
+    "Energy of the GPUs by their state while using it (active, idle, unallocated, unknown)",
+    ("cluster", "pool", "state"),
+    "hw.energy (hw.type=gpu)",
+)
+GPU_SECONDS = Family(
+    "tokenyield_gpu_seconds_total",
+    "counter",
+    "GPU time by state (active, idle, unallocated, unknown)",
+    ("cluster", "pool", "state"),
+)
+WORKLOAD_ENERGY = Family(
+    "tokenyield_workload_energy_joules_total",
+    "counter",
+    "Energy of the GPUs that a workload held, by state (active, idle)",
+    ("cluster", "workload", "state"),
+)
+WORKLOAD_GPU_SECONDS = Family(
+    "tokenyield_workload_gpu_seconds_total",
+    "counter",
+    "GPU time that a workload held, by state (active, idle)",
+    ("cluster", "workload", "state"),
+)
+PRICE_MISSING = Family(
+    "tokenyield_price_missing_gpu_seconds_total",
+    "counter",
+    "GPU time that no pool of the price book matches; it has no cost",
+)
+
+GPUS = Family(
+    "tokenyield_gpus",
+    "gauge",
+    "GPUs over the live window, in the mean, by bucket (dark, unallocated, idle, active)",
+    ("cluster", "pool", "bucket"),
+)
+COST_PER_HOUR = Family(
+    "tokenyield_cost_per_hour",
+    "gauge",
+    "Cost per hour over the live window by bucket (dark, unallocated, idle, active); the sum is the whole cost",
+    ("currency", "cluster", "pool", "bucket"),
+)
+WORKLOAD_COST_PER_HOUR = Family(
+    "tokenyield_workload_cost_per_hour",
+    "gauge",
+    "Cost per hour of the GPUs that a workload holds, over the live window, by state (active, idle)",
+    ("currency", "cluster", "workload", "state"),
+)
+TOKENS_PER_JOULE = Family(
+    "tokenyield_tokens_per_joule",
+    "gauge",
+    "Tokens per joule over the live window, idle energy included",
+    ("cluster", "workload", "model", "kind"),
+)
+UNIT_COST = Family(
+    "tokenyield_cost_per_million_tokens",
+    "gauge",
+    "Cost per million tokens over the live window, on the direct, allocated and loaded basis",
+    ("currency", "cluster", "workload", "model", "kind", "basis"),
+)
+
+COST_TO_DATE = Family(
+    "tokenyield_cost_to_date",
+    "gauge",
+    "Cost of all closed hours by waterfall bucket (dark, unallocated, idle, under_yield, productive), before sharing",
+    ("currency", "cluster", "pool", "bucket"),
+)
+WORKLOAD_COST_TO_DATE = Family(
+    "tokenyield_workload_cost_to_date",
+    "gauge",
+    "Cost of all closed hours by workload and bucket (idle, under_yield, productive, shared)",
+    ("currency", "cluster", "workload", "model", "bucket"),
+)
+WORKLOAD_SECONDS_TO_DATE = Family(
+    "tokenyield_workload_gpu_seconds_to_date",
+    "gauge",
+    "GPU time of all closed hours by workload and bucket (idle, under_yield, productive)",
+    ("cluster", "workload", "model", "bucket"),
+)
+
+REFERENCE = Family(
+    "tokenyield_reference_tokens_per_second",
+    "gauge",
+    "The pace that a model on so many GPUs is held to, in completion tokens; configured, or learned",
+    ("model", "gpu_model", "gpus", "source"),
+)
+BUDGET = Family("tokenyield_budget", "gauge", "What a budget allows in the present month (UTC)", ("currency", "budget"))
+BUDGET_SPENT = Family(
+    "tokenyield_budget_spent", "gauge", "What of it the closed hours of the month have cost", ("currency", "budget")
+)
+BUDGET_FORECAST = Family(
+    "tokenyield_budget_forecast",
+    "gauge",
+    "What the month will come to (expected, low, high)",
+    ("currency", "budget", "bound"),
+)
+
+INFO = Family("tokenyield_collector_info", "gauge", "Version of the collector", ("version",))
+NODES = Family(
+    "tokenyield_collector_nodes",
+    "gauge",
+    "Nodes by how long ago their newest window ended: reporting, late (over 2 minutes), silent (over 15)",
+    ("cluster", "state"),
+)
+NODE_LAG = Family(
+    "tokenyield_collector_node_lag_seconds",
+    "gauge",
+    "Age of the newest window of the node that is furthest behind, silent ones left out",
+    ("cluster",),
+)
+BATCHES = Family("tokenyield_collector_batches_total", "counter", "Batches committed")
+DUPLICATES = Family("tokenyield_collector_duplicate_batches_total", "counter", "Batches sent again and counted once")
+REFUSED = Family("tokenyield_collector_refused_requests_total", "counter", "Requests refused, by reason", ("reason",))
+COMMITS = Family("tokenyield_collector_commits_total", "counter", "Commits of the ledger")
+COMMIT_SECONDS = Family("tokenyield_collector_commit_seconds_total", "counter", "Time spent in commits")
+WAITING = Family("tokenyield_collector_waiting_batches", "gauge", "Batches waiting for a commit")
+LEDGER_BYTES = Family("tokenyield_collector_ledger_bytes", "gauge", "Size of the ledger")
+BOOKS_FRESH = Family(
+    "tokenyield_collector_books_fresh",
+    "gauge",
+    "1 while the price book and rules in use are those in the files, 0 after a change that was refused",
+)
+NAMES = Family(
+    "tokenyield_collector_metric_names",
+    "gauge",
+    "Names of workloads (and teams that asked gateways) and of groups (teams and products) by what became of them: "
+    "shown, or folded into '(other)' by metrics_workloads_max and metrics_groups_max",
+    ("of", "fate"),
+)
+AS_OF = Family("tokenyield_collector_as_of_timestamp_seconds", "gauge", "Up to when the live window looks")
+BOOKED_TO = Family(
+    "tokenyield_collector_booked_timestamp_seconds", "gauge", "Up to when what is to date has been reckoned"
+)
+
+_DIMENSIONS = ("team", "product")
+
+
+def attributed(dimensions: Sequence[str] = _DIMENSIONS) -> dict[str, Family]:
+    """By who carries it; the label names are the dimensions of the rules. See booked.py for the keys."""
+    who, place = tuple(dimensions), ("cluster", "pool", "model")
+    return {
+        "attributed_cost": Family(
+            "tokenyield_attributed_cost_to_date",
+            "gauge",
+            "Cost of all closed hours by who carries it, by bucket (dark, unallocated, idle, under_yield, productive, "
+            "and shared: taken over from others); the sum is the whole cost",
+            ("currency", *place, *who, "bucket"),
+        ),
+        "attributed_gpu_ms": Family(
+            "tokenyield_attributed_gpu_seconds_to_date",
+            "gauge",
+            "GPU time of all closed hours by who used it and bucket",
+            (*place, *who, "bucket"),
+        ),
+        "attributed_energy_mj": Family(
+            "tokenyield_attributed_energy_joules_to_date",
+            "gauge",
+            "Energy of the GPUs in all closed hours by who used it",
+            (*place, *who),
+        ),
+        "attributed_tokens": Family(
+            "tokenyield_attributed_tokens_to_date",
+            "gauge",
+            "Tokens of all closed hours by who they were made for",
+            (*place, *who, "kind"),
+        ),
+        "attributed_requests": Family(
+            "tokenyield_attributed_requests_to_date",
+            "gauge",
+            "Requests of all closed hours by who they were answered for",
+            (*place, *who),
+        ),
+    }
+
+
+def every_family(dimensions: Sequence[str] = _DIMENSIONS) -> Iterator[Family]:
+    """All families in this file's order, the attributed ones after what is to date by workload."""
+    for value in list(globals().values()):
+        if isinstance(value, Family):
+            yield value
+            if value is WORKLOAD_SECONDS_TO_DATE:
+                yield from attributed(dimensions).values()
