@@ -7,7 +7,7 @@ DEMO_SECONDS ?= 60
 FUZZ_EXAMPLES ?= 20000
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-real fuzz lint format bench docs wheel clean
+.PHONY: help setup demo test test-real fuzz lint format bench docs dashboards wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,7 +29,8 @@ test: setup ## all tests that need no third-party server; needs cc for the NVML 
 
 test-real: setup ## against real programs: llama-server, LiteLLM, FOCUS validator (in $(CACHE)), Prometheus, systemd
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
-		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote
+		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
+		prometheus-alertmanager:prometheus-alertmanager
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
@@ -52,6 +53,9 @@ bench: setup ## all benchmarks, JSON to standard output
 
 docs: setup ## write what the docs show of the code
 	$(BIN)/python docs/generate.py
+
+dashboards: setup ## write the Grafana dashboards from collector/dashboards/
+	PYTHONPATH=collector $(BIN)/python collector/dashboards/generate.py
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

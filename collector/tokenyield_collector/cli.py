@@ -1,4 +1,4 @@
-"""The command line: serve | check | rate | report | budget | example | demo.
+"""The command line: serve | check | rate | report | budget | example | monitoring | demo.
 
 Exit codes: 0 done; 1 the collector or the demo failed; 2 the call or the settings are wrong.
 """
@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenyield_collector.examples import NAMES as EXAMPLES
+from tokenyield_collector.examples import example as example_text
 from tokenyield_collector.version import VERSION
 from tokenyield_settings.command_line import CommandLine, add_settings_flags
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-EXAMPLES = ("collector.yaml", "prices.yaml", "attribution.yaml")
 _EXAMPLES = """examples:
   tokenyield-collector demo                              see it work on this host, with or without a GPU
   tokenyield-collector demo --month 2026-10 --ledger sample.duckdb       a made-up month to try reports on
@@ -24,6 +25,7 @@ _EXAMPLES = """examples:
   tokenyield-collector check --config collector.yaml     are the settings and prices sound? print them
   tokenyield-collector rate --prices prices.yaml         what does a GPU-hour cost, and why?
   tokenyield-collector report --period 2026-10 --by team,model --format html --output october.html
+  tokenyield-collector monitoring tokenyield-monitoring  dashboards, alert rules, compose file
   tokenyield-collector budget --month 2026-10            spent, left, and what the month will come to
 """
 
@@ -68,6 +70,13 @@ def _command_line() -> CommandLine:
     help_text = "print an annotated example file, to begin with"
     example = line.command("example", _example, help_text, "example prices.yaml > prices.yaml")
     example.add_argument("file", choices=EXAMPLES)
+    help_text = "write Grafana dashboards, Prometheus rules and a compose file into a folder"
+    monitoring = line.command("monitoring", _monitoring, help_text, "monitoring tokenyield-monitoring")
+    monitoring.add_argument("folder", type=Path)
+    monitoring.add_argument(
+        "--runbooks", default="runbooks.md", metavar="URL", help="where your runbooks.md is served, for the alerts"
+    )
+    monitoring.add_argument("--force", action="store_true", help="overwrite files that were changed")
     help_text = "collector and agent on this host, with a live table"
     demo = line.command("demo", _demo, help_text, "demo --duration 60")
     demo.add_argument("--duration", type=float, default=0.0, metavar="SECONDS", help="stop after this long; 0: Ctrl-C")
@@ -167,10 +176,18 @@ def _budget(arguments: argparse.Namespace) -> int:
 
 
 def _example(arguments: argparse.Namespace) -> int:
-    here = Path(__file__).parent
-    installed = here / "examples" / arguments.file
-    print((installed if installed.exists() else here.parent / arguments.file).read_text(encoding="utf-8"), end="")
+    print(example_text(arguments.file), end="")
     return 0
+
+
+def _monitoring(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.monitoring.command import write_monitoring
+
+    try:
+        return write_monitoring(arguments.folder, runbooks=arguments.runbooks, force=arguments.force)
+    except OSError as error:
+        print(f"monitoring: {error}", file=sys.stderr)
+        return 1
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -57,11 +57,11 @@ class Refresher:
     def refresh(self, changed: list[int], now_ms: int, seen: Mapping[tuple[str, str], int]) -> View:
         """`changed` are the hours that changed since the last call; `seen` tells each node's newest window."""
         first_ms = self._ledger.first_ms()
-        self._booked.mark(changed)
+        known_ms = self._known_ms(now_ms)
+        self._booked.mark(hour_ms for hour_ms in changed if hour_ms < known_ms)
         self._count(changed, first_ms, now_ms)
         start_ms, end_ms = live_stretch(now_ms, self._settings.live_window_s, self._settings)
         start_ms = max(start_ms, first_ms or start_ms)
-        known_ms = self._known_ms(now_ms)
         nodes, lags = _health(seen, now_ms)
         return View(
             counters=self._counters.values(),

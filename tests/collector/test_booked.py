@@ -107,6 +107,17 @@ def test_late_data_corrects_what_is_to_date(tmp_path: Path) -> None:
     assert sum(of(after, "cost").values()) == sum(of(before, "cost").values()), "what was dark was only late"
 
 
+def test_an_open_hour_is_no_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A month is reckoned when an hour closes and not whenever one gets a window."""
+    fleet = Fleet()
+    fill(fleet, HOURS[:2])
+    refresher = Refresher(Settings(), fleet.ledger, prices(tmp_path, PRICES), RULES)
+    refreshed(refresher, fleet, ms("2026-11-01T00:10"))
+    monkeypatch.setattr(refresher._booked, "_make", lambda start_ms, end_ms: pytest.fail("reckoned again"))
+    fill(fleet, HOURS[2:3])
+    refreshed(refresher, fleet, ms("2026-11-01T00:50"))
+
+
 def test_new_prices_reprice_history(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS)

@@ -15,7 +15,7 @@ import pytest
 
 from collector.test_reports import BOOK, month_into
 from harness import free_port, wait_until
-from tokenyield_collector.cli import EXAMPLES
+from tokenyield_collector.examples import NAMES as EXAMPLES
 
 SEARCH = "budgets: [{name: search, match: {team: search}, monthly: 10}]\n"
 

@@ -3,14 +3,14 @@
 import json
 import subprocess
 import time
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness import Stack, free_port, get, wait_until
+from harness import Stack, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
+from real.prometheus_server import Prometheus, running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
@@ -39,41 +39,17 @@ def stack(tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path
 
 
 @pytest.fixture
-def prometheus(tmp_path: Path, stack: Stack) -> Iterator[str]:
-    config = tmp_path / "prometheus.yml"
+def prometheus(tmp_path: Path, stack: Stack) -> Iterator[Prometheus]:
     targets = json.dumps([f"127.0.0.1:{stack.port}", f"127.0.0.1:{stack.agent_port}"])
-    config.write_text(
-        f"global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: tokenyield, static_configs: [{{targets: {targets}}}]}}]\n"
-    )
-    port = free_port()
-    call = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/tsdb"]
-    with (tmp_path / "prometheus.out").open("wb") as out:
-        process = subprocess.Popen([*call, f"--web.listen-address=127.0.0.1:{port}"], stdout=out, stderr=out)
-    url = f"http://127.0.0.1:{port}"
-    wait_until(lambda: _answers(f"{url}/-/ready"), what="Prometheus is ready")
-    yield url
-    process.terminate()
-    process.wait()
+    jobs = f"[{{job_name: tokenyield, static_configs: [{{targets: {targets}}}]}}]"
+    with running(tmp_path, f"global: {{scrape_interval: 1s}}\nscrape_configs: {jobs}\n") as found:
+        yield found
 
 
-def _answers(url: str) -> bool:
-    try:
-        get(url)
-    except OSError:
-        return False
-    return True
-
-
-def ask(prometheus: str, query: str) -> list[float]:
-    found = json.loads(get(f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}"))
-    assert found["status"] == "success", found
-    return [float(row["value"][1]) for row in found["data"]["result"]]
-
-
-def test_prometheus_scrapes_what_the_ledger_holds(prometheus: str, stack: Stack) -> None:
-    wait_until(lambda: ask(prometheus, "sum(up)") == [2.0], what="both targets are up")
+def test_prometheus_scrapes_what_the_ledger_holds(prometheus: Prometheus, stack: Stack) -> None:
+    wait_until(lambda: prometheus.values("sum(up)") == [2.0], what="both targets are up")
     completion = 'sum(tokenyield_tokens_total{kind="completion"})'
-    wait_until(lambda: ask(prometheus, completion) == [20_941.0], what="the recorded log's completion tokens")
+    wait_until(lambda: prometheus.values(completion) == [20_941.0], what="the recorded log's completion tokens")
     for query in (
         'sum(tokenyield_energy_joules_total{state="active"}) > 0',
         'sum(tokenyield_gpu_seconds_total{state="active"}) > 0',
@@ -83,14 +59,14 @@ def test_prometheus_scrapes_what_the_ledger_holds(prometheus: str, stack: Stack)
         'tokenyield_cost_per_million_tokens{basis="loaded",kind="completion"} > 0',
         "rate(tokenyield_agent_polls_total[10s]) > 0",
     ):
-        wait_until(lambda query=query: ask(prometheus, query) != [], what=query)  # type: ignore[misc]
-    before = ask(prometheus, completion)
+        wait_until(lambda query=query: prometheus.values(query) != [], what=query)  # type: ignore[misc]
+    before = prometheus.values(completion)
     stack.collector.kill()
     stack.start_collector()
     time.sleep(3)
-    assert ask(prometheus, completion) == before
-    assert ask(prometheus, "sum(resets(tokenyield_tokens_total[1m]))") == [0.0]
-    assert ask(prometheus, "sum(resets(tokenyield_gpu_seconds_total[1m]))") == [0.0]
+    assert prometheus.values(completion) == before
+    assert prometheus.values("sum(resets(tokenyield_tokens_total[1m]))") == [0.0]
+    assert prometheus.values("sum(resets(tokenyield_gpu_seconds_total[1m]))") == [0.0]
 
 
 def test_promtool_finds_nothing_to_say(stack: Stack) -> None:

@@ -45,9 +45,9 @@ class _Server:
         self.labels = {"namespace": key.partition("/")[0], "team": team, "product": product}
         self.tokens_per_second, self.busy, self.watts = tokens_per_second, busy, watts
 
-    def busy_at(self, hour_ms: int, chosen: random.Random) -> float:
-        """Share of the hour: working days and afternoons are busy."""
-        hour, weekday = hour_ms // MS_PER_HOUR % 24, (hour_ms // MS_PER_DAY + 3) % 7
+    def busy_at(self, at_ms: int, chosen: random.Random) -> float:
+        """Share of the time: working days and afternoons are busy."""
+        hour, weekday = at_ms // MS_PER_HOUR % 24, (at_ms // MS_PER_DAY + 3) % 7
         daily = 0.35 + 0.65 * math.exp(-(((hour - 14) / 5) ** 2))
         return min(0.98, self.busy * daily * (0.45 if weekday >= 5 else 1.0) * chosen.uniform(0.85, 1.15))
 
@@ -76,12 +76,7 @@ def make_month(month: str, path: Path) -> Period:
         raise LedgerError(f"{path} is there already; name a new file")
     ledger = DuckDbLedger(path)
     try:
-        chosen = random.Random(period.start_ms)  # noqa: S311 - made up, and the same every time
-        for cluster, node, model, gpus, servers in _NODES:
-            batches = tuple(_batches(period, node, model, gpus, servers, chosen))
-            shipment = Shipment(
-                schema=1, agent_id=f"demo-{node}", epoch=month, cluster=cluster, node=node, batches=batches
-            )
+        for shipment in made_up(period):
             ledger.append([shipment], period.end_ms)
         ledger.roll()
     finally:
@@ -89,11 +84,27 @@ def make_month(month: str, path: Path) -> Period:
     return period
 
 
+def made_up(period: Period, window_ms: int = MS_PER_HOUR) -> Iterator[Shipment]:
+    """What the made-up nodes send of a period, one shipment each. `window_ms` divides an hour."""
+    chosen = random.Random(period.start_ms)  # noqa: S311 - made up, and the same every time
+    for cluster, node, model, gpus, servers in _NODES:
+        batches = tuple(_batches(period, window_ms, node, model, gpus, servers, chosen))
+        yield Shipment(
+            schema=1, agent_id=f"demo-{node}", epoch=period.name, cluster=cluster, node=node, batches=batches
+        )
+
+
 def _batches(
-    period: Period, node: str, model: str, gpus: int, servers: tuple[_Server, ...], chosen: random.Random
+    period: Period,
+    window_ms: int,
+    node: str,
+    model: str,
+    gpus: int,
+    servers: tuple[_Server, ...],
+    chosen: random.Random,
 ) -> Iterator[Batch]:
-    for seq, hour_ms in enumerate(range(period.start_ms, period.end_ms, MS_PER_HOUR), start=1):
-        day = (hour_ms - period.start_ms) // MS_PER_DAY
+    for seq, start_ms in enumerate(range(period.start_ms, period.end_ms, window_ms), start=1):
+        day = (start_ms - period.start_ms) // MS_PER_DAY
         if node == _LOST[0] and _LOST[1] <= day < _LOST[2]:
             continue
         windows: list[GpuWindow] = []
@@ -101,15 +112,15 @@ def _batches(
         workloads: list[Workload] = []
         demand: list[Demand] = []
         held = {number: server for server in servers for number in server.gpus}
-        busy = {server.key: server.busy_at(hour_ms, chosen) for server in servers}
+        busy = {server.key: server.busy_at(start_ms, chosen) for server in servers}
         for number in range(gpus):
             server = held.get(number)
             uuid = f"GPU-{node}-{number}"
             if server is None:
-                windows.append(_idle_gpu(uuid, number, model))
+                windows.append(_idle_gpu(uuid, number, model, window_ms))
                 continue
-            active_ms = round(busy[server.key] * MS_PER_HOUR)
-            idle_ms = MS_PER_HOUR - active_ms
+            active_ms = round(busy[server.key] * window_ms)
+            idle_ms = window_ms - active_ms
             energy = StateMillijoules(active=active_ms * server.watts, idle=idle_ms * 90)
             windows.append(
                 GpuWindow(uuid=uuid, model=model, index=number, active_ms=active_ms, idle_ms=idle_ms, energy_mj=energy)
@@ -126,7 +137,9 @@ def _batches(
                 )
             )
         for server in servers:
-            completion = round(server.tokens_per_second * 3600 * busy[server.key] * chosen.uniform(0.6, 1.0))
+            completion = round(
+                server.tokens_per_second * window_ms / 1000 * busy[server.key] * chosen.uniform(0.6, 1.0)
+            )
             count = TokenCount(
                 method="counter",
                 prompt_computed=completion * 3,
@@ -143,8 +156,8 @@ def _batches(
                 demand += _asked(completion)
         yield Batch(
             seq=seq,
-            start_ms=hour_ms,
-            end_ms=hour_ms + MS_PER_HOUR,
+            start_ms=start_ms,
+            end_ms=start_ms + window_ms,
             gpus=tuple(windows),
             shares=tuple(shares),
             workloads=tuple(workloads),
@@ -152,9 +165,9 @@ def _batches(
         )
 
 
-def _idle_gpu(uuid: str, number: int, model: str) -> GpuWindow:
-    energy = StateMillijoules(unallocated=MS_PER_HOUR * 70)
-    return GpuWindow(uuid=uuid, model=model, index=number, unallocated_ms=MS_PER_HOUR, energy_mj=energy)
+def _idle_gpu(uuid: str, number: int, model: str, window_ms: int) -> GpuWindow:
+    energy = StateMillijoules(unallocated=window_ms * 70)
+    return GpuWindow(uuid=uuid, model=model, index=number, unallocated_ms=window_ms, energy_mj=energy)
 
 
 def _asked(completion: int) -> list[Demand]:

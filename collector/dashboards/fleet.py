@@ -1,0 +1,129 @@
+"""Fleet yield: what comes out of the joules and the money, and where the rest goes."""
+
+from dashboards.panels import CLUSTER, POOL, bars, lines, number, page, rows
+
+C = 'cluster=~"$cluster"'
+CP = 'cluster=~"$cluster",pool=~"$pool"'
+TOKENS = f"sum(rate(tokenyield_tokens_total{{{C}}}[$__rate_interval]))"
+WORKLOAD_LINK = (
+    "/d/tokenyield-workload?var-workload=${__data.fields.workload}&${datasource:queryparam}&${__url_time_range}"
+)
+
+DASHBOARD = page(
+    "tokenyield-fleet",
+    "tokenyield / Fleet yield",
+    "How many tokens the fleet yields per joule and per unit of money, and where the rest is lost.",
+    [CLUSTER, POOL],
+    [
+        (
+            "Now",
+            [
+                number(
+                    "Tokens per joule",
+                    f"{TOKENS} / sum(rate(tokenyield_energy_joules_total{{{C}}}[$__rate_interval]))",
+                    "All tokens over all energy of the GPUs, idle and unallocated ones included. Of whole clusters: tokens have no pool.",
+                    decimals=3,
+                ),
+                number(
+                    "Cost per million tokens",
+                    f"sum by (currency) (tokenyield_cost_per_hour{{{C}}}) / on () group_left () ({TOKENS} * 3600 / 1e6)",
+                    "The whole cost of the fleet over all its tokens. Of whole clusters: tokens have no pool.",
+                    legend="{{currency}}",
+                ),
+                number(
+                    "Lost per hour",
+                    f'sum by (currency) (tokenyield_cost_per_hour{{{CP},bucket!="active"}})',
+                    "Cost of GPUs that are idle, allocated to nobody, or dark, at the present pace.",
+                    legend="{{currency}}",
+                ),
+                number(
+                    "Cost per hour",
+                    f"sum by (currency) (tokenyield_cost_per_hour{{{CP}}})",
+                    "Capacity and energy of the whole fleet.",
+                    legend="{{currency}}",
+                ),
+                number(
+                    "GPUs active",
+                    f'sum(tokenyield_gpus{{{CP},bucket="active"}}) / sum(tokenyield_gpus{{{CP}}})',
+                    "Share of the GPUs paid for on which kernels ran.",
+                    unit="percentunit",
+                    decimals=1,
+                ),
+                number("GPUs", f"sum(tokenyield_gpus{{{CP}}})", "Paid for, dark ones included.", decimals=0),
+            ],
+        ),
+        (
+            "Where the capacity goes",
+            [
+                lines(
+                    "Cost per hour by bucket",
+                    [(f"sum by (bucket) (tokenyield_cost_per_hour{{{CP}}})", "{{bucket}}")],
+                    "The live waterfall: dark, unallocated, idle, active.",
+                    stacked=True,
+                ),
+                bars(
+                    "Waterfall of the range",
+                    f"sum by (bucket) (delta(tokenyield_cost_to_date{{{CP}}}[$__range]))",
+                    "{{bucket}}",
+                    "Cost of the closed hours in the range; active time is split into under-yield and productive.",
+                ),
+                lines(
+                    "GPUs by bucket",
+                    [(f"sum by (bucket) (tokenyield_gpus{{{CP}}})", "{{bucket}}")],
+                    "In the mean over the live window.",
+                    stacked=True,
+                ),
+                lines(
+                    "Power by state",
+                    [(f"sum by (state) (rate(tokenyield_energy_joules_total{{{CP}}}[$__rate_interval]))", "{{state}}")],
+                    "Joules a second of the GPUs by the state that they were in.",
+                    unit="watt",
+                    stacked=True,
+                ),
+            ],
+        ),
+        (
+            "Yield",
+            [
+                lines(
+                    "Tokens per second",
+                    [(f"sum by (kind) (rate(tokenyield_tokens_total{{{C}}}[$__rate_interval]))", "{{kind}}")],
+                    "prompt_cached came from the prefix cache and cost almost nothing.",
+                    stacked=True,
+                ),
+                lines(
+                    "Tokens per joule by workload",
+                    [(f'topk(10, tokenyield_tokens_per_joule{{{C},kind="total"}})', "{{workload}}")],
+                    "The ten with the most; idle energy included.",
+                ),
+            ],
+        ),
+        (
+            "Top losers",
+            [
+                rows(
+                    "Idle now",
+                    [
+                        (
+                            f'topk(15, sum by (currency, cluster, workload) (tokenyield_workload_cost_per_hour{{{C},state="idle"}}))',
+                            "per hour",
+                        )
+                    ],
+                    "Workloads that hold GPUs on which no kernel runs, by what that costs an hour.",
+                    link=WORKLOAD_LINK,
+                ),
+                rows(
+                    "Under-yield in the range",
+                    [
+                        (
+                            f'topk(15, sum by (currency, cluster, workload, model) (delta(tokenyield_workload_cost_to_date{{{C},bucket="under_yield"}}[$__range])))',
+                            "cost",
+                        ),
+                    ],
+                    "Workloads that were active, but made fewer tokens than their reference pace, by what that cost.",
+                    link=WORKLOAD_LINK,
+                ),
+            ],
+        ),
+    ],
+)
