@@ -2,10 +2,16 @@
 
 import hmac
 import logging
+import time
 from pathlib import Path
+
+from aiohttp import hdrs, web
+
+from tokenyield_collector.problems import problem
 
 log = logging.getLogger(__name__)
 
+HOW_TO_ENTER = "send Authorization: Bearer TOKEN with a token from the collector's token_file"
 TOKENS_REREAD_S = 10.0
 """How soon a changed token file is noticed."""
 
@@ -33,3 +39,9 @@ class Tokens:
         # Every token is compared, so that the time taken tells nothing.
         matches = [hmac.compare_digest(offered, token) for token in self._tokens]
         return scheme.lower() == "bearer" and any(matches)
+
+    def refusal(self, request: web.Request) -> web.Response | None:
+        """The answer to who may not; None for who may."""
+        if self.accept(request.headers.get(hdrs.AUTHORIZATION), time.monotonic()):
+            return None
+        return problem(401, HOW_TO_ENTER, headers={"WWW-Authenticate": "Bearer"})

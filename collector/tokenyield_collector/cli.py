@@ -59,6 +59,8 @@ def _command_line() -> CommandLine:
     report.add_argument("--period", required=True, help="2026-10, 2026-10-05 or 2026-10-01..2026-10-15 (UTC)")
     report.add_argument("--by", default="team,model", help="columns: dimensions of the rules, model, workload, pool, "
                         "cluster, node, day, hour; default team,model")  # fmt: skip
+    report.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only of what has this "
+                        "value in this column, e.g. team=search; may be given again")  # fmt: skip
     report.add_argument("--format", choices=("table", "csv", "json", "parquet", "html", "focus"), default="table")
     report.add_argument("--output", type=Path, help="write into this file; focus: its metadata stand beside it")
     _add_source_flags(report)

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 import zstandard
 from aiohttp import hdrs, web
 
-from tokenyield_collector.bearer import Tokens
+from tokenyield_collector.bearer import HOW_TO_ENTER, Tokens
 from tokenyield_collector.config import Settings
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError, Receipt
 from tokenyield_collector.metrics import Ingest
@@ -171,8 +171,7 @@ class Receiver:
 
     async def handle(self, request: web.Request) -> web.Response:
         if not self._tokens.accept(request.headers.get(hdrs.AUTHORIZATION), time.monotonic()):
-            detail = "send Authorization: Bearer TOKEN with a token from the collector's token_file"
-            return self._refuse("unauthorized", 401, detail, headers={"WWW-Authenticate": "Bearer"})
+            return self._refuse("unauthorized", 401, HOW_TO_ENTER, headers={"WWW-Authenticate": "Bearer"})
         if self._committer.is_full:
             return self._refuse("overloaded", 503, "too many batches wait; send later", headers={"Retry-After": "2"})
         try:

@@ -18,8 +18,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from tokenyield_collector.attribution import Attribution
+from tokenyield_collector.bearer import Tokens
 from tokenyield_collector.book_files import changed_at, load_books
 from tokenyield_collector.config import Settings
+from tokenyield_collector.fleet_map import fleet_document
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError
 from tokenyield_collector.metrics import Exposition, Ingest, View
@@ -29,8 +31,9 @@ from tokenyield_collector.receive import Committer, Receiver
 from tokenyield_collector.refresh import Refresher, live_stretch
 from tokenyield_collector.reports.api import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.summary import encode, summarize
+from tokenyield_collector.web.page import Page
 from tokenyield_settings.loader import SettingsError
-from tokenyield_wire.units import MS_PER_HOUR, NS_PER_MS
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, NS_PER_MS
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,8 @@ class Collector:
         self._exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
         self.committer = Committer(ledger, self._writer, settings, self.ingest)
         self.receiver = Receiver(settings, self.committer, self.ingest)
+        self._tokens = Tokens(settings.token_file)
+        self._fleet: tuple[int, bytes] = (-1, b"")
         self.reports = ReportApi(settings, ledger, self._writer, self._books)
         self.view: View | None = None
         self.problem: str | None = "the first refresh has not finished"
@@ -150,6 +155,23 @@ class Collector:
         facts, books = self.refresher.facts_between(start_ms, end_ms), self.refresher.live_books(start_ms, end_ms)
         return summarize(facts, books, self.refresher.prices)
 
+    async def fleet(self, request: web.Request) -> web.Response:
+        """`GET /v1/fleet`: what every GPU does, over the live window."""
+        if (refused := self._tokens.refusal(request)) is not None:
+            return refused
+        body = await asyncio.get_running_loop().run_in_executor(self._reader, self._fleet_now)
+        response = web.Response(body=body, content_type="application/json", zlib_executor=self._exposer)
+        response.enable_compression()
+        return response
+
+    def _fleet_now(self) -> bytes:
+        """Once for each step of the live window, however many ask."""
+        start_ms, end_ms = live_stretch(_now_ms(), self.settings.live_window_s, self.settings)
+        if self._fleet[0] != end_ms:
+            gpus = self._ledger.gpus_between(start_ms, end_ms, end_ms - MS_PER_DAY)
+            self._fleet = end_ms, encode(fleet_document(gpus, start_ms, end_ms))
+        return self._fleet[1]
+
     async def healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
@@ -184,10 +206,14 @@ def application(collector: Collector) -> web.Application:
     app = web.Application(client_max_size=collector.settings.body_bytes_max, middlewares=[_problems])
     app.router.add_post("/v1/batches", collector.receiver.handle)
     app.router.add_get("/v1/summary", collector.summary)
+    app.router.add_get("/v1/fleet", collector.fleet)
     app.router.add_get("/v1/report", collector.reports.report)
     app.router.add_get("/v1/budgets", collector.reports.budgets)
     app.router.add_get("/v1/rates", collector.reports.rates)
     app.router.add_get("/metrics", collector.metrics)
+    page = Page()
+    app.router.add_get("/", page.index)
+    app.router.add_get("/assets/{name:.+}", page.asset)
     app.router.add_get("/healthz", collector.healthz)
     app.router.add_get("/readyz", collector.readyz)
     return app

@@ -33,6 +33,7 @@ from tokenyield_collector.ledger.duckdb_usage import DuckDbUsage
 from tokenyield_collector.ledger.ledger import (
     DemandSums,
     Facts,
+    GpuNow,
     GpuSums,
     LabelSums,
     LedgerError,
@@ -264,6 +265,26 @@ class DuckDbLedger:
             labels=rows(LabelSums, "label", (*of_node, "workload", "labels"), ["seen_ms"]),
             node_labels={node: msgspec.json.decode(labels) for node, labels in self._node_labels.items()},
         )
+
+    def gpus_between(self, start_ms: int, end_ms: int, known_since_ms: int) -> list[GpuNow]:
+        place, sums = "cluster, node, gpu_uuid", ("active_ms", "idle_ms", "unallocated_ms", "unknown_ms")
+        energy = " + ".join(f"sum({name.removesuffix('_ms')}_mj)" for name in sums)
+        where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
+        rows = self._reading().execute(
+            f"""
+            WITH known AS (SELECT {place}, max(gpu_model) AS gpu_model FROM gpu_hours
+                           WHERE hour_ms >= {hour_of_ms(known_since_ms)} GROUP BY ALL),
+                 now AS (SELECT {place}, {", ".join(f"sum({name})::BIGINT AS {name}" for name in sums)},
+                                ({energy})::BIGINT AS energy_mj FROM gpu_windows {where} GROUP BY ALL),
+                 held AS (SELECT {place}, workload, sum(active_ms + idle_ms) AS held_ms
+                          FROM share_windows {where} GROUP BY ALL),
+                 holder AS (SELECT {place}, arg_max(workload, (held_ms, workload)) AS workload FROM held GROUP BY ALL)
+            SELECT {place}, gpu_model, {", ".join(f"coalesce({name}, 0)" for name in (*sums, "energy_mj"))},
+                   coalesce(workload, '')
+            FROM known LEFT JOIN now USING ({place}) LEFT JOIN holder USING ({place}) ORDER BY {place}
+            """
+        )
+        return [GpuNow(*row) for row in rows.fetchall()]
 
     def first_ms(self) -> int | None:
         return self._first_ms

@@ -128,6 +128,21 @@ class Facts:
     """(cluster, node) -> what it told of itself last."""
 
 
+class GpuNow(NamedTuple):
+    """One GPU over a stretch of time; one that said nothing in it has 0 everywhere. `workload` held it longest."""
+
+    cluster: str
+    node: str
+    uuid: str
+    gpu_model: str
+    active_ms: int
+    idle_ms: int
+    unallocated_ms: int
+    unknown_ms: int
+    energy_mj: int
+    workload: str
+
+
 class StatementRecord(NamedTuple):
     """What a closed period's report was made of. The documents are JSON; no money is kept."""
 
@@ -141,7 +156,7 @@ class StatementRecord(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Blocking; what writes is called from one thread; `facts_…` and `first_ms` from any."""
+    """Blocking; what writes is called from one thread; `…_between`, `facts_…`, `last_seen` and `first_ms` from any."""
 
     def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
         """Make all batches durable in one commit. Raises `LedgerError`, and then nothing was kept."""
@@ -157,6 +172,10 @@ class Ledger(Protocol):
 
     def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
         """Sums over the windows that start in [start_ms, end_ms), as one stretch; over all nodes unless `by_node`."""
+        ...
+
+    def gpus_between(self, start_ms: int, end_ms: int, known_since_ms: int) -> Sequence[GpuNow]:
+        """What every GPU that reported since `known_since_ms` did in [start_ms, end_ms), by cluster, node and uuid."""
         ...
 
     def first_ms(self) -> int | None:

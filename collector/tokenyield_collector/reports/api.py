@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from tokenyield_collector.attribution import Attribution
 from tokenyield_collector.bearer import Tokens
@@ -74,16 +74,17 @@ class ReportApi:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reporter")
 
     async def report(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/report?period=2026-10&by=team,model&format=json`"""
+        """`GET /v1/report?period=2026-10&by=team,model&format=json`; other parameters are columns: `&team=search`"""
         form, by = request.query.get("format", "json"), request.query.get("by", DEFAULT_BY)
         if form not in MEDIA_TYPES:
             return problem(400, f"format: '{form[:40]}' is none of {', '.join(MEDIA_TYPES)}")
         if "period" not in request.query:
             return problem(400, "period: is missing; write period=2026-10")
         period, columns = request.query["period"], [name.strip() for name in by.split(",") if name.strip()]
-        if form == "focus":
+        where = {name: value for name, value in request.query.items() if name not in ("period", "by", "format")}
+        if form == "focus" and not where:
             return await self._streamed(request, lambda out: self._maker().focus(period, out))
-        return await self._made(request, lambda: self._maker().encode(period, columns, form), MEDIA_TYPES[form])
+        return await self._made(request, lambda: self._maker().encode(period, columns, form, where), MEDIA_TYPES[form])
 
     async def budgets(self, request: web.Request) -> web.Response:
         """`GET /v1/budgets?month=2026-10`"""
@@ -103,7 +104,7 @@ class ReportApi:
         return await self._made(request, make, MEDIA_TYPES["json"])
 
     async def _made(self, request: web.Request, make: Callable[[], bytes], media_type: str) -> web.Response:
-        if (refused := self._refusal(request)) is not None:
+        if (refused := self._tokens.refusal(request)) is not None:
             return refused
         try:
             body = await asyncio.get_running_loop().run_in_executor(self._thread, make)
@@ -113,7 +114,7 @@ class ReportApi:
 
     async def _streamed(self, request: web.Request, make: Callable[[Writes], object]) -> web.StreamResponse:
         """What `make` writes, as it does: of a big file only some chunks are in memory."""
-        if (refused := self._refusal(request)) is not None:
+        if (refused := self._tokens.refusal(request)) is not None:
             return refused
         pipe = Pipe(asyncio.get_running_loop())
         done = asyncio.get_running_loop().run_in_executor(self._thread, pipe.fill, make)
@@ -135,12 +136,6 @@ class ReportApi:
             await pipe.aclose()
             await done
         return response
-
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        if self._tokens.accept(request.headers.get(hdrs.AUTHORIZATION), time.monotonic()):
-            return None
-        detail = "send Authorization: Bearer TOKEN with a token from the collector's token_file"
-        return problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
     def _maker(self) -> ReportMaker:
         prices, attribution = self._books()

@@ -60,11 +60,11 @@ def _exit_code(name: str, call: Callable[[argparse.Namespace], None], arguments:
 
 def _report(arguments: argparse.Namespace) -> None:
     by = [name.strip() for name in arguments.by.split(",") if name.strip()]
-    form, output = arguments.format, arguments.output
+    form, output, where = arguments.format, arguments.output, _where(arguments.where)
     settings = _settings(arguments)
     opened = None if arguments.collector else _open(settings, arguments)
     if opened is None:
-        query = {"period": arguments.period, "by": ",".join(by), "format": form}
+        query = {"period": arguments.period, "by": ",".join(by), "format": form, **where}
         _ask(settings, arguments, "/v1/report", query, output)
         if form == "focus" and output is not None:
             _ask(settings, arguments, "/v1/report", {**query, "format": "focus-metadata"}, _beside(output))
@@ -75,18 +75,25 @@ def _report(arguments: argparse.Namespace) -> None:
             from tokenyield_collector.reports.table import report_tables
 
             console = _console(output)
-            console.print(report_tables(maker.report(arguments.period, by), console.width))
-        elif form == "focus" and output is not None:
+            console.print(report_tables(maker.report(arguments.period, by, where), console.width))
+        elif form == "focus" and output is not None and not where:
             with output.open("w", encoding="utf-8", newline="") as file:
                 total = maker.focus(arguments.period, file)
             _beside(output).write_bytes(maker.focus_metadata(arguments.period))
             print(f"{output}: {total:,.2f} {maker.prices.currency}", file=sys.stderr)
-        elif form == "focus":
+        elif form == "focus" and not where:
             maker.focus(arguments.period, sys.stdout)
         elif output is not None:
-            output.write_bytes(maker.encode(arguments.period, by, form))
+            output.write_bytes(maker.encode(arguments.period, by, form, where))
         else:
-            sys.stdout.buffer.write(maker.encode(arguments.period, by, form))
+            sys.stdout.buffer.write(maker.encode(arguments.period, by, form, where))
+
+
+def _where(given: list[str]) -> dict[str, str]:
+    found = dict(text.partition("=")[::2] for text in given)
+    if not all("=" in text for text in given):
+        raise ReportError(f"--where: '{given[0]}' wants a column and a value; write --where team=search")
+    return found
 
 
 def _budget(arguments: argparse.Namespace) -> None:

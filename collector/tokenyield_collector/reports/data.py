@@ -37,6 +37,7 @@ def document(report: Report) -> dict[str, Any]:
         "price_book": report.price_book or None,
         "token_weights": report.token_weights,
         "by": list(report.by),
+        "where": report.where,
         "notes": report.notes,
         "waterfall": [
             {"bucket": name, "cost": cost, "gpu_hours": report.waterfall_gpu_hours[name]}

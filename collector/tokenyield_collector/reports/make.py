@@ -5,7 +5,7 @@ In: what was asked for. Out: bytes and their media type. Raises `ReportError` wh
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.ledger import StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.period import Period, day_of, iso, month_of, parse_period
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.reports.report import Report, ReportError, check_by, grain_of, make_report
+from tokenyield_collector.reports.report import Report, ReportError, check_by, check_where, grain_of, make_report
 from tokenyield_collector.reports.versions import next_record
 from tokenyield_collector.statements.statement import Grain, Statement
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
@@ -73,25 +73,30 @@ class ReportMaker:
     settle_ms: int = 0
     """How long windows take to arrive: what is newer is not told yet."""
 
-    def report(self, period: str, by: Sequence[str]) -> Report:
+    def report(self, period: str, by: Sequence[str], where: Mapping[str, str] | None = None) -> Report:
+        """`where`: only of what has these values in these columns."""
         by = check_by(by, self.attribution.dimensions)
+        where = check_where(where or {}, self.attribution.dimensions)
         stretch = self.stretch(period)
         version, notes = self._version(stretch)
-        statement = self._statement(stretch, grain_of(by))
-        report = make_report(statement, stretch.period, by, is_closed=stretch.is_closed, notes=notes)
+        notes += [f"only {name} {value}" for name, value in where.items()]
+        statement = self._statement(stretch, grain_of((*by, *where)))
+        report = make_report(statement, stretch.period, by, where=where, is_closed=stretch.is_closed, notes=notes)
         report.version = version
         report.notes += _warnings(report, self.prices)
         return report
 
-    def encode(self, period: str, by: Sequence[str], form: str) -> bytes:
-        """The report in one of `MEDIA_TYPES`."""
+    def encode(self, period: str, by: Sequence[str], form: str, where: Mapping[str, str] | None = None) -> bytes:
+        """The report in one of `MEDIA_TYPES`. Raises `ReportError` for a FOCUS file of a part."""
+        if where and form.startswith("focus"):
+            raise ReportError("--where: a FOCUS file is of the whole fleet; filter its rows instead")
         if form == "focus":
             out = io.StringIO()
             self.focus(period, out)
             return out.getvalue().encode()
         if form == "focus-metadata":
             return self.focus_metadata(period)
-        report = self.report(period, by)
+        report = self.report(period, by, where)
         if form == "table":
             return _drawn(report)
         if form == "html":

@@ -4,7 +4,7 @@ In: a `Statement`, the columns to group by. Out: a `Report`: rows whose costs ar
 and along every row, to the report's total (largest remainder over all cells). Ratios are taken from the exact sums.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -66,6 +66,7 @@ class Report:
     period: Period
     currency: str
     by: tuple[str, ...]
+    where: dict[str, str] = field(default_factory=dict)
     start: str
     end: str
     is_closed: bool
@@ -94,19 +95,42 @@ def check_by(by: Sequence[str], dimensions: Sequence[str]) -> tuple[str, ...]:
     return tuple(by)
 
 
-def grain_of(by: Sequence[str]) -> Grain:
+def check_where(where: Mapping[str, str], dimensions: Sequence[str]) -> dict[str, str]:
+    """Raises `ReportError`."""
+    known = (*dimensions, *BUILT_IN)
+    for name in where:
+        if name not in known:
+            raise ReportError(f"--where: '{name}' is no column{nearest(name, known)}")
+    return dict(where)
+
+
+def grain_of(by: Iterable[str]) -> Grain:
+    """The coarsest grain that tells these columns apart."""
+    by = set(by)
     return Grain(hour="hour" in by, node="node" in by, workload="workload" in by, cluster="cluster" in by)
 
 
 def make_report(
-    statement: Statement, period: Period, by: Sequence[str], *, is_closed: bool, notes: Sequence[str] = ()
+    statement: Statement,
+    period: Period,
+    by: Sequence[str],
+    *,
+    where: Mapping[str, str] | None = None,
+    is_closed: bool,
+    notes: Sequence[str] = (),
 ) -> Report:
-    """Sum up `statement`, whose grain must be that of `by`. Raises `ReportError` when there are too many rows."""
+    """Sum up `statement`, whose grain must be that of `by` and `where`; only lines whose columns are as `where` says.
+
+    Raises `ReportError` when there are too many rows.
+    """
+    names, wanted = tuple(where or ()), tuple((where or {}).values())
     dimensions = statement.attribution.dimensions
     grouped: dict[tuple[str, ...], Sums] = {}
     models: dict[str, Sums] = {}
     days: dict[int, Sums] = {}
     for key, sums in statement.lines():
+        if names and row_values(key, names, dimensions) != wanted:
+            continue
         values = row_values(key, by, dimensions)
         if values not in grouped:
             if len(grouped) >= ROWS_MAX:
@@ -132,11 +156,13 @@ def make_report(
     whole = Sums()
     for sums in grouped.values():
         whole.take(sums)
-    waterfall = dict(zip(BUCKETS, cents([statement.whole.get(bucket) for bucket in BUCKETS]), strict=True))
+    before_sharing = whole if where else statement.whole  # of a part, what it carries is all there is to tell
+    waterfall = dict(zip(BUCKETS, cents([before_sharing.get(bucket) for bucket in BUCKETS]), strict=True))
     return Report(
         period=period,
         currency=statement.prices.currency,
         by=tuple(by),
+        where=dict(where or {}),
         start=iso(statement.start_ms),
         end=iso(statement.end_ms),
         is_closed=is_closed,
@@ -150,7 +176,7 @@ def make_report(
             figures=figures(whole, statement.prices),
         ),
         waterfall=waterfall,
-        waterfall_gpu_hours={bucket: statement.whole.get(f"{bucket}_ms") / MS_PER_HOUR for bucket in BUCKETS},
+        waterfall_gpu_hours={bucket: before_sharing.get(f"{bucket}_ms") / MS_PER_HOUR for bucket in BUCKETS},
         days={
             day_of(day_ms).isoformat(): dict(zip(COSTS, cents([sums.get(c) for c in COSTS]), strict=True))
             for day_ms, sums in sorted(days.items())

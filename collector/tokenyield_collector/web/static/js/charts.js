@@ -1,0 +1,100 @@
+// @ts-check
+// Stacked bars over time with uPlot, and the waterfall. Every chart has its numbers in a table below it.
+import { colour, el, key, num } from "./dom.js";
+
+/** @type {Set<{host: HTMLElement, draw: () => void, plot: any}>} */
+const shown = new Set();
+const HEIGHT = 220;
+
+/** Draw everything again, in the colours of the theme. */
+export function redraw() {
+  for (const chart of [...shown]) {
+    if (chart.host.isConnected) chart.draw();
+    else forget(chart);
+  }
+}
+
+const resized = new ResizeObserver((entries) => {
+  for (const chart of shown) {
+    const entry = entries.find((one) => one.target === chart.host);
+    if (entry && chart.plot && entry.contentRect.width > 0) chart.plot.setSize({ width: entry.contentRect.width, height: HEIGHT });
+  }
+});
+
+/** @param {{host: HTMLElement, draw: () => void, plot: any}} chart */
+function forget(chart) {
+  chart.plot?.destroy();
+  resized.unobserve(chart.host);
+  shown.delete(chart);
+}
+
+/**
+ * @param {string} title
+ * @param {string[]} times ISO days or hours
+ * @param {{name: string, values: (number | null)[]}[]} parts stacked in this order from below
+ * @param {string} unit
+ */
+export function stacked(title, times, parts, unit) {
+  const used = parts.filter((part) => part.values.some((value) => value));
+  const host = el("div");
+  const seconds = times.map((time) => Date.parse(time) / 1000);
+  const sums = times.map(() => 0);
+  const cumulated = used.map((part) => part.values.map((value, i) => (sums[i] += value ?? 0)));
+  const chart = { host, plot: /** @type {any} */ (null), draw };
+
+  function draw() {
+    chart.plot?.destroy();
+    const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
+    const step = seconds.length > 1 ? seconds[1] - seconds[0] : 86_400;
+    chart.plot = new /** @type {any} */ (window).uPlot({
+      width: Math.max(280, host.clientWidth || 600),
+      height: HEIGHT,
+      scales: { x: { time: true, range: () => [seconds[0] - step / 2, seconds[seconds.length - 1] + step / 2] }, y: { range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [0, most * 1.05 || 1] } },
+      axes: [axis, { ...axis, size: 64, values: (/** @type {any} */ _, /** @type {number[]} */ marks) => marks.map((mark) => num(mark)) }],
+      cursor: { y: false },
+      series: [
+        { value: (/** @type {any} */ _, /** @type {number} */ at) => (at ? new Date(at * 1000).toISOString().slice(0, step < 86_400 ? 16 : 10).replace("T", " ") : "–") },
+        ...used.map((part, i) => ({
+          label: part.name.replace("_", "-"),
+          stroke: colour(part.name),
+          fill: colour(part.name),
+          width: 0,
+          points: { show: false },
+          paths: /** @type {any} */ (window).uPlot.paths.bars({ size: [0.85, 80] }),
+          value: (/** @type {any} */ _, /** @type {any} */ __, /** @type {any} */ ___, /** @type {number | null} */ at) => (at === null ? "–" : `${num(used[i].values[at])} ${unit}`),
+        })).reverse(),
+      ],
+    }, [seconds, ...cumulated.reverse()], host);
+    cumulated.reverse();
+  }
+
+  const numbers = el("details", {}, el("summary", { class: "quiet" }, "Numbers"));
+  numbers.addEventListener("toggle", () => numbers.open && numbers.childElementCount === 1 && numbers.append(table()), { once: true });
+  function table() {
+    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, numbers` }, el("table", {},
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "from"), ...used.map((part) => el("th", { scope: "col", class: "number" }, part.name.replace("_", "-"))))),
+      el("tbody", {}, ...times.map((time, i) => el("tr", {}, el("th", { scope: "row" }, time), ...used.map((part) => el("td", { class: "number" }, num(part.values[i], 6))))))));
+  }
+  if (used.length && times.length) {
+    shown.add(chart);
+    requestAnimationFrame(() => { if (host.isConnected) { draw(); resized.observe(host); } });
+  } else host.append(el("p", { class: "quiet" }, "Nothing in this time."));
+  return el("section", { class: "panel", "aria-label": title }, el("h3", {}, `${title} (${unit})`), key(used.map((part) => part.name)), host, numbers);
+}
+
+/**
+ * Bars that begin where the one before ends.
+ * @param {{name: string, amount: number, show: Node, hours: string}[]} steps
+ */
+export function waterfall(steps) {
+  const whole = steps.reduce((sum, step) => sum + step.amount, 0);
+  let before = 0;
+  return el("ul", { class: "waterfall" }, ...steps.map((step) => {
+    const gap = el("span"), fill = el("span", { class: `c-${step.name}` });
+    gap.style.width = `${whole ? (before / whole) * 100 : 0}%`;
+    fill.style.width = `${whole ? (step.amount / whole) * 100 : 0}%`;
+    before += step.amount;
+    return el("li", {}, el("span", {}, step.name.replace("_", "-")), el("span", { class: "bar", "aria-hidden": "true" }, gap, fill),
+      el("span", { class: "amount" }, step.show), el("span", { class: "amount quiet" }, step.hours));
+  }));
+}

@@ -1,0 +1,79 @@
+// @ts-check
+// The figures of summaries and reports, each with its formula and the numbers in it.
+import { exact, money, num, percent, ratio } from "./dom.js";
+
+export const BUCKETS = ["dark", "unallocated", "idle", "under_yield", "productive"];
+export const PARTS = [...BUCKETS, "shared"];
+const KINDS = ["prompt_computed", "prompt_cached", "prompt_unsplit", "completion"];
+
+/** @typedef {import("./figures.js").Figure} Figure */
+
+/** The figures of /v1/summary: the fleet now. @param {any} summary @param {string} source @returns {Figure[]} */
+export function live(summary, source) {
+  const { fleet, currency } = summary;
+  const joules = total(fleet.energy_joules), tokens = fleet.tokens.total;
+  const span = /** @type {[string, string]} */ (["over", `${exact(summary.seconds)} s up to ${summary.end}`]);
+  const spent = total(fleet.gpu_seconds);
+  return [
+    { label: "Tokens per joule, now", value: num(fleet.tokens_per_joule.total), source, formula: "tokens ÷ joules of all GPUs, idle and unallocated ones included",
+      inputs: [["tokens", exact(tokens)], ["joules", exact(joules)], span], note: `${num(joules / (summary.seconds || 1))} W` },
+    { label: "Cost per million tokens, now", value: money(fleet.cost_per_million_tokens.total, currency), source, formula: "whole cost of the fleet ÷ (tokens ÷ 1,000,000)",
+      inputs: [["whole cost", money(fleet.cost, currency)], ["tokens", exact(tokens)], span] },
+    { label: "Lost per hour, now", value: money(fleet.idle_cost_per_hour, currency), source, formula: "cost of idle, unallocated and dark GPUs ÷ hours",
+      inputs: [...summary.waterfall.filter((/** @type {any} */ row) => row.bucket !== "active").map((/** @type {any} */ row) => [row.bucket, money(row.capacity_cost + row.energy_cost, currency)]), span],
+      note: percent(ratio(fleet.idle_cost_per_hour, fleet.cost_per_hour)) + " of the cost" },
+    { label: "Cost per hour, now", value: money(fleet.cost_per_hour, currency), source, formula: "(capacity + energy of all GPUs paid for) ÷ hours",
+      inputs: [...summary.waterfall.map((/** @type {any} */ row) => [row.bucket, money(row.capacity_cost + row.energy_cost, currency)]), span] },
+    { label: "GPUs active, now", value: percent(ratio(fleet.gpu_seconds.active, spent)), source, formula: "active GPU seconds ÷ all reported GPU seconds",
+      inputs: [...Object.entries(fleet.gpu_seconds).map(([state, seconds]) => /** @type {[string, string]} */ ([`${state} GPU s`, exact(/** @type {number} */ (seconds))])), span],
+      note: `${exact(fleet.gpus_reporting)} GPUs report` },
+  ];
+}
+
+/** The figures of one row of a report, or its total. @param {any} row @param {any} report @param {string} source @returns {Figure[]} */
+export function reported(row, report, source) {
+  const { currency } = report;
+  const span = /** @type {[string, string]} */ (["over", `${report.start} to ${report.end}`]);
+  const tokens = /** @type {[string, string]} */ (["tokens", exact(row.tokens)]);
+  const waste = wasted(row), active = row.active_gpu_hours, held = active + row.idle_gpu_hours;
+  const bases = /** @type {[string, string][]} */ ([
+    ["direct", "cost of the active time ÷ (tokens ÷ 1,000,000)"],
+    ["allocated", "cost of active and idle time held ÷ (tokens ÷ 1,000,000)"],
+    ["loaded", "allocated cost and a share, by use, of what the pool lost ÷ (tokens ÷ 1,000,000)"],
+  ]);
+  return [
+    { ...costFigure("Cost", row, report, source) },
+    { label: "Lost", value: money(waste, currency), source, formula: "dark + unallocated + idle + under-yield", note: percent(ratio(waste, row.cost)) + " of the cost",
+      inputs: [...BUCKETS.slice(0, 4).map((name) => /** @type {[string, string]} */ ([name.replace("_", "-"), money(row[`cost_${name}`], currency)])), span] },
+    { label: "Tokens", value: num(row.tokens), source, formula: "prompt computed + prompt cached + prompt unsplit + completion",
+      inputs: [...KINDS.map((kind) => /** @type {[string, string]} */ ([kind.replace("_", " "), exact(row[kind])])), ["requests", exact(row.requests)], span] },
+    { label: "Tokens per joule", value: num(row.tokens_per_joule_gpu), source, formula: "tokens ÷ joules of the GPUs, idle time included",
+      inputs: [tokens, ["joules, GPUs", exact(row.joules_gpu)], ["joules with hosts", exact(row.joules_host)], ["joules at the meter", exact(row.joules_facility)], span],
+      note: `${num(row.tokens_per_joule_facility)} at the meter` },
+    ...bases.map(([basis, formula]) => ({ label: `Cost per million tokens, ${basis}`, value: money(row[`cost_per_mtok_${basis}`], currency), source, formula,
+      inputs: /** @type {[string, string][]} */ ([[`${basis} cost`, row.tokens ? money(row[`cost_per_mtok_${basis}`] * row.tokens / 1e6, currency) : "–"], tokens, span]) })),
+    { label: "Active while held", value: percent(ratio(active, held)), source, formula: "active GPU-hours ÷ (active + idle GPU-hours)",
+      inputs: [["active GPU-hours", exact(active)], ["idle GPU-hours", exact(row.idle_gpu_hours)], span], note: `${num(held)} GPU-hours held` },
+    { label: "Yield against reference", value: percent(ratio(row.cost_productive, row.cost_productive + row.cost_under_yield)), source,
+      formula: "productive cost ÷ (productive + under-yield cost); time without a reference pace counts as productive",
+      inputs: [["productive", money(row.cost_productive, currency)], ["under-yield", money(row.cost_under_yield, currency)], ["GPU-hours without a reference", exact(row.unrated_gpu_hours)], span] },
+  ];
+}
+
+/** @param {string} label @param {any} row @param {any} report @param {string} source @returns {Figure} */
+export function costFigure(label, row, report, source) {
+  const parts = PARTS.filter((name) => row[`cost_${name}`]);
+  return { label, value: money(row.cost, report.currency), source, formula: parts.map((name) => name.replace("_", "-")).join(" + ") || "nothing was paid for",
+    inputs: [...parts.map((name) => /** @type {[string, string]} */ ([name.replace("_", "-"), money(row[`cost_${name}`], report.currency)])),
+      ["of it energy", money(row.energy_cost, report.currency)], ["price book", report.price_book ?? "none"], ["over", `${report.start} to ${report.end}`]] };
+}
+
+/** What made no tokens, or fewer than it could. @param {any} row @returns {number} */
+export function wasted(row) {
+  return row.cost_dark + row.cost_unallocated + row.cost_idle + row.cost_under_yield;
+}
+
+/** @param {Record<string, number>} values */
+function total(values) {
+  return Object.values(values).reduce((sum, value) => sum + value, 0);
+}

@@ -1,0 +1,75 @@
+// @ts-check
+// One workload, node or team.
+import { address, get } from "../api.js";
+import { stacked } from "../charts.js";
+import { el, num, percent, to } from "../dom.js";
+import { PARTS, reported } from "../explained.js";
+import { figure } from "../figures.js";
+import { chooser, period } from "../periods.js";
+import { table } from "../tables.js";
+import { nodeTable, teamTable, workloadTable } from "./lists.js";
+
+const KINDS = ["prompt_computed", "prompt_cached", "prompt_unsplit", "completion"];
+
+/**
+ * @param {import("../main.js").Page} page
+ * @param {string} title
+ * @param {Record<string, string>} where
+ * @param {(text: string) => Promise<[string, HTMLElement][]>} more tables
+ */
+async function detail(page, title, where, more) {
+  const body = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
+  page.show(el("h1", {}, title), el("div", { class: "controls" }, chooser(() => page.run(fill))), body);
+
+  async function fill() {
+    const { grain, text } = period();
+    const query = { period: text(), by: grain, ...where };
+    const report = await get("report", query);
+    const rows = report.rows, times = rows.map((/** @type {any} */ row) => row[grain]);
+    const of = (/** @type {string} */ name) => rows.map((/** @type {any} */ row) => row[name]);
+    body.replaceChildren(
+      el("div", { class: "figures" }, ...reported(report.total, report, address("report", query)).map(figure)),
+      el("div", { class: "columns" },
+        stacked(`Cost by ${grain}`, times, PARTS.map((part) => ({ name: part, values: of(`cost_${part}`) })), report.currency),
+        stacked(`Tokens by ${grain}`, times, KINDS.map((kind) => ({ name: kind, values: of(kind) })), "tokens"),
+        stacked(`GPU-hours by ${grain}`, times, [["active", "active_gpu_hours"], ["idle", "idle_gpu_hours"], ["unallocated", "unallocated_gpu_hours"], ["dark", "dark_gpu_hours"]].map(([name, column]) => ({ name, values: of(column) })), "GPU-h")),
+      el("p", { class: "quiet" }, report.notes.join(" · ")),
+    );
+    for (const [heading, made] of await more(text())) body.append(el("h2", {}, heading), made);
+  }
+  await fill();
+}
+
+/** @param {import("../main.js").Page} page @param {string} cluster @param {string} name */
+export async function workload(page, cluster, name) {
+  const where = { cluster, workload: name };
+  await detail(page, `Workload ${name}`, where, async (text) => [["Who carries it", await teamTable(text, where)], ["Where it runs", await nodeTable(text, where)]]);
+}
+
+/** @param {import("../main.js").Page} page @param {string} name */
+export async function team(page, name) {
+  const where = { team: name };
+  await detail(page, `Team ${name}`, where, async (text) => [["Workloads", await workloadTable(text, where)]]);
+}
+
+/** @param {import("../main.js").Page} page @param {string} cluster @param {string} name */
+export async function node(page, cluster, name) {
+  const where = { cluster, node: name };
+  await detail(page, `Node ${name}`, where, async (text) => [["Now", await gpusOf(cluster, name)], ["Workloads", await workloadTable(text, where)]]);
+}
+
+/** @param {string} cluster @param {string} name */
+async function gpusOf(cluster, name) {
+  const fleet = await get("fleet"), { gpus } = fleet;
+  const at = fleet.nodes.findIndex((/** @type {string[]} */ one) => one[0] === cluster && one[1] === name);
+  const rows = gpus.node.map((/** @type {number} */ _, /** @type {number} */ i) => i).filter((/** @type {number} */ i) => gpus.node[i] === at);
+  const held = (/** @type {number} */ i) => (gpus.workload[i] < 0 ? "" : fleet.workloads[gpus.workload[i]]);
+  return table("GPUs over the live window", rows, [
+    { name: "GPU", value: (i) => gpus.uuid[i] },
+    { name: "model", value: (i) => fleet.models[gpus.model[i]] },
+    { name: "state", value: (i) => fleet.states[gpus.state[i]] },
+    { name: "active", number: true, value: (i) => gpus.active_permille[i], show: (i) => percent(gpus.active_permille[i] / 1000) },
+    { name: "watts", number: true, value: (i) => gpus.watts[i], show: (i) => num(gpus.watts[i]) },
+    { name: "held by", value: held, show: (i) => (held(i) ? el("a", { href: to("workload", cluster, held(i)) }, held(i)) : "nobody") },
+  ], 0);
+}

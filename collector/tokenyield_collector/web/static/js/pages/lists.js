@@ -1,0 +1,73 @@
+// @ts-check
+// Workloads, teams and nodes, sorted by what they lose.
+import { address, get } from "../api.js";
+import { el, num, percent, ratio, to } from "../dom.js";
+import { costFigure, reported, wasted } from "../explained.js";
+import { inline } from "../figures.js";
+import { chooser, period } from "../periods.js";
+import { table } from "../tables.js";
+
+/** Columns that every list has. @param {any} report @param {string} source @returns {import("../tables.js").Column<any>[]} */
+function costs(report, source) {
+  const said = (/** @type {any} */ row, /** @type {string} */ label) => reported(row, report, source).find((one) => one.label === label);
+  const cell = (/** @type {string} */ label) => (/** @type {any} */ row) => { const found = said(row, label); return found ? inline(found) : "–"; };
+  return [
+    { name: "lost", number: true, value: wasted, show: cell("Lost") },
+    { name: "of cost", number: true, value: (row) => ratio(wasted(row), row.cost), show: (row) => percent(ratio(wasted(row), row.cost)) },
+    { name: "cost", number: true, value: (row) => row.cost, show: (row) => inline(costFigure("Cost", row, report, source)) },
+    { name: `${report.currency}/Mtok`, number: true, value: (row) => row.cost_per_mtok_loaded, show: cell("Cost per million tokens, loaded") },
+    { name: "tokens/J", number: true, value: (row) => row.tokens_per_joule_gpu, show: cell("Tokens per joule") },
+    { name: "tokens", number: true, value: (row) => row.tokens, show: (row) => num(row.tokens) },
+    { name: "GPU-h", number: true, value: (row) => row.active_gpu_hours + row.idle_gpu_hours, show: (row) => num(row.active_gpu_hours + row.idle_gpu_hours) },
+  ];
+}
+
+/** @param {string} text period @param {Record<string, string>} [where] */
+export async function workloadTable(text, where = {}) {
+  const query = { period: text, by: "cluster,workload,model", ...where };
+  const report = await get("report", query);
+  const named = (/** @type {any} */ row) => row.workload.startsWith("(") ? row.workload : el("a", { href: to("workload", row.cluster, row.workload) }, row.workload);
+  return table(`Workloads in ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
+    { name: "workload", value: (row) => row.workload, show: named },
+    { name: "model", value: (row) => row.model || "–" },
+    ...costs(report, address("report", query)),
+  ], 2);
+}
+
+/** @param {string} text @param {Record<string, string>} [where] */
+export async function teamTable(text, where = {}) {
+  const query = { period: text, by: "team", ...where };
+  const report = await get("report", query);
+  return table(`Teams in ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
+    { name: "team", value: (row) => row.team, show: (row) => el("a", { href: to("team", row.team) }, row.team) },
+    ...costs(report, address("report", query)),
+  ], 1);
+}
+
+/** @param {string} text @param {Record<string, string>} [where] */
+export async function nodeTable(text, where = {}) {
+  const query = { period: text, by: "cluster,node,pool", ...where };
+  const report = await get("report", query);
+  return table(`Nodes in ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
+    { name: "node", value: (row) => row.node, show: (row) => row.node ? el("a", { href: to("node", row.cluster, row.node) }, row.node) : "(nowhere)" },
+    { name: "cluster", value: (row) => row.cluster },
+    { name: "pool", value: (row) => row.pool },
+    ...costs(report, address("report", query)),
+  ], 3);
+}
+
+/** @param {string} title @param {(text: string) => Promise<HTMLElement>} make */
+function list(title, make) {
+  return async (/** @type {import("../main.js").Page} */ page) => {
+    const body = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
+    page.show(el("h1", {}, title), el("div", { class: "controls" }, chooser(() => page.run(fill))), body);
+    async function fill() {
+      body.replaceChildren(await make(period().text()));
+    }
+    await fill();
+  };
+}
+
+export const workloads = list("Workloads by waste", workloadTable);
+export const teams = list("Teams by waste", teamTable);
+export const nodes = list("Nodes by waste", nodeTable);

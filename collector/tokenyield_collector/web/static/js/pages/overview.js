@@ -1,0 +1,60 @@
+// @ts-check
+// The fleet: its yield now and over a longer time, the waterfall, the map, and who loses most.
+import { address, get } from "../api.js";
+import { stacked, waterfall } from "../charts.js";
+import { el, money } from "../dom.js";
+import { costFigure, live, PARTS, reported } from "../explained.js";
+import { figure, inline } from "../figures.js";
+import { fleetMap } from "../map.js";
+import { chooser, period } from "../periods.js";
+import { teamTable, workloadTable } from "./lists.js";
+
+/** @param {import("../main.js").Page} page */
+export async function overview(page) {
+  const now = el("div", { class: "figures" }), map = el("div"), past = el("div"), losers = el("div");
+  page.show(el("h1", {}, "Fleet"), now, past, el("h2", {}, "Every GPU"), map, losers);
+
+  async function present() {
+    const source = address("summary");
+    const [summary, fleet] = await Promise.all([get("summary"), get("fleet")]);
+    page.asOf(summary.end);
+    if (!fleet.gpus.node.length && !summary.fleet.gpus_reporting) {
+      now.replaceChildren(el("p", { class: "panel" }, "Nothing has arrived yet. Start an agent with ", el("code", {}, `--set collector_url=${location.origin}`), ", or try ", el("code", {}, "tokenyield-collector demo"), "."));
+      return;
+    }
+    now.replaceChildren(...live(summary, source).map(figure));
+    /** @type {Map<string, number>} */
+    const yields = new Map();
+    for (const row of summary.workloads) if (row.tokens_per_joule.total) yields.set(row.workload, row.tokens_per_joule.total);
+    const drawn = fleetMap(fleet, yields);
+    map.replaceChildren(drawn.host);
+    page.onTheme(drawn.redraw);
+  }
+
+  async function history() {
+    const { grain, name, text } = period();
+    const parts = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
+    past.replaceChildren(el("div", { class: "controls" }, el("h2", {}, "Over"), chooser(() => page.run(history))), parts);
+    const query = { period: text(), by: grain };
+    const report = await get("report", query);
+    const source = address("report", query);
+    const days = report.rows.map((/** @type {any} */ row) => row[grain]);
+    parts.replaceChildren(
+      el("div", { class: "figures" }, ...reported(report.total, report, source).map(figure)),
+      el("div", { class: "columns" },
+        el("section", { class: "panel", "aria-label": "Waterfall" }, el("h3", {}, `Where ${money(report.total.cost, report.currency)} went, ${name}`),
+          waterfall(report.waterfall.map((/** @type {any} */ row) => ({ name: row.bucket, amount: row.cost, hours: `${Math.round(row.gpu_hours).toLocaleString("en")} GPU-h`,
+            show: inline({ label: `Cost, ${row.bucket.replace("_", "-")}`, value: money(row.cost, report.currency), source, formula: `rate × GPU-hours that were ${row.bucket.replace("_", "-")}, and their energy`,
+              inputs: [["GPU-hours", row.gpu_hours.toLocaleString("en")], ["over", `${report.start} to ${report.end}`]] }) }))),
+          el("p", {}, "Sum: ", inline(costFigure("Cost of the fleet", report.total, report, source)))),
+        stacked(`Cost by ${grain}`, days, PARTS.map((part) => ({ name: part, values: report.rows.map((/** @type {any} */ row) => row[`cost_${part}`]) })), report.currency)),
+      el("p", { class: "quiet" }, report.notes.join(" · ")),
+    );
+    losers.replaceChildren(el("h2", {}, "Workloads by waste"), await workloadTable(text()));
+    losers.append(el("h2", {}, "Teams by waste"), await teamTable(text()));
+  }
+
+  await present();
+  page.every(15_000, present);
+  page.run(history);
+}

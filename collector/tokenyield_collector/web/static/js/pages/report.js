@@ -1,0 +1,50 @@
+// @ts-check
+// The report of a month, by what one chooses, and its files.
+import { address, download, get } from "../api.js";
+import { waterfall } from "../charts.js";
+import { el, exact, money, num } from "../dom.js";
+import { costFigure, reported } from "../explained.js";
+import { figure, inline } from "../figures.js";
+import { months } from "../periods.js";
+import { table } from "../tables.js";
+
+const BY = ["team,model", "team,product", "workload,model", "pool", "cluster,node", "day"];
+const FORMATS = [["csv", "CSV"], ["parquet", "Parquet"], ["json", "JSON"], ["html", "HTML"], ["focus", "FOCUS"]];
+
+/** @param {import("../main.js").Page} page @param {string} [month] @param {string} [by] */
+export async function report(page, month = months()[0], by = BY[0]) {
+  const body = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
+  const choose = (/** @type {string} */ label, /** @type {string[]} */ values, /** @type {string} */ chosen) =>
+    el("select", { "aria-label": label, onchange: () => { location.hash = `#/report/${picked.month.value}/${encodeURIComponent(picked.by.value)}`; } },
+      ...[...new Set([...values, chosen])].map((value) => el("option", { value, selected: value === chosen }, value)));
+  const picked = { month: choose("Month", months(), month), by: choose("By", BY, by) };
+  const query = { period: month, by };
+  page.show(el("h1", {}, `Report of ${month}`),
+    el("div", { class: "controls" }, picked.month, el("label", {}, "by ", picked.by),
+      ...FORMATS.map(([format, name]) => el("button", { type: "button", onclick: () => page.run(() => download(address("report", { ...query, format }), `tokenyield-${month}.${format === "focus" ? "focus.csv" : format}`)) }, name))),
+    body);
+  const [found, budgets] = await Promise.all([get("report", query), get("budgets", { month })]);
+  const source = address("report", query), columns = by.split(",");
+  const shown = [`${found.start} to ${found.end}`, found.closed ? `closed, version ${found.version}` : "open", `price book ${found.price_book ?? "none"}`, ...found.notes];
+  body.replaceChildren(
+    el("p", { class: "quiet" }, shown.join(" · ")),
+    el("div", { class: "figures" }, ...reported(found.total, found, source).map(figure)),
+    el("section", { class: "panel", "aria-label": "Waterfall" }, waterfall(found.waterfall.map((/** @type {any} */ row) => ({ name: row.bucket, amount: row.cost, hours: `${num(row.gpu_hours)} GPU-h`,
+      show: el("span", {}, money(row.cost, found.currency)) })))),
+    el("h2", {}, "Rows"),
+    table(`Report of ${month} by ${columns.join(" and ")}`, found.rows, [
+      ...columns.map((name) => ({ name, value: (/** @type {any} */ row) => row[name] || "–" })),
+      { name: "cost", number: true, value: (/** @type {any} */ row) => row.cost, show: (/** @type {any} */ row) => inline(costFigure("Cost", row, found, source)) },
+      ...["productive", "under_yield", "idle", "unallocated", "dark", "shared"].map((part) => ({ name: part.replace("_", "-"), number: true, value: (/** @type {any} */ row) => row[`cost_${part}`], show: (/** @type {any} */ row) => money(row[`cost_${part}`], "") })),
+      { name: "tokens", number: true, value: (/** @type {any} */ row) => row.tokens, show: (/** @type {any} */ row) => exact(row.tokens) },
+      { name: `${found.currency}/Mtok loaded`, number: true, value: (/** @type {any} */ row) => row.cost_per_mtok_loaded, show: (/** @type {any} */ row) => money(row.cost_per_mtok_loaded, "") },
+    ], columns.length),
+    ...(budgets.budgets.length ? [el("h2", {}, "Budgets"), table(`Budgets in ${month}`, budgets.budgets, [
+      { name: "budget", value: (/** @type {any} */ row) => row.name },
+      { name: "monthly", number: true, value: (/** @type {any} */ row) => row.monthly, show: (/** @type {any} */ row) => money(row.monthly, budgets.currency) },
+      { name: "spent", number: true, value: (/** @type {any} */ row) => row.spent, show: (/** @type {any} */ row) => money(row.spent, budgets.currency) },
+      { name: "forecast", number: true, value: (/** @type {any} */ row) => row.forecast?.expected ?? null, show: (/** @type {any} */ row) => money(row.forecast?.expected, budgets.currency) },
+      { name: "state", value: (/** @type {any} */ row) => row.state },
+    ], 2)] : []),
+  );
+}
