@@ -6,8 +6,9 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
 DEMO_SECONDS ?= 60
 FUZZ_EXAMPLES ?= 20000
 STAMP := $(VENV)/.installed
+VENDOR := collector/tokenyield_collector/web/static/vendor
 
-.PHONY: help setup demo test test-real fuzz lint format bench docs dashboards wheel clean
+.PHONY: help setup demo test test-real fuzz lint format bench docs dashboards web wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,10 +28,10 @@ test: setup ## all tests that need no third-party server; needs cc for the NVML 
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
 	$(BIN)/python -m pytest -m "not real"
 
-test-real: setup ## against real programs: llama-server, LiteLLM, FOCUS validator (in $(CACHE)), Prometheus, systemd
+test-real: setup web ## against real programs: llama-server, LiteLLM, FOCUS validator (in $(CACHE)), Prometheus, Chromium
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
-		prometheus-alertmanager:prometheus-alertmanager
+		prometheus-alertmanager:prometheus-alertmanager chromium:chromium
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
@@ -56,6 +57,14 @@ docs: setup ## write what the docs show of the code
 
 dashboards: setup ## write the Grafana dashboards from collector/dashboards/
 	PYTHONPATH=collector $(BIN)/python collector/dashboards/generate.py
+
+web: ## check the page's scripts, and copy its plotting library from npm
+	@.ci/need npm:npm
+	mkdir -p $(CACHE)/web && cp collector/web/package.json collector/web/package-lock.json $(CACHE)/web/
+	npm ci --prefix $(CACHE)/web --no-audit --no-fund --loglevel error
+	$(CACHE)/web/node_modules/.bin/tsc --project collector/web
+	cp $(addprefix $(CACHE)/web/node_modules/uplot/dist/,uPlot.iife.min.js uPlot.min.css) $(VENDOR)
+	cp $(CACHE)/web/node_modules/uplot/LICENSE $(VENDOR)/uPlot.LICENSE.txt
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -45,8 +45,10 @@ class Settings:
     live_lag_s: int = _setting(45, "how long the newest windows take to arrive; the live view ends this long ago")
     live_window_s: int = _setting(300, "stretch over which the live ratios are taken")
     live_grid_s: int = _setting(15, "the live view starts and ends on multiples of this; agents' windows divide it")
-    metrics_workloads_max: int = _setting(1000, "workloads with series of their own; the rest are one '(other)'")
-    metrics_groups_max: int = _setting(500, "teams and products with series of their own; the rest are one '(other)'")
+    metrics_workloads_max: int = _setting(500, "workloads with series of their own; the rest are one '(other)'")
+    metrics_groups_max: int = _setting(
+        500, "teams and products, and their models, with series of their own; the rest are one '(other)'"
+    )
     log_format: Literal["text", "json"] = _setting("text", "one line an event, as key=value or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "least level that is logged")
 

@@ -2,11 +2,11 @@
 
 In: a `View`, made at every refresh. Out: Prometheus metric families, as metric_families.py lists them. Labels are
 bounded: per-GPU series are the agents' business; workloads and teams beyond `metrics_workloads_max`, and groups (values
-of the rules' dimensions) beyond `metrics_groups_max`, share the label '(other)', and `NAMES` says how many.
+of the rules' dimensions) and their models beyond `metrics_groups_max`, share the label '(other)'; `NAMES` counts them.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from tokenyield_collector.books import Books
 from tokenyield_collector.budgets import BudgetState
 from tokenyield_collector.cost import CostLine
 from tokenyield_collector.counters import Series
+from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.money import NANO_PER_UNIT, amount
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
@@ -63,6 +64,8 @@ class View:
     workloads: tuple[str, ...] = ()
     """All workloads and teams, the first seen first."""
     live: Books | None = None
+    live_facts: Facts = field(default_factory=Facts)
+    """What `live` was reckoned from."""
     to_date: Mapping[Series, int] = field(default_factory=dict)
     dimensions: tuple[str, ...] = ("team", "product")
     references: Sequence[AppliedReference] = ()
@@ -91,49 +94,58 @@ class Ingest:
 
 
 class Exposition:
-    """A prometheus_client collector over the present view."""
+    """A prometheus_client collector over one view: all but what the collector tells of itself."""
 
-    def __init__(self, view: Callable[[], View], ingest: Ingest, workloads_max: int, groups_max: int) -> None:
+    def __init__(self, view: View, workloads_max: int, groups_max: int) -> None:
         self._view = view
-        self._ingest = ingest
         self._workloads_max = workloads_max
         self._groups_max = groups_max
 
     def collect(self) -> Iterator[Metric]:
-        view = self._view()
+        view = self._view
         admitted = set(view.workloads[: self._workloads_max])  # the first ones seen, the same after every restart
         yield from _summed(_COUNTERS, view.counters, admitted)
         if view.live is not None:
             yield from _live(view.live, view.currency, admitted)
         yield from _summed(_TO_DATE, view.to_date, admitted, view.currency)
-        groups = sorted({_group(series, view) for series in view.to_date if series.metric in _ATTRIBUTED})
-        yield from _attributed(view, set(groups[: self._groups_max]))
+        groups = _Groups(view, self._groups_max)
+        yield from _attributed(view, groups)
         yield _references(view.references)
         yield from _budgets(view.budgets, view.currency)
-        yield from self._own(view, len(groups))
-
-    def _own(self, view: View, groups: int) -> Iterator[Metric]:
-        yield _labelled(families.INFO, {(VERSION,): 1})
-        ingest = self._ingest
         yield _labelled(families.NODES, view.nodes)
         yield _labelled(families.NODE_LAG, {(cluster,): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
+        yield families.LEDGER_BYTES.of(view.ledger_bytes)
+        yield families.BOOKS_FRESH.of(int(view.books_are_fresh))
+        yield _labelled(families.NAMES, _fates(len(view.workloads), self._workloads_max, groups.count, groups.shown))
+        yield families.AS_OF.of(view.as_of_ms / 1000)
+        yield families.BOOKED_TO.of(view.booked_to_ms / 1000)
+
+
+class OwnExposition:
+    """A prometheus_client collector over what the receiving side counts: cheap, and fresh at every scrape."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    def collect(self) -> Iterator[Metric]:
+        ingest = self._ingest
+        yield _labelled(families.INFO, {(VERSION,): 1})
         yield families.BATCHES.of(ingest.batches)
         yield families.DUPLICATES.of(ingest.duplicates)
         yield _labelled(families.REFUSED, {(reason,): count for reason, count in sorted(ingest.refused.items())})
         yield families.COMMITS.of(ingest.commits)
         yield families.COMMIT_SECONDS.of(ingest.commit_seconds)
         yield families.WAITING.of(ingest.waiting_batches)
-        yield families.LEDGER_BYTES.of(view.ledger_bytes)
-        yield families.BOOKS_FRESH.of(int(view.books_are_fresh))
-        fates: dict[tuple[str, ...], float] = {}
-        for of, count, most in (
-            ("workload", len(view.workloads), self._workloads_max),
-            ("group", groups, self._groups_max),
-        ):
-            fates |= {(of, "shown"): min(count, most), (of, "folded"): max(0, count - most)}
-        yield _labelled(families.NAMES, fates)
-        yield families.AS_OF.of(view.as_of_ms / 1000)
-        yield families.BOOKED_TO.of(view.booked_to_ms / 1000)
+
+
+def _fates(workloads: int, workloads_max: int, groups: int, groups_shown: int) -> dict[tuple[str, str], float]:
+    shown = min(workloads, workloads_max)
+    return {
+        ("workload", "shown"): shown,
+        ("workload", "folded"): workloads - shown,
+        ("group", "shown"): groups_shown,
+        ("group", "folded"): groups - groups_shown,
+    }
 
 
 def _summed(
@@ -159,20 +171,40 @@ def _summed(
         yield _labelled(family, {(*head, *labels): sum_ / divisor for labels, sum_ in sorted(sums[metric].items())})
 
 
-def _group(series: Series, view: View) -> tuple[str, ...]:
-    return series.labels[_GROUP_AT : _GROUP_AT + len(view.dimensions)]
+class _Groups:
+    """Which labels of what is attributed keep their names. `most` bounds the groups, and the places they stand in.
+
+    A place (cluster, pool, model and group) beyond the bound loses its model; a group beyond it its name.
+    """
+
+    def __init__(self, view: View, most: int) -> None:
+        self._end = _GROUP_AT + len(view.dimensions)
+        places = sorted({s.labels[: self._end] for s in view.to_date if s.metric in _ATTRIBUTED}, key=self._order)
+        groups = sorted({place[_GROUP_AT:] for place in places})
+        self._groups = set(groups[:most])
+        self._places = set(places[:most])
+        self.count, self.shown = len(groups), len(self._groups)
+
+    @staticmethod
+    def _order(place: tuple[str, ...]) -> tuple[str, ...]:
+        return (*place[_GROUP_AT:], *place[:_GROUP_AT])
+
+    def labels(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        place, rest = labels[: self._end], labels[self._end :]
+        if place not in self._places:
+            group = place[_GROUP_AT:]
+            if group not in self._groups:
+                group = (OTHER,) * len(group)
+            place = (*place[: _GROUP_AT - 1], OTHER, *group)
+        return (*place, *rest)
 
 
-def _attributed(view: View, admitted: set[tuple[str, ...]]) -> Iterator[Metric]:
+def _attributed(view: View, groups: _Groups) -> Iterator[Metric]:
     listed = families.attributed(view.dimensions)
     sums: dict[str, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
     for series, value in view.to_date.items():
-        if series.metric not in listed:
-            continue
-        group, rest = _group(series, view), series.labels[_GROUP_AT + len(view.dimensions) :]
-        if group not in admitted:
-            group = (OTHER,) * len(group)
-        sums[series.metric][(*series.labels[:_GROUP_AT], *group, *rest)] += value
+        if series.metric in listed:
+            sums[series.metric][groups.labels(series.labels)] += value
     for metric, family in listed.items():
         head = (view.currency,) if family.labels[0] == "currency" else ()
         divisor = _ATTRIBUTED[metric]

@@ -35,6 +35,18 @@ def live_stretch(now_ms: int, window_s: int, settings: Settings) -> tuple[int, i
     return end_ms - window_s * 1000, end_ms
 
 
+def read_stretch(ledger: Ledger, prices: PriceBook, start_ms: int, end_ms: int) -> tuple[Facts, Books]:
+    """The facts of [start_ms, end_ms) as one stretch, and priced, hour by hour."""
+    by_node = prices.tells_nodes_apart
+    facts = ledger.facts_between(start_ms, end_ms, by_node=by_node)
+    pieces = hours_between(start_ms, end_ms)
+    stretches = [
+        Stretch(facts if len(pieces) == 1 else ledger.facts_between(start, end, by_node=by_node), start, end - start)
+        for start, end in pieces
+    ]
+    return facts, keep_books(stretches, prices)
+
+
 class Refresher:
     """All that is shown of a ledger, under one price book and one set of rules."""
 
@@ -62,11 +74,15 @@ class Refresher:
         self._count(changed, first_ms, now_ms)
         start_ms, end_ms = live_stretch(now_ms, self._settings.live_window_s, self._settings)
         start_ms = max(start_ms, first_ms or start_ms)
+        facts, live = Facts(), None
+        if first_ms is not None and end_ms > start_ms:
+            facts, live = read_stretch(self._ledger, self.prices, start_ms, end_ms)
         nodes, lags = _health(seen, now_ms)
         return View(
             counters=self._counters.values(),
             workloads=self._counters.workloads(),
-            live=self.live_books(start_ms, end_ms) if first_ms is not None and end_ms > start_ms else None,
+            live=live,
+            live_facts=facts,
             to_date=self._booked.values(),
             dimensions=self.attribution.dimensions,
             references=self._booked.references(),
@@ -128,17 +144,6 @@ class Refresher:
             settle_ms=self._settings.live_lag_s * 1000,
         )
         return maker.budgets()
-
-    def live_books(self, start_ms: int, end_ms: int) -> Books:
-        """A stretch, priced hour by hour."""
-        stretches = [
-            Stretch(self.facts_between(start, end), start, end - start)
-            for start, end in hours_between(start_ms, end_ms)
-        ]
-        return keep_books(stretches, self.prices)
-
-    def facts_between(self, start_ms: int, end_ms: int) -> Facts:
-        return self._ledger.facts_between(start_ms, end_ms, by_node=self.prices.tells_nodes_apart)
 
     def retire(self, now_ms: int) -> None:
         """Forget old windows and hours; the figures that are shown do not change by it."""

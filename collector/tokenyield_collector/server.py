@@ -10,8 +10,9 @@ import logging
 import signal
 import ssl
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -20,15 +21,16 @@ from prometheus_client.exposition import choose_encoder
 from tokenyield_collector.attribution import Attribution
 from tokenyield_collector.bearer import Tokens
 from tokenyield_collector.book_files import changed_at, load_books
+from tokenyield_collector.books import Books
 from tokenyield_collector.config import Settings
 from tokenyield_collector.fleet_map import fleet_document
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError
-from tokenyield_collector.metrics import Exposition, Ingest, View
+from tokenyield_collector.metrics import Exposition, Ingest, OwnExposition, View
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.problems import problem
 from tokenyield_collector.receive import Committer, Receiver
-from tokenyield_collector.refresh import Refresher, live_stretch
+from tokenyield_collector.refresh import Refresher, live_stretch, read_stretch
 from tokenyield_collector.reports.api import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.summary import encode, summarize
 from tokenyield_collector.web.page import Page
@@ -40,6 +42,9 @@ log = logging.getLogger(__name__)
 SUMMARY_WINDOW_S_MAX = 86_400
 SHUTDOWN_S = 10.0
 RETIRE_EVERY_S = 3600.0
+OPENMETRICS_END = b"# EOF\n"
+SCRAPED_LATELY_S = 150.0
+"""Two and a half times the longest scrape interval in common use."""
 GC_THRESHOLDS = (100_000, 20, 100)
 """Requests in flight are many and live for a commit interval, so the default of 700 walks them over and over: a sixth
 of the collector's time at 2,000 batches a second (bench/ingest.py)."""
@@ -47,6 +52,16 @@ of the collector's time at 2,000 batches a second (bench/ingest.py)."""
 
 def _now_ms() -> int:
     return time.time_ns() // NS_PER_MS
+
+
+@dataclass
+class _Exposed:
+    """What was last scraped in one content type, of which there are few."""
+
+    encode: Callable[[CollectorRegistry], bytes]
+    view: View | None = None
+    body: bytes = b""
+    scraped_at_s: float = 0.0
 
 
 class Collector:
@@ -63,24 +78,21 @@ class Collector:
         self._ledger = ledger
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._asker = ThreadPoolExecutor(1, thread_name_prefix="asker")
         self._exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
         self.committer = Committer(ledger, self._writer, settings, self.ingest)
         self.receiver = Receiver(settings, self.committer, self.ingest)
         self._tokens = Tokens(settings.token_file)
         self._fleet: tuple[int, bytes] = (-1, b"")
+        self._summarized: tuple[View | None, bytes] = (None, b"")
         self.reports = ReportApi(settings, ledger, self._writer, self._books)
         self.view: View | None = None
         self.problem: str | None = "the first refresh has not finished"
-        self.registry = CollectorRegistry()
-        self.registry.register(
-            Exposition(
-                lambda: self.view or View(),
-                self.ingest,
-                settings.metrics_workloads_max,
-                settings.metrics_groups_max,
-            )
-        )
-        ProcessCollector(registry=self.registry)
+        self._own = CollectorRegistry()
+        self._own.register(OwnExposition(self.ingest))
+        ProcessCollector(registry=self._own)
+        self._exposed: dict[str, _Exposed] = {}
+        """Content type -> what was last made of it."""
 
     def _books(self) -> tuple[PriceBook, Attribution]:
         return self.refresher.prices, self.refresher.attribution
@@ -97,6 +109,7 @@ class Collector:
                 changed = await loop.run_in_executor(self._writer, self._ledger.fold)
                 self.view = await loop.run_in_executor(self._reader, self._refresh, changed)
                 self.problem = None
+                self._expose_ahead(loop.time())
                 closed_ms = _now_ms() - MS_PER_HOUR - self.settings.live_lag_s * 1000
                 left = await loop.run_in_executor(self._writer, self._ledger.roll, closed_ms, ROLL_HOURS_AT_ONCE)
                 if not left:
@@ -137,32 +150,68 @@ class Collector:
 
     async def metrics(self, request: web.Request) -> web.Response:
         encode_metrics, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = await asyncio.get_running_loop().run_in_executor(self._exposer, encode_metrics, self.registry)
+        loop = asyncio.get_running_loop()
+        exposed = self._exposed.setdefault(content_type, _Exposed(encode_metrics))
+        exposed.scraped_at_s = loop.time()
+        body = await loop.run_in_executor(self._exposer, self._expose, exposed)
         response = web.Response(body=body, headers={"Content-Type": content_type}, zlib_executor=self._exposer)
         response.enable_compression()
         return response
 
-    async def summary(self, request: web.Request) -> web.Response:
-        text = request.query.get("window_s", str(self.settings.live_window_s))
-        if not text.isdigit() or not 1 <= int(text) <= SUMMARY_WINDOW_S_MAX:
-            return problem(400, f"window_s: '{text[:40]}' wants a whole number from 1 to {SUMMARY_WINDOW_S_MAX}")
-        document = await asyncio.get_running_loop().run_in_executor(self._reader, self._summarize, int(text))
-        return web.Response(body=encode(document), content_type="application/json")
+    def _expose(self, exposed: "_Exposed") -> bytes:
+        """The view is put into text once, however many scrape it; what the collector counts of itself every time."""
+        view = self.view or View()
+        if exposed.view is not view:
+            registry = CollectorRegistry()
+            registry.register(Exposition(view, self.settings.metrics_workloads_max, self.settings.metrics_groups_max))
+            exposed.body = exposed.encode(registry).removesuffix(OPENMETRICS_END)
+            exposed.view = view
+        return exposed.body + exposed.encode(self._own)
 
-    def _summarize(self, window_s: int) -> dict[str, object]:
+    def _expose_ahead(self, now_s: float) -> None:
+        """Put a fresh view into text before the next scrape asks for it, for who has scraped lately."""
+        for content_type, exposed in list(self._exposed.items()):
+            if now_s - exposed.scraped_at_s > SCRAPED_LATELY_S:
+                del self._exposed[content_type]
+            else:
+                self._exposer.submit(self._expose, exposed)
+
+    async def summary(self, request: web.Request) -> web.Response:
+        """`GET /v1/summary`: of the live window as it was refreshed last; `?window_s=3600`: of any other, read anew."""
+        text, loop = request.query.get("window_s"), asyncio.get_running_loop()
+        if text is not None and (not text.isdigit() or not 1 <= int(text) <= SUMMARY_WINDOW_S_MAX):
+            return problem(400, f"window_s: '{text[:40]}' wants a whole number from 1 to {SUMMARY_WINDOW_S_MAX}")
+        view = self.view
+        if text is None and view is not None and view.live is not None:
+            body = await loop.run_in_executor(self._asker, self._live_summary, view, view.live)
+        else:
+            window_s = self.settings.live_window_s if text is None else int(text)
+            body = await loop.run_in_executor(self._asker, self._read_summary, window_s)
+        return self._json(body)
+
+    def _live_summary(self, view: View, live: Books) -> bytes:
+        """Once for each view, however many ask."""
+        if self._summarized[0] is not view:
+            self._summarized = view, encode(summarize(view.live_facts, live, self.refresher.prices))
+        return self._summarized[1]
+
+    def _read_summary(self, window_s: int) -> bytes:
         start_ms, end_ms = live_stretch(_now_ms(), window_s, self.settings)
         start_ms = min(max(start_ms, self._ledger.first_ms() or start_ms), end_ms)
-        facts, books = self.refresher.facts_between(start_ms, end_ms), self.refresher.live_books(start_ms, end_ms)
-        return summarize(facts, books, self.refresher.prices)
+        prices = self.refresher.prices
+        facts, books = read_stretch(self._ledger, prices, start_ms, end_ms)
+        return encode(summarize(facts, books, prices))
+
+    def _json(self, body: bytes) -> web.Response:
+        response = web.Response(body=body, content_type="application/json", zlib_executor=self._exposer)
+        response.enable_compression()
+        return response
 
     async def fleet(self, request: web.Request) -> web.Response:
         """`GET /v1/fleet`: what every GPU does, over the live window."""
         if (refused := self._tokens.refusal(request)) is not None:
             return refused
-        body = await asyncio.get_running_loop().run_in_executor(self._reader, self._fleet_now)
-        response = web.Response(body=body, content_type="application/json", zlib_executor=self._exposer)
-        response.enable_compression()
-        return response
+        return self._json(await asyncio.get_running_loop().run_in_executor(self._asker, self._fleet_now))
 
     def _fleet_now(self) -> bytes:
         """Once for each step of the live window, however many ask."""
@@ -186,6 +235,7 @@ class Collector:
         self._writer.submit(self._ledger.fold)
         self._writer.shutdown()
         self._reader.shutdown()
+        self._asker.shutdown()
         self._exposer.shutdown()
         self._ledger.close()
 

@@ -16,7 +16,7 @@ from tokenyield_collector.budgets import budget_states
 from tokenyield_collector.counters import Counters
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.metric_families import every_family
-from tokenyield_collector.metrics import Exposition, Ingest, View
+from tokenyield_collector.metrics import Exposition, Ingest, OwnExposition, View
 from tokenyield_collector.money import QUANTA_PER_UNIT
 from tokenyield_collector.prices.book import Facility, Match, Owned, Pool, PriceBook
 from tokenyield_collector.statements.statement import Statement
@@ -72,7 +72,8 @@ def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, byte
         booked_to_ms=NOON_MS + HOUR_MS,
     )
     registry = CollectorRegistry()
-    registry.register(Exposition(lambda: view, Ingest(batches=4, commits=1), workloads_max, groups_max))
+    registry.register(Exposition(view, workloads_max, groups_max))
+    registry.register(OwnExposition(Ingest(batches=4, commits=1)))
     return generate_latest(registry).decode(), encode(summarize(facts, books, PRICES))
 
 
@@ -110,6 +111,7 @@ def test_groups_beyond_the_bound_share_a_label_and_no_cent_is_lost() -> None:
 
     folded = exposition(groups_max=1)[0]
     assert 'product="(other)"' in folded
+    assert 'model="(other)"' in folded
     assert total(folded) == pytest.approx(total(exposition()[0]))
     assert 'tokenyield_collector_metric_names{fate="folded",of="group"} 2.0' in folded
 

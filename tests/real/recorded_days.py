@@ -22,7 +22,7 @@ from tokenyield_collector.attribution import Attribution
 from tokenyield_collector.config import Settings
 from tokenyield_collector.demo.month import made_up
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
-from tokenyield_collector.metrics import Exposition, Ingest, View
+from tokenyield_collector.metrics import Exposition, Ingest, OwnExposition
 from tokenyield_collector.period import Period
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.refresh import Refresher
@@ -50,9 +50,8 @@ def record(folder: Path, prices: PriceBook, rules: Attribution, now_ms: int) -> 
     start_ms = end_ms - end_ms % MS_PER_DAY - MS_PER_DAY
     ledger = DuckDbLedger(folder / "days.duckdb")
     refresher = Refresher(SETTINGS, ledger, prices, rules)
-    view, ingest = View(), Ingest()
-    registry = CollectorRegistry()
-    registry.register(Exposition(lambda: view, ingest, SETTINGS.metrics_workloads_max, SETTINGS.metrics_groups_max))
+    ingest = Ingest()
+    own = OwnExposition(ingest)
     nodes = [_Node(sent) for sent in made_up(Period(name="days", start_ms=start_ms, end_ms=end_ms), WINDOW_MS)]
     written = _Written()
     for at_ms in range(start_ms + STEP_MS, end_ms + 1, STEP_MS):
@@ -68,7 +67,9 @@ def record(folder: Path, prices: PriceBook, rules: Attribution, now_ms: int) -> 
         ledger.roll(at_ms - MS_PER_HOUR + 1)  # hours that have ended
         refresher.book(at_ms)
         view = refresher.refresh(changed, at_ms, seen)
-        written.add(registry.collect(), at_ms, {"job": "tokenyield-collector", "instance": "collector:9464"})
+        shown = Exposition(view, SETTINGS.metrics_workloads_max, SETTINGS.metrics_groups_max)
+        for part in (shown, own):
+            written.add(part.collect(), at_ms, {"job": "tokenyield-collector", "instance": "collector:9464"})
     ledger.roll()
     ledger.close()
     (folder / "days.om").write_text(written.text())

@@ -29,6 +29,7 @@ async function detail(page, title, where, more) {
     const of = (/** @type {string} */ name) => rows.map((/** @type {any} */ row) => row[name]);
     body.replaceChildren(
       el("div", { class: "figures" }, ...reported(report.total, report, address("report", query)).map(figure)),
+      el("h2", {}, "Over time"),
       el("div", { class: "columns" },
         stacked(`Cost by ${grain}`, times, PARTS.map((part) => ({ name: part, values: of(`cost_${part}`) })), report.currency),
         stacked(`Tokens by ${grain}`, times, KINDS.map((kind) => ({ name: kind, values: of(kind) })), "tokens"),

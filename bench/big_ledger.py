@@ -1,0 +1,127 @@
+"""A ledger of a big fleet, written straight into its tables: hours for reports, and windows for what looks at the present."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+
+GPUS_PER_NODE = 8
+HOUR_MS = 3_600_000
+WINDOW_MS = 15_000
+LIVE_WINDOWS = 20
+START_MS = 1_790_812_800_000
+"""2026-10-01T00:00Z"""
+PRICES = """
+timezone: Europe/Berlin
+facilities:
+  main: {pue: 1.3, per_kwh: 0.08, carbon_g_per_kwh: 380, host_watts_per_gpu: 200, per_kw_month: 150, kw_per_gpu: 1.3,
+         bands: [{name: peak, days: mon-fri, hours: "07:00-20:00", per_kwh: 0.14}]}
+pools:
+  - {name: h100, match: {gpu: "*H100*"}, owned: {gpu: 37500, life_years: 4, cost_of_capital: 0.08, count: 3400}}
+  - {name: a100, match: {gpu: "*A100*"}, owned: {gpu: 17000, life_years: 4, count: 3400}}
+  - {name: l40s, rented: {per_gpu_hour: 1.86}}
+token_prices: [{name: standard, per_million: 3}]
+"""
+
+
+def make_ledger(
+    path: Path,
+    gpus: int,
+    days: int,
+    workloads: str = "node",
+    *,
+    start_ms: int = START_MS,
+    live_to_ms: int | None = None,
+) -> None:
+    """Fill the tables of hours, as if they had been folded, and leave the roll-ups to be made.
+
+    `live_to_ms`: and five minutes of windows up to then, for what looks at the present.
+    """
+    nodes, hours = gpus // GPUS_PER_NODE, days * 24
+    DuckDbLedger(path).close()
+    name = {
+        "node": "'ns' || (n * 3 + k) % 17 || '/llm-' || n || '-' || k",  # three servers over the GPUs of each node
+        "fleet": "'ns' || k || '/llm-' || (n * 3 + k) % 300",  # 300 deployments over the fleet
+        "gpu": "'ns' || k || '/llm-' || n || '-' || g || '-' || k",  # three servers of its own on every GPU
+    }[workloads]
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("SET memory_limit = '4GB'")
+        connection.execute(
+            f"""INSERT INTO share_hours BY NAME
+            SELECT {start_ms} + h * {HOUR_MS} AS hour_ms, 'c' || n % 4 AS cluster, 'node-' || n AS node,
+              'GPU-' || md5((n * 8 + g)::VARCHAR) AS gpu_uuid,
+              CASE n % 3 WHEN 0 THEN 'NVIDIA H100 80GB HBM3' WHEN 1 THEN 'NVIDIA A100-SXM4-80GB' ELSE 'NVIDIA L40S' END
+                AS gpu_model,
+              {name} AS workload, 'sm' AS split,
+              400000 + (n * 31 + h * 17 + g * 7 + k * 3) % 600000 AS active_ms,
+              100000 + (n * 11 + h * 3) % 90000 AS idle_ms, 200000000 + n * 1000 + h AS active_mj, 50000000 AS idle_mj
+            FROM range({hours}) a(h), range({nodes}) b(n), range({GPUS_PER_NODE}) d(g), range(3) e(k)"""
+        )
+        connection.execute(
+            """INSERT INTO gpu_hours BY NAME
+            SELECT hour_ms, cluster, node, gpu_uuid, gpu_model, sum(active_ms) AS active_ms, sum(idle_ms) AS idle_ms,
+              3600000 - sum(active_ms) - sum(idle_ms) AS unallocated_ms, 0 AS unknown_ms, sum(active_mj) AS active_mj,
+              sum(idle_mj) AS idle_mj, 1000000 AS unallocated_mj, 0 AS unknown_mj
+            FROM share_hours GROUP BY ALL ORDER BY hour_ms"""
+        )
+        connection.execute(
+            """INSERT INTO token_hours BY NAME
+            SELECT hour_ms, cluster, node, workload, 'vllm' AS server, node AS place,
+              'model-' || hash(workload) % 40 AS model, 'counter' AS "method",
+              (200000 + hash(workload, hour_ms) % 900000)::BIGINT AS completion, 700000 AS prompt_computed,
+              90000 AS prompt_cached, 900 AS requests
+            FROM (SELECT DISTINCT hour_ms, cluster, node, workload FROM share_hours) ORDER BY hour_ms"""
+        )
+        connection.execute(
+            """INSERT INTO label_hours BY NAME
+            SELECT hour_ms, cluster, node, workload, '{"team":"team-' || hash(workload) % 50 || '"}' AS labels,
+              3600000 AS seen_ms FROM token_hours"""
+        )
+        connection.execute(f"INSERT INTO unrolled_hours SELECT {start_ms} + h * {HOUR_MS} FROM range({hours}) a(h)")
+        connection.execute(f"INSERT INTO batches VALUES ('a', 'e', 1, 'c', 'n', {start_ms}, {start_ms} + {HOUR_MS}, 0)")
+        if live_to_ms is not None:
+            _add_windows(connection, live_to_ms)
+
+
+def _add_windows(connection: Any, to_ms: int) -> None:
+    """What every GPU did in its newest hour, spread over windows."""
+    starts = f"SELECT {to_ms} - (i + 1) * {WINDOW_MS} AS start_ms FROM range({LIVE_WINDOWS}) a(i)"
+    for table, keys, sums in (
+        (
+            "gpu",
+            "cluster, node, gpu_uuid, gpu_model",
+            ("active_ms", "idle_ms", "unallocated_ms", "active_mj", "idle_mj"),
+        ),
+        (
+            "share",
+            "cluster, node, gpu_uuid, gpu_model, workload, split",
+            ("active_ms", "idle_ms", "active_mj", "idle_mj"),
+        ),
+        (
+            "token",
+            "cluster, node, workload, server, place, model, method",
+            ("completion", "prompt_computed", "requests"),
+        ),
+    ):
+        parts = ", ".join(f"{name} * {WINDOW_MS} // {HOUR_MS} AS {name}" for name in sums)
+        zeros = ", 0 AS unknown_ms, 0 AS unallocated_mj, 0 AS unknown_mj" if table == "gpu" else ""
+        connection.execute(
+            f"""INSERT INTO {table}_windows BY NAME SELECT {keys}, start_ms, {parts}{zeros}
+            FROM {table}_hours, ({starts}) WHERE hour_ms = (SELECT max(hour_ms) FROM {table}_hours)"""
+        )
+
+
+def big_fleet(folder: Path, gpus: int, days: int = 2) -> dict[str, Any]:
+    """A ledger that ends two minutes from now, so that it is live for a while. Returns the collector's settings."""
+    now_ms = time.time_ns() // 10**6
+    path, prices = folder / "ledger.duckdb", folder / "prices.yaml"
+    start_ms = now_ms - now_ms % HOUR_MS - days * 24 * HOUR_MS
+    make_ledger(path, gpus, days, start_ms=start_ms, live_to_ms=now_ms + 120_000)
+    ledger = DuckDbLedger(path)
+    ledger.roll()
+    ledger.close()
+    prices.write_text(PRICES)
+    return {"ledger_path": str(path), "prices_file": str(prices), "live_window_s": 300, "live_grid_s": 15}

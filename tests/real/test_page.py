@@ -1,0 +1,283 @@
+"""The built-in page in a real Chromium: empty, with a made-up fleet, with 10,000 GPUs, with the collector gone.
+
+Nothing is asked of any other host, axe-core finds no violation, and what is shown is what the API says.
+"""
+
+import json
+import os
+import re
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from big_ledger import big_fleet
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from harness import Stack, get, wait_until
+from tokenyield_collector.demo.month import made_up
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.period import Period
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parents[2]
+AXE = Path(os.environ.get("TOKENYIELD_CACHE", "")) / "web" / "node_modules" / "axe-core" / "axe.min.js"
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
+RULES = "budgets: [{name: search, match: {team: search}, monthly: 3000}]\n"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Watched:
+    """A page, and all that it asked for and complained of."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None
+        )
+
+    def is_well(self, url: str) -> None:
+        assert self.complaints == []
+        assert {urllib.parse.urlsplit(one).netloc for one in self.asked if not one.startswith(("data:", "blob:"))} == {
+            urllib.parse.urlsplit(url).netloc
+        }
+
+
+@pytest.fixture(params=["light", "dark"])
+def watched(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 1000}, color_scheme=request.param, bypass_csp=False
+    )
+    yield Watched(context.new_page())
+    context.close()
+
+
+def serving(folder: Path, **settings: Any) -> Stack:
+    stack = Stack(folder, collector=settings)
+    stack.collector.start(f"{stack.url}/healthz")
+    wait_until(lambda: _ready(f"{stack.url}/readyz"), timeout_s=240, what="ready")
+    return stack
+
+
+def _ready(url: str) -> bool:
+    try:
+        return get(url) == b"ok\n"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The made-up fleet: three weeks by the hour, the last hour by the minute and a little beyond now."""
+    folder = tmp_path_factory.mktemp("fleet")
+    now_ms = time.time_ns() // 10**6
+    hour_ms = now_ms - now_ms % HOUR_MS
+    ledger = DuckDbLedger(folder / "ledger.duckdb")
+    past = Period(name="past", start_ms=hour_ms - hour_ms % DAY_MS - 20 * DAY_MS, end_ms=hour_ms)
+    present = Period(name="present", start_ms=hour_ms, end_ms=now_ms + HOUR_MS)
+    for shipment in (*made_up(past), *made_up(present, 60_000)):
+        ledger.append([shipment], now_ms)
+    ledger.roll()
+    ledger.close()
+    rules = folder / "attribution.yaml"
+    rules.write_text(RULES)
+    stack = serving(folder, prices_file=str(ROOT / "collector" / "prices.yaml"), attribution_file=str(rules),
+                    live_window_s=300, live_grid_s=60)  # fmt: skip
+    yield stack
+    stack.kill_all()
+
+
+PAGES = {
+    "#/": "Workloads by waste",
+    "#/workloads": "search/llama-70b",
+    "#/teams": "support",
+    "#/nodes": "gpu-1",
+    "#/workload/onprem/search%2Fllama-70b": "Who carries it",
+    "#/node/onprem/gpu-1": "GPUs over the live window",
+    "#/team/search": "Workloads in",
+    "#/report": "Budgets",
+}
+
+
+@pytest.mark.parametrize("place", PAGES)
+def test_every_page_is_shown_and_can_be_used_by_all(watched: Watched, fleet: Stack, place: str) -> None:
+    page = watched.page
+    page.goto(f"{fleet.url}/{place}")
+    expect(page.locator("main")).to_contain_text(PAGES[place], timeout=15_000)
+    page.wait_for_timeout(300)
+    found = axe(page)
+    assert found == [], json.dumps(found, indent=1)[:4000]
+    watched.is_well(fleet.url)
+
+
+def axe(page: Page) -> list[Any]:
+    """axe-core's violations. It is put in by the debugger, since the page's policy lets no foreign script in."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    return [{"id": one["id"], "nodes": [node["html"][:200] for node in one["nodes"]]} for one in found["violations"]]
+
+
+def test_a_figure_tells_its_formula_and_its_numbers(watched: Watched, fleet: Stack) -> None:
+    page = watched.page
+    page.goto(fleet.url)
+    page.get_by_role("button", name=re.compile("^Tokens per joule 2|^Tokens per joule [0-9]")).first.wait_for(
+        timeout=15_000
+    )
+    figures = page.locator("button.figure")
+    assert figures.count() >= 14
+    for i in range(figures.count()):
+        figures.nth(i).click()
+        dialog = page.locator("dialog#formula")
+        expect(dialog).to_be_visible()
+        assert dialog.locator(".formula").inner_text()
+        assert dialog.locator("tbody tr").count() >= 2
+        source = dialog.locator("a").get_attribute("href")
+        assert source is not None
+        assert json.loads(get(f"{fleet.url}/{source}"))
+        if i == 0:
+            assert axe(page) == []
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+    watched.is_well(fleet.url)
+
+
+def test_page_report_and_api_say_the_same(watched: Watched, fleet: Stack) -> None:
+    page = watched.page
+    page.goto(fleet.url)
+    cost = page.locator("button.figure", has=page.locator(".label", has_text=re.compile("^Cost$"))).locator(".value")
+    expect(cost).to_be_visible(timeout=15_000)
+    days = (time.strftime("%Y-%m-%d", time.gmtime(time.time_ns() / 1e9 - back * 86_400)) for back in (29, 0))
+    query = urllib.parse.urlencode({"period": "..".join(days), "by": "team"})
+    report = json.loads(get(f"{fleet.url}/v1/report?{query}"))
+    assert cost.inner_text() == f"{report['total']['cost']:,.2f} USD"
+    amounts = [bar.inner_text() for bar in page.locator(".waterfall button").all()]
+    assert amounts == [f"{row['cost']:,.2f} USD" for row in report["waterfall"]]
+    teams = page.locator("table", has_text="Teams in").locator("tbody tr")
+    expect(teams).to_have_count(len(report["rows"]), timeout=15_000)
+    shown = {row.locator("td").nth(0).inner_text(): row.locator("td").nth(3).inner_text() for row in teams.all()}
+    assert shown == {row["team"]: f"{row['cost']:,.2f} USD" for row in report["rows"]}
+    # What is to date in Prometheus' text is the same sum; here the whole ledger lies within the 30 days.
+    exposed = get(f"{fleet.url}/metrics").decode().splitlines()
+    to_date = sum(
+        float(line.rpartition(" ")[2]) for line in exposed if line.startswith("tokenyield_attributed_cost_to_date{")
+    )
+    assert to_date == pytest.approx(report["total"]["cost"], abs=0.05)
+
+
+def test_it_works_by_keyboard_and_remembers_its_theme(watched: Watched, fleet: Stack) -> None:
+    page = watched.page
+    page.goto(fleet.url)
+    frame = page.get_by_role("application")
+    frame.wait_for()
+    frame.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "End", "ArrowLeft"):
+        page.keyboard.press(key)
+    said = page.locator(".panel p[role=status]")
+    expect(said).to_contain_text("onprem gpu-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Node gpu-1")
+    before = page.locator("html").get_attribute("data-theme")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") != before
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    watched.is_well(fleet.url)
+
+
+def test_tables_sort_and_files_come(watched: Watched, fleet: Stack) -> None:
+    page = watched.page
+    page.goto(f"{fleet.url}/#/report")
+    head = page.get_by_role("columnheader", name=re.compile("^cost"))
+    head.get_by_role("button").click(timeout=15_000)
+    values = page.locator("table", has_text="Report of").locator("tbody tr td:nth-child(3)").all_inner_texts()
+    numbers = [float(text.split()[0].replace(",", "")) for text in values]
+    assert numbers in (sorted(numbers), sorted(numbers, reverse=True))
+    with page.expect_download() as begun:
+        page.get_by_role("button", name="CSV").click()
+    text = Path(begun.value.path()).read_text()
+    assert text.startswith("team,model,cost,")
+    assert len(text.splitlines()) == 1 + len(numbers)
+
+
+def test_an_empty_ledger_says_what_to_do(watched: Watched, tmp_path: Path) -> None:
+    stack = serving(tmp_path)
+    try:
+        watched.page.goto(stack.url)
+        expect(watched.page.locator("main")).to_contain_text("Nothing has arrived yet")
+        assert axe(watched.page) == []
+        for place in ("#/workloads", "#/report", "#/node/a/b", "#/nowhere"):
+            watched.page.goto(f"{stack.url}/{place}")
+            expect(watched.page.locator("h1")).to_be_visible()
+            watched.page.wait_for_timeout(500)
+        watched.is_well(stack.url)
+    finally:
+        stack.kill_all()
+
+
+def test_a_collector_that_is_gone_and_back(browser: Browser, tmp_path: Path) -> None:
+    stack = serving(tmp_path)
+    page = browser.new_page()
+    try:
+        page.goto(stack.url)
+        expect(page.locator("main")).to_contain_text("Nothing has arrived yet")
+        stack.collector.kill()
+        page.goto(f"{stack.url}/#/workloads")
+        expect(page.locator("#banner")).to_contain_text("cannot be reached")
+        assert axe(page) == []
+        stack.start_collector()
+        expect(page.locator("#banner")).to_be_hidden(timeout=20_000)
+        expect(page.locator("main")).to_contain_text("Nothing yet")
+    finally:
+        page.close()
+        stack.kill_all()
+
+
+def test_a_collector_that_wants_a_token(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("open sesame\n")
+    stack = serving(tmp_path, token_file=str(tmp_path / "tokens"))
+    page = browser.new_page()
+    try:
+        page.goto(stack.url)
+        for offered in ("wrong", "open sesame"):
+            page.get_by_label("Token from its token_file").fill(offered)
+            page.get_by_role("button", name="Use it").click()
+            page.wait_for_timeout(300)
+        expect(page.locator("main")).to_contain_text("Nothing has arrived yet")
+        expect(page.locator("dialog#token")).to_be_hidden()
+    finally:
+        page.close()
+        stack.kill_all()
+
+
+def test_ten_thousand_gpus(browser: Browser, tmp_path: Path) -> None:
+    """That it is readable; how fast is measured by bench/page.py."""
+    stack = serving(tmp_path, **big_fleet(tmp_path, 10_000))
+    try:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(stack.url)
+        expect(page.locator("main")).to_contain_text("10000 GPUs, 1250 nodes", timeout=30_000)
+        expect(page.locator("main")).to_contain_text("Teams by waste", timeout=60_000)
+        frame = page.get_by_role("application")
+        high = frame.locator("canvas").evaluate("canvas => canvas.getBoundingClientRect().height")
+        assert 100 < high < 700, "the whole fleet fits on a screen"
+        frame.focus()
+        page.keyboard.press("End")
+        expect(page.locator(".panel p[role=status]")).to_contain_text("node-")
+        assert axe(page) == []
+    finally:
+        stack.kill_all()
