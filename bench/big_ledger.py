@@ -87,30 +87,26 @@ def make_ledger(
 
 
 def _add_windows(connection: Any, to_ms: int) -> None:
-    """What every GPU did in its newest hour, spread over windows."""
+    """What every GPU did in its newest hour, spread over windows; some work half as much again, some say nothing."""
     starts = f"SELECT {to_ms} - (i + 1) * {WINDOW_MS} AS start_ms FROM range({LIVE_WINDOWS}) a(i)"
-    for table, keys, sums in (
-        (
-            "gpu",
-            "cluster, node, gpu_uuid, gpu_model",
-            ("active_ms", "idle_ms", "unallocated_ms", "active_mj", "idle_mj"),
-        ),
-        (
-            "share",
-            "cluster, node, gpu_uuid, gpu_model, workload, split",
-            ("active_ms", "idle_ms", "active_mj", "idle_mj"),
-        ),
-        (
-            "token",
-            "cluster, node, workload, server, place, model, method",
-            ("completion", "prompt_computed", "requests"),
-        ),
+    pace = "(2 + hash(gpu_uuid) % 3)"
+    work = {name: f"({name} * {pace} * {WINDOW_MS} // (2 * {HOUR_MS}))" for name in ("active_ms", "active_mj")}
+    idle = {name: f"({name} * {WINDOW_MS} // {HOUR_MS})" for name in ("idle_ms", "idle_mj")}
+    held = ", ".join(f"{part}::BIGINT AS {name}" for name, part in (work | idle).items())
+    rest = (
+        f"({WINDOW_MS} - {work['active_ms']} - {idle['idle_ms']})::BIGINT AS unallocated_ms, 900000 AS unallocated_mj"
+    )
+    tokens = ", ".join(
+        f"{name} * {WINDOW_MS} // {HOUR_MS} AS {name}" for name in ("completion", "prompt_computed", "requests")
+    )
+    for table, keys, sums, told in (
+        ("gpu", "gpu_uuid, gpu_model", f"{held}, {rest}, 0 AS unknown_ms, 0 AS unknown_mj", "hash(gpu_uuid) % 40"),
+        ("share", "gpu_uuid, gpu_model, workload, split", held, "hash(gpu_uuid) % 40"),
+        ("token", "workload, server, place, model, method", tokens, "true"),
     ):
-        parts = ", ".join(f"{name} * {WINDOW_MS} // {HOUR_MS} AS {name}" for name in sums)
-        zeros = ", 0 AS unknown_ms, 0 AS unallocated_mj, 0 AS unknown_mj" if table == "gpu" else ""
         connection.execute(
-            f"""INSERT INTO {table}_windows BY NAME SELECT {keys}, start_ms, {parts}{zeros}
-            FROM {table}_hours, ({starts}) WHERE hour_ms = (SELECT max(hour_ms) FROM {table}_hours)"""
+            f"""INSERT INTO {table}_windows BY NAME SELECT cluster, node, {keys}, start_ms, {sums}
+            FROM {table}_hours, ({starts}) WHERE {told} AND hour_ms = (SELECT max(hour_ms) FROM {table}_hours)"""
         )
 
 

@@ -1,6 +1,7 @@
 // @ts-check
 // Stacked bars over time with uPlot, and the waterfall. Every chart has its numbers in a table below it.
 import { colour, el, key, num } from "./dom.js";
+import { inline } from "./figures.js";
 
 /** @type {Set<{host: HTMLElement, draw: () => void, plot: any}>} */
 const shown = new Set();
@@ -84,7 +85,7 @@ export function stacked(title, times, parts, unit) {
 
 /**
  * Bars that begin where the one before ends.
- * @param {{name: string, amount: number, show: Node, hours: string}[]} steps
+ * @param {{name: string, amount: number, hours: string, figure: import("./figures.js").Figure}[]} steps
  */
 export function waterfall(steps) {
   const whole = steps.reduce((sum, step) => sum + step.amount, 0);
@@ -95,6 +96,6 @@ export function waterfall(steps) {
     fill.style.width = `${whole ? (step.amount / whole) * 100 : 0}%`;
     before += step.amount;
     return el("li", {}, el("span", {}, step.name.replace("_", "-")), el("span", { class: "bar", "aria-hidden": "true" }, gap, fill),
-      el("span", { class: "amount" }, step.show), el("span", { class: "amount quiet" }, step.hours));
+      el("span", { class: "amount" }, inline(step.figure)), el("span", { class: "amount quiet" }, step.hours));
   }));
 }

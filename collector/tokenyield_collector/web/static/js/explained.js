@@ -6,6 +6,16 @@ export const BUCKETS = ["dark", "unallocated", "idle", "under_yield", "productiv
 export const PARTS = [...BUCKETS, "shared"];
 const KINDS = ["prompt_computed", "prompt_cached", "prompt_unsplit", "completion"];
 
+/** @type {Record<string, string>} */
+const FORMULAS = {
+  dark: "rate × GPU-hours paid for that nobody reported",
+  unallocated: "rate × GPU-hours that nobody held, and their energy",
+  idle: "rate × GPU-hours held without a kernel running, and their energy",
+  under_yield: "rate × active GPU-hours beyond what the tokens take at the reference pace, and their energy",
+  productive: "rate × active GPU-hours that the tokens take at the reference pace, and their energy",
+  shared: "what was taken over from others by the sharing policy of the rules",
+};
+
 /** @typedef {import("./figures.js").Figure} Figure */
 
 /** The figures of /v1/summary: the fleet now. @param {any} summary @param {string} source @returns {Figure[]} */
@@ -66,6 +76,32 @@ export function costFigure(label, row, report, source) {
   return { label, value: money(row.cost, report.currency), source, formula: parts.map((name) => name.replace("_", "-")).join(" + ") || "nothing was paid for",
     inputs: [...parts.map((name) => /** @type {[string, string]} */ ([name.replace("_", "-"), money(row[`cost_${name}`], report.currency)])),
       ["of it energy", money(row.energy_cost, report.currency)], ["price book", report.price_book ?? "none"], ["over", `${report.start} to ${report.end}`]] };
+}
+
+/** One part of a row's cost. @param {string} part @param {any} row @param {any} report @param {string} source @returns {Figure} */
+export function partFigure(part, row, report, source) {
+  const name = part.replace("_", "-"), hours = row[`${part}_gpu_hours`];
+  return { label: `Cost, ${name}`, value: money(row[`cost_${part}`], report.currency), source, formula: FORMULAS[part],
+    inputs: [...(hours === undefined ? [] : /** @type {[string, string][]} */ ([[`${name} GPU-hours`, exact(hours)]])), ["whole cost", money(row.cost, report.currency)],
+      ["price book", report.price_book ?? "none"], ["over", `${report.start} to ${report.end}`]] };
+}
+
+/** The steps of a report's waterfall. @param {any} report @param {string} source @returns {{name: string, amount: number, hours: string, figure: Figure}[]} */
+export function steps(report, source) {
+  return report.waterfall.map((/** @type {any} */ row) => ({ name: row.bucket, amount: row.cost, hours: `${Math.round(row.gpu_hours).toLocaleString("en")} GPU-h`,
+    figure: partFigure(row.bucket, { cost: report.total.cost, [`cost_${row.bucket}`]: row.cost, [`${row.bucket}_gpu_hours`]: row.gpu_hours }, report, source) }));
+}
+
+/** GPU time held. @param {any} row @param {any} report @param {string} source @returns {Figure} */
+export function heldFigure(row, report, source) {
+  return { label: "GPU-hours held", value: num(row.active_gpu_hours + row.idle_gpu_hours), source, formula: "active + idle GPU-hours",
+    inputs: [["active GPU-hours", exact(row.active_gpu_hours)], ["idle GPU-hours", exact(row.idle_gpu_hours)], ["over", `${report.start} to ${report.end}`]] };
+}
+
+/** @param {any} row @param {any} report @param {string} source @returns {Figure} */
+export function lostShareFigure(row, report, source) {
+  return { label: "Lost of the cost", value: percent(ratio(wasted(row), row.cost)), source, formula: "(dark + unallocated + idle + under-yield) ÷ cost",
+    inputs: [["lost", money(wasted(row), report.currency)], ["cost", money(row.cost, report.currency)], ["over", `${report.start} to ${report.end}`]] };
 }
 
 /** What made no tokens, or fewer than it could. @param {any} row @returns {number} */

@@ -18,10 +18,10 @@ const ROWS_SHOWN = 50;
  * @param {string} caption
  * @param {Row[]} rows
  * @param {Column<Row>[]} columns
- * @param {number} sortBy position of the column sorted by at first, the largest first
+ * @param {number} sortBy position of the column sorted by at first; numbers the largest first
  */
 export function table(caption, rows, columns, sortBy) {
-  let at = sortBy, down = true, all = false;
+  let at = sortBy, down = !!columns[sortBy].number, all = false;
   const body = el("tbody"), more = el("button", { type: "button", onclick: () => { all = true; draw(); } });
   const heads = columns.map((column, i) => el("th", { scope: "col", class: column.number && "number" },
     el("button", { type: "button", onclick: () => { down = at === i ? !down : !!column.number; at = i; draw(); } }, column.name)));

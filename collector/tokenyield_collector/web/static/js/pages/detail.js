@@ -2,9 +2,9 @@
 // One workload, node or team.
 import { address, get } from "../api.js";
 import { stacked } from "../charts.js";
-import { el, num, percent, to } from "../dom.js";
+import { el, exact, num, percent, to } from "../dom.js";
 import { PARTS, reported } from "../explained.js";
-import { figure } from "../figures.js";
+import { figure, inline } from "../figures.js";
 import { chooser, period } from "../periods.js";
 import { table } from "../tables.js";
 import { nodeTable, teamTable, workloadTable } from "./lists.js";
@@ -65,12 +65,15 @@ async function gpusOf(cluster, name) {
   const at = fleet.nodes.findIndex((/** @type {string[]} */ one) => one[0] === cluster && one[1] === name);
   const rows = gpus.node.map((/** @type {number} */ _, /** @type {number} */ i) => i).filter((/** @type {number} */ i) => gpus.node[i] === at);
   const held = (/** @type {number} */ i) => (gpus.workload[i] < 0 ? "" : fleet.workloads[gpus.workload[i]]);
+  const span = /** @type {[string, string][]} */ ([["over", `${fleet.start} to ${fleet.end}`]]);
   return table("GPUs over the live window", rows, [
     { name: "GPU", value: (i) => gpus.uuid[i] },
     { name: "model", value: (i) => fleet.models[gpus.model[i]] },
     { name: "state", value: (i) => fleet.states[gpus.state[i]] },
-    { name: "active", number: true, value: (i) => gpus.active_permille[i], show: (i) => percent(gpus.active_permille[i] / 1000) },
-    { name: "watts", number: true, value: (i) => gpus.watts[i], show: (i) => num(gpus.watts[i]) },
+    { name: "active", number: true, value: (i) => gpus.active_permille[i], show: (i) => inline({ label: "Active", value: percent(gpus.active_permille[i] / 1000), formula: "active time ÷ reported time", source: address("fleet"),
+      inputs: [["active, thousandths", exact(gpus.active_permille[i])], ...span] }) },
+    { name: "watts", number: true, value: (i) => gpus.watts[i], show: (i) => inline({ label: "Watts", value: num(gpus.watts[i]), formula: "joules ÷ reported seconds", source: address("fleet"),
+      inputs: [["watts", exact(gpus.watts[i])], ...span] }) },
     { name: "held by", value: held, show: (i) => (held(i) ? el("a", { href: to("workload", cluster, held(i)) }, held(i)) : "nobody") },
   ], 0);
 }

@@ -1,8 +1,8 @@
 // @ts-check
 // Workloads, teams and nodes, sorted by what they lose.
 import { address, get } from "../api.js";
-import { el, num, percent, ratio, to } from "../dom.js";
-import { costFigure, reported, wasted } from "../explained.js";
+import { el, ratio, to } from "../dom.js";
+import { costFigure, heldFigure, lostShareFigure, reported, wasted } from "../explained.js";
 import { inline } from "../figures.js";
 import { chooser, period } from "../periods.js";
 import { table } from "../tables.js";
@@ -13,12 +13,12 @@ function costs(report, source) {
   const cell = (/** @type {string} */ label) => (/** @type {any} */ row) => { const found = said(row, label); return found ? inline(found) : "–"; };
   return [
     { name: "lost", number: true, value: wasted, show: cell("Lost") },
-    { name: "of cost", number: true, value: (row) => ratio(wasted(row), row.cost), show: (row) => percent(ratio(wasted(row), row.cost)) },
+    { name: "of cost", number: true, value: (row) => ratio(wasted(row), row.cost), show: (row) => inline(lostShareFigure(row, report, source)) },
     { name: "cost", number: true, value: (row) => row.cost, show: (row) => inline(costFigure("Cost", row, report, source)) },
     { name: `${report.currency}/Mtok`, number: true, value: (row) => row.cost_per_mtok_loaded, show: cell("Cost per million tokens, loaded") },
     { name: "tokens/J", number: true, value: (row) => row.tokens_per_joule_gpu, show: cell("Tokens per joule") },
-    { name: "tokens", number: true, value: (row) => row.tokens, show: (row) => num(row.tokens) },
-    { name: "GPU-h", number: true, value: (row) => row.active_gpu_hours + row.idle_gpu_hours, show: (row) => num(row.active_gpu_hours + row.idle_gpu_hours) },
+    { name: "tokens", number: true, value: (row) => row.tokens, show: cell("Tokens") },
+    { name: "GPU-h", number: true, value: (row) => row.active_gpu_hours + row.idle_gpu_hours, show: (row) => inline(heldFigure(row, report, source)) },
   ];
 }
 

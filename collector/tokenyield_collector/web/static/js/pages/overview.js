@@ -3,7 +3,7 @@
 import { address, get } from "../api.js";
 import { stacked, waterfall } from "../charts.js";
 import { el, money } from "../dom.js";
-import { costFigure, live, PARTS, reported } from "../explained.js";
+import { costFigure, live, PARTS, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { fleetMap } from "../map.js";
 import { chooser, period } from "../periods.js";
@@ -43,9 +43,7 @@ export async function overview(page) {
       el("div", { class: "figures" }, ...reported(report.total, report, source).map(figure)),
       el("div", { class: "columns" },
         el("section", { class: "panel", "aria-label": "Waterfall" }, el("h3", {}, `Where ${money(report.total.cost, report.currency)} went, ${name}`),
-          waterfall(report.waterfall.map((/** @type {any} */ row) => ({ name: row.bucket, amount: row.cost, hours: `${Math.round(row.gpu_hours).toLocaleString("en")} GPU-h`,
-            show: inline({ label: `Cost, ${row.bucket.replace("_", "-")}`, value: money(row.cost, report.currency), source, formula: `rate × GPU-hours that were ${row.bucket.replace("_", "-")}, and their energy`,
-              inputs: [["GPU-hours", row.gpu_hours.toLocaleString("en")], ["over", `${report.start} to ${report.end}`]] }) }))),
+          waterfall(steps(report, source)),
           el("p", {}, "Sum: ", inline(costFigure("Cost of the fleet", report.total, report, source)))),
         stacked(`Cost by ${grain}`, days, PARTS.map((part) => ({ name: part, values: report.rows.map((/** @type {any} */ row) => row[`cost_${part}`]) })), report.currency)),
       el("p", { class: "quiet" }, report.notes.join(" · ")),

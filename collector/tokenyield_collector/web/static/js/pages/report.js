@@ -2,8 +2,8 @@
 // The report of a month, by what one chooses, and its files.
 import { address, download, get } from "../api.js";
 import { waterfall } from "../charts.js";
-import { el, exact, money, num } from "../dom.js";
-import { costFigure, reported } from "../explained.js";
+import { el, money } from "../dom.js";
+import { costFigure, partFigure, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { months } from "../periods.js";
 import { table } from "../tables.js";
@@ -25,19 +25,19 @@ export async function report(page, month = months()[0], by = BY[0]) {
     body);
   const [found, budgets] = await Promise.all([get("report", query), get("budgets", { month })]);
   const source = address("report", query), columns = by.split(",");
+  const of = (/** @type {any} */ row, /** @type {string} */ label) => /** @type {import("../figures.js").Figure} */ (reported(row, found, source).find((one) => one.label === label));
   const shown = [`${found.start} to ${found.end}`, found.closed ? `closed, version ${found.version}` : "open", `price book ${found.price_book ?? "none"}`, ...found.notes];
   body.replaceChildren(
     el("p", { class: "quiet" }, shown.join(" · ")),
     el("div", { class: "figures" }, ...reported(found.total, found, source).map(figure)),
-    el("section", { class: "panel", "aria-label": "Waterfall" }, waterfall(found.waterfall.map((/** @type {any} */ row) => ({ name: row.bucket, amount: row.cost, hours: `${num(row.gpu_hours)} GPU-h`,
-      show: el("span", {}, money(row.cost, found.currency)) })))),
+    el("section", { class: "panel", "aria-label": "Waterfall" }, waterfall(steps(found, source))),
     el("h2", {}, "Rows"),
     table(`Report of ${month} by ${columns.join(" and ")}`, found.rows, [
       ...columns.map((name) => ({ name, value: (/** @type {any} */ row) => row[name] || "–" })),
       { name: "cost", number: true, value: (/** @type {any} */ row) => row.cost, show: (/** @type {any} */ row) => inline(costFigure("Cost", row, found, source)) },
-      ...["productive", "under_yield", "idle", "unallocated", "dark", "shared"].map((part) => ({ name: part.replace("_", "-"), number: true, value: (/** @type {any} */ row) => row[`cost_${part}`], show: (/** @type {any} */ row) => money(row[`cost_${part}`], "") })),
-      { name: "tokens", number: true, value: (/** @type {any} */ row) => row.tokens, show: (/** @type {any} */ row) => exact(row.tokens) },
-      { name: `${found.currency}/Mtok loaded`, number: true, value: (/** @type {any} */ row) => row.cost_per_mtok_loaded, show: (/** @type {any} */ row) => money(row.cost_per_mtok_loaded, "") },
+      ...["productive", "under_yield", "idle", "unallocated", "dark", "shared"].map((part) => ({ name: part.replace("_", "-"), number: true, value: (/** @type {any} */ row) => row[`cost_${part}`], show: (/** @type {any} */ row) => inline(partFigure(part, row, found, source)) })),
+      { name: "tokens", number: true, value: (/** @type {any} */ row) => row.tokens, show: (/** @type {any} */ row) => inline(of(row, "Tokens")) },
+      { name: `${found.currency}/Mtok loaded`, number: true, value: (/** @type {any} */ row) => row.cost_per_mtok_loaded, show: (/** @type {any} */ row) => inline(of(row, "Cost per million tokens, loaded")) },
     ], columns.length),
     ...(budgets.budgets.length ? [el("h2", {}, "Budgets"), table(`Budgets in ${month}`, budgets.budgets, [
       { name: "budget", value: (/** @type {any} */ row) => row.name },
