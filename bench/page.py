@@ -42,7 +42,9 @@ def opened(browser: Any, url: str, screenshot: Path | None) -> tuple[float, floa
     page.wait_for_timeout(1000)
     useful_ms, tasks = page.evaluate("[window.usefulAt, window.longTasks]")
     if screenshot:
-        page.screenshot(path=screenshot, full_page=True)
+        page.set_viewport_size({"width": 1280, "height": 1400})
+        page.wait_for_timeout(500)
+        page.screenshot(path=screenshot)
     context.close()
     return useful_ms, max((took for at, took in tasks if at > useful_ms), default=0.0)
 

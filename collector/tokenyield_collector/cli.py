@@ -61,6 +61,7 @@ def _command_line() -> CommandLine:
                         "cluster, node, day, hour; default team,model")  # fmt: skip
     report.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only of what has this "
                         "value in this column, e.g. team=search; may be given again")  # fmt: skip
+    report.add_argument("--top", type=int, metavar="N", help="only the N rows that lose most, and one of all others")
     report.add_argument("--format", choices=("table", "csv", "json", "parquet", "html", "focus"), default="table")
     report.add_argument("--output", type=Path, help="write into this file; focus: its metadata stand beside it")
     _add_source_flags(report)

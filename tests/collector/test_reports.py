@@ -196,3 +196,34 @@ def test_the_page_stands_alone_and_names_are_only_text(maker: ReportMaker) -> No
     assert "&lt;b&gt;rank &amp; &#34;sort&#34;&lt;/b&gt;" in text
     assert not re.search(r"<b>rank", text)
     assert text.count("<svg") == 2
+
+
+def test_a_part_of_a_report_is_what_the_whole_says_of_it(tmp_path: Path) -> None:
+    maker = month().maker(prices(tmp_path, BOOK))
+    whole = maker.report("2026-10", ["team", "model"])
+    for row in whole.rows:
+        part = maker.report("2026-10", ["model"], {"team": row.by["team"], "model": row.by["model"]})
+        assert part.total.cost == pytest.approx(row.cost, abs=Decimal("0.02")), "cents are rounded by themselves"
+        assert part.total.figures["tokens"] == row.figures["tokens"]
+        carried = sum(part.waterfall.values()) + part.total.parts["shared"]
+        assert carried == pytest.approx(part.total.cost, abs=Decimal("0.02"))
+    assert maker.report("2026-10", ["team"], {"team": "nobody at all"}).rows == []
+    with pytest.raises(ReportError, match="'tem' is no column; did you mean 'team'"):
+        maker.report("2026-10", ["team"], {"tem": "search"})
+    with pytest.raises(ReportError, match="FOCUS file is of the whole fleet"):
+        maker.encode("2026-10", ["team"], "focus", {"team": "search"})
+
+
+def test_the_top_rows_and_the_rest_are_the_whole(tmp_path: Path) -> None:
+    maker = month().maker(prices(tmp_path, BOOK))
+    whole, top = maker.report("2026-10", ["team", "model"]), maker.report("2026-10", ["team", "model"], top=1)
+    assert len(whole.rows) > 2
+    assert [row.by["team"] == "(other)" for row in top.rows].count(True) == 1
+    assert len(top.rows) == 2
+    assert top.total == whole.total
+    most = max(
+        whole.rows, key=lambda row: sum(row.parts[name] for name in ("dark", "unallocated", "idle", "under_yield"))
+    )
+    assert most.by in [row.by for row in top.rows]
+    with pytest.raises(ReportError, match="at least 1"):
+        maker.report("2026-10", ["team"], top=0)

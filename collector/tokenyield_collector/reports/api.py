@@ -29,6 +29,7 @@ from tokenyield_wire.units import NS_PER_MS
 
 log = logging.getLogger(__name__)
 
+TOP_DIGITS_MAX = 9
 ROLL_HOURS_AT_ONCE = 4
 """Hours rolled up before waiting batches have their turn: at 10,000 GPUs 0.15 s."""
 
@@ -74,17 +75,23 @@ class ReportApi:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reporter")
 
     async def report(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/report?period=2026-10&by=team,model&format=json`; other parameters are columns: `&team=search`"""
+        """`GET /v1/report?period=2026-10&by=team,model&format=json&top=20`; other parameters are columns: `team=ads`."""
         form, by = request.query.get("format", "json"), request.query.get("by", DEFAULT_BY)
         if form not in MEDIA_TYPES:
             return problem(400, f"format: '{form[:40]}' is none of {', '.join(MEDIA_TYPES)}")
         if "period" not in request.query:
             return problem(400, "period: is missing; write period=2026-10")
         period, columns = request.query["period"], [name.strip() for name in by.split(",") if name.strip()]
-        where = {name: value for name, value in request.query.items() if name not in ("period", "by", "format")}
+        where = {name: value for name, value in request.query.items() if name not in ("period", "by", "format", "top")}
+        top = request.query.get("top")
+        if top is not None and not (top.isdigit() and len(top) < TOP_DIGITS_MAX):
+            return problem(400, f"top: '{top[:40]}' wants a whole number of rows")
+        rows = None if top is None else int(top)
         if form == "focus" and not where:
             return await self._streamed(request, lambda out: self._maker().focus(period, out))
-        return await self._made(request, lambda: self._maker().encode(period, columns, form, where), MEDIA_TYPES[form])
+        return await self._made(
+            request, lambda: self._maker().encode(period, columns, form, where, rows), MEDIA_TYPES[form]
+        )
 
     async def budgets(self, request: web.Request) -> web.Response:
         """`GET /v1/budgets?month=2026-10`"""

@@ -65,6 +65,8 @@ def _report(arguments: argparse.Namespace) -> None:
     opened = None if arguments.collector else _open(settings, arguments)
     if opened is None:
         query = {"period": arguments.period, "by": ",".join(by), "format": form, **where}
+        if arguments.top is not None:
+            query["top"] = str(arguments.top)
         _ask(settings, arguments, "/v1/report", query, output)
         if form == "focus" and output is not None:
             _ask(settings, arguments, "/v1/report", {**query, "format": "focus-metadata"}, _beside(output))
@@ -75,7 +77,7 @@ def _report(arguments: argparse.Namespace) -> None:
             from tokenyield_collector.reports.table import report_tables
 
             console = _console(output)
-            console.print(report_tables(maker.report(arguments.period, by, where), console.width))
+            console.print(report_tables(maker.report(arguments.period, by, where, arguments.top), console.width))
         elif form == "focus" and output is not None and not where:
             with output.open("w", encoding="utf-8", newline="") as file:
                 total = maker.focus(arguments.period, file)
@@ -84,9 +86,9 @@ def _report(arguments: argparse.Namespace) -> None:
         elif form == "focus" and not where:
             maker.focus(arguments.period, sys.stdout)
         elif output is not None:
-            output.write_bytes(maker.encode(arguments.period, by, form, where))
+            output.write_bytes(maker.encode(arguments.period, by, form, where, arguments.top))
         else:
-            sys.stdout.buffer.write(maker.encode(arguments.period, by, form, where))
+            sys.stdout.buffer.write(maker.encode(arguments.period, by, form, where, arguments.top))
 
 
 def _where(given: list[str]) -> dict[str, str]:

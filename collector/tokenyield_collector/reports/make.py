@@ -73,20 +73,33 @@ class ReportMaker:
     settle_ms: int = 0
     """How long windows take to arrive: what is newer is not told yet."""
 
-    def report(self, period: str, by: Sequence[str], where: Mapping[str, str] | None = None) -> Report:
-        """`where`: only of what has these values in these columns."""
+    def report(
+        self, period: str, by: Sequence[str], where: Mapping[str, str] | None = None, top: int | None = None
+    ) -> Report:
+        """`where`: only what has these values in these columns; `top`: the rows that lose most, and one of the rest."""
+        if top is not None and top < 1:
+            raise ReportError(f"--top: {top} wants to be at least 1")
         by = check_by(by, self.attribution.dimensions)
         where = check_where(where or {}, self.attribution.dimensions)
         stretch = self.stretch(period)
         version, notes = self._version(stretch)
         notes += [f"only {name} {value}" for name, value in where.items()]
         statement = self._statement(stretch, grain_of((*by, *where)))
-        report = make_report(statement, stretch.period, by, where=where, is_closed=stretch.is_closed, notes=notes)
+        report = make_report(
+            statement, stretch.period, by, where=where, top=top, is_closed=stretch.is_closed, notes=notes
+        )
         report.version = version
         report.notes += _warnings(report, self.prices)
         return report
 
-    def encode(self, period: str, by: Sequence[str], form: str, where: Mapping[str, str] | None = None) -> bytes:
+    def encode(
+        self,
+        period: str,
+        by: Sequence[str],
+        form: str,
+        where: Mapping[str, str] | None = None,
+        top: int | None = None,
+    ) -> bytes:
         """The report in one of `MEDIA_TYPES`. Raises `ReportError` for a FOCUS file of a part."""
         if where and form.startswith("focus"):
             raise ReportError("--where: a FOCUS file is of the whole fleet; filter its rows instead")
@@ -96,7 +109,7 @@ class ReportMaker:
             return out.getvalue().encode()
         if form == "focus-metadata":
             return self.focus_metadata(period)
-        report = self.report(period, by, where)
+        report = self.report(period, by, where, top)
         if form == "table":
             return _drawn(report)
         if form == "html":

@@ -24,6 +24,9 @@ from tokenyield_wire.window import TOKEN_KINDS
 
 ROWS_MAX = 200_000
 """Rows that a report may have; a finer one is a FOCUS file, which is streamed."""
+OTHER = "(other)"
+LOST = ("dark", "unallocated", "idle", "under_yield")
+"""The buckets that made no tokens, or fewer than they could."""
 BASES = ("direct", "allocated", "loaded")
 _CARBON_PER_GRAM = 1000 * 3_600_000 * 10**9
 _MEGA = 10**6
@@ -116,12 +119,14 @@ def make_report(
     by: Sequence[str],
     *,
     where: Mapping[str, str] | None = None,
+    top: int | None = None,
     is_closed: bool,
     notes: Sequence[str] = (),
 ) -> Report:
     """Sum up `statement`, whose grain must be that of `by` and `where`; only lines whose columns are as `where` says.
 
-    Raises `ReportError` when there are too many rows.
+    `top`: only so many rows, those that lose most; what is left is one row `OTHER`. Raises `ReportError` when there are
+    too many rows.
     """
     names, wanted = tuple(where or ()), tuple((where or {}).values())
     dimensions = statement.attribution.dimensions
@@ -140,6 +145,8 @@ def make_report(
         if key.group.model:
             models.setdefault(key.group.model, Sums()).take(sums)
         days.setdefault(key.start_ms - key.start_ms % MS_PER_DAY, Sums()).take(sums)
+    if top is not None and len(grouped) > top:
+        grouped = _top(grouped, top)
     ordered = [values for values in sorted(grouped) if any(grouped[values])]
     money = cents([grouped[values].get(cost) for values in ordered for cost in COSTS])
     rows = []
@@ -187,6 +194,16 @@ def make_report(
             name: str(getattr(statement.prices.token_weights, name)) for name in ("prompt", "cached", "completion")
         },
     )
+
+
+def _top(grouped: dict[tuple[str, ...], Sums], top: int) -> dict[tuple[str, ...], Sums]:
+    by_loss = sorted(grouped, key=lambda values: (-sum(grouped[values].get(bucket) for bucket in LOST), values))
+    kept = {values: grouped[values] for values in by_loss[:top]}
+    other = Sums()
+    for values in by_loss[top:]:
+        other.take(grouped[values])
+    kept[(OTHER,) * len(by_loss[0])] = other
+    return kept
 
 
 def row_values(key: LineKey, by: Sequence[str], dimensions: Sequence[str]) -> tuple[str, ...]:

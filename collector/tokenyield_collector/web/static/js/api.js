@@ -36,7 +36,9 @@ export async function ask(where) {
 
 /** @param {string} path @param {Record<string, string | number>} [query] @returns {Promise<any>} */
 export async function get(path, query) {
-  return (await ask(address(path, query))).json();
+  const found = await (await ask(address(path, query))).json();
+  await new Promise((go) => setTimeout(go)); // reading a large answer and drawing it are two tasks, so that keys work between
+  return found;
 }
 
 /** Keep what the collector sends as a file. @param {string} where @param {string} name */

@@ -23,27 +23,44 @@ export function el(name, properties = {}, ...children) {
   return made;
 }
 
+/** @type {Map<string, Intl.NumberFormat>} */
+const formats = new Map();
+
+/** Made once for each kind: making one takes longer than a hundred uses. @param {Intl.NumberFormatOptions} options */
+function format(options) {
+  const id = JSON.stringify(options);
+  let found = formats.get(id);
+  if (!found) formats.set(id, found = new Intl.NumberFormat("en", options));
+  return found;
+}
+
 /** @param {number | null | undefined} value @param {number} [digits] significant digits of small ones */
 export function num(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size >= 1e12) return `${(value / 1e12).toLocaleString("en", { maximumSignificantDigits: 4 })} T`;
-  if (size >= 1e9) return `${(value / 1e9).toLocaleString("en", { maximumSignificantDigits: 4 })} G`;
-  if (size >= 1e6) return `${(value / 1e6).toLocaleString("en", { maximumSignificantDigits: 4 })} M`;
-  if (size >= 1000) return value.toLocaleString("en", { maximumFractionDigits: 0 });
-  return value.toLocaleString("en", { maximumSignificantDigits: digits });
+  for (const [factor, prefix] of /** @type {[number, string][]} */ ([[1e12, "T"], [1e9, "G"], [1e6, "M"]])) {
+    if (size >= factor) return `${format({ maximumSignificantDigits: 4 }).format(value / factor)} ${prefix}`;
+  }
+  if (size >= 1000) return format({ maximumFractionDigits: 0 }).format(value);
+  return format({ maximumSignificantDigits: digits }).format(value);
+}
+
+/** Power. @param {number} value */
+export function watts(value) {
+  const text = num(value);
+  return /[TGM]$/.test(text) ? `${text}W` : `${text} W`;
 }
 
 /** The whole number. @param {number | null | undefined} value */
 export function exact(value) {
-  return value === null || value === undefined ? "unknown" : value.toLocaleString("en", { maximumFractionDigits: 9 });
+  return value === null || value === undefined ? "unknown" : format({ maximumFractionDigits: 9 }).format(value);
 }
 
 /** @param {number | null | undefined} value @param {string} currency */
 export function money(value, currency) {
   if (value === null || value === undefined) return "–";
   const digits = value !== 0 && Math.abs(value) < 0.1 ? 4 : 2;
-  return `${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })} ${currency}`;
+  return `${format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value)} ${currency}`.trimEnd();
 }
 
 /** @param {number | null | undefined} share */

@@ -1,6 +1,6 @@
 // @ts-check
 // The figures of summaries and reports, each with its formula and the numbers in it.
-import { exact, money, num, percent, ratio } from "./dom.js";
+import { exact, money, num, percent, ratio, watts } from "./dom.js";
 
 export const BUCKETS = ["dark", "unallocated", "idle", "under_yield", "productive"];
 export const PARTS = [...BUCKETS, "shared"];
@@ -26,7 +26,7 @@ export function live(summary, source) {
   const spent = total(fleet.gpu_seconds);
   return [
     { label: "Tokens per joule, now", value: num(fleet.tokens_per_joule.total), source, formula: "tokens ÷ joules of all GPUs, idle and unallocated ones included",
-      inputs: [["tokens", exact(tokens)], ["joules", exact(joules)], span], note: `${num(joules / (summary.seconds || 1))} W` },
+      inputs: [["tokens", exact(tokens)], ["joules", exact(joules)], span], note: watts(joules / (summary.seconds || 1)) },
     { label: "Cost per million tokens, now", value: money(fleet.cost_per_million_tokens.total, currency), source, formula: "whole cost of the fleet ÷ (tokens ÷ 1,000,000)",
       inputs: [["whole cost", money(fleet.cost, currency)], ["tokens", exact(tokens)], span] },
     { label: "Lost per hour, now", value: money(fleet.idle_cost_per_hour, currency), source, formula: "cost of idle, unallocated and dark GPUs ÷ hours",

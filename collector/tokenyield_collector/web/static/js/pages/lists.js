@@ -7,10 +7,18 @@ import { inline } from "../figures.js";
 import { chooser, period } from "../periods.js";
 import { table } from "../tables.js";
 
+/** Rows of a list at most; the rest is one of them, so that the sums are right. */
+const ALL = 2000, OTHER = "(other)";
+
 /** Columns that every list has. @param {any} report @param {string} source @returns {import("../tables.js").Column<any>[]} */
 function costs(report, source) {
-  const said = (/** @type {any} */ row, /** @type {string} */ label) => reported(row, report, source).find((one) => one.label === label);
-  const cell = (/** @type {string} */ label) => (/** @type {any} */ row) => { const found = said(row, label); return found ? inline(found) : "–"; };
+  /** @type {Map<any, import("../figures.js").Figure[]>} */
+  const made = new Map();
+  const cell = (/** @type {string} */ label) => (/** @type {any} */ row) => {
+    if (!made.has(row)) made.set(row, reported(row, report, source));
+    const found = made.get(row)?.find((one) => one.label === label);
+    return found ? inline(found) : "–";
+  };
   return [
     { name: "lost", number: true, value: wasted, show: cell("Lost") },
     { name: "of cost", number: true, value: (row) => ratio(wasted(row), row.cost), show: (row) => inline(lostShareFigure(row, report, source)) },
@@ -22,9 +30,9 @@ function costs(report, source) {
   ];
 }
 
-/** @param {string} text period @param {Record<string, string>} [where] */
-export async function workloadTable(text, where = {}) {
-  const query = { period: text, by: "cluster,workload,model", ...where };
+/** @param {string} text period @param {Record<string, string>} [where] @param {number} [top] those that lose most */
+export async function workloadTable(text, where = {}, top = ALL) {
+  const query = { period: text, by: "cluster,workload,model", top, ...where };
   const report = await get("report", query);
   const named = (/** @type {any} */ row) => row.workload.startsWith("(") ? row.workload : el("a", { href: to("workload", row.cluster, row.workload) }, row.workload);
   return table(`Workloads in ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
@@ -34,22 +42,22 @@ export async function workloadTable(text, where = {}) {
   ], 2);
 }
 
-/** @param {string} text @param {Record<string, string>} [where] */
-export async function teamTable(text, where = {}) {
-  const query = { period: text, by: "team", ...where };
+/** @param {string} text @param {Record<string, string>} [where] @param {number} [top] */
+export async function teamTable(text, where = {}, top = ALL) {
+  const query = { period: text, by: "team", top, ...where };
   const report = await get("report", query);
   return table(`Teams in ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
-    { name: "team", value: (row) => row.team, show: (row) => el("a", { href: to("team", row.team) }, row.team) },
+    { name: "team", value: (row) => row.team, show: (row) => row.team === OTHER ? OTHER : el("a", { href: to("team", row.team) }, row.team) },
     ...costs(report, address("report", query)),
   ], 1);
 }
 
 /** @param {string} text @param {Record<string, string>} [where] */
 export async function nodeTable(text, where = {}) {
-  const query = { period: text, by: "cluster,node,pool", ...where };
+  const query = { period: text, by: "cluster,node,pool", top: ALL, ...where };
   const report = await get("report", query);
   return table(`Nodes in ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
-    { name: "node", value: (row) => row.node, show: (row) => row.node ? el("a", { href: to("node", row.cluster, row.node) }, row.node) : "(nowhere)" },
+    { name: "node", value: (row) => row.node, show: (row) => row.node && row.node !== OTHER ? el("a", { href: to("node", row.cluster, row.node) }, row.node) : row.node || "(nowhere)" },
     { name: "cluster", value: (row) => row.cluster },
     { name: "pool", value: (row) => row.pool },
     ...costs(report, address("report", query)),

@@ -9,6 +9,8 @@ import { fleetMap } from "../map.js";
 import { chooser, period } from "../periods.js";
 import { teamTable, workloadTable } from "./lists.js";
 
+const LOSERS = 50;
+
 /** @param {import("../main.js").Page} page */
 export async function overview(page) {
   const now = el("div", { class: "figures" }), map = el("div"), past = el("div"), losers = el("div");
@@ -48,8 +50,8 @@ export async function overview(page) {
         stacked(`Cost by ${grain}`, days, PARTS.map((part) => ({ name: part, values: report.rows.map((/** @type {any} */ row) => row[`cost_${part}`]) })), report.currency)),
       el("p", { class: "quiet" }, report.notes.join(" · ")),
     );
-    losers.replaceChildren(el("h2", {}, "Workloads by waste"), await workloadTable(text()));
-    losers.append(el("h2", {}, "Teams by waste"), await teamTable(text()));
+    losers.replaceChildren(el("h2", {}, "Workloads by waste"), await workloadTable(text(), {}, LOSERS));
+    losers.append(el("h2", {}, "Teams by waste"), await teamTable(text(), {}, LOSERS));
   }
 
   await present();
