@@ -208,7 +208,7 @@ def test_a_part_of_a_report_is_what_the_whole_says_of_it(tmp_path: Path) -> None
         carried = sum(part.waterfall.values()) + part.total.parts["shared"]
         assert carried == pytest.approx(part.total.cost, abs=Decimal("0.02"))
     assert maker.report("2026-10", ["team"], {"team": "nobody at all"}).rows == []
-    with pytest.raises(ReportError, match="'tem' is no column; did you mean 'team'"):
+    with pytest.raises(ReportError, match="'tem' is no column, did you mean 'team'"):
         maker.report("2026-10", ["team"], {"tem": "search"})
     with pytest.raises(ReportError, match="FOCUS file is of the whole fleet"):
         maker.encode("2026-10", ["team"], "focus", {"team": "search"})

@@ -102,7 +102,7 @@ class _Demo:
         )
         self._wait_for("agent", f"http://127.0.0.1:{self._agent_port}/healthz")
         self.notes += [
-            f"collector  {self.url}/v1/summary  {self.url}/metrics",
+            f"collector  {self.url}/ (the page)  {self.url}/v1/summary  {self.url}/metrics",
             f"agent      http://127.0.0.1:{self._agent_port}/metrics",
             "prices     an example price book, not yours",
         ]

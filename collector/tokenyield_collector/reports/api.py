@@ -75,7 +75,7 @@ class ReportApi:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reporter")
 
     async def report(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/report?period=2026-10&by=team,model&format=json&top=20`; other parameters are columns: `team=ads`."""
+        """`GET /v1/report?period=2026-10&by=team,model&format=json&top=20`; others are columns: `team=ads`."""
         form, by = request.query.get("format", "json"), request.query.get("by", DEFAULT_BY)
         if form not in MEDIA_TYPES:
             return problem(400, f"format: '{form[:40]}' is none of {', '.join(MEDIA_TYPES)}")
