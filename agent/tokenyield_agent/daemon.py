@@ -9,9 +9,7 @@ agent may take beside the GPUs (docs/decisions/0001).
 """
 
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 import uuid
@@ -35,6 +33,7 @@ from tokenyield_agent.tokens.workload import TokensMark
 from tokenyield_agent.totals import Totals
 from tokenyield_agent.version import VERSION
 from tokenyield_agent.window import BookState, WindowBook, unread
+from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify
 from tokenyield_wire.window import Batch
 
 log = logging.getLogger(__name__)
@@ -138,7 +137,7 @@ class Agent:
         signal.signal(signal.SIGINT, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
         self.start()
-        _notify_systemd("READY=1")
+        notify(READY)
         interval_s = self.settings.poll_interval_ms / 1000
         next_s = time.monotonic()
         while not self._stop.wait(max(0.0, next_s - time.monotonic())):
@@ -146,7 +145,7 @@ class Agent:
                 self._reload.clear()
                 self._do_reload()
             self.poll()
-            _notify_systemd("WATCHDOG=1")
+            notify(ALIVE)
             # A poll that took too long is not made up for: two readings at once would tell nothing new.
             next_s = max(next_s + interval_s, time.monotonic())
         self.stop()
@@ -172,7 +171,7 @@ class Agent:
 
     def stop(self) -> None:
         """Take a last reading, close every window, and try to ship."""
-        _notify_systemd("STOPPING=1")
+        notify(STOPPING)
         self.poll()
         self._take(flush=True)
         self.shipper.stop(DRAIN_S)
@@ -351,15 +350,3 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def _notify_systemd(message: str) -> None:
-    """Tell systemd how we are, if it started us with Type=notify (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        try:
-            notify.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError as error:
-            log.debug("sd_notify: %s", error)

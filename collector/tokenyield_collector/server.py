@@ -35,6 +35,7 @@ from tokenyield_collector.reports.api import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.summary import encode, summarize
 from tokenyield_collector.web.page import Page
 from tokenyield_settings.loader import SettingsError
+from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify, watchdog_s
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, NS_PER_MS
 
 log = logging.getLogger(__name__)
@@ -292,8 +293,11 @@ async def serve(settings: Settings) -> None:
             "collector listens on %s, ledger %s, %d pools", settings.listen, settings.ledger_path, len(prices.pools)
         )
         async with asyncio.TaskGroup() as tasks:
-            working = [tasks.create_task(collector.committer.run()), tasks.create_task(collector.run())]
+            running = (collector.committer.run(), collector.run(), _say_alive())
+            working = [tasks.create_task(each) for each in running]
+            notify(READY)
             await stop.wait()
+            notify(STOPPING)
             await runner.cleanup()  # answers what was taken in, which needs the committer
             for task in working:
                 task.cancel()
@@ -302,6 +306,13 @@ async def serve(settings: Settings) -> None:
             await runner.cleanup()
         collector.close()
         log.info("collector stopped")
+
+
+async def _say_alive() -> None:
+    """Tells systemd's watchdog that the event loop turns."""
+    while (every_s := watchdog_s()) is not None:
+        notify(ALIVE)
+        await asyncio.sleep(every_s)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
