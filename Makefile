@@ -8,7 +8,7 @@ FUZZ_EXAMPLES ?= 20000
 STAMP := $(VENV)/.installed
 VENDOR := collector/tokenyield_collector/web/static/vendor
 
-.PHONY: help setup demo test test-real fuzz lint format bench docs dashboards web wheel clean
+.PHONY: help setup demo test test-real fuzz lint format bench docs dashboards web wheel packages clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,12 +28,14 @@ test: setup ## all tests that need no third-party server; needs cc for the NVML 
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
 	$(BIN)/python -m pytest -m "not real"
 
-test-real: setup web ## against real programs: llama-server, LiteLLM, FOCUS validator (in $(CACHE)), Prometheus, Chromium
+test-real: setup web packages ## against real programs: llama-server, LiteLLM, FOCUS validator (in $(CACHE)), Prometheus, Chromium
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
-		prometheus-alertmanager:prometheus-alertmanager chromium:chromium
+		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
+		debootstrap:debootstrap systemd-nspawn:systemd-container
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
+	[ "$$(id -u)" != 0 ] || $(BIN)/python tests/real/debian_root.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
 
 fuzz: setup ## mutated recorded log lines for FUZZ_EXAMPLES=20000 rounds of each dialect
@@ -68,6 +70,10 @@ web: ## check the page's scripts, and copy its plotting library from npm
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+packages: wheel ## Debian packages and tarballs of agent and collector, each with its own environment, into dist/
+	@PYTHON=/usr/bin/python3 .ci/need dpkg-deb:dpkg venv:python3-venv
+	systemd/build-packages dist/tokenyield-*.whl
 
 clean:
 	rm -rf $(VENV) dist build

@@ -1,0 +1,148 @@
+"""The Debian packages in a Debian booted by systemd-nspawn: installed, started as real units, upgraded, purged."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from real.debian_root import NAME, Booted, booted
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(os.geteuid() != 0, reason="boots a Debian in namespaces, which wants root"),
+]
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("TOKENYIELD_CACHE", ""))
+AGENT, COLLECTOR = "tokenyield-agent", "tokenyield-collector"
+EXPOSURE = {AGENT: 3.0, COLLECTOR: 2.0}
+# Beside whatever else runs here: the container has the host's network.
+PORTS = """
+sed -i 's/^gpu_reader: nvml/gpu_reader: none/; s/:9464/:19564/; s/^status_listen: .*/status_listen: 127.0.0.1:19565/' /etc/tokenyield/agent.yaml
+sed -i 's/^listen: .*/listen: 127.0.0.1:19564/' /etc/tokenyield/collector.yaml
+"""
+
+
+@pytest.fixture(scope="module")
+def packages() -> dict[str, Path]:
+    """As `make packages` built them."""
+    return {
+        name: max((ROOT / "dist").glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime) for name in EXPOSURE
+    }
+
+
+@pytest.fixture(scope="module")
+def machine(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
+    assert (CACHE / NAME / "made").exists(), "python tests/real/debian_root.py CACHE makes it"
+    with booted(CACHE, tmp_path_factory.mktemp("nspawn")) as running:
+        for name, package in packages.items():
+            running.put(package, f"/root/{name}.deb")
+        running.run(f"dpkg -i /root/{AGENT}.deb /root/{COLLECTOR}.deb")
+        running.run(PORTS)
+        yield running
+
+
+def until(machine: Booted, script: str, wanted: str, timeout_s: float = 30) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while wanted not in (said := machine.run(script, check=False)):
+        assert time.monotonic() < deadline_s, f"{script}: {said}"
+        time.sleep(0.3)
+
+
+def test_installing_makes_users_and_starts_nothing(machine: Booted) -> None:
+    for name in EXPOSURE:
+        entry = machine.run(f"getent passwd {name}").strip().split(":")
+        assert entry[-1] == "/usr/sbin/nologin"
+        assert machine.run(f"systemctl is-active {name}", check=False).strip() == "inactive"
+        assert machine.run(f"{name} check --config /etc/tokenyield/{name.removeprefix('tokenyield-')}.yaml")
+        assert machine.run(f"systemd-analyze verify {name}.service") == ""
+
+
+def test_the_units_are_as_closed_as_they_can_be(machine: Booted) -> None:
+    for name, most in EXPOSURE.items():
+        found = re.search(r"exposure level for \S+: ([0-9.]+)", machine.run(f"systemd-analyze security {name}.service"))
+        assert found is not None
+        assert float(found[1]) < most
+
+
+def test_both_run_as_units_and_batches_reach_the_ledger(machine: Booted) -> None:
+    machine.run(f"systemctl enable --now {COLLECTOR} {AGENT}")
+    until(machine, "curl -s http://127.0.0.1:19564/readyz", "ok")
+    until(machine, "curl -s http://127.0.0.1:19565/readyz", "ok")
+    until(
+        machine,
+        "curl -s http://127.0.0.1:19564/metrics",
+        'tokenyield_collector_nodes{cluster="default",state="reporting"} 1.0',
+        90,
+    )
+    for name in EXPOSURE:
+        shown = machine.run(f"systemctl show {name} -p User -p StatusErrno -p Type -p NRestarts -p MemoryCurrent")
+        assert f"User={name}" in shown
+        assert "Type=notify" in shown
+        assert "NRestarts=0" in shown
+    owner = machine.run("stat -c '%U %a' /var/lib/tokenyield-agent /var/lib/tokenyield-collector").split("\n")
+    assert owner[:2] == [f"{AGENT} 750", f"{COLLECTOR} 750"]
+
+
+def test_reload_kill_and_hang(machine: Booted) -> None:
+    pid = machine.run(f"systemctl show {AGENT} -p MainPID --value").strip()
+    machine.run(f"systemctl reload {AGENT}")
+    until(machine, f"journalctl -u {AGENT} --no-pager", "workloads reloaded")
+    assert machine.run(f"systemctl show {AGENT} -p MainPID --value").strip() == pid
+    machine.run(f"kill -KILL $(systemctl show {COLLECTOR} -p MainPID --value)")
+    until(machine, f"systemctl show {COLLECTOR} -p NRestarts", "NRestarts=1")
+    until(machine, "curl -s http://127.0.0.1:19564/readyz", "ok")
+    # A hung agent is noticed by its watchdog; with less patience than it has.
+    machine.run(f"mkdir -p /run/systemd/system/{AGENT}.service.d")
+    machine.run(
+        f"printf '[Service]\\nWatchdogSec=3\\nRestartSec=0\\n' > /run/systemd/system/{AGENT}.service.d/test.conf"
+    )
+    machine.run(f"systemctl daemon-reload && systemctl restart {AGENT}")
+    machine.run(f"kill -STOP $(systemctl show {AGENT} -p MainPID --value)")
+    until(machine, f"journalctl -u {AGENT} --no-pager", "Watchdog timeout")
+    until(machine, f"systemctl is-active {AGENT}", "active")
+
+
+def test_an_upgrade_keeps_state_and_configuration(machine: Booted, packages: dict[str, Path], tmp_path: Path) -> None:
+    identity = machine.run("cat /var/lib/tokenyield-agent/agent_id")
+    machine.run("echo '# mine' >> /etc/tokenyield/agent.yaml")
+    unpacked = tmp_path / "new"
+    subprocess.run(["dpkg-deb", "-R", str(packages[AGENT]), str(unpacked)], check=True)
+    control = unpacked / "DEBIAN" / "control"
+    control.write_text(re.sub(r"^Version: .*$", "Version: 99", control.read_text(), flags=re.MULTILINE))
+    newer = tmp_path / "new.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", str(unpacked), str(newer)], check=True, capture_output=True)
+    shutil.rmtree(unpacked)
+    machine.put(newer, "/root/new.deb")
+    before = machine.run(f"systemctl show {AGENT} -p MainPID --value")
+    machine.run("DEBIAN_FRONTEND=noninteractive dpkg -i /root/new.deb < /dev/null")
+    assert "# mine" in machine.run("cat /etc/tokenyield/agent.yaml")
+    assert machine.run("cat /var/lib/tokenyield-agent/agent_id") == identity
+    until(machine, f"systemctl is-active {AGENT}", "active")
+    assert machine.run(f"systemctl show {AGENT} -p MainPID --value") != before, "it goes on with the new version"
+
+
+def test_purging_leaves_nothing_but_the_user(machine: Booted) -> None:
+    machine.run(f"dpkg --purge {AGENT} {COLLECTOR}")
+    left = machine.run(
+        "ls -d /var/lib/tokenyield* /etc/tokenyield /opt/tokenyield* /usr/bin/tokenyield* 2>/dev/null", check=False
+    )
+    assert left == ""
+    assert machine.run(f"systemctl is-active {AGENT}", check=False).strip() in ("inactive", "unknown", "failed")
+
+
+def test_the_tarball_is_the_same_tree(packages: dict[str, Path]) -> None:
+    for package in packages.values():
+        listed = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, check=True).stdout
+        of_deb = subprocess.run(["tar", "-t"], input=listed, stdout=subprocess.PIPE, check=True).stdout.decode().split()
+        tarball = str(package).removesuffix(".deb") + ".tar.gz"
+        of_tarball = (
+            subprocess.run(["tar", "-tzf", tarball], stdout=subprocess.PIPE, check=True).stdout.decode().split()
+        )
+        assert sorted(of_deb) == sorted(of_tarball)
