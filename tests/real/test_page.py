@@ -6,6 +6,8 @@ Nothing is asked of any other host, axe-core finds no violation, and what is sho
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import pytest
 from big_ledger import big_fleet
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from harness import Stack, get, wait_until
+from harness import Stack, free_port, get, wait_until
 from tokenyield_collector.demo.month import made_up
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.period import Period
@@ -227,6 +229,29 @@ def test_an_empty_ledger_says_what_to_do(watched: Watched, tmp_path: Path) -> No
         watched.is_well(stack.url)
     finally:
         stack.kill_all()
+
+
+def test_the_demo_from_its_first_minute(watched: Watched, tmp_path: Path) -> None:
+    """Before an hour has closed the page shows what the live window knows."""
+    port = free_port()
+    call = [sys.executable, "-m", "tokenyield_collector.cli", "demo", "--duration", "60", "--port", str(port)]
+    with (tmp_path / "demo.out").open("wb") as out:
+        demo = subprocess.Popen(call, stdout=out, stderr=out)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _ready(f"{url}/readyz"), what="ready")
+        wait_until(lambda: b'"workload":"chat"' in get(f"{url}/v1/summary"), timeout_s=60, what="the first windows")
+        watched.page.goto(url)
+        main = watched.page.locator("main")
+        expect(main).to_contain_text(re.compile("No hour has closed yet|Workloads by waste"), timeout=15_000)
+        expect(main).to_contain_text("chat")
+        watched.page.locator("td button").first.click()
+        expect(watched.page.locator("dialog#formula")).to_be_visible()
+        assert axe(watched.page) == []
+        watched.is_well(url)
+    finally:
+        demo.terminate()
+        demo.wait(20)
 
 
 def test_a_collector_that_is_gone_and_back(browser: Browser, tmp_path: Path) -> None:

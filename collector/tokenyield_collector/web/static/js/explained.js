@@ -92,6 +92,28 @@ export function steps(report, source) {
     figure: partFigure(row.bucket, { cost: report.total.cost, [`cost_${row.bucket}`]: row.cost, [`${row.bucket}_gpu_hours`]: row.gpu_hours }, report, source) }));
 }
 
+/** The steps of the live waterfall. @param {any} summary @param {string} source @returns {{name: string, amount: number, hours: string, figure: Figure}[]} */
+export function liveSteps(summary, source) {
+  return summary.waterfall.map((/** @type {any} */ row) => ({ name: row.bucket, amount: row.capacity_cost + row.energy_cost, hours: `${num(row.gpu_hours)} GPU-h`,
+    figure: { label: `Cost, ${row.bucket}`, value: money(row.capacity_cost + row.energy_cost, summary.currency), source, formula: `rate × GPU-hours that were ${row.bucket}, and their energy`,
+      inputs: [["GPU-hours", exact(row.gpu_hours)], ["capacity", money(row.capacity_cost, summary.currency)], ["energy", money(row.energy_cost, summary.currency)],
+        ["over", `${summary.start} to ${summary.end}`]] } }));
+}
+
+/** What a workload costs and yields now. @param {any} row @param {any} summary @param {string} source @returns {Record<"yield" | "cost" | "idle" | "loaded", Figure>} */
+export function liveWorkload(row, summary, source) {
+  const { currency } = summary, hours = summary.seconds / 3600, tokens = /** @type {[string, string]} */ (["tokens", exact(total(row.tokens))]);
+  const span = /** @type {[string, string]} */ (["over", `${summary.start} to ${summary.end}`]);
+  const idle = row.cost.allocated === null ? null : row.cost.allocated - row.cost.direct;
+  return {
+    yield: { label: "Tokens per joule", value: num(row.tokens_per_joule.total), source, formula: "tokens ÷ joules of the GPUs while held", inputs: [tokens, ["joules", exact(row.energy_joules)], span] },
+    cost: { label: "Cost per hour", value: money(ratio(row.cost.allocated, hours), currency), source, formula: "cost of active and idle time held ÷ hours", inputs: [["cost", money(row.cost.allocated, currency)], span] },
+    idle: { label: "Idle cost per hour", value: money(ratio(idle, hours), currency), source, formula: "cost of the idle time held ÷ hours", inputs: [["idle cost", money(idle, currency)], ["idle GPU seconds", exact(row.gpu_seconds.idle)], span] },
+    loaded: { label: "Cost per million tokens, loaded", value: money(row.cost_per_million_tokens.total.loaded, currency), source, formula: "allocated cost and a share of what the pool lost ÷ (tokens ÷ 1,000,000)",
+      inputs: [["loaded cost", money(row.cost.loaded, currency)], tokens, span] },
+  };
+}
+
 /** GPU time held. @param {any} row @param {any} report @param {string} source @returns {Figure} */
 export function heldFigure(row, report, source) {
   return { label: "GPU-hours held", value: num(row.active_gpu_hours + row.idle_gpu_hours), source, formula: "active + idle GPU-hours",
@@ -109,7 +131,7 @@ export function wasted(row) {
   return row.cost_dark + row.cost_unallocated + row.cost_idle + row.cost_under_yield;
 }
 
-/** @param {Record<string, number>} values */
+/** What is known of it. @param {Record<string, number | null>} values @returns {number} */
 function total(values) {
-  return Object.values(values).reduce((sum, value) => sum + value, 0);
+  return Object.values(values).reduce((/** @type {number} */ sum, value) => sum + (value ?? 0), 0);
 }

@@ -2,7 +2,7 @@
 // Workloads, teams and nodes, sorted by what they lose.
 import { address, get } from "../api.js";
 import { el, ratio, to } from "../dom.js";
-import { costFigure, heldFigure, lostShareFigure, reported, wasted } from "../explained.js";
+import { costFigure, heldFigure, liveWorkload, lostShareFigure, reported, wasted } from "../explained.js";
 import { inline } from "../figures.js";
 import { chooser, period } from "../periods.js";
 import { table } from "../tables.js";
@@ -28,6 +28,19 @@ function costs(report, source) {
     { name: "tokens", number: true, value: (row) => row.tokens, show: cell("Tokens") },
     { name: "GPU-h", number: true, value: (row) => row.active_gpu_hours + row.idle_gpu_hours, show: (row) => inline(heldFigure(row, report, source)) },
   ];
+}
+
+/** The workloads of /v1/summary, by what they lose now. @param {any} summary @param {string} source */
+export function workloadsNow(summary, source) {
+  const of = (/** @type {any} */ row) => liveWorkload(row, summary, source);
+  return table(`Workloads over ${summary.seconds} s up to ${summary.end}`, summary.workloads, [
+    { name: "workload", value: (row) => row.workload, show: (row) => el("a", { href: to("workload", row.cluster, row.workload) }, row.workload) },
+    { name: "model", value: (row) => row.model || "–" },
+    { name: "idle, per hour", number: true, value: (row) => row.cost.allocated - row.cost.direct, show: (row) => inline(of(row).idle) },
+    { name: "cost per hour", number: true, value: (row) => row.cost.allocated, show: (row) => inline(of(row).cost) },
+    { name: `${summary.currency}/Mtok`, number: true, value: (row) => row.cost_per_million_tokens.total.loaded, show: (row) => inline(of(row).loaded) },
+    { name: "tokens/J", number: true, value: (row) => row.tokens_per_joule.total, show: (row) => inline(of(row).yield) },
+  ], 2);
 }
 
 /** @param {string} text period @param {Record<string, string>} [where] @param {number} [top] those that lose most */

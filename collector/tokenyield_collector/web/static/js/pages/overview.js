@@ -3,11 +3,11 @@
 import { address, get } from "../api.js";
 import { stacked, waterfall } from "../charts.js";
 import { el, money } from "../dom.js";
-import { costFigure, live, PARTS, reported, steps } from "../explained.js";
+import { costFigure, live, liveSteps, PARTS, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { fleetMap } from "../map.js";
 import { chooser, period } from "../periods.js";
-import { teamTable, workloadTable } from "./lists.js";
+import { teamTable, workloadsNow, workloadTable } from "./lists.js";
 
 const LOSERS = 50;
 
@@ -16,10 +16,24 @@ export async function overview(page) {
   const now = el("div", { class: "figures" }), map = el("div"), past = el("div"), losers = el("div");
   page.show(el("h1", {}, "Fleet"), now, past, el("h2", {}, "Every GPU"), map, losers);
 
+  /** @type {any} */
+  let latest = null;
+  let hoursClosed = true;
+
+  /** Until the first hour has closed there is nothing over days: what the live window knows stands there. */
+  function beginning() {
+    const source = address("summary");
+    past.replaceChildren(
+      el("p", { class: "panel" }, "No hour has closed yet. Figures over days, under-yield and teams begin with the next full hour; this is the live window."),
+      el("section", { class: "panel", "aria-label": "Waterfall" }, el("h2", {}, `Where ${money(latest.fleet.cost, latest.currency)} went, ${latest.seconds} s`), waterfall(liveSteps(latest, source))));
+    losers.replaceChildren(el("h2", {}, "Workloads now"), workloadsNow(latest, source));
+  }
+
   async function present() {
     const source = address("summary");
     const [summary, fleet] = await Promise.all([get("summary"), get("fleet")]);
     page.asOf(summary.end);
+    latest = summary;
     if (!fleet.gpus.node.length && !summary.fleet.gpus_reporting) {
       now.replaceChildren(el("p", { class: "panel" }, "Nothing has arrived yet. Start an agent with ", el("code", {}, `--set collector_url=${location.origin}`), ", or try ", el("code", {}, "tokenyield-collector demo"), "."));
       return;
@@ -31,14 +45,23 @@ export async function overview(page) {
     const drawn = fleetMap(fleet, yields);
     map.replaceChildren(drawn.host);
     page.onTheme(drawn.redraw);
+    if (!hoursClosed) await history();
   }
 
   async function history() {
     const { grain, name, text } = period();
-    const parts = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
-    past.replaceChildren(el("div", { class: "controls" }, el("h2", {}, "Over"), chooser(() => page.run(history))), parts);
     const query = { period: text(), by: grain };
+    const parts = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
+    const head = el("div", { class: "controls" }, el("h2", {}, "Over"), chooser(() => page.run(history)));
+    if (hoursClosed) past.replaceChildren(head, parts);
     const report = await get("report", query);
+    hoursClosed = report.rows.length > 0;
+    if (!hoursClosed) {
+      if (latest?.fleet.gpus_reporting) beginning();
+      else past.replaceChildren();
+      return;
+    }
+    past.replaceChildren(head, parts);
     const source = address("report", query);
     const days = report.rows.map((/** @type {any} */ row) => row[grain]);
     parts.replaceChildren(
