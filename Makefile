@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
 DEMO_SECONDS ?= 60
 FUZZ_EXAMPLES ?= 20000
+SCHEDULES ?= 10000
 STAMP := $(VENV)/.installed
 VENDOR := collector/tokenyield_collector/web/static/vendor
 
-.PHONY: help setup demo test test-real fuzz lint format bench docs dashboards web wheel packages clean
+.PHONY: help setup demo test test-real faults fuzz lint format bench docs dashboards web wheel packages images audit locks clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,15 +29,19 @@ test: setup ## all tests that need no third-party server; needs cc for the NVML 
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
 	$(BIN)/python -m pytest -m "not real"
 
-test-real: setup web packages ## against real programs: llama-server, LiteLLM, FOCUS validator (in $(CACHE)), Prometheus, Chromium
+test-real: setup web packages ## against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
-		debootstrap:debootstrap systemd-nspawn:systemd-container
+		clickhouse-server:clickhouse-server debootstrap:debootstrap systemd-nspawn:systemd-container buildah:buildah
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
+	$(BIN)/python tests/real/build_helm.py $(CACHE)
 	[ "$$(id -u)" != 0 ] || $(BIN)/python tests/real/debian_root.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
+
+faults: setup ## SCHEDULES=10000 seeded schedules of kills, damage, partitions and restores; the books must balance after each
+	PYTHONPATH=agent:collector:tests $(BIN)/python tests/faults/world.py --schedules $(SCHEDULES)
 
 fuzz: setup ## mutated recorded log lines for FUZZ_EXAMPLES=20000 rounds of each dialect
 	TOKENYIELD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/agent/test_recorded_logs.py -k mutated
@@ -74,6 +79,20 @@ wheel: setup ## build the wheel into dist/
 packages: wheel ## Debian packages and tarballs of agent and collector, each with its own environment, into dist/
 	@PYTHON=/usr/bin/python3 .ci/need dpkg-deb:dpkg venv:python3-venv
 	systemd/build-packages dist/tokenyield-*.whl
+
+images: packages ## container images of agent and collector, with buildah; BASE=folder or image, SNAPSHOT=20261101T000000Z
+	@.ci/need buildah:buildah
+	SNAPSHOT=$(SNAPSHOT) containers/build $(BASE)
+
+audit: setup packages ## known vulnerabilities of what we ship, where advisories can be reached; SBOMs into dist/
+	$(BIN)/python tests/real/own_venv.py $(CACHE)
+	.ci/audit $(CACHE)/audit-$$($(BIN)/python tests/real/own_venv.py --version audit)/bin dist
+
+locks: setup ## write locks/*.txt anew: the newest of what pyproject.toml allows, with hashes
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	for extra in "agent:kubernetes" "collector:collector --extra clickhouse"; do \
+		$(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+			--no-emit-find-links --no-emit-index-url --extra $${extra#*:} --output-file locks/$${extra%:*}.txt; done
 
 clean:
 	rm -rf $(VENV) dist build

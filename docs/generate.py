@@ -1,16 +1,18 @@
-"""Write what the docs show of the code: wire-v1.schema.json, settings.md, metrics.md. Tests hold them together (`make docs`)."""
+"""Write what the docs show of the code, and the chart of other files (`make docs`). tests/test_docs.py holds them together."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import chart
 from tokenyield_agent.config import ENVIRONMENT_PREFIX as AGENT_PREFIX
 from tokenyield_agent.config import Settings as AgentSettings
 from tokenyield_agent.metrics import every_family as agent_families
 from tokenyield_collector.config import ENVIRONMENT_PREFIX as COLLECTOR_PREFIX
 from tokenyield_collector.config import Settings as CollectorSettings
 from tokenyield_collector.metric_families import every_family as collector_families
+from tokenyield_collector.openapi import openapi
 from tokenyield_settings.families import Family
 from tokenyield_settings.loader import describe
 from tokenyield_wire.codec import json_schema
@@ -69,7 +71,17 @@ def metrics_page() -> str:
     )
 
 
+def pages() -> dict[Path, str]:
+    """Every file that is made from the code -> what it is to hold."""
+    return {
+        HERE / "wire-v1.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+        HERE / "openapi.json": json.dumps(openapi(), indent=2) + "\n",
+        HERE / "settings.md": settings_page(),
+        HERE / "metrics.md": metrics_page(),
+        **chart.pages(),
+    }
+
+
 if __name__ == "__main__":
-    (HERE / "wire-v1.schema.json").write_text(json.dumps(json_schema(), indent=2) + "\n")
-    (HERE / "settings.md").write_text(settings_page())
-    (HERE / "metrics.md").write_text(metrics_page())
+    for path, text in pages().items():
+        path.write_text(text)

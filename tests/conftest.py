@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from nvml.stand_in import Scenario, build
+from real.clickhouse_server import chdb, chdb_process, clickhouse, clickhouse_servers, clickhouse_two_shards
+
+__all__ = ["chdb", "chdb_process", "clickhouse", "clickhouse_servers", "clickhouse_two_shards"]
 
 
 @pytest.fixture(scope="session")

@@ -49,9 +49,12 @@ class Program:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready_url: str) -> None:
+        self.start_without_waiting()
+        wait_until(lambda: self._answers(ready_url), what=f"{ready_url}; it said: {self.said()[-3000:]}")
+
+    def start_without_waiting(self) -> None:
         with self.out.open("ab") as out:
             self.process = subprocess.Popen(self._call, stdout=out, stderr=out, env=self._env)
-        wait_until(lambda: self._answers(ready_url), what=f"{ready_url}; it said: {self.said()[-3000:]}")
 
     def _answers(self, url: str) -> bool:
         assert self.process is not None

@@ -1,4 +1,4 @@
-"""The command line: run | check | doctor | tokens | record.
+"""The command line: run | check | doctor | health | tokens | record.
 
 Exit codes: 0 done; 1 the answer is no (doctor found faults, no dialect fits); 2 the call or the settings are wrong.
 """
@@ -46,6 +46,8 @@ def _command_line() -> CommandLine:
     doctor = line.command("doctor", _doctor, help_text, "doctor --config agent.yaml")
     add_settings_flags(doctor, "agent/agent.yaml")
     doctor.add_argument("--format", choices=("text", "json"), default="text")
+    help_text = "ask the agent that runs with these settings whether it is well"
+    add_settings_flags(line.command("health", _health, help_text, "health --config agent.yaml"), "agent/agent.yaml")
     help_text = "read a log offline and print what would be counted"
     tokens = line.command("tokens", _tokens, help_text, "tokens vllm.log --format json")
     tokens.add_argument("file", type=Path, help="a log, plain or .gz")
@@ -120,6 +122,21 @@ def _doctor(arguments: argparse.Namespace) -> int:
             print(f"  {change}")
     print(f"\n{faults} fault{'s' * (faults != 1)}")
     return 1 if faults else 0
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from tokenyield_settings.health import ask_health
+
+    settings = _settings(arguments)
+    address, is_https = settings.status_address, False
+    if address is None:
+        print("health: status_listen is empty, so there is nobody to ask", file=sys.stderr)
+        return 2
+    if settings.web_config_file:
+        from tokenyield_settings.web_config import read_web_config
+
+        is_https = read_web_config(settings.web_config_file).tls_server_config is not None
+    return ask_health(address, is_https=is_https)
 
 
 def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

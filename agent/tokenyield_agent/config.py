@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from tokenyield_agent.tokens.dialects.askers import LABELS
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
+from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.loader import load
 from tokenyield_wire.window import LABELS_MAX
 
@@ -89,9 +90,16 @@ class Settings:
         3600, "a pause of the agent up to this long is reported as unknown time with its energy; a longer one is dark"
     )
     spool_bytes_max: int = _setting(256 * 2**20, "bytes on disk; four weeks of an 8-GPU node at 1.5 kB a window")
+    spool_keep_bytes: int = _setting(
+        32 * 2**20, "of these, batches that have their receipt, for a collector that is restored from a backup"
+    )
     spool_age_max_s: int = _setting(7 * 86400, "older batches are given up; collectors refuse them by default")
     ship_batches_max: int = _setting(64, "batches in one request, so that a backlog drains quickly")
     status_listen: str = _setting("127.0.0.1:9465", "address of /metrics, /healthz and /readyz; empty: none")
+    web_config_file: str | None = _setting(
+        None, "TLS and basic auth of status_listen, as Prometheus' exporter-toolkit has it, see docs/access.md"
+    )
+    insecure: bool = _setting(False, "status_listen beyond loopback without authentication")
     log_format: Literal["text", "json"] = _setting("text", "one line an event, as key=value or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "least level that is logged")
     scrape_interval_s: float = _setting(5.0, "between two looks at a server's counters; three fit into a window")
@@ -131,6 +139,8 @@ class Settings:
         """What is wrong across fields, each with the mend."""
         if not self.collector_url.startswith(("http://", "https://")):
             yield f"collector_url: '{self.collector_url}' is no address; write http://host:port or https://host:port"
+        elif "@" in urlsplit(self.collector_url).netloc:
+            yield "collector_url: holds a password, which would be logged; use collector_token_file"
         if not 100 <= self.poll_interval_ms <= 10_000:
             yield f"poll_interval_ms: {self.poll_interval_ms} is outside 100 to 10000"
         if self.window_length_s < 1 or 3600 % self.window_length_s:
@@ -147,6 +157,10 @@ class Settings:
             yield "collector_client_cert_file and collector_client_key_file: give both or none"
         if self.status_listen and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]*):\d{1,5}", self.status_listen):
             yield f"status_listen: '{self.status_listen}' is no address; write host:port"
+        elif self._is_open():
+            where = f"status_listen: {self.status_listen} can be reached from other hosts"
+            mend = "name a web_config_file that asks who comes, or set insecure: true behind a network policy"
+            yield f"{where}; {mend}"
         if self.scrape_interval_s < 1 or not 0.1 <= self.scrape_timeout_s <= 30:
             yield "scrape_interval_s, scrape_timeout_s: want at least 1 s, and 0.1 to 30 s"
         if len(self.node_labels) > OWN_LABELS_MAX:
@@ -154,6 +168,10 @@ class Settings:
         if len(self.pod_labels) > OWN_LABELS_MAX:
             yield f"pod_labels: {len(self.pod_labels)} are more than {OWN_LABELS_MAX}"
         yield from self._source_faults()
+
+    def _is_open(self) -> bool:
+        address = self.status_address
+        return address is not None and not (self.insecure or self.web_config_file or is_loopback(address[0]))
 
     def _source_faults(self) -> Iterator[str]:
         own = {pattern.name for pattern in self.dialects}
@@ -198,6 +216,8 @@ def _workload_faults(at: str, workload: WorkloadSettings) -> Iterator[str]:
         split = urlsplit(workload.metrics)
         if split.scheme not in ("http", "https") or not split.hostname:
             yield f"{at}.metrics: '{workload.metrics}' is no address; write http://host:port"
+        elif "@" in split.netloc:
+            yield f"{at}.metrics: holds a user or a password, which would be logged; only open endpoints are read"
     try:
         re.compile(workload.process or "")
     except re.error as error:

@@ -94,7 +94,9 @@ class Agent:
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
             self.agent_id = _agent_id(state_dir / "agent_id")
-            self.spool = Spool(state_dir / "spool", bytes_max=settings.spool_bytes_max)
+            self.spool = Spool(
+                state_dir / "spool", bytes_max=settings.spool_bytes_max, keep_bytes=settings.spool_keep_bytes
+            )
         except OSError as error:
             raise SetUpError(
                 f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user"
@@ -127,7 +129,7 @@ class Agent:
         self._stop = threading.Event()
         self._reload = threading.Event()
         self.shipper = Shipper(settings, self.spool, self.agent_id, state_dir / "rejected")
-        self.status_server = StatusServer(settings.status_address, self.status) if settings.status_address else None
+        self.status_server = StatusServer(settings, self.status) if settings.status_address else None
 
     # --- life ----------------------------------------------------------------------------------------------------
 

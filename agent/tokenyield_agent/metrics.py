@@ -66,7 +66,9 @@ _SPOOL = {
     "appended": "Batches written to the spool",
     "acknowledged": "Batches with a receipt or set aside",
     "dropped": "Batches given up because the spool was full or they were too old",
+    "corrupt": "Batches lost because the spool's files were damaged",
     "torn_tails": "Torn tails cut off at start",
+    "sent_again": "Batches shipped again because the collector had lost them",
 }
 SPOOL = {
     name: Family(f"tokenyield_agent_spool_{name}_total", "counter", help_text) for name, help_text in _SPOOL.items()

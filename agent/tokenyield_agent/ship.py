@@ -16,6 +16,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 from tokenyield_agent.config import Settings
 from tokenyield_agent.spool import Spool, Waiting
 from tokenyield_wire.codec import encode_shipment
@@ -31,6 +33,10 @@ REJECTED_FILES_MAX = 100
 ANSWER_BYTES_MAX = 64 * 1024
 NEVER = {400, 413, 415, 422}
 """The collector understood and refused: the same bytes will be refused again."""
+
+
+class _Receipt(msgspec.Struct):
+    missing: list[tuple[int, int]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,8 @@ class Shipper:
             self._problem = None
             self._batches_max = self._settings.ship_batches_max
             self._spool.acknowledge(waiting)
+            if gaps := _missing(answer.body):
+                self._spool.send_again(gaps)
             return None
         said = answer.body[:500].decode("utf-8", "replace")
         if answer.status in NEVER:
@@ -141,12 +149,15 @@ class Shipper:
 
     def _set_aside(self, waiting: Waiting, status: int, said: str) -> None:
         self.counts["rejected"] += len(waiting.batches)
-        self._rejected.mkdir(parents=True, exist_ok=True)
         name = f"{waiting.epoch}-{waiting.batches[0].seq}.json"
-        if len(list(self._rejected.iterdir())) < REJECTED_FILES_MAX:
-            (self._rejected / name).write_bytes(encode_shipment(self._shipment(waiting)))
+        try:
+            self._rejected.mkdir(parents=True, exist_ok=True)
+            if len(list(self._rejected.iterdir())) < REJECTED_FILES_MAX:
+                (self._rejected / name).write_bytes(encode_shipment(self._shipment(waiting)))
+        except OSError as error:
+            log.error("batch %d cannot be set aside: %s", waiting.batches[0].seq, error)
         log.error("batch %d refused for good with %d, set aside as %s: %s", waiting.batches[0].seq, status, name, said)
-        self._spool.acknowledge(waiting)
+        self._spool.acknowledge(waiting, refused=True)
 
     def _shipment(self, waiting: Waiting) -> Shipment:
         return Shipment(
@@ -187,3 +198,11 @@ class Shipper:
         if self._settings.collector_client_cert_file:
             context.load_cert_chain(self._settings.collector_client_cert_file, self._settings.collector_client_key_file)
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
+def _missing(body: bytes) -> list[tuple[int, int]]:
+    """What the receipt says that the ledger lacks."""
+    try:
+        return msgspec.json.decode(body, type=_Receipt).missing
+    except msgspec.DecodeError:
+        return []

@@ -10,24 +10,31 @@ both are there or neither: tokens are then read again from the log, never twice 
     record = magic "TYS1" | length u32 | crc32 u32 | zlib(JSON SpoolRecord)        little endian
 
 Records stand in segments named by their first sequence number. A new segment appears by rename with its first record
-in it, so the newest segment always ends in a whole record or in a torn tail, which is cut off. The receipt is a small
-file naming the last acknowledged number; lost with its machine's power, it costs a repeated shipment, which the
-collector recognises by (agent_id, epoch, seq).
+in it, so the newest segment always ends in a whole record or in a torn tail, which is cut off. A record whose checksum
+is wrong is passed over, and its batches are counted as lost.
+
+The newest record stands in a file of its own as well, `newest`: were it damaged after its batches were shipped, their
+numbers would be given to others. The receipt is one record more, `acknowledged`: the last acknowledged number and the
+state after it. Lost with its machine's power, it costs a repeated shipment, which the collector recognises by
+(agent_id, epoch, seq). Where the record of an acknowledged batch is lost instead, the state after it is still known,
+and nothing is counted again.
+
+Batches with a receipt stay for `keep_bytes`, in case that the collector is restored from a backup and asks for them.
 """
 
-import json
 import logging
-import os
 import secrets
 import struct
 import threading
 import zlib
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tokenyield_agent.disk import Disk
 from tokenyield_wire.window import Batch
 
 log = logging.getLogger(__name__)
@@ -37,6 +44,9 @@ _HEAD = struct.Struct("<4sII")
 SEGMENT_BYTES_MAX = 1 << 20
 """Small enough that dropping the oldest segment of a full spool gives up little at a time."""
 RECORD_BYTES_MAX = 64 << 20
+GAPS_MAX = 16
+SENT_AGAIN_AGE_MAX_MS = 2 * 86_400_000
+"""Backups are made daily; what is much older, the collector has forgotten by itself."""
 
 
 class SpoolRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +65,7 @@ class _Segment:
     first_seq: int
     last_seq: int
     last_end_ms: int
+    """0 where its records were not read: all of them were acknowledged before this start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +78,37 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Unacknowledged batches of one epoch, oldest first, and where reading goes on after them."""
+    """Unacknowledged batches of one epoch, oldest first, where reading goes on after them, and the state after them."""
 
     epoch: str
     batches: tuple[Batch, ...]
     after: Cursor
+    resume: msgspec.Raw
 
 
 class Spool:
     """Safe for one appending and one shipping thread."""
 
-    def __init__(self, folder: Path, *, bytes_max: int) -> None:
+    def __init__(self, folder: Path, *, bytes_max: int, keep_bytes: int = 0, disk: Disk | None = None) -> None:
+        """At most `keep_bytes` of batches that have their receipt stay, of `bytes_max` in all."""
         self._folder = folder
         self._bytes_max = bytes_max
+        self._keep_bytes = keep_bytes
+        self._disk = disk or Disk()
         self._lock = threading.Lock()
         self.appended = threading.Event()
         self._segments: list[_Segment] = []
-        self.counts = {"appended": 0, "acknowledged": 0, "dropped": 0, "torn_tails": 0, "corrupt_records": 0}
+        self.counts = {"appended": 0, "acknowledged": 0, "dropped": 0, "corrupt": 0, "torn_tails": 0, "sent_again": 0}
         self.resume: Any = None
         """The newest resume state, as plain values; None in a new spool."""
         self.epoch = secrets.token_hex(8)
         self.next_seq = 1
         self._acknowledged = 0
+        self._refused: set[int] = set()
+        """Set aside since the start: not to be sent again."""
+        self._unanswerable: list[tuple[int, int]] = []
+        self._lost: set[int] = set()
+        """Counted as lost already."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._cursor = Cursor(1, 0)
         self._load()
@@ -97,25 +117,12 @@ class Spool:
     def append(self, batches: list[Batch], resume: Any) -> None:
         """Write `batches` (numbered from `next_seq`) and `resume` durably. Raises OSError, and then wrote nothing."""
         next_seq = self.next_seq + len(batches)
-        record = SpoolRecord(
-            epoch=self.epoch,
-            next_seq=next_seq,
-            batches=tuple(batches),
-            resume=msgspec.Raw(msgspec.json.encode(resume)),
-        )
-        payload = zlib.compress(msgspec.json.encode(record), 1)
-        data = _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
-        last_end_ms = max((batch.end_ms for batch in batches), default=0)
+        state = msgspec.Raw(msgspec.json.encode(resume))
+        data = _framed(SpoolRecord(epoch=self.epoch, next_seq=next_seq, batches=tuple(batches), resume=state))
         with self._lock:
-            newest = self._segments[-1] if self._segments else None
-            if newest is None or newest.size + len(data) > SEGMENT_BYTES_MAX:
-                self._new_segment(data, last_end_ms)
-            else:
-                self._append_to(newest, data)
-                newest.last_end_ms = max(newest.last_end_ms, last_end_ms)
-            self._segments[-1].last_seq = next_seq - 1
-            self.next_seq = next_seq
+            self._write(data, batches)
             self.counts["appended"] += len(batches)
+            self._keep_beside("newest", data)
             self._drop_beyond_bytes()
         self.appended.set()
 
@@ -124,21 +131,62 @@ class Spool:
         with self._lock:
             return self._waiting(batches_max)
 
-    def acknowledge(self, waiting: Waiting) -> None:
-        """These batches have their receipt (or were set aside): do not give them again."""
+    def acknowledge(self, waiting: Waiting, *, refused: bool = False) -> None:
+        """These batches have their receipt, or were `refused` for good: do not give them again."""
         with self._lock:
+            if refused:
+                self._refused.update(batch.seq for batch in waiting.batches)
             self._acknowledged = waiting.batches[-1].seq
             self._cursor = waiting.after
             self.counts["acknowledged"] += len(waiting.batches)
-            _replace(self._folder / "acknowledged.json", {"epoch": waiting.epoch, "seq": self._acknowledged})
-            while len(self._segments) > 1 and self._segments[0].last_seq <= self._acknowledged:
-                self._delete_oldest()
+            state = waiting.resume
+            receipt = SpoolRecord(epoch=waiting.epoch, next_seq=self._acknowledged + 1, batches=(), resume=state)
+            self._keep_beside("acknowledged", _framed(receipt))
+            self._forget_acknowledged()
+
+    def send_again(self, gaps: Sequence[tuple[int, int]]) -> None:
+        """The collector lacks these ranges of numbers, as after it was restored: give those of them again that are
+        still here, and not older than `SENT_AGAIN_AGE_MAX_MS`."""
+        with self._lock:
+            if not self._segments or list(gaps) == self._unanswerable:
+                return
+            first_here = self._segments[0].first_seq
+            lacking = {
+                seq
+                for first, last in gaps[-GAPS_MAX:]
+                for seq in range(max(first, first_here), min(last, self._acknowledged) + 1)
+            }
+            present = self._ends_of(lacking)
+            self._count_lost(lacking - present.keys())
+            oldest_ms = max(segment.last_end_ms for segment in self._segments) - SENT_AGAIN_AGE_MAX_MS
+            here = [seq for seq, end_ms in present.items() if end_ms >= oldest_ms and seq not in self._refused]
+            if not here:
+                self._unanswerable = list(gaps)
+                return
+            log.warning("the collector lacks batches from %d on; ships %d again", here[0], len(here))
+            self.counts["sent_again"] += len(here)
+            self._acknowledged = here[0] - 1
+            self._cursor = self._find_cursor()
+
+    def _ends_of(self, numbers: Set[int]) -> dict[int, int]:
+        """Of these batches those that are here -> end of their window (ms)."""
+        first, last = min(numbers, default=0), max(numbers, default=-1)
+        return {
+            batch.seq: batch.end_ms
+            for segment in self._segments
+            if segment.last_seq >= first and segment.first_seq <= last
+            for _, record in _records(segment.path, 0)
+            for batch in record.batches
+            if batch.seq in numbers
+        }
 
     def drop_older_than(self, instant_ms: int) -> None:
         """Give up whole segments of batches that ended before `instant_ms`."""
         with self._lock:
-            while len(self._segments) > 1 and 0 < self._segments[0].last_end_ms < instant_ms:
-                self._give_up_oldest("its batches are older than spool_age_max_s")
+            old = [i for i, segment in enumerate(self._segments[:-1]) if 0 < segment.last_end_ms < instant_ms]
+            for _ in range(old[-1] + 1 if old else 0):
+                if not self._give_up_oldest("its batches are older than spool_age_max_s"):
+                    return
 
     def depth(self) -> tuple[int, int]:
         """(batches without receipt, bytes on disk)."""
@@ -149,22 +197,56 @@ class Spool:
 
     def _load(self) -> None:
         for leftover in self._folder.glob("*.new"):
-            leftover.unlink()
-        for path in sorted(self._folder.glob("*.seg"), key=lambda p: int(p.stem)):
-            self._load_segment(path)
-        try:
-            receipt = json.loads((self._folder / "acknowledged.json").read_bytes())
-            if receipt["epoch"] == self.epoch:
-                self._acknowledged = int(receipt["seq"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # no receipt: everything is shipped again, and counted once
+            self._disk.delete(leftover)
+        receipt, newest = self._read_beside("acknowledged"), self._read_beside("newest")
+        paths = sorted(self._folder.glob("*.seg"), key=lambda path: int(path.stem))
+        for i, path in enumerate(paths):
+            following = int(paths[i + 1].stem) if i + 1 < len(paths) else None
+            if receipt is not None and following is not None and following < receipt.next_seq:
+                first_seq = int(path.stem)  # all of it has its receipt
+                self._segments.append(_Segment(path, path.stat().st_size, first_seq, following - 1, 0))
+                self.next_seq = following
+            else:
+                self._load_segment(path, receipt, is_newest=following is None)
+        if newest is not None and (newest.epoch == self.epoch or self.resume is None):
+            self._write_again(newest)
+        is_readable = self.resume is not None
+        if receipt is None or (is_readable and receipt.epoch != self.epoch):
+            return
+        self.epoch = receipt.epoch
+        self._acknowledged = receipt.next_seq - 1
+        if not is_readable or receipt.next_seq > self.next_seq:
+            # The record of a batch that has its receipt is lost: go on after it.
+            self.next_seq = max(self.next_seq, receipt.next_seq)
+            self.resume = msgspec.json.decode(receipt.resume)
 
-    def _load_segment(self, path: Path) -> None:
-        first_seq = int(path.stem)
-        segment = _Segment(path=path, size=0, first_seq=first_seq, last_seq=first_seq - 1, last_end_ms=0)
-        size = path.stat().st_size
+    def _read_beside(self, name: str) -> SpoolRecord | None:
+        try:
+            data = (self._folder / name).read_bytes()
+        except OSError:
+            return None
+        return _decoded(data)
+
+    def _write_again(self, newest: SpoolRecord) -> None:
+        """The newest record, where the one in its segment is damaged: its batches may have been shipped already."""
+        if newest.next_seq <= self.next_seq and self.resume is not None:
+            return
+        first_seq = newest.next_seq - len(newest.batches)
+        self._count_lost(range(self.next_seq, first_seq))
+        self.epoch, self.next_seq = newest.epoch, first_seq
+        self._write(_framed(newest), newest.batches)
+        self.resume = msgspec.json.decode(newest.resume)
+
+    def _load_segment(self, path: Path, receipt: SpoolRecord | None, *, is_newest: bool) -> None:
+        first_seq, size = int(path.stem), path.stat().st_size
+        segment = _Segment(path, 0 if is_newest else size, first_seq, first_seq - 1, 0)
+        acknowledged = receipt.next_seq if receipt else 0
+        if not self._segments:
+            self.next_seq = first_seq
         for offset, record in _records(path, 0):
-            segment.size = offset
+            self._count_lost(range(max(self.next_seq, acknowledged), record.next_seq - len(record.batches)))
+            if is_newest:
+                segment.size = offset
             segment.last_seq = record.next_seq - 1
             segment.last_end_ms = max(segment.last_end_ms, max((b.end_ms for b in record.batches), default=0))
             self.epoch, self.next_seq = record.epoch, record.next_seq
@@ -172,11 +254,20 @@ class Spool:
         if segment.size < size:
             self.counts["torn_tails"] += 1
             log.warning("spool segment %s: cut %d bytes of a torn tail", path.name, size - segment.size)
-            os.truncate(path, segment.size)
+            self._disk.truncate(path, segment.size)
         if segment.size:
             self._segments.append(segment)
         else:
-            path.unlink()
+            self._disk.delete(path)
+
+    def _count_lost(self, numbers: Iterable[int]) -> None:
+        lost = set(numbers) - self._lost
+        if lost:
+            self._lost |= lost
+            self.counts["corrupt"] += len(lost)
+            log.error(
+                "%d batches from %d on are lost: the spool's files were damaged; check the disk", len(lost), min(lost)
+            )
 
     def _find_cursor(self) -> Cursor:
         for segment in self._segments:
@@ -194,8 +285,7 @@ class Spool:
 
     def _waiting(self, batches_max: int) -> Waiting | None:
         found: list[Batch] = []
-        epoch = ""
-        after = self._cursor
+        epoch, resume, after = "", msgspec.Raw(b"null"), self._cursor
         for segment in self._segments:
             if segment.first_seq < self._cursor.first_seq:
                 continue
@@ -207,58 +297,61 @@ class Spool:
                     break
                 fresh = [b for b in record.batches if b.seq > self._acknowledged]
                 if found and len(found) + len(fresh) > batches_max:
-                    return Waiting(epoch=epoch, batches=tuple(found), after=after)
+                    return Waiting(epoch=epoch, batches=tuple(found), after=after, resume=resume)
                 found += fresh
                 epoch = record.epoch if fresh else epoch
-                after = Cursor(segment.first_seq, offset)
+                resume, after = record.resume, Cursor(segment.first_seq, offset)
         if not found:
             self._cursor = after
             return None
-        return Waiting(epoch=epoch, batches=tuple(found), after=after)
+        return Waiting(epoch=epoch, batches=tuple(found), after=after, resume=resume)
 
     # --- writing (under the lock) --------------------------------------------------------------------------------
 
+    def _write(self, data: bytes, batches: Sequence[Batch]) -> None:
+        newest = self._segments[-1] if self._segments else None
+        last_end_ms = max((batch.end_ms for batch in batches), default=0)
+        if newest is None or newest.size + len(data) > SEGMENT_BYTES_MAX:
+            self._new_segment(data, last_end_ms)
+        else:
+            self._disk.append(newest.path, newest.size, data)
+            newest.size += len(data)
+            newest.last_end_ms = max(newest.last_end_ms, last_end_ms)
+        self.next_seq += len(batches)
+        self._segments[-1].last_seq = self.next_seq - 1
+
+    def _keep_beside(self, name: str, data: bytes) -> None:
+        """Not synced: where it is lost, something is shipped twice, or one damaged record costs one window."""
+        try:
+            self._disk.replace(self._folder / name, data)
+        except OSError as error:
+            log.debug("%s is not written: %s", name, error)
+
     def _new_segment(self, data: bytes, last_end_ms: int) -> None:
         path = self._folder / f"{self.next_seq:020d}.seg"
-        fresh = path.with_suffix(".new")
-        try:
-            with fresh.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.rename(path)
-            _fsync_folder(self._folder)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
+        self._disk.create(path, data)
         # A segment of nothing but resume states has the name of the next one, and was replaced by it.
         self._segments = [segment for segment in self._segments if segment.path != path]
         if self._cursor.first_seq == self.next_seq:
             self._cursor = Cursor(self.next_seq, 0)
-        self._segments.append(
-            _Segment(
-                path=path, size=len(data), first_seq=self.next_seq, last_seq=self.next_seq - 1, last_end_ms=last_end_ms
-            )
-        )
+        self._segments.append(_Segment(path, len(data), self.next_seq, self.next_seq - 1, last_end_ms))
 
-    def _append_to(self, segment: _Segment, data: bytes) -> None:
-        try:
-            with segment.path.open("r+b") as file:
-                file.seek(segment.size)
-                file.write(data)
-                file.flush()
-                os.fdatasync(file.fileno())
-        except OSError:
-            os.truncate(segment.path, segment.size)
-            raise
-        segment.size += len(data)
+    def _forget_acknowledged(self) -> None:
+        """What has its receipt goes when there is more of it than is to be kept."""
+        while len(self._segments) > 1 and self._segments[0].last_seq <= self._acknowledged:
+            kept = sum(segment.size for segment in self._segments if segment.last_seq <= self._acknowledged)
+            if kept <= self._keep_bytes or not self._delete_oldest():
+                return
 
     def _drop_beyond_bytes(self) -> None:
         while len(self._segments) > 1 and sum(s.size for s in self._segments) > self._bytes_max:
-            self._give_up_oldest("the spool is full (spool_bytes_max)")
+            if not self._give_up_oldest("the spool is full (spool_bytes_max)"):
+                return
 
-    def _give_up_oldest(self, why: str) -> None:
+    def _give_up_oldest(self, why: str) -> bool:
         oldest = self._segments[0]
+        if not self._delete_oldest():
+            return False
         lost = max(0, oldest.last_seq - max(self._acknowledged, oldest.first_seq - 1))
         if lost:
             self.counts["dropped"] += lost
@@ -270,41 +363,60 @@ class Spool:
                 why,
             )
             self._acknowledged = max(self._acknowledged, oldest.last_seq)
-        self._delete_oldest()
+        return True
 
-    def _delete_oldest(self) -> None:
-        oldest = self._segments.pop(0)
-        oldest.path.unlink(missing_ok=True)
+    def _delete_oldest(self) -> bool:
+        """False where the disk does not let it go; it is tried again with the next one."""
+        oldest = self._segments[0]
+        try:
+            self._disk.delete(oldest.path)
+        except OSError as error:
+            log.debug("%s is not deleted: %s", oldest.path, error)
+            return False
+        self._segments.pop(0)
         if self._cursor.first_seq <= oldest.first_seq:
             self._cursor = Cursor(self._segments[0].first_seq, 0)
+        return True
 
 
-def _records(path: Path, start: int) -> Any:
-    """(offset after it, record) of each whole record from `start`; ends at the first that is torn or corrupt."""
-    decoder = msgspec.json.Decoder(SpoolRecord)
+def _framed(record: SpoolRecord) -> bytes:
+    payload = zlib.compress(msgspec.json.encode(record), 1)
+    return _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
+
+
+_DECODER = msgspec.json.Decoder(SpoolRecord)
+
+
+def _decoded(data: bytes) -> SpoolRecord | None:
+    """The record that `data` begins with; None where it is torn or damaged."""
+    if len(data) < _HEAD.size:
+        return None
+    magic, length, crc = _HEAD.unpack_from(data)
+    payload = data[_HEAD.size : _HEAD.size + length]
+    if magic != _MAGIC or length > RECORD_BYTES_MAX or len(payload) < length or zlib.crc32(payload) != crc:
+        return None
+    try:
+        return _DECODER.decode(zlib.decompress(payload))
+    except (zlib.error, msgspec.DecodeError):
+        return None
+
+
+def _records(path: Path, start: int) -> Iterator[tuple[int, SpoolRecord]]:
+    """(offset after it, record) of each whole record from `start`; passes over what is damaged."""
     with path.open("rb") as file:
         file.seek(start)
         offset = start
-        while len(head := file.read(_HEAD.size)) == _HEAD.size:
-            magic, length, crc = _HEAD.unpack(head)
-            if magic != _MAGIC or length > RECORD_BYTES_MAX:
-                return
-            payload = file.read(length)
-            if len(payload) < length or zlib.crc32(payload) != crc:
-                return
+        while head := file.read(_HEAD.size):
+            length = _HEAD.unpack(head)[1] if len(head) == _HEAD.size else 0
+            record = _decoded(head + file.read(length)) if length <= RECORD_BYTES_MAX else None
+            if record is None:
+                file.seek(offset + 1)
+                rest = file.read()
+                at = rest.find(_MAGIC)
+                if at < 0:
+                    return
+                offset += 1 + at
+                file.seek(offset)
+                continue
             offset += _HEAD.size + length
-            yield offset, decoder.decode(zlib.decompress(payload))
-
-
-def _replace(path: Path, document: dict[str, Any]) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(document))
-    fresh.replace(path)
-
-
-def _fsync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+            yield offset, record

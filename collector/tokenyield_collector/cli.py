@@ -70,6 +70,25 @@ def _command_line() -> CommandLine:
     budget.add_argument("--month", help="default: the present one")
     budget.add_argument("--format", choices=("table", "json"), default="table")
     _add_source_flags(budget)
+    help_text = "ask the collector that runs with these settings whether it is well"
+    health = line.command("health", _health, help_text, "health --config collector.yaml")
+    add_settings_flags(health, "collector/collector.yaml")
+    help_text = "make a bearer token, and the line of token_file that lets it in"
+    usage = "token --add /etc/tokenyield/tokens name=dc1 may=write cluster=dc1 'nodes=gpu-*'"
+    token = line.command("token", _token, help_text, usage)
+    token.add_argument(
+        "--add", type=Path, metavar="FILE", help="add the line to this token_file, and print the token alone"
+    )
+    token.add_argument("pairs", nargs="*", metavar="KEY=VALUE", help="name=, may=read|write, cluster=, nodes=, until=")
+    help_text = "copy the ledger into a file, while the collector is at work or not"
+    backup = line.command("backup", _backup, help_text, "backup --config collector.yaml ledger-2026-11-24.duckdb")
+    backup.add_argument("file", type=Path, help="a new file; to restore, stop the collector and put it at ledger_path")
+    add_settings_flags(backup, "collector/collector.yaml")
+    _add_asking_flags(backup)
+    help_text = "check that the books balance, and say where they do not"
+    verify = line.command("verify", _verify, help_text, "verify --ledger ledger-2026-11-24.duckdb")
+    add_settings_flags(verify, "collector/collector.yaml")
+    verify.add_argument("--ledger", type=Path, help="this ledger instead of ledger_path")
     help_text = "print an annotated example file, to begin with"
     example = line.command("example", _example, help_text, "example prices.yaml > prices.yaml")
     example.add_argument("file", choices=EXAMPLES)
@@ -116,11 +135,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
     import yaml
 
+    from tokenyield_collector.access.door import Keys
     from tokenyield_collector.book_files import load_books
     from tokenyield_collector.config import load_settings
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
     load_books(settings)
+    for remark in Keys(settings).web.config.remarks():
+        print(f"{settings.web_config_file}: {remark}", file=sys.stderr)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
     return 0
 
@@ -161,9 +183,15 @@ def _show(table: "RenderableType") -> int:
 def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     add_settings_flags(parser, "collector/collector.yaml")
     parser.add_argument("--ledger", type=Path, help="this ledger instead of ledger_path")
-    parser.add_argument("--collector", metavar="URL", help="ask this collector instead of the one in the settings")
+    _add_asking_flags(parser)
     parser.add_argument("--prices", type=Path, help="this price book instead of prices_file; reads the ledger itself")
     parser.add_argument("--rules", type=Path, help="these rules instead of attribution_file; reads the ledger itself")
+
+
+def _add_asking_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--collector", metavar="URL", help="ask this collector instead of the one in the settings")
+    parser.add_argument("--token-file", metavar="FILE", help="a file with the token to ask it with; default token_file")
+    parser.add_argument("--ca-file", metavar="FILE", help="trust these CA certificates instead of the system's")
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -176,6 +204,49 @@ def _budget(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.reports.command import budget
 
     return budget(arguments)
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.upkeep import backup
+
+    return backup(arguments)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.upkeep import verify_command
+
+    return verify_command(arguments)
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.config import load_settings
+    from tokenyield_settings.health import ask_health
+    from tokenyield_settings.web_config import read_web_config
+
+    settings = load_settings(arguments.config, os.environ, arguments.set)
+    tls = read_web_config(settings.web_config_file).tls_server_config
+    return ask_health(settings.address, is_https=tls is not None)
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.access.token_file import add_line, new_token, token_line
+
+    token = new_token()
+    try:
+        line = token_line(token, arguments.pairs)
+    except ValueError as error:
+        print(f"token: {error}", file=sys.stderr)
+        return 2
+    if arguments.add is None:
+        print(f"for the agent or the reader, in a file of its own:\n{token}\n\nfor the collector's token_file:\n{line}")
+        return 0
+    try:
+        add_line(arguments.add, line)
+    except OSError as error:
+        print(f"token: {arguments.add}: {error.strerror}; is it a file that you may write?", file=sys.stderr)
+        return 1
+    print(token)
+    return 0
 
 
 def _example(arguments: argparse.Namespace) -> int:

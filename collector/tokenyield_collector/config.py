@@ -3,7 +3,6 @@
 Read from `collector.yaml`, then the environment (`TOKENYIELD_COLLECTOR_<NAME>`), then `--set name=value`.
 """
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,19 +21,32 @@ def _setting(default: Any, help_text: str) -> Any:
 class Settings:
     """The collector's settings. Units are in the names."""
 
-    listen: str = _setting("127.0.0.1:9464", "address of everything served; beyond loopback token_file is wanted")
+    listen: str = _setting(
+        "127.0.0.1:9464", "address of everything served; beyond loopback something has to ask who comes"
+    )
     insecure: bool = _setting(False, "listen beyond loopback without authentication")
-    token_file: str | None = _setting(None, "accepted bearer tokens, one a line; several while one is being replaced")
-    tls_cert_file: str | None = _setting(None, "certificate (PEM) to serve https")
-    tls_key_file: str | None = _setting(None, "key of the certificate")
+    token_file: str | None = _setting(None, "accepted bearer tokens, one a line, and what each may, see docs/access.md")
+    web_config_file: str | None = _setting(
+        None, "TLS, client certificates, basic auth, as Prometheus' exporter-toolkit has it, see docs/access.md"
+    )
     ledger_path: str = _setting("/var/lib/tokenyield-collector/ledger.duckdb", "the ledger's file")
     ledger_memory: str = _setting("1GB", "memory that DuckDB may take")
+    ledger_url: str | None = _setting(
+        None, "clickhouse://user@host:9000/database instead of ledger_path, see docs/scale.md"
+    )
+    ledger_password_file: str | None = _setting(None, "file with the password of ledger_url's user")
+    ledger_cluster: str = _setting("", "cluster of ledger_url's remote_servers; empty: that one server")
     prices_file: str | None = _setting(None, "the price book, see prices.yaml; empty: usage without cost")
     attribution_file: str | None = _setting(
         None, "rules, sharing and budgets, see attribution.yaml; empty: built-in rules"
     )
     body_bytes_max: int = _setting(4 * 2**20, "compressed body of one shipment; 256 batches of 8 GPUs are 0.3 MB")
     decompressed_bytes_max: int = _setting(32 * 2**20, "the same decompressed, so that a bomb is not unpacked")
+    body_wait_s: float = _setting(30.0, "how long a body may take to come, and an answer to be read")
+    connections_max: int = _setting(20_000, "connections at once; an agent keeps one. Needs as many file handles")
+    agent_batches_per_s: float = _setting(
+        50.0, "batches of one node in the long run, a minute's worth at once; at work it sends four a minute"
+    )
     clock_skew_max_s: int = _setting(300, "how far in the future a window may end; agents keep time with NTP")
     commit_interval_ms: int = _setting(200, "how long a batch may wait for others to be committed with it")
     commit_batches_max: int = _setting(2000, "batches in one commit; reached earlier, it starts at once")
@@ -59,21 +71,24 @@ class Settings:
 
     def faults(self) -> Iterator[str]:
         """What is wrong across fields, each with the mend."""
-        host, _, port = self.listen.rpartition(":")
+        _, _, port = self.listen.rpartition(":")
         if not port.isdigit() or int(port) > 65535:
             yield f"listen: '{self.listen}' is no address; write host:port"
-        elif not self.insecure and not self.token_file and not _is_loopback(host.strip("[]")):
-            yield (
-                f"listen: {self.listen} can be reached from other hosts and token_file is empty; name a token_file, "
-                "listen on 127.0.0.1, or set insecure: true if something in front authenticates"
-            )
-        if bool(self.tls_cert_file) != bool(self.tls_key_file):
-            yield "tls_cert_file and tls_key_file: give both or none"
+        if self.ledger_url:
+            yield from _faults_of_url(self.ledger_url)
         if not 1 <= self.commit_interval_ms <= 10_000:
             yield f"commit_interval_ms: {self.commit_interval_ms} is outside 1 to 10000"
-        for name in ("body_bytes_max", "decompressed_bytes_max", "commit_batches_max", "queue_batches_max"):
+        for name in (
+            "body_bytes_max",
+            "decompressed_bytes_max",
+            "commit_batches_max",
+            "queue_batches_max",
+            "connections_max",
+        ):
             if getattr(self, name) < 1:
                 yield f"{name}: {getattr(self, name)} wants to be at least 1"
+        if self.agent_batches_per_s <= 0 or self.body_wait_s <= 0:
+            yield "agent_batches_per_s and body_wait_s want to be positive"
         if self.windows_keep_days < 1 or self.hours_keep_days < self.windows_keep_days:
             yield "hours_keep_days wants to be at least windows_keep_days, and that at least 1"
         if self.live_grid_s < 1 or self.live_window_s % self.live_grid_s:
@@ -82,13 +97,13 @@ class Settings:
             yield "live_window_s, live_lag_s and refresh_interval_s want to be positive"
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _faults_of_url(url: str) -> Iterator[str]:
+    from tokenyield_collector.ledger.clickhouse_client import parse_address
+
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything; empty means every address
+        parse_address(url)
+    except ValueError as error:
+        yield f"ledger_url: {error}"
 
 
 def load_settings(file: Path | None, environ: Mapping[str, str], flags: list[str]) -> Settings:

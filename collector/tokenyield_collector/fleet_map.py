@@ -5,22 +5,20 @@ In: GPUs as the ledger has them. Out: a document; names stand once, and GPUs ref
 """
 
 from collections.abc import Sequence
-from typing import Any
 
+from tokenyield_collector.documents import FleetDocument, GpuColumns
 from tokenyield_collector.ledger.ledger import GpuNow
 from tokenyield_collector.period import iso
 
 STATES = ("active", "idle", "unallocated", "unknown", "silent")
 
 
-def fleet_document(gpus: Sequence[GpuNow], start_ms: int, end_ms: int) -> dict[str, Any]:
+def fleet_document(gpus: Sequence[GpuNow], start_ms: int, end_ms: int) -> FleetDocument:
     """Ready for `summary.encode`. `active_permille`: of the time that it reported."""
     nodes: dict[tuple[str, str], int] = {}
     models: dict[str, int] = {}
     workloads: dict[str, int] = {}
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("node", "uuid", "model", "state", "active_permille", "watts", "workload")
-    }
+    columns = GpuColumns(node=[], uuid=[], model=[], state=[], active_permille=[], watts=[], workload=[])
     for gpu in gpus:
         spent = gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms
         columns["node"].append(nodes.setdefault((gpu.cluster, gpu.node), len(nodes)))
@@ -33,7 +31,7 @@ def fleet_document(gpus: Sequence[GpuNow], start_ms: int, end_ms: int) -> dict[s
     return {
         "start": iso(start_ms),
         "end": iso(end_ms),
-        "states": STATES,
+        "states": list(STATES),
         "nodes": [list(node) for node in nodes],
         "models": list(models),
         "workloads": list(workloads),

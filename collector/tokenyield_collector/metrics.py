@@ -79,6 +79,8 @@ class View:
     ledger_bytes: int = 0
     books_are_fresh: bool = True
     """Whether the price book and the rules in use are what stands in their files."""
+    shows_fleet: bool = True
+    """False where another collector on the same ledger shows it."""
 
 
 @dataclass(kw_only=True)
@@ -103,6 +105,9 @@ class Exposition:
 
     def collect(self) -> Iterator[Metric]:
         view = self._view
+        yield families.BOOKS_FRESH.of(int(view.books_are_fresh))
+        if not view.shows_fleet:
+            return
         admitted = set(view.workloads[: self._workloads_max])  # the first ones seen, the same after every restart
         yield from _summed(_COUNTERS, view.counters, admitted)
         if view.live is not None:
@@ -115,7 +120,6 @@ class Exposition:
         yield _labelled(families.NODES, view.nodes)
         yield _labelled(families.NODE_LAG, {(cluster,): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
-        yield families.BOOKS_FRESH.of(int(view.books_are_fresh))
         yield _labelled(families.NAMES, _fates(len(view.workloads), self._workloads_max, groups.count, groups.shown))
         yield families.AS_OF.of(view.as_of_ms / 1000)
         yield families.BOOKED_TO.of(view.booked_to_ms / 1000)

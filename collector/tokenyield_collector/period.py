@@ -8,6 +8,8 @@ from tokenyield_wire.units import MS_PER_DAY
 
 DAYS_MAX = 400
 """Longest period: a year and a month, what the ledger keeps."""
+YEARS = (1971, 9000)
+"""Beyond them a look back or ahead from a day may be none."""
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
 
 
@@ -35,6 +37,8 @@ def parse_period(text: str) -> Period:
         else:
             start = date.fromisoformat(first)
             end = (date.fromisoformat(last) if separator else start) + timedelta(days=1)
+        if not YEARS[0] <= start.year <= end.year <= YEARS[1]:
+            raise ValueError
     except (ValueError, OverflowError):
         raise ValueError(wanted) from None
     if not 1 <= (end - start).days <= DAYS_MAX:

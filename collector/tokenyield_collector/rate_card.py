@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from tokenyield_collector.documents import PoolRate, RatesDocument
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.prices.reference import Figure, reference_figures
@@ -14,12 +14,12 @@ from tokenyield_collector.prices.reference import Figure, reference_figures
 _DIGITS = 9
 
 
-def rate_document(prices: PriceBook, at_ms: int) -> dict[str, Any]:
+def rate_document(prices: PriceBook, at_ms: int) -> RatesDocument:
     """All pools at `at_ms`. `usd_per_gpu_hour` is null where the book tells no rate between its currency and USD."""
     rates = Rates(prices)
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     dollar = rates.exchange("USD", at.date())
-    pools: list[dict[str, Any]] = []
+    pools: list[PoolRate] = []
     for pool in prices.pools:
         rate = rates.of(pool, at_ms)
         if rate is None:

@@ -1,4 +1,4 @@
-"""`POST /v1/batches`: authenticate, bound, decode, validate, commit, and only then answer.
+"""`POST /v1/batches`, of who passed the door: bound, decode, validate, commit, and only then answer.
 
 In: HTTP requests. Out: 200 with `{"accepted": n, "duplicates": m}` after the batches are durable, or a problem.
 One commit serves all requests that came within `commit_interval_ms`; one thread writes the ledger.
@@ -11,20 +11,25 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import NamedTuple
 
 import zstandard
 from aiohttp import hdrs, web
 
-from tokenyield_collector.bearer import HOW_TO_ENTER, Tokens
+from tokenyield_collector.access.door import caller_of
 from tokenyield_collector.config import Settings
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError, Receipt
 from tokenyield_collector.metrics import Ingest
 from tokenyield_collector.problems import problem
+from tokenyield_settings.buckets import Buckets
 from tokenyield_wire.codec import Refused, decode_shipment
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, NS_PER_MS
 from tokenyield_wire.window import Fault, Shipment
 
 log = logging.getLogger(__name__)
+
+PACE_BURST_S = 60.0
+NODES_MAX = 100_000
 
 
 class TooLarge(ValueError):
@@ -80,6 +85,13 @@ def too_old(shipment: Shipment, limit_ms: int) -> list[Fault]:
     ]
 
 
+class Answer(NamedTuple):
+    """A receipt, and the numbers that the ledger lacks of this agent."""
+
+    receipt: Receipt
+    missing: list[tuple[int, int]]
+
+
 class Committer:
     """Groups shipments into commits."""
 
@@ -88,7 +100,7 @@ class Committer:
         self._executor = executor
         self._settings = settings
         self._ingest = ingest
-        self._waiting: list[tuple[Shipment, asyncio.Future[Receipt]]] = []
+        self._waiting: list[tuple[Shipment, asyncio.Future[Answer]]] = []
         self._waiting_batches = 0
         self._oldest_s = 0.0
         self._wake = asyncio.Event()
@@ -100,9 +112,9 @@ class Committer:
     def is_full(self) -> bool:
         return self._waiting_batches >= self._settings.queue_batches_max
 
-    async def commit(self, shipment: Shipment) -> Receipt:
+    async def commit(self, shipment: Shipment) -> "Answer":
         """Returns when the shipment is durable. Raises `LedgerError`."""
-        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if not self._waiting:
             self._oldest_s = asyncio.get_running_loop().time()
         self._waiting.append((shipment, done))
@@ -126,13 +138,18 @@ class Committer:
             await self._commit_group(group)
             self._ingest.waiting_batches = self._waiting_batches
 
-    async def _commit_group(self, group: list[tuple[Shipment, "asyncio.Future[Receipt]"]]) -> None:
+    def _append(self, shipments: list[Shipment]) -> list["Answer"]:
+        receipts = self._ledger.append(shipments, time.time_ns() // NS_PER_MS)
+        return [
+            Answer(receipt, self._ledger.missing(shipment))
+            for shipment, receipt in zip(shipments, receipts, strict=True)
+        ]
+
+    async def _commit_group(self, group: list[tuple[Shipment, "asyncio.Future[Answer]"]]) -> None:
         started_s = time.perf_counter()
         shipments = [shipment for shipment, _ in group]
         try:
-            receipts = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._ledger.append, shipments, time.time_ns() // NS_PER_MS
-            )
+            answers = await asyncio.get_running_loop().run_in_executor(self._executor, self._append, shipments)
         except Exception as error:
             if not isinstance(error, LedgerError):
                 log.exception("a commit failed in a way that was not foreseen; the others go on")
@@ -144,12 +161,12 @@ class Committer:
             return
         self._ingest.commits += 1
         self._ingest.commit_seconds += time.perf_counter() - started_s
-        for (shipment, done), receipt in zip(group, receipts, strict=True):
+        for (shipment, done), answer in zip(group, answers, strict=True):
             self._seen(shipment)
-            self._ingest.batches += receipt.accepted
-            self._ingest.duplicates += receipt.duplicates
+            self._ingest.batches += answer.receipt.accepted
+            self._ingest.duplicates += answer.receipt.duplicates
             if not done.done():
-                done.set_result(receipt)
+                done.set_result(answer)
 
     def _seen(self, shipment: Shipment) -> None:
         newest_ms = max((batch.end_ms for batch in shipment.batches), default=0)
@@ -166,16 +183,20 @@ class Receiver:
         self._settings = settings
         self._committer = committer
         self._ingest = ingest
-        self._tokens = Tokens(settings.token_file)
+        rate = settings.agent_batches_per_s
+        self._paces = Buckets(rate, rate * PACE_BURST_S, NODES_MAX)
         self._now_ms = now_ms or (lambda: time.time_ns() // NS_PER_MS)
 
     async def handle(self, request: web.Request) -> web.Response:
-        if not self._tokens.accept(request.headers.get(hdrs.AUTHORIZATION), time.monotonic()):
-            return self._refuse("unauthorized", 401, HOW_TO_ENTER, headers={"WWW-Authenticate": "Bearer"})
         if self._committer.is_full:
-            return self._refuse("overloaded", 503, "too many batches wait; send later", headers={"Retry-After": "2"})
+            return self._refuse_for_now()
         try:
-            body = await request.read()
+            async with asyncio.timeout(self._settings.body_wait_s):
+                body = await request.read()
+        except TimeoutError:
+            return self._refuse(
+                "slow", 408, f"the body did not come within {self._settings.body_wait_s} s (body_wait_s)"
+            )
         except web.HTTPRequestEntityTooLarge:
             detail = f"more than {self._settings.body_bytes_max} bytes; send fewer batches at once"
             return self._refuse("too_large", 413, detail)
@@ -190,6 +211,13 @@ class Receiver:
             return self._refuse("unsound", 422, str(error)[:500], error.faults)
         except ValueError as error:
             return self._refuse("unreadable", 400, str(error))
+        if not caller_of(request).may_write_for(shipment.cluster, shipment.node):
+            detail = f"{caller_of(request).name} may not write for cluster {shipment.cluster!r}, node {shipment.node!r}"
+            return self._refuse("not_its_node", 403, detail[:500])
+        node = (shipment.cluster, shipment.node)
+        if wait_s := self._paces.wait_s(node, time.monotonic(), len(shipment.batches)):
+            detail = f"more than {self._settings.agent_batches_per_s:g} batches/s of this node (agent_batches_per_s)"
+            return self._refuse("too_many", 429, detail, headers={"Retry-After": str(int(wait_s) + 1)})
         now_ms = self._now_ms()
         if faults := too_early(shipment, now_ms + self._settings.clock_skew_max_s * 1000):
             # Not for good: time passes, and clocks are mended. The agent keeps the batches and asks again.
@@ -197,12 +225,18 @@ class Receiver:
             return self._refuse("too_early", 425, detail, tuple(faults), headers=again)
         if faults := too_old(shipment, now_ms - self._settings.windows_keep_days * MS_PER_DAY + MS_PER_HOUR):
             return self._refuse("too_old", 422, f"{faults[0].field}: wanted {faults[0].wanted}", tuple(faults))
+        if self._committer.is_full:  # many bodies may have come in meanwhile
+            return self._refuse_for_now()
         try:
-            receipt = await self._committer.commit(shipment)
+            receipt, missing = await self._committer.commit(shipment)
         except LedgerError as error:
             return self._refuse("ledger", 503, str(error), headers={"Retry-After": "5"})
-        text = f'{{"accepted":{receipt.accepted},"duplicates":{receipt.duplicates}}}\n'
+        gaps = f',"missing":{[list(gap) for gap in missing]}' if missing else ""
+        text = f'{{"accepted":{receipt.accepted},"duplicates":{receipt.duplicates}{gaps}}}\n'
         return web.Response(text=text, content_type="application/json")
+
+    def _refuse_for_now(self) -> web.Response:
+        return self._refuse("overloaded", 503, "too many batches wait; send later", headers={"Retry-After": "2"})
 
     def _refuse(
         self,

@@ -8,7 +8,6 @@ import contextlib
 import gc
 import logging
 import signal
-import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +17,17 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from tokenyield_collector.access.audit import Audit, UnreadableRequests
+from tokenyield_collector.access.connections import Connections, Listener
+from tokenyield_collector.access.door import OPEN, PAGE, WRITE, Door
 from tokenyield_collector.attribution import Attribution
-from tokenyield_collector.bearer import Tokens
+from tokenyield_collector.backup import BackupApi
 from tokenyield_collector.book_files import changed_at, load_books
 from tokenyield_collector.books import Books
 from tokenyield_collector.config import Settings
 from tokenyield_collector.fleet_map import fleet_document
-from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError
+from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.metrics import Exposition, Ingest, OwnExposition, View
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.problems import problem
@@ -42,6 +44,8 @@ log = logging.getLogger(__name__)
 
 SUMMARY_WINDOW_S_MAX = 86_400
 SHUTDOWN_S = 10.0
+KEEPALIVE_S = 75.0
+"""How long a connection may bring no whole request head; agents send every 15 s."""
 RETIRE_EVERY_S = 3600.0
 OPENMETRICS_END = b"# EOF\n"
 SCRAPED_LATELY_S = 150.0
@@ -83,10 +87,13 @@ class Collector:
         self._exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
         self.committer = Committer(ledger, self._writer, settings, self.ingest)
         self.receiver = Receiver(settings, self.committer, self.ingest)
-        self._tokens = Tokens(settings.token_file)
+        self.audit = Audit()
+        self.door = Door(settings, self.audit, self.ingest.refused)
         self._fleet: tuple[int, bytes] = (-1, b"")
         self._summarized: tuple[View | None, bytes] = (None, b"")
-        self.reports = ReportApi(settings, ledger, self._writer, self._books)
+        self.reports = ReportApi(settings, ledger, self._writer, self._books, self.audit)
+        self.backups = BackupApi(ledger, settings.ledger_path, self.audit)
+        self.connections: Connections | None = None
         self.view: View | None = None
         self.problem: str | None = "the first refresh has not finished"
         self._own = CollectorRegistry()
@@ -106,16 +113,20 @@ class Collector:
         retire_at_s = loop.time() + RETIRE_EVERY_S
         while True:
             await loop.run_in_executor(self._reader, self.reload)
+            self.door.reread()
             try:
+                leads = await loop.run_in_executor(self._writer, self._ledger.leads)
                 changed = await loop.run_in_executor(self._writer, self._ledger.fold)
-                self.view = await loop.run_in_executor(self._reader, self._refresh, changed)
+                self.view = await loop.run_in_executor(self._reader, self._refresh, changed, leads)
                 self.problem = None
                 self._expose_ahead(loop.time())
                 closed_ms = _now_ms() - MS_PER_HOUR - self.settings.live_lag_s * 1000
-                left = await loop.run_in_executor(self._writer, self._ledger.roll, closed_ms, ROLL_HOURS_AT_ONCE)
+                left = leads and await loop.run_in_executor(
+                    self._writer, self._ledger.roll, closed_ms, ROLL_HOURS_AT_ONCE
+                )
                 if not left:
                     await loop.run_in_executor(self._reader, self.refresher.book, _now_ms())
-                if loop.time() >= retire_at_s:
+                if leads and loop.time() >= retire_at_s:
                     retire_at_s = loop.time() + RETIRE_EVERY_S
                     await loop.run_in_executor(self._writer, self.refresher.retire, _now_ms())
             except LedgerError as error:
@@ -124,10 +135,14 @@ class Collector:
                 self.problem = str(error)
             await asyncio.sleep(self.settings.refresh_interval_s)
 
-    def _refresh(self, changed: list[int]) -> View:
+    def _refresh(self, changed: list[int], leads: bool) -> View:
         """In the reading thread, so that commits go on meanwhile."""
-        view = self.refresher.refresh(changed, _now_ms(), dict(self.committer.last_seen))
-        return replace(view, books_are_fresh=self.books_are_fresh)
+        seen = dict(self.committer.last_seen)
+        if self._ledger.is_shared:
+            for node, end_ms in self._ledger.last_seen().items():
+                seen[node] = max(end_ms, seen.get(node, 0))
+        view = self.refresher.refresh(changed, _now_ms(), seen)
+        return replace(view, books_are_fresh=self.books_are_fresh, shows_fleet=leads)
 
     def reload(self) -> None:
         """Take up a changed price book and changed rules; those that cannot be used are refused, the old ones stay."""
@@ -145,6 +160,7 @@ class Collector:
         self.books_are_fresh = True
         if (prices.fingerprint, attribution.document) != (self._books()[0].fingerprint, self._books()[1].document):
             self.refresher.set_books(prices, attribution)
+        self.audit.changed("prices and rules", price_book=prices.fingerprint, pools=len(prices.pools))
         log.info("prices and rules taken up, price book %s, %d pools", prices.fingerprint, len(prices.pools))
 
     # --- handlers ------------------------------------------------------------------------------------------------
@@ -210,8 +226,6 @@ class Collector:
 
     async def fleet(self, request: web.Request) -> web.Response:
         """`GET /v1/fleet`: what every GPU does, over the live window."""
-        if (refused := self._tokens.refusal(request)) is not None:
-            return refused
         return self._json(await asyncio.get_running_loop().run_in_executor(self._asker, self._fleet_now))
 
     def _fleet_now(self) -> bytes:
@@ -227,7 +241,9 @@ class Collector:
 
     async def readyz(self, request: web.Request) -> web.Response:
         if self.problem:
-            return web.Response(status=503, text=f"{self.problem}\n")
+            # Probes come without a token, and what a database says may hold paths.
+            why = "not ready; the log says why" if self.door.keys.are_wanted else self.problem
+            return web.Response(status=503, text=f"{why}\n")
         return web.Response(text="ok\n")
 
     def close(self) -> None:
@@ -238,29 +254,31 @@ class Collector:
         self._reader.shutdown()
         self._asker.shutdown()
         self._exposer.shutdown()
+        self.door.close()
         self._ledger.close()
 
 
-@web.middleware
-async def _problems(request: web.Request, handler):  # type: ignore[no-untyped-def]
-    """Turn what aiohttp answers by itself (404, 405) into problems too."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return problem(error.status, f"{request.method} {request.path[:200]}", headers=headers)
+RIGHTS = {
+    "/v1/batches": WRITE,
+    "/": PAGE,
+    "/assets/{name}": PAGE,
+    "/healthz": OPEN,
+    "/readyz": OPEN,
+}
+"""What a route wants; all others want reading."""
 
 
 def application(collector: Collector) -> web.Application:
-    app = web.Application(client_max_size=collector.settings.body_bytes_max, middlewares=[_problems])
+    door = collector.door.middleware(RIGHTS)
+    app = web.Application(client_max_size=collector.settings.body_bytes_max, middlewares=[door])
+    app.on_response_prepare.append(collector.door.set_headers)
     app.router.add_post("/v1/batches", collector.receiver.handle)
     app.router.add_get("/v1/summary", collector.summary)
     app.router.add_get("/v1/fleet", collector.fleet)
     app.router.add_get("/v1/report", collector.reports.report)
     app.router.add_get("/v1/budgets", collector.reports.budgets)
     app.router.add_get("/v1/rates", collector.reports.rates)
+    app.router.add_get("/v1/backup", collector.backups.handle)
     app.router.add_get("/metrics", collector.metrics)
     page = Page()
     app.router.add_get("/", page.index)
@@ -273,31 +291,40 @@ def application(collector: Collector) -> web.Application:
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `LedgerError` or OSError (address in use)."""
     prices, attribution = load_books(settings)
-    ledger = DuckDbLedger(settings.ledger_path, memory_limit=settings.ledger_memory)
+    ledger = open_ledger(settings)
     collector = Collector(settings, ledger, prices, attribution)
     # Bodies are decompressed by receive.py, which bounds them.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    runner = web.AppRunner(application(collector), access_log=None, auto_decompress=False)
+    runner = web.AppRunner(
+        application(collector),
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=KEEPALIVE_S,
+        shutdown_timeout=SHUTDOWN_S,
+    )
     await runner.setup()
+    logging.getLogger("aiohttp.server").addFilter(UnreadableRequests(collector.audit))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     # Changed prices and rules are taken up by themselves; who sends SIGHUP out of habit shall not end the collector.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     try:
-        host, port = settings.address
-        site = web.TCPSite(runner, host, port, ssl_context=_tls(settings), shutdown_timeout=SHUTDOWN_S)
-        await site.start()
-        log.info(
-            "collector listens on %s, ledger %s, %d pools", settings.listen, settings.ledger_path, len(prices.pools)
-        )
+        assert runner.server is not None
+        collector.connections = Connections(runner.server, settings.connections_max, settings.body_wait_s)
+        listener = Listener(collector.connections, settings.address)
+        collector.door.context_changed = listener.use
+        await listener.start(collector.door.keys.web.context)
+        where = settings.ledger_url or settings.ledger_path
+        log.info("collector listens on %s, ledger %s, %d pools", settings.listen, where, len(prices.pools))
         async with asyncio.TaskGroup() as tasks:
             running = (collector.committer.run(), collector.run(), _say_alive())
             working = [tasks.create_task(each) for each in running]
             notify(READY)
             await stop.wait()
             notify(STOPPING)
+            listener.close()
             await runner.cleanup()  # answers what was taken in, which needs the committer
             for task in working:
                 task.cancel()
@@ -313,11 +340,3 @@ async def _say_alive() -> None:
     while (every_s := watchdog_s()) is not None:
         notify(ALIVE)
         await asyncio.sleep(every_s)
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls_cert_file:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-    return context

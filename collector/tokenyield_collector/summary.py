@@ -4,6 +4,7 @@ Money is given as exact decimal numbers; a ratio without a denominator is null.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 
 from tokenyield_collector.books import Books
 from tokenyield_collector.cost import BUCKETS
+from tokenyield_collector.documents import Demand, PoolCost, SummaryDocument, WaterfallStep, WorkloadNow
 from tokenyield_collector.ledger.ledger import Facts
 from tokenyield_collector.metrics import bucket_quanta, fleet_tokens, idle_cost_per_hour
 from tokenyield_collector.money import amount, decimal, spread
@@ -23,11 +25,11 @@ from tokenyield_wire.window import REQUEST_KINDS, STATES, TOKEN_KINDS
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-def encode(document: dict[str, Any]) -> bytes:
+def encode(document: Mapping[str, Any]) -> bytes:
     return _encoder.encode(document)
 
 
-def summarize(facts: Facts, books: Books, prices: PriceBook) -> dict[str, Any]:
+def summarize(facts: Facts, books: Books, prices: PriceBook) -> SummaryDocument:
     """The document, ready for `encode`."""
     energy_mj = {state: sum(getattr(g, f"{state}_mj") for g in facts.gpus) for state in STATES}
     time_ms = {state: sum(getattr(g, f"{state}_ms") for g in facts.gpus) for state in STATES}
@@ -72,7 +74,7 @@ def _labels(facts: Facts) -> dict[tuple[str, str], dict[str, str]]:
     return {key: msgspec.json.decode(text) for key, (_, text) in longest.items()}
 
 
-def _demand(facts: Facts) -> list[dict[str, Any]]:
+def _demand(facts: Facts) -> list[Demand]:
     """Tokens and requests by who asked, over all nodes of a gateway."""
     sums: dict[tuple[str, str, str, str], dict[str, int | None]] = {}
     for row in facts.demand:
@@ -86,13 +88,15 @@ def _demand(facts: Facts) -> list[dict[str, Any]]:
             "model": model or None,
             "asker": msgspec.json.decode(asker),
             "tokens": {kind: known[kind] for kind in TOKEN_KINDS},
-            **{kind: known[kind] for kind in REQUEST_KINDS},
+            "requests": known["requests"],
+            "requests_aborted": known["requests_aborted"],
+            "requests_failed": known["requests_failed"],
         }
         for (cluster, gateway, model, asker), known in sorted(sums.items())
     ]
 
 
-def _waterfall(books: Books) -> list[dict[str, Any]]:
+def _waterfall(books: Books) -> list[WaterfallStep]:
     capacity = bucket_quanta(books.fleet.lines, "capacity")
     energy = bucket_quanta(books.fleet.lines, "energy")
     cells = spread([sums.get(bucket, 0) for bucket in BUCKETS for sums in (capacity, energy)])
@@ -112,7 +116,7 @@ def _waterfall(books: Books) -> list[dict[str, Any]]:
     ]
 
 
-def _pools(books: Books) -> list[dict[str, Any]]:
+def _pools(books: Books) -> list[PoolCost]:
     pools: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for line in books.fleet.lines:
         pools[line.cluster, line.pool][line.bucket] += line.quanta
@@ -123,7 +127,7 @@ def _pools(books: Books) -> list[dict[str, Any]]:
     ]
 
 
-def _workload(row: WorkloadYield, labels: dict[str, str]) -> dict[str, Any]:
+def _workload(row: WorkloadYield, labels: dict[str, str]) -> WorkloadNow:
     return {
         "cluster": row.cluster,
         "workload": row.workload,

@@ -2,10 +2,11 @@
 
 import json
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tokenyield_agent.tokens.containers import PARTIAL_BYTES_MAX, Unwrapper
+from tokenyield_agent.tokens.tail import Place
 
 STAMP = "2026-11-23T12:00:00.123456789Z"
 
@@ -47,6 +48,18 @@ def test_a_line_beyond_the_bound_is_dropped_and_the_next_is_whole() -> None:
     assert unwrapper.lines_too_long == 1
 
 
+def test_a_part_is_kept_by_where_it_stands_and_not_by_what_it_says() -> None:
+    unwrapper = Unwrapper()
+    unwrapper.feed(cri("stdout", "P", "a prompt ").encode(), Place(1, 2, 300))
+    state = json.dumps(unwrapper.state())
+    assert "prompt" not in state
+    gone = Unwrapper()
+    gone.restore(json.loads(state), lambda at, length: None)
+    assert gone.feed((cri("stdout", "F", "end") + cri("stdout", "F", "next")).encode()) == b"next\n"
+    assert gone.lines_too_long == 1
+
+
+@example(lines=["\0more"], cuts=[1], is_docker=False, blocks=1)
 @given(
     lines=st.lists(st.text(alphabet=st.characters(exclude_characters="\n", codec="utf-8"), max_size=40), max_size=6),
     cuts=st.lists(st.integers(0, 40), max_size=3),
@@ -68,9 +81,11 @@ def test_any_cutting_gives_the_same_lines(lines: list[str], cuts: list[int], is_
                 written.append(cri("stdout", "F" if last else "P", part))
     unwrapper, found = Unwrapper(), b""
     size = len(written) // blocks + 1
+    whole = "".join(written).encode()
     for start in range(0, len(written), size):
-        found += unwrapper.feed("".join(written[start : start + size]).encode())
+        at = Place(1, 1, len("".join(written[:start]).encode()))
+        found += unwrapper.feed("".join(written[start : start + size]).encode(), at)
         state = json.loads(json.dumps(unwrapper.state()))
         unwrapper = Unwrapper()
-        unwrapper.restore(state)
+        unwrapper.restore(state, lambda at, length: whole[at.offset : at.offset + length])
     assert found == "".join(f"{line}\n" for line in lines).encode()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenyield_agent import spool as spool_module
+from tokenyield_agent.disk import Disk
 from tokenyield_agent.spool import Spool
 from tokenyield_wire.window import Batch
 
@@ -56,7 +57,7 @@ def test_a_lost_receipt_ships_again_and_never_less(tmp_path: Path) -> None:
     spool = Spool(tmp_path, bytes_max=ROOMY)
     spool.append(batches(spool, 3), {})
     assert drain(spool) == [1, 2, 3]
-    (tmp_path / "acknowledged.json").unlink()
+    (tmp_path / "acknowledged").unlink()
     assert drain(Spool(tmp_path, bytes_max=ROOMY)) == [1, 2, 3]
 
 
@@ -71,6 +72,7 @@ def test_any_torn_tail_is_cut_and_what_was_whole_stays(
     for n in range(1, 4):
         spool.append(batches(spool, 1), {"n": n})
         ends.append(spool.depth()[1])
+    (folder / "newest").unlink()
     (segment,) = folder.glob("*.seg")
     size = max(ends[0], segment.stat().st_size - cut)
     os.truncate(segment, size)
@@ -153,3 +155,84 @@ def test_resume_states_alone_fill_segments_too(tmp_path: Path, monkeypatch: pyte
     assert len(list(tmp_path.glob("*.seg"))) <= 2
     assert drain(spool) == [1, 2]
     assert Spool(tmp_path, bytes_max=ROOMY).resume == {"n": 20}
+
+
+def filled(folder: Path, count: int, **settings: Any) -> Spool:
+    spool = Spool(folder, bytes_max=ROOMY, **settings)
+    for n in range(count):
+        spool.append(batches(spool, 1), {"n": n})
+    return spool
+
+
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), acknowledged=st.integers(0, 12))
+@settings(max_examples=80, deadline=None)
+def test_a_flipped_bit_costs_one_record_at_most_and_it_is_counted(
+    tmp_path_factory: pytest.TempPathFactory, at: float, bit: int, acknowledged: int
+) -> None:
+    folder = tmp_path_factory.mktemp("spool")
+    spool = filled(folder, 12)
+    if acknowledged:
+        waiting = spool.waiting(batches_max=acknowledged)
+        assert waiting is not None
+        spool.acknowledge(waiting)
+    (segment,) = folder.glob("*.seg")
+    data = bytearray(segment.read_bytes())
+    data[int(at * len(data))] ^= 1 << bit
+    segment.write_bytes(data)
+    again = Spool(folder, bytes_max=ROOMY)
+    found = drain(again, 100)
+    lost = set(range(acknowledged + 1, 13)) - set(found)
+    assert len(lost) <= 1
+    assert again.counts["corrupt"] == len(lost)
+    assert 12 not in lost, "the newest stands beside, too"
+    if acknowledged == 12:
+        assert (again.next_seq, again.resume) == (13, {"n": 11}), "nothing with a receipt is counted again"
+    again.append(batches(again, 1), {"n": "after"})
+    assert drain(again) == [again.next_seq - 1]
+
+
+def test_a_damaged_receipt_ships_again_and_never_less(tmp_path: Path) -> None:
+    assert drain(filled(tmp_path, 3)) == [1, 2, 3]
+    data = bytearray((tmp_path / "acknowledged").read_bytes())
+    data[20] ^= 1
+    (tmp_path / "acknowledged").write_bytes(data)
+    assert drain(Spool(tmp_path, bytes_max=ROOMY)) == [1, 2, 3]
+
+
+def test_what_has_its_receipt_is_kept_and_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
+    spool = filled(tmp_path, 60, keep_bytes=3000)
+    assert drain(spool) == list(range(1, 61))
+    spool.append(batches(spool, 1), {"n": 60})
+    spool.send_again([(1, 60)])
+    kept = drain(spool)
+    assert kept[-1] == 61
+    assert kept == list(range(kept[0], 62))
+    assert 10 < len(kept) < 40
+    assert spool.counts["sent_again"] == len(kept) - 1
+    spool.send_again([(1, 60)])
+    refused = spool.waiting(batches_max=100)
+    assert refused is not None
+    spool.acknowledge(refused, refused=True)
+    spool.send_again([(1, 60)])
+    assert drain(spool) == [], "refused for good"
+    again = Spool(tmp_path, bytes_max=ROOMY, keep_bytes=3000)
+    assert again.waiting(batches_max=1) is None
+    again.send_again([(1, 5)])
+    assert again.waiting(batches_max=1) is None, "long gone"
+    again.send_again([(1, 5), (50, 52)])
+    assert drain(again)[:3] == [50, 51, 52]
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.seg")) < 4500
+
+
+def test_a_disk_that_takes_no_receipt_does_not_end_shipping(tmp_path: Path) -> None:
+    class ReadOnly(Disk):
+        def replace(self, path: Path, data: bytes) -> None:
+            raise OSError(30, "Read-only file system")
+
+        def delete(self, path: Path) -> None:
+            raise OSError(30, "Read-only file system")
+
+    spool = filled(tmp_path, 5, disk=ReadOnly())
+    assert drain(spool) == [1, 2, 3, 4, 5]
+    assert drain(Spool(tmp_path, bytes_max=ROOMY)) == [1, 2, 3, 4, 5]

@@ -79,5 +79,7 @@ def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> B
     )
 
 
-def shipment(*batches: Batch, agent_id: str = "a1", epoch: str = "e1", node: str = "n1") -> Shipment:
-    return Shipment(schema=1, agent_id=agent_id, epoch=epoch, cluster="c", node=node, batches=batches)
+def shipment(
+    *batches: Batch, agent_id: str = "a1", epoch: str = "e1", node: str = "n1", cluster: str = "c"
+) -> Shipment:
+    return Shipment(schema=1, agent_id=agent_id, epoch=epoch, cluster=cluster, node=node, batches=batches)

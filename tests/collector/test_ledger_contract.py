@@ -1,4 +1,4 @@
-"""What every ledger engine must keep. A second engine joins by one line in `ENGINES`."""
+"""What every ledger engine must keep: DuckDB here, ClickHouse (a server, two shards, today's dialect) with `make test-real`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,18 +13,37 @@ from msgspec import structs
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.duckdb_schema import MIGRATIONS
-from tokenyield_collector.ledger.ledger import Facts, Ledger, LedgerError, LedgerInUse, StatementRecord
+from tokenyield_collector.ledger.ledger import Facts, GpuNow, Ledger, LedgerError, LedgerInUse, StatementRecord
 from tokenyield_collector.ledger.usage import WORK_SUMS, Identity, Instance, UsageQuery
 from tokenyield_wire.window import Batch
 
 EMPTY = Facts(gpus=[], shares=[], tokens=[], demand=[], labels=[])
 Open = Callable[[], Ledger]
-ENGINES: dict[str, Callable[[Path], Ledger]] = {"duckdb": lambda folder: DuckDbLedger(folder / "ledger.duckdb")}
+NewPlace = Callable[[], Open]
+"""Each call gives another, empty place for a ledger; what it gives opens that ledger, again and again."""
 
 
-@pytest.fixture(params=sorted(ENGINES))
-def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    return lambda: ENGINES[request.param](tmp_path)
+@pytest.fixture(
+    params=[
+        "duckdb",
+        *(pytest.param(name, marks=pytest.mark.real) for name in ("clickhouse", "clickhouse_two_shards", "chdb")),
+    ]
+)
+def new_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewPlace:
+    if request.param != "duckdb":
+        place: NewPlace = request.getfixturevalue(request.param)
+        return place
+
+    def make() -> Open:
+        path = tmp_path_factory.mktemp("ledger") / "ledger.duckdb"
+        return lambda: DuckDbLedger(path)
+
+    return make
+
+
+@pytest.fixture
+def open_ledger(new_place: NewPlace) -> Open:
+    return new_place()
 
 
 def completion(facts: Facts) -> int:
@@ -107,6 +126,31 @@ def test_other_agents_and_epochs_have_their_own_numbers(open_ledger: Open) -> No
     ledger.close()
 
 
+def test_agents_of_a_copied_host_have_their_own_numbers(open_ledger: Open) -> None:
+    """Two hosts made from one image: the same agent_id and epoch, other names."""
+    ledger = open_ledger()
+    assert ledger.append([shipment(batch(1, NOON_MS)), shipment(batch(1, NOON_MS), node="n2")], NOON_MS) == [(1, 0)] * 2
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.append([shipment(batch(1, NOON_MS), node="n2"), shipment(batch(1, NOON_MS))], NOON_MS) == [(0, 1)] * 2
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 200
+    ledger.close()
+
+
+def test_what_every_gpu_did(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append(
+        [shipment(batch(1, NOON_MS)), shipment(batch(1, NOON_MS - HOUR_MS), node="n0", agent_id="a0")], NOON_MS
+    )
+    ledger.fold()
+    before, *rest = ledger.gpus_between(NOON_MS, NOON_MS + 15_000, NOON_MS - 2 * HOUR_MS)
+    assert (before.node, before.active_ms, before.workload) == ("n0", 0, "")
+    assert [(gpu.node, gpu.uuid) for gpu in rest] == [("n0", "GPU-1"), ("n1", "GPU-0"), ("n1", "GPU-1")]
+    assert rest[1] == GpuNow("c", "n1", "GPU-0", "NVIDIA H100 80GB HBM3", 9_000, 4_000, 1_000, 1_000, 6_000_000, "chat")
+    ledger.close()
+
+
 def test_late_batches_recompute_their_hour(open_ledger: Open) -> None:
     ledger = open_ledger()
     ledger.append([shipment(batch(2, NOON_MS + HOUR_MS))], NOON_MS)
@@ -142,10 +186,12 @@ def test_retention_keeps_hours_and_what_was_received(open_ledger: Open) -> None:
     ledger = open_ledger()
     assert ledger.first_ms() == NOON_MS
     ledger.retire(windows_before_ms=0, hours_before_ms=NOON_MS + HOUR_MS, counter_bases={"tokens": 100})
-    ledger.retire(windows_before_ms=0, hours_before_ms=NOON_MS + HOUR_MS, counter_bases={"tokens": 11, "x": 1})
+    ledger.retire(windows_before_ms=0, hours_before_ms=NOON_MS + 2 * HOUR_MS, counter_bases={"tokens": 11, "x": 1})
     assert completion(ledger.facts_of_hours()) == 100
     ledger.close()
-    assert open_ledger().counter_bases() == {"tokens": 111, "x": 1}
+    ledger = open_ledger()
+    assert ledger.counter_bases() == {"tokens": 111, "x": 1}
+    ledger.close()
 
 
 def test_what_was_seen_last_of_each_node(open_ledger: Open) -> None:
@@ -154,6 +200,7 @@ def test_what_was_seen_last_of_each_node(open_ledger: Open) -> None:
     ledger.append([shipment(batch(2, NOON_MS + HOUR_MS), batch(1, NOON_MS))], NOON_MS)
     ledger.append([shipment(batch(1, NOON_MS - 30 * HOUR_MS), node="gone", agent_id="b")], NOON_MS)
     assert ledger.last_seen() == {("c", "n1"): NOON_MS + HOUR_MS + 15_000}
+    ledger.close()
 
 
 @given(
@@ -163,22 +210,21 @@ def test_what_was_seen_last_of_each_node(open_ledger: Open) -> None:
 )
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_order_repeats_and_restarts_change_nothing(
-    tmp_path_factory: pytest.TempPathFactory, order: list[int], repeats: list[int], cuts: list[int]
+    new_place: NewPlace, order: list[int], repeats: list[int], cuts: list[int]
 ) -> None:
-    folder = tmp_path_factory.mktemp("ledger")
+    open_ledger = new_place()
     batches: list[Batch] = [batch(n + 1, NOON_MS + n * 600_000, completion=2**n) for n in range(12)]
-    for engine in ENGINES.values():
-        ledger = engine(folder)
-        for at, n in enumerate([*order, *repeats]):
-            ledger.append([shipment(batches[n])], NOON_MS)
-            if at in cuts:
-                ledger.fold()
-                ledger.close()
-                ledger = engine(folder)
-        ledger.fold()
-        assert completion(ledger.facts_of_hours()) == 2**12 - 1
-        assert [row.active_ms for row in ledger.facts_of_hours().gpus] == [108_000, 108_000]
-        ledger.close()
+    ledger = open_ledger()
+    for at, n in enumerate([*order, *repeats]):
+        ledger.append([shipment(batches[n])], NOON_MS)
+        if at in cuts:
+            ledger.fold()
+            ledger.close()
+            ledger = open_ledger()
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 2**12 - 1
+    assert [row.active_ms for row in ledger.facts_of_hours().gpus] == [108_000, 108_000]
+    ledger.close()
 
 
 def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:

@@ -19,6 +19,18 @@ def test_it_is_a_set(numbers: list[int]) -> None:
     assert NumberSet(ranges).ranges() == ranges
 
 
+@given(st.sets(st.integers(1, 60)), st.booleans())
+def test_gaps_are_what_is_not_in_it(numbers: set[int], from_one: bool) -> None:
+    found = NumberSet()
+    for number in numbers:
+        found.add(number)
+    first = 1 if from_one else min(numbers, default=1)
+    missing = [number for number in range(first, max(numbers, default=0)) if number not in numbers]
+    gaps = found.gaps(from_one=from_one, newest=60)
+    assert [number for start, end in gaps for number in range(start, end + 1)] == missing
+    assert found.gaps(from_one=from_one, newest=2) == gaps[-2:]
+
+
 def test_memory_grows_with_gaps_only() -> None:
     found = NumberSet()
     for number in range(1, 100_000):

@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     started.start_collector()
     yield started
     started.kill_all()
+
+
+def test_when_too_many_wait_agents_are_asked_to_come_later(tmp_path: Path) -> None:
+    running = Stack(tmp_path, collector={"queue_batches_max": 1, "commit_interval_ms": 3000})
+    running.start_collector()
+    try:
+        with ThreadPoolExecutor(4) as agents:
+            answers = list(agents.map(lambda i: post(running.url, sound(1, agent_id=f"agent-{i}")), range(4)))
+        refused = [answer for answer in answers if answer.status == 503]
+        assert len(refused) == 3
+        assert all(answer.headers["Retry-After"] == "2" for answer in refused)
+        assert b'refused_requests_total{reason="overloaded"} 3.0' in get(f"{running.url}/metrics")
+        assert post(running.url, sound(1, agent_id="agent-4")).status == 200
+    finally:
+        running.kill_all()
 
 
 def sound(seq: int, **names: str) -> bytes:
@@ -129,7 +145,7 @@ def test_other_paths_are_problems_too(stack: Stack, path: str, status: int) -> N
 
 def test_tokens(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
-    tokens.write_text("old-secret\nnew-secret\n")
+    tokens.write_text("old-secret-of-agents\nnew-secret-of-agents\n")
     stack = Stack(tmp_path, collector={"token_file": str(tokens)})
     stack.start_collector()
     try:
@@ -137,8 +153,8 @@ def test_tokens(tmp_path: Path) -> None:
             ({}, 401),
             ({"Authorization": "Bearer wrong"}, 401),
             ({"Authorization": "Basic old-secret"}, 401),
-            ({"Authorization": "Bearer old-secret"}, 200),
-            ({"Authorization": "bearer new-secret"}, 200),
+            ({"Authorization": "Bearer old-secret-of-agents"}, 200),
+            ({"Authorization": "bearer new-secret-of-agents"}, 200),
         ):
             answer = post(stack.url, sound(1), **header)
             assert answer.status == status

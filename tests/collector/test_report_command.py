@@ -126,9 +126,9 @@ def test_a_price_book_is_taken_up_without_restart_and_a_broken_one_is_refused(
 
 def test_the_api_refuses_what_it_cannot_make_and_whom_it_does_not_know(settings: list[str], tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
-    tokens.write_text("secret\n")
+    tokens.write_text("a-secret-of-readers\n")
     running = Running([*settings, "--set", f"token_file={tokens}"], tmp_path)
-    known = {"Authorization": "Bearer secret"}
+    known = {"Authorization": "Bearer a-secret-of-readers"}
     try:
         for path, headers, code, said in (
             ("report?period=2026-10", {}, 401, "token_file"),
@@ -138,6 +138,9 @@ def test_the_api_refuses_what_it_cannot_make_and_whom_it_does_not_know(settings:
             ("report?period=2026-10&by=tem", known, 400, "did you mean 'team'"),
             ("report?period=2026-10&format=pdf", known, 400, "none of"),
             ("budgets?month=2026-10-05", known, 400, "is no month"),
+            ("budgets?month=0000-00", known, 400, "is no month"),
+            ("budgets?month=0001-01", known, 400, "is no month"),
+            ("report?period=9999-12", known, 400, "write 2026-10"),
         ):
             with pytest.raises(urllib.error.HTTPError) as error:
                 get(f"{running.url}/v1/{path}", headers)

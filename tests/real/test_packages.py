@@ -146,3 +146,26 @@ def test_the_tarball_is_the_same_tree(packages: dict[str, Path]) -> None:
             subprocess.run(["tar", "-tzf", tarball], stdout=subprocess.PIPE, check=True).stdout.decode().split()
         )
         assert sorted(of_deb) == sorted(of_tarball)
+
+
+def test_the_readme_installs_both(packages: dict[str, Path], tmp_path: Path) -> None:
+    """Its commands, as they stand, but for the names that are the reader's own."""
+    text = (ROOT / "README.md").read_text()
+    central, host = re.findall(r"```sh\n(sudo dpkg -i .*?)```", text, re.DOTALL)
+    with booted(CACHE, tmp_path) as machine:
+        machine.run("mkdir /root/dist")
+        for package in packages.values():
+            machine.put(package, f"/root/dist/{package.name}")
+        own = 'cd /root; set -ex; sudo() { "$@"; }\n'
+        said = machine.run(own + central.replace("0.0.0.0:9464", "0.0.0.0:19574"))
+        agents, readers = re.findall(r"^ty_\S+$", said, re.MULTILINE)
+        assert machine.run("stat -c '%U %G %a' /etc/tokenyield/tokens").strip() == f"root {COLLECTOR} 640"
+        assert agents not in machine.run("cat /etc/tokenyield/tokens")
+        host = host.replace("ty_the_agents_token", agents).replace("collector.example.com:9464", "127.0.0.1:19574")
+        host = host.replace("EOF\nsudo tokenyield-agent doctor", "gpu_reader: none\nstatus_listen: 127.0.0.1:19575\nEOF\n"
+                            "sudo tokenyield-agent doctor")  # fmt: skip
+        machine.run(own + host)
+        asked = "curl -s http://127.0.0.1:19574/metrics -H 'Authorization: Bearer %s'"
+        until(machine, asked % readers, 'tokenyield_collector_nodes{cluster="my-cluster",state="reporting"} 1.0', 90)
+        assert "tokenyield_" not in machine.run(asked % agents)
+        assert agents not in machine.run("journalctl --no-pager")

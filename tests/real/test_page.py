@@ -273,12 +273,12 @@ def test_a_collector_that_is_gone_and_back(browser: Browser, tmp_path: Path) -> 
 
 
 def test_a_collector_that_wants_a_token(browser: Browser, tmp_path: Path) -> None:
-    (tmp_path / "tokens").write_text("open sesame\n")
+    (tmp_path / "tokens").write_text("open-sesame-and-more\n")
     stack = serving(tmp_path, token_file=str(tmp_path / "tokens"))
     page = browser.new_page()
     try:
         page.goto(stack.url)
-        for offered in ("wrong", "open sesame"):
+        for offered in ("wrong", "open-sesame-and-more"):
             page.get_by_label("Token from its token_file").fill(offered)
             page.get_by_role("button", name="Use it").click()
             page.wait_for_timeout(300)

@@ -11,9 +11,14 @@ Any other file is handed on as it is.
 """
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import msgspec
+
+from tokenyield_agent.tokens.tail import Place
+
+NOWHERE = Place(0, 0, 0)
 
 PARTIAL_BYTES_MAX = 256 * 1024
 """Of a line joined from parts: a longer one is a logged prompt, and is dropped."""
@@ -35,72 +40,106 @@ _docker = msgspec.json.Decoder(_DockerLine)
 
 
 class Unwrapper:
-    """One log file's format, and the parts of lines that are not whole yet."""
+    """One log file's format, and the parts of lines that are not whole yet. What is kept over a restart says where the
+    parts stand, not what stands there: it may be a prompt."""
 
     def __init__(self) -> None:
         self.format: str | None = None
         """`cri`, `docker` or `plain`, once a line was seen."""
-        self._parts: dict[str, str] = {}
+        self._parts: dict[str, _Parts] = {}
         self.lines_too_long = 0
 
-    def feed(self, block: bytes) -> bytes:
-        """The container's lines in `block`, which holds whole lines of the file."""
+    def feed(self, block: bytes, at: Place = NOWHERE) -> bytes:
+        """The container's lines in `block`, which holds whole lines of the file and begins `at`."""
         if self.format is None:
             self.format = "cri" if _CRI.match(block) else "docker" if _DOCKER.match(block) else "plain"
         if self.format == "cri":
-            return self._cri(block)
-        return self._docker(block) if self.format == "docker" else block
+            return self._cri(block, at)
+        return self._docker(block, at) if self.format == "docker" else block
 
     def state(self) -> dict[str, Any]:
-        return {"format": self.format, "parts": dict(self._parts)}
+        return {"format": self.format, "parts": {stream: parts.places for stream, parts in self._parts.items()}}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self.format, self._parts = state["format"], dict(state["parts"])
+    def restore(self, state: dict[str, Any], read: Callable[[Place, int], bytes | None]) -> None:
+        """`read` gives the bytes at a place again, or None where they are gone: then that line is dropped."""
+        self.format = state["format"]
+        for stream, places in state["parts"].items():
+            for *where, length in places or ():
+                at = Place(*where)
+                line = read(at, length)
+                part = None if line is None or at.inode == NOWHERE.inode else self._part(line)
+                self._keep(stream, part, at, length)
+            if not places:
+                self._parts[stream] = _Parts(None, [])
 
     def forget_parts(self) -> None:
         """The next block does not follow on the last one."""
         self._parts = {}
 
-    def _cri(self, block: bytes) -> bytes:
+    def _cri(self, block: bytes, at: Place) -> bytes:
         if not self._parts and b" P " not in block and b" P:" not in block:
             return _CRI_FULL.sub(b"", block)
-        lines = []
+        lines, offset = [], at.offset
         for line in block.splitlines(keepends=True):
             match = _CRI_PART.match(line)
             if match is None:
                 lines.append(line)  # not the runtime's: whoever wrote it, it is no part of anything
             elif match[2] == b"P":
-                self._keep(match[1].decode(), match[3].rstrip(b"\n").decode("utf-8", "surrogateescape"))
+                self._keep(match[1].decode(), _text(match[3]), at._replace(offset=offset), len(line))
             else:
                 lines.append(self._joined(match[1].decode(), match[3]))
+            offset += len(line)
         return b"".join(lines)
 
-    def _docker(self, block: bytes) -> bytes:
-        lines = []
-        for line in block.splitlines():
+    def _docker(self, block: bytes, at: Place) -> bytes:
+        lines, offset = [], at.offset
+        for line in block.splitlines(keepends=True):
+            before, offset = offset, offset + len(line)
             try:
                 entry = _docker.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
             if not entry.log.endswith("\n"):
-                self._keep(entry.stream, entry.log)
+                self._keep(entry.stream, entry.log, at._replace(offset=before), len(line))
             elif self._parts:
                 lines.append(self._joined(entry.stream, entry.log.encode("utf-8", "surrogateescape")))
             else:
                 lines.append(entry.log.encode("utf-8", "surrogateescape"))
         return b"".join(lines)
 
-    def _keep(self, stream: str, part: str) -> None:
-        known = self._parts.get(stream, "")
-        if known == _TOO_LONG or len(known) + len(part) > PARTIAL_BYTES_MAX:
-            self.lines_too_long += known != _TOO_LONG
-            self._parts[stream] = _TOO_LONG
+    def _part(self, line: bytes) -> str | None:
+        """The text of a line that is a part; None if it is none any more."""
+        if self.format == "cri":
+            match = _CRI_PART.match(line)
+            return _text(match[3]) if match is not None and match[2] == b"P" else None
+        try:
+            return _docker.decode(line).log
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+
+    def _keep(self, stream: str, part: str | None, at: Place, length: int) -> None:
+        known = self._parts.setdefault(stream, _Parts("", []))
+        if known.text is None:
+            return
+        if part is None or len(known.text) + len(part) > PARTIAL_BYTES_MAX:
+            self.lines_too_long += 1
+            self._parts[stream] = _Parts(None, [])
         else:
-            self._parts[stream] = known + part
+            self._parts[stream] = _Parts(known.text + part, [*known.places, (*at, length)])
 
     def _joined(self, stream: str, last: bytes) -> bytes:
-        before = self._parts.pop(stream, "")
-        return b"" if before == _TOO_LONG else before.encode("utf-8", "surrogateescape") + last
+        before = self._parts.pop(stream, None)
+        if before is None:
+            return last
+        return b"" if before.text is None else before.text.encode("utf-8", "surrogateescape") + last
 
 
-_TOO_LONG = "\0"
+class _Parts(NamedTuple):
+    """Of one line. `text` is None when it is more than is kept; `places`: device, inode, offset, length of each."""
+
+    text: str | None
+    places: list[tuple[int, int, int, int]]
+
+
+def _text(part: bytes) -> str:
+    return part.rstrip(b"\n").decode("utf-8", "surrogateescape")

@@ -111,9 +111,9 @@ class FollowedFile:
         self._container = Unwrapper()
         if mark is not None and mark.tail is not None and (mark.path, mark.dialect) == (path, dialect_name):
             self.dialect.restore(mark.dialect_state)
-            if mark.container is not None:
-                self._container.restore(mark.container)
             self.tail = Tail(path, mark=mark.tail)
+            if mark.container is not None:
+                self._container.restore(mark.container, self.tail.read_again)
         else:
             self.tail = Tail(path, from_end=from_end)
             if from_end:
@@ -132,7 +132,7 @@ class FollowedFile:
         found: list[Counted] = []
         try:
             for block in self.tail.poll(now_mono_s):
-                found += self.dialect.feed(self._container.feed(block), now_s)
+                found += self.dialect.feed(self._container.feed(block, self.tail.at), now_s)
         except OSError as error:
             self.tail.say(str(error))
         return found

@@ -21,6 +21,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,6 +36,14 @@ LINGER_S = 10.0
 SIBLINGS_MAX = 1000
 OPEN_FILES_MAX = 16
 """Per log; a log that is rotated this often while its writer never reopens loses its oldest file."""
+
+
+class Place(NamedTuple):
+    """A byte of a file."""
+
+    device: int
+    inode: int
+    offset: int
 
 
 class FileMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +84,8 @@ class Tail:
         self._rotated_name = re.compile(re.escape(os.path.basename(path)) + r"[.-]\d[\d._T-]*$")
         self._files: list[_OpenFile] = []
         self.problem: str | None = None
+        self.at = Place(0, 0, 0)
+        """Where the block stands that `poll` gave last."""
         self.counts = {"bytes": 0, "rotations": 0, "truncations": 0, "lines_too_long": 0, "files_lost": 0}
         if mark is not None:
             self._reopen(mark)
@@ -124,6 +135,13 @@ class Tail:
     def first_bytes(self, length: int) -> bytes:
         """The beginning of the file being followed; empty where there is none."""
         return os.pread(self._files[0].fd, length, 0) if self._files else b""
+
+    def read_again(self, at: Place, length: int) -> bytes | None:
+        """What stands there, of a file that is being followed; None of another."""
+        for file in self._files:
+            if (file.device, file.inode) == (at.device, at.inode):
+                return os.pread(file.fd, length, at.offset)
+        return None
 
     def close(self) -> None:
         for file in self._files:
@@ -308,6 +326,7 @@ class Tail:
                 continue
             start = data.find(b"\n") + 1 if file.skipping else 0
             file.skipping = False
+            self.at = Place(file.device, file.inode, file.offset + start)
             file.offset += end
             self.counts["bytes"] += end
             if start < end:
@@ -317,6 +336,7 @@ class Tail:
         """The unfinished line of a file that nobody writes to any more."""
         rest = os.pread(file.fd, LINE_BYTES_MAX, file.offset)
         if rest and not file.skipping and not rest.startswith(b"\0"):
+            self.at = Place(file.device, file.inode, file.offset)
             file.offset += len(rest)
             yield rest + b"\n"
 

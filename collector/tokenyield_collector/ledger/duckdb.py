@@ -10,7 +10,7 @@ index over millions of batches would cost more memory than the rest of the colle
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,16 +19,7 @@ import duckdb
 import msgspec
 
 from tokenyield_collector.ledger.duckdb_rollup import roll
-from tokenyield_collector.ledger.duckdb_schema import (
-    BATCH_COLUMNS,
-    MIGRATIONS,
-    SCHEMA_VERSION,
-    SHARE_SUMS,
-    TABLES,
-    TOKEN_SUMS,
-    NoCount,
-    insert_rows,
-)
+from tokenyield_collector.ledger.duckdb_schema import MIGRATIONS, SCHEMA_VERSION, insert_columns, insert_rows
 from tokenyield_collector.ledger.duckdb_usage import DuckDbUsage
 from tokenyield_collector.ledger.ledger import (
     DemandSums,
@@ -44,20 +35,34 @@ from tokenyield_collector.ledger.ledger import (
     TokenSums,
 )
 from tokenyield_collector.ledger.receipts import NumberSet
+from tokenyield_collector.ledger.tables import (
+    BATCH_COLUMNS,
+    SHARE_SUMS,
+    TABLES,
+    TOKEN_SUMS,
+    Rows,
+    Sender,
+    columns_of_windows,
+    rows_of_batch,
+    sender_of,
+)
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
-from tokenyield_wire.window import Batch, Shipment
+from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
 
 AnyRow = TypeVar("AnyRow")
 
+GAPS_MAX = 16
 ROLL_HOURS = 24
 """Hours rolled up in one transaction: at 10,000 GPUs one takes 0.03 s."""
 
 
 class DuckDbLedger:
     """A `Ledger` in one file. Raises `LedgerError` when the file cannot be opened or is of a newer version."""
+
+    is_shared = False
 
     def __init__(self, path: Path | str, *, memory_limit: str = "1GB", threads: int = 1) -> None:
         self._path = Path(path)
@@ -72,7 +77,7 @@ class DuckDbLedger:
             ) from error
         self._connection.execute(f"SET memory_limit = '{memory_limit}'; SET threads = {int(threads)}")
         self._migrate()
-        self._received: dict[tuple[str, str], NumberSet] | None = None  # read at the first batch: reports need none
+        self._received: dict[Sender, NumberSet] | None = None  # read at the first batch: reports need none
         self._node_labels = {
             (cluster, node): labels
             for cluster, node, labels in self._connection.execute("SELECT * FROM node_labels").fetchall()
@@ -80,21 +85,26 @@ class DuckDbLedger:
         self._dirty = {row[0] for row in self._connection.execute("SELECT hour_ms FROM dirty_hours").fetchall()}
         self._folded: set[int] = set()
         self._first_ms = self._read_first_ms()
+        self._is_new = self._first_ms is None
+        """Then nothing is missed of agents that were there before it."""
         self._readers = threading.local()
         self._cursors: list[Any] = []
+
+    def leads(self) -> bool:
+        return True
 
     # --- writing -------------------------------------------------------------------------------------------------
 
     def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
-        rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        rows: Rows = defaultdict(list)
         if self._received is None:
             self._received = self._read_received()
         receipts: list[Receipt] = []
         told: dict[tuple[str, str], str] = {}
-        fresh: dict[tuple[str, str], NumberSet] = {}
+        fresh: dict[Sender, NumberSet] = {}
         dirty: set[int] = set()
         for shipment in shipments:
-            key = (shipment.agent_id, shipment.epoch)
+            key = sender_of(shipment)
             known, group = self._received.get(key), fresh.setdefault(key, NumberSet())
             accepted = 0
             labels = msgspec.json.encode(shipment.labels, order="sorted").decode()
@@ -105,7 +115,7 @@ class DuckDbLedger:
                     continue
                 accepted += 1
                 dirty.add(hour_of_ms(batch.start_ms))
-                _collect(rows, shipment, batch, received_ms)
+                rows_of_batch(rows, shipment, batch, received_ms)
             receipts.append(Receipt(accepted, len(shipment.batches) - accepted))
         if rows:
             newly_dirty = dirty - self._dirty
@@ -121,18 +131,17 @@ class DuckDbLedger:
             self._first_ms = oldest if self._first_ms is None else min(self._first_ms, oldest)
         return receipts
 
-    def _commit(
-        self, rows: dict[str, list[tuple[Any, ...]]], newly_dirty: set[int], labels: dict[tuple[str, str], str]
-    ) -> None:
+    def missing(self, shipment: Shipment) -> list[tuple[int, int]]:
+        known = (self._received or {}).get(sender_of(shipment))
+        return known.gaps(from_one=not self._is_new, newest=GAPS_MAX) if known is not None else []
+
+    def _commit(self, rows: Rows, newly_dirty: set[int], labels: dict[tuple[str, str], str]) -> None:
         with self._transaction("cannot be written"):
             for (cluster, node), text in labels.items():
                 self._connection.execute("DELETE FROM node_labels WHERE cluster = ? AND node = ?", [cluster, node])
                 self._connection.execute("INSERT INTO node_labels VALUES (?, ?, ?)", [cluster, node, text])
             for table, table_rows in rows.items():
-                columns = BATCH_COLUMNS
-                if table != "batches":
-                    keys, sums = TABLES[table.removesuffix("_windows")]
-                    columns = [*keys, "start_ms", *sums]
+                columns = BATCH_COLUMNS if table == "batches" else columns_of_windows(table.removesuffix("_windows"))
                 insert_rows(self._connection, table, columns, table_rows)
             if newly_dirty:
                 insert_rows(self._connection, "dirty_hours", ["hour_ms"], [(hour_ms,) for hour_ms in newly_dirty])
@@ -176,6 +185,24 @@ class DuckDbLedger:
             insert_rows(self._connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours])
         self._dirty.clear()
         self._folded.update(hours)
+
+    def take_hours(
+        self,
+        hours_ms: Sequence[int],
+        columns: Mapping[str, Mapping[str, Sequence[Any]]],
+        node_labels: Mapping[tuple[str, str], str],
+    ) -> None:
+        """Put hours made by another ledger in the place of those here; `columns` are those of each table's hours."""
+        listed = ", ".join(map(str, hours_ms))
+        with self._transaction("cannot take in hours"):
+            for table in TABLES:
+                self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")
+                insert_columns(self._connection, f"{table}_hours", columns.get(table, {}))
+            self._connection.execute("DELETE FROM node_labels")
+            insert_rows(self._connection, "node_labels", ["cluster", "node", "labels"],
+                        [(*node, labels) for node, labels in node_labels.items()])  # fmt: skip
+            self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
+            insert_rows(self._connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours_ms])
 
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
         self._fold()
@@ -296,6 +323,35 @@ class DuckDbLedger:
         )
         return {(cluster, node): end_ms for cluster, node, end_ms in rows.fetchall()}
 
+    def hours(self) -> list[int]:
+        sql = "SELECT hour_ms FROM gpu_hours UNION SELECT hour_ms FROM token_hours ORDER BY 1"
+        return [row[0] for row in self._reading().execute(sql).fetchall()]
+
+    def windows_from_ms(self) -> int | None:
+        row = self._reading().execute("SELECT min(start_ms) FROM batches").fetchone()
+        return row[0] if row else None
+
+    def doubled(self) -> list[tuple[str, str, int, int]]:
+        sql = "SELECT cluster, node, start_ms, count(*) FROM batches GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL"
+        found: list[tuple[str, str, int, int]] = self._reading().execute(sql).fetchall()
+        return found
+
+    def copy_to(self, path: Path) -> None:
+        """A copy of the whole as it is now, while others read and write. Raises `LedgerError`."""
+        connection = self._connection.cursor()
+        try:
+            ((own,),) = connection.execute("SELECT current_database()").fetchall()
+            quoted = str(path).replace("'", "''")
+            connection.execute(f"ATTACH '{quoted}' AS backup")
+            try:
+                connection.execute(f'COPY FROM DATABASE "{own}" TO backup')
+            finally:
+                connection.execute("DETACH backup")
+        except (duckdb.Error, OSError) as error:
+            raise LedgerError(f"ledger {self._path} cannot be copied to {path}: {error}; check the disk") from error
+        finally:
+            connection.close()
+
     def size_bytes(self) -> int:
         files = (self._path, self._path.with_name(self._path.name + ".wal"))
         return sum(file.stat().st_size for file in files if file.exists())
@@ -323,16 +379,16 @@ class DuckDbLedger:
             self._connection.execute("INSERT INTO schema_version VALUES (?)", [step])
             self._connection.execute("COMMIT")
 
-    def _read_received(self) -> dict[tuple[str, str], NumberSet]:
+    def _read_received(self) -> dict[Sender, NumberSet]:
+        sender = ", ".join(Sender._fields)
         rows = self._connection.execute(
-            "SELECT agent_id, epoch, min(seq), max(seq) FROM ("
-            "  SELECT agent_id, epoch, seq,"
-            "    seq - row_number() OVER (PARTITION BY agent_id, epoch ORDER BY seq) AS island"
-            "  FROM batches) GROUP BY agent_id, epoch, island ORDER BY agent_id, epoch, min(seq)"
+            f"SELECT {sender}, min(seq), max(seq) FROM ("
+            f"  SELECT {sender}, seq, seq - row_number() OVER (PARTITION BY {sender} ORDER BY seq) AS island"
+            f"  FROM batches) GROUP BY {sender}, island ORDER BY {sender}, min(seq)"
         ).fetchall()
-        ranges: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
-        for agent_id, epoch, first, last in rows:
-            ranges[agent_id, epoch].append((first, last))
+        ranges: dict[Sender, list[tuple[int, int]]] = defaultdict(list)
+        for *names, first, last in rows:
+            ranges[Sender(*names)].append((first, last))
         return {key: NumberSet(found) for key, found in ranges.items()}
 
     def _read_first_ms(self) -> int | None:
@@ -345,51 +401,3 @@ class DuckDbLedger:
         if window_ms is None or (hour_ms is not None and hour_ms < hour_of_ms(window_ms)):
             return hour_ms  # the windows of the first hour are gone
         return window_ms
-
-
-_NO_TOKENS = (NoCount(),)
-
-
-def _collect(rows: dict[str, list[tuple[Any, ...]]], shipment: Shipment, batch: Batch, received_ms: int) -> None:
-    """The rows of one batch, in the column order of their tables."""
-    cluster, node, start_ms = shipment.cluster, shipment.node, batch.start_ms
-    rows["batches"].append(
-        (shipment.agent_id, shipment.epoch, batch.seq, cluster, node, start_ms, batch.end_ms, received_ms)
-    )
-    models: dict[str, str] = {}
-    for gpu in batch.gpus:
-        model = models[gpu.uuid] = gpu.model or ""
-        energy = gpu.energy_mj
-        rows["gpu_windows"].append(
-            (
-                cluster, node, gpu.uuid, model, start_ms,
-                gpu.active_ms, gpu.idle_ms, gpu.unallocated_ms, gpu.unknown_ms,
-                energy.active, energy.idle, energy.unallocated, energy.unknown,
-                gpu.energy_integrated_mj, gpu.energy_missing_ms, gpu.utilization_ms, gpu.memory_used_mib_seconds,
-            )
-        )  # fmt: skip
-        for kind, reasons in (("unknown", gpu.unknown_reason_ms), ("throttled", gpu.throttled_ms)):
-            for reason, duration_ms in reasons.items():
-                rows["reason_windows"].append((cluster, node, gpu.uuid, kind, reason, start_ms, duration_ms))
-    for share in batch.shares:
-        rows["share_windows"].append(
-            (
-                cluster, node, share.gpu_uuid, models[share.gpu_uuid], share.workload, share.split, start_ms,
-                share.active_ms, share.idle_ms, share.active_mj, share.idle_mj,
-            )
-        )  # fmt: skip
-    for workload in batch.workloads:
-        for count in workload.tokens or (_NO_TOKENS if workload.model else ()):
-            rows["token_windows"].append(
-                (
-                    cluster, node, workload.key, workload.server, workload.place, workload.model or "", count.method,
-                    start_ms, *(getattr(count, kind) for kind in TOKEN_SUMS),
-                )
-            )  # fmt: skip
-        if workload.labels:
-            labels = msgspec.json.encode(workload.labels, order="sorted").decode()
-            rows["label_windows"].append((cluster, node, workload.key, labels, start_ms, batch.end_ms - start_ms))
-    for asked in batch.demand:
-        asker = msgspec.json.encode(asked.asker, order="sorted").decode()
-        counts = (getattr(asked, kind) for kind in TOKEN_SUMS)
-        rows["demand_windows"].append((cluster, node, asked.gateway, asked.model or "", asker, start_ms, *counts))

@@ -3,7 +3,8 @@
 In: shipments. Out: receipts, and sums of facts over any stretch of time. Never any money (design principle 2).
 
 The promises:
-* `append` returns after the batches are durable, and counts each (agent_id, epoch, seq) once, whatever is sent again.
+* `append` returns after the batches are durable, and counts each (agent_id, epoch, cluster, node, seq) once, whatever
+  is sent again.
 * An hour is always recomputed from its windows, never added to, so late and repeated batches are harmless.
 * A kill at any point leaves a ledger that opens, with every batch that had its receipt.
 """
@@ -158,8 +159,21 @@ class StatementRecord(NamedTuple):
 class Ledger(Protocol):
     """Blocking; what writes is called from one thread; `…_between`, `facts_…`, `last_seen` and `first_ms` from any."""
 
+    is_shared: bool
+    """Whether other collectors write into it as well."""
+
+    def leads(self) -> bool:
+        """Whether, of the collectors that share the ledger, this one recomputes hours, retires, and shows the fleet's
+        metrics, so that they are not shown twice. Asked at every refresh."""
+        ...
+
     def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
         """Make all batches durable in one commit. Raises `LedgerError`, and then nothing was kept."""
+        ...
+
+    def missing(self, shipment: Shipment) -> list[tuple[int, int]]:
+        """The newest ranges of its sender's batch numbers that are not here though later ones are, inclusive. For
+        agents to send again what a ledger restored from a backup has lost; empty where that is not known."""
         ...
 
     def fold(self) -> list[int]:
@@ -210,6 +224,18 @@ class Ledger(Protocol):
         ...
 
     def add_statement(self, record: StatementRecord) -> None: ...
+
+    def hours(self) -> list[int]:
+        """Start of every hour that is kept."""
+        ...
+
+    def windows_from_ms(self) -> int | None:
+        """Start of the oldest window that is still kept; None where there is none."""
+        ...
+
+    def doubled(self) -> list[tuple[str, str, int, int]]:
+        """(cluster, node, start, count) of windows of a node that are there more than once: their time counts twice."""
+        ...
 
     def size_bytes(self) -> int: ...
 

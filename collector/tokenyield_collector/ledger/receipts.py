@@ -40,5 +40,13 @@ class NumberSet:
             self._ends.insert(at + 1, number)
         return True
 
+    def gaps(self, *, from_one: bool, newest: int) -> list[tuple[int, int]]:
+        """Ranges of numbers that are missing before others, inclusive: so many of the newest, ascending. What is
+        missing before the first number counts if `from_one`."""
+        ends = [0, *self._ends] if from_one else self._ends
+        starts = self._starts if from_one else self._starts[1:]
+        pairs = zip(ends[-newest - 1 : -1], starts[-newest:], strict=True)
+        return [(end + 1, start - 1) for end, start in pairs if end + 1 < start]
+
     def ranges(self) -> list[tuple[int, int]]:
         return list(zip(self._starts, self._ends, strict=True))

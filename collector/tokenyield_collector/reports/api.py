@@ -1,4 +1,4 @@
-"""Reports over HTTP: `GET /v1/report`, `/v1/budgets`, `/v1/rates`, for who carries a token of `token_file`, where set.
+"""Reports over HTTP: `GET /v1/report`, `/v1/budgets`, `/v1/rates`.
 
 One report is made at a time, in a thread of its own; what has to be written into the ledger for it is done by the
 writing thread, in short turns, so that batches are committed meanwhile.
@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
+from tokenyield_collector.access.audit import Audit
+from tokenyield_collector.access.door import caller_of, peer_of
 from tokenyield_collector.attribution import Attribution
-from tokenyield_collector.bearer import Tokens
 from tokenyield_collector.config import Settings
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError, StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
@@ -30,6 +31,8 @@ from tokenyield_wire.units import NS_PER_MS
 log = logging.getLogger(__name__)
 
 TOP_DIGITS_MAX = 9
+WAITING_MAX = 8
+"""Reports made or waiting at once."""
 ROLL_HOURS_AT_ONCE = 4
 """Hours rolled up before waiting batches have their turn: at 10,000 GPUs 0.15 s."""
 
@@ -67,9 +70,11 @@ class ReportApi:
         ledger: Ledger,
         writer: ThreadPoolExecutor,
         books: Callable[[], tuple[PriceBook, Attribution]],
+        audit: Audit,
     ) -> None:
         self._settle_ms = settings.live_lag_s * 1000
-        self._tokens = Tokens(settings.token_file)
+        self._audit = audit
+        self._waiting = 0
         self._ledger = ReadingSide(ledger, writer)
         self._books = books
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reporter")
@@ -111,18 +116,30 @@ class ReportApi:
         return await self._made(request, make, MEDIA_TYPES["json"])
 
     async def _made(self, request: web.Request, make: Callable[[], bytes], media_type: str) -> web.Response:
-        if (refused := self._tokens.refusal(request)) is not None:
-            return refused
+        if self._waiting >= WAITING_MAX:
+            return problem(503, "too many reports wait already; ask again later", headers={"Retry-After": "10"})
+        self._taken_out(request)
+        self._waiting += 1
         try:
             body = await asyncio.get_running_loop().run_in_executor(self._thread, make)
         except (ReportError, LedgerError) as error:
             return _told(error)
+        finally:
+            self._waiting -= 1
         return web.Response(body=body, content_type=media_type)
+
+    def _taken_out(self, request: web.Request) -> None:
+        if request.path != "/v1/rates":
+            columns = ",".join(sorted(request.query))  # names of parameters only: values may name people
+            what = f"period={request.query.get('period', '')[:40]} parameters={columns[:100]}"
+            self._audit.read(peer=peer_of(request), caller=caller_of(request).name, route=request.path, what=what)
 
     async def _streamed(self, request: web.Request, make: Callable[[Writes], object]) -> web.StreamResponse:
         """What `make` writes, as it does: of a big file only some chunks are in memory."""
-        if (refused := self._tokens.refusal(request)) is not None:
-            return refused
+        if self._waiting >= WAITING_MAX:
+            return problem(503, "too many reports wait already; ask again later", headers={"Retry-After": "10"})
+        self._taken_out(request)
+        self._waiting += 1
         pipe = Pipe(asyncio.get_running_loop())
         done = asyncio.get_running_loop().run_in_executor(self._thread, pipe.fill, make)
         try:
@@ -142,6 +159,7 @@ class ReportApi:
         finally:
             await pipe.aclose()
             await done
+            self._waiting -= 1
         return response
 
     def _maker(self) -> ReportMaker:

@@ -8,7 +8,6 @@ import gc
 import io
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -17,10 +16,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenyield_collector.asking import ask
 from tokenyield_collector.book_files import load_books
 from tokenyield_collector.config import Settings, load_settings
-from tokenyield_collector.ledger.duckdb import DuckDbLedger
-from tokenyield_collector.ledger.ledger import LedgerError, LedgerInUse
+from tokenyield_collector.ledger.ledger import Ledger, LedgerError, LedgerInUse
+from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.reports.make import ReportMaker, budget_document
 from tokenyield_collector.reports.report import ReportError
 from tokenyield_wire.units import NS_PER_MS
@@ -28,8 +28,6 @@ from tokenyield_wire.units import NS_PER_MS
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-ANSWER_S = 300
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -67,9 +65,9 @@ def _report(arguments: argparse.Namespace) -> None:
         query = {"period": arguments.period, "by": ",".join(by), "format": form, **where}
         if arguments.top is not None:
             query["top"] = str(arguments.top)
-        _ask(settings, arguments, "/v1/report", query, output)
+        ask(settings, arguments, "/v1/report", query, output)
         if form == "focus" and output is not None:
-            _ask(settings, arguments, "/v1/report", {**query, "format": "focus-metadata"}, _beside(output))
+            ask(settings, arguments, "/v1/report", {**query, "format": "focus-metadata"}, _beside(output))
         return
     ledger, maker = opened
     with closing(ledger):
@@ -102,9 +100,9 @@ def _budget(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     opened = None if arguments.collector else _open(settings, arguments)
     if opened is None:
-        query = {"month": arguments.month} if arguments.month else {}
+        query = {"month": arguments.month} if arguments.month is not None else {}
         answer = io.BytesIO()
-        _ask(settings, arguments, "/v1/budgets", query, answer)
+        ask(settings, arguments, "/v1/budgets", query, answer)
         document = json.loads(answer.getvalue(), parse_float=Decimal)
     else:
         ledger, maker = opened
@@ -119,16 +117,15 @@ def _budget(arguments: argparse.Namespace) -> None:
 def _settings(arguments: argparse.Namespace) -> Settings:
     own = {"ledger_path": arguments.ledger, "prices_file": arguments.prices, "attribution_file": arguments.rules}
     flags = [f"{name}={file}" for name, file in own.items() if file]
+    flags += ["ledger_url="] if arguments.ledger else []
     return load_settings(arguments.config, os.environ, [*arguments.set, *flags])
 
 
-def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[DuckDbLedger, ReportMaker] | None:
+def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[Ledger, ReportMaker] | None:
     """None when a collector has the ledger open and is to be asked."""
     prices, attribution = load_books(settings)
-    if not Path(settings.ledger_path).exists():
-        raise LedgerError(f"there is no ledger at {settings.ledger_path}; give --config or --ledger")
     try:
-        ledger = DuckDbLedger(settings.ledger_path, memory_limit=settings.ledger_memory, threads=os.cpu_count() or 1)
+        ledger = open_ledger(settings, threads=os.cpu_count() or 1, has_to_exist=True)
     except LedgerInUse:
         if arguments.prices or arguments.rules:
             raise LedgerError(
@@ -143,50 +140,6 @@ def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[DuckDbLedg
 def _beside(output: Path) -> Path:
     """Where a FOCUS file's metadata stand."""
     return output.with_suffix(".metadata.json")
-
-
-def _ask(
-    settings: Settings, arguments: argparse.Namespace, path: str, query: dict[str, str], into: Path | io.BytesIO | None
-) -> None:
-    """Write what the collector answers into a file, or to standard output.
-
-    Raises `ReportError` for what it refuses, OSError when it cannot be asked or breaks off.
-    """
-    import http.client
-    import urllib.error
-    import urllib.parse
-    import urllib.request
-
-    scheme = "https" if settings.tls_cert_file else "http"
-    base = (arguments.collector or f"{scheme}://{settings.listen}").rstrip("/")
-    if not base.startswith(("http://", "https://")):
-        raise ReportError(f"--collector: '{base}' is no address; write http://host:port")
-    request = urllib.request.Request(f"{base}{path}?{urllib.parse.urlencode(query)}")  # noqa: S310 - http(s) only
-    if settings.token_file:
-        tokens = Path(settings.token_file).read_text(encoding="utf-8").split()
-        request.add_header("Authorization", f"Bearer {tokens[0] if tokens else ''}")
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
-            if isinstance(into, io.BytesIO):
-                shutil.copyfileobj(answer, into)
-            elif into is None:
-                shutil.copyfileobj(answer, sys.stdout.buffer)
-                sys.stdout.buffer.flush()
-            else:
-                with into.open("wb") as file:
-                    shutil.copyfileobj(answer, file)
-    except http.client.HTTPException as error:
-        raise OSError(f"{base} broke off: {error!r}; what came is not the whole") from error
-    except urllib.error.HTTPError as error:
-        try:
-            detail = json.loads(error.read()).get("detail", "")
-        except ValueError:
-            detail = ""
-        if error.code == 400:
-            raise ReportError(detail) from error
-        raise OSError(f"{base} answered {error.code} {detail}") from error
-    except urllib.error.URLError as error:
-        raise OSError(f"{base} cannot be asked ({error.reason}); is the collector there?") from error
 
 
 def _console(output: Path | None) -> "Console":

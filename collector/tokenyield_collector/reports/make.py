@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tokenyield_collector.attribution import Attribution
 from tokenyield_collector.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
+from tokenyield_collector.documents import BudgetsDocument
 from tokenyield_collector.ledger.ledger import StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.period import Period, day_of, iso, month_of, parse_period
@@ -141,10 +142,15 @@ class ReportMaker:
 
     def budgets(self, month: str | None = None) -> list[BudgetState]:
         """All budgets in a month; default: the present one."""
-        period = parse_period(month or month_of(self.now_ms))
+        month = month_of(self.now_ms) if month is None else month
+        no_month = ReportError(f"--month: '{month[:40]}' is no month; write 2026-10")
+        try:
+            period = parse_period(month)
+        except ValueError:
+            raise no_month from None
         first = day_of(period.start_ms)
         if first.day != 1 or period.days < 28:
-            raise ReportError(f"--month: '{month}' is no month; write 2026-10")
+            raise no_month
         stretch = self._stretch_of(
             Period(name=period.name, start_ms=period.start_ms - LOOK_BACK_DAYS * MS_PER_DAY, end_ms=period.end_ms)
         )
@@ -231,7 +237,7 @@ def _warnings(report: Report, prices: PriceBook) -> list[str]:
     return found
 
 
-def budget_document(states: Sequence[BudgetState], currency: str) -> dict[str, Any]:
+def budget_document(states: Sequence[BudgetState], currency: str) -> BudgetsDocument:
     """For JSON; money as numbers with two decimals."""
     return {
         "currency": currency,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
+from tokenyield_collector.access.headers import PAGE_POLICY
 from tokenyield_collector.problems import problem
 
 STATIC = Path(__file__).parent / "static"
@@ -20,18 +21,6 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
-}
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
 }
 
 
@@ -74,6 +63,6 @@ def _asset(path: Path) -> _Asset:
         "Cache-Control": "no-cache",
         "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
         "Vary": "Accept-Encoding",
-        **SECURITY_HEADERS,
+        "Content-Security-Policy": PAGE_POLICY,
     }
     return _Asset(body, gzip.compress(body, mtime=0), headers)

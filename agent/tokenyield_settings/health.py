@@ -1,0 +1,29 @@
+"""`health`: asks the program that runs with the same settings whether it is well; for containers' health checks."""
+
+import contextlib
+import http.client
+import ssl
+import sys
+
+ANSWER_S = 4.0
+
+
+def ask_health(address: tuple[str, int], *, is_https: bool) -> int:
+    """Exit code: 0 when it answers 200. The certificate is not looked at: it names another host than this loopback."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - no binding
+    connection: http.client.HTTPConnection
+    if is_https:
+        context = ssl._create_unverified_context()  # noqa: S323
+        connection = http.client.HTTPSConnection(host, address[1], timeout=ANSWER_S, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, address[1], timeout=ANSWER_S)
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            said = answer.read(2000).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        print(f"{host}:{address[1]} does not answer: {error}", file=sys.stderr)
+        return 1
+    print(said)
+    return 0 if answer.status == 200 else 1

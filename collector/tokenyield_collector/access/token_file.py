@@ -1,0 +1,190 @@
+"""The file of bearer tokens: who they are, what they may, and for which cluster and nodes they may write.
+
+In: lines of `CREDENTIAL name=... may=write cluster=... nodes=... until=...`. Out: `Grant`s.
+A credential is a token, `sha256:` and its digest, so that the file holds no secret, or `cert:` and a pattern of names
+of client certificates. Left out: `may=read,write`, any cluster, any node, for ever.
+"""
+
+import contextlib
+import fnmatch
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tokenyield_settings.loader import nearest
+
+TOKEN_CHARS_MIN = 16
+TOKEN_BYTES_MAX = 512
+FILE_BYTES_MAX = 16 * 2**20
+"""A token for each of 100,000 nodes."""
+GROUP = "tokenyield-collector"
+"""Of the Debian package's user."""
+RIGHTS = ("read", "write")
+_KEYS = ("name", "may", "cluster", "nodes", "until")
+OWN_NODE = "self"
+"""`nodes=self`: the node that the certificate names, as `gpu-17` or `gpu-17.dc1.example.com`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one line of the file gives. `nodes` and `cluster` are patterns as in a shell; they limit writing."""
+
+    name: str
+    may: frozenset[str] = frozenset(RIGHTS)
+    cluster: str = "*"
+    nodes: tuple[str, ...] = ("*",)
+    until_ms: int | None = None
+
+    def may_write_for(self, cluster: str, node: str) -> bool:
+        return fnmatch.fnmatchcase(cluster, self.cluster) and any(
+            fnmatch.fnmatchcase(node, each) for each in self.nodes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFile:
+    """What a file gives. `faults` name lines that give nothing, never what stands in them."""
+
+    by_digest: dict[bytes, Grant]
+    by_certificate: tuple[tuple[str, Grant], ...]
+    faults: tuple[str, ...]
+
+    def grant_of_token(self, token: bytes, now_ms: int) -> Grant | None:
+        """Looked up by digest, so that the time taken tells nothing of any token."""
+        digest = hashlib.sha256(token).digest()
+        found = self.by_digest.get(digest)
+        return found if found is not None and _holds(found, now_ms) else None
+
+    def grant_of_certificate(self, names: Iterable[str], now_ms: int) -> Grant | None:
+        """The first line that fits a name of the certificate."""
+        names = list(names)
+        for pattern, grant in self.by_certificate:
+            for name in names:
+                if fnmatch.fnmatchcase(name, pattern) and _holds(grant, now_ms):
+                    return _for_itself(grant, name)
+        return None
+
+
+NO_TOKENS = TokenFile({}, (), ())
+
+
+def read_token_file(path: Path) -> TokenFile:
+    """Raises OSError."""
+    with path.open("rb") as file:
+        text = file.read(FILE_BYTES_MAX + 1)
+    if len(text) > FILE_BYTES_MAX:
+        raise OSError(f"more than {FILE_BYTES_MAX} bytes")
+    return parse_token_file(text.decode("utf-8", "replace"), str(path))
+
+
+def parse_token_file(text: str, path: str) -> TokenFile:
+    by_digest: dict[bytes, Grant] = {}
+    by_certificate: list[tuple[str, Grant]] = []
+    faults: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        credential, *pairs = line.split()
+        try:
+            grant = _grant(pairs, number)
+            if credential.startswith("cert:"):
+                by_certificate.append((credential.removeprefix("cert:"), grant))
+            elif OWN_NODE in grant.nodes:
+                raise ValueError("nodes=self is for lines that begin with cert:, whose certificate names the node")
+            elif (digest := _digest(credential)) in by_digest:
+                raise ValueError("the same token stands in an earlier line; every line needs its own")
+            else:
+                by_digest[digest] = grant
+        except ValueError as error:
+            faults.append(f"{path}:{number}: {error}")
+    return TokenFile(by_digest, tuple(by_certificate), tuple(faults))
+
+
+def new_token() -> str:
+    return f"ty_{secrets.token_urlsafe(32)}"
+
+
+def token_line(token: str, pairs: Iterable[str]) -> str:
+    """The line that lets `token` in. Raises ValueError."""
+    pairs = list(pairs)
+    _grant(pairs, 1)
+    return " ".join([f"sha256:{hashlib.sha256(token.encode()).hexdigest()}", *pairs])
+
+
+def add_line(path: Path, line: str) -> None:
+    """Adds a line at the end. A new file may be read by its owner and the collector's group. Raises OSError."""
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640)
+    with open(descriptor, "ab+") as file:
+        if is_new and os.geteuid() == 0:
+            with contextlib.suppress(LookupError):
+                shutil.chown(path, group=GROUP)
+        file.seek(0, os.SEEK_END)
+        if size := file.tell():
+            file.seek(size - 1)
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        file.write(f"{line}\n".encode())
+
+
+def _digest(credential: str) -> bytes:
+    if credential.startswith("sha256:"):
+        digits = credential.removeprefix("sha256:")
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+            raise ValueError("sha256: wants 64 hexadecimal digits after it")
+        return bytes.fromhex(digits)
+    if len(credential) < TOKEN_CHARS_MIN:
+        raise ValueError(f"a token of {len(credential)} characters can be guessed; make one of at least "
+                         f"{TOKEN_CHARS_MIN} with: tokenyield-collector token")  # fmt: skip
+    return hashlib.sha256(credential.encode()).digest()
+
+
+def _grant(pairs: Iterable[str], number: int) -> Grant:
+    """Raises ValueError, with nothing of what stood there but names of keys."""
+    given: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not value:
+            raise ValueError("after the token, words of the form key=value are wanted, such as name=dc1 may=write")
+        if key not in _KEYS:
+            raise ValueError(f"unknown key{nearest(key, _KEYS)}")
+        given[key] = value
+    may = frozenset(given.get("may", ",".join(RIGHTS)).split(","))
+    if not may <= set(RIGHTS):
+        raise ValueError("may: wants read, write, or read,write")
+    limits = [key for key in ("cluster", "nodes") if key in given]
+    if limits and may != {"write"}:
+        raise ValueError(f"{limits[0]}= limits what a token may write, and is no bound for reading: add may=write")
+    return Grant(
+        name=given.get("name", f"line {number}"),
+        may=may,
+        cluster=given.get("cluster", "*"),
+        nodes=tuple(given.get("nodes", "*").split(",")),
+        until_ms=_end_of_day_ms(given["until"]) if "until" in given else None,
+    )
+
+
+def _end_of_day_ms(text: str) -> int:
+    try:
+        last = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise ValueError("until: wants the last day on which it holds (UTC), as 2026-12-31") from None
+    return int((last + timedelta(days=1)).timestamp() * 1000)
+
+
+def _holds(grant: Grant, now_ms: int) -> bool:
+    return grant.until_ms is None or now_ms < grant.until_ms
+
+
+def _for_itself(grant: Grant, name: str) -> Grant:
+    """With `self` put as the node that `name` is: a host name whole or its first label."""
+    if OWN_NODE not in grant.nodes:
+        return grant
+    own = {re.sub(r"([*?\[])", r"[\1]", each) for each in (name, name.partition(".")[0])}
+    nodes = (*(each for each in grant.nodes if each != OWN_NODE), *sorted(own))
+    return Grant(f"{grant.name} {name}", grant.may, grant.cluster, nodes, grant.until_ms)

@@ -1,0 +1,168 @@
+"""The shapes of what the API answers. mypy holds the code to them, and openapi.py describes the API by them.
+
+Money is in the unit that `currency` names; a ratio without a denominator is null.
+"""
+
+from decimal import Decimal
+from typing import NotRequired, TypedDict
+
+Money = Decimal
+"""Sent as a number, with as many digits as are exact."""
+ByName = dict[str, float | None]
+
+
+class ReceiptDocument(TypedDict):
+    """What was made durable, and what of the shipment was there already."""
+
+    accepted: int
+    duplicates: int
+    missing: NotRequired[list[tuple[int, int]]]
+    """Ranges of this agent's batch numbers that are not there though later ones are: it may send them again."""
+
+
+class FieldFault(TypedDict):
+    field: str
+    found: str
+    wanted: str
+
+
+class ProblemDocument(TypedDict):
+    """RFC 9457. `errors` names fields by their JSON path."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[FieldFault]]
+
+
+class FleetNow(TypedDict):
+    gpus_reporting: int
+    gpu_seconds: dict[str, float]
+    energy_joules: dict[str, float]
+    tokens: dict[str, int]
+    tokens_per_joule: ByName
+    cost: Money | None
+    cost_per_hour: Money | None
+    idle_cost_per_hour: float | None
+    cost_per_million_tokens: ByName
+    price_missing_gpu_seconds: float
+
+
+class WaterfallStep(TypedDict):
+    bucket: str
+    gpu_hours: float
+    capacity_cost: Money
+    energy_cost: Money
+    share_of_capacity: float | None
+
+
+class PoolCost(TypedDict):
+    cluster: str
+    pool: str
+    cost: dict[str, Money]
+
+
+class WorkloadNow(TypedDict):
+    cluster: str
+    workload: str
+    server: str
+    model: str | None
+    labels: dict[str, str]
+    gpu_seconds: dict[str, float]
+    energy_joules: float
+    tokens: dict[str, int | None]
+    requests: int | None
+    tokens_per_joule: ByName
+    cost: dict[str, Money | None]
+    cost_per_million_tokens: dict[str, ByName]
+
+
+class Demand(TypedDict):
+    """Tokens and requests by who asked a gateway; null where its log does not tell."""
+
+    cluster: str
+    gateway: str
+    model: str | None
+    asker: dict[str, str]
+    tokens: dict[str, int | None]
+    requests: int | None
+    requests_aborted: int | None
+    requests_failed: int | None
+
+
+class SummaryDocument(TypedDict):
+    start: str
+    end: str
+    seconds: float
+    currency: str
+    price_book: str | None
+    fleet: FleetNow
+    waterfall: list[WaterfallStep]
+    pools: list[PoolCost]
+    workloads: list[WorkloadNow]
+    demand: list[Demand]
+
+
+class GpuColumns(TypedDict):
+    """One entry for each GPU in every column; all but uuid, permille and watts are positions in the lists beside."""
+
+    node: list[int]
+    uuid: list[str]
+    model: list[int]
+    state: list[int]
+    active_permille: list[int]
+    watts: list[int]
+    workload: list[int]
+
+
+class FleetDocument(TypedDict):
+    start: str
+    end: str
+    states: list[str]
+    nodes: list[list[str]]
+    models: list[str]
+    workloads: list[str]
+    gpus: GpuColumns
+
+
+class PoolRate(TypedDict):
+    name: str
+    usd_per_gpu_hour: float | None
+    parts: dict[str, float]
+    notes: list[str]
+    kind: NotRequired[str]
+    count: NotRequired[int | None]
+    per_gpu_hour: NotRequired[float]
+    how: NotRequired[dict[str, str]]
+    energy_per_kwh: NotRequired[float]
+    pue: NotRequired[float]
+    carbon_g_per_kwh: NotRequired[float | None]
+
+
+class RatesDocument(TypedDict):
+    currency: str
+    at: str
+    price_book: str
+    pools: list[PoolRate]
+
+
+class ForecastDocument(TypedDict):
+    expected: Money
+    low: Money
+    high: Money
+
+
+class BudgetDocument(TypedDict):
+    name: str
+    month: str
+    monthly: Money
+    spent: Money
+    remaining: Money
+    state: str
+    forecast: ForecastDocument | None
+
+
+class BudgetsDocument(TypedDict):
+    currency: str
+    budgets: list[BudgetDocument]

@@ -1,0 +1,49 @@
+{{/* Names and labels that several manifests share. */}}
+{{- define "tokenyield.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "tokenyield.selector" -}}
+app.kubernetes.io/name: tokenyield
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end }}
+
+{{- define "tokenyield.labels" -}}
+{{ include "tokenyield.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "tokenyield.image" -}}
+{{ printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) }}
+{{- end }}
+
+{{- define "tokenyield.collectorUrl" -}}
+{{ default (printf "%s://%s-collector.%s.svc:%v" (.Values.collector.webConfigIsTls | ternary "https" "http") (include "tokenyield.name" .) .Release.Namespace .Values.collector.service.port) .Values.agent.collectorUrl }}
+{{- end }}
+
+{{- define "tokenyield.agentConfig" -}}
+{{- $own := dict "cluster" .Values.clusterName "collector_url" (include "tokenyield.collectorUrl" .) "state_dir" "/state"
+  "status_listen" "0.0.0.0:9465" "proc_dir" "/proc" "pods_dir" "/var/log/pods" "log_format" "json" }}
+{{- if .Values.tokenSecret }}{{ $_ := set $own "collector_token_file" "/run/secrets/tokenyield/token" }}{{ end }}
+{{- if .Values.collector.caSecret }}{{ $_ := set $own "collector_ca_file" "/run/secrets/collector-ca/ca.crt" }}{{ end }}
+{{- if .Values.agent.webConfigSecret }}{{ $_ := set $own "web_config_file" "/run/secrets/web/web.yaml" }}
+{{- else if or .Values.networkPolicy.enabled .Values.agent.insecure }}{{ $_ := set $own "insecure" true }}
+{{- else }}{{ fail "agent.webConfigSecret: nothing keeps others from the agents' /metrics; name such a Secret, set networkPolicy.enabled, or agent.insecure: true" }}{{ end }}
+{{- toYaml (mergeOverwrite $own .Values.agent.config) }}
+{{- end }}
+
+{{- define "tokenyield.collectorConfig" -}}
+{{- $own := dict "listen" "0.0.0.0:9464" "log_format" "json" }}
+{{- if .Values.collector.clickhouse.url }}{{ $_ := merge $own (dict "ledger_url" .Values.collector.clickhouse.url "ledger_cluster" .Values.collector.clickhouse.cluster) }}
+{{- if .Values.collector.clickhouse.passwordSecret }}{{ $_ := set $own "ledger_password_file" "/run/secrets/clickhouse/password" }}{{ end }}
+{{- else }}{{ $_ := set $own "ledger_path" "/state/ledger.duckdb" }}{{ end }}
+{{- if .Values.collector.webConfigSecret }}{{ $_ := set $own "web_config_file" "/run/secrets/web/web.yaml" }}{{ end }}
+{{- if .Values.tokenSecret }}{{ $_ := set $own "token_file" "/run/secrets/tokenyield/tokens" }}{{ else if .Values.collector.insecure }}{{ $_ := set $own "insecure" true }}
+{{- else }}{{ fail "tokenSecret: name a Secret with the keys token, tokens and reader (see the chart's README), or set collector.insecure: true if something in front authenticates" }}{{ end }}
+{{- if .Values.collector.prices }}{{ $_ := set $own "prices_file" "/etc/tokenyield/prices.yaml" }}{{ end }}
+{{- if .Values.collector.attribution }}{{ $_ := set $own "attribution_file" "/etc/tokenyield/attribution.yaml" }}{{ end }}
+{{- toYaml (mergeOverwrite $own .Values.collector.config) }}
+{{- end }}

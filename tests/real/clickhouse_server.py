@@ -1,0 +1,168 @@
+"""Real ClickHouse servers for the ledger's contract: Debian's 18.16 as one node and as two shards, and chdb for today's dialect.
+
+In: nothing. Out: fixtures, each a function that gives another empty database with every call, and what opens a ledger in it.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import free_port, wait_until
+from real.own_venv import python_of
+from tokenyield_collector.ledger.clickhouse import ClickHouseLedger, connect
+from tokenyield_collector.ledger.clickhouse_client import parse_address
+from tokenyield_collector.ledger.ledger import Ledger, LedgerError
+
+PASSWORD = "clickhouse-password"
+_CONFIG = """<?xml version="1.0"?>
+<yandex>
+  <logger><level>warning</level><log>{folder}/log</log><errorlog>{folder}/errors</errorlog></logger>
+  <tcp_port>{port}</tcp_port><listen_host>127.0.0.1</listen_host>
+  <path>{folder}/data/</path><tmp_path>{folder}/tmp/</tmp_path><users_config>{folder}/users.xml</users_config>
+  <default_profile>default</default_profile><default_database>default</default_database><timezone>UTC</timezone>
+  <mark_cache_size>67108864</mark_cache_size>
+  <remote_servers><fleet>{shards}</fleet></remote_servers>
+</yandex>
+"""
+_SHARD = """<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>{port}</port>
+<user>default</user><password>{password}</password></replica></shard>"""
+_USERS = """<?xml version="1.0"?>
+<yandex>
+  <profiles><default><max_threads>2</max_threads></default></profiles><quotas><default/></quotas>
+  <users><default><password>{password}</password><networks><ip>127.0.0.1</ip></networks>
+    <profile>default</profile><quota>default</quota></default></users>
+</yandex>
+"""
+
+
+class Server:
+    """One clickhouse-server, which can be killed and started again."""
+
+    def __init__(self, folder: Path, ports: Sequence[int], port: int) -> None:
+        self.port, self.folder = port, folder
+        folder.mkdir()
+        shards = "".join(_SHARD.format(port=each, password=PASSWORD) for each in ports)
+        (folder / "config.xml").write_text(_CONFIG.format(folder=folder, port=port, shards=shards))
+        (folder / "users.xml").write_text(_USERS.format(password=PASSWORD))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "out").open("ab") as out:
+            self.process = subprocess.Popen(
+                ["clickhouse-server", f"--config-file={self.folder / 'config.xml'}"], stdout=out, stderr=out
+            )
+        wait_until(self._answers, what=f"clickhouse-server in {self.folder}")
+
+    def _answers(self) -> bool:
+        try:
+            connect(self.address("default"), PASSWORD, "").close()
+        except LedgerError:
+            return False
+        return True
+
+    def address(self, database: str) -> Any:
+        return parse_address(f"clickhouse://default@127.0.0.1:{self.port}/{database}")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def clickhouse_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    """Two servers that know each other as the cluster `fleet`."""
+    folder = tmp_path_factory.mktemp("clickhouse")
+    ports = [free_port(), free_port()]
+    servers = [Server(folder / f"shard-{i}", ports, port) for i, port in enumerate(ports)]
+    try:
+        for server in servers:
+            server.start()
+        yield servers
+    finally:
+        for server in servers:
+            if server.process is not None:
+                server.kill()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def clickhouse(clickhouse_servers: list[Server]) -> Callable[[], Callable[[], Ledger]]:
+    def make() -> Callable[[], Ledger]:
+        address = clickhouse_servers[0].address(f"one_{next(_numbers)}")
+        return lambda: connect(address, PASSWORD, "")
+
+    return make
+
+
+@pytest.fixture
+def clickhouse_two_shards(clickhouse_servers: list[Server]) -> Callable[[], Callable[[], Ledger]]:
+    """Each opening goes by the other server."""
+    turns = itertools.cycle(clickhouse_servers)
+
+    def make() -> Callable[[], Ledger]:
+        database = f"two_{next(_numbers)}"
+        return lambda: connect(next(turns).address(database), PASSWORD, "fleet")
+
+    return make
+
+
+class ChdbClient:
+    """`Client` over chdb in a process of its own (chdb_process.py)."""
+
+    def __init__(self, process: "subprocess.Popen[str]", database: str) -> None:
+        self._process, self._database = process, database
+
+    def _ask(self, sql: str) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"database": self._database, "sql": sql}) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        if "error" in answer:
+            raise LedgerError(answer["error"])
+        return answer
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self._ask(sql)["rows"]]
+
+    def columns(self, sql: str) -> list[Sequence[Any]]:
+        return list(zip(*self.rows(sql), strict=True))
+
+    def run(self, sql: str) -> None:
+        self._ask(sql)
+
+    def insert(self, table: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
+        named = ", ".join(f"`{column}`" for column in columns)
+        rows = "\n".join(json.dumps(row) for row in zip(*values, strict=True))
+        self._ask(f"INSERT INTO {table} ({named}) FORMAT JSONCompactEachRow\n{rows}")
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def chdb_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[subprocess.Popen[str]]":
+    python = python_of("chdb", Path(os.environ["TOKENYIELD_CACHE"]))
+    call = [python, Path(__file__).with_name("chdb_process.py"), tmp_path_factory.mktemp("chdb")]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def chdb(chdb_process: "subprocess.Popen[str]") -> Callable[[], Callable[[], Ledger]]:
+    def make() -> Callable[[], Ledger]:
+        name = f"today_{next(_numbers)}"
+        ChdbClient(chdb_process, "default").run(f"CREATE DATABASE {name}")
+        client = ChdbClient(chdb_process, name)
+        return lambda: ClickHouseLedger(client, [client], "chdb")
+
+    return make

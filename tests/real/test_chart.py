@@ -1,0 +1,155 @@
+"""The chart through real helm: linted, rendered over a matrix of values, valid for Kubernetes, and its settings accepted."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from real.build_helm import HELM
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "tokenyield"
+MATRIX = sorted((ROOT / "tests" / "chart").glob("*.yaml"))
+GOLDEN = ROOT / "tests" / "golden" / "chart"
+OLDEST, NEWEST = "1.27.0", "1.37.0"
+"""As Chart.yaml and the chart's README say."""
+
+
+def helm(*arguments: str) -> str:
+    program = Path(os.environ["TOKENYIELD_CACHE"]) / f"helm-{HELM}" / "helm"
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rendered(values: Path, version: str = NEWEST, *more: str) -> list[dict[str, Any]]:
+    text = helm("template", "tokenyield", str(CHART), "--namespace", "tokenyield", "--values", str(values), "--kube-version",
+                version, *more)  # fmt: skip
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(documents: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
+    (found,) = [d for d in documents if d["kind"] == kind and name in d["metadata"]["name"]]
+    return found
+
+
+@pytest.mark.parametrize("values", MATRIX, ids=lambda path: path.stem)
+def test_lint(values: Path) -> None:
+    helm("lint", "--strict", str(CHART), "--values", str(values), "--kube-version", NEWEST)
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("values", MATRIX, ids=lambda path: path.stem)
+def test_every_manifest_is_valid(values: Path, version: str) -> None:
+    documents = rendered(values, version)
+    assert len(documents) >= 5
+    for document in documents:
+        if not document["apiVersion"].startswith("monitoring.coreos.com/"):
+            kubernetes_validate.validate(document, ".".join(version.split(".")[:2]), strict=True)
+
+
+@pytest.mark.parametrize("values", MATRIX, ids=lambda path: path.stem)
+def test_manifests_are_as_reviewed(values: Path) -> None:
+    """Dashboards and rules, which have tests of their own, by their names only."""
+    documents = rendered(values)
+    for document in documents:
+        for name, text in document.get("data", {}).items():
+            if name.endswith(".json"):
+                document["data"][name] = f"{len(json.loads(text)['panels'])} panels"
+        if document["kind"] == "PrometheusRule":
+            document["spec"]["groups"] = [group["name"] for group in document["spec"]["groups"]]
+    text = re.sub(r"--period=\d{4}-\d\d", "--period=MONTH", yaml.safe_dump_all(documents, sort_keys=True, width=120))
+    golden = GOLDEN / f"{values.stem}.yaml"
+    if os.environ.get("TOKENYIELD_WRITE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text(), "look at the difference; TOKENYIELD_WRITE_GOLDEN=1 accepts it"
+
+
+@pytest.mark.parametrize("values", MATRIX, ids=lambda path: path.stem)
+def test_the_rendered_settings_are_accepted(values: Path, tmp_path: Path) -> None:
+    """With the mounted files where this host may have them."""
+    (tmp_path / "tokens").write_text("a-token-of-agents-and-readers name=all\n")
+    hashed = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze"
+    (tmp_path / "web.yaml").write_text(f"basic_auth_users: {{alice: '{hashed}'}}\n")
+    seen = 0
+    for document in rendered(values):
+        for name, text in document.get("data", {}).items():
+            if name.endswith(".yaml"):
+                (tmp_path / name).write_text(re.sub(r"/run/secrets/[a-z-]+/|/etc/tokenyield/", f"{tmp_path}/", text))
+    for program in ("agent", "collector"):
+        if (tmp_path / f"{program}.yaml").exists():
+            call = [
+                sys.executable,
+                "-m",
+                f"tokenyield_{program}.cli",
+                "check",
+                "--config",
+                str(tmp_path / f"{program}.yaml"),
+            ]
+            done = subprocess.run(call, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            seen += 1
+    assert seen
+
+
+def test_the_agent_takes_no_gpu_and_no_right_that_it_does_not_need() -> None:
+    documents = rendered(ROOT / "tests" / "chart" / "least.yaml")
+    pod = of_kind(documents, "DaemonSet")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert "nvidia.com/gpu" not in json.dumps(pod["containers"][0]["resources"])
+    assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"} in container["env"]
+    assert {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "utility"} in container["env"]
+    assert pod["hostPID"] is True
+    assert not pod.get("hostNetwork")
+    assert not pod["automountServiceAccountToken"]
+    assert not container["securityContext"].get("privileged")
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["SYS_PTRACE", "DAC_READ_SEARCH"]}
+    writable = [mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert writable == ["state"]
+    assert not [d for d in documents if d["kind"] in ("ClusterRole", "Role")]
+
+
+def test_reading_pods_labels_brings_that_right_alone() -> None:
+    rules = of_kind(rendered(ROOT / "tests" / "chart" / "all.yaml"), "ClusterRole")["rules"]
+    assert rules == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+
+
+def test_a_changed_price_book_or_setting_rolls_the_pods() -> None:
+    values = ROOT / "tests" / "chart" / "least.yaml"
+
+    def checksum(kind: str, *more: str) -> str:
+        pod = of_kind(rendered(values, NEWEST, *more), kind)["spec"]["template"]
+        return str(pod["metadata"]["annotations"]["checksum/config"])
+
+    assert checksum("StatefulSet") != checksum("StatefulSet", "--set", "collector.prices=a: b")
+    assert checksum("StatefulSet") != checksum("StatefulSet", "--set", "collector.config.windows_keep_days=9")
+    assert checksum("StatefulSet") == checksum("StatefulSet", "--set", "agent.config.log_level=debug")
+    assert checksum("DaemonSet") != checksum("DaemonSet", "--set", "agent.config.log_level=debug")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("tokenSecret=", "name a Secret with the keys token, tokens and reader"),
+        ("networkPolicy.enabled=false", "nothing keeps others from the agents' /metrics"),
+        ("agent.imge=x", "imge"),
+        ("collector.service.port=70000", "port"),
+    ],
+)
+def test_values_that_cannot_be_used_are_refused_by_name(setting: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(said)):
+        rendered(ROOT / "tests" / "chart" / "least.yaml", NEWEST, "--set", setting)
+
+
+def test_no_secret_stands_in_a_manifest() -> None:
+    for values in MATRIX:
+        assert not [d for d in rendered(values) if d["kind"] == "Secret"]

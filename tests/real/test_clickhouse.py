@@ -1,0 +1,165 @@
+"""Several collectors on one ClickHouse: what any of them took in is there once, whoever is killed, and all say the same."""
+
+import json
+import random
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.samples import HOUR_MS, batch, shipment
+from harness import Stack, get, wait_until
+from real.clickhouse_server import PASSWORD, Server
+from tokenyield_collector.ledger.clickhouse import ClickHouseLedger, connect
+from tokenyield_wire.codec import encode_shipment
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+AGENTS, KILLS = 5, 4
+
+
+def collectors(folder: Path, servers: list[Server], database: str, count: int = 2) -> list[Stack]:
+    (folder / "password").write_text(f"{PASSWORD}\n")
+    made = []
+    for i in range(count):
+        (folder / f"collector-{i}").mkdir()
+        settings = {
+            "ledger_url": f"clickhouse://default@127.0.0.1:{servers[i % len(servers)].port}/{database}",
+            "ledger_password_file": str(folder / "password"),
+            "ledger_cluster": "fleet",
+            "commit_interval_ms": 20,
+        }
+        made.append(Stack(folder / f"collector-{i}", collector=settings))
+    return made
+
+
+class Sender(threading.Thread):
+    """An agent behind a balancer: each batch goes to any collector until one gives a receipt, sometimes to both."""
+
+    def __init__(self, urls: list[str], name: str, start_ms: int, stop: threading.Event) -> None:
+        super().__init__()
+        self.name, self.receipts = name, 0
+        self._urls, self._start_ms, self._stop_asked = urls, start_ms, stop
+        self._chosen = random.Random(name)
+        self.start()
+
+    def body(self, seq: int) -> bytes:
+        return encode_shipment(shipment(batch(seq, self._start_ms - seq * 15_000), agent_id=self.name, node=self.name))
+
+    def run(self) -> None:
+        while not self._stop_asked.is_set():
+            body = self.body(self.receipts + 1)
+            sent = [self._sent(url, body) for url in self._chosen.sample(self._urls, self._chosen.choice([1, 1, 2]))]
+            if any(sent):
+                self.receipts += 1
+            else:
+                time.sleep(0.05)
+
+    def _sent(self, url: str, body: bytes) -> bool:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/batches", body), timeout=20) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+
+def test_nothing_is_lost_or_doubled_whoever_dies(clickhouse_servers: list[Server], tmp_path: Path) -> None:
+    stacks = collectors(tmp_path, clickhouse_servers, "killed")
+    alone = Stack(tmp_path, collector={"commit_interval_ms": 20})
+    start_ms = time.time_ns() // 1_000_000 // HOUR_MS * HOUR_MS - HOUR_MS
+    stop, chosen = threading.Event(), random.Random(3)
+    try:
+        for stack in stacks:
+            stack.start_collector()
+        senders = [Sender([stack.url for stack in stacks], f"agent-{i}", start_ms, stop) for i in range(AGENTS)]
+        for i in range(KILLS):
+            time.sleep(chosen.uniform(0.5, 1.5))
+            if i % 2:
+                server = chosen.choice(clickhouse_servers)
+                server.kill()
+                time.sleep(0.3)
+                server.start()
+            else:
+                stack = chosen.choice(stacks)
+                stack.collector.kill()
+                stack.start_collector()
+        time.sleep(1)
+        stop.set()
+        for sender in senders:
+            sender.join()
+        assert min(sender.receipts for sender in senders) > 10
+        kept = kept_batches(clickhouse_servers[0])
+        for sender in senders:
+            # A batch that was in flight when all was stopped, or whose receipt was lost, may be there as well.
+            assert sender.receipts <= kept[sender.name] <= sender.receipts + 1
+            # Sent again, for the comparison, to the one that has it all in one file.
+            for seq in range(1, kept[sender.name] + 1):
+                if seq == 1:
+                    alone_ready(alone)
+                with urllib.request.urlopen(f"{alone.url}/v1/batches", sender.body(seq), timeout=20) as answer:
+                    assert answer.status == 200
+        wait_until(lambda: sum(shows_fleet(stack) for stack in stacks) == 1, what="one of them shows the fleet")
+        said = [settled(stack) for stack in (*stacks, alone)]
+        assert said[0]["rows"]
+        assert said[0] == said[1] == said[2]
+        with closing(ledger(clickhouse_servers[1])) as opened:
+            ((active_ms,),) = opened._client.rows("SELECT sum(active_ms) FROM gpu_hours_all FINAL")
+        assert active_ms == sum(kept.values()) * 2 * 9_000
+        (leading,) = (stack for stack in stacks if shows_fleet(stack))
+        (other,) = (stack for stack in stacks if stack is not leading)
+        leading.collector.kill()
+        wait_until(lambda: shows_fleet(other), what="the other takes over")
+    finally:
+        stop.set()
+        for stack in (*stacks, alone):
+            stack.kill_all()
+        for server in clickhouse_servers:
+            if server.process is not None and server.process.poll() is not None:
+                server.start()
+
+
+def alone_ready(alone: Stack) -> None:
+    if alone.collector.process is None:
+        alone.start_collector()
+
+
+def ledger(server: Server) -> ClickHouseLedger:
+    return connect(server.address("killed"), PASSWORD, "fleet")
+
+
+def kept_batches(server: Server) -> dict[str, int]:
+    with closing(ledger(server)) as opened:
+        rows = opened._client.rows("SELECT agent_id, count(), uniqExact(seq) FROM windows_all FINAL GROUP BY agent_id")
+    assert all(count == distinct for _, count, distinct in rows)
+    return {agent: count for agent, count, _ in rows}
+
+
+def shows_fleet(stack: Stack) -> bool:
+    return b"\ntokenyield_tokens_total{" in get(f"{stack.url}/metrics")
+
+
+def settled(stack: Stack) -> dict[str, Any]:
+    """The month's report without what differs by nature: when it was made, and the hash of the facts."""
+    month = time.strftime("%Y-%m", time.gmtime(time.time_ns() / 1e9 - 7200))
+    document: dict[str, Any] = json.loads(get(f"{stack.url}/v1/report?period={month}&by=team,model"))
+    return document
+
+
+def test_a_password_that_is_wrong_is_told_and_never_shown(clickhouse_servers: list[Server], tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("wrong-password")
+    stack = Stack(tmp_path, collector={
+        "ledger_url": f"clickhouse://default@127.0.0.1:{clickhouse_servers[0].port}/t",
+        "ledger_password_file": str(tmp_path / "password"),
+    })  # fmt: skip
+    stack.collector.start_without_waiting()
+    assert stack.collector.process is not None
+    assert stack.collector.process.wait(30) == 1
+    said = stack.collector.said()
+    assert f"clickhouse://127.0.0.1:{clickhouse_servers[0].port}/t" in said
+    assert "password" in said.lower()
+    assert "wrong-password" not in said
+    assert "Traceback" not in said

@@ -1,0 +1,168 @@
+"""The images, built by buildah from a debootstrapped Debian: small, without a shell, not root, and at work on loopback."""
+
+import json
+import os
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import free_port, get, wait_until
+
+pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="buildah's chroot isolation wants root")]
+
+ROOT = Path(__file__).parents[2]
+VERSION = "0.1.0"
+AGENT_BYTES_MAX = 120_000_000
+ENVIRONMENT = {**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": os.environ.get("STORAGE_DRIVER", "vfs")}
+
+
+def buildah(*arguments: str) -> str:
+    done = subprocess.run(["buildah", *arguments], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images() -> None:
+    base = Path(os.environ["TOKENYIELD_CACHE"]) / "debian-bookworm"
+    done = subprocess.run(
+        [ROOT / "containers" / "build", base], capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+class Container:
+    """A working container of an image, with its root file system in sight."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.id = buildah("from", "--pull-never", f"localhost/{name}:{VERSION}")
+        self.root = Path(buildah("mount", self.id))
+
+    def run(self, *call: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(["buildah", "run", self.id, "--", *call], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True, env=ENVIRONMENT)  # fmt: skip
+
+
+@pytest.fixture(params=["tokenyield-agent", "tokenyield-collector"])
+def container(request: pytest.FixtureRequest) -> Iterator[Container]:
+    made = Container(request.param)
+    yield made
+    buildah("rm", made.id)
+
+
+def size(root: Path) -> int:
+    return sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def test_what_is_in_it(container: Container) -> None:
+    if container.name == "tokenyield-agent":
+        assert size(container.root) < AGENT_BYTES_MAX
+        assert not list(container.root.glob("opt/*/lib/python3*/site-packages/aiohttp"))
+        assert list(container.root.glob("opt/*/lib/python3*/site-packages/h2")), "for the kubelet's pod-resources"
+    for absent in ("bin/sh", "bin/bash", "usr/bin/apt", "usr/bin/dpkg", "usr/bin/perl"):
+        assert not (container.root / absent).exists()
+    setuid = [
+        path
+        for path in container.root.rglob("*")
+        if not path.is_symlink() and path.is_file() and path.stat().st_mode & 0o6000
+    ]
+    assert not setuid
+    assert "libc6" in (container.root / "etc" / "packages.txt").read_text()
+
+
+def test_what_it_says_of_itself(container: Container) -> None:
+    told = json.loads(buildah("inspect", "--type", "image", f"localhost/{container.name}:{VERSION}"))["Docker"][
+        "config"
+    ]
+    user, _, group = told["User"].partition(":")
+    assert int(user) > 10_000
+    assert user == group
+    assert told["Labels"]["org.opencontainers.image.version"] == VERSION
+    assert told["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert told["Healthcheck"]["Test"][:3] == ["CMD", container.name, "health"]
+    assert told["Entrypoint"] == [container.name]
+
+
+def test_the_settings_within_are_accepted(container: Container) -> None:
+    short = container.name.removeprefix("tokenyield-")
+    with container.run(container.name, "check", "--config", f"/etc/tokenyield/{short}.yaml") as process:
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, said
+
+
+def test_agent_and_collector_at_work() -> None:
+    """As the images' own users, on this host's loopback; there is no GPU, and the agent says so and ships its windows."""
+    agent, collector = Container("tokenyield-agent"), Container("tokenyield-collector")
+    port, agent_port = free_port(), free_port()
+    settings = [f"--set=listen=127.0.0.1:{port}", "--set=refresh_interval_s=0.5"]
+    agent_settings = [f"--set=collector_url=http://127.0.0.1:{port}", f"--set=status_listen=127.0.0.1:{agent_port}",
+                      "--set=gpu_reader=none", "--set=window_length_s=1", "--set=window_settle_s=0"]  # fmt: skip
+    serving = collector.run("tokenyield-collector", "serve", *settings)
+    watching = agent.run("tokenyield-agent", "run", *agent_settings)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), timeout_s=60, what="the collector is ready")
+        wait_until(lambda: answers(f"http://127.0.0.1:{agent_port}/healthz"), timeout_s=60, what="the agent is well")
+        wait_until(lambda: accepted(port) > 0, timeout_s=60, what="batches arrive")
+        assert exit_code(collector, "tokenyield-collector", "health", *settings) == 0
+        assert exit_code(agent, "tokenyield-agent", "health", *agent_settings) == 0
+        assert exit_code(agent, "tokenyield-agent", "health", f"--set=status_listen=127.0.0.1:{free_port()}") == 1
+        titles = {
+            path.parent.name: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if mine(path, port)
+        }
+        users = {
+            os.stat(f"/proc/{pid}").st_uid for pid in titles if b"/opt/" in titles[pid] or b"python" in titles[pid]
+        }
+        assert users & {10464, 10465}
+    finally:
+        for pid in [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if mine(path, port)]:
+            subprocess.run(["kill", pid], check=False)
+        for process in (serving, watching):
+            process.communicate(timeout=60)
+        for each in (agent, collector):
+            buildah("rm", each.id)
+
+
+def exit_code(container: Container, *call: str) -> int:
+    with container.run(*call) as process:
+        process.communicate(timeout=30)
+    return process.returncode
+
+
+def mine(path: Path, port: int) -> bool:
+    try:
+        title = path.read_bytes()
+    except OSError:
+        return False
+    return f"127.0.0.1:{port}".encode() in title and b"buildah" not in title
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def accepted(port: int) -> float:
+    for line in get(f"http://127.0.0.1:{port}/metrics").decode().splitlines():
+        if line.startswith("tokenyield_collector_batches_total"):
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
+def test_the_container_files_are_linted() -> None:
+    version = subprocess.run(
+        ["python3", str(ROOT / "tests" / "real" / "own_venv.py"), "--version", "hadolint"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    program = Path(os.environ["TOKENYIELD_CACHE"]) / f"hadolint-{version}" / "bin" / "hadolint"
+    for name in ("agent", "collector"):
+        done = subprocess.run([program, ROOT / name / "Containerfile"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
