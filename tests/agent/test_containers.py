@@ -59,6 +59,7 @@ def test_a_part_is_kept_by_where_it_stands_and_not_by_what_it_says() -> None:
     assert gone.lines_too_long == 1
 
 
+@example(lines=["\r00"], cuts=[2], is_docker=False, blocks=1)  # a carriage return ends no line
 @example(lines=["\0more"], cuts=[1], is_docker=False, blocks=1)
 @given(
     lines=st.lists(st.text(alphabet=st.characters(exclude_characters="\n", codec="utf-8"), max_size=40), max_size=6),

@@ -12,6 +12,7 @@ Any other file is handed on as it is.
 
 import re
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import msgspec
@@ -80,7 +81,7 @@ class Unwrapper:
         if not self._parts and b" P " not in block and b" P:" not in block:
             return _CRI_FULL.sub(b"", block)
         lines, offset = [], at.offset
-        for line in block.splitlines(keepends=True):
+        for line in BytesIO(block):
             match = _CRI_PART.match(line)
             if match is None:
                 lines.append(line)  # not the runtime's: whoever wrote it, it is no part of anything
@@ -93,7 +94,7 @@ class Unwrapper:
 
     def _docker(self, block: bytes, at: Place) -> bytes:
         lines, offset = [], at.offset
-        for line in block.splitlines(keepends=True):
+        for line in BytesIO(block):
             before, offset = offset, offset + len(line)
             try:
                 entry = _docker.decode(line)
