@@ -18,8 +18,16 @@ from typing import Any, TypeVar
 import duckdb
 import msgspec
 
+from tokenyield_collector.ledger.duckdb_live import DATABASE as LIVE
+from tokenyield_collector.ledger.duckdb_live import LiveHours, summed
 from tokenyield_collector.ledger.duckdb_rollup import roll
-from tokenyield_collector.ledger.duckdb_schema import MIGRATIONS, SCHEMA_VERSION, insert_columns, insert_rows
+from tokenyield_collector.ledger.duckdb_schema import (
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    insert_columns,
+    insert_rows,
+    make_table,
+)
 from tokenyield_collector.ledger.duckdb_usage import DuckDbUsage
 from tokenyield_collector.ledger.ledger import (
     DemandSums,
@@ -47,7 +55,7 @@ from tokenyield_collector.ledger.tables import (
     sender_of,
 )
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
-from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
@@ -57,6 +65,9 @@ AnyRow = TypeVar("AnyRow")
 GAPS_MAX = 16
 ROLL_HOURS = 24
 """Hours rolled up in one transaction: at 10,000 GPUs one takes 0.03 s."""
+FACTS = ("gpu", "share", "token", "demand", "label")
+LIVE_ROWS_MAX = 3_000_000
+"""Rows of hours held in memory before they are written down though they may still grow: about 0.5 GiB."""
 
 
 class DuckDbLedger:
@@ -83,7 +94,13 @@ class DuckDbLedger:
             for cluster, node, labels in self._connection.execute("SELECT * FROM node_labels").fetchall()
         }
         self._dirty = {row[0] for row in self._connection.execute("SELECT hour_ms FROM dirty_hours").fetchall()}
-        self._folded: set[int] = set()
+        """Hours of which the file does not hold all sums."""
+        self._unread = set(self._dirty)
+        """Of those, the hours whose sums are not in memory either."""
+        self._live = LiveHours(self._connection)
+        self._writing_down = threading.Lock()
+        """Held while an hour goes from memory to the file, and where a reader's snapshot of both begins."""
+        self._changed: set[int] = set()
         self._first_ms = self._read_first_ms()
         self._is_new = self._first_ms is None
         """Then nothing is missed of agents that were there before it."""
@@ -122,6 +139,8 @@ class DuckDbLedger:
             self._commit(rows, newly_dirty, told)
             self._node_labels |= told
             self._dirty |= newly_dirty
+            self._changed |= dirty
+            self._add_live(rows)
             for key, group in fresh.items():
                 received = self._received.setdefault(key, NumberSet())
                 for start, end in group.ranges():
@@ -142,9 +161,18 @@ class DuckDbLedger:
                 self._connection.execute("INSERT INTO node_labels VALUES (?, ?, ?)", [cluster, node, text])
             for table, table_rows in rows.items():
                 columns = BATCH_COLUMNS if table == "batches" else columns_of_windows(table.removesuffix("_windows"))
-                insert_rows(self._connection, table, columns, table_rows)
+                make_table(self._connection, f"fresh_{table}", columns, table_rows)
+                self._connection.execute(f"INSERT INTO {table} BY NAME FROM fresh_{table}")
             if newly_dirty:
                 insert_rows(self._connection, "dirty_hours", ["hour_ms"], [(hour_ms,) for hour_ms in newly_dirty])
+
+    def _add_live(self, rows: Rows) -> None:
+        try:
+            self._live.add(table.removesuffix("_windows") for table in rows if table != "batches")
+            for table in rows:
+                self._connection.execute(f"DROP TABLE fresh_{table}")
+        except duckdb.Error as error:  # what was committed stays
+            self._read_live_again(error)
 
     @contextmanager
     def _transaction(self, failing: str) -> Iterator[None]:
@@ -154,37 +182,78 @@ class DuckDbLedger:
             yield
             self._connection.execute("COMMIT")
         except (duckdb.Error, OSError) as error:
-            try:
-                self._connection.execute("ROLLBACK")
-            except duckdb.Error as nothing_begun:
-                log.debug("rollback: %s", nothing_begun)
+            self._rollback()
             raise LedgerError(f"ledger {self._path} {failing}: {error}; check the disk") from error
 
-    def fold(self) -> list[int]:
-        self._fold()
-        folded, self._folded = sorted(self._folded), set()
-        return folded
+    def _rollback(self) -> None:
+        try:
+            self._connection.execute("ROLLBACK")
+        except duckdb.Error as nothing_begun:
+            log.debug("rollback: %s", nothing_begun)
 
-    def _fold(self) -> None:
-        hours = sorted(self._dirty)
-        if not hours:
+    def fold(self) -> list[int]:
+        try:
+            self._live.compact()
+        except duckdb.Error as error:
+            self._read_live_again(error)
+        if self._live.rows > LIVE_ROWS_MAX:
+            self._write_down(sorted(self._dirty)[: max(1, len(self._dirty) - 1)])
+        self._read_again()
+        changed, self._changed = sorted(self._changed), set()
+        return changed
+
+    def _read_live_again(self, error: Exception) -> None:
+        self._rollback()
+        log.warning("hours that still grow are recomputed from their windows: %s", error)
+        self._live.clear()
+        self._unread |= self._dirty
+
+    def _read_again(self) -> None:
+        """The hours whose sums are not in memory, from their windows."""
+        self._changed |= self._unread
+        for hour_ms in sorted(self._unread):
+            windows = f"start_ms >= {hour_ms} AND start_ms < {hour_ms + MS_PER_HOUR}"
+            with self._moving([hour_ms]):
+                for table, (keys, sums) in TABLES.items():
+                    self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms = {hour_ms}")
+                    self._connection.execute(
+                        f"INSERT INTO {table}_hours BY NAME SELECT {summed(keys, sums)} "
+                        f"FROM (SELECT *, {hour_ms} AS hour_ms FROM {table}_windows WHERE {windows}) GROUP BY ALL"
+                    )
+
+    def _write_down(self, hours_ms: Sequence[int]) -> None:
+        """What memory holds of these hours goes to the file."""
+        self._read_again()
+        hours_ms = [hour_ms for hour_ms in hours_ms if hour_ms in self._dirty]
+        if not hours_ms:
             return
-        listed = ", ".join(map(str, hours))
-        with self._transaction("cannot recompute its hours"):
+        within = f"WHERE hour_ms IN ({', '.join(map(str, hours_ms))})"
+        with self._moving(hours_ms):
             for table, (keys, sums) in TABLES.items():
-                totals = ", ".join(f"sum({column})::BIGINT" for column in sums)
-                self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms IN ({listed})")
+                both = f"FROM {table}_hours {within} UNION ALL BY NAME FROM {LIVE}.{table}_hours {within}"
                 self._connection.execute(
-                    f"INSERT INTO {table}_hours (hour_ms, {', '.join([*keys, *sums])}) "
-                    f"SELECT start_ms - start_ms % 3600000 AS hour, {', '.join(keys)}, {totals} "
-                    f"FROM {table}_windows WHERE start_ms >= {hours[0]} AND start_ms < {hours[-1] + 3_600_000} "
-                    f"AND start_ms - start_ms % 3600000 IN ({listed}) GROUP BY hour, {', '.join(keys)}"
+                    f"CREATE OR REPLACE TEMP TABLE whole AS SELECT {summed(keys, sums)} FROM ({both}) GROUP BY ALL"
                 )
-            self._connection.execute(f"DELETE FROM dirty_hours WHERE hour_ms IN ({listed})")
-            self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
-            insert_rows(self._connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours])
-        self._dirty.clear()
-        self._folded.update(hours)
+                self._connection.execute(f"DELETE FROM {table}_hours {within}")
+                self._connection.execute(f"INSERT INTO {table}_hours BY NAME FROM whole")
+            self._connection.execute("DROP TABLE whole")
+
+    @contextmanager
+    def _moving(self, hours_ms: Sequence[int]) -> Iterator[None]:
+        """A transaction that puts all sums of these hours into the file."""
+        listed = ", ".join(map(str, hours_ms))
+        with self._writing_down:
+            with self._transaction("cannot write its hours down"):
+                yield
+                self._connection.execute(f"DELETE FROM dirty_hours WHERE hour_ms IN ({listed})")
+                self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
+                insert_rows(self._connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours_ms])
+            self._dirty.difference_update(hours_ms)
+            self._unread.difference_update(hours_ms)
+            try:
+                self._live.forget(hours_ms)
+            except duckdb.Error as error:
+                self._read_live_again(error)
 
     def take_hours(
         self,
@@ -205,7 +274,8 @@ class DuckDbLedger:
             insert_rows(self._connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours_ms])
 
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
-        self._fold()
+        dirty = sorted(hour_ms for hour_ms in self._dirty if before_ms is None or hour_ms < before_ms)
+        self._write_down(dirty[:hours_max])
         where = "" if before_ms is None else f"WHERE hour_ms < {int(before_ms)}"
         found = self._connection.execute(f"SELECT DISTINCT hour_ms FROM unrolled_hours {where} ORDER BY 1")
         every = [row[0] for row in found.fetchall()]
@@ -216,7 +286,7 @@ class DuckDbLedger:
                 roll(self._connection, some)
                 listed = ", ".join(map(str, some))
                 self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
-        return len(hours) < len(every)
+        return len(hours) < len(every) or (hours_max is not None and hours_max < len(dirty))
 
     def statements(self, period: str) -> list[StatementRecord]:
         rows = self._connection.execute(
@@ -230,6 +300,7 @@ class DuckDbLedger:
 
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         cut_ms = hour_of_ms(windows_before_ms)  # whole hours only: what is left of an hour could not recompute it
+        self._write_down([hour_ms for hour_ms in self._dirty if hour_ms < max(cut_ms, hours_before_ms)])
         bases = self.counter_bases()
         for name, value in counter_bases.items():
             bases[name] = bases.get(name, 0) + value
@@ -251,11 +322,12 @@ class DuckDbLedger:
 
     def facts_of_hours(self, hours_ms: Sequence[int] | None = None, *, by_node: bool = True) -> Facts:
         where = "" if hours_ms is None else f"WHERE hour_ms IN ({', '.join(map(str, hours_ms)) or 'NULL'})"
-        return self._facts("hours", "hour_ms", where, by_node)
+        with self._snapshot() as connection:
+            return self._facts(connection, "hour_ms", [hours_of(table) for table in FACTS], where, by_node)
 
     def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
         where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
-        return self._facts("windows", "0", where, by_node)
+        return self._facts(self._reading(), "0", [f"{table}_windows" for table in FACTS], where, by_node)
 
     def usage(self) -> DuckDbUsage:
         return DuckDbUsage(self._reading())
@@ -267,8 +339,20 @@ class DuckDbLedger:
             self._cursors.append(self._readers.connection)
         return self._readers.connection
 
-    def _facts(self, kind: str, hour: str, where: str, by_node: bool) -> Facts:
+    @contextmanager
+    def _snapshot(self) -> Iterator[Any]:
+        """A connection to which an hour is either in memory or in the file, while it may go from one to the other."""
         connection = self._reading()
+        with self._writing_down:
+            connection.execute("BEGIN")
+            connection.execute(f"SELECT 1 FROM dirty_hours, {LIVE}.gpu_hours LIMIT 1")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+
+    def _facts(self, connection: Any, hour: str, sources: Sequence[str], where: str, by_node: bool) -> Facts:
+        source = dict(zip(FACTS, sources, strict=True))
 
         def rows(
             record: type[AnyRow], table: str, keys: Sequence[str], sums: Sequence[str], gpus: str = ""
@@ -279,7 +363,7 @@ class DuckDbLedger:
             names = ["hour_ms", *keys, *(["gpus"] if gpus else []), *sums]
             columns = [f"{sql} AS {name}" for sql, name in zip([hour, *selected, *totals], names, strict=True)]
             found = connection.execute(
-                f"SELECT {', '.join(columns)} FROM {table}_{kind} {where} GROUP BY ALL ORDER BY ALL"
+                f"SELECT {', '.join(columns)} FROM {source[table]} {where} GROUP BY ALL ORDER BY ALL"
             ).fetchall()
             return [record(**dict(zip(names, row, strict=True))) for row in found]
 
@@ -297,9 +381,8 @@ class DuckDbLedger:
         place, sums = "cluster, node, gpu_uuid", ("active_ms", "idle_ms", "unallocated_ms", "unknown_ms")
         energy = " + ".join(f"sum({name.removesuffix('_ms')}_mj)" for name in sums)
         where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
-        rows = self._reading().execute(
-            f"""
-            WITH known AS (SELECT {place}, max(gpu_model) AS gpu_model FROM gpu_hours
+        sql = f"""
+            WITH known AS (SELECT {place}, max(gpu_model) AS gpu_model FROM {hours_of("gpu")}
                            WHERE hour_ms >= {hour_of_ms(known_since_ms)} GROUP BY ALL),
                  now AS (SELECT {place}, {", ".join(f"sum({name})::BIGINT AS {name}" for name in sums)},
                                 ({energy})::BIGINT AS energy_mj FROM gpu_windows {where} GROUP BY ALL),
@@ -310,8 +393,8 @@ class DuckDbLedger:
                    coalesce(workload, '')
             FROM known LEFT JOIN now USING ({place}) LEFT JOIN holder USING ({place}) ORDER BY {place}
             """
-        )
-        return [GpuNow(*row) for row in rows.fetchall()]
+        with self._snapshot() as connection:
+            return [GpuNow(*row) for row in connection.execute(sql).fetchall()]
 
     def first_ms(self) -> int | None:
         return self._first_ms
@@ -324,8 +407,9 @@ class DuckDbLedger:
         return {(cluster, node): end_ms for cluster, node, end_ms in rows.fetchall()}
 
     def hours(self) -> list[int]:
-        sql = "SELECT hour_ms FROM gpu_hours UNION SELECT hour_ms FROM token_hours ORDER BY 1"
-        return [row[0] for row in self._reading().execute(sql).fetchall()]
+        sql = f"SELECT hour_ms FROM {hours_of('gpu')} UNION SELECT hour_ms FROM {hours_of('token')} ORDER BY 1"
+        with self._snapshot() as connection:
+            return [row[0] for row in connection.execute(sql).fetchall()]
 
     def windows_from_ms(self) -> int | None:
         row = self._reading().execute("SELECT min(start_ms) FROM batches").fetchone()
@@ -357,6 +441,10 @@ class DuckDbLedger:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def close(self) -> None:
+        try:
+            self._write_down(sorted(self._dirty))
+        except LedgerError as error:  # they are recomputed at the next start
+            log.warning("%s", error)
         for cursor in self._cursors:
             cursor.close()
         self._connection.close()
@@ -401,3 +489,8 @@ class DuckDbLedger:
         if window_ms is None or (hour_ms is not None and hour_ms < hour_of_ms(window_ms)):
             return hour_ms  # the windows of the first hour are gone
         return window_ms
+
+
+def hours_of(table: str) -> str:
+    """All rows of its hours, of which several may be for one hour and key; read within `_snapshot`."""
+    return f"(FROM {table}_hours UNION ALL BY NAME FROM {LIVE}.{table}_hours)"

@@ -84,6 +84,13 @@ def insert_rows(connection: Any, table: str, columns: Sequence[str], rows: Seque
     insert_columns(connection, table, dict(zip(columns, zip(*rows, strict=True), strict=bool(rows))))
 
 
+def make_table(connection: Any, name: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """A temporary table of the connection's own, with these rows. `data` below is what DuckDB finds by this name."""
+    data = {column: _array(column, values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)}
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM data")
+    del data
+
+
 def insert_columns(connection: Any, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
     """As numpy arrays; nothing where there are no rows."""
     data = {name: _array(name, values) for name, values in columns.items()}
