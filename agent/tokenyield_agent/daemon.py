@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from tokenyield_agent.config import Settings
+from tokenyield_agent.disk import Disk
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.reading import GpuReader, GpuReading, Snapshot
 from tokenyield_agent.gpu.span import GpuSpan, span_between
@@ -74,6 +75,23 @@ def open_reader(settings: Settings, known: Iterable[str] = ()) -> GpuReader:
     return NvmlReader(known=known)
 
 
+class Clock:
+    """The host's two clocks, in ns, and the boot since which the monotonic one goes."""
+
+    def mono_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def wall_ns(self) -> int:
+        return time.time_ns()
+
+    def boot_id(self) -> str:
+        """Empty where the system does not tell."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except OSError:
+            return ""
+
+
 class NoReader:
     """A node without GPUs of its own, whose logs are followed all the same."""
 
@@ -87,38 +105,52 @@ class NoReader:
 class Agent:
     """One node's agent. `run` returns when it is told to stop."""
 
-    def __init__(self, settings: Settings, reload_settings: Callable[[], Settings] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reload_settings: Callable[[], Settings] | None = None,
+        *,
+        clock: Clock | None = None,
+        disk: Disk | None = None,
+        reader: GpuReader | None = None,
+    ) -> None:
+        """`clock`, `disk` and `reader` are the host's, but for tests that play faults."""
         self.settings = settings
+        self._clock = clock or Clock()
         self._reload_settings = reload_settings
         state_dir = Path(settings.state_dir)
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
             self.agent_id = _agent_id(state_dir / "agent_id")
             self.spool = Spool(
-                state_dir / "spool", bytes_max=settings.spool_bytes_max, keep_bytes=settings.spool_keep_bytes
+                state_dir / "spool",
+                bytes_max=settings.spool_bytes_max,
+                keep_bytes=settings.spool_keep_bytes,
+                disk=disk,
             )
         except OSError as error:
             raise SetUpError(
                 f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user"
             ) from error
-        self._boot_id = _boot_id()
+        self._boot_id = self._clock.boot_id()
         resume = msgspec.convert(self.spool.resume, Resume) if self.spool.resume is not None else None
         # A GPU that is lost just when an agent starts still has its time; one taken out while the host was off has not.
-        self._reader = open_reader(settings, resume.models if resume and resume.boot_id == self._boot_id else ())
+        self._is_same_boot = resume is not None and resume.boot_id == self._boot_id
+        self._reader = reader or open_reader(settings, resume.models if resume and self._is_same_boot else ())
         self._book = WindowBook(
             length_ms=settings.window_length_s * 1000,
             settle_ms=settings.window_settle_s * 1000,
             state=resume.book if resume else None,
         )
         self._models = dict(resume.models) if resume else {}
-        self._counters_mj = dict(resume.counters_mj) if resume and resume.boot_id == self._boot_id else {}
-        self._timeline = Timeline(time.monotonic_ns(), time.time_ns())
+        self._counters_mj = dict(resume.counters_mj) if resume and self._is_same_boot else {}
+        self._timeline = Timeline(self._clock.mono_ns(), self._clock.wall_ns())
         last_ms = resume.book.end_ms if resume else None
         self.roster = Roster(
             settings,
             marks=resume.tokens if resume else {},
             journal_cursor=resume.journal_cursor if resume else None,
-            watched_since_s=(self._timeline.now_ms(time.monotonic_ns()) if last_ms is None else last_ms) / 1000,
+            watched_since_s=(self._timeline.now_ms(self._clock.mono_ns()) if last_ms is None else last_ms) / 1000,
         )
         self._last_readings: dict[str, GpuReading] = {}
         self._indices: dict[str, str] = {}
@@ -155,11 +187,7 @@ class Agent:
     def start(self) -> None:
         if self.status_server:
             self.status_server.start()
-        self._begin_timeline()
-        try:
-            self._save([])  # so that a log that appears from now on is known to be new, whenever we are killed
-        except OSError as error:
-            raise SetUpError(f"state_dir: the spool cannot be written ({error}); make room on its disk") from error
+        self.begin()
         self.shipper.start()
         log.info(
             "agent %s started: node=%s cluster=%s gpus=%d workloads=%d collector=%s",
@@ -170,6 +198,14 @@ class Agent:
             len(self.settings.workloads),
             self.settings.collector_url,
         )
+
+    def begin(self) -> None:
+        """Go on where the last run stopped. Raises `SetUpError` when the spool takes no record."""
+        self._begin_timeline()
+        try:
+            self._save([])  # so that a log that appears from now on is known to be new, whenever we are killed
+        except OSError as error:
+            raise SetUpError(f"state_dir: the spool cannot be written ({error}); make room on its disk") from error
 
     def stop(self) -> None:
         """Take a last reading, close every window, and try to ship."""
@@ -185,9 +221,8 @@ class Agent:
 
     def _begin_timeline(self) -> None:
         """Take the first reading, and account for the time since the last run."""
-        mono_ns = time.monotonic_ns()
-        now_ms = self._timeline.now_ms(mono_ns)
         self._snapshot = self._reader.read()
+        now_ms = self._timeline.now_ms(self._clock.mono_ns())
         last_ms = self._book.end_ms
         if last_ms is None or not 0 <= now_ms - last_ms <= self.settings.restart_bridge_s * 1000:
             if last_ms is not None:
@@ -202,6 +237,8 @@ class Agent:
         """What each known GPU did while no agent was looking: unknown, but its energy counter went on."""
         spans = []
         present = {gpu.uuid: gpu for gpu in self._snapshot.gpus}
+        if not self._is_same_boot:  # taken out meanwhile, or of the host that this one was copied from
+            self._models = {uuid_: model for uuid_, model in self._models.items() if uuid_ in present}
         for uuid_, model in self._models.items():
             counter_mj, energy_mj = self._counters_mj.get(uuid_), getattr(present.get(uuid_), "energy_mj", None)
             span = unread(uuid_, model, "agent_down")
@@ -228,9 +265,10 @@ class Agent:
     # --- one poll ------------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
-        mono_ns, wall_ns = time.monotonic_ns(), time.time_ns()
-        mono_s = mono_ns / 1e9
         self._snapshot = self._reader.read()
+        # After the reading, which may have hung: what its counters tell was until then.
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        mono_s = mono_ns / 1e9
         now_ms = self._timeline.now_ms(mono_ns)
         spans, duration_ms = self._spans(self._snapshot, now_ms, mono_s), now_ms - (self._book.end_ms or now_ms)
         self._book.extend(now_ms, spans)
@@ -279,13 +317,18 @@ class Agent:
         ready = self._book.ready(flush=flush)
         if not ready and not flush:
             return
-        batches = self._book.batches(ready, self.roster.names(), self.spool.next_seq)
-        try:
-            self._save(batches, taken=ready)
-        except OSError as error:
-            log.error("the spool cannot be written (%s); windows are kept in memory and tried again", error)
-            return
-        self._book.discard(ready)
+        names = self.roster.names()
+        while True:  # after an absence, or a disk that took nothing, there are hundreds
+            some = min(ready, self.settings.ship_batches_max)
+            try:
+                self._save(self._book.batches(some, names, self.spool.next_seq), taken=some)
+            except OSError as error:
+                log.error("the spool cannot be written (%s); windows are kept in memory and tried again", error)
+                return
+            self._book.discard(some)
+            ready -= some
+            if not ready:
+                break
         self.spool.drop_older_than((self._book.end_ms or 0) - self.settings.spool_age_max_s * 1000)
 
     def _save_beginning(self) -> None:
@@ -320,7 +363,7 @@ class Agent:
             held_ms=dict(self._totals.held_ms),
             gpu_faults=dict(getattr(self._reader, "faults", {})),
             polls=self._polls,
-            last_poll_age_s=time.monotonic() - self._last_poll_mono_s,
+            last_poll_age_s=self._clock.mono_ns() / 1e9 - self._last_poll_mono_s,
             poll_interval_s=self.settings.poll_interval_ms / 1000,
             clock_steps=self._timeline.steps,
             windows_dropped=self._book.dropped,
@@ -346,9 +389,3 @@ def _agent_id(path: Path) -> str:
     path.write_text(fresh + "\n", encoding="ascii")
     return fresh
 
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

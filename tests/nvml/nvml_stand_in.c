@@ -17,6 +17,7 @@
  *   unsupported I FIELD                        energy power util memory temp clock throttle procs procutil
  *   fault I FROM TO CODE                       every call on this GPU returns CODE (15 lost, 16 reset required)
  *   driver FROM TO CODE                        every call, nvmlInit too, returns CODE (9 not loaded)
+ *   hang I FROM TO                             a call on this GPU that is made then returns at TO
  *   reload AT                                  the driver is reloaded: energy counters start again at 0
  *   present I FROM TO                          the GPU is there only then; seen at the next nvmlInit (hot-plug)
  */
@@ -26,7 +27,7 @@
 #include <time.h>
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
-enum { GPUS = 16, ROWS = 2048 };
+enum { GPUS = 16, ROWS = 2048, HANG = -1 };
 enum { POWER, UTIL, USED, TEMP, THROTTLE, CURVES };
 enum { F_ENERGY = 1, F_POWER = 2, F_UTIL = 4, F_MEMORY = 8, F_TEMP = 16, F_CLOCK = 32, F_THROTTLE = 64, F_PROCS = 128,
        F_PROCUTIL = 256 };
@@ -105,6 +106,10 @@ static int load(void) {
             faults[fault_count++] = (Fault){i, (int)a, from, to};
             continue;
         }
+        if (sscanf(line, "hang %d %lf %lf", &i, &from, &to) == 3 && fault_count < ROWS) {
+            faults[fault_count++] = (Fault){i, HANG, from, to};
+            continue;
+        }
         if (sscanf(line, "driver %lf %lf %lld", &from, &to, &a) == 3 && fault_count < ROWS) {
             faults[fault_count++] = (Fault){-1, (int)a, from, to};
             continue;
@@ -164,6 +169,11 @@ static int check(void *handle, int field) {
     long gpu = (long)handle - 1;
     if (gpu < 0 || gpu >= GPUS || !gpus[gpu].defined) return INVALID_ARGUMENT;
     int fault = fault_of((int)gpu, t);
+    while (fault == HANG) {
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+        t = now();
+        fault = fault_of((int)gpu, t);
+    }
     if (fault) return fault;
     if (t < gpus[gpu].from || t >= gpus[gpu].to) return 15;
     return gpus[gpu].unsupported & field ? NOT_SUPPORTED : OK;

@@ -1,0 +1,100 @@
+"""The agent's loop, by a clock and a GPU of the test's own: absences, copied hosts, an NVML that hangs."""
+
+from pathlib import Path
+from typing import Any
+
+from tokenyield_agent.config import Settings
+from tokenyield_agent.daemon import Agent, Clock
+from tokenyield_agent.gpu.reading import GpuReading, Snapshot
+from tokenyield_wire.codec import BATCHES_MAX
+from tokenyield_wire.window import Batch
+
+START_S = 1_795_435_200
+
+
+class Host(Clock):
+    """A host with one GPU at 300 W; `seconds` have passed since its clock stood at `START_S`."""
+
+    def __init__(self, folder: Path, name: str = "n1") -> None:
+        self.folder, self.name = folder, name
+        self.seconds = 0
+        self.hangs_s = 0
+
+    def mono_ns(self) -> int:
+        return self.seconds * 10**9
+
+    def wall_ns(self) -> int:
+        return (START_S + self.seconds) * 10**9
+
+    def boot_id(self) -> str:
+        return f"boot of {self.name}"
+
+    def read(self) -> Snapshot:
+        self.seconds += self.hangs_s
+        self.hangs_s = 0
+        energy_mj = self.seconds * 300_000
+        return Snapshot(
+            gpus=(GpuReading(uuid=f"GPU-{self.name}", index=0, energy_mj=energy_mj, utilization_percent=50),)
+        )
+
+    def close(self) -> None: ...
+
+    def agent(self, **settings: Any) -> Agent:
+        agent = Agent(
+            Settings(state_dir=str(self.folder), node=self.name, status_listen="", discover=False, **settings),
+            clock=self,
+            reader=self,
+        )
+        agent.begin()
+        return agent
+
+
+def shipped(agent: Agent) -> list[list[Batch]]:
+    """The batches in the spool, as they would be sent."""
+    requests = []
+    while waiting := agent.spool.waiting(batches_max=agent.settings.ship_batches_max):
+        requests.append(list(waiting.batches))
+        agent.spool.acknowledge(waiting)
+    return requests
+
+
+def test_the_windows_of_a_long_absence_go_in_requests_that_a_collector_takes(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    first = host.agent(window_length_s=10)
+    first.poll()
+    host.seconds += 3_500
+    agent = host.agent(window_length_s=10)
+    host.seconds += 30
+    agent.poll()
+    requests = shipped(agent)
+    assert max(len(batches) for batches in requests) == agent.settings.ship_batches_max < BATCHES_MAX
+    batches = [batch for request in requests for batch in request]
+    assert [batch.seq for batch in batches] == list(range(1, len(batches) + 1))
+    assert sum(batch.end_ms - batch.start_ms for batch in batches) == 3_510_000
+    assert sum(gpu.energy_mj.unknown for batch in batches for gpu in batch.gpus) == 3_510 * 300_000
+
+
+def test_a_copied_host_tells_nothing_of_the_gpus_that_it_has_not(tmp_path: Path) -> None:
+    original = Host(tmp_path)
+    original.agent().poll()
+    copy = Host(tmp_path, "n2")
+    copy.seconds = 600
+    agent = copy.agent()
+    copy.seconds += 60
+    agent.poll()
+    assert {gpu.uuid for request in shipped(agent) for batch in request for gpu in batch.gpus} == {"GPU-n2"}
+
+
+def test_time_in_which_nvml_hung_is_unknown_and_keeps_its_energy(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    agent = host.agent()
+    for hangs_s in (0, 0, 30, 0, 0):
+        host.seconds += 1
+        host.hangs_s = hangs_s
+        agent.poll()
+    agent._take(flush=True)
+    ((*batches,),) = shipped(agent)
+    gpus = [batch.gpus[0] for batch in batches]
+    assert sum(gpu.unknown_reason_ms.get("not_polled", 0) for gpu in gpus) == 31_000
+    assert sum(gpu.energy_mj.unknown for gpu in gpus) == 31 * 300_000
+    assert sum(gpu.energy_mj.active for gpu in gpus) == 4 * 300_000
