@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
 DEMO_SECONDS ?= 60
 FUZZ_EXAMPLES ?= 20000
+FUZZ_SECONDS ?= 3600
+FUZZ_TARGETS ?= batches spool logs prices rules
 SCHEDULES ?= 10000
+PROGRAM_SCHEDULES ?= 200
 STAMP := $(VENV)/.installed
 VENDOR := collector/tokenyield_collector/web/static/vendor
 
-.PHONY: help setup demo test test-real faults fuzz lint format bench docs dashboards web wheel packages images audit locks clean
+.PHONY: help setup demo test test-real faults faults-programs fuzz lint format bench docs dashboards web wheel packages images audit locks clean
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
 	@PYTHON=$(PYTHON) .ci/need $(PYTHON):python3 venv:python3-venv
@@ -33,6 +36,7 @@ test-real: setup web packages ## against real programs: llama-server, LiteLLM, h
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
+		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime \
 		clickhouse-server:clickhouse-server debootstrap:debootstrap systemd-nspawn:systemd-container buildah:buildah
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
@@ -40,10 +44,16 @@ test-real: setup web packages ## against real programs: llama-server, LiteLLM, h
 	[ "$$(id -u)" != 0 ] || $(BIN)/python tests/real/debian_root.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
 
-faults: setup ## SCHEDULES=10000 seeded schedules of kills, damage, partitions and restores; the books must balance after each
-	PYTHONPATH=agent:collector:tests $(BIN)/python tests/faults/world.py --schedules $(SCHEDULES)
+faults: setup ## SCHEDULES=10000 seeded schedules of kills, damage, partitions, clock steps; the books must balance after each
+	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.world --schedules $(SCHEDULES)
 
-fuzz: setup ## mutated recorded log lines for FUZZ_EXAMPLES=20000 rounds of each dialect
+faults-programs: setup ## PROGRAM_SCHEDULES=200 of them over the running programs; wants root and libfaketime for all faults
+	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime
+	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.programs --schedules $(PROGRAM_SCHEDULES)
+
+fuzz: setup ## atheris for FUZZ_SECONDS=3600 on each of FUZZ_TARGETS, and FUZZ_EXAMPLES=20000 mutated logs for each dialect
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris
+	for target in $(FUZZ_TARGETS); do $(BIN)/python tests/fuzz.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
 	TOKENYIELD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/agent/test_recorded_logs.py -k mutated
 
 lint: setup ## ruff, mypy --strict, import-linter

@@ -31,11 +31,15 @@ from ingest import cpu_s, rss
 
 from harness import Stack
 from tokenyield_wire.codec import encode_shipment
+from tokenyield_wire.units import MS_PER_DAY
 from tokenyield_wire.window import Batch, GpuWindow, Shipment, StateMillijoules, TokenCount, Workload, WorkloadShare
 
 GPUS = 8
 WINDOW_MS = 15_000
 MODELS = ("llama-3.3-70b-instruct", "qwen3-32b", "gpt-oss-120b", "deepseek-v3.2", "mixtral-8x22b")
+PRICES = """facilities: {{main: {{pue: 1.3, per_kwh: 0.08}}}}
+pools: [{{name: h100, owned: {{count: {gpus}, gpu: 35040, life_years: 4}}}}]
+"""
 BACKLOG_MAX = 64
 SILENT, LOST_RECEIPT, BROKEN_OFF = 0.0005, 0.002, 0.001
 """Chances at each window, with `--faults`: half of the fleet falls silent once in half an hour's hundred-odd windows."""
@@ -245,7 +249,12 @@ def run(agents: int, seconds: float, *, faults: bool, every_s: float) -> dict[st
     import uvloop
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("FLEET_FOLDER")) as folder:
-        stack = Stack(Path(folder), collector={"refresh_interval_s": 5, "live_lag_s": 45, "live_grid_s": 15})
+        prices = Path(folder, "prices.yaml")
+        prices.write_text(PRICES.format(gpus=agents * GPUS))
+        stack = Stack(
+            Path(folder),
+            collector={"refresh_interval_s": 5, "live_lag_s": 45, "live_grid_s": 15, "prices_file": str(prices)},
+        )
         stack.start_collector()
         assert stack.collector.process is not None
         pid = stack.collector.process.pid
@@ -263,7 +272,7 @@ def run(agents: int, seconds: float, *, faults: bool, every_s: float) -> dict[st
                 now_s, now_used_s = time.perf_counter(), cpu_s(pid)
                 samples.append({"cores": round((now_used_s - used_s) / (now_s - at_s), 3), "rss_mib": rss(pid)})
                 used_s, at_s = now_used_s, now_s
-                scrapes_s.append(await loop.run_in_executor(None, scraped, stack.url))
+                scrapes_s.append(await loop.run_in_executor(None, timed, f"{stack.url}/metrics"))
                 if sys.stderr.isatty():
                     print(
                         f"\r{len(samples) * 15} s, {samples[-1]}, {dict(fleet.truth.answers)}", end="", file=sys.stderr
@@ -272,8 +281,10 @@ def run(agents: int, seconds: float, *, faults: bool, every_s: float) -> dict[st
         started_s = time.perf_counter()
         uvloop.run(fleet.run(seconds, sample))
         elapsed_s = time.perf_counter() - started_s
-        size = sum(file.stat().st_size for file in Path(folder).glob("ledger.duckdb*"))
+        month = time.strftime("%Y-%m", time.gmtime())
+        reports_s = [timed(f"{stack.url}/v1/report?period={month}&by=team,model") for _ in range(5)]
         assert stack.collector.terminate() == 0, stack.collector.said()[-2000:]
+        size = sum(file.stat().st_size for file in Path(folder).glob("ledger.duckdb*"))
         ((batches, distinct),) = stack.query("SELECT count(*), count(DISTINCT (agent_id, seq)) FROM batches")
         ((active_ms,),) = stack.query("SELECT sum(active_ms)::BIGINT FROM gpu_hours")
         ((completion,),) = stack.query("SELECT sum(completion)::BIGINT FROM token_hours")
@@ -302,18 +313,21 @@ def run(agents: int, seconds: float, *, faults: bool, every_s: float) -> dict[st
         "collector_rss_mib_by_minute": [round(s["rss_mib"]) for s in samples[3::4]],
         "scrape_median_ms": round(1000 * statistics.median(scrapes_s)),
         "scrape_max_ms": round(1000 * max(scrapes_s)),
+        "report_median_ms": round(1000 * statistics.median(reports_s)),
+        "report_max_ms": round(1000 * max(reports_s)),
         "ledger_bytes_per_batch": round(size / batches),
+        "ledger_bytes_per_gpu_day": round(size / batches * MS_PER_DAY / WINDOW_MS / GPUS),
         "cpu_ms_per_batch": round(1000 * statistics.mean(s["cores"] for s in steady) * every_s / agents, 3),
     }
 
 
-def scraped(url: str) -> float:
+def timed(url: str) -> float:
+    """Seconds until the whole answer is here."""
     import urllib.request
 
     started_s = time.perf_counter()
-    with urllib.request.urlopen(
-        urllib.request.Request(f"{url}/metrics", headers={"Accept-Encoding": "gzip"}), timeout=60
-    ) as answer:
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
         answer.read()
     return time.perf_counter() - started_s
 

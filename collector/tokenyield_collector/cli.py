@@ -1,4 +1,4 @@
-"""The command line: serve | check | rate | report | budget | example | monitoring | demo.
+"""The command line: serve | check | health | rate | report | budget; of the ledger: backup | verify | migrate.
 
 Exit codes: 0 done; 1 the collector or the demo failed; 2 the call or the settings are wrong.
 """
@@ -89,6 +89,10 @@ def _command_line() -> CommandLine:
     verify = line.command("verify", _verify, help_text, "verify --ledger ledger-2026-11-24.duckdb")
     add_settings_flags(verify, "collector/collector.yaml")
     verify.add_argument("--ledger", type=Path, help="this ledger instead of ledger_path")
+    help_text = "move a DuckDB ledger into the ClickHouse that the settings name; run again to go on where it stopped"
+    move = line.command("migrate", _migrate, help_text, "migrate --config collector.yaml --ledger old.duckdb")
+    add_settings_flags(move, "collector/collector.yaml")
+    move.add_argument("--ledger", type=Path, required=True, help="the DuckDB file; no collector may have it open")
     help_text = "print an annotated example file, to begin with"
     example = line.command("example", _example, help_text, "example prices.yaml > prices.yaml")
     example.add_argument("file", choices=EXAMPLES)
@@ -216,6 +220,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.upkeep import verify_command
 
     return verify_command(arguments)
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.migrate import migrate_command
+
+    return migrate_command(arguments)
 
 
 def _health(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,12 +19,10 @@ from tokenyield_collector.ledger.clickhouse_client import Address, Client, Nativ
 from tokenyield_collector.ledger.clickhouse_schema import (
     IDENTITY,
     NAMES,
-    NODE_KEYS,
     SCHEMA_VERSION,
     WINDOW_COLUMNS,
     distributed_tables,
     local_tables,
-    nested,
 )
 from tokenyield_collector.ledger.clickhouse_usage import ClickHouseUsage
 from tokenyield_collector.ledger.ledger import (
@@ -39,7 +37,17 @@ from tokenyield_collector.ledger.ledger import (
     StatementRecord,
     TokenSums,
 )
-from tokenyield_collector.ledger.tables import SHARE_SUMS, TABLES, TOKEN_SUMS, Rows, Sender, rows_of_batch, sender_of
+from tokenyield_collector.ledger.tables import (
+    NODE_KEYS,
+    SHARE_SUMS,
+    TABLES,
+    TOKEN_SUMS,
+    Rows,
+    Sender,
+    nested,
+    rows_of_batch,
+    sender_of,
+)
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
 from tokenyield_wire.window import Batch, Shipment
@@ -192,8 +200,7 @@ class ClickHouseLedger:
         return folds
 
     def _recompute(self, hour_ms: int) -> None:
-        within = _in_hour("start_ms", hour_ms)
-        ((batches,),) = self._client.rows(f"SELECT uniqExact({IDENTITY}) FROM windows{self._all} WHERE {within}")
+        within, batches = _in_hour("start_ms", hour_ms), self.batches_in(hour_ms)
         for table, (keys, sums) in TABLES.items():
             selected = [key if key in NODE_KEYS else f"x.{key}" for key in keys]
             totals = ", ".join(f"sum(x.{column})" for column in sums)
@@ -234,6 +241,49 @@ class ClickHouseLedger:
 
     def add_statement(self, record: StatementRecord) -> None:
         self._insert_rows("statements", StatementRecord._fields, [tuple(record)])
+
+    # --- what another ledger held (migrate.py) -------------------------------------------------------------------
+
+    def batches_in(self, hour_ms: int) -> int:
+        sql = f"SELECT uniqExact({IDENTITY}) FROM windows{self._all} WHERE {_in_hour('start_ms', hour_ms)}"
+        ((batches,),) = self._client.rows(sql)
+        return int(batches)
+
+    def take_windows(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Batches by `WINDOW_COLUMNS`; those that are here already stay what they are."""
+        self._insert("windows", WINDOW_COLUMNS, [columns[name] for name in WINDOW_COLUMNS])
+
+    def refold(self, hour_ms: int) -> None:
+        """Recompute an hour whose windows were taken."""
+        self._insert_rows("touched", ("hour_ms", "commits"), [(hour_ms, 1)])
+        self._recompute_touched()
+
+    def take_hour(self, hour_ms: int, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
+        """The sums of an hour whose windows are gone."""
+        for table, columns in tables.items():
+            if columns:
+                values = [*columns.values(), [1] * len(columns["hour_ms"])]
+                self._insert(f"{table}_hours", [*columns, "version"], values)
+        for book in ("touched", "folded"):
+            self._insert_rows(book, ("hour_ms", "commits"), [(hour_ms, 1)])
+
+    def take_rest(
+        self,
+        *,
+        windows_from_ms: int,
+        node_labels: Sequence[tuple[str, str, str]],
+        last_seen: Sequence[tuple[str, str, int]],
+        counter_bases: Mapping[str, int],
+        statements: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """What is of no hour; windows before `windows_from_ms` are gone, and their hours are not recomputed."""
+        self._insert_rows("retired", ("what", "before_ms"), [("windows", windows_from_ms)])
+        labels = [(*row, 0) for row in node_labels]  # older than all that was told to this ledger
+        self._insert_rows("node_labels", ("cluster", "node", "labels", "received_ms"), labels)
+        self._insert_rows("seen_nodes", ("cluster", "node", "end_ms"), last_seen)
+        bases = [(name, 0, value) for name, value in counter_bases.items()]
+        self._insert_rows("counter_bases", ("name", "cut_ms", "value"), bases)
+        self._insert_rows("statements", StatementRecord._fields, statements)
 
     # --- reading -------------------------------------------------------------------------------------------------
 

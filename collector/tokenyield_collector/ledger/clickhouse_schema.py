@@ -17,20 +17,13 @@ of its agent, so that both of its copies meet there.
 from collections.abc import Iterator
 
 from tokenyield_collector.ledger.clickhouse_client import quoted
-from tokenyield_collector.ledger.tables import BATCH_COLUMNS, SHARE_SUMS, TABLES, TEXT, TOKEN_SUMS, Sender
+from tokenyield_collector.ledger.tables import BATCH_COLUMNS, SHARE_SUMS, TABLES, TEXT, TOKEN_SUMS, Sender, nested
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
 SCHEMA_VERSION = 1
 NULLABLE = {"utilization_ms", "memory_used_mib_seconds", *TOKEN_SUMS}
-NODE_KEYS = ("cluster", "node")
 IDENTITY = ", ".join([*Sender._fields, "seq"])
 assert not NULLABLE & set(SHARE_SUMS)
-
-
-def nested(table: str) -> list[str]:
-    """What `windows` holds of a table: its columns but for those that the whole batch shares."""
-    keys, sums = TABLES[table]
-    return [*(key for key in keys if key not in NODE_KEYS), *sums]
 
 
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in nested(table))]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import duckdb
 import msgspec
 
+from tokenyield_collector.ledger.duckdb_export import DuckDbExport
 from tokenyield_collector.ledger.duckdb_live import DATABASE as LIVE
 from tokenyield_collector.ledger.duckdb_live import LiveHours, summed
 from tokenyield_collector.ledger.duckdb_rollup import roll
@@ -331,6 +332,10 @@ class DuckDbLedger:
 
     def usage(self) -> DuckDbUsage:
         return DuckDbUsage(self._reading())
+
+    def export(self) -> DuckDbExport:
+        """All that it holds, for another engine; of hours what `roll` has written down."""
+        return DuckDbExport(self._reading())
 
     def _reading(self) -> Any:
         """The calling thread's own connection."""

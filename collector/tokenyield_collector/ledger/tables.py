@@ -40,6 +40,7 @@ TABLES: dict[str, tuple[list[str], list[str]]] = {
     "demand": (DEMAND_KEYS, TOKEN_SUMS),
     "label": (LABEL_KEYS, ["seen_ms"]),
 }
+NODE_KEYS = ("cluster", "node")
 BATCH_COLUMNS = ["agent_id", "epoch", "seq", "cluster", "node", "start_ms", "end_ms", "received_ms"]
 TEXT = {
     "agent_id",
@@ -86,6 +87,12 @@ class NoCount(NamedTuple):
 def columns_of_windows(table: str) -> list[str]:
     keys, sums = TABLES[table]
     return [*keys, "start_ms", *sums]
+
+
+def nested(table: str) -> list[str]:
+    """Its columns but for those that a whole batch shares."""
+    keys, sums = TABLES[table]
+    return [*(key for key in keys if key not in NODE_KEYS), *sums]
 
 
 _NO_TOKENS = (NoCount(),)

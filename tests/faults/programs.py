@@ -1,0 +1,450 @@
+"""Seeded schedules of faults over the real programs: an agent and a collector as processes, with NVML's stand-in, a log that
+is rotated, a network that lies, a disk that fills up, and a clock that is stepped.
+
+    make faults-programs SCHEDULES=200
+
+After each schedule all is healed and drained, and the books have to balance: every batch number of the agent is in the
+ledger once or was counted as lost by a line of the agent's log; every token of the log is there; GPU seconds sum to the
+length of the windows; `verify` finds nothing.
+
+Wants root for the disk (a small tmpfs of its own) and Debian's `faketime` for the clock; without them those faults are
+left out, and `play` says so. A schedule is decided by its seed, but for the instants at which processes are met.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from faults.host import LINE, flip_in
+from faults.proxy import Proxy
+from harness import Stack, get, wait_until
+from nvml.stand_in import Scenario, build, gpu_lines
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.ledger import LedgerError
+from tokenyield_collector.ledger.verify import verify
+
+FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
+EVENTS = (6, 14)
+DISK_BYTES = 8 << 20
+ANSWER_WITHIN_S = 1.5
+CLOCK_STEPS_S = (-3600, -61, -1, 1, 61, 240)
+_LOST = re.compile(r"gave up (\d+) batches|(\d+) batches from \d+ on are lost|(batch) \d+ refused for good")
+
+
+class Log:
+    """A llama-server's log, written by a thread of its own."""
+
+    def __init__(self, path: Path, chosen: random.Random) -> None:
+        self.path, self._chosen = path, chosen
+        self.completion = self._requests = self._rotations = 0
+        self._lock = threading.Lock()
+        self._is_paused, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.03):
+            if not self._is_paused.is_set():
+                self.write()
+
+    def write(self) -> None:
+        with self._lock, self.path.open("a") as file:
+            self._requests += 1
+            completion = self._chosen.randrange(1, 500)
+            self.completion += completion
+            file.write(LINE.format(n=self._requests, p=9, c=completion, length=9 + completion - 1))
+
+    def pause(self, is_paused: bool) -> None:
+        self._is_paused.set() if is_paused else self._is_paused.clear()
+        with self._lock:
+            return
+
+    def rotate(self) -> None:
+        with self._lock:
+            self._rotations += 1
+            self.path.rename(self.path.with_name(f"{self.path.name}.{self._rotations}"))
+            self.path.touch()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Disk:
+    """Where the agent's state lies: a tmpfs that can be filled and made read-only, or a plain folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.is_own = os.geteuid() == 0 and self._mount(f"size={DISK_BYTES}") == 0
+
+    def _mount(self, options: str) -> int:
+        call = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)]
+        return subprocess.run(call, check=False, capture_output=True).returncode
+
+    def fill(self) -> None:
+        with (self.folder / "filler").open("wb") as file:
+            try:
+                while True:
+                    file.write(b"\0" * 65536)
+                    file.flush()
+            except OSError:
+                return
+
+    def make_read_only(self) -> bool:
+        return self._mount("remount,ro") == 0
+
+    def heal(self) -> None:
+        if self.is_own:
+            self._mount("remount,rw")
+            (self.folder / "filler").unlink(missing_ok=True)
+
+    def unmount(self) -> None:
+        if self.is_own:
+            subprocess.run(["umount", "-l", str(self.folder)], check=False)
+
+
+@dataclass
+class Result:
+    """How a schedule ended; `why` is empty where the books balance."""
+
+    seed: int
+    happened: Counter[str]
+    why: str = ""
+    seconds: float = 0.0
+
+
+class Schedule:
+    """One schedule in a folder of its own."""
+
+    def __init__(self, seed: int, folder: Path, library: Path) -> None:
+        self.chosen = random.Random(seed)
+        self.folder = folder
+        self.happened: Counter[str] = Counter()
+        self.disk = Disk(folder / "disk")
+        self.log = Log(folder / "chat.log", random.Random(seed + 1))
+        scenario = Scenario(folder / "scenario.txt")
+        hang_s = self.chosen.uniform(1, 6)
+        lines = [*gpu_lines(0), *gpu_lines(1, percent=0), f"hang 1 {hang_s} {hang_s + self.chosen.choice([0, 4])}"]
+        scenario.restart(lines)
+        self.clock = folder / "clock"
+        env = scenario.environment(library)
+        if FAKETIME.exists():
+            self._set_clock(0)
+            env |= {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.clock), "FAKETIME_NO_CACHE": "1",
+                    "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+        agent = {
+            "state_dir": str(self.disk.folder / "state"),
+            "window_length_s": 1,
+            "window_settle_s": 0,
+            "poll_interval_ms": 100,
+            "collector_timeout_s": ANSWER_WITHIN_S,
+            "discover": "false",
+            "workloads": [{"name": "chat", "log": str(self.log.path), "gpus": [0]}],
+        }
+        collector = {"commit_interval_ms": 20, "refresh_interval_s": 0.5, "agent_batches_per_s": 1000}
+        self.stack = Stack(folder, agent=agent, collector=collector, agent_env=env)
+        self.proxy = Proxy(self.stack.port)
+        call = self.stack.agent._call
+        call[call.index(f"collector_url={self.stack.url}")] = f"collector_url=http://127.0.0.1:{self.proxy.port}"
+        self.backup: Path | None = None
+        self.is_damaged = False
+
+    def _set_clock(self, offset_s: int) -> None:
+        fresh = self.clock.with_suffix(".new")
+        fresh.write_text(f"{offset_s:+d}s\n")
+        fresh.replace(self.clock)
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        self.stack.start_collector()
+        self.stack.start_agent()
+        for _ in range(self.chosen.randrange(*EVENTS)):
+            event = self.chosen.choice(EVENT_NAMES)
+            if getattr(self, event)() is not False:
+                self.happened[event.replace("_", " ")] += 1
+            time.sleep(self.chosen.uniform(0.05, 0.8))
+        self.heal()
+        self.check()
+
+    def kill_agent(self) -> None:
+        self.stack.agent.kill()
+        if self.chosen.random() < 0.4:
+            self._damage_spool()
+        if self.chosen.random() < 0.3:
+            self.log.rotate()
+        time.sleep(self.chosen.uniform(0, 1))
+        self.disk.heal()  # an agent does not start without a disk
+        self.stack.start_agent()
+
+    def _damage_spool(self) -> None:
+        segments = sorted((self.disk.folder / "state" / "spool").glob("*.seg"))
+        if not segments:
+            return
+        if self.chosen.random() < 0.5:
+            size = segments[-1].stat().st_size
+            with segments[-1].open("ab") as file:  # a write that was torn
+                file.write(segments[-1].read_bytes()[: self.chosen.randrange(size)])
+            self.happened["torn tail"] += 1
+        else:
+            flip_in(self.chosen.choice(segments), self.chosen)
+            self.happened["bit flipped in the spool"] += 1
+
+    def kill_collector(self) -> None:
+        self.stack.collector.kill()
+        way = self.chosen.random()
+        if way < 0.25 and self.backup is not None:
+            self._restore()
+            self.happened["restored"] += 1
+        elif way < 0.5:
+            self._damage_ledger()
+        time.sleep(self.chosen.uniform(0, 1))
+        self._start_collector()
+
+    def _ledger_files(self) -> list[Path]:
+        return sorted(self.folder.glob("ledger.duckdb*"))
+
+    def _restore(self) -> None:
+        assert self.backup is not None
+        for file in self._ledger_files():
+            file.unlink()
+        shutil.copyfile(self.backup, self.stack.ledger_path)
+
+    def _damage_ledger(self) -> None:
+        whole = self.folder / "whole"
+        whole.mkdir(exist_ok=True)
+        for file in self._ledger_files():
+            shutil.copyfile(file, whole / file.name)
+        flip_in(self.chosen.choice(self._ledger_files()), self.chosen)
+        self.is_damaged = True
+        self.happened["bit flipped in the ledger"] += 1
+
+    def _undo_damage(self) -> None:
+        """As the runbook has it: the newest backup; where there is none, the files as they were."""
+        if self.backup is not None:
+            self._restore()
+        else:
+            for file in self._ledger_files():
+                file.unlink()
+            for file in (self.folder / "whole").iterdir():
+                shutil.copyfile(file, self.folder / file.name)
+        self.is_damaged = False
+        self.happened["ledger restored after damage"] += 1
+
+    def _start_collector(self) -> None:
+        try:
+            self.stack.start_collector()
+        except AssertionError:
+            if not self.is_damaged:
+                raise
+            self.stack.collector.stop_if_running()
+            assert "Traceback" not in self.stack.collector.said(), self.stack.collector.said()[-3000:]
+            self._undo_damage()
+            self.stack.start_collector()
+
+    def take_backup(self) -> bool:
+        if b"tokenyield_collector_batches_total 0.0" in get(f"{self.stack.url}/metrics"):
+            return False
+        target = self.folder / "backup.duckdb"
+        try:
+            target.write_bytes(get(f"{self.stack.url}/v1/backup"))
+        except OSError:
+            return False
+        self.backup = target
+        return True
+
+    def change_the_network(self) -> None:
+        self.proxy.way = self.chosen.choice(Proxy.WAYS)
+        self.happened[f"network: {self.proxy.way}"] += 1
+
+    def deliver_copies(self) -> bool:
+        return self.proxy.deliver_late() > 0
+
+    def fill_the_disk(self) -> bool:
+        if self.disk.is_own:
+            self.disk.fill()
+        return self.disk.is_own
+
+    def make_the_disk_read_only(self) -> bool:
+        return self.disk.is_own and self.disk.make_read_only()
+
+    def heal_the_disk(self) -> bool:
+        self.disk.heal()
+        return self.disk.is_own
+
+    def step_the_clock(self) -> bool:
+        if FAKETIME.exists():
+            self._set_clock(self.chosen.choice(CLOCK_STEPS_S))
+        return FAKETIME.exists()
+
+    def rotate_the_log(self) -> None:
+        self.log.rotate()
+
+    def delete_the_state(self) -> None:
+        """When all was shipped, so that it is known what may be missing: nothing."""
+        self.disk.heal()
+        self.proxy.way = "open"
+        self.log.pause(True)
+        self._drain()
+        self.stack.agent.kill()
+        shutil.rmtree(self.disk.folder / "state")
+        self.stack.start_agent()
+        self.log.pause(False)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """All that stands in the log is in windows, and these are shipped."""
+        seen = self._counted()
+        wait_until(lambda: self._counted() > seen + 15, 60, "the agent polls")
+        wait_until(
+            lambda: self.stack.spool_batches() <= 1, 90, f"the spool is shipped: {self.stack.agent.said()[-800:]}"
+        )
+        time.sleep(1.2)  # the window that holds the last tokens
+        wait_until(lambda: self.stack.spool_batches() <= 1, 90, "the spool is shipped")
+
+    def _counted(self) -> float:
+        match = re.search(rb"^tokenyield_agent_polls_total (\S+)", get(f"{self.stack.agent_url}/metrics"), re.MULTILINE)
+        assert match is not None
+        return float(match[1])
+
+    def heal(self) -> None:
+        self.disk.heal()
+        self.proxy.way = "open"
+        if FAKETIME.exists():
+            self._set_clock(0)
+        self.proxy.deliver_late()
+        self.log.write()
+        self.log.stop()
+        self._drain()
+        assert self.stack.agent.terminate() == 0, self.stack.agent.said()[-2000:]
+        self._end_collector()
+
+    def _end_collector(self) -> None:
+        """Damage that nothing read until now is found here, and the runbook followed."""
+        code = self.stack.collector.terminate()
+        assert code == 0 or self.is_damaged, self.stack.collector.said()[-2000:]
+        if not self.is_damaged:
+            return
+        try:
+            with closing(DuckDbLedger(self.stack.ledger_path)) as ledger:
+                found = [each for each in verify(ledger) if "times" not in each]
+        except (LedgerError, duckdb.Error) as error:
+            found = [str(error)]
+        if found:
+            self._undo_damage()
+            self.stack.start_collector()
+            self.stack.start_agent()
+            self._drain()
+            assert self.stack.agent.terminate() == 0
+            assert self.stack.collector.terminate() == 0
+
+    def check(self) -> None:
+        counted = sum(int(a or b or 1) for a, b, _ in _LOST.findall(self.stack.agent.said()))
+        query = self.stack.query
+        ((batches, distinct),) = query("SELECT count(*), count(DISTINCT (agent_id, epoch, seq)) FROM batches")
+        assert batches == distinct, f"{batches - distinct} batches are there twice"
+        ((lost,),) = query("SELECT sum(most - there)::BIGINT FROM (SELECT max(seq) AS most, count(*) AS there "
+                           "FROM batches GROUP BY agent_id, epoch)")  # fmt: skip
+        assert lost <= counted, f"{lost} batches are not there, {counted} were counted as lost"
+        ((completion,),) = query("SELECT sum(completion)::BIGINT FROM token_hours")
+        if counted:
+            assert completion <= self.log.completion
+            self.happened["something was counted as lost"] += 1
+        else:
+            assert completion == self.log.completion, f"{completion} of {self.log.completion} tokens"
+        for uuid, total_ms, covered_ms in query(
+            "SELECT gpu_uuid, sum(active_ms + idle_ms + unallocated_ms + unknown_ms)::BIGINT, "
+            "(SELECT sum(end_ms - start_ms)::BIGINT FROM batches) FROM gpu_hours GROUP BY 1"
+        ):
+            assert total_ms == covered_ms, f"{uuid}: {total_ms} of {covered_ms} ms"
+        with closing(DuckDbLedger(self.stack.ledger_path)) as ledger:
+            findings = [each for each in verify(ledger) if "times" not in each]  # a clock set back lives an hour twice
+        assert not findings, findings
+
+    def close(self) -> None:
+        self.stack.kill_all()
+        self.log.stop()
+        self.proxy.close()
+        self.disk.unmount()
+
+
+EVENT_NAMES = (
+    *("kill_agent",) * 3,
+    *("kill_collector",) * 3,
+    *("change_the_network",) * 5,
+    *("rotate_the_log",) * 2,
+    *("step_the_clock",) * 2,
+    "take_backup",
+    "take_backup",
+    "deliver_copies",
+    "fill_the_disk",
+    "make_the_disk_read_only",
+    "heal_the_disk",
+    "heal_the_disk",
+    "delete_the_state",
+)
+
+
+def play(seed: int, root: Path, library: Path) -> Result:
+    """One schedule. Its folder stays where the books do not balance."""
+    started_s = time.monotonic()
+    folder = root / f"schedule-{seed}"
+    folder.mkdir()
+    schedule = Schedule(seed, folder, library)
+    result = Result(seed, schedule.happened)
+    try:
+        schedule.play()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed and the folder are what matters
+        result.why = f"seed {seed}: {type(error).__name__}: {error}"
+    finally:
+        schedule.close()
+    if not result.why:
+        shutil.rmtree(folder, ignore_errors=True)
+    result.seconds = time.monotonic() - started_s
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--schedules", type=int, default=200)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=4)
+    arguments = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="faults-"))
+    library = build(root)
+    happened, failed, done = Counter[str](), [], 0
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.schedules)
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        for result in pool.map(lambda seed: play(seed, root, library), seeds):
+            happened += result.happened
+            done += 1
+            if result.why:
+                failed.append(result.seed)
+                print(f"{result.why}\n  kept in {root}/schedule-{result.seed}", file=sys.stderr)
+            print(f"\r{done} schedules, {len(failed)} failed", end="", file=sys.stderr, flush=True)
+    if not failed:
+        shutil.rmtree(root)
+    print(json.dumps({"schedules": done, "failed": failed, "faults": dict(happened.most_common())}, indent=2))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What is read of others, given bytes that a fuzzer makes: shipments, spool files, logs, price books.
+
+In: bytes. Out: nothing; each target raises only what is no refusal that it documents. `make fuzz` lets atheris, which is
+guided by the branches that it reaches, make the bytes (tests/fuzz.py); the tests play the seeds and some changes to them.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from tokenyield_agent.spool import Spool
+from tokenyield_agent.tokens.containers import Unwrapper
+from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, new_dialect
+from tokenyield_collector.attribution import load_attribution
+from tokenyield_collector.ledger.tables import Rows, rows_of_batch
+from tokenyield_collector.prices.load import load_prices
+from tokenyield_collector.rate_card import rate_document
+from tokenyield_collector.receive import TooLarge, UnknownEncoding, decompress
+from tokenyield_settings.loader import SettingsError
+from tokenyield_wire.codec import Refused, decode_shipment, encode_shipment
+from tokenyield_wire.window import Batch
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = ROOT / "tests" / "fixtures"
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
+KINDS = [*SERVERS, *GATEWAYS, "auto"]
+BODY_BYTES_MAX = 1 << 20
+COUNT_MAX = 2**48
+SPAN_MS_MAX = 100 * 86_400_000
+ARRIVAL_S = 1_795_435_200.0
+NOW_MS = 1_795_435_200_000
+
+
+def batches(data: bytes) -> None:
+    """The first byte chooses the encoding; what is no stream of it is read as it is."""
+    encoding = ("", "gzip", "zstd")[data[0] % 3] if data else ""
+    try:
+        body = decompress(data[1:], encoding, BODY_BYTES_MAX)
+    except (TooLarge, UnknownEncoding, ValueError):
+        body = data[1:]
+    assert len(body) <= BODY_BYTES_MAX or body is data[1:] or len(body) == len(data) - 1
+    try:
+        shipment = decode_shipment(body)
+    except Refused:
+        return
+    rows: Rows = defaultdict(list)
+    for batch in shipment.batches:
+        rows_of_batch(rows, shipment, batch, 0)
+        for gpu in batch.gpus:
+            assert gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms == batch.end_ms - batch.start_ms
+    assert decode_shipment(encode_shipment(shipment)) == shipment
+
+
+def spool(data: bytes) -> None:
+    """A spool's three files of these bytes: it opens, gives what is whole, takes more, and opens again."""
+    first, second, *_ = (*data[:2], 0, 0)
+    body = data[2:]
+    cut, cut_2 = sorted((first * len(body) // 255, second * len(body) // 255))
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        folder = Path(name)
+        for file, part in (("1.seg", body[:cut]), ("newest", body[cut:cut_2]), ("acknowledged", body[cut_2:])):
+            if part:
+                (folder / f"{file.zfill(24) if file.endswith('.seg') else file}").write_bytes(part)
+        one = Spool(folder, bytes_max=1 << 20, keep_bytes=1 << 10)
+        seq = one.next_seq
+        one.append([Batch(seq=seq, start_ms=0, end_ms=15_000)], {"position": 7})
+        again = Spool(folder, bytes_max=1 << 20, keep_bytes=1 << 10)
+        assert again.resume == {"position": 7}
+        assert again.next_seq == seq + 1
+        given = []
+        for _ in range(1000):
+            waiting = again.waiting(batches_max=8)
+            if waiting is None:
+                break
+            given += [batch.seq for batch in waiting.batches]
+            again.acknowledge(waiting)
+        assert seq in given
+        assert again.depth()[0] == 0
+
+
+def logs(data: bytes) -> None:
+    """The first two bytes choose the dialect and where the log is cut into blocks."""
+    chosen, cut, *_ = (*data[:2], 0, 0)
+    body = data[2:]
+    dialect, unwrapper = new_dialect(KINDS[chosen % len(KINDS)]), Unwrapper()
+    at = body.rfind(b"\n", 0, cut * len(body) // 255) + 1
+    for block in (body[:at], body[at:] + b"\n"):
+        for counted in dialect.feed(unwrapper.feed(block), ARRIVAL_S):
+            assert all(0 <= count < COUNT_MAX for count in counted.kinds().values()), counted
+            assert 0 <= counted.span_ms <= SPAN_MS_MAX, counted
+        state = json.loads(json.dumps(dialect.state()))
+        dialect = new_dialect(KINDS[chosen % len(KINDS)])
+        dialect.restore(state)
+        json.dumps(unwrapper.state())
+    dialect.finish()
+
+
+def prices(data: bytes) -> None:
+    """A price book; what is refused is refused with its faults, what is taken can be priced with."""
+    with _file(data) as path:
+        try:
+            book = load_prices(path)
+        except SettingsError:
+            return
+        json.dumps(rate_document(book, NOW_MS))
+
+
+def rules(data: bytes) -> None:
+    """Rules of attribution."""
+    with _file(data) as path, contextlib.suppress(SettingsError):
+        load_attribution(path)
+
+
+@contextlib.contextmanager
+def _file(data: bytes):  # type: ignore[no-untyped-def]
+    with tempfile.NamedTemporaryFile(dir=MEMORY, suffix=".yaml") as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "batches": batches,
+    "spool": spool,
+    "logs": logs,
+    "prices": prices,
+    "rules": rules,
+}
+
+
+def seeds(target: str) -> list[bytes]:
+    """Sound input to begin with."""
+    if target == "batches":
+        return [b"\0" + (ROOT / "tests" / "golden" / "wire" / "v1-batch.json").read_bytes()]
+    if target == "spool":
+        return [_spooled()]
+    if target == "logs":
+        recorded = sorted((FIXTURES / "logs").glob("*/*.log"))
+        return [bytes([i, 100]) + path.read_bytes()[:8192] for path in recorded for i in range(len(KINDS))]
+    name = {"prices": "prices.yaml", "rules": "attribution.yaml"}[target]
+    return [(ROOT / "collector" / name).read_bytes()]
+
+
+def _spooled() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        one = Spool(Path(name), bytes_max=1 << 20)
+        for seq in range(1, 6):
+            one.append([Batch(seq=seq, start_ms=seq, end_ms=seq + 15_000)], {"position": seq})
+        waiting = one.waiting(batches_max=2)
+        assert waiting is not None
+        one.acknowledge(waiting)
+        (segment,) = Path(name).glob("*.seg")
+        parts = [segment.read_bytes(), (Path(name) / "newest").read_bytes(), (Path(name) / "acknowledged").read_bytes()]
+    whole = b"".join(parts)
+    cuts = [len(parts[0]) * 255 // len(whole) + 1, (len(parts[0]) + len(parts[1])) * 255 // len(whole) + 1]
+    return bytes(cuts) + whole

@@ -1,0 +1,113 @@
+"""A DuckDB ledger moved into real ClickHouse servers: the same hours, windows, statements and counters, however often it is stopped."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from collector.samples import HOUR_MS, NOON_MS, batch, shipment
+from real.clickhouse_server import PASSWORD, Server
+from tokenyield_collector.ledger.clickhouse import ClickHouseLedger
+from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.ledger import Facts, Ledger, StatementRecord
+from tokenyield_collector.ledger.verify import verify
+from tokenyield_collector.migrate import migrate
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+Place = Callable[[], Callable[[], Ledger]]
+HOURS = 6
+GONE = 2
+"""Hours whose windows are not kept any more."""
+STATEMENT = StatementRecord("2026-11", 1, "f", "p", "a", "")
+
+
+def filled(path: Path) -> DuckDbLedger:
+    """Three nodes over some hours; one of them under a second epoch, and with two batches of one start."""
+    ledger = DuckDbLedger(path)
+    for hour in range(HOURS):
+        start_ms = NOON_MS + hour * HOUR_MS
+        for node in ("n1", "n2", "n3"):
+            windows = [batch(hour * 10 + i, start_ms + i * 15_000, gpus=i % 3, completion=i) for i in range(1, 9)]
+            ledger.append([shipment(*windows, node=node, agent_id=f"a-{node}")], start_ms)
+    twice = shipment(batch(1, NOON_MS + 5 * HOUR_MS + 15_000), node="n3", agent_id="a-n3", epoch="e2")
+    ledger.append([twice, shipment(batch(999, NOON_MS), node="n4")], NOON_MS)
+    ledger.add_statement(STATEMENT)
+    ledger.retire(windows_before_ms=NOON_MS + GONE * HOUR_MS, hours_before_ms=0, counter_bases={"tokens": 7})
+    return ledger
+
+
+def hours_of(ledger: Ledger) -> dict[int, Facts]:
+    return {hour_ms: replace(ledger.facts_of_hours([hour_ms]), node_labels={}) for hour_ms in ledger.hours()}
+
+
+@pytest.mark.parametrize("engine", ["clickhouse", "clickhouse_two_shards"])
+def test_a_move_that_is_stopped_goes_on(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    place: Place = request.getfixturevalue(engine)
+    open_target = place()
+    with closing(filled(tmp_path / "old.duckdb")) as source:
+        with closing(open_target()) as target:
+            assert isinstance(target, ClickHouseLedger)
+            for done, _ in enumerate(migrate(source, target)):
+                if done == 3:
+                    break  # killed
+        with closing(open_target()) as target:
+            assert isinstance(target, ClickHouseLedger)
+            assert [one.was_there for one in migrate(source, target)] == [True] * 4 + [False] * 2
+            moved = list(migrate(source, target))
+            assert all(one.was_there and one.is_whole for one in moved)
+            assert hours_of(target) == hours_of(source)
+            span = (NOON_MS + GONE * HOUR_MS, NOON_MS + 99 * HOUR_MS)
+            assert target.facts_between(*span) == source.facts_between(*span)
+            assert target.statements("2026-11") == [STATEMENT]
+            assert target.counter_bases() == source.counter_bases() == {"tokens": 7}
+            assert target.last_seen() == source.last_seen()
+            assert target.windows_from_ms() == source.windows_from_ms()
+            assert list(verify(target)) == list(verify(source))
+
+
+@pytest.mark.parametrize("engine", ["clickhouse", "clickhouse_two_shards"])
+def test_what_was_moved_is_not_counted_again_when_an_agent_sends_it_again(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    place: Place = request.getfixturevalue(engine)
+    with closing(filled(tmp_path / "old.duckdb")) as source, closing(place()()) as target:
+        assert isinstance(target, ClickHouseLedger)
+        again = shipment(batch(51, NOON_MS + 5 * HOUR_MS + 15_000, gpus=1, completion=1), node="n1", agent_id="a-n1")
+        late = shipment(batch(70, NOON_MS + 5 * HOUR_MS + 600_000), node="n1", agent_id="a-n1")
+        assert target.append([late], NOON_MS) == [(1, 0)]  # a collector is at work there already
+        assert all(one.is_whole for one in migrate(source, target))
+        assert target.append([again, late], NOON_MS) == [(0, 1), (0, 1)]
+        target.fold()
+        assert source.append([late], NOON_MS) == [(1, 0)]
+        source.roll()
+        assert hours_of(target) == hours_of(source)
+
+
+def test_the_command(clickhouse_servers: list[Server], tmp_path: Path) -> None:
+    filled(tmp_path / "old.duckdb").close()
+    (tmp_path / "password").write_text(PASSWORD)
+    settings = [
+        f"ledger_url=clickhouse://default@127.0.0.1:{clickhouse_servers[0].port}/moved",
+        f"ledger_password_file={tmp_path / 'password'}",
+        "ledger_cluster=fleet",
+    ]
+
+    def called(command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        flags = [part for setting in settings for part in ("--set", setting)]
+        call = [sys.executable, "-m", "tokenyield_collector.cli", command, *more, *flags]
+        return subprocess.run(call, capture_output=True, text=True, check=False, env=dict(os.environ))
+
+    first = called("migrate", "--ledger", str(tmp_path / "old.duckdb"))
+    assert (first.returncode, "6 hours moved" in first.stdout) == (0, True), first.stderr + first.stdout
+    second = called("migrate", "--ledger", str(tmp_path / "old.duckdb"))
+    assert "0 hours moved with 0 batches, 6 were there" in second.stdout
+    missing = called("migrate", "--ledger", str(tmp_path / "none.duckdb"))
+    assert (missing.returncode, "there is no ledger at" in missing.stderr) == (1, True)
+    settings.clear()
+    unnamed = called("migrate", "--ledger", str(tmp_path / "old.duckdb"))
+    assert (unnamed.returncode, "ledger_url" in unnamed.stderr) == (2, True)
