@@ -30,7 +30,9 @@ class Settings:
         None, "TLS, client certificates, basic auth, as Prometheus' exporter-toolkit has it, see docs/access.md"
     )
     ledger_path: str = _setting("/var/lib/tokenyield-collector/ledger.duckdb", "the ledger's file")
-    ledger_memory: str = _setting("1GB", "memory that DuckDB may take")
+    ledger_memory: str = _setting(
+        "800MB", "memory that DuckDB may take; the rest of a collector takes up to 0.5 GB more"
+    )
     ledger_url: str | None = _setting(
         None, "clickhouse://user@host:9000/database instead of ledger_path, see docs/scale.md"
     )

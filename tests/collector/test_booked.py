@@ -44,7 +44,8 @@ def refreshed(refresher: Refresher, fleet: Fleet, now_ms: int) -> View:
     changed = fleet.ledger.fold()
     refresher.refresh(changed, now_ms, {})
     fleet.ledger.roll()
-    refresher.book(now_ms)
+    if refresher.is_due(now_ms):
+        refresher.book(now_ms)
     return refresher.refresh([], now_ms, {})
 
 

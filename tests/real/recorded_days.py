@@ -65,7 +65,8 @@ def record(folder: Path, prices: PriceBook, rules: Attribution, now_ms: int) -> 
         ingest.commit_seconds += 0.01
         changed = ledger.fold()
         ledger.roll(at_ms - MS_PER_HOUR + 1)  # hours that have ended
-        refresher.book(at_ms)
+        if refresher.is_due(at_ms):
+            refresher.book(at_ms)
         view = refresher.refresh(changed, at_ms, seen)
         shown = Exposition(view, SETTINGS.metrics_workloads_max, SETTINGS.metrics_groups_max)
         for part in (shown, own):
