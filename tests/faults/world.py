@@ -129,8 +129,7 @@ class World:
             grown = wal.stat().st_size
             if grown > committed:
                 os.truncate(wal, self.chosen.randrange(committed, grown))
-        self.ledger.close()
-        self.ledger = None
+        self._end_process()
         self._killed = seen
         self._damaged = self.may_lose_ledgers and self.chosen.random() < 0.3
         if self._damaged:
@@ -138,6 +137,13 @@ class World:
             self._before_damage.mkdir()
             _copy_files(seen, self._before_damage)
             flip_in(self.chosen.choice(sorted(seen.iterdir())), self.chosen)
+
+    def _end_process(self) -> None:
+        """Nothing is written down any more."""
+        assert self.ledger is not None
+        for connection in (*self.ledger._cursors, self.ledger._connection):
+            connection.close()
+        self.ledger = None
 
     def take_backup(self) -> None:
         assert self.ledger is not None
@@ -196,7 +202,7 @@ class World:
             self.take_backup()
             self.happened.append("backup")
         elif event < 0.24 and self.ledger is not None and self.backup is not None and self.may_lose_ledgers:
-            self.ledger.close()
+            self._end_process()
             self.ledger = self._open(self.backup)
             self.happened.append("restored")
         elif event < 0.30 and self.delayed and self.ledger is not None:

@@ -136,6 +136,12 @@ static int fault_of(int gpu, double t) {
     return OK;
 }
 
+static int fault_after_hang(int gpu) {
+    int fault;
+    while ((fault = fault_of(gpu, now())) == HANG) nanosleep(&(struct timespec){0, 10000000}, NULL);
+    return fault;
+}
+
 static long long curve_at(int gpu, int curve, double t) {
     long long value = 0;
     double latest = -1;
@@ -168,13 +174,9 @@ static int check(void *handle, int field) {
     if (driver) return driver;
     long gpu = (long)handle - 1;
     if (gpu < 0 || gpu >= GPUS || !gpus[gpu].defined) return INVALID_ARGUMENT;
-    int fault = fault_of((int)gpu, t);
-    while (fault == HANG) {
-        nanosleep(&(struct timespec){0, 10000000}, NULL);
-        t = now();
-        fault = fault_of((int)gpu, t);
-    }
+    int fault = fault_after_hang((int)gpu);
     if (fault) return fault;
+    t = now();
     if (t < gpus[gpu].from || t >= gpus[gpu].to) return 15;
     return gpus[gpu].unsupported & field ? NOT_SUPPORTED : OK;
 }
@@ -248,7 +250,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
     int driver = fault_of(-1, now());
     if (driver) return driver;
     if ((int)index >= order_count) return INVALID_ARGUMENT;
-    int fault = fault_of(order[index], now());
+    int fault = fault_after_hang(order[index]);
     if (fault) return fault;
     *handle = (void *)(long)(order[index] + 1);
     return OK;

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
@@ -27,13 +28,16 @@ STATEMENT = StatementRecord("2026-11", 1, "f", "p", "a", "")
 
 
 def filled(path: Path) -> DuckDbLedger:
-    """Three nodes over some hours; one of them under a second epoch, and with two batches of one start."""
+    """Three nodes over some hours, one of them under a second epoch and with two batches of one start; before them, an
+    hour of which only a gateway tells."""
     ledger = DuckDbLedger(path)
     for hour in range(HOURS):
         start_ms = NOON_MS + hour * HOUR_MS
         for node in ("n1", "n2", "n3"):
             windows = [batch(hour * 10 + i, start_ms + i * 15_000, gpus=i % 3, completion=i) for i in range(1, 9)]
             ledger.append([shipment(*windows, node=node, agent_id=f"a-{node}")], start_ms)
+    asked = msgspec.structs.replace(batch(1, NOON_MS - HOUR_MS), gpus=(), shares=(), workloads=())
+    ledger.append([shipment(asked, node="gateway")], NOON_MS)
     twice = shipment(batch(1, NOON_MS + 5 * HOUR_MS + 15_000), node="n3", agent_id="a-n3", epoch="e2")
     ledger.append([twice, shipment(batch(999, NOON_MS), node="n4")], NOON_MS)
     ledger.add_statement(STATEMENT)
@@ -57,7 +61,7 @@ def test_a_move_that_is_stopped_goes_on(engine: str, request: pytest.FixtureRequ
                     break  # killed
         with closing(open_target()) as target:
             assert isinstance(target, ClickHouseLedger)
-            assert [one.was_there for one in migrate(source, target)] == [True] * 4 + [False] * 2
+            assert [one.was_there for one in migrate(source, target)] == [True] * 4 + [False] * 3
             moved = list(migrate(source, target))
             assert all(one.was_there and one.is_whole for one in moved)
             assert hours_of(target) == hours_of(source)
@@ -103,9 +107,9 @@ def test_the_command(clickhouse_servers: list[Server], tmp_path: Path) -> None:
         return subprocess.run(call, capture_output=True, text=True, check=False, env=dict(os.environ))
 
     first = called("migrate", "--ledger", str(tmp_path / "old.duckdb"))
-    assert (first.returncode, "6 hours moved" in first.stdout) == (0, True), first.stderr + first.stdout
+    assert (first.returncode, "7 hours moved" in first.stdout) == (0, True), first.stderr + first.stdout
     second = called("migrate", "--ledger", str(tmp_path / "old.duckdb"))
-    assert "0 hours moved with 0 batches, 6 were there" in second.stdout
+    assert "0 hours moved with 0 batches, 7 were there" in second.stdout
     missing = called("migrate", "--ledger", str(tmp_path / "none.duckdb"))
     assert (missing.returncode, "there is no ledger at" in missing.stderr) == (1, True)
     settings.clear()

@@ -10,15 +10,17 @@ index over millions of batches would cost more memory than the rest of the colle
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import duckdb
 import msgspec
 
 from tokenyield_collector.ledger.duckdb_export import DuckDbExport
+from tokenyield_collector.ledger.duckdb_facts import facts_between, facts_of_hours, gpus, hours_of
 from tokenyield_collector.ledger.duckdb_live import DATABASE as LIVE
 from tokenyield_collector.ledger.duckdb_live import LiveHours, summed
 from tokenyield_collector.ledger.duckdb_rollup import roll
@@ -31,47 +33,54 @@ from tokenyield_collector.ledger.duckdb_schema import (
 )
 from tokenyield_collector.ledger.duckdb_usage import DuckDbUsage
 from tokenyield_collector.ledger.ledger import (
-    DemandSums,
     Facts,
     GpuNow,
-    GpuSums,
-    LabelSums,
     LedgerError,
     LedgerInUse,
     Receipt,
-    ShareSums,
     StatementRecord,
-    TokenSums,
 )
 from tokenyield_collector.ledger.receipts import NumberSet
 from tokenyield_collector.ledger.tables import (
     BATCH_COLUMNS,
-    SHARE_SUMS,
     TABLES,
-    TOKEN_SUMS,
     Rows,
     Sender,
     columns_of_windows,
     rows_of_batch,
     sender_of,
 )
-from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
 
-AnyRow = TypeVar("AnyRow")
+Asked = ParamSpec("Asked")
+Said = TypeVar("Said")
 
 GAPS_MAX = 16
 ROLL_HOURS = 24
 """Hours rolled up in one transaction: at 10,000 GPUs one takes 0.03 s."""
-FACTS = ("gpu", "share", "token", "demand", "label")
 CHECKPOINT_BYTES = "64MB"
-"""Write-ahead log before DuckDB moves it into the file, for which commits wait: at its own 16 MB four times as often, and an
-eighth of all time that commits take. A start reads it in a second or two."""
+"""Write-ahead log before DuckDB moves it into the file, for which commits wait: at its own 16 MB that is four times as
+often, and an eighth of all time that commits take. A start reads it in a second or two."""
 LIVE_ROWS_MAX = 3_000_000
 """Rows of hours held in memory before they are written down though they may still grow: about 0.5 GiB."""
+
+
+def _told(
+    method: Callable[Concatenate["DuckDbLedger", Asked], Said],
+) -> Callable[Concatenate["DuckDbLedger", Asked], Said]:
+    """What DuckDB raises as `LedgerError`, so that a damaged file does not end who asks."""
+
+    @wraps(method)
+    def telling(self: "DuckDbLedger", /, *args: Asked.args, **named: Asked.kwargs) -> Said:
+        try:
+            return method(self, *args, **named)
+        except duckdb.Error as error:
+            raise self._unreadable(error) from error
+
+    return telling
 
 
 class DuckDbLedger:
@@ -90,6 +99,13 @@ class DuckDbLedger:
             raise kind(
                 f"ledger {path} cannot be opened: {error}; another collector may hold it, or the folder is not writable"
             ) from error
+        try:
+            self._open(memory_limit, threads)
+        except duckdb.Error as error:
+            self._connection.close()
+            raise self._unreadable(error) from error
+
+    def _open(self, memory_limit: str, threads: int) -> None:
         self._connection.execute(
             f"SET memory_limit = '{memory_limit}'; SET threads = {int(threads)}; "
             f"SET checkpoint_threshold = '{CHECKPOINT_BYTES}'"
@@ -114,11 +130,17 @@ class DuckDbLedger:
         self._readers = threading.local()
         self._cursors: list[Any] = []
 
+    def _unreadable(self, error: Exception) -> LedgerError:
+        return LedgerError(
+            f"ledger {self._path} cannot be read: {error}; if the file is damaged, stop and put the newest backup there"
+        )
+
     def leads(self) -> bool:
         return True
 
     # --- writing -------------------------------------------------------------------------------------------------
 
+    @_told
     def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
         rows: Rows = defaultdict(list)
         if self._received is None:
@@ -198,6 +220,7 @@ class DuckDbLedger:
         except duckdb.Error as nothing_begun:
             log.debug("rollback: %s", nothing_begun)
 
+    @_told
     def fold(self) -> list[int]:
         try:
             self._live.compact()
@@ -280,6 +303,7 @@ class DuckDbLedger:
             self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
             insert_rows(self._connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours_ms])
 
+    @_told
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
         dirty = sorted(hour_ms for hour_ms in self._dirty if before_ms is None or hour_ms < before_ms)
         self._write_down(dirty[:hours_max])
@@ -295,6 +319,7 @@ class DuckDbLedger:
                 self._connection.execute(f"DELETE FROM unrolled_hours WHERE hour_ms IN ({listed})")
         return len(hours) < len(every) or (hours_max is not None and hours_max < len(dirty))
 
+    @_told
     def statements(self, period: str) -> list[StatementRecord]:
         rows = self._connection.execute(
             "SELECT * FROM statements WHERE period = ? ORDER BY version", [period]
@@ -322,19 +347,20 @@ class DuckDbLedger:
                 self._connection.execute("DELETE FROM counter_bases")
                 insert_rows(self._connection, "counter_bases", ["name", "value"], list(bases.items()))
 
+    @_told
     def counter_bases(self) -> dict[str, int]:
         return dict(self._connection.execute("SELECT name, value FROM counter_bases").fetchall())
 
     # --- reading -------------------------------------------------------------------------------------------------
 
+    @_told
     def facts_of_hours(self, hours_ms: Sequence[int] | None = None, *, by_node: bool = True) -> Facts:
-        where = "" if hours_ms is None else f"WHERE hour_ms IN ({', '.join(map(str, hours_ms)) or 'NULL'})"
         with self._snapshot() as connection:
-            return self._facts(connection, "hour_ms", [hours_of(table) for table in FACTS], where, by_node)
+            return facts_of_hours(connection, hours_ms, self._node_labels, by_node=by_node)
 
+    @_told
     def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
-        where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
-        return self._facts(self._reading(), "0", [f"{table}_windows" for table in FACTS], where, by_node)
+        return facts_between(self._reading(), start_ms, end_ms, self._node_labels, by_node=by_node)
 
     def usage(self) -> DuckDbUsage:
         return DuckDbUsage(self._reading())
@@ -362,54 +388,15 @@ class DuckDbLedger:
         finally:
             connection.execute("ROLLBACK")
 
-    def _facts(self, connection: Any, hour: str, sources: Sequence[str], where: str, by_node: bool) -> Facts:
-        source = dict(zip(FACTS, sources, strict=True))
-
-        def rows(
-            record: type[AnyRow], table: str, keys: Sequence[str], sums: Sequence[str], gpus: str = ""
-        ) -> list[AnyRow]:
-            """`keys` and `sums` are names of columns and of the record's fields; `gpus` counts what its name says."""
-            selected = ["''" if key == "node" and not by_node else key for key in keys] + ([gpus] if gpus else [])
-            totals = [f"sum({column})::HUGEINT" for column in sums]
-            names = ["hour_ms", *keys, *(["gpus"] if gpus else []), *sums]
-            columns = [f"{sql} AS {name}" for sql, name in zip([hour, *selected, *totals], names, strict=True)]
-            found = connection.execute(
-                f"SELECT {', '.join(columns)} FROM {source[table]} {where} GROUP BY ALL ORDER BY ALL"
-            ).fetchall()
-            return [record(**dict(zip(names, row, strict=True))) for row in found]
-
-        of_node = ("cluster", "node")
-        return Facts(
-            gpus=rows(GpuSums, "gpu", (*of_node, "gpu_model"), CAPACITY_SUMS, "count(DISTINCT gpu_uuid)"),
-            shares=rows(ShareSums, "share", (*of_node, "gpu_model", "workload"), SHARE_SUMS),
-            tokens=rows(TokenSums, "token", (*of_node, "workload", "server", "model", "method"), TOKEN_SUMS),
-            demand=rows(DemandSums, "demand", (*of_node, "gateway", "model", "asker"), TOKEN_SUMS),
-            labels=rows(LabelSums, "label", (*of_node, "workload", "labels"), ["seen_ms"]),
-            node_labels={node: msgspec.json.decode(labels) for node, labels in self._node_labels.items()},
-        )
-
+    @_told
     def gpus_between(self, start_ms: int, end_ms: int, known_since_ms: int) -> list[GpuNow]:
-        place, sums = "cluster, node, gpu_uuid", ("active_ms", "idle_ms", "unallocated_ms", "unknown_ms")
-        energy = " + ".join(f"sum({name.removesuffix('_ms')}_mj)" for name in sums)
-        where = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
-        sql = f"""
-            WITH known AS (SELECT {place}, max(gpu_model) AS gpu_model FROM {hours_of("gpu")}
-                           WHERE hour_ms >= {hour_of_ms(known_since_ms)} GROUP BY ALL),
-                 now AS (SELECT {place}, {", ".join(f"sum({name})::BIGINT AS {name}" for name in sums)},
-                                ({energy})::BIGINT AS energy_mj FROM gpu_windows {where} GROUP BY ALL),
-                 held AS (SELECT {place}, workload, sum(active_ms + idle_ms) AS held_ms
-                          FROM share_windows {where} GROUP BY ALL),
-                 holder AS (SELECT {place}, arg_max(workload, (held_ms, workload)) AS workload FROM held GROUP BY ALL)
-            SELECT {place}, gpu_model, {", ".join(f"coalesce({name}, 0)" for name in (*sums, "energy_mj"))},
-                   coalesce(workload, '')
-            FROM known LEFT JOIN now USING ({place}) LEFT JOIN holder USING ({place}) ORDER BY {place}
-            """
         with self._snapshot() as connection:
-            return [GpuNow(*row) for row in connection.execute(sql).fetchall()]
+            return gpus(connection, start_ms, end_ms, known_since_ms)
 
     def first_ms(self) -> int | None:
         return self._first_ms
 
+    @_told
     def last_seen(self) -> dict[tuple[str, str], int]:
         rows = self._reading().execute(
             "SELECT cluster, node, max(end_ms) FROM batches "
@@ -417,15 +404,19 @@ class DuckDbLedger:
         )
         return {(cluster, node): end_ms for cluster, node, end_ms in rows.fetchall()}
 
+    @_told
     def hours(self) -> list[int]:
-        sql = f"SELECT hour_ms FROM {hours_of('gpu')} UNION SELECT hour_ms FROM {hours_of('token')} ORDER BY 1"
+        tables = ("gpu", "token", "demand")  # what a node may tell of alone
+        sql = " UNION ".join(f"SELECT hour_ms FROM {hours_of(table)}" for table in tables) + " ORDER BY 1"
         with self._snapshot() as connection:
             return [row[0] for row in connection.execute(sql).fetchall()]
 
+    @_told
     def windows_from_ms(self) -> int | None:
         row = self._reading().execute("SELECT min(start_ms) FROM batches").fetchone()
         return row[0] if row else None
 
+    @_told
     def doubled(self) -> list[tuple[str, str, int, int]]:
         sql = "SELECT cluster, node, start_ms, count(*) FROM batches GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL"
         found: list[tuple[str, str, int, int]] = self._reading().execute(sql).fetchall()
@@ -500,8 +491,3 @@ class DuckDbLedger:
         if window_ms is None or (hour_ms is not None and hour_ms < hour_of_ms(window_ms)):
             return hour_ms  # the windows of the first hour are gone
         return window_ms
-
-
-def hours_of(table: str) -> str:
-    """All rows of its hours, of which several may be for one hour and key; read within `_snapshot`."""
-    return f"(FROM {table}_hours UNION ALL BY NAME FROM {LIVE}.{table}_hours)"
