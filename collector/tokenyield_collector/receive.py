@@ -197,6 +197,8 @@ class Receiver:
             return self._refuse(
                 "slow", 408, f"the body did not come within {self._settings.body_wait_s} s (body_wait_s)"
             )
+        except ConnectionError:  # nobody is there to hear this
+            return self._refuse("broken_off", 400, "the connection broke off within the body")
         except web.HTTPRequestEntityTooLarge:
             detail = f"more than {self._settings.body_bytes_max} bytes; send fewer batches at once"
             return self._refuse("too_large", 413, detail)

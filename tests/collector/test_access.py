@@ -258,6 +258,20 @@ def test_a_body_that_does_not_come(stack: Stack) -> None:
         assert slow.recv(4096).startswith(b"HTTP/1.1 408")
 
 
+def test_a_request_that_breaks_off_is_counted_and_no_trouble(tmp_path: Path) -> None:
+    running = Stack(tmp_path)
+    running.start_collector()
+    try:
+        with socket.create_connection(("127.0.0.1", running.port)) as broken:
+            broken.sendall(b"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+        counted = b'refused_requests_total{reason="broken_off"} 1.0'
+        wait_until(lambda: counted in get(f"{running.url}/metrics"), what="it is counted")
+        assert running.collector.terminate() == 0
+        assert "Traceback" not in running.collector.said()
+    finally:
+        running.kill_all()
+
+
 def test_an_answer_that_is_not_read(tmp_path: Path) -> None:
     """The client asks for megabytes and reads nothing: the connection is ended, and what waited for it is let go."""
     running = Stack(tmp_path, collector={"body_wait_s": 1})

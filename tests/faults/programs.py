@@ -55,6 +55,7 @@ class Log:
         self.completion = self._requests = self._rotations = 0
         self._lock = threading.Lock()
         self._is_paused, self._stop = threading.Event(), threading.Event()
+        self._is_paused.set()  # until the agent is there: it counts a log that is older than itself from its end
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -75,11 +76,15 @@ class Log:
         with self._lock:
             return
 
-    def rotate(self) -> None:
+    def rotate(self) -> bool:
+        """Whether there was one."""
         with self._lock:
+            if not self.path.exists():
+                return False
             self._rotations += 1
             self.path.rename(self.path.with_name(f"{self.path.name}.{self._rotations}"))
             self.path.touch()
+            return True
 
     def stop(self) -> None:
         self._stop.set()
@@ -99,13 +104,12 @@ class Disk:
         return subprocess.run(call, check=False, capture_output=True).returncode
 
     def fill(self) -> None:
-        with (self.folder / "filler").open("wb") as file:
-            try:
-                while True:
-                    file.write(b"\0" * 65536)
-                    file.flush()
-            except OSError:
-                return
+        try:
+            with (self.folder / "filler").open("wb", buffering=0) as file:
+                while file.write(b"\0" * 65536):
+                    pass
+        except OSError:  # full, or read-only
+            return
 
     def make_read_only(self) -> bool:
         return self._mount("remount,ro") == 0
@@ -176,6 +180,9 @@ class Schedule:
     def play(self) -> None:
         self.stack.start_collector()
         self.stack.start_agent()
+        self.log.pause(False)
+        # A log that is taken away before the agent has written down that there is one is lost, and not promised.
+        wait_until(lambda: self._metric("spool_appended_total") >= 2, what="the log is known")
         for _ in range(self.chosen.randrange(*EVENTS)):
             event = self.chosen.choice(EVENT_NAMES)
             if getattr(self, event)() is not False:
@@ -294,8 +301,8 @@ class Schedule:
             self._set_clock(self.chosen.choice(CLOCK_STEPS_S))
         return FAKETIME.exists()
 
-    def rotate_the_log(self) -> None:
-        self.log.rotate()
+    def rotate_the_log(self) -> bool:
+        return self.log.rotate()
 
     def delete_the_state(self) -> None:
         """When all was shipped, so that it is known what may be missing: nothing."""
@@ -312,16 +319,17 @@ class Schedule:
 
     def _drain(self) -> None:
         """All that stands in the log is in windows, and these are shipped."""
-        seen = self._counted()
-        wait_until(lambda: self._counted() > seen + 15, 60, "the agent polls")
+        seen = self._metric("polls_total")
+        wait_until(lambda: self._metric("polls_total") > seen + 15, 60, "the agent polls")
         wait_until(
             lambda: self.stack.spool_batches() <= 1, 90, f"the spool is shipped: {self.stack.agent.said()[-800:]}"
         )
         time.sleep(1.2)  # the window that holds the last tokens
         wait_until(lambda: self.stack.spool_batches() <= 1, 90, "the spool is shipped")
 
-    def _counted(self) -> float:
-        match = re.search(rb"^tokenyield_agent_polls_total (\S+)", get(f"{self.stack.agent_url}/metrics"), re.MULTILINE)
+    def _metric(self, name: str) -> float:
+        shown = get(f"{self.stack.agent_url}/metrics")
+        match = re.search(rb"^tokenyield_agent_%s (\S+)" % name.encode(), shown, re.MULTILINE)
         assert match is not None
         return float(match[1])
 

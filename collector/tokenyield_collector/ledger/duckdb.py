@@ -95,9 +95,11 @@ class DuckDbLedger:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = duckdb.connect(str(path))
         except (duckdb.Error, OSError) as error:
-            kind = LedgerInUse if "lock" in str(error) else LedgerError
-            raise kind(
-                f"ledger {path} cannot be opened: {error}; another collector may hold it, or the folder is not writable"
+            if "lock" in str(error):
+                raise LedgerInUse(f"ledger {path} cannot be opened: {error}; another collector may hold it") from error
+            raise LedgerError(
+                f"ledger {path} cannot be opened: {error}; is its folder writable? If it is damaged, put the newest "
+                "backup there"
             ) from error
         try:
             self._open(memory_limit, threads)
