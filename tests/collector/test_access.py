@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from certificates import make_certificates
 from collector.samples import NOON_MS, batch, shipment
-from harness import Stack, wait_until
+from harness import Stack, get, wait_until
 from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.access.token_file import new_token, parse_token_file, token_line
 from tokenyield_collector.cli import main
