@@ -28,12 +28,23 @@ def read_yaml(path: Path) -> Any:
     """The document in `path`. Raises `SettingsError` naming the file, and the line where YAML gives one."""
     import yaml
 
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """Says where a date or a number stands that there is not, such as 2026-02-30."""
+
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, KeyError, OverflowError) as error:
+                raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{path}: cannot be read ({error}); check the path and its permissions"]) from error
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+        return yaml.load(text, Loader=Loader)  # noqa: S506 - it is a safe one
+    except RecursionError as error:
+        raise SettingsError([f"{path}: not read: it is nested too deeply"]) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
