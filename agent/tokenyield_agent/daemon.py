@@ -388,4 +388,3 @@ def _agent_id(path: Path) -> str:
     fresh = uuid.uuid4().hex
     path.write_text(fresh + "\n", encoding="ascii")
     return fresh
-

@@ -194,6 +194,23 @@ def test_copytruncate(log: Path, while_away: bool, writer_appends: bool) -> None
     assert reader.lines == [b"1"] * 3 + [b"2 before the copy"] + [b"3 after"] * 9 + [b"4"]
 
 
+def test_copies_that_were_made_while_nobody_looked(log: Path) -> None:
+    """As when an agent's last state is from before several of them."""
+    reader = Reader(log)
+    append(log, "1\n")
+    reader.poll()
+    for n in (2, 3, 4):
+        append(log, f"{n} and more\n" * n)
+        shutil.copyfile(log, f"{log}.{n}")
+        os.utime(f"{log}.{n}", ns=(n * 10**17, n * 10**17))
+        os.truncate(log, 0)
+    append(log, "5\n")
+    reader.restart()
+    reader.poll()
+    expected = [b"1", *[b"2 and more"] * 2, *[b"3 and more"] * 3, *[b"4 and more"] * 4, b"5"]
+    assert reader.lines == expected
+
+
 def test_truncation_without_a_copy(log: Path) -> None:
     reader = Reader(log)
     append(log, "a long first line\n")

@@ -186,7 +186,7 @@ class Log:
         self.is_by_copy = world.chosen.random() < 0.3
         self.is_known = self.may_be_copied = False
         """The agent has seen it, and wrote that down; it knows how it begins. What is written to a new or empty log and
-        taken away between two looks is lost, and so is what was copied away twice."""
+        taken away between two looks is lost."""
 
     def write(self) -> None:
         lines = []

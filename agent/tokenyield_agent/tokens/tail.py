@@ -9,7 +9,7 @@ are the whole memory: given back at start, they continue where they were, wherev
   reopened yet, until a newer file has something in it and the old one has not grown for `LINGER_S`. Rotations that
   happened while nobody looked are found beside the path by number.
 * **Truncation and copytruncate**: the file is shorter than the offset, or begins otherwise. What was written since the
-  last look may live on in the copy, which is looked for beside the path; then reading starts at 0. A writer that does
+  last look may live on in copies, which are looked for beside the path; then reading starts at 0. A writer that does
   not append leaves a hole of zero bytes in front, which is skipped.
 * **A line longer than LINE_BYTES_MAX** is dropped and counted; a half-written line waits for its newline.
 """
@@ -99,7 +99,7 @@ class Tail:
         for file in list(self._files):
             if self._was_truncated(file):
                 self.counts["truncations"] += 1
-                yield from self._rest_of_copy(file)
+                yield from self._rest_of_copies(file)
                 file.offset, file.head_length, file.head_crc, file.skipping = 0, 0, 0, False
             self._grow_head(file)
             for block in self._read(file):
@@ -281,23 +281,41 @@ class Tail:
             return True
         return file.head_length > 0 and _head_crc(file.fd, file.head_length) != file.head_crc
 
-    def _rest_of_copy(self, file: _OpenFile) -> Iterator[bytes]:
-        """What was written to a truncated file after our last look, from the copy that copytruncate made first."""
+    def _rest_of_copies(self, file: _OpenFile) -> Iterator[bytes]:
+        """What was written to a truncated file after our last look: the rest of the copy that copytruncate made of it
+        first, and all of the copies made since, each of a beginning that we never saw."""
         if not file.head_length:
             return
-        for _, path in reversed(self._siblings()):
-            copy = self._open(path)
-            if copy is None:
-                continue
-            try:
-                same = (copy.device, copy.inode) != (file.device, file.inode)
-                if same and _head_crc(copy.fd, file.head_length) == file.head_crc:
-                    copy.offset, copy.skipping = file.offset, file.skipping
-                    yield from self._read(copy)
-                    yield from self._last_line(copy)
-                    return
-            finally:
-                os.close(copy.fd)
+        siblings = [path for _, path in self._siblings()]
+        for i in range(len(siblings) - 1, -1, -1):
+            if self._is_copy(siblings[i], file):
+                yield from self._read_copy(siblings[i], file.offset, skipping=file.skipping)
+                for newer in siblings[i + 1 :]:
+                    yield from self._read_copy(newer, 0, skipping=False)
+                return
+
+    def _is_copy(self, path: str, of: _OpenFile) -> bool:
+        copy = self._open(path)
+        if copy is None:
+            return False
+        try:
+            is_another = (copy.device, copy.inode) != (of.device, of.inode)
+            return is_another and _head_crc(copy.fd, of.head_length) == of.head_crc
+        finally:
+            os.close(copy.fd)
+
+    def _read_copy(self, path: str, offset: int, *, skipping: bool) -> Iterator[bytes]:
+        copy = self._open(path)
+        if copy is None:
+            return
+        try:
+            if (copy.device, copy.inode) in self.files():
+                return
+            copy.offset, copy.skipping = offset, skipping
+            yield from self._read(copy)
+            yield from self._last_line(copy)
+        finally:
+            os.close(copy.fd)
 
     def _grow_head(self, file: _OpenFile) -> None:
         if file.head_length < HEAD_BYTES_MAX:
