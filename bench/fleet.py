@@ -56,8 +56,8 @@ class Truth:
         self.oldest_s = 0.0
 
 
-class Agent(asyncio.Protocol):
-    """One node."""
+class Agent:
+    """One node. It ships one request at a time, and rests after one that failed."""
 
     def __init__(self, fleet: "Fleet", number: int) -> None:
         self.fleet = fleet
@@ -69,10 +69,8 @@ class Agent(asyncio.Protocol):
         self.spool: list[Batch] = []
         self.silent_windows = 0
         self.attempt = 0
-        self.sending: list[Batch] = []
-        self.at_ms = 0
-        self._got = b""
-        self._fate = ""
+        self.is_busy = False
+        """A request is under way, or it rests."""
 
     # --- what happens on the node ---------------------------------------------------------------------------------
 
@@ -137,46 +135,67 @@ class Agent(asyncio.Protocol):
             self.silent_windows = self.chosen.randrange(4, 60)
         if self.silent_windows:
             self.silent_windows -= 1
-        elif not self.sending:
+        elif not self.is_busy:
             self.ship()
 
     # --- shipping -------------------------------------------------------------------------------------------------
 
     def ship(self) -> None:
-        self.sending = self.spool[:BACKLOG_MAX]
-        if not self.sending:
+        batches = tuple(self.spool[:BACKLOG_MAX])
+        self.is_busy = bool(batches)
+        if not batches:
             return
         body = gzip.compress(
             encode_shipment(
                 Shipment(schema=1, agent_id=f"agent-{self.number}", epoch="e", cluster=f"c{self.number % 4}",
-                         node=f"n{self.number}", batches=tuple(self.sending))
+                         node=f"n{self.number}", batches=batches)
             ), 5)  # fmt: skip
         head = f"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
         luck = self.chosen.random() if self.fleet.faults else 1.0
-        self._fate = "receipt lost" if luck < LOST_RECEIPT else "broken off" if luck < LOST_RECEIPT + BROKEN_OFF else ""
-        self._request = head.encode() + body
-        self._got = b""
-        self._sent_s = time.perf_counter()
-        task = asyncio.get_running_loop().create_task(self._connect())
+        fate = "receipt lost" if luck < LOST_RECEIPT else "broken off" if luck < LOST_RECEIPT + BROKEN_OFF else ""
+        request = Request(self, len(batches), head.encode() + body, fate)
+        task = asyncio.get_running_loop().create_task(self._connect(request))
         self.fleet.connecting.add(task)
         task.add_done_callback(self.fleet.connecting.discard)
 
-    async def _connect(self) -> None:
+    async def _connect(self, request: "Request") -> None:
         address = (f"127.{1 + self.number // 60_000}.{self.number // 250 % 240 + 1}.{self.number % 250 + 1}", 0)
         try:
             await asyncio.get_running_loop().create_connection(
-                lambda: self, "127.0.0.1", self.fleet.port, local_addr=address
+                lambda: request, "127.0.0.1", self.fleet.port, local_addr=address
             )
         except OSError as error:
-            self._failed(type(error).__name__)
+            request.end(type(error).__name__)
+
+    def ended(self, batches: int, why: str) -> None:
+        """So many batches have their receipt; or they have not, and why."""
+        self.fleet.truth.answers[why or "200"] += 1
+        if not why:
+            del self.spool[:batches]
+            self.attempt = 0
+            self.ship()
+            return
+        self.attempt += 1
+        pause_s = self.chosen.random() * min(60.0, 2.0 ** min(self.attempt - 1, 16))  # full jitter, as the real one
+        asyncio.get_running_loop().call_later(pause_s, self.ship)
+
+
+class Request(asyncio.Protocol):
+    """One shipment on a connection of its own, and its fate, decided before. It ends once."""
+
+    def __init__(self, agent: Agent, batches: int, data: bytes, fate: str) -> None:
+        self._agent, self._batches, self._data, self._fate = agent, batches, data, fate
+        self._got = b""
+        self._has_ended = False
+        self._sent_s = time.perf_counter()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         if self._fate == "broken off":
-            transport.write(self._request[: len(self._request) // 2])
+            transport.write(self._data[: len(self._data) // 2])
             transport.abort()
             return
-        transport.write(self._request)
+        transport.write(self._data)
 
     def data_received(self, data: bytes) -> None:
         self._got += data
@@ -184,28 +203,19 @@ class Agent(asyncio.Protocol):
         if not body.endswith(b"}\n") and b"problem+json" not in head:
             return
         status = head.split(b" ", 2)[1].decode()
-        if status == "200" and self._fate != "receipt lost":
-            self.fleet.truth.latencies_s.append(time.perf_counter() - self._sent_s)
-            self.fleet.truth.answers["200"] += 1
-            del self.spool[: len(self.sending)]
-            self.sending, self.attempt = [], 0
-            self._transport.close()
-            if self.spool:
-                self.ship()
-        else:
-            self._failed(self._fate or status)
-            self._transport.close()
+        why = self._fate or ("" if status == "200" else status)
+        if not why and not self._has_ended:
+            self._agent.fleet.truth.latencies_s.append(time.perf_counter() - self._sent_s)
+        self._transport.close()
+        self.end(why)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.sending and not self._got:
-            self._failed(self._fate or "closed")
+        self.end(self._fate or "closed")
 
-    def _failed(self, why: str) -> None:
-        self.fleet.truth.answers[why] += 1
-        self.sending = []
-        self.attempt += 1
-        pause_s = self.chosen.random() * min(60.0, 2.0 ** min(self.attempt - 1, 16))  # full jitter, as the real one
-        asyncio.get_running_loop().call_later(pause_s, lambda: None if self.sending else self.ship())
+    def end(self, why: str) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._agent.ended(self._batches, why)
 
 
 class Fleet:
@@ -237,7 +247,7 @@ class Fleet:
         self.faults = False
         for agent in self.agents:  # who is silent comes back, so that the books can be compared
             agent.silent_windows = 0
-            if not agent.sending and agent.spool:
+            if not agent.is_busy:
                 agent.ship()
         while any(agent.spool for agent in self.agents):
             await asyncio.sleep(0.5)

@@ -1,6 +1,6 @@
 """The same facts into our collector, Prometheus, VictoriaMetrics and Pushgateway: samples per second of one core, bytes per sample.
 
-    python bench/peers.py                  200 nodes of 8 GPUs, 120 windows each, each system alone in turn
+    python bench/peers.py                  200 nodes of 8 GPUs, 60 windows each, each system alone in turn
 
 The facts of `fleet.py`'s nodes are made once. Ours get batches as agents send them. The others get what an exporter
 would have shown of the same numbers: counters with their labels, by remote write (snappy, protobuf) into Prometheus and
@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,13 @@ from fleet import WINDOW_MS, Agent, Truth
 from ingest import cpu_s, rss
 
 from harness import Stack, free_port, get, wait_until
+from real.clickhouse_server import PASSWORD, Server
+from tokenyield_collector.ledger.clickhouse import connect
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import Batch, Shipment
 
+PUSHES = 5
+"""Windows of each node into Pushgateway, which checks all that it has with each push: the others get them all."""
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[Labels, float]
 
@@ -227,12 +231,12 @@ async def send(port: int, method: str, paths: list[str], headers: str, bodies: l
     return time.perf_counter() - started_s
 
 
-def measured(pid: int, load: Load, wall_s: float, before_s: float) -> dict[str, Any]:
+def measured(pid: int, samples: int, wall_s: float, before_s: float) -> dict[str, Any]:
     used_s = cpu_s(pid) - before_s
     return {
-        "samples": load.samples,
-        "samples_per_second_of_one_core": round(load.samples / used_s),
-        "samples_per_second": round(load.samples / wall_s),
+        "samples": samples,
+        "samples_per_second_of_one_core": round(samples / used_s),
+        "samples_per_second": round(samples / wall_s),
         "rss_mib": round(rss(pid)),
     }
 
@@ -277,6 +281,29 @@ def ours(load: Load, folder: Path) -> dict[str, Any]:
     }
 
 
+def ours_on_clickhouse(load: Load, folder: Path) -> dict[str, Any]:
+    """Collector and ClickHouse on one core together; the CPU time of each stands in `cpu_ms_per_batch`."""
+    port = free_port()
+    clickhouse = Server(folder / "clickhouse", [port], port)
+    try:
+        clickhouse.start()
+        assert clickhouse.process is not None
+        (folder / "password").write_text(PASSWORD)
+        ledger_url = f"clickhouse://default@127.0.0.1:{port}/ledger"
+        settings = {**COLLECTOR, "ledger_url": ledger_url, "ledger_password_file": str(folder / "password")}
+        result = to_collector(load, Stack(folder, collector=settings), clickhouse.process.pid)
+        with closing(connect(clickhouse.address("ledger"), PASSWORD, "")) as ledger:
+            ledger._client.run("OPTIMIZE TABLE windows FINAL")
+            sql = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'ledger'"
+            result["bytes_per_sample"] = round(int(ledger._client.rows(sql)[0][0]) / load.samples, 2)
+    finally:
+        clickhouse.kill()
+    return result | {
+        "version": version("clickhouse-server"),
+        "durability": "written by ClickHouse before the answer, not synced; each batch once, whatever is repeated",
+    }
+
+
 REMOTE_WRITE = (
     "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
 )
@@ -288,7 +315,7 @@ def remote_written(load: Load, folder: Path, port: int, ready: str, call: list[s
         before_s = cpu_s(process.pid)
         paths = ["/api/v1/write"] * len(load.remote_write)
         wall_s = asyncio.run(send(port, "POST", paths, REMOTE_WRITE, load.remote_write))
-        result = measured(process.pid, load, wall_s, before_s)
+        result = measured(process.pid, load.samples, wall_s, before_s)
     return result | {
         "version": version(call[0]),
         "bytes_per_sample": round(disk_bytes(folder / "data") / load.samples, 2),
@@ -329,8 +356,10 @@ def pushgateway(load: Load, folder: Path) -> dict[str, Any]:
     with server(call, f"http://127.0.0.1:{port}/-/ready", folder) as process:
         before_s = cpu_s(process.pid)
         paths = [f"/metrics/job/tokenyield/node/n{number}" for number in range(len(load.text))]
-        wall_s = asyncio.run(send(port, "PUT", paths, "", load.text))
-        result = measured(process.pid, load, wall_s, before_s)
+        some = [mine[:PUSHES] for mine in load.text]
+        wall_s = asyncio.run(send(port, "PUT", paths, "", some))
+        samples = sum(body.count(b"\n") for mine in some for body in mine)
+        result = measured(process.pid, samples, wall_s, before_s)
     return result | {
         "version": version("prometheus-pushgateway"),
         "bytes_per_sample": None,
@@ -345,6 +374,7 @@ def version(package: str) -> str:
 
 SYSTEMS = {
     "tokenyield": ours,
+    "clickhouse-server": ours_on_clickhouse,
     "prometheus": prometheus,
     "victoria-metrics": victoria_metrics,
     "prometheus-pushgateway": pushgateway,
@@ -354,7 +384,7 @@ SYSTEMS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=200)
-    parser.add_argument("--windows", type=int, default=120)
+    parser.add_argument("--windows", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {1})

@@ -194,6 +194,16 @@ def test_copytruncate(log: Path, while_away: bool, writer_appends: bool) -> None
     assert reader.lines == [b"1"] * 3 + [b"2 before the copy"] + [b"3 after"] * 9 + [b"4"]
 
 
+def test_a_log_that_came_while_nobody_looked_may_go_before_the_first_look(log: Path) -> None:
+    reader = Reader(log)
+    append(log, "1\n")
+    reader.restart()
+    log.rename(f"{log}.1")
+    append(log, "2\n")
+    reader.poll()
+    assert reader.lines == [b"1", b"2"]
+
+
 def test_copies_that_were_made_while_nobody_looked(log: Path) -> None:
     """As when an agent's last state is from before several of them."""
     reader = Reader(log)

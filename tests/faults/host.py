@@ -22,6 +22,7 @@ from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
 from tokenyield_agent.ship import Answer, Shipper
 from tokenyield_agent.spool import Spool, Waiting
+from tokenyield_agent.tokens.source import LogFiles
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import Batch
 
@@ -252,7 +253,11 @@ class RecordedAgent(Agent):
             for batch in batches:
                 del self.closed[self.spool.epoch, batch.seq]
             raise
-        self.log.is_known |= self.log.path.exists()
+        self.log.is_known |= self.follows_its_log()
+
+    def follows_its_log(self) -> bool:
+        source = self.roster.configured["w"].log
+        return isinstance(source, LogFiles) and any(file.tail.files() for file in source.files.values())
 
 
 class SimulatedAgent:
@@ -298,6 +303,7 @@ class SimulatedAgent:
         if self.was_deleted:
             self.skipped = self.log.tokens - sum(one.tokens for one in self.closed.values())
             self.was_deleted = False
+        self.log.is_known = self.agent.follows_its_log()
         self.shipper = SimulatedShipper(self.world, settings, spool, self.agent.agent_id, self.state_dir / "rejected")
         self.is_up = True
         try:

@@ -13,6 +13,8 @@ FOUND = {
     148: "the same",
     319: "the same, at the last start",
     337: "the same, of three copies",
+    407: "a log that came while the agent was down was taken away before its first look",
+    530: "the same",
 }
 
 

@@ -198,7 +198,9 @@ class Tail:
             file.head_length, file.head_crc = wanted.head_length, wanted.head_crc
             self._files.append(file)
             newest_mtime_ns = max(newest_mtime_ns, mtime_ns)
-        if self._files:
+        if not mark.files and os.path.exists(self.path) and (newcomer := self._open(self.path)):
+            self._files.append(newcomer)  # it came while nobody looked; now it may go, and is read all the same
+        elif self._files:
             self._add_unseen_rotations(newest_mtime_ns)
 
     def _find(self, wanted: FileMark) -> tuple[_OpenFile, int] | None:
