@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("footprint.py", "scan.py", "ingest.py", "fleet.py", "report.py", "scrape.py", "page.py", "peers.py", "soak.py")
+BENCHES = (
+    "footprint.py",
+    "scan.py",
+    "ingest.py",
+    "fleet.py",
+    "report.py",
+    "scrape.py",
+    "page.py",
+    "peers.py",
+    "soak.py",
+)
 
 
 def main() -> None:
