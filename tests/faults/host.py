@@ -294,8 +294,7 @@ class SimulatedAgent:
         self.disk.dies_in = None
         self.agent = RecordedAgent(settings, clock=self.clock, disk=self.disk, reader=self.gpu)
         self.agent.closed, self.agent.log = self.closed, self.log
-        if self.world.now_ms - (self.agent._book.end_ms or self.first_ms) > settings.restart_bridge_s * 1000:
-            self.is_unbroken = False
+        left_ms = self.agent._book.end_ms or self.first_ms
         spool = self.agent.spool
         # Numbers that were given again after a crash: what stood under them was never whole on the disk.
         for key in [key for key in self.closed if key[0] == spool.epoch and key[1] >= spool.next_seq]:
@@ -310,6 +309,8 @@ class SimulatedAgent:
             self.agent.begin()
         except SetUpError:
             self.stop_dead()
+        if self.world.now_ms - left_ms > settings.restart_bridge_s * 1000:  # NVML may have hung meanwhile
+            self.is_unbroken = False
 
     def stop_dead(self) -> None:
         self.is_up = self.log.may_be_copied = False
