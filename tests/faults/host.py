@@ -23,6 +23,7 @@ from tokenyield_agent.gpu.reading import GpuReading, Snapshot
 from tokenyield_agent.ship import Answer, Shipper
 from tokenyield_agent.spool import Spool, Waiting
 from tokenyield_agent.tokens.source import LogFiles
+from tokenyield_agent.tokens.tail import FileMark
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import Batch
 
@@ -186,8 +187,8 @@ class Log:
         self._requests = self._rotations = self._writes = 0
         self.is_by_copy = world.chosen.random() < 0.3
         self.is_known = self.may_be_copied = False
-        """The agent has seen it, and wrote that down; it knows how it begins. What is written to a new or empty log and
-        taken away between two looks is lost."""
+        """The agent has written down that there is one; and how it begins. What is written to a log and taken away before
+        that is lost."""
 
     def write(self) -> None:
         lines = []
@@ -209,7 +210,6 @@ class Log:
         if self.is_by_copy:
             shutil.copy2(self.path, rotated)
             os.truncate(self.path, 0)
-            self.may_be_copied = False
         else:
             self.path.rename(rotated)
         self.write()
@@ -254,10 +254,18 @@ class RecordedAgent(Agent):
                 del self.closed[self.spool.epoch, batch.seq]
             raise
         self.log.is_known |= self.follows_its_log()
+        self.log.may_be_copied = any(mark.head_length for mark in self._marks())
 
     def follows_its_log(self) -> bool:
+        return bool(self._marks())
+
+    def _marks(self) -> list[FileMark]:
         source = self.roster.configured["w"].log
-        return isinstance(source, LogFiles) and any(file.tail.files() for file in source.files.values())
+        return (
+            [mark for file in source.files.values() for mark in file.tail.mark().files]
+            if isinstance(source, LogFiles)
+            else []
+        )
 
 
 class SimulatedAgent:
@@ -313,7 +321,7 @@ class SimulatedAgent:
             self.is_unbroken = False
 
     def stop_dead(self) -> None:
-        self.is_up = self.log.may_be_copied = False
+        self.is_up = False
         for name in ("dropped", "corrupt"):
             self.gone[name] += self.agent.spool.counts[name]
         self.windows_dropped += self.agent._book.dropped
@@ -322,7 +330,6 @@ class SimulatedAgent:
 
     def poll(self) -> None:
         self.agent.poll()
-        self.log.may_be_copied = self.log.path.exists() and self.log.path.stat().st_size > 0
 
     def flush(self) -> None:
         self.agent.poll()

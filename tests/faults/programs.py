@@ -193,12 +193,12 @@ class Schedule:
 
     def kill_agent(self) -> None:
         self.stack.agent.kill()
+        self.disk.heal()  # an agent does not start without a disk
         if self.chosen.random() < 0.4:
             self._damage_spool()
         if self.chosen.random() < 0.3:
             self.log.rotate()
         time.sleep(self.chosen.uniform(0, 1))
-        self.disk.heal()  # an agent does not start without a disk
         self.stack.start_agent()
 
     def _damage_spool(self) -> None:

@@ -199,6 +199,7 @@ class Tail:
             self._files.append(file)
             newest_mtime_ns = max(newest_mtime_ns, mtime_ns)
         if not mark.files and os.path.exists(self.path) and (newcomer := self._open(self.path)):
+            self._grow_head(newcomer)
             self._files.append(newcomer)  # it came while nobody looked; now it may go, and is read all the same
         elif self._files:
             self._add_unseen_rotations(newest_mtime_ns)
