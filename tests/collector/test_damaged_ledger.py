@@ -11,7 +11,7 @@ from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from faults.host import flip_in
 from harness import Stack
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
-from tokenyield_collector.ledger.ledger import LedgerError
+from tokenyield_collector.ledger.ledger import LedgerError, LedgerInUse
 from tokenyield_collector.ledger.verify import verify
 
 FLIPS = 40
@@ -74,3 +74,14 @@ def test_what_the_file_does_not_give_is_no_error_of_duckdb(sound: Path, tmp_path
         ledger.facts_between(0, NOON_MS * 2)
     assert isinstance(told.value.__cause__, duckdb.Error)
     ledger.close()
+
+
+def test_damage_is_not_taken_for_another_collector(sound: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.duckdb"
+    shutil.copyfile(sound, path)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 16_384)  # "… checksum … in block at location …"
+    with pytest.raises(LedgerError, match="newest backup") as told:
+        DuckDbLedger(path)
+    assert not isinstance(told.value, LedgerInUse)

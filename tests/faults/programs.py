@@ -116,7 +116,7 @@ class Disk:
 
     def heal(self) -> None:
         if self.is_own:
-            self._mount("remount,rw")
+            wait_until(lambda: self._mount("remount,rw") == 0, what=f"{self.folder} can be written again")
             (self.folder / "filler").unlink(missing_ok=True)
 
     def unmount(self) -> None:

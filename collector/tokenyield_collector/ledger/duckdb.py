@@ -95,7 +95,7 @@ class DuckDbLedger:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = duckdb.connect(str(path))
         except (duckdb.Error, OSError) as error:
-            if "lock" in str(error):
+            if "set lock" in str(error):
                 raise LedgerInUse(f"ledger {path} cannot be opened: {error}; another collector may hold it") from error
             raise LedgerError(
                 f"ledger {path} cannot be opened: {error}; is its folder writable? If it is damaged, put the newest "
