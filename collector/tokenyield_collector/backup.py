@@ -38,9 +38,7 @@ class BackupApi:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         ledger = self._ledger
         if not isinstance(ledger, DuckDbLedger):
-            return problem(
-                400, "this ledger is kept by ClickHouse; back it up with ClickHouse's own means (docs/scale.md)"
-            )
+            return problem(400, CLICKHOUSE)
         if self._is_busy:
             return problem(503, "a backup is being made already; ask again later", headers={"Retry-After": "60"})
         free, wanted = shutil.disk_usage(self._path.parent).free, int(ledger.size_bytes() * SPARE)

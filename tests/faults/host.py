@@ -245,7 +245,7 @@ class RecordedAgent(Agent):
                 sum(count.completion or 0 for workload in batch.workloads for count in workload.tokens),
                 batch.end_ms - batch.start_ms,
                 sum(gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms for gpu in batch.gpus),
-                sum(msgspec.structs.astuple(gpu.energy_mj)[i] for gpu in batch.gpus for i in range(4)),
+                sum(sum(msgspec.structs.astuple(gpu.energy_mj)) for gpu in batch.gpus),
             )
         try:
             super()._save(batches, taken)
@@ -327,9 +327,6 @@ class SimulatedAgent:
         self.windows_dropped += self.agent._book.dropped
         self.gone["rejected"] += self.shipper.counts["rejected"]
         self.agent.roster.close()
-
-    def poll(self) -> None:
-        self.agent.poll()
 
     def flush(self) -> None:
         self.agent.poll()

@@ -230,7 +230,7 @@ class World:
         elif event < 0.20:
             agent.disk.error = None
         try:
-            agent.poll()
+            agent.agent.poll()
             for _ in range(chosen.randrange(4)):
                 if not agent.shipper.ship_once():
                     break
@@ -289,7 +289,7 @@ class World:
                 agent.step_clock(-agent.clock.offset_ms)
             if not agent.is_up:
                 agent.start()
-            agent.poll()
+            agent.agent.poll()
         # A window more, whose receipt tells what a restored collector lacks; and time for clocks that were ahead.
         self.now_ms += max(15_000, *(agent.clock.ahead_ms_max for agent in self.agents))
         for agent in self.agents:
