@@ -210,6 +210,7 @@ class Log:
         if self.is_by_copy:
             shutil.copy2(self.path, rotated)
             os.truncate(self.path, 0)
+            self.may_be_copied = False
         else:
             self.path.rename(rotated)
         self.write()

@@ -42,6 +42,8 @@ from tokenyield_collector.ledger.verify import verify
 FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
 EVENTS = (6, 14)
 DISK_BYTES = 8 << 20
+TORN_BYTES_MAX = 200
+"""Of a write: less than any record has, for a write that is whole is not torn."""
 ANSWER_WITHIN_S = 1.5
 CLOCK_STEPS_S = (-3600, -61, -1, 1, 61, 240)
 _LOST = re.compile(r"gave up (\d+) batches|(\d+) batches from \d+ on are lost|(batch) \d+ refused for good")
@@ -98,12 +100,16 @@ class Disk:
         self.folder = folder
         folder.mkdir()
         self.is_own = os.geteuid() == 0 and self._mount(f"size={DISK_BYTES}") == 0
+        self.was_hurt = False
+        """Full or read-only since the agent was last started: then the spool's second copy of its newest record may be
+        missing, and a flipped bit in the first one costs more than is promised."""
 
     def _mount(self, options: str) -> int:
         call = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)]
         return subprocess.run(call, check=False, capture_output=True).returncode
 
     def fill(self) -> None:
+        self.was_hurt = True
         try:
             with (self.folder / "filler").open("wb", buffering=0) as file:
                 while file.write(b"\0" * 65536):
@@ -112,6 +118,7 @@ class Disk:
             return
 
     def make_read_only(self) -> bool:
+        self.was_hurt = True
         return self._mount("remount,ro") == 0
 
     def heal(self) -> None:
@@ -179,10 +186,7 @@ class Schedule:
 
     def play(self) -> None:
         self.stack.start_collector()
-        self.stack.start_agent()
-        self.log.pause(False)
-        # A log that is taken away before the agent has written down that there is one is lost, and not promised.
-        wait_until(lambda: self._metric("spool_appended_total") >= 2, what="the log is known")
+        self._start_agent_with_the_log()
         for _ in range(self.chosen.randrange(*EVENTS)):
             event = self.chosen.choice(EVENT_NAMES)
             if getattr(self, event)() is not False:
@@ -191,24 +195,36 @@ class Schedule:
         self.heal()
         self.check()
 
+    def _start_agent(self) -> None:
+        """Until it is at work: it answers before it has read its GPUs, which may hang, and has said what it knows."""
+        self.stack.start_agent()
+        wait_until(lambda: self._metric("polls_total") > 0, what="the agent polls")
+        self.disk.was_hurt = False
+
+    def _start_agent_with_the_log(self) -> None:
+        """A log that is taken away before the agent has written down that there is one is lost, and not promised."""
+        self._start_agent()
+        self.log.pause(False)
+        wait_until(lambda: self._metric("spool_appended_total") >= 2, what="the log is known")
+
     def kill_agent(self) -> None:
         self.stack.agent.kill()
         self.disk.heal()  # an agent does not start without a disk
-        if self.chosen.random() < 0.4:
+        if self.chosen.random() < 0.4 and not self.disk.was_hurt:
             self._damage_spool()
         if self.chosen.random() < 0.3:
             self.log.rotate()
         time.sleep(self.chosen.uniform(0, 1))
-        self.stack.start_agent()
+        self._start_agent()
 
     def _damage_spool(self) -> None:
         segments = sorted((self.disk.folder / "state" / "spool").glob("*.seg"))
         if not segments:
             return
         if self.chosen.random() < 0.5:
-            size = segments[-1].stat().st_size
-            with segments[-1].open("ab") as file:  # a write that was torn
-                file.write(segments[-1].read_bytes()[: self.chosen.randrange(size)])
+            torn = segments[-1].read_bytes()[: self.chosen.randrange(1, TORN_BYTES_MAX)]
+            with segments[-1].open("ab") as file:
+                file.write(torn)
             self.happened["torn tail"] += 1
         else:
             flip_in(self.chosen.choice(segments), self.chosen)
@@ -304,16 +320,19 @@ class Schedule:
     def rotate_the_log(self) -> bool:
         return self.log.rotate()
 
-    def delete_the_state(self) -> None:
+    def delete_the_state(self) -> bool:
         """When all was shipped, so that it is known what may be missing: nothing."""
+        if self.is_damaged:  # what is found later could not be mended from an agent that forgot
+            return False
         self.disk.heal()
         self.proxy.way = "open"
         self.log.pause(True)
         self._drain()
         self.stack.agent.kill()
         shutil.rmtree(self.disk.folder / "state")
-        self.stack.start_agent()
-        self.log.pause(False)
+        self.backup = None  # what came after it could not be shipped again
+        self._start_agent_with_the_log()
+        return True
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -359,7 +378,7 @@ class Schedule:
         if found:
             self._undo_damage()
             self.stack.start_collector()
-            self.stack.start_agent()
+            self._start_agent()
             self._drain()
             assert self.stack.agent.terminate() == 0
             assert self.stack.collector.terminate() == 0

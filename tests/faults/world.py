@@ -68,6 +68,8 @@ class World:
         """State of agents is deleted; then likewise."""
         self.ledger: DuckDbLedger | None = self._open(None)
         self.backup: Path | None = None
+        self._damaged = False
+        """A bit of the files was flipped, which may not have been noticed yet."""
         self.partition = 0
         self.delayed: list[bytes] = []
         self.agents = [self._agent(f"n{i}") for i in range(self.chosen.choice([1, 2, 3]))]
@@ -109,10 +111,23 @@ class World:
             self.ledger.doubled()
             self.happened.append("ledger damaged, unread part")
         except (LedgerError, duckdb.Error):
-            if self.ledger is not None:
-                self.ledger.close()
-            self.ledger = self._open(self.backup or self._before_damage)
-            self.happened.append("ledger damaged, told")
+            self._replace_damaged()
+
+    def _replace_damaged(self) -> None:
+        if self.ledger is not None:
+            self._end_process()
+        self.ledger, self._damaged = self._open(self.backup or self._before_damage), False
+        self.happened.append("ledger damaged, told")
+
+    def fold(self) -> None:
+        """What was damaged may be found only now."""
+        assert self.ledger is not None
+        try:
+            self.ledger.fold()
+        except LedgerError:
+            if not self._damaged:
+                raise
+            self._replace_damaged()
 
     def kill_collector(self) -> None:
         """As kill -9 leaves the files: what was committed is there, what was being written is torn."""
@@ -125,17 +140,19 @@ class World:
             committed = wal.stat().st_size
             lost = decode_shipment(encode_shipment(_nobody()))
             self.ledger.append([lost], self.now_ms)  # a commit that nobody was told of
-            shutil.copyfile(self.home / wal.name, wal)
+            if (self.home / wal.name).exists():  # the first commit goes into the file at once
+                shutil.copyfile(self.home / wal.name, wal)
             grown = wal.stat().st_size
             if grown > committed:
                 os.truncate(wal, self.chosen.randrange(committed, grown))
         self._end_process()
         self._killed = seen
-        self._damaged = self.may_lose_ledgers and self.chosen.random() < 0.3
-        if self._damaged:
-            self._before_damage = self.folder / f"{seen.name}-whole"
-            self._before_damage.mkdir()
-            _copy_files(seen, self._before_damage)
+        if self.may_lose_ledgers and self.chosen.random() < 0.3:
+            if not self._damaged:  # what was damaged before may not have been read yet
+                self._before_damage = self.folder / f"{seen.name}-whole"
+                self._before_damage.mkdir()
+                _copy_files(seen, self._before_damage)
+            self._damaged = True
             flip_in(self.chosen.choice(sorted(seen.iterdir())), self.chosen)
 
     def _end_process(self) -> None:
@@ -198,12 +215,12 @@ class World:
         elif event < 0.14 and self.ledger is not None:
             self.kill_collector()
             self.happened.append("collector killed")
-        elif event < 0.19 and self.ledger is not None and self.ledger.first_ms() is not None:
+        elif event < 0.19 and self.ledger is not None and self.ledger.first_ms() is not None and not self._damaged:
             self.take_backup()
             self.happened.append("backup")
         elif event < 0.24 and self.ledger is not None and self.backup is not None and self.may_lose_ledgers:
             self._end_process()
-            self.ledger = self._open(self.backup)
+            self.ledger, self._damaged = self._open(self.backup), False
             self.happened.append("restored")
         elif event < 0.30 and self.delayed and self.ledger is not None:
             self.receive(self.delayed.pop(chosen.randrange(len(self.delayed))))
@@ -211,7 +228,7 @@ class World:
         if self.ledger is None and chosen.random() < 0.4:
             self.start_collector()
         if self.ledger is not None and chosen.random() < 0.1:
-            self.ledger.fold()
+            self.fold()
         for agent in self.agents:
             self._step_of(agent)
 
@@ -283,6 +300,7 @@ class World:
         self.calm, self.partition = True, 0
         if self.ledger is None:
             self.start_collector()
+        self.fold()
         for agent in self.agents:
             agent.disk.error = agent.disk.dies_in = None
             if agent.clock.offset_ms:

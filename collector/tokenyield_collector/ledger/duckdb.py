@@ -172,6 +172,8 @@ class DuckDbLedger:
             self._dirty |= newly_dirty
             self._changed |= dirty
             self._add_live(rows)
+            if self._first_ms is None:
+                self._write_into_the_file()
             for key, group in fresh.items():
                 received = self._received.setdefault(key, NumberSet())
                 for start, end in group.ranges():
@@ -196,6 +198,14 @@ class DuckDbLedger:
                 self._connection.execute(f"INSERT INTO {table} BY NAME FROM fresh_{table}")
             if newly_dirty:
                 insert_rows(self._connection, "dirty_hours", ["hour_ms"], [(hour_ms,) for hour_ms in newly_dirty])
+
+    def _write_into_the_file(self) -> None:
+        """So that a ledger never has all of its batches in the write-ahead log: DuckDB may cut a damaged one without a
+        word, and an empty ledger would look like a new one, which misses nothing of its agents."""
+        try:
+            self._connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            log.debug("checkpoint: %s", error)
 
     def _add_live(self, rows: Rows) -> None:
         try:
