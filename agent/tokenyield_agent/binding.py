@@ -88,7 +88,7 @@ def _holding(
         chain = (process.pid, *ancestors.get(process.pid, ()))
         workload = next((root_of[pid] for pid in chain if pid in root_of), UNTIED)
         by_workload.setdefault(workload, []).append(process)
-    if gpu.mig_slices and (slices := _by_slices(gpu, by_workload)) is not None:
+    if gpu.mig_instances and (slices := _by_slices(gpu, by_workload)) is not None:
         return Holding(held=True, split="mig", weights=slices)
     if len(by_workload) == 1:
         return Holding(held=True, weights=dict.fromkeys(by_workload, 1))
@@ -111,11 +111,11 @@ def _by_slices(gpu: GpuReading, by_workload: Mapping[str, Sequence[GpuProcess]])
     of_instance: dict[int, str] = {}
     for workload, processes in by_workload.items():
         for process in processes:
-            if process.mig_instance not in gpu.mig_slices:
+            if process.mig_instance not in gpu.mig_instances:
                 return None
             of_instance.setdefault(process.mig_instance or 0, workload)
     weights: dict[str, int] = {}
-    for instance, slices in sorted(gpu.mig_slices.items()):
+    for instance, one in sorted(gpu.mig_instances.items()):
         workload = of_instance.get(instance, UNTIED)
-        weights[workload] = weights.get(workload, 0) + slices
+        weights[workload] = weights.get(workload, 0) + one.slices
     return weights

@@ -83,9 +83,16 @@ class Settings:
     collector_timeout_s: float = _setting(30.0, "how long one shipment may take; a busy collector answers within 1 s")
     gpu_reader: Literal["nvml", "trace", "none"] = _setting("nvml", "where GPU readings come from")
     gpu_trace_file: str | None = _setting(None, "recorded trace to replay when gpu_reader is trace")
+    host_energy: Literal["auto", "rapl", "power_meter", "dcmi", "off"] = _setting(
+        "auto", "how the host's own energy is read, see docs/gpu.md; auto takes the best that can be read"
+    )
     poll_interval_ms: int = _setting(1000, "between two readings; NVML's own utilization sample is up to 1 s long")
     window_length_s: int = _setting(15, "length of a window; must divide an hour")
     window_settle_s: int = _setting(12, "how long a window waits for rates that speak of it; vLLM reports every 10 s")
+    parked_after_s: int = _setting(
+        600, "a held GPU whose workload has made no token for so long, while its SMs are nearly idle, is parked"
+    )
+    parked_sm_percent: int = _setting(5, "nearly idle: up to this much SM activity (older GPUs: utilization)")
     restart_bridge_s: int = _setting(
         3600, "a pause of the agent up to this long is reported as unknown time with its energy; a longer one is dark"
     )
@@ -147,6 +154,10 @@ class Settings:
             yield f"window_length_s: {self.window_length_s} does not divide an hour; use 5, 10, 15, 30 or 60"
         if self.window_settle_s < 0:
             yield f"window_settle_s: {self.window_settle_s} is negative"
+        if self.parked_after_s < 1:
+            yield f"parked_after_s: {self.parked_after_s} is less than 1; the longest pause of a healthy server"
+        if not 0 <= self.parked_sm_percent <= 100:
+            yield f"parked_sm_percent: {self.parked_sm_percent} is outside 0 to 100"
         if self.spool_bytes_max < 4 * 2**20:
             yield f"spool_bytes_max: {self.spool_bytes_max} is less than 4 MiB, which holds a few minutes"
         if not 1 <= self.ship_batches_max <= 256:

@@ -22,8 +22,12 @@ import msgspec
 from tokenyield_agent.config import Settings
 from tokenyield_agent.disk import Disk
 from tokenyield_agent.errors import SetUpError
+from tokenyield_agent.gpu.energy import Energy
+from tokenyield_agent.gpu.parked import mark_parked
+from tokenyield_agent.gpu.poller import Poller
 from tokenyield_agent.gpu.reading import GpuReader, GpuReading, Snapshot
-from tokenyield_agent.gpu.span import GpuSpan, span_between
+from tokenyield_agent.gpu.span import GpuSpan, span_between, unread
+from tokenyield_agent.host_energy import HostMeter
 from tokenyield_agent.roster import Roster
 from tokenyield_agent.ship import Shipper
 from tokenyield_agent.spool import Spool
@@ -33,7 +37,7 @@ from tokenyield_agent.timeline import Timeline
 from tokenyield_agent.tokens.workload import TokensMark
 from tokenyield_agent.totals import Totals
 from tokenyield_agent.version import VERSION
-from tokenyield_agent.window import BookState, WindowBook, unread
+from tokenyield_agent.window import BookState, WindowBook
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify
 from tokenyield_wire.window import Batch
 
@@ -41,6 +45,8 @@ log = logging.getLogger(__name__)
 
 GAP_MS_MAX = 3_000
 """Longest span between two readings over which power may be integrated and a state claimed (InferenceX's rule)."""
+READ_PART_MAX = 0.8
+"""Of the time between two polls: how long a reading of the GPUs may hold up everything else."""
 DRAIN_S = 5.0
 """How long a stopping agent tries to ship what it has; the rest is in the spool for its next start."""
 
@@ -72,7 +78,8 @@ def open_reader(settings: Settings, known: Iterable[str] = ()) -> GpuReader:
         return NoReader()
     from tokenyield_agent.gpu.nvml import NvmlReader
 
-    return NvmlReader(known=known)
+    known = list(known)
+    return Poller(lambda: NvmlReader(known=known), read_s_max=READ_PART_MAX * settings.poll_interval_ms / 1000)
 
 
 class Clock:
@@ -155,6 +162,7 @@ class Agent:
         self._last_readings: dict[str, GpuReading] = {}
         self._indices: dict[str, str] = {}
         self._totals = Totals()
+        self._host = HostMeter(settings.host_energy)
         self._snapshot = Snapshot()
         self._polls = 0
         self._last_poll_mono_s = 0.0
@@ -216,6 +224,7 @@ class Agent:
         if self.status_server:
             self.status_server.stop()
         self._reader.close()
+        self._host.close()
         self.roster.close()
         log.info("agent stopped, %d batches wait in the spool", self.spool.depth()[0])
 
@@ -243,7 +252,7 @@ class Agent:
             counter_mj, energy_mj = self._counters_mj.get(uuid_), getattr(present.get(uuid_), "energy_mj", None)
             span = unread(uuid_, model, "agent_down")
             if counter_mj is not None and energy_mj is not None and energy_mj >= counter_mj:
-                span = replace(span, energy_mj=energy_mj - counter_mj)
+                span = replace(span, energy=Energy(energy_mj - counter_mj, "counter"))
             spans.append(span)
         return spans
 
@@ -273,11 +282,15 @@ class Agent:
         spans, duration_ms = self._spans(self._snapshot, now_ms, mono_s), now_ms - (self._book.end_ms or now_ms)
         self._book.extend(now_ms, spans)
         self._totals.add(spans, duration_ms)
+        if (host := self._host.read(mono_s)) is not None:
+            self._book.add_host_energy(host.mj, host.source)
+            self._totals.host_mj[host.source] += host.mj
         self._remember(self._snapshot)
         if step_ms := self._timeline.step_ms(mono_ns, wall_ns):
             log.warning("the wall clock was stepped by %d ms; durations are not affected", step_ms)
             now_ms = self._timeline.now_ms(mono_ns)
             self._book.jump(now_ms)
+            self.roster.clock_stepped(step_ms)
         for event in self.roster.poll(now_ms, mono_s):
             self._book.add(event)
         if self.roster.unsaved:
@@ -301,7 +314,18 @@ class Agent:
             )
             for gpu in snapshot.gpus
         ]
-        return spans + [unread(uuid_, self._models.get(uuid_), reason) for uuid_, reason in snapshot.lost.items()]
+        settings = self.settings
+        spans = mark_parked(
+            spans,
+            self.roster.quiet_since_ms(now_ms),
+            now_ms=now_ms,
+            after_ms=settings.parked_after_s * 1000,
+            floor_bp=settings.parked_sm_percent * 100,
+        )
+        return spans + [
+            unread(uuid_, self._models.get(uuid_), reason, snapshot.lost_events.get(uuid_))
+            for uuid_, reason in snapshot.lost.items()
+        ]
 
     def _remember(self, snapshot: Snapshot) -> None:
         self._last_readings = {gpu.uuid: gpu for gpu in snapshot.gpus}
@@ -358,9 +382,8 @@ class Agent:
             gpus=self._snapshot.gpus,
             gpus_lost=self._snapshot.lost,
             indices=dict(self._indices),
-            state_ms=dict(self._totals.state_ms),
-            throttled_ms=dict(self._totals.throttled_ms),
-            held_ms=dict(self._totals.held_ms),
+            totals=self._totals.copy(),
+            gpu_read_s=getattr(self._reader, "read_seconds", 0.0),
             gpu_faults=dict(getattr(self._reader, "faults", {})),
             polls=self._polls,
             last_poll_age_s=self._clock.mono_ns() / 1e9 - self._last_poll_mono_s,

@@ -25,6 +25,8 @@ from tokenyield_wire.window import Method
 
 SAMPLE_BYTES = 4 << 20
 """Of the end of each log: minutes of a busy server."""
+GPM_S = 0.3
+"""Between two readings of the GPUs."""
 ROUNDS = 3
 """Looks at the processes, so that what is found in the first is asked in the second."""
 
@@ -108,7 +110,9 @@ def _gpus(settings: Settings, gpus: list[GpuReading]) -> Iterator[Finding]:
         yield Finding("fault", "gpu", str(error))
         return
     try:
-        snapshot = reader.read()
+        reader.read()
+        time.sleep(GPM_S)
+        snapshot = reader.read()  # GPM tells of the time between two readings
     finally:
         reader.close()
     if snapshot.problem:
@@ -126,13 +130,29 @@ def _gpus(settings: Settings, gpus: list[GpuReading]) -> Iterator[Finding]:
         if gpu.energy_mj is None and gpu.power_mw is None:
             yield Finding("fault", "gpu", f"{text}: neither energy nor power can be read, so no joules")
         elif gpu.energy_mj is None:
-            yield Finding("note", "gpu", f"{text}: no energy counter, power is integrated instead")
+            yield Finding("note", "gpu", f"{text}: no energy counter; {_integrated(gpu)}")
         elif absent:
             yield Finding("note", "gpu", f"{text}: does not report {', '.join(absent)}")
         else:
-            yield Finding("ok", "gpu", text)
+            yield Finding("ok", "gpu", f"{text}: energy by its counter; {_counted(gpu)}")
     for uuid, reason in snapshot.lost.items():
         yield Finding("fault", "gpu", f"{uuid}: {reason}; see dmesg for XID errors, then reset the GPU or the node")
+
+
+def _integrated(gpu: GpuReading) -> str:
+    if gpu.power_samples is not None:
+        return "power is integrated from the sensor's buffer of samples"
+    if gpu.power_average is not None:
+        return "its mean power over each second is taken"
+    if gpu.power_instant is not None:
+        return "its present power is integrated, which misses bursts shorter than a poll"
+    return "its power reading is integrated, which misses bursts shorter than a poll"
+
+
+def _counted(gpu: GpuReading) -> str:
+    if gpu.activity is None:
+        return "no GPM (before Hopper, or a profiler holds the counters), so SM, tensor and memory activity are unknown"
+    return "GPM counts SM, tensor and memory activity"
 
 
 def _rows(gpu: GpuReading, holding: Holding, roster: Roster) -> Iterator[GpuRow]:

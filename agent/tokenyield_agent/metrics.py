@@ -1,13 +1,13 @@
 """Every metric of the agent, and its /metrics from the present `Status`. docs/metrics.md is made from the families."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import Metric
 
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.status import Status
 from tokenyield_settings.families import Family
-from tokenyield_wire.units import MS_PER_SECOND, mj_to_joules
+from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_SECOND, mj_to_joules
 
 _GPU = ("gpu", "index")
 
@@ -43,6 +43,72 @@ THROTTLED = Family(
     "Time in which the clocks were held down, by NVML's reason; reasons overlap",
     (*_GPU, "reason"),
 )
+PARKED = Family(
+    "tokenyield_agent_gpu_parked_seconds_total",
+    "counter",
+    "Part of the idle time in which whoever holds the GPU had long made no token (parked_after_s)",
+    _GPU,
+)
+USED = Family(
+    "tokenyield_agent_gpu_energy_used_joules_total",
+    "counter",
+    "Energy as it goes into windows, by how it was got (counter, average, samples, instant, power)",
+    (*_GPU, "method"),
+)
+USED_ERROR = Family(
+    "tokenyield_agent_gpu_energy_error_joules_total",
+    "counter",
+    "By how much that may be off either way, from how far power moved between two samples",
+    _GPU,
+)
+ACTIVITY = Family(
+    "tokenyield_agent_gpu_activity_seconds_total",
+    "counter",
+    "Integral of the share of SMs that were busy, of tensor activity and of memory bandwidth used (unit: sm, tensor, "
+    "dram), by GPM on Hopper and later",
+    (*_GPU, "unit"),
+)
+MOVED = Family(
+    "tokenyield_agent_gpu_moved_bytes_total",
+    "counter",
+    "Bytes over NVLink and PCIe, both directions, by GPM on Hopper and later",
+    (*_GPU, "link"),
+    "hw.gpu.io",
+)
+LOST = Family(
+    "tokenyield_agent_gpu_throttled_lost_seconds_total",
+    "counter",
+    "What of the active time was lost while clocks were held down, at most, by reason",
+    (*_GPU, "reason"),
+)
+EVENTS = Family(
+    "tokenyield_agent_gpu_events_total",
+    "counter",
+    "XIDs (xid_N), ECC errors, remapped rows, errors of NVLink and PCIe since the agent watches",
+    (*_GPU, "event"),
+    "hw.errors (hw.type=gpu, error.type)",
+)
+MIG_MEMORY = Family(
+    "tokenyield_agent_mig_memory_used_bytes",
+    "gauge",
+    "Memory in use of a GPU instance (MIG)",
+    (*_GPU, "instance"),
+)
+MIG_ACTIVITY = Family(
+    "tokenyield_agent_mig_sm_activity_ratio",
+    "gauge",
+    "Share of a GPU instance's SMs that were busy since the poll before, by GPM",
+    (*_GPU, "instance"),
+)
+HOST_ENERGY = Family(
+    "tokenyield_agent_host_energy_joules_total",
+    "counter",
+    "The host's own energy by where it is from: rapl (processors and memory), dcmi or power_meter (all of the machine, "
+    "GPUs included)",
+    ("source",),
+    "hw.energy (hw.type=power_supply or cpu)",
+)
+READ_SECONDS = Family("tokenyield_agent_gpu_read_seconds_total", "counter", "Time that reading the GPUs has taken")
 HELD = Family(
     "tokenyield_agent_workload_gpu_seconds_total",
     "counter",
@@ -134,6 +200,7 @@ class Exposition:
         for kind, count in status.gpu_faults.items():
             faults.add_metric((kind,), count)
         yield faults
+        yield READ_SECONDS.of(status.gpu_read_s)
         yield POLLS.of(status.polls)
         yield POLL_AGE.of(status.last_poll_age_s)
         yield CLOCK_STEPS.of(status.clock_steps)
@@ -160,6 +227,15 @@ def _gpus(status: Status) -> Iterator[Metric]:
     for uuid in status.gpus_lost:
         up.add_metric((uuid, status.indices.get(uuid, "")), 0)
     yield from (up, model)
+    memory, activity = MIG_MEMORY.new(), MIG_ACTIVITY.new()
+    for gpu in status.gpus:
+        for number, one in gpu.mig_instances.items():
+            place = (gpu.uuid, str(gpu.index), str(number))
+            if one.memory_used_mib is not None:
+                memory.add_metric(place, one.memory_used_mib * 2**20)
+            if one.sm_bp is not None:
+                activity.add_metric(place, one.sm_bp / 10_000)
+    yield from (memory, activity)
     for family, value_of in _READINGS:
         found = family.new()
         for gpu in status.gpus:
@@ -184,13 +260,36 @@ _READINGS: tuple[tuple[Family, Callable[[GpuReading], float | None]], ...] = (
 
 
 def _totals(status: Status) -> Iterator[Metric]:
-    for family, values in ((STATE, status.state_ms), (THROTTLED, status.throttled_ms)):
+    totals = status.totals
+    by_gpu: tuple[tuple[Family, Mapping[str, int], float], ...] = (
+        (PARKED, totals.parked_ms, MS_PER_SECOND),
+        (USED_ERROR, totals.energy_error_mj, MJ_PER_JOULE),
+    )
+    for family, sums, divisor in by_gpu:
         found = family.new()
-        for (uuid, what), duration_ms in values.items():
-            found.add_metric((uuid, status.indices.get(uuid, ""), what), duration_ms / MS_PER_SECOND)
+        for uuid, sum_ in sums.items():
+            found.add_metric((uuid, status.indices.get(uuid, "")), sum_ / divisor)
         yield found
+    by_kind: tuple[tuple[Family, Mapping[tuple[str, str], int], float], ...] = (
+        (STATE, totals.state_ms, MS_PER_SECOND),
+        (THROTTLED, totals.throttled_ms, MS_PER_SECOND),
+        (LOST, totals.throttled_lost_us, 1e6),
+        (USED, totals.energy_mj, MJ_PER_JOULE),
+        (ACTIVITY, totals.activity_bp_ms, 10_000 * MS_PER_SECOND),
+        (MOVED, totals.moved_mib_ms, MS_PER_SECOND / 2**20),
+        (EVENTS, totals.events, 1),
+    )
+    for family, values, divisor in by_kind:
+        found = family.new()
+        for (uuid, what), sum_ in values.items():
+            found.add_metric((uuid, status.indices.get(uuid, ""), what), sum_ / divisor)
+        yield found
+    host = HOST_ENERGY.new()
+    for source, used_mj in totals.host_mj.items():
+        host.add_metric((source,), mj_to_joules(used_mj))
+    yield host
     held = HELD.new()
-    for (workload, uuid, state), duration_ms in status.held_ms.items():
+    for (workload, uuid, state), duration_ms in totals.held_ms.items():
         labels = (workload or "(untied)", uuid, status.indices.get(uuid, ""), state)
         held.add_metric(labels, duration_ms / MS_PER_SECOND)
     yield held

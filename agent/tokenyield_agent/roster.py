@@ -271,6 +271,21 @@ class Roster:
         self.scraper.beat()
         return events
 
+    def quiet_since_ms(self, now_ms: int) -> dict[str, int]:
+        """workload -> when it made its last token, or was first read; without those whose tokens are not read."""
+        servers = {**self.configured, **{name: found.tokens for name, found in self.finder.found.items()}}
+        return {
+            name: since_ms
+            for name, tokens in servers.items()
+            if (since_ms := tokens.quiet_since_ms(now_ms)) is not None
+        }
+
+    def clock_stepped(self, by_ms: int) -> None:
+        """The wall clock was set: how long workloads have been quiet is as before."""
+        for tokens in self.all_tokens().values():
+            if tokens.last_token_ms is not None:
+                tokens.last_token_ms += by_ms
+
     def names(self) -> dict[str, WorkloadName]:
         node = self.settings.node_name
         named = {

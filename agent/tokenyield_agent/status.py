@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.totals import Totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,12 +16,9 @@ class Status:
     gpus_lost: dict[str, str] = field(default_factory=dict)
     indices: dict[str, str] = field(default_factory=dict)
     """uuid -> index of every GPU seen"""
-    state_ms: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(uuid, state)"""
-    throttled_ms: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(uuid, reason)"""
-    held_ms: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    """(workload, uuid, state)"""
+    totals: Totals = field(default_factory=Totals)
+    gpu_read_s: float = 0.0
+    """What reading the GPUs has taken, in all."""
     gpu_faults: dict[str, int] = field(default_factory=dict)
     polls: int = 0
     last_poll_age_s: float = 0.0

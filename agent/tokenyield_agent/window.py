@@ -7,7 +7,7 @@ when the wall clock was stepped. The timeline is cut into windows at multiples o
 A window's length is therefore exactly the time that was laid on it, and what holds for it is:
 
 * every GPU's states sum to the window's length: a GPU that was not there for a part has that part as `unknown`;
-* energy and tokens laid over several windows keep their whole (largest remainder);
+* energy, activity and tokens laid over several windows keep their whole (largest remainder);
 * a token event's part before the oldest open window goes into that one, its part after the newest into that one:
   tokens are never dropped for being early or late.
 
@@ -22,10 +22,20 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tokenyield_agent.binding import UNTIED
+from tokenyield_agent.gpu.reading import Activity, GpuReading
 from tokenyield_agent.gpu.span import GpuSpan
 from tokenyield_agent.tokens.event import KINDS, Asker, Counted, TokenEvent, sum_kinds
 from tokenyield_wire.units import apportion
-from tokenyield_wire.window import Batch, Demand, GpuWindow, StateMillijoules, TokenCount, Workload, WorkloadShare
+from tokenyield_wire.window import (
+    LOAD_KINDS,
+    Batch,
+    Demand,
+    GpuWindow,
+    StateMillijoules,
+    TokenCount,
+    Workload,
+    WorkloadShare,
+)
 
 OPEN_WINDOWS_MAX = 480
 """Two hours of 15 s windows, reached only while the spool cannot be written. Then the
@@ -33,6 +43,14 @@ oldest is given up, counted in `WindowBook.dropped`: memory on a GPU host is bou
 
 ASKERS_MAX = 1000
 """Askers of one gateway in one window; those that come later are added up under `OTHER_ASKER`."""
+_ACTIVITY = {
+    # quantity of an Activity -> field of the wire, and by what a sum over ms is divided for it
+    "sm_bp": ("sm_ms", 10_000),
+    "tensor_bp": ("tensor_ms", 10_000),
+    "dram_bp": ("dram_ms", 10_000),
+    "nvlink_mib_s": ("nvlink_mib", 1000),
+    "pcie_mib_s": ("pcie_mib", 1000),
+}
 OTHER_ASKER = Asker(labels=(("team", "(other)"),))
 
 
@@ -44,16 +62,25 @@ class GpuFacts(msgspec.Struct, kw_only=True):
     state_ms: dict[str, int] = msgspec.field(default_factory=dict)
     unknown_reason_ms: dict[str, int] = msgspec.field(default_factory=dict)
     state_mj: dict[str, int] = msgspec.field(default_factory=dict)
-    integrated_mj: int = 0
+    method_mj: dict[str, int] = msgspec.field(default_factory=dict)
+    """Of what was integrated."""
+    error_mj: int = 0
     energy_missing_ms: int = 0
+    parked_ms: int = 0
+    parked_mj: int = 0
+    activity_known_ms: int = 0
+    activity: dict[str, int] = msgspec.field(default_factory=dict)
+    """Quantity of an Activity -> its sum over ms."""
     utilization_pct_ms: int | None = None
     memory_mib_ms: int | None = None
     throttled_ms: dict[str, int] = msgspec.field(default_factory=dict)
+    throttled_lost_us: dict[str, int] = msgspec.field(default_factory=dict)
+    events: dict[str, int] = msgspec.field(default_factory=dict)
     power_mw_max: int | None = None
     temperature_c_max: int | None = None
     memory_total_mib: int | None = None
     shares: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
-    """workload -> active_ms, idle_ms, active_mj, idle_mj"""
+    """workload -> active_ms, idle_ms, active_mj, idle_mj, parked_ms, parked_mj"""
     splits: dict[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -69,6 +96,8 @@ class OpenWindow(msgspec.Struct, kw_only=True):
     """workload -> method -> kind -> count"""
     demand: dict[str, dict[str, dict[str, int]]] = msgspec.field(default_factory=dict)
     """gateway -> asker, as JSON -> kind -> count"""
+    host_mj: dict[str, int] = msgspec.field(default_factory=dict)
+    """source -> energy"""
 
 
 class BookState(msgspec.Struct, kw_only=True):
@@ -129,9 +158,9 @@ class WindowBook:
         for window, length in slices:
             window.end_ms += length
         for span in spans:
-            energies = [None] * len(slices) if span.energy_mj is None else apportion(span.energy_mj, lengths)
-            for (window, length), energy_mj in zip(slices, energies, strict=True):
-                _lay(window, span, length, energy_mj)
+            laid = _parts(span, lengths)
+            for (window, length), part in zip(slices, laid, strict=True):
+                _lay(window, span, length, part)
         self._state.end_ms = to_ms
         while len(self._state.windows) > OPEN_WINDOWS_MAX:
             del self._state.windows[0]
@@ -147,7 +176,9 @@ class WindowBook:
             at = max((i for i, w in enumerate(windows) if w.start_ms <= event.start_ms), default=0)
             overlaps[at] = 1
         parts = {
-            kind: apportion(whole, overlaps) for kind in KINDS if (whole := getattr(event.counted, kind)) is not None
+            kind: apportion(whole, overlaps)
+            for kind in (*KINDS, *LOAD_KINDS)
+            if (whole := getattr(event.counted, kind)) is not None
         }
         for i, window in enumerate(windows):
             if overlaps[i]:
@@ -156,6 +187,11 @@ class WindowBook:
                     _add_demand(window, event.workload, event.counted.asker, part_of)
                 else:
                     _add_tokens(window, event.workload, event.counted, part_of)
+
+    def add_host_energy(self, mj: int, source: str) -> None:
+        """Lay what the host used on the newest window."""
+        window = self._state.windows[-1] if self._state.windows else self._window_at_end()
+        _count(window.host_mj, source, mj)
 
     def ready(self, *, flush: bool = False) -> int:
         """How many of the oldest windows may be taken now; when `flush`, all that have any length."""
@@ -204,7 +240,31 @@ class WindowBook:
         return self._window_at(self._state.end_ms)
 
 
-def _lay(window: OpenWindow, span: GpuSpan, length_ms: int, energy_mj: int | None) -> None:
+@dataclass(slots=True)
+class _Part:
+    """What of a span falls into one window, beside its length."""
+
+    energy_mj: int | None = None
+    error_mj: int = 0
+    activity_ms: int = 0
+    events: Mapping[str, int] = field(default_factory=dict)
+
+
+def _parts(span: GpuSpan, lengths: list[int]) -> list[_Part]:
+    parts = [_Part() for _ in lengths]
+    parts[-1].events = span.events
+    if span.energy is not None:
+        whole, errors = apportion(span.energy.mj, lengths), apportion(span.energy.error_mj, lengths)
+        for part, mj, error_mj in zip(parts, whole, errors, strict=True):
+            part.energy_mj, part.error_mj = mj, error_mj
+    if span.reading is not None and span.reading.activity is not None:
+        for part, known_ms in zip(parts, apportion(span.reading.activity.span_ms, lengths), strict=True):
+            part.activity_ms = known_ms
+    return parts
+
+
+def _lay(window: OpenWindow, span: GpuSpan, length_ms: int, part: _Part) -> None:
+    energy_mj = part.energy_mj
     facts = window.gpus.get(span.uuid)
     if facts is None:
         facts = window.gpus[span.uuid] = GpuFacts()
@@ -215,20 +275,34 @@ def _lay(window: OpenWindow, span: GpuSpan, length_ms: int, energy_mj: int | Non
     _count(facts.state_ms, span.state, length_ms)
     if span.state == "unknown":
         _count(facts.unknown_reason_ms, span.unknown_reason or "unread", length_ms)
-    if energy_mj is None:
+    for what, times in part.events.items():
+        _count(facts.events, what, times)
+    if energy_mj is None or span.energy is None:
         facts.energy_missing_ms += length_ms
     else:
         _count(facts.state_mj, span.state, energy_mj)
-        facts.integrated_mj += energy_mj if span.integrated else 0
+        if span.energy.method != "counter":
+            _count(facts.method_mj, span.energy.method, energy_mj)
+            facts.error_mj += part.error_mj
+    if span.parked:
+        facts.parked_ms += length_ms
+        facts.parked_mj += energy_mj or 0
     if span.state in ("active", "idle"):
         _share(facts, span, length_ms, energy_mj or 0)
-    _lay_reading(facts, span, length_ms)
+    if span.reading is not None:
+        _lay_reading(facts, span.reading, span, length_ms)
+        if span.reading.activity is not None:
+            _lay_activity(facts, span.reading.activity, part.activity_ms)
 
 
-def _lay_reading(facts: GpuFacts, span: GpuSpan, length_ms: int) -> None:
-    reading = span.reading
-    if reading is None:
-        return
+def _lay_activity(facts: GpuFacts, activity: Activity, known_ms: int) -> None:
+    facts.activity_known_ms += known_ms
+    for quantity in _ACTIVITY:
+        if (value := getattr(activity, quantity)) is not None:
+            facts.activity[quantity] = facts.activity.get(quantity, 0) + value * known_ms
+
+
+def _lay_reading(facts: GpuFacts, reading: GpuReading, span: GpuSpan, length_ms: int) -> None:
     facts.index = reading.index
     facts.memory_total_mib = reading.memory_total_mib
     if reading.power_mw is not None:
@@ -242,8 +316,20 @@ def _lay_reading(facts: GpuFacts, span: GpuSpan, length_ms: int) -> None:
         facts.utilization_pct_ms = (facts.utilization_pct_ms or 0) + reading.utilization_percent * length_ms
     if reading.memory_used_mib is not None:
         facts.memory_mib_ms = (facts.memory_mib_ms or 0) + reading.memory_used_mib * length_ms
-    for reason in reading.throttle_reasons or ():
+    reasons = reading.throttle_reasons or ()
+    for reason in reasons:
         _count(facts.throttled_ms, reason, length_ms)
+    if reasons and span.state == "active":
+        lost_us = length_ms * missing_clock_permille(reading)
+        for reason, part_us in zip(reasons, apportion(lost_us, [1] * len(reasons)), strict=True):
+            _count(facts.throttled_lost_us, reason, part_us)
+
+
+def missing_clock_permille(reading: GpuReading) -> int:
+    """By how much the SMs' clock is below their highest; 0 where either is not told."""
+    if not reading.sm_clock_max_mhz or reading.sm_clock_mhz is None:
+        return 0
+    return max(0, reading.sm_clock_max_mhz - reading.sm_clock_mhz) * 1000 // reading.sm_clock_max_mhz
 
 
 def _share(facts: GpuFacts, span: GpuSpan, length_ms: int, energy_mj: int) -> None:
@@ -258,6 +344,9 @@ def _share(facts: GpuFacts, span: GpuSpan, length_ms: int, energy_mj: int) -> No
         share = facts.shares.setdefault(workload, {})
         _count(share, f"{span.state}_ms", part_ms)
         _count(share, f"{span.state}_mj", part_mj)
+        if span.parked:
+            _count(share, "parked_ms", part_ms)
+            _count(share, "parked_mj", part_mj)
         facts.splits[workload] = span.holding.split
 
 
@@ -320,6 +409,7 @@ def _batch(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batc
         shares=tuple(shares),
         workloads=tuple(workloads),
         demand=tuple(demand),
+        host_energy_mj=window.host_mj,
     )
 
 
@@ -338,17 +428,24 @@ def _gpu_window(uuid: str, facts: GpuFacts, length_ms: int) -> GpuWindow:
         unknown_ms=state_ms.get("unknown", 0),
         unknown_reason_ms=facts.unknown_reason_ms,
         energy_mj=StateMillijoules(**facts.state_mj),
-        energy_integrated_mj=facts.integrated_mj,
+        energy_integrated_mj=sum(facts.method_mj.values()),
+        energy_method_mj=facts.method_mj,
+        energy_error_mj=facts.error_mj,
         energy_missing_ms=facts.energy_missing_ms,
         utilization_ms=None if facts.utilization_pct_ms is None else facts.utilization_pct_ms // 100,
         memory_used_mib_seconds=None if facts.memory_mib_ms is None else facts.memory_mib_ms // 1000,
+        parked_ms=facts.parked_ms,
+        parked_mj=facts.parked_mj,
+        activity_known_ms=facts.activity_known_ms,
+        **{
+            field: sum_ // divisor
+            for quantity, (field, divisor) in _ACTIVITY.items()
+            if (sum_ := facts.activity.get(quantity)) is not None
+        },
         throttled_ms=facts.throttled_ms,
+        throttled_lost_ms={reason: us // 1000 for reason, us in facts.throttled_lost_us.items() if us >= 1000},
+        events=facts.events,
         power_mw_max=facts.power_mw_max,
         temperature_c_max=facts.temperature_c_max,
         memory_total_mib=facts.memory_total_mib,
     )
-
-
-def unread(uuid: str, model: str | None, reason: str) -> GpuSpan:
-    """A span in which a known GPU could not be read. Its model is told from before, so that it keeps its price."""
-    return GpuSpan(uuid=uuid, state="unknown", model=model, unknown_reason=reason)

@@ -7,7 +7,8 @@ Unknown is None, never 0.
 What always holds is checked by `faults_of_batch`, which the collector runs on all it receives:
 * a batch lies within one UTC hour, ends after it starts, and every GPU's four states sum to its length exactly;
 * the reasons of unknown time sum to the unknown time;
-* a GPU's shares sum to at most its own active and idle time and energy.
+* a GPU's shares sum to at most its own active and idle time and energy;
+* parked time and energy are part of the idle ones; the methods of integrated energy sum to it.
 
 `gc=False`: these records hold no cycles, and a collector decodes tens of thousands of them a second.
 """
@@ -26,6 +27,12 @@ STATES = ("active", "idle", "unallocated", "unknown")
 
 TOKEN_KINDS = ("prompt_computed", "prompt_cached", "prompt_unsplit", "completion")
 REQUEST_KINDS = ("requests", "requests_aborted", "requests_failed")
+LOAD_KINDS = ("load_known_ms", "running_request_ms", "waiting_request_ms", "cache_used_ms")
+"""How a server stood: integrals over `load_known_ms` of requests running and waiting, and of the part of its KV cache
+in use."""
+ENERGY_METHODS = ("counter", "average", "samples", "instant", "power")
+"""How a joule was got, best first: NVML's energy counter; the sensor's mean over a second; its buffer of samples; its
+present value; the plain power reading. All but the first are power integrated."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=253)]
 """A host, cluster, model or place; 253 is the longest DNS name and Kubernetes object name."""
@@ -70,13 +77,37 @@ class GpuWindow(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True)
     energy_mj: StateMillijoules = StateMillijoules()
     energy_integrated_mj: Count = 0
     """Part of the energy that was integrated from power because the GPU has no energy counter (or it was reset)."""
+    energy_method_mj: dict[Name, Count] = {}
+    """That part by how it was got, see `ENERGY_METHODS`; the rest is from the counter."""
+    energy_error_mj: Count = 0
+    """By how much that part may be off either way, from how far power moved between two samples."""
     energy_missing_ms: Count = 0
     """Time for which no energy could be told at all."""
     utilization_ms: Count | None = None
     """Integral of NVML's utilization.gpu: ms during which some kernel ran. None where the GPU does not report it."""
     memory_used_mib_seconds: Count | None = None
     """Integral of memory used, MiB x s."""
+    parked_ms: Count = 0
+    """Part of the idle time in which whoever holds the GPU had long made no token, whether or not tiny kernels ran."""
+    parked_mj: Count = 0
+    """Part of the idle energy."""
+    activity_known_ms: Count = 0
+    """Time over which GPM counted; the next five are None where it did not, or where the GPU does not tell them."""
+    sm_ms: Count | None = None
+    """Integral of the share of SMs that were busy."""
+    tensor_ms: Count | None = None
+    dram_ms: Count | None = None
+    """Integral of the share of the memory's bandwidth that was used."""
+    nvlink_mib: Count | None = None
+    """Moved over NVLink, both directions."""
+    pcie_mib: Count | None = None
     throttled_ms: dict[Name, Count] = {}
+    """By reason; reasons overlap."""
+    throttled_lost_ms: dict[Name, Count] = {}
+    """What of the active time was lost while throttled, by reason: the share of the highest clock that was missing,
+    divided among the reasons. At most: work that waits for memory loses less."""
+    events: dict[Name, Count] = {}
+    """XIDs (`xid_N`), ECC errors, remapped rows, errors of links: how often."""
     power_mw_max: Count | None = None
     temperature_c_max: int | None = None
     memory_total_mib: Count | None = None
@@ -92,6 +123,9 @@ class WorkloadShare(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=T
     idle_ms: Count = 0
     active_mj: Count = 0
     idle_mj: Count = 0
+    parked_ms: Count = 0
+    """Part of the idle time and, below, energy."""
+    parked_mj: Count = 0
 
 
 class TokenCount(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,6 +133,7 @@ class TokenCount(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True
 
     `prompt_computed` leaves out what the prefix cache served; that is `prompt_cached`. A source that cannot tell these
     two apart gives `prompt_unsplit` instead. `requests` were answered; `requests_aborted` were given up by who asked.
+    The last four are how the server stood meanwhile, see `LOAD_KINDS`.
     """
 
     method: Method
@@ -109,6 +144,10 @@ class TokenCount(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True
     requests: Count | None = None
     requests_aborted: Count | None = None
     requests_failed: Count | None = None
+    load_known_ms: Count | None = None
+    running_request_ms: Count | None = None
+    waiting_request_ms: Count | None = None
+    cache_used_ms: Count | None = None
 
 
 class Workload(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
@@ -151,6 +190,9 @@ class Batch(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     shares: tuple[WorkloadShare, ...] = ()
     workloads: tuple[Workload, ...] = ()
     demand: tuple[Demand, ...] = ()
+    host_energy_mj: dict[Name, Count] = {}
+    """The host's own energy by where it is from: `rapl` (processors and memory), `dcmi` or `power_meter` (the whole
+    machine, GPUs included). Part of a reading over several windows is laid on the one that it ends in."""
 
 
 class Shipment(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
@@ -196,6 +238,13 @@ def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
             found = f"{sum(gpu.unknown_reason_ms.values())} ms over all reasons"
             wanted = f"reasons that sum to unknown_ms ({gpu.unknown_ms})"
             yield Fault(f"{path}.gpus[{i}].unknown_reason_ms", found, wanted)
+        if gpu.parked_ms > gpu.idle_ms or gpu.parked_mj > energy.idle:
+            found = f"{gpu.parked_ms} ms and {gpu.parked_mj} mJ"
+            yield Fault(f"{path}.gpus[{i}].parked_ms", found, "at most the idle time and energy")
+        if gpu.energy_method_mj and sum(gpu.energy_method_mj.values()) != gpu.energy_integrated_mj:
+            found = f"{sum(gpu.energy_method_mj.values())} mJ over all methods"
+            wanted = f"methods that sum to energy_integrated_mj ({gpu.energy_integrated_mj})"
+            yield Fault(f"{path}.gpus[{i}].energy_method_mj", found, wanted)
     keys = {workload.key for workload in batch.workloads}
     if len(keys) != len(batch.workloads):
         yield Fault(f"{path}.workloads", f"{len(batch.workloads)} of {len(keys)} keys", "each workload once in a batch")
@@ -210,6 +259,8 @@ def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
         own[1] -= share.idle_ms
         own[2] -= share.active_mj
         own[3] -= share.idle_mj
+        if share.parked_ms > share.idle_ms or share.parked_mj > share.idle_mj:
+            yield Fault(f"{path}.shares[{i}].parked_ms", str(share.parked_ms), "at most the idle time and energy")
         if min(own) < 0:
             wanted = "shares that sum to at most the GPU's own"
             yield Fault(f"{path}.shares[{i}]", "shares above the GPU's own time or energy", wanted)

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tokenyield_agent.config import Settings
+from faults.host import LINE
+from tokenyield_agent.config import Settings, WorkloadSettings
 from tokenyield_agent.daemon import Agent, Clock
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
 from tokenyield_wire.codec import BATCHES_MAX
@@ -98,3 +99,39 @@ def test_time_in_which_nvml_hung_is_unknown_and_keeps_its_energy(tmp_path: Path)
     assert sum(gpu.unknown_reason_ms.get("not_polled", 0) for gpu in gpus) == 31_000
     assert sum(gpu.energy_mj.unknown for gpu in gpus) == 31 * 300_000
     assert sum(gpu.energy_mj.active for gpu in gpus) == 4 * 300_000
+
+
+class Stepped(Host):
+    """Its wall clock can be set, and its GPU is held and idle."""
+
+    ahead_s = 0
+
+    def wall_ns(self) -> int:
+        return (START_S + self.seconds + self.ahead_s) * 10**9
+
+    def read(self) -> Snapshot:
+        gpu = GpuReading(uuid="G", index=0, energy_mj=self.seconds * 90_000, utilization_percent=0)
+        return Snapshot(gpus=(gpu,))
+
+
+def test_a_clock_that_is_set_parks_nobody(tmp_path: Path) -> None:
+    log = tmp_path / "chat.log"
+    log.touch()
+    host = Stepped(tmp_path / "state")
+    workload = WorkloadSettings(name="chat", log=str(log), dialect="llamacpp", gpus=(0,))
+    agent = host.agent(workloads=(workload,), parked_after_s=600, window_length_s=15, window_settle_s=0)
+    with log.open("a") as file:
+        file.write(LINE.format(n=1, p=5, c=7, length=11))
+
+    def parked_after(seconds: int) -> int:
+        for _ in range(seconds):
+            host.seconds += 1
+            agent.poll()
+        batches = [batch for request in shipped(agent) for batch in request]
+        return sum(gpu.parked_ms for batch in batches for gpu in batch.gpus)
+
+    assert parked_after(60) == 0
+    host.ahead_s = 3600
+    assert parked_after(500) == 0, "it has been quiet for under ten minutes"
+    host.ahead_s = -3600
+    assert parked_after(120) > 0, "and now for over"

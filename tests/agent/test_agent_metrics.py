@@ -1,12 +1,14 @@
 """The agent's whole exposition against a golden file, and what it sums up."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tokenyield_agent.binding import Holding
-from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.gpu.energy import Energy
+from tokenyield_agent.gpu.reading import Activity, GpuReading, MigInstance
 from tokenyield_agent.gpu.span import GpuSpan
 from tokenyield_agent.metrics import Exposition, every_family
 from tokenyield_agent.status import Status
@@ -16,7 +18,9 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "agent.prom"
 READING = GpuReading(
     uuid="GPU-a", index=0, model="NVIDIA H100", energy_mj=5_000, power_mw=700_500, utilization_percent=87,
     memory_used_mib=1024, memory_total_mib=81920, temperature_c=61, sm_clock_mhz=1980,
-    throttle_reasons=("sw_power_cap", "hw_thermal"),
+    throttle_reasons=("sw_power_cap", "hw_thermal"), sm_clock_max_mhz=2475,
+    activity=Activity(span_ms=1000, sm_bp=8_000, tensor_bp=2_500, dram_bp=6_000, nvlink_mib_s=100, pcie_mib_s=10),
+    mig_instances={3: MigInstance(slices=2, memory_used_mib=512, sm_bp=4_000)},
 )  # fmt: skip
 
 
@@ -29,10 +33,13 @@ def exposition() -> str:
     totals.add([span("active")], 1000)
     totals.add([span("idle")], 1000)
     totals.add([span("unallocated", uuid="GPU-b"), span("unknown")], 500)
+    parked = replace(span("idle"), parked=True, energy=Energy(90_000, "samples", 1_500), events={"xid_31": 2})
+    totals.add([parked], 1000)
+    totals.host_mj["rapl"] += 12_500
     status = Status(
         version="1.2.3", gpus=(READING, GpuReading(uuid="GPU-b", index=1)), gpus_lost={"GPU-c": "gpu_lost"},
         indices={"GPU-a": "0", "GPU-b": "1", "GPU-c": "2"}, gpu_faults={"gpu_lost": 1}, polls=7, last_poll_age_s=0.5,
-        state_ms=totals.state_ms, throttled_ms=totals.throttled_ms, held_ms=totals.held_ms, spool={"appended": 9},
+        totals=totals, gpu_read_s=0.125, spool={"appended": 9},
         spool_batches=2, spool_bytes=1000, ship={"requests": 4}, sources={"chat": {"bytes": 11, "events": 2}},
     )  # fmt: skip
     registry = CollectorRegistry()

@@ -11,7 +11,7 @@ import yaml
 
 from tokenyield_agent.binding import UNTIED, Holder, bind
 from tokenyield_agent.discovery import Group, group, names
-from tokenyield_agent.gpu.reading import GpuProcess, GpuReading
+from tokenyield_agent.gpu.reading import GpuProcess, GpuReading, MigInstance
 from tokenyield_agent.hostlogs import HostLogs, pod_of_log_path
 from tokenyield_agent.place import Place
 from tokenyield_agent.procfs import Procfs
@@ -47,7 +47,7 @@ def found_in(tree: dict[str, Any], root: Path) -> tuple[list[Group], list[str], 
             uuid=f"GPU-{index}",
             index=index,
             processes=tuple(GpuProcess(**process) for process in held["processes"]),
-            mig_slices=held.get("mig_slices", {}),
+            mig_instances={n: MigInstance(slices=k) for n, k in held.get("mig_slices", {}).items()},
             mig="mig_slices" in held,
         )
         for index, held in enumerate(tree["gpus"])

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tokenyield_agent.binding import UNHELD, Holding
+from tokenyield_agent.gpu.energy import Energy
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.gpu.span import GpuSpan, span_between
 
@@ -40,32 +41,34 @@ def test_states(utilization: int | None, holding: Holding, wanted: tuple[str, st
 
 def test_the_counter_gives_exact_energy() -> None:
     span = between(BEFORE, AFTER)
-    assert (span.energy_mj, span.integrated) == (300_000, False)
+    assert span.energy == Energy(300_000, "counter")
 
 
 def test_power_is_integrated_by_trapezoid_without_a_counter() -> None:
     span = between(replace(BEFORE, energy_mj=None), replace(AFTER, energy_mj=None), counter_mj=None)
-    assert (span.energy_mj, span.integrated) == (300_000, True)
+    assert span.energy == Energy(300_000, "power", 100_000)
 
 
 def test_a_counter_that_ran_backwards_was_reset() -> None:
     span = between(BEFORE, replace(AFTER, energy_mj=5))
-    assert (span.energy_mj, span.integrated) == (300_000, True)
+    assert span.energy == Energy(300_000, "power", 100_000)
 
 
 def test_power_is_not_integrated_over_a_gap_but_the_counter_goes_on() -> None:
-    assert between(BEFORE, replace(AFTER, energy_mj=None), counter_mj=None, duration_ms=3001).energy_mj is None
+    assert between(BEFORE, replace(AFTER, energy_mj=None), counter_mj=None, duration_ms=3001).energy is None
     gap = between(BEFORE, AFTER, duration_ms=3001)
-    assert (gap.energy_mj, gap.state, gap.unknown_reason) == (300_000, "unknown", "not_polled")
+    assert (gap.energy, gap.state, gap.unknown_reason) == (Energy(300_000, "counter"), "unknown", "not_polled")
 
 
 def test_nothing_is_claimed_about_a_gpu_that_was_not_there() -> None:
     span = between(None, AFTER, counter_mj=None)
-    assert (span.energy_mj, span.state, span.unknown_reason) == (None, "unknown", "not_seen")
+    assert (span.energy, span.state, span.unknown_reason) == (None, "unknown", "not_seen")
     back = between(None, AFTER, counter_mj=900_000)
-    assert (back.energy_mj, back.state) == (400_000, "unknown"), "the counter bridges the time it was away"
+    assert (back.energy, back.state) == (Energy(400_000, "counter"), "unknown"), (
+        "the counter bridges the time it was away"
+    )
 
 
 def test_a_power_that_is_not_supported_is_not_zero() -> None:
     span = between(replace(BEFORE, energy_mj=None, power_mw=None), replace(AFTER, energy_mj=None), counter_mj=None)
-    assert span.energy_mj is None
+    assert span.energy is None

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenyield_agent.binding import UNTIED, Holding
+from tokenyield_agent.gpu.energy import Energy
 from tokenyield_agent.gpu.reading import GpuReading
-from tokenyield_agent.gpu.span import GpuSpan
+from tokenyield_agent.gpu.span import GpuSpan, unread
 from tokenyield_agent.tokens.event import Counted, TokenEvent
-from tokenyield_agent.window import BookState, WindowBook, unread
+from tokenyield_agent.window import BookState, WindowBook
 from tokenyield_wire.window import Batch, faults_of_batch
 
 LENGTH_MS, SETTLE_MS = 15_000, 12_000
@@ -24,7 +25,8 @@ def book(state: BookState | None = None) -> WindowBook:
 
 def span(uuid: str = "G", state: str = "active", energy_mj: int | None = 0, holding: Holding | None = None) -> GpuSpan:
     held = holding or Holding(held=True, weights={"chat": 1})
-    return GpuSpan(uuid=uuid, state=state, energy_mj=energy_mj, holding=held, unknown_reason="gpu_lost")
+    energy = None if energy_mj is None else Energy(energy_mj, "counter")
+    return GpuSpan(uuid=uuid, state=state, energy=energy, holding=held, unknown_reason="gpu_lost")
 
 
 def tokens(start_ms: int, end_ms: int, completion: int, **kinds: Any) -> TokenEvent:
@@ -101,7 +103,7 @@ def test_readings_become_integrals_and_maxima() -> None:
     windows = book()
     windows.jump(START_MS)
     for second in range(15):
-        active = GpuSpan(uuid="G", state="active", model="H100", energy_mj=650_000, reading=reading)
+        active = GpuSpan(uuid="G", state="active", model="H100", energy=Energy(650_000, "counter"), reading=reading)
         windows.extend(START_MS + (second + 1) * 1000, [active])
     ((gpu,),) = (batch.gpus for batch in taken(windows, flush=True))
     assert (gpu.utilization_ms, gpu.memory_used_mib_seconds) == (7_500, 15_000)

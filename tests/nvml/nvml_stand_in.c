@@ -13,8 +13,16 @@
  *   temp I FROM CELSIUS
  *   throttle I FROM BITS
  *   proc I PID MEMORY_MIB SM_PERCENT FROM TO [INSTANCE]   a compute process on the GPU, or on a GPU instance of it
- *   mig I INSTANCE SLICES                      a MIG device of the GPU
- *   unsupported I FIELD                        energy power util memory temp clock throttle procs procutil
+ *   mig I INSTANCE SLICES [SM TENSOR DRAM MIB] a MIG device of the GPU, its activity in permille and its memory used
+ *   clock I FROM MHZ                           of the SMs (1980 where not told; that is the highest, too)
+ *   sm|tensor|dram I FROM PERMILLE             activity, as GPM tells its mean between two samples
+ *   nvlink|pcie I FROM MIB_PER_SECOND          in each direction
+ *   field I FROM ID VALUE                      a field value that only counts, from FROM on (ECC, remapped rows, ...)
+ *   xid I AT CODE                              an event of this kind
+ *   sampling I PERIOD_MS ENTRIES               how often the sensor writes into the buffer of samples, and its length
+ *   slow I FIELD FROM TO MS                    calls of this kind take so long
+ *   unsupported I FIELD                        energy power util memory temp clock throttle procs procutil samples
+ *                                              average instant gpm events fields
  *   fault I FROM TO CODE                       every call on this GPU returns CODE (15 lost, 16 reset required)
  *   driver FROM TO CODE                        every call, nvmlInit too, returns CODE (9 not loaded)
  *   hang I FROM TO                             a call on this GPU that is made then returns at TO
@@ -28,22 +36,29 @@
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
 enum { GPUS = 16, ROWS = 2048, HANG = -1 };
-enum { POWER, UTIL, USED, TEMP, THROTTLE, CURVES };
+enum { POWER, UTIL, USED, TEMP, THROTTLE, CLOCK, SM, TENSOR, DRAM, NVLINK, PCIE, CURVES };
 enum { F_ENERGY = 1, F_POWER = 2, F_UTIL = 4, F_MEMORY = 8, F_TEMP = 16, F_CLOCK = 32, F_THROTTLE = 64, F_PROCS = 128,
-       F_PROCUTIL = 256 };
+       F_PROCUTIL = 256, F_SAMPLES = 512, F_AVERAGE = 1024, F_INSTANT = 2048, F_GPM = 4096, F_EVENTS = 8192,
+       F_FIELDS = 16384 };
 
 typedef struct { int gpu, curve; double from; long long value; } Step;
 typedef struct { int gpu; unsigned pid; long long mib; unsigned sm; double from, to; unsigned instance; } Process;
-typedef struct { int gpu; unsigned instance, slices; } Mig;
+typedef struct { int gpu; unsigned instance, slices; int sm, tensor, dram; long long mib; } Mig;
 typedef struct { int gpu, code; double from, to; } Fault;
-typedef struct { int defined, mig, unsupported; char uuid[96], model[96]; long long mib, base_mj; double from, to; } Gpu;
+typedef struct { int gpu, field; double from, to, ms; } Slow;
+typedef struct { int gpu; double from; unsigned id; long long value; } FieldStep;
+typedef struct { int gpu; double at; unsigned long long code; int told; } Xid;
+typedef struct { int defined, mig, unsupported, sampling_ms, entries; char uuid[96], model[96]; long long mib, base_mj; double from, to; } Gpu;
 
 static Gpu gpus[GPUS];
 static Step steps[ROWS];
 static Process processes[ROWS];
 static Fault faults[ROWS];
 static Mig migs[ROWS];
-static int mig_count;
+static Slow slows[ROWS];
+static FieldStep fields[ROWS];
+static Xid xids[ROWS];
+static int mig_count, slow_count, field_count, xid_count;
 static int step_count, process_count, fault_count, references;
 static double epoch, reload_at;
 static int order[GPUS], order_count; /* the GPUs found by the last nvmlInit */
@@ -55,8 +70,9 @@ static double now(void) {
 }
 
 static int field_bit(const char *name) {
-    static const char *names[] = {"energy", "power", "util", "memory", "temp", "clock", "throttle", "procs", "procutil"};
-    for (int i = 0; i < 9; i++) if (!strcmp(name, names[i])) return 1 << i;
+    static const char *names[] = {"energy", "power", "util", "memory", "temp", "clock", "throttle", "procs", "procutil",
+                                  "samples", "average", "instant", "gpm", "events", "fields"};
+    for (int i = 0; i < 15; i++) if (!strcmp(name, names[i])) return 1 << i;
     return 0;
 }
 
@@ -65,16 +81,17 @@ static int load(void) {
     FILE *file = path ? fopen(path, "r") : NULL;
     if (!file) return 9;
     memset(gpus, 0, sizeof gpus);
-    mig_count = step_count = process_count = fault_count = 0;
+    mig_count = step_count = process_count = fault_count = slow_count = field_count = xid_count = 0;
     epoch = 0;
     reload_at = -1;
     char line[512], name[96], model[96], mig[16];
     while (fgets(line, sizeof line, file)) {
         int i = 0;
-        double from, to;
+        double from, to, ms;
         long long a, b;
         unsigned pid, sm;
-        static const char *curves[] = {"power", "util", "used", "temp", "throttle"};
+        static const char *curves[] = {"power", "util", "used", "temp", "throttle", "clock", "sm", "tensor", "dram",
+                                       "nvlink", "pcie"};
         if (sscanf(line, "epoch %lf", &epoch) == 1) continue;
         if (sscanf(line, "reload %lf", &reload_at) == 1) continue;
         mig[0] = 0;
@@ -87,6 +104,8 @@ static int load(void) {
             gpus[i].mib = a;
             gpus[i].base_mj = b;
             gpus[i].to = 1e18;
+            gpus[i].sampling_ms = 100;
+            gpus[i].entries = 120;
             continue;
         }
         unsigned instance = 0xffffffffu;
@@ -94,8 +113,28 @@ static int load(void) {
             processes[process_count++] = (Process){i, pid, a, sm, from, to, instance};
             continue;
         }
-        if (sscanf(line, "mig %d %u %u", &i, &instance, &sm) == 3 && mig_count < ROWS) {
-            migs[mig_count++] = (Mig){i, instance, sm};
+        Mig own = {0};
+        if (sscanf(line, "mig %d %u %u %d %d %d %lld", &own.gpu, &own.instance, &own.slices, &own.sm, &own.tensor,
+                   &own.dram, &own.mib) >= 3 && mig_count < ROWS) {
+            migs[mig_count++] = own;
+            continue;
+        }
+        if (sscanf(line, "field %d %lf %u %lld", &i, &from, &pid, &a) == 4 && field_count < ROWS) {
+            fields[field_count++] = (FieldStep){i, from, pid, a};
+            continue;
+        }
+        if (sscanf(line, "xid %d %lf %lld", &i, &from, &a) == 3 && xid_count < ROWS) {
+            xids[xid_count++] = (Xid){i, from, (unsigned long long)a, from < now()};
+            continue;
+        }
+        int entries;
+        if (sscanf(line, "sampling %d %lld %d", &i, &a, &entries) == 3 && i >= 0 && i < GPUS) {
+            gpus[i].sampling_ms = (int)a;
+            gpus[i].entries = entries;
+            continue;
+        }
+        if (sscanf(line, "slow %d %95s %lf %lf %lf", &i, name, &from, &to, &ms) == 5 && slow_count < ROWS) {
+            slows[slow_count++] = (Slow){i, field_bit(name), from, to, ms};
             continue;
         }
         if (sscanf(line, "unsupported %d %95s", &i, name) == 2 && i >= 0 && i < GPUS) {
@@ -143,7 +182,7 @@ static int fault_after_hang(int gpu) {
 }
 
 static long long curve_at(int gpu, int curve, double t) {
-    long long value = 0;
+    long long value = curve == CLOCK ? 1980 : 0;
     double latest = -1;
     for (int i = 0; i < step_count; i++)
         if (steps[i].gpu == gpu && steps[i].curve == curve && steps[i].from <= t && steps[i].from >= latest) {
@@ -153,18 +192,31 @@ static long long curve_at(int gpu, int curve, double t) {
     return value;
 }
 
-/* Integral of the power curve over [from, to), mW x s = mJ. Steps may stand in any order. */
-static double energy_between(int gpu, double from, double to) {
+/* Integral of a curve over [from, to); of power mW x s = mJ. Steps may stand in any order. */
+static double integral(int gpu, int curve, double from, double to) {
     double sum = 0, at = from;
     while (at < to) {
         double next = to;
         for (int i = 0; i < step_count; i++)
-            if (steps[i].gpu == gpu && steps[i].curve == POWER && steps[i].from > at && steps[i].from < next)
+            if (steps[i].gpu == gpu && steps[i].curve == curve && steps[i].from > at && steps[i].from < next)
                 next = steps[i].from;
-        sum += curve_at(gpu, POWER, at) * (next - at);
+        sum += curve_at(gpu, curve, at) * (next - at);
         at = next;
     }
     return sum;
+}
+
+static double mean(int gpu, int curve, double from, double to) {
+    return to > from ? integral(gpu, curve, from, to) / (to - from) : curve_at(gpu, curve, to);
+}
+
+/* The CPU time stamp of NVML's samples and field values, in microseconds, of an instant of ours. */
+static unsigned long long stamp(double t) {
+    struct timespec mono, wall;
+    clock_gettime(CLOCK_MONOTONIC, &mono);
+    clock_gettime(CLOCK_REALTIME, &wall);
+    double ahead = (wall.tv_sec - mono.tv_sec) + (wall.tv_nsec - mono.tv_nsec) / 1e9;
+    return (unsigned long long)((t + epoch + ahead) * 1e6);
 }
 
 static int check(void *handle, int field) {
@@ -178,6 +230,9 @@ static int check(void *handle, int field) {
     if (fault) return fault;
     t = now();
     if (t < gpus[gpu].from || t >= gpus[gpu].to) return 15;
+    for (int i = 0; i < slow_count; i++)
+        if (slows[i].gpu == gpu && slows[i].field & field && t >= slows[i].from && t < slows[i].to)
+            nanosleep(&(struct timespec){(long)(slows[i].ms / 1e3), (long)(slows[i].ms * 1e6) % 1000000000}, NULL);
     return gpus[gpu].unsupported & field ? NOT_SUPPORTED : OK;
 }
 #define CHECK(handle, field) do { int fault_ = check(handle, field); if (fault_) return fault_; } while (0)
@@ -211,6 +266,7 @@ const char *nvmlErrorString(int code) {
     case INVALID_ARGUMENT: return "Invalid Argument";
     case NOT_SUPPORTED: return "Not Supported";
     case 4: return "Insufficient Permissions";
+    case 10: return "Timeout";
     case 9: return "Driver Not Loaded";
     case 15: return "GPU is lost";
     case 16: return "GPU requires reset";
@@ -279,7 +335,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *energy
     int gpu = INDEX(handle);
     double t = now();
     int reloaded = reload_at >= 0 && t >= reload_at;
-    *energy = (unsigned long long)((reloaded ? 0 : gpus[gpu].base_mj) + energy_between(gpu, reloaded ? reload_at : 0, t));
+    *energy = (unsigned long long)((reloaded ? 0 : gpus[gpu].base_mj) + integral(gpu, POWER, reloaded ? reload_at : 0, t));
     return OK;
 }
 
@@ -298,6 +354,159 @@ int nvmlDeviceGetPowerManagementLimit(void *handle, unsigned *milliwatts) {
     return nvmlDeviceGetEnforcedPowerLimit(handle, milliwatts);
 }
 
+/* --- samples, field values, GPM and events ------------------------------------------------------------------------ */
+
+typedef union { double d; unsigned u; unsigned long ul; unsigned long long ull; } Value;
+typedef struct { unsigned long long stamp; Value value; } Sample;
+typedef struct { unsigned id, scope; long long stamp, latency_us; int type, code; Value value; } FieldValue;
+enum { TYPE_UNSIGNED = 1, TYPE_ULL = 3, TOTAL_POWER_SAMPLES = 0 };
+
+int nvmlDeviceGetSamples(void *handle, int kind, unsigned long long since, int *type, unsigned *count, Sample *out) {
+    CHECK(handle, F_SAMPLES | F_POWER);
+    if (kind != TOTAL_POWER_SAMPLES) return NOT_SUPPORTED;
+    int gpu = INDEX(handle);
+    if (!out) { /* as the driver does: the size of its buffer, whatever is new */
+        *count = (unsigned)gpus[gpu].entries;
+        return OK;
+    }
+    double period = gpus[gpu].sampling_ms / 1e3, t = now();
+    long long newest = (long long)(t / period);
+    unsigned found = 0;
+    for (long long k = newest - gpus[gpu].entries + 1 > 0 ? newest - gpus[gpu].entries + 1 : 0; k <= newest; k++) {
+        unsigned long long at = stamp(k * period);
+        if (at <= since + 2 || found >= *count) continue; /* two clocks are read for a stamp, which so wavers by one or two */
+        out[found].stamp = at;
+        out[found++].value.u = (unsigned)curve_at(gpu, POWER, k * period);
+    }
+    *type = TYPE_UNSIGNED;
+    *count = found;
+    return found ? OK : NOT_FOUND;
+}
+
+int nvmlDeviceGetFieldValues(void *handle, int count, FieldValue *values) {
+    CHECK(handle, F_FIELDS);
+    int gpu = INDEX(handle);
+    double t = now();
+    for (int i = 0; i < count; i++) {
+        FieldValue *value = &values[i];
+        value->stamp = (long long)stamp(t);
+        value->latency_us = 1;
+        value->type = TYPE_ULL;
+        value->value.ull = 0;
+        value->code = NOT_SUPPORTED;
+        int missing = gpus[gpu].unsupported;
+        if (value->id == 83 && !(missing & F_ENERGY)) {
+            value->code = nvmlDeviceGetTotalEnergyConsumption(handle, &value->value.ull);
+        } else if (value->id == 185 && !(missing & (F_AVERAGE | F_POWER))) { /* over the last second */
+            value->type = TYPE_UNSIGNED;
+            value->value.u = (unsigned)mean(gpu, POWER, t > 1 ? t - 1 : 0, t);
+            value->code = OK;
+        } else if (value->id == 186 && !(missing & (F_INSTANT | F_POWER))) {
+            value->type = TYPE_UNSIGNED;
+            value->value.u = (unsigned)curve_at(gpu, POWER, t);
+            value->code = OK;
+        } else {
+            double latest = -1;
+            for (int k = 0; k < field_count; k++)
+                if (fields[k].gpu == gpu && fields[k].id == value->id && fields[k].from <= t && fields[k].from >= latest) {
+                    latest = fields[k].from;
+                    value->value.ull = (unsigned long long)fields[k].value;
+                    value->code = OK;
+                }
+        }
+    }
+    return OK;
+}
+
+typedef struct { int gpu, instance; double at; } GpmSample;
+typedef struct { unsigned id; int code; double value; const char *names[3]; } GpmMetric;
+typedef struct { unsigned version, count; GpmSample *first, *second; GpmMetric metrics[]; } GpmMetrics;
+typedef struct { unsigned version, supported; } GpmSupport;
+
+int nvmlGpmQueryDeviceSupport(void *handle, GpmSupport *support) {
+    CHECK(handle, 0);
+    support->supported = !(gpus[INDEX(handle)].unsupported & F_GPM);
+    return OK;
+}
+
+int nvmlGpmSampleAlloc(GpmSample **sample) {
+    *sample = calloc(1, sizeof **sample);
+    return OK;
+}
+
+int nvmlGpmSampleFree(GpmSample *sample) {
+    free(sample);
+    return OK;
+}
+
+int nvmlGpmSampleGet(void *handle, GpmSample *sample) {
+    CHECK(handle, F_GPM);
+    *sample = (GpmSample){INDEX(handle), -1, now()};
+    return OK;
+}
+
+int nvmlGpmMigSampleGet(void *handle, unsigned instance, GpmSample *sample) {
+    CHECK(handle, F_GPM);
+    *sample = (GpmSample){INDEX(handle), (int)instance, now()};
+    return OK;
+}
+
+int nvmlGpmMetricsGet(GpmMetrics *asked) {
+    if (!references) return UNINITIALIZED;
+    GpmSample *first = asked->first, *second = asked->second;
+    if (!first || !second || first->gpu != second->gpu || second->at <= first->at) return INVALID_ARGUMENT;
+    static const struct { unsigned id; int curve; double scale; } known[] = {
+        {2, SM, 0.1}, {5, TENSOR, 0.1}, {10, DRAM, 0.1}, {20, PCIE, 1}, {21, PCIE, 1}, {60, NVLINK, 1}, {61, NVLINK, 1}};
+    for (unsigned i = 0; i < asked->count; i++) {
+        GpmMetric *metric = &asked->metrics[i];
+        metric->code = NOT_SUPPORTED;
+        for (int k = 0; k < 7; k++) {
+            if (metric->id != known[k].id) continue;
+            metric->code = OK;
+            metric->value = known[k].scale * mean(first->gpu, known[k].curve, first->at, second->at);
+            for (int m = 0; m < mig_count && second->instance >= 0; m++)
+                if (migs[m].gpu == first->gpu && (int)migs[m].instance == second->instance)
+                    metric->value = k > 2 ? 0 : (k == 0 ? migs[m].sm : k == 1 ? migs[m].tensor : migs[m].dram) * 0.1;
+        }
+    }
+    return OK;
+}
+
+typedef struct { void *device; unsigned long long type, data; unsigned gi, ci; } EventData;
+enum { TIMEOUT = 10, XID_EVENT = 8 };
+static int registered[GPUS];
+
+int nvmlEventSetCreate(void **set) {
+    *set = (void *)1;
+    memset(registered, 0, sizeof registered);
+    return references ? OK : UNINITIALIZED;
+}
+
+int nvmlEventSetFree(void *set) {
+    (void)set;
+    return OK;
+}
+
+int nvmlDeviceRegisterEvents(void *handle, unsigned long long types, void *set) {
+    (void)set;
+    CHECK(handle, F_EVENTS);
+    registered[INDEX(handle)] = types & XID_EVENT ? 1 : 0;
+    return OK;
+}
+
+int nvmlEventSetWait_v2(void *set, EventData *out, unsigned timeout_ms) {
+    (void)set;
+    (void)timeout_ms;
+    if (!references) return UNINITIALIZED;
+    for (int i = 0; i < xid_count; i++)
+        if (registered[xids[i].gpu] && !xids[i].told && xids[i].at <= now()) {
+            xids[i].told = 1;
+            *out = (EventData){(void *)(long)(xids[i].gpu + 1), XID_EVENT, xids[i].code, 0xffffffffu, 0xffffffffu};
+            return OK;
+        }
+    return TIMEOUT;
+}
+
 int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) {
     CHECK(handle, F_UTIL);
     if (gpus[INDEX(handle)].mig) return NOT_SUPPORTED; /* as on real GPUs with MIG enabled */
@@ -306,7 +515,17 @@ int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) {
     return OK;
 }
 
+enum { MIG_HANDLES = 1000 };
+
 int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long *memory) {
+    if ((long)handle >= MIG_HANDLES) {
+        Mig *mig = &migs[(long)handle - MIG_HANDLES];
+        CHECK((void *)(long)(mig->gpu + 1), F_MEMORY);
+        memory[0] = (unsigned long long)(gpus[mig->gpu].mib * mig->slices / 8) << 20;
+        memory[2] = (unsigned long long)mig->mib << 20;
+        memory[1] = memory[0] - memory[2];
+        return OK;
+    }
     CHECK(handle, F_MEMORY);
     int gpu = INDEX(handle);
     unsigned long long used = (unsigned long long)curve_at(gpu, USED, now()) << 20;
@@ -325,10 +544,14 @@ int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *celsius) {
 
 int nvmlDeviceGetClockInfo(void *handle, unsigned type, unsigned *mhz) {
     CHECK(handle, F_CLOCK);
+    *mhz = type == 2 ? 2619 : (unsigned)curve_at(INDEX(handle), CLOCK, now());
+    return OK;
+}
+int nvmlDeviceGetMaxClockInfo(void *handle, unsigned type, unsigned *mhz) {
+    CHECK(handle, F_CLOCK);
     *mhz = type == 2 ? 2619 : 1980;
     return OK;
 }
-int nvmlDeviceGetMaxClockInfo(void *handle, unsigned type, unsigned *mhz) { return nvmlDeviceGetClockInfo(handle, type, mhz); }
 
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *reasons) {
     CHECK(handle, F_THROTTLE);
@@ -394,8 +617,6 @@ int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *count) {
     *count = gpus[INDEX(handle)].mig ? 7 : 0;
     return OK;
 }
-
-enum { MIG_HANDLES = 1000 };
 
 int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned index, void **out) {
     CHECK(handle, 0);

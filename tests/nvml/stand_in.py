@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).with_name("nvml_stand_in.c")
 LIBRARY = "libnvidia-ml.so.1"
@@ -62,3 +63,28 @@ def gpu_lines(gpu: int, *, milliwatts: int = 300_000, percent: int = 95, pid: in
         f"temp {gpu} 0 60",
     ]
     return lines + ([f"proc {gpu} {pid} 70000 90 0 1000000"] if pid is not None else [])
+
+
+ARCHITECTURES = {
+    "Maxwell": ("energy", "average", "instant", "gpm"),
+    "Pascal": ("energy", "average", "instant", "gpm"),
+    "Volta": ("average", "instant", "gpm"),
+    "Turing": ("average", "instant", "gpm"),
+    "GA100": ("average", "gpm"),
+    "Ampere": ("gpm",),
+    "Ada": ("gpm",),
+    "Hopper": (),
+    "Blackwell": (),
+    "vGPU guest": ("energy", "power", "average", "instant", "samples", "gpm", "temp", "clock", "throttle", "events"),
+    "driver before 455": ("fields", "average", "instant", "gpm"),
+}
+"""What the GPUs of an architecture do not tell, by nvml.h: the energy counter begins with Volta, the mean and the
+present power as field values with Ampere (the mean not on GA100), GPM with Hopper."""
+
+
+def architecture_lines(gpu: int, architecture: str, **of_gpu: Any) -> list[str]:
+    """A GPU that works steadily and tells what its architecture does."""
+    return [
+        *gpu_lines(gpu, **of_gpu),
+        *(f"unsupported {gpu} {field}" for field in ARCHITECTURES[architecture]),
+    ]

@@ -1,46 +1,18 @@
 """The true nvidia-ml-py binding on the C stand-in."""
 
-import ctypes
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nvml.conftest import Clock
 from nvml.stand_in import Scenario, gpu_lines
 from tokenyield_agent.gpu.nvml import RESCAN_S, NvmlReader
 from tokenyield_agent.gpu.reading import GpuProcess, GpuReading, Snapshot
-
-
-class Clock:
-    """The reader's own clock, which can be moved past its waiting times."""
-
-    def __init__(self) -> None:
-        self.ahead_s = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def reader(
-    nvml_library: Path, scenario: Scenario, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[NvmlReader]:
-    # Loaded first under its soname, this is the library that the binding's own dlopen then finds.
-    ctypes.CDLL(str(nvml_library), mode=os.RTLD_GLOBAL | os.RTLD_NOW)
-    monkeypatch.setenv("TOKENYIELD_NVML_SCENARIO", str(scenario.path))
-    made = NvmlReader(clock, proc_root=str(tmp_path))
-    yield made
-    made.close()
 
 
 def only(snapshot: Snapshot) -> GpuReading:
@@ -56,7 +28,7 @@ def test_every_field(reader: NvmlReader, scenario: Scenario) -> None:
     assert (gpu.uuid, gpu.model, gpu.index) == ("GPU-00000000-stand-in", "NVIDIA H100 80GB HBM3", 0)
     assert (gpu.power_mw, gpu.utilization_percent, gpu.temperature_c) == (300_000, 95, 60)
     assert (gpu.memory_used_mib, gpu.memory_total_mib) == (70_000, 81_559)
-    assert (gpu.sm_clock_mhz, gpu.memory_clock_mhz, gpu.mig) == (1980, 2619, False)
+    assert (gpu.sm_clock_mhz, gpu.sm_clock_max_mhz, gpu.mig) == (1980, 1980, False)
     assert gpu.throttle_reasons == ("sw_power_cap", "sw_thermal")
     assert gpu.energy_mj is not None
     assert scenario.energy_mj(0, before_s) - 1 <= gpu.energy_mj - 1_000_000 <= scenario.energy_mj(0, after_s) + 1
@@ -98,7 +70,7 @@ def test_mig_devices_and_who_runs_on_which(reader: NvmlReader, scenario: Scenari
         [gpu_lines(0)[0] + " mig", *gpu_lines(0)[1:], "mig 0 1 3", "mig 0 5 2", "proc 0 77 900 0 0 1000000 5"]
     )
     gpu = only(reader.read())
-    assert gpu.mig_slices == {1: 3, 5: 2}
+    assert {number: one.slices for number, one in gpu.mig_instances.items()} == {1: 3, 5: 2}
     assert gpu.processes == (GpuProcess(pid=77, memory_mib=900, mig_instance=5),)
 
 

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from tokenyield_agent.binding import UNHELD, Holding
-from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.gpu.energy import Energy
+from tokenyield_agent.gpu.reading import Activity, GpuReading
 from tokenyield_agent.gpu.span import GpuSpan
 from tokenyield_agent.metrics import Exposition as AgentExposition
 from tokenyield_agent.status import Status
@@ -107,8 +108,12 @@ class _Node:
                         uuid=gpu.uuid,
                         index=gpu.index or 0,
                         throttle_reasons=("sw_power_cap",) if gpu.index == 0 else (),
+                        activity=Activity(
+                            span_ms=getattr(gpu, f"{state}_ms"), sm_bp=9_000, tensor_bp=2_000, dram_bp=6_000
+                        ),
                     )
-                    span = GpuSpan(uuid=gpu.uuid, state=state, reading=reading, holding=holding)
+                    energy = Energy(getattr(gpu.energy_mj, state), "counter")
+                    span = GpuSpan(uuid=gpu.uuid, state=state, reading=reading, holding=holding, energy=energy)
                     self._totals.add([span], getattr(gpu, f"{state}_ms"))
         return taken
 
@@ -126,9 +131,7 @@ class _Node:
             version="0.1.0",
             gpus=readings,
             indices={gpu.uuid: str(gpu.index) for gpu in readings},
-            state_ms=self._totals.state_ms,
-            throttled_ms=self._totals.throttled_ms,
-            held_ms=self._totals.held_ms,
+            totals=self._totals,
             polls=self._polls,
         )
 

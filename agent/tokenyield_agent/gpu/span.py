@@ -2,17 +2,17 @@
 
 In: the readings at both ends, or the reason why there is none, and who holds the GPU. Out: a `GpuSpan`.
 
-State (design.md section 3), from NVML's utilization.gpu at the end of the span: some kernel ran -> `active`; none ran
-and somebody holds the GPU -> `idle`; none ran and nobody holds it -> `unallocated`; cannot be told -> `unknown`.
-
-Energy: the difference of the counter where there is one. Otherwise power integrated by trapezoid, but never over a gap
-longer than `gap_ms_max` (3 s, the rule of InferenceX's power bench). A counter that ran backwards was reset (driver
-reload): that span is integrated instead.
+State (design.md section 3), from NVML's utilization.gpu at the end of the span, or GPM's SM activity where that is not
+told (MIG): some kernel ran -> `active`; none ran and somebody holds the GPU -> `idle`; none ran and nobody holds it ->
+`unallocated`; cannot be told -> `unknown`. A GPU whose holders have long made no token may be *parked* (parked.py),
+which is a kind of idle.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tokenyield_agent.binding import UNHELD, Holding
+from tokenyield_agent.gpu.energy import Energy, energy_between
 from tokenyield_agent.gpu.reading import GpuReading
 
 
@@ -24,11 +24,25 @@ class GpuSpan:
     state: str
     model: str | None = None
     unknown_reason: str | None = None
-    energy_mj: int | None = None
-    integrated: bool = False
+    energy: Energy | None = None
+    parked: bool = False
     reading: GpuReading | None = None
     """The reading at the end of the span; None where the GPU could not be read."""
     holding: Holding = UNHELD
+    events: Mapping[str, int] = field(default_factory=dict)
+    """As in `GpuReading.events`; those of a GPU that cannot be read, too."""
+
+    @property
+    def sm_bp(self) -> int | None:
+        """The best that is known of how busy its SMs were, in hundredths of a percent: by GPM, else at most what
+        utilization.gpu says."""
+        return None if self.reading is None else sm_bp(self.reading)
+
+
+def sm_bp(reading: GpuReading) -> int | None:
+    if reading.activity is not None and reading.activity.sm_bp is not None:
+        return reading.activity.sm_bp
+    return None if reading.utilization_percent is None else reading.utilization_percent * 100
 
 
 def span_between(
@@ -42,31 +56,25 @@ def span_between(
 ) -> GpuSpan:
     """What `after`'s GPU did since `before`.
 
-    `counter_mj` is the last energy counter seen, which may be older than `before` (the GPU was away, the agent was
-    restarted); None when there is none to go by. `before` is None when the GPU was not read at the span's start.
+    `counter_mj` is the last energy counter seen, see `energy_between`. `before` is None when the GPU was not read at
+    the span's start.
     """
-    energy_mj, integrated = _energy(before, after, counter_mj, duration_ms, gap_ms_max)
     state, reason = _state(before, after, duration_ms, gap_ms_max, holding)
     return GpuSpan(
         uuid=after.uuid,
         state=state,
         model=after.model,
         unknown_reason=reason,
-        energy_mj=energy_mj,
-        integrated=integrated,
+        energy=energy_between(before, after, counter_mj=counter_mj, duration_ms=duration_ms, gap_ms_max=gap_ms_max),
         reading=after,
         holding=holding,
+        events=after.events,
     )
 
 
-def _energy(
-    before: GpuReading | None, after: GpuReading, counter_mj: int | None, duration_ms: int, gap_ms_max: int
-) -> tuple[int | None, bool]:
-    if after.energy_mj is not None and counter_mj is not None and after.energy_mj >= counter_mj:
-        return after.energy_mj - counter_mj, False
-    if before is None or before.power_mw is None or after.power_mw is None or duration_ms > gap_ms_max:
-        return None, False
-    return (before.power_mw + after.power_mw) * duration_ms // 2000, True
+def unread(uuid: str, model: str | None, reason: str, events: Mapping[str, int] | None = None) -> GpuSpan:
+    """A span in which a known GPU could not be read. Its model is told from before, so that it keeps its price."""
+    return GpuSpan(uuid=uuid, state="unknown", model=model, unknown_reason=reason, events=events or {})
 
 
 def _state(
@@ -76,9 +84,10 @@ def _state(
         return "unknown", "not_seen"
     if duration_ms > gap_ms_max:
         return "unknown", "not_polled"
-    if after.utilization_percent is None:
+    busy = after.utilization_percent if after.utilization_percent is not None else sm_bp(after)
+    if busy is None:
         return "unknown", "utilization_unsupported"
-    if after.utilization_percent > 0:
+    if busy > 0:
         return "active", None
     if holding.held is None:
         return "unknown", "holder_unsupported"

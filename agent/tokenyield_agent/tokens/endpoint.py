@@ -1,8 +1,9 @@
 """A server's Prometheus exposition into what its counters stand at, and how far they moved. Pure.
 
 In: the text of one scrape and the names that a server gives its counters. Out: a `Reading`; two of them give the
-tokens in between. Each series is compared with itself, so that a data-parallel engine that appears or restarts alone
-is seen as such. A series below its last value, or another process start time, means that the server was started anew.
+tokens in between, and how the server stood (`Gauges`) is read beside. Each series is compared with itself, so that a
+data-parallel engine that appears or restarts alone is seen as such. A series below its last value, or another process
+start time, means that the server was started anew.
 
 Only the lines of the counters wanted are parsed (by prometheus_client): a server shows hundreds, most of histograms.
 """
@@ -22,6 +23,7 @@ SERIES_MAX = 4096
 LINE_BYTES_MAX = 4096
 _START = "process_start_time_seconds"
 _ASKED = ("prompt", *KINDS)
+_GAUGES = ("running", "waiting", "cache_used")
 
 
 class Series:
@@ -57,6 +59,18 @@ class CounterNames:
     requests: tuple[Series, ...] = ()
     requests_aborted: tuple[Series, ...] = ()
     requests_failed: tuple[Series, ...] = ()
+    running: tuple[Series, ...] = ()
+    """Gauges: requests running and waiting, of all engines; the part of its KV cache (of 1) that an engine uses."""
+    waiting: tuple[Series, ...] = ()
+    cache_used: tuple[Series, ...] = ()
+
+
+class Gauges(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server stands: requests running and waiting, part of its cache in use. None where it does not tell."""
+
+    running: float
+    waiting: float | None = None
+    cache_used: float | None = None
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +79,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, int]
     started_s: float | None = None
     model: str | None = None
+    gauges: Gauges | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +99,18 @@ def is_known(body: bytes, names: CounterNames) -> bool:
 def read(body: bytes, names: CounterNames) -> Reading:
     """What the counters in `body` stand at. A sample that is no finite number is left out."""
     chosen = {kind: series for kind in _ASKED if (series := _choose(body, getattr(names, kind)))}
-    samples = _samples(body, {series.name for series in chosen.values()} | {_START})
+    gauges = {gauge: series for gauge in _GAUGES if (series := _choose(body, getattr(names, gauge)))}
+    stands: dict[str, list[float]] = {gauge: [] for gauge in gauges}
+    samples = _samples(body, {series.name for series in (*chosen.values(), *gauges.values())} | {_START})
     values: dict[str, int] = {}
     started_s, model, most = None, None, -1
     for name, labels, value in samples:
         if name == _START:
             started_s = value
             continue
+        for gauge, series in gauges.items():
+            if series.name == name and series.holds(labels):
+                stands[gauge].append(value)
         labelled = ",".join(f"{label}={text}" for label, text in sorted(labels.items()))
         for kind, series in chosen.items():
             if series.name == name and series.holds(labels):
@@ -101,7 +121,18 @@ def read(body: bytes, names: CounterNames) -> Reading:
     for kind in chosen:  # declared, and not raised yet: some clients show a labelled counter only once it is
         if not any(key.startswith(f"{kind}\t") for key in values):
             values[f"{kind}\t"] = 0
-    return Reading(values=values, started_s=started_s, model=model and model[:253])
+    return Reading(values=values, started_s=started_s, model=model and model[:253], gauges=_gauges(stands))
+
+
+def _gauges(stands: Mapping[str, list[float]]) -> Gauges | None:
+    if not stands.get("running"):
+        return None
+    waiting, used = stands.get("waiting"), stands.get("cache_used")
+    return Gauges(
+        running=sum(stands["running"]),
+        waiting=sum(waiting) if waiting else None,
+        cache_used=min(1.0, sum(used) / len(used)) if used else None,
+    )
 
 
 def moved(before: Reading, after: Reading) -> Moved:

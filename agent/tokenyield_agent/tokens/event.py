@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS, Method
+from tokenyield_wire.window import LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS, Method
 
 KINDS = (*TOKEN_KINDS, *REQUEST_KINDS)
 """What is counted. The prompt is `computed` + `cached`, or `unsplit` where the source cannot tell these two apart."""
@@ -40,12 +40,34 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     requests: int | None = None
     requests_aborted: int | None = None
     requests_failed: int | None = None
+    load_known_ms: int | None = None
+    """How the server stood meanwhile, see `tokenyield_wire.window.LOAD_KINDS`."""
+    running_request_ms: int | None = None
+    waiting_request_ms: int | None = None
+    cache_used_ms: int | None = None
     asker: Asker | None = None
     """Set by gateways. Their tokens were made, and are counted, by a server behind them."""
 
     def kinds(self) -> dict[str, int]:
         """The kinds that are known."""
         return {kind: value for kind in KINDS if (value := getattr(self, kind)) is not None}
+
+    def load(self) -> dict[str, int]:
+        """How the server stood, as far as it is known."""
+        return {kind: value for kind in LOAD_KINDS if (value := getattr(self, kind)) is not None}
+
+    @property
+    def has_tokens(self) -> bool:
+        return any(getattr(self, kind) for kind in TOKEN_KINDS)
+
+
+def load_over(
+    span_ms: int, *, running: float, waiting: float | None = None, cache_used: float | None = None
+) -> dict[str, int]:
+    """`LOAD_KINDS` of a server that stood so for `span_ms`; `cache_used` is a part of 1."""
+    stood = {"running_request_ms": running, "waiting_request_ms": waiting, "cache_used_ms": cache_used}
+    known = {kind: round(value * span_ms) for kind, value in stood.items() if value is not None and value >= 0}
+    return {"load_known_ms": span_ms, **known}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

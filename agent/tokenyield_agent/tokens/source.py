@@ -66,7 +66,10 @@ def lay(workload: str, found: Iterable[Counted], now_ms: int) -> list[TokenEvent
             apart.append(counted)
         else:
             kinds, span_ms = merged.get(counted.method, ({}, 0))
-            merged[counted.method] = sum_kinds(kinds, counted.kinds()), max(span_ms, counted.span_ms)
+            merged[counted.method] = (
+                sum_kinds(kinds, {**counted.kinds(), **counted.load()}),
+                max(span_ms, counted.span_ms),
+            )
     for method, (kinds, span_ms) in merged.items():
         apart.append(Counted(method=method, span_ms=span_ms, **kinds))  # type: ignore[arg-type]
     return [

@@ -71,6 +71,9 @@ COUNTERS = CounterNames(
     completion=(Series("llamacpp:tokens_predicted_total"),),
     prompt_computed=(Series("llamacpp:prompt_tokens_total"),),
     prompt_cached=(Series("llamacpp:prompt_tokens_cached_total"),),
+    running=(Series("llamacpp:requests_processing"),),
+    waiting=(Series("llamacpp:requests_deferred"),),
+    cache_used=(Series("llamacpp:kv_cache_usage_ratio"),),
 )
 """llama-server's Prometheus names (`--metrics`). Versions before mid-2026 do not tell the cached tokens; none tells
 requests."""

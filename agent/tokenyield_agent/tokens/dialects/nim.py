@@ -17,6 +17,9 @@ NIM_COUNTERS = CounterNames(
     prompt=(Series("prompt_tokens_total"),),
     requests=(Series("request_success_total"),),
     requests_failed=(Series("request_failure_total"),),
+    running=(Series("num_requests_running"),),
+    waiting=(Series("num_requests_waiting"),),
+    cache_used=(Series("gpu_cache_usage_perc"),),
 )
 
 DYNAMO_COUNTERS = CounterNames(

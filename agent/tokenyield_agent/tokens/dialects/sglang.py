@@ -13,6 +13,7 @@
   included: the rate is low then), so tokens = rate x that time. Of the first line the time is unknown; a line is
   printed every 40 decode steps (`--decode-log-interval`), in each of which every running request gets a token: 40 x
   `#running-req` is taken. The same for logs without timestamps. Accepted speculative tokens are in the rate already.
+* A decode line's running and queued requests and token usage are taken for all of that time.
 * Tensor-parallel ranks repeat the same numbers and pipeline stages the same batches: one rank is counted of each
   data-parallel rank, the first that speaks. Data-parallel ranks add up.
 """
@@ -24,7 +25,7 @@ from tokenyield_agent.tokens.dialects import instants
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import Answers, lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.event import Counted, load_over
 
 DECODE_STEPS = 40
 """Between two decode lines, SGLang's default."""
@@ -48,6 +49,8 @@ _DECODE = re.compile(
 _FILL = re.compile(
     rb"^new fill batch\. #seq: \d+\. #cached_token: (?P<cached>\d{1,9})\. #new_token: (?P<new>\d{1,9})\. "
 )
+_QUEUE = re.compile(rb", #queue-req: (\d{1,6})")
+_USAGE = re.compile(rb", (?:full )?token usage: (\d(?:\.\d{1,4})?),")
 _MODEL = re.compile(rb"server_args=ServerArgs\(.{0,4000}?served_model_name='(?P<model>[^']{1,253})'")
 _RANK = re.compile(rb"([A-Z]{2,4})(\d{1,4})")
 
@@ -59,6 +62,9 @@ COUNTERS = CounterNames(
     prompt_cached=(Series("sglang:cached_tokens_total"),),
     requests=(Series("sglang:num_requests_total"),),
     requests_aborted=(Series("sglang:num_aborted_requests_total"),),
+    running=(Series("sglang:num_running_reqs"),),
+    waiting=(Series("sglang:num_queue_reqs"),),
+    cache_used=(Series("sglang:token_usage"),),
 )
 """SGLang's Prometheus names, 0.3.6 to 0.5.6, read off each version's metrics/collector.py. `prompt_tokens` holds the
 cached ones; cached tokens are told since 0.4.6."""
@@ -120,7 +126,15 @@ class SgLang(LogDialect):
         else:
             exact = float(DECODE_STEPS * int(match["running"]) if rate else 0)
             gap_s = exact / rate if rate else 0.0
-        found.append(Counted(method="rate", at_s=at_s, span_ms=int(gap_s * 1000), completion=int(exact)))
+        span_ms = int(gap_s * 1000)
+        waiting, cache = _QUEUE.search(match.string, match.end("running")), _USAGE.search(match.string)
+        stood = load_over(
+            span_ms,
+            running=int(match["running"]),
+            waiting=int(waiting[1]) if waiting else None,
+            cache_used=float(cache[1]) if cache else None,
+        )
+        found.append(Counted(method="rate", at_s=at_s, span_ms=span_ms, completion=int(exact), **stood))  # type: ignore[arg-type]
 
     def _rank(self, match: re.Match[bytes]) -> dict[str, Any] | None:
         """The data-parallel rank of a line; None when the line repeats what another tensor rank or stage says."""

@@ -53,6 +53,8 @@ COUNTERS = CounterNames(
     prompt_unsplit=(Series("tgi_request_input_length_sum"),),
     requests=(Series("tgi_request_success"),),
     requests_failed=(Series("tgi_request_failure"),),
+    running=(Series("tgi_batch_current_size"),),
+    waiting=(Series("tgi_queue_size"),),
 )
 """TGI's Prometheus names, read off router/src/server.rs: sums of histograms of tokens per request."""
 

@@ -14,6 +14,7 @@ A line gives two rates over the time since the engine's last statistics (interva
 
 Measured on a recording of vLLM 0.32.0 (tests/fixtures/vllm): 74,140 completion tokens where the truth was 75,032. The
 first interval began when the server started; from the second burst on 20,534 of 20,535.
+How many requests run and wait and how full the cache is, as a line tells it, is taken for all of its interval.
 The prompt rate leaves out tokens served from the prefix cache, which the log does not tell: `prompt_cached` is None.
 
 Requests are counted from uvicorn's access log: answers of /v1/completions and /v1/chat/completions, those without
@@ -28,7 +29,7 @@ from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.intervals import Intervals
 from tokenyield_agent.tokens.dialects.lines import Answers, lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.event import Counted, load_over
 
 NOMINAL_V1_S = 10.0
 NOMINAL_V0_S = 5.0
@@ -47,8 +48,12 @@ _STATS = re.compile(
     rb"|(?P<iso>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z) +INFO [\w.:-]{1,80}:)"
     rb" (?:Engine (?P<engine>\d+): |(?P<engines>\d+) Engines Aggregated: )?"
     rb"Avg prompt throughput: (?P<prompt>\d{1,9}(?:\.\d{1,3})?) tokens/s, "
-    rb"Avg generation throughput: (?P<generation>\d{1,9}(?:\.\d{1,3})?) tokens/s, Running: \d+ reqs, (?P<next>\w+)"
+    rb"Avg generation throughput: (?P<generation>\d{1,9}(?:\.\d{1,3})?) tokens/s, "
+    rb"Running: (?P<running>\d{1,6}) reqs, (?P<next>\w+)"
 )
+_WAITING = re.compile(rb", (?:Pending|Waiting): (\d{1,6}) reqs")
+_CACHE = re.compile(rb", [GC]PU KV cache usage: (\d{1,3}(?:\.\d)?)%")
+"""v0 tells both its caches, the GPU's first."""
 _MODEL = re.compile(rb"""served_model_name(?:'|")?\s*[:=]\s*\[?\s*['"]?(?P<model>[^'",\]\s]{1,253})""")
 _STATS_WORDS = b"Avg generation throughput"
 _MODEL_WORDS = b"served_model_name"
@@ -72,6 +77,9 @@ COUNTERS = CounterNames(
     requests=_everywhere("request_success_total", finished_reason="!abort|error"),
     requests_aborted=_everywhere("request_success_total", finished_reason="abort"),
     requests_failed=_everywhere("request_success_total", finished_reason="error"),
+    running=_everywhere("num_requests_running"),
+    waiting=_everywhere("num_requests_waiting"),
+    cache_used=(*_everywhere("kv_cache_usage_perc"), *_everywhere("gpu_cache_usage_perc")),
 )
 """vLLM's Prometheus names, from 0.4 to 0.32, read off each version's metrics.py and loggers.py. Engines of a
 data-parallel server carry an `engine` label and add up."""
@@ -135,12 +143,21 @@ class Vllm(LogDialect):
             nominal_s=NOMINAL_V0_S if is_v0 else NOMINAL_V1_S,
             silence_factor=SILENCE_FACTOR_V0 if is_v0 else SILENCE_FACTOR_V1,
         )
+        waiting, cache = _WAITING.search(match.string, match.end() - 10), _CACHE.search(match.string, match.end())
+        span_ms = int(interval_s * 1000)
+        stood = load_over(
+            span_ms,
+            running=int(match["running"]),
+            waiting=int(waiting[1]) if waiting else None,
+            cache_used=float(cache[1]) / 100 if cache else None,
+        )
         return Counted(
             method="rate",
             at_s=at_s,
-            span_ms=int(interval_s * 1000),
+            span_ms=span_ms,
             prompt_computed=prompt,
             completion=generation,
+            **stood,  # type: ignore[arg-type]
         )
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""The energy of one GPU between two readings, how it was got, and how far off it may be. Pure.
+
+In: two readings and the time between them. Out: an `Energy`. the best of these that the GPU has:
+
+* `counter`: the difference of NVML's energy counter. Exact between polls, whatever the poll rate. A counter that went
+  back was reset (the driver was reloaded): that span is taken from the power at its ends instead.
+* `average`: NVML_FI_DEV_POWER_AVERAGE, the mean over the last second, times the time between its stamps; what of
+  that is longer than the second is taken at the mean of both readings. At 1 Hz nothing is unseen.
+* `samples`: the sensor's own buffer (nvmlDeviceGetSamples, total power), by trapezoid over its time stamps.
+* `instant`: NVML_FI_DEV_POWER_INSTANT, by trapezoid between two stamps.
+* `power`: nvmlDeviceGetPowerUsage, by trapezoid between two polls.
+
+Nothing is bridged over more than `gap_ms_max` (3 s, the rule of InferenceX's power bench).
+
+The error is half the gap between the upper and the lower Riemann sum: for each stretch between two samples
+`|p1 - p0| * t / 2`, which holds where power rises or falls only once between two samples, and is an estimate where it
+does more. It says nothing of the sensor itself, which NVIDIA gives as +-5 %; and on some GPUs (A100, H100 among them)
+the power sensor sees a quarter of the time ("Part-time Power Measurements", 2023), which is why the counter comes
+first.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tokenyield_agent.gpu.reading import GpuReading
+
+AVERAGED_US = 1_000_000
+"""What NVML_FI_DEV_POWER_AVERAGE is a mean of."""
+
+
+class Energy(NamedTuple):
+    """Energy in mJ of one span, with the estimated error either way."""
+
+    mj: int
+    method: str
+    error_mj: int = 0
+
+
+def energy_between(
+    before: GpuReading | None, after: GpuReading, *, counter_mj: int | None, duration_ms: int, gap_ms_max: int
+) -> Energy | None:
+    """What `after`'s GPU used since `before`; None where it cannot be told.
+
+    `counter_mj` is the last energy counter seen, which may be older than `before` (the GPU was away, the agent was
+    restarted); None when there is none to go by.
+    """
+    if after.energy_mj is not None and counter_mj is not None and after.energy_mj >= counter_mj:
+        return Energy(after.energy_mj - counter_mj, "counter")
+    if before is None or duration_ms > gap_ms_max:
+        return None
+    gap_us_max = gap_ms_max * 1000
+    if before.power_average and after.power_average:
+        return _averages(before.power_average, after.power_average, gap_us_max)
+    if after.power_samples and before.power_samples and before.power_samples[-1] == after.power_samples[0]:
+        return _trapezoids(after.power_samples, "samples", gap_us_max)
+    if before.power_instant and after.power_instant:
+        return _trapezoids((before.power_instant, after.power_instant), "instant", gap_us_max)
+    if before.power_mw is not None and after.power_mw is not None:
+        return _trapezoids(((0, before.power_mw), (duration_ms * 1000, after.power_mw)), "power", gap_us_max)
+    return None
+
+
+def _trapezoids(samples: Sequence[tuple[int, int]], method: str, gap_us_max: int) -> Energy | None:
+    """None where the sensor was silent for too long, or its clock went back. One sample alone is a span of nothing:
+    what the GPU used meanwhile comes with the next."""
+    twice_nj = twice_error_nj = 0
+    for (at_us, mw), (next_us, next_mw) in itertools.pairwise(samples):
+        span_us = next_us - at_us
+        if not 0 <= span_us <= gap_us_max:
+            return None
+        twice_nj += (mw + next_mw) * span_us
+        twice_error_nj += abs(next_mw - mw) * span_us
+    return Energy(twice_nj // 2_000_000, method, -(-twice_error_nj // 2_000_000))
+
+
+def _averages(before: tuple[int, int], after: tuple[int, int], gap_us_max: int) -> Energy | None:
+    span_us, change_mw = after[0] - before[0], abs(after[1] - before[1])
+    if not 0 <= span_us <= gap_us_max:
+        return None
+    seen_us = min(span_us, AVERAGED_US)
+    unseen_us = span_us - seen_us
+    nj = after[1] * seen_us + (before[1] + after[1]) * unseen_us // 2
+    # Polls closer than a second average over the same time twice: the share that is not new is not known to be level.
+    doubtful_us = unseen_us if unseen_us else AVERAGED_US - seen_us
+    return Energy(nj // 1_000_000, "average", -(-change_mw * min(doubtful_us, span_us) // 2_000_000))

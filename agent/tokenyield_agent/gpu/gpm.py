@@ -1,0 +1,149 @@
+"""GPM, the performance counters of Hopper and later, as means between two polls.
+
+In: a GPU's handle. Out: an `Activity` per `read()`, which is what the counters say of the time since the one before.
+GPM needs no privilege, but the counters must be free: while a profiler holds them `read` gives None.
+A partitioned GPU (MIG) is counted instance by instance, and the whole is the mean by compute slices.
+
+What an asking costs is in bench/gpu/README.md.
+"""
+
+import ctypes
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import pynvml as nvml
+
+from tokenyield_agent.gpu.reading import Activity
+
+_METRICS = (
+    nvml.NVML_GPM_METRIC_SM_UTIL,
+    nvml.NVML_GPM_METRIC_ANY_TENSOR_UTIL,
+    nvml.NVML_GPM_METRIC_DRAM_BW_UTIL,
+    nvml.NVML_GPM_METRIC_NVLINK_TOTAL_RX_PER_SEC,
+    nvml.NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC,
+    nvml.NVML_GPM_METRIC_PCIE_RX_PER_SEC,
+    nvml.NVML_GPM_METRIC_PCIE_TX_PER_SEC,
+)
+_BP_PER_PERCENT = 100
+
+
+def is_supported(handle: Any) -> bool:
+    """Raises NVMLError where the driver is too old to say (before 520)."""
+    return bool(nvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice)
+
+
+class _Counted:
+    """Two samples of one GPU or one instance of it, taken in turn."""
+
+    def __init__(self, take: Callable[[Any], Any]) -> None:
+        self._take = take
+        self._asked = nvml.c_nvmlGpmMetricsGet_t()
+        self._asked.version = nvml.NVML_GPM_METRICS_GET_VERSION
+        self._asked.numMetrics = len(_METRICS)
+        for place, metric in enumerate(_METRICS):
+            self._asked.metrics[place].metricId = metric
+        self._samples = [nvml.nvmlGpmSampleAlloc(), nvml.nvmlGpmSampleAlloc()]
+        self._taken_s: float | None = None
+
+    def read(self) -> Activity | None:
+        """Of the time since the last call; None at the first one. Raises NVMLError."""
+        older, newer = self._samples
+        before_s = self._taken_s
+        self._taken_s = None  # unless this goes well the next call begins anew
+        self._take(newer)
+        taken_s = time.monotonic()
+        self._samples = [newer, older]
+        self._taken_s = taken_s
+        if before_s is None:
+            return None
+        self._asked.sample1, self._asked.sample2 = older, newer
+        nvml.nvmlGpmMetricsGet(self._asked)
+        sm, tensor, dram, nvlink_rx, nvlink_tx, pcie_rx, pcie_tx = self._values()
+        return Activity(
+            span_ms=round((taken_s - before_s) * 1000),
+            sm_bp=_scaled(sm, _BP_PER_PERCENT),
+            tensor_bp=_scaled(tensor, _BP_PER_PERCENT),
+            dram_bp=_scaled(dram, _BP_PER_PERCENT),
+            nvlink_mib_s=_scaled(_sum(nvlink_rx, nvlink_tx), 1),
+            pcie_mib_s=_scaled(_sum(pcie_rx, pcie_tx), 1),
+        )
+
+    def _values(self) -> list[float | None]:
+        """As `_METRICS`; None for what this GPU does not count, and for what is no number."""
+        asked = (self._asked.metrics[place] for place in range(len(_METRICS)))
+        return [
+            one.value if one.nvmlReturn == nvml.NVML_SUCCESS and 0 <= one.value < float("inf") else None
+            for one in asked
+        ]
+
+    def close(self) -> None:
+        for sample in self._samples:
+            nvml.nvmlGpmSampleFree(sample)
+
+
+class Gpm:
+    """What GPM counts of one GPU."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._whole: _Counted | None = None
+        self._instances: dict[int, _Counted] = {}
+        self.by_instance: dict[int, Activity] = {}
+        """At the last `read`, of a partitioned GPU."""
+
+    def read(self, slices: dict[int, int] | None = None, slices_max: int = 0) -> Activity | None:
+        """Since the last call. `slices`: compute slices of each GPU instance where the GPU is partitioned, of
+        `slices_max` in all. Raises NVMLError."""
+        if not slices:
+            if self._whole is None:
+                self._whole = _Counted(lambda sample: nvml.nvmlGpmSampleGet(self._handle, sample))
+            return self._whole.read()
+        self._forget_all_but(slices.keys())
+        self.by_instance = {}
+        for instance in slices:
+            if instance not in self._instances:
+                self._instances[instance] = _Counted(_taker(self._handle, instance))
+            if (activity := self._instances[instance].read()) is not None:
+                self.by_instance[instance] = activity
+        return _whole(self.by_instance, slices, slices_max) if self.by_instance else None
+
+    def _forget_all_but(self, instances: Collection[int]) -> None:
+        for instance in self._instances.keys() - instances:
+            self._instances.pop(instance).close()
+
+    def close(self) -> None:
+        for counted in (self._whole, *self._instances.values()):
+            if counted is not None:
+                counted.close()
+        self._whole, self._instances = None, {}
+
+
+def _taker(handle: Any, instance: int) -> Callable[[Any], Any]:
+    number = ctypes.c_uint(instance)
+    return lambda sample: nvml.nvmlGpmMigSampleGet(handle, number, sample)
+
+
+def _whole(of: dict[int, Activity], slices: dict[int, int], slices_max: int) -> Activity:
+    """Of the whole GPU, whose slices without an instance do nothing; traffic is not told by instance."""
+    every = max(slices_max, sum(slices.values()))
+
+    def mean(name: str) -> int | None:
+        values = [(slices[instance], getattr(activity, name)) for instance, activity in of.items()]
+        known = [(weight, value) for weight, value in values if value is not None]
+        return round(sum(weight * value for weight, value in known) / every) if known else None
+
+    return Activity(
+        span_ms=max(activity.span_ms for activity in of.values()),
+        sm_bp=mean("sm_bp"),
+        tensor_bp=mean("tensor_bp"),
+        dram_bp=mean("dram_bp"),
+    )
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return one + other if one is not None and other is not None else None
+
+
+def _scaled(value: float | None, factor: int) -> int | None:
+    return None if value is None else round(value * factor)

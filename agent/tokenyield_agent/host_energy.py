@@ -1,0 +1,222 @@
+"""The host's own energy, beside its GPUs'.
+
+In: the kernel's files. Out: mJ since the last `read()`, and where they are from:
+
+* `rapl`: processors and memory, by the counters under /sys/class/powercap (Intel and AMD). Readable by root, or by whom
+  the administrator lets (since 2020, against side channels). Fans, disks, network cards and power supplies are not in
+  it.
+* `dcmi`: the whole machine as its management controller measures it, GPUs included: `ipmitool dcmi power reading`,
+  where
+  ipmitool is installed and /dev/ipmi0 may be opened; asked every `DCMI_EVERY_S` in a thread, for it takes a while.
+* `power_meter`: the same by ACPI, where the kernel shows a hwmon of that name.
+
+The best that can be read is found once, at the start: the whole machine before a part of it. What is whole has the
+GPUs' own energy taken off by who reads it (the collector has both).
+"""
+
+import logging
+import os
+import re
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+log = logging.getLogger(__name__)
+
+DCMI_EVERY_S = 10.0
+GAP_S_MAX = 60.0
+"""Power is not taken to have stood still for longer."""
+_WATTS = re.compile(r"Instantaneous power reading:\s+(\d+) Watts")
+
+
+class HostEnergy(NamedTuple):
+    """`mj` since the reading before; `source` as above."""
+
+    mj: int
+    source: str
+
+
+class Meter(Protocol):
+    source: str
+
+    def read(self, mono_s: float) -> int | None:
+        """mJ since the last call; None at the first, and where it cannot be told. Raises OSError, ValueError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Rapl:
+    """Counters of every package and of memory that is no part of one."""
+
+    source = "rapl"
+
+    def __init__(self, root: Path) -> None:
+        self._zones = [zone for zone in sorted(root.glob("intel-rapl:*")) if _counts(zone)]
+        self._before: dict[Path, int] = {}
+
+    def is_there(self) -> bool:
+        """Whether there is one, and it can be read."""
+        return bool(self._zones) and all(os.access(zone / "energy_uj", os.R_OK) for zone in self._zones)
+
+    def read(self, mono_s: float) -> int | None:
+        used_uj, is_first = 0, not self._before
+        for zone in self._zones:
+            stands = _number(zone / "energy_uj")
+            before = self._before.get(zone, stands)
+            used_uj += stands - before if stands >= before else stands - before + _number(zone / "max_energy_range_uj")
+            self._before[zone] = stands
+        return None if is_first else used_uj // 1000
+
+    def close(self) -> None: ...
+
+
+def _counts(zone: Path) -> bool:
+    """Packages, and the memory beside them. `core` and `uncore` are in the package, and `psys` holds it."""
+    try:
+        name = (zone / "name").read_text(encoding="ascii").strip()
+    except OSError:
+        return False
+    return name.startswith("package") or name == "dram"
+
+
+class _Integrated:
+    """Power between two readings, by trapezoid."""
+
+    def __init__(self) -> None:
+        self._before: tuple[float, int] | None = None
+
+    def add(self, at_s: float, mw: int) -> int | None:
+        before, self._before = self._before, (at_s, mw)
+        if before is None or not 0 <= at_s - before[0] <= GAP_S_MAX:
+            return None
+        return round((before[1] + mw) / 2 * (at_s - before[0]))
+
+
+class PowerMeter:
+    """ACPI's, as hwmon shows it."""
+
+    source = "power_meter"
+
+    def __init__(self, root: Path) -> None:
+        named = (folder for folder in sorted(root.glob("hwmon*")) if _name(folder) == "power_meter")
+        self._file = next((folder / "power1_average" for folder in named), root / "none")
+        self._sum = _Integrated()
+
+    def is_there(self) -> bool:
+        return os.access(self._file, os.R_OK)
+
+    def read(self, mono_s: float) -> int | None:
+        return self._sum.add(mono_s, _number(self._file) // 1000)
+
+    def close(self) -> None: ...
+
+
+class Dcmi:
+    """The management controller's, through ipmitool."""
+
+    source = "dcmi"
+
+    def __init__(self, device: str = "/dev/ipmi0") -> None:
+        self._program: str | None = None
+        self._device = device
+        self._lock = threading.Lock()
+        self._sum = _Integrated()
+        self._waiting_mj: int | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def is_there(self) -> bool:
+        if not os.access(self._device, os.R_OK | os.W_OK):
+            return False
+        import shutil
+
+        self._program = shutil.which("ipmitool")
+        return self._program is not None and self._watts() is not None
+
+    def _watts(self) -> int | None:
+        import subprocess  # only where there is a controller: it takes a megabyte
+
+        assert self._program is not None
+        try:
+            call = [self._program, "dcmi", "power", "reading"]
+            done = subprocess.run(call, capture_output=True, text=True, timeout=DCMI_EVERY_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            log.debug("ipmitool: %s", error)
+            return None
+        match = _WATTS.search(done.stdout)
+        return int(match[1]) if match else None
+
+    def read(self, mono_s: float) -> int | None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="dcmi", daemon=True)
+            self._thread.start()
+        with self._lock:
+            found, self._waiting_mj = self._waiting_mj, None
+        return found
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            watts = self._watts()
+            if watts is not None and (used_mj := self._sum.add(time.monotonic(), watts * 1000)) is not None:
+                with self._lock:
+                    self._waiting_mj = (self._waiting_mj or 0) + used_mj
+            self._stop.wait(DCMI_EVERY_S)
+
+    def close(self) -> None:
+        self._stop.set()
+
+
+class HostMeter:
+    """The best meter of this host, or none. `wanted`: `auto`, `off`, or the only one to try."""
+
+    def __init__(self, wanted: str, sys_root: str = "/sys") -> None:
+        self._meter = _choose(wanted, Path(sys_root))
+        self._has_failed = False
+
+    @property
+    def source(self) -> str | None:
+        return self._meter.source if self._meter is not None else None
+
+    def read(self, mono_s: float) -> HostEnergy | None:
+        """Never raises: a meter that fails is told once, and asked again."""
+        if self._meter is None:
+            return None
+        try:
+            used_mj = self._meter.read(mono_s)
+        except (OSError, ValueError) as error:
+            if not self._has_failed:
+                log.warning("the host's energy cannot be read by %s: %s", self._meter.source, error)
+            self._has_failed = True
+            return None
+        self._has_failed = False
+        return None if used_mj is None or used_mj < 0 else HostEnergy(used_mj, self._meter.source)
+
+    def close(self) -> None:
+        if self._meter is not None:
+            self._meter.close()
+
+
+def _choose(wanted: str, sys_root: Path) -> Meter | None:
+    if wanted == "off":
+        return None
+    meters = (Dcmi(), PowerMeter(sys_root / "class" / "hwmon"), Rapl(sys_root / "class" / "powercap"))
+    for meter in meters:
+        if wanted in ("auto", meter.source) and meter.is_there():
+            log.info("the host's energy is read by %s", meter.source)
+            return meter
+    if wanted != "auto":
+        log.warning("host_energy: %s cannot be read here; see docs/gpu.md", wanted)
+    return None
+
+
+def _name(folder: Path) -> str:
+    try:
+        return (folder / "name").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _number(file: Path) -> int:
+    return int(file.read_text(encoding="ascii"))
