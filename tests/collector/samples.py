@@ -17,7 +17,8 @@ NOON_MS = 1_795_435_200_000
 
 
 def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> Batch:
-    """15 s of `gpus` GPUs: 9 s active and 4 s idle for `chat`, 1 s unallocated, 1 s unknown."""
+    """15 s of `gpus` GPUs: 9 s active and 4 s idle for `chat` (2 s of these parked), 1 s unallocated, 1 s unknown. Of the
+    first alone power is integrated and GPM counts."""
     return Batch(
         seq=seq,
         start_ms=start_ms,
@@ -35,6 +36,19 @@ def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> B
                 energy_mj=StateMillijoules(active=5_400_000, idle=480_000, unallocated=70_000, unknown=50_000),
                 utilization_ms=8_000 if i else None,
                 throttled_ms={"sw_power_cap": 500},
+                energy_integrated_mj=0 if i else 6_000_000,
+                energy_method_mj={} if i else {"samples": 5_900_000, "power": 100_000},
+                energy_error_mj=0 if i else 30_000,
+                parked_ms=2_000,
+                parked_mj=240_000,
+                activity_known_ms=0 if i else 15_000,
+                sm_ms=None if i else 6_000,
+                tensor_ms=None if i else 900,
+                dram_ms=None if i else 5_000,
+                nvlink_mib=None if i else 70,
+                pcie_mib=None if i else 7,
+                throttled_lost_ms={} if i else {"sw_power_cap": 130},
+                events={} if i else {"xid_31": 1},
             )
             for i in range(gpus)
         ),
@@ -47,6 +61,8 @@ def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> B
                 idle_ms=4_000,
                 active_mj=5_400_000,
                 idle_mj=480_000,
+                parked_ms=2_000,
+                parked_mj=240_000,
             )
             for i in range(gpus)
         ),
@@ -58,7 +74,15 @@ def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> B
                 model="llama",
                 tokens=(
                     TokenCount(method="count", requests=3, requests_aborted=1),
-                    TokenCount(method="rate", prompt_computed=40, completion=completion),
+                    TokenCount(
+                        method="rate",
+                        prompt_computed=40,
+                        completion=completion,
+                        load_known_ms=10_000,
+                        running_request_ms=35_000,
+                        waiting_request_ms=4_000,
+                        cache_used_ms=2_500,
+                    ),
                 ),
                 labels={"team": "search", "pod": "chat-0"},
             ),
@@ -76,6 +100,7 @@ def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> B
             ),
             Demand(gateway="litellm", model="chat", asker={"team": "ads"}, prompt_unsplit=4, completion=9, requests=1),
         ),
+        host_energy_mj={"rapl": 2_700_000},
     )
 
 

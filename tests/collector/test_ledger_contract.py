@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ from tokenyield_collector.ledger.ledger import Facts, GpuNow, Ledger, LedgerErro
 from tokenyield_collector.ledger.usage import WORK_SUMS, Identity, Instance, UsageQuery
 from tokenyield_wire.window import Batch
 
-EMPTY = Facts(gpus=[], shares=[], tokens=[], demand=[], labels=[])
+DAY_MS = 86_400_000
+EMPTY = Facts(gpus=[], measures=[], reasons=[], shares=[], tokens=[], demand=[], labels=[])
 Open = Callable[[], Ledger]
 NewPlace = Callable[[], Open]
 """Each call gives another, empty place for a ledger; what it gives opens that ledger, again and again."""
@@ -54,6 +56,8 @@ def nameless(facts: Facts) -> Facts:
     """The same sums without their hour, to compare hours with windows."""
     return Facts(
         gpus=[replace(row, hour_ms=0) for row in facts.gpus],
+        measures=[replace(row, hour_ms=0) for row in facts.measures],
+        reasons=[replace(row, hour_ms=0) for row in facts.reasons],
         shares=[replace(row, hour_ms=0) for row in facts.shares],
         tokens=[replace(row, hour_ms=0) for row in facts.tokens],
         demand=[replace(row, hour_ms=0) for row in facts.demand],
@@ -149,6 +153,78 @@ def test_what_every_gpu_did(open_ledger: Open) -> None:
     assert [(gpu.node, gpu.uuid) for gpu in rest] == [("n0", "GPU-1"), ("n1", "GPU-0"), ("n1", "GPU-1")]
     assert rest[1] == GpuNow("c", "n1", "GPU-0", "NVIDIA H100 80GB HBM3", 9_000, 4_000, 1_000, 1_000, 6_000_000, "chat")
     ledger.close()
+
+
+def test_what_gpus_measure_is_summed(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS)
+    facts = ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
+    (gpu,) = facts.gpus
+    assert (gpu.integrated_mj, gpu.energy_error_mj) == (12_000_000, 60_000)
+    assert (gpu.parked_ms, gpu.parked_mj) == (8_000, 960_000)
+    assert (gpu.activity_known_ms, gpu.sm_ms, gpu.tensor_ms, gpu.dram_ms) == (30_000, 12_000, 1_800, 10_000)
+    assert (gpu.nvlink_mib, gpu.pcie_mib) == (140, 14)
+    assert {(row.kind, row.name): row.amount for row in facts.measures} == {
+        ("energy", "samples"): 11_800_000,
+        ("energy", "power"): 200_000,
+        ("throttled_lost", "sw_power_cap"): 260,
+        ("event", "xid_31"): 2,
+        ("host", "rapl"): 5_400_000,
+        ("host_gpu_ms", "rapl"): 60_000,
+        ("host_gpu_mj", "rapl"): 24_000_000,
+    }
+    assert {(row.kind, row.reason): row.duration_ms for row in facts.reasons} == {
+        ("throttled", "sw_power_cap"): 2_000,
+        ("unknown", "agent_down"): 4_000,
+    }
+    (share,) = facts.shares
+    assert (share.parked_ms, share.parked_mj) == (8_000, 960_000)
+    ledger.roll()
+    (day,) = ledger.usage().host_energy(NOON_MS, NOON_MS + HOUR_MS)
+    assert day == (NOON_MS - NOON_MS % DAY_MS, "c", "n1", "rapl", 5_400_000, 60_000, 24_000_000)
+    assert ledger.usage().host_energy(NOON_MS + HOUR_MS, NOON_MS + 2 * HOUR_MS) == []
+
+
+def test_what_workloads_did_step_by_step(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    batches = [batch(i, NOON_MS + (i - 1) * 15_000, completion=10 * i) for i in range(1, 6)]
+    ledger.append([shipment(*batches)], NOON_MS)
+    work = ledger.work_between(NOON_MS, NOON_MS + 75_000, 60_000)
+    assert [(row.slot_ms - NOON_MS, row.gpus, row.active_ms, row.idle_ms, row.parked_ms) for row in work] == [
+        (0, 2, 72_000, 32_000, 16_000),
+        (60_000, 2, 18_000, 8_000, 4_000),
+    ]
+    assert [(row.activity_known_ms, row.sm_ms, row.tensor_ms, row.dram_ms) for row in work] == [
+        (60_000, 24_000, 3_600, 20_000),
+        (15_000, 6_000, 900, 5_000),
+    ]
+    assert [(row.throttled_ms, row.throttled_lost_ms) for row in work] == [(4_000, 520), (1_000, 130)]
+    assert work[0][:3] == ("c", "chat", "NVIDIA H100 80GB HBM3")
+    made = ledger.made_between(NOON_MS, NOON_MS + 75_000, 60_000)
+    assert [(row.slot_ms - NOON_MS, row.completion, row.prompt_computed, row.prompt_cached) for row in made] == [
+        (0, 100, 160, None),
+        (60_000, 50, 40, None),
+    ]
+    assert made[1][8:] == (10_000, 35_000, 4_000, 2_500)
+    ledger.fold()
+    assert ledger.last_tokens() == {("c", "chat"): NOON_MS + 60_000}
+
+
+def test_work_on_a_shared_gpu_has_its_part_of_the_gpus_activity(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    whole = batch(1, NOON_MS, gpus=1)
+    third, rest = (
+        msgspec.structs.replace(whole.shares[0], workload=name, split="sm", active_ms=ms, idle_ms=0, active_mj=0,
+                                idle_mj=0, parked_ms=0, parked_mj=0)
+        for name, ms in (("chat", 3_000), ("other", 6_000))
+    )  # fmt: skip
+    other = msgspec.structs.replace(whole.workloads[0], key="other")
+    shared = msgspec.structs.replace(whole, shares=(third, rest), workloads=(whole.workloads[0], other))
+    ledger.append([shipment(shared)], NOON_MS)
+    assert {row.workload: (row.sm_ms, row.dram_ms) for row in ledger.work_between(NOON_MS, NOON_MS + 1, 60_000)} == {
+        "chat": (round(6_000 * 3 / 13), round(5_000 * 3 / 13)),
+        "other": (round(6_000 * 6 / 13), round(5_000 * 6 / 13)),
+    }
 
 
 def test_late_batches_recompute_their_hour(open_ledger: Open) -> None:
@@ -383,7 +459,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="schema version 99, this collector knows 4"):
+    with pytest.raises(LedgerError, match="schema version 99, this collector knows 5"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 

@@ -16,6 +16,7 @@ from collector.samples import HOUR_MS, batch, shipment
 from harness import Stack, get, wait_until
 from real.clickhouse_server import PASSWORD, Server
 from tokenyield_collector.ledger.clickhouse import ClickHouseLedger, connect
+from tokenyield_collector.ledger.clickhouse_client import NativeClient
 from tokenyield_wire.codec import encode_shipment
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -163,3 +164,47 @@ def test_a_password_that_is_wrong_is_told_and_never_shown(clickhouse_servers: li
     assert "password" in said.lower()
     assert "wrong-password" not in said
     assert "Traceback" not in said
+
+
+NEWER = {
+    "gpu": ("energy_error_mj", "parked_ms", "parked_mj", "activity_known_ms", "sm_ms", "tensor_ms", "dram_ms",
+            "nvlink_mib", "pcie_mib"),
+    "share": ("parked_ms", "parked_mj"),
+    "token": ("load_known_ms", "running_request_ms", "waiting_request_ms", "cache_used_ms"),
+}  # fmt: skip
+"""What schema 2 brought, beside `measure`."""
+
+
+@pytest.mark.parametrize("cluster", ["", "fleet"])
+def test_a_ledger_of_the_first_version_gains_its_columns(clickhouse_servers: list[Server], cluster: str) -> None:
+    servers, database = clickhouse_servers if cluster else clickhouse_servers[:1], f"first_{cluster}"
+    address = servers[0].address(database)
+    start_ms = time.time_ns() // 1_000_000 // HOUR_MS * HOUR_MS - HOUR_MS
+    with closing(connect(address, PASSWORD, cluster)) as ledger:
+        ledger.append([shipment(batch(1, start_ms))], start_ms)
+        ledger.fold()
+    for server in servers:
+        client = NativeClient(server.address(database), PASSWORD)
+        for ending in ("", "_all") if cluster else ("",):
+            for table, columns in NEWER.items():
+                for column in columns:
+                    client.run(f"ALTER TABLE windows{ending} DROP COLUMN {table}.{column}")
+                    client.run(f"ALTER TABLE {table}_hours{ending} DROP COLUMN {column}")
+            for column in ("gpu_uuid", "kind", "name", "amount"):
+                client.run(f"ALTER TABLE windows{ending} DROP COLUMN measure.{column}")
+            client.run(f"DROP TABLE measure_hours{ending}")
+        client.run("TRUNCATE TABLE schema_version")
+        client.close()
+    with closing(connect(address, PASSWORD, cluster)) as ledger:
+        old = ledger.facts_of_hours()
+        assert [(gpu.active_ms, gpu.parked_ms, gpu.sm_ms) for gpu in old.gpus] == [(18_000, 0, None)]
+        assert ledger.facts_between(start_ms, start_ms + HOUR_MS).gpus[0].parked_ms == 0
+        assert old.measures == []
+        ledger.append([shipment(batch(2, start_ms + 15_000))], start_ms)
+        ledger.fold()
+        both = ledger.facts_of_hours()
+        assert [(gpu.active_ms, gpu.parked_ms, gpu.sm_ms) for gpu in both.gpus] == [(36_000, 4_000, 6_000)]
+        assert {row.name: row.amount for row in both.measures if row.kind == "host"} == {"rapl": 2_700_000}
+        assert {row.sm_ms for row in ledger.work_between(start_ms, start_ms + HOUR_MS, HOUR_MS)} == {6_000}
+    with closing(connect(address, PASSWORD, cluster)) as ledger:
+        assert ledger.facts_of_hours() == both, "opening it again changes nothing"

@@ -21,6 +21,7 @@ from tokenyield_collector.ledger.clickhouse_schema import (
     NAMES,
     SCHEMA_VERSION,
     WINDOW_COLUMNS,
+    columns_wanted,
     distributed_tables,
     local_tables,
 )
@@ -32,12 +33,18 @@ from tokenyield_collector.ledger.ledger import (
     GpuSums,
     LabelSums,
     LedgerError,
+    MadeSlot,
+    MeasureSums,
+    ReasonSums,
     Receipt,
     ShareSums,
     StatementRecord,
     TokenSums,
+    WorkSlot,
 )
 from tokenyield_collector.ledger.tables import (
+    DEMAND_SUMS,
+    GPU_SUMS,
     NODE_KEYS,
     SHARE_SUMS,
     TABLES,
@@ -48,9 +55,8 @@ from tokenyield_collector.ledger.tables import (
     rows_of_batch,
     sender_of,
 )
-from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
-from tokenyield_wire.window import Batch, Shipment
+from tokenyield_wire.window import TOKEN_KINDS, Batch, Shipment
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +70,8 @@ GONE_MS = 2**62
 ASKED_AT_ONCE = 500
 """Batches in one question whether they are known: within the 256 kB that a server takes as one statement."""
 SIZE_EVERY_S = 60.0
+LAST_HOURS_MAX = 24
+"""Hours of which it is looked up when in them a workload made its last token."""
 
 
 def connect(address: Address, password: str, cluster: str) -> "ClickHouseLedger":
@@ -322,16 +330,27 @@ class ClickHouseLedger:
             return [record(**dict(zip(names, row, strict=True))) for row in found]
 
         return Facts(
-            gpus=rows(GpuSums, "gpu", (*NODE_KEYS, "gpu_model"), CAPACITY_SUMS, "gpu_uuid"),
+            gpus=rows(GpuSums, "gpu", (*NODE_KEYS, "gpu_model"), GPU_SUMS, "gpu_uuid"),
+            measures=rows(MeasureSums, "measure", (*NODE_KEYS, "kind", "name"), ["amount"]),
+            reasons=rows(ReasonSums, "reason", (*NODE_KEYS, "kind", "reason"), ["duration_ms"]),
             shares=rows(ShareSums, "share", (*NODE_KEYS, "gpu_model", "workload"), SHARE_SUMS),
             tokens=rows(TokenSums, "token", (*NODE_KEYS, "workload", "server", "model", "method"), TOKEN_SUMS),
-            demand=rows(DemandSums, "demand", (*NODE_KEYS, "gateway", "model", "asker"), TOKEN_SUMS),
+            demand=rows(DemandSums, "demand", (*NODE_KEYS, "gateway", "model", "asker"), DEMAND_SUMS),
             labels=rows(LabelSums, "label", (*NODE_KEYS, "workload", "labels"), ["seen_ms"]),
             node_labels=self._labels_of_nodes(),
         )
 
     def _no_facts(self) -> Facts:
-        return Facts(gpus=[], shares=[], tokens=[], demand=[], labels=[], node_labels=self._labels_of_nodes())
+        return Facts(
+            gpus=[],
+            measures=[],
+            reasons=[],
+            shares=[],
+            tokens=[],
+            demand=[],
+            labels=[],
+            node_labels=self._labels_of_nodes(),
+        )
 
     def _labels_of_nodes(self) -> dict[tuple[str, str], dict[str, str]]:
         return {node: msgspec.json.decode(labels) for node, labels in self._node_labels.items()}
@@ -362,6 +381,74 @@ class ClickHouseLedger:
             GpuNow._make((*row, *now.get(row[:3], (0,) * 5), holders.get(row[:3], (0, ""))[1]))
             for row in sorted(known, key=lambda row: row[:3])
         ]
+
+    def work_between(self, start_ms: int, end_ms: int, step_ms: int) -> list[WorkSlot]:
+        """A GPU and its shares stand in one row, so that nothing is joined."""
+
+        def of_gpu(column: str) -> str:
+            return f"gpu.{column}[indexOf(gpu.gpu_uuid, s.gpu_uuid)]"
+
+        held = f"((s.active_ms + s.idle_ms) / ({of_gpu('active_ms')} + {of_gpu('idle_ms')}))"
+
+        def part(what: str) -> str:
+            # Of a GPU that was not held at all the quotient is no number, and of one that told nothing it is missing.
+            return f"sum(if(s.active_ms + s.idle_ms = 0, 0, {what} * {held}))"
+
+        throttled = (
+            "arrayReduce('max', arrayConcat([toInt64(0)], arrayMap((k, u, d) -> if(k = 'throttled' AND u = s.gpu_uuid, "
+            "d, toInt64(0)), reason.kind, reason.gpu_uuid, reason.duration_ms)))"
+        )
+        lost = (
+            "arraySum((k, u, a) -> if(k = 'throttled_lost' AND u = s.gpu_uuid, a, toInt64(0)), "
+            "measure.kind, measure.gpu_uuid, measure.amount)"
+        )
+        slot = _slot(step_ms)
+        sums = ", ".join(f"sum(s.{name})" for name in ("active_ms", "idle_ms", "parked_ms", "active_mj", "idle_mj"))
+        parts = [
+            of_gpu("activity_known_ms"),
+            *(of_gpu(f"{unit}_ms") for unit in ("sm", "tensor", "dram")),
+            throttled,
+            lost,
+        ]
+        rows = self._client.rows(
+            f"SELECT cluster, s.workload, s.gpu_model, {slot} AS slot, toInt64(uniqExact(node, s.gpu_uuid)), {sums}, "
+            f"{', '.join(part(what) for what in parts)} FROM windows{self._all} FINAL ARRAY JOIN share AS s "
+            f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)} "
+            f"GROUP BY cluster, s.workload, s.gpu_model, slot"
+        )
+        found = []
+        for row in rows:
+            known, sm, tensor, dram, held_down, gone = row[10:]
+            whole = (None if value is None else round(value) for value in (sm, tensor, dram))
+            found.append(
+                WorkSlot._make((*row[:10], round(known or 0), *whole, round(held_down or 0), round(gone or 0)))
+            )
+        return sorted(found, key=lambda row: row[:4])
+
+    def made_between(self, start_ms: int, end_ms: int, step_ms: int) -> list[MadeSlot]:
+        sums = ", ".join(f"sum(x.{name})" for name in MadeSlot._fields[5:])
+        rows = self._client.rows(
+            f"SELECT cluster, x.workload, x.server, x.model, {_slot(step_ms)} AS slot, {sums} "
+            f"FROM windows{self._all} FINAL ARRAY JOIN token AS x "
+            f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)} "
+            "GROUP BY cluster, x.workload, x.server, x.model, slot"
+        )
+        return sorted((MadeSlot(*row) for row in rows), key=lambda row: row[:5])
+
+    def last_tokens(self) -> dict[tuple[str, str], int]:
+        kinds = " + ".join(f"ifNull({kind}, 0)" for kind in TOKEN_KINDS)
+        hours = self._rows(
+            f"SELECT cluster, workload, max(hour_ms) FROM {{token_hours}} WHERE {kinds} > 0 GROUP BY cluster, workload"
+        )
+        made = " + ".join(f"ifNull(x.{kind}, 0)" for kind in TOKEN_KINDS)
+        found: dict[tuple[str, str], int] = {}
+        for hour_ms in sorted({row[2] for row in hours}, reverse=True)[:LAST_HOURS_MAX]:
+            for cluster, workload, at_ms in self._client.rows(
+                f"SELECT cluster, x.workload, max(start_ms) FROM windows{self._all} ARRAY JOIN token AS x "
+                f"WHERE {_in_hour('start_ms', hour_ms)} AND {made} > 0 GROUP BY cluster, x.workload"
+            ):
+                found.setdefault((cluster, workload), at_ms)
+        return found
 
     def usage(self) -> ClickHouseUsage:
         return self._usage
@@ -423,6 +510,7 @@ class ClickHouseLedger:
             if cluster:
                 for statement in distributed_tables(cluster, database):
                     shard.run(statement)
+            _add_columns(shard, ("", "_all") if cluster else ("",))
         ((version,),) = self._rows("SELECT max(version) FROM {schema_version}")
         if version > SCHEMA_VERSION:
             raise LedgerError(
@@ -470,6 +558,26 @@ class ClickHouseLedger:
         where = f"WHERE {_in_hour('start_ms', hour_ms)}"
         ((start_ms, windows),) = self._rows(f"SELECT min(start_ms), count() FROM {{windows}} {where}")
         return int(start_ms) if windows else int(hour_ms)
+
+
+def _add_columns(shard: Client, endings: Iterable[str]) -> None:
+    """What tables of an earlier version lack; another collector may do the same at this moment."""
+    for table, wanted in columns_wanted().items():
+        for name in (table + ending for ending in endings):
+            known = {column for column, *_ in shard.rows(f"DESCRIBE TABLE {name}")}
+            for column, kind in wanted.items():
+                if column in known:
+                    continue
+                try:
+                    shard.run(f"ALTER TABLE {name} ADD COLUMN {column} {kind}")
+                except LedgerError:
+                    if column not in {found for found, *_ in shard.rows(f"DESCRIBE TABLE {name}")}:
+                        raise
+
+
+def _slot(step_ms: int) -> str:
+    """Where a window's step begins. Not by `%`: old servers give its result too small a type."""
+    return f"intDiv(start_ms, {int(step_ms)}) * {int(step_ms)}"
 
 
 def _in_hour(column: str, hour_ms: int) -> str:

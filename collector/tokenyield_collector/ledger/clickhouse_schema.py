@@ -17,15 +17,11 @@ of its agent, so that both of its copies meet there.
 from collections.abc import Iterator
 
 from tokenyield_collector.ledger.clickhouse_client import quoted
-from tokenyield_collector.ledger.tables import BATCH_COLUMNS, SHARE_SUMS, TABLES, TEXT, TOKEN_SUMS, Sender, nested
+from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, Sender, nested
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 1
-NULLABLE = {"utilization_ms", "memory_used_mib_seconds", *TOKEN_SUMS}
+SCHEMA_VERSION = 2
 IDENTITY = ", ".join([*Sender._fields, "seq"])
-assert not NULLABLE & set(SHARE_SUMS)
-
-
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in nested(table))]
 _BY_NODE = "cityHash64(cluster, node)"
 
@@ -98,6 +94,13 @@ def local_tables() -> list[str]:
     return [
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = {engine}" for name, columns, engine, _ in _tables()
     ]
+
+
+def columns_wanted() -> dict[str, dict[str, str]]:
+    """Table -> column -> type, of all that can have come with a newer version."""
+    windows = {f"{table}.{column}": f"Array({column_type(column)})" for table in TABLES for column in nested(table)}
+    hours = {f"{table}_hours": {column: column_type(column) for column in sums} for table, (_, sums) in TABLES.items()}
+    return {"windows": windows, **hours}
 
 
 def distributed_tables(cluster: str, database: str) -> list[str]:

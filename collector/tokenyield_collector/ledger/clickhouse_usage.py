@@ -13,7 +13,7 @@ from pathlib import Path
 from tokenyield_collector.ledger.clickhouse_client import Client
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.tables import TABLES
-from tokenyield_collector.ledger.usage import BestHour, GpuGroup, Usage, UsageQuery
+from tokenyield_collector.ledger.usage import BestHour, GpuGroup, HostDay, Usage, UsageQuery
 
 HOURS_AT_ONCE = 6
 
@@ -45,6 +45,9 @@ class ClickHouseUsage:
 
     def usage(self, query: UsageQuery) -> Usage:
         return self._upto(query.start_ms, query.end_ms).usage().usage(query)
+
+    def host_energy(self, start_ms: int, end_ms: int) -> Sequence[HostDay]:
+        return self._upto(start_ms, end_ms).usage().host_energy(start_ms, end_ms)
 
     def checksum(self, start_ms: int, end_ms: int) -> str:
         return self._upto(start_ms, end_ms).usage().checksum(start_ms, end_ms)

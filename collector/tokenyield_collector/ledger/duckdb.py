@@ -20,7 +20,15 @@ import duckdb
 import msgspec
 
 from tokenyield_collector.ledger.duckdb_export import DuckDbExport
-from tokenyield_collector.ledger.duckdb_facts import facts_between, facts_of_hours, gpus, hours_of
+from tokenyield_collector.ledger.duckdb_facts import (
+    facts_between,
+    facts_of_hours,
+    gpus,
+    hours_of,
+    last_tokens,
+    made,
+    work,
+)
 from tokenyield_collector.ledger.duckdb_live import DATABASE as LIVE
 from tokenyield_collector.ledger.duckdb_live import LiveHours, summed
 from tokenyield_collector.ledger.duckdb_rollup import roll
@@ -37,8 +45,10 @@ from tokenyield_collector.ledger.ledger import (
     GpuNow,
     LedgerError,
     LedgerInUse,
+    MadeSlot,
     Receipt,
     StatementRecord,
+    WorkSlot,
 )
 from tokenyield_collector.ledger.receipts import NumberSet
 from tokenyield_collector.ledger.tables import (
@@ -404,6 +414,21 @@ class DuckDbLedger:
     def gpus_between(self, start_ms: int, end_ms: int, known_since_ms: int) -> list[GpuNow]:
         with self._snapshot() as connection:
             return gpus(connection, start_ms, end_ms, known_since_ms)
+
+    @_told
+    def work_between(self, start_ms: int, end_ms: int, step_ms: int) -> list[WorkSlot]:
+        with self._snapshot() as connection:
+            return work(connection, start_ms, end_ms, step_ms)
+
+    @_told
+    def made_between(self, start_ms: int, end_ms: int, step_ms: int) -> list[MadeSlot]:
+        with self._snapshot() as connection:
+            return made(connection, start_ms, end_ms, step_ms)
+
+    @_told
+    def last_tokens(self) -> dict[tuple[str, str], int]:
+        with self._snapshot() as connection:
+            return last_tokens(connection)
 
     def first_ms(self) -> int | None:
         return self._first_ms

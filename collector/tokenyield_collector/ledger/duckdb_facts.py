@@ -15,14 +15,19 @@ from tokenyield_collector.ledger.ledger import (
     GpuNow,
     GpuSums,
     LabelSums,
+    MadeSlot,
+    MeasureSums,
+    ReasonSums,
     ShareSums,
     TokenSums,
+    WorkSlot,
 )
-from tokenyield_collector.ledger.tables import NODE_KEYS, SHARE_SUMS, TOKEN_SUMS
-from tokenyield_collector.ledger.usage import CAPACITY_SUMS
-from tokenyield_wire.units import hour_of_ms
+from tokenyield_collector.ledger.tables import DEMAND_SUMS, GPU_SUMS, NODE_KEYS, SHARE_SUMS, TOKEN_SUMS
+from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
+from tokenyield_wire.window import TOKEN_KINDS
 
 AnyRow = TypeVar("AnyRow")
+_HELD = ("active_ms", "idle_ms", "parked_ms", "active_mj", "idle_mj")
 NodeLabels = Mapping[tuple[str, str], str]
 
 
@@ -62,10 +67,12 @@ def _facts(
         return [record(**dict(zip(names, row, strict=True))) for row in found]
 
     return Facts(
-        gpus=rows(GpuSums, "gpu", (*NODE_KEYS, "gpu_model"), CAPACITY_SUMS, "count(DISTINCT gpu_uuid)"),
+        gpus=rows(GpuSums, "gpu", (*NODE_KEYS, "gpu_model"), GPU_SUMS, "count(DISTINCT gpu_uuid)"),
+        measures=rows(MeasureSums, "measure", (*NODE_KEYS, "kind", "name"), ["amount"]),
+        reasons=rows(ReasonSums, "reason", (*NODE_KEYS, "kind", "reason"), ["duration_ms"]),
         shares=rows(ShareSums, "share", (*NODE_KEYS, "gpu_model", "workload"), SHARE_SUMS),
         tokens=rows(TokenSums, "token", (*NODE_KEYS, "workload", "server", "model", "method"), TOKEN_SUMS),
-        demand=rows(DemandSums, "demand", (*NODE_KEYS, "gateway", "model", "asker"), TOKEN_SUMS),
+        demand=rows(DemandSums, "demand", (*NODE_KEYS, "gateway", "model", "asker"), DEMAND_SUMS),
         labels=rows(LabelSums, "label", (*NODE_KEYS, "workload", "labels"), ["seen_ms"]),
         node_labels={node: msgspec.json.decode(labels) for node, labels in node_labels.items()},
     )
@@ -89,3 +96,51 @@ def gpus(connection: Any, start_ms: int, end_ms: int, known_since_ms: int) -> li
         FROM known LEFT JOIN now USING ({place}) LEFT JOIN holder USING ({place}) ORDER BY {place}
         """
     return [GpuNow(*row) for row in connection.execute(sql).fetchall()]
+
+
+def work(connection: Any, start_ms: int, end_ms: int, step_ms: int) -> list[WorkSlot]:
+    """See `Ledger.work_between`."""
+    where, at = f"WHERE {_starts_in(start_ms, end_ms)}", "cluster, node, gpu_uuid, start_ms"
+    held = "(s.active_ms + s.idle_ms)::DOUBLE / nullif(g.active_ms + g.idle_ms, 0)"
+
+    def part(column: str) -> str:
+        return f"sum({column} * {held})::BIGINT"
+
+    sql = f"""
+        WITH lost AS (SELECT {at}, sum(amount) AS lost_ms FROM measure_windows {where} AND kind = 'throttled_lost'
+                      GROUP BY ALL),
+             held_down AS (SELECT {at}, max(duration_ms) AS throttled_ms FROM reason_windows {where}
+                           AND kind = 'throttled' GROUP BY ALL)
+        SELECT s.cluster, s.workload, s.gpu_model, s.start_ms - s.start_ms % {int(step_ms)} AS slot,
+               count(DISTINCT (s.node, s.gpu_uuid)), {", ".join(f"sum(s.{name})::BIGINT" for name in _HELD)},
+               coalesce({part("g.activity_known_ms")}, 0), {part("g.sm_ms")}, {part("g.tensor_ms")},
+               {part("g.dram_ms")}, coalesce({part("throttled_ms")}, 0), coalesce({part("lost_ms")}, 0)
+        FROM (FROM share_windows {where}) s JOIN (FROM gpu_windows {where}) g USING ({at}, gpu_model)
+        LEFT JOIN lost USING ({at}) LEFT JOIN held_down USING ({at})
+        GROUP BY ALL ORDER BY ALL
+        """
+    return [WorkSlot(*row) for row in connection.execute(sql).fetchall()]
+
+
+def made(connection: Any, start_ms: int, end_ms: int, step_ms: int) -> list[MadeSlot]:
+    """See `Ledger.made_between`."""
+    sums = ", ".join(f"sum({name})::BIGINT" for name in MadeSlot._fields[5:])
+    sql = (
+        f"SELECT cluster, workload, server, model, start_ms - start_ms % {int(step_ms)} AS slot, {sums} "
+        f"FROM token_windows WHERE {_starts_in(start_ms, end_ms)} GROUP BY ALL ORDER BY ALL"
+    )
+    return [MadeSlot(*row) for row in connection.execute(sql).fetchall()]
+
+
+def last_tokens(connection: Any) -> dict[tuple[str, str], int]:
+    """See `Ledger.last_tokens`. The newest hour first, so that windows of one hour alone are looked at."""
+    some = " + ".join(f"coalesce({kind}, 0)" for kind in TOKEN_KINDS)
+    sql = f"""
+        WITH newest AS (SELECT cluster, workload, max(hour_ms) AS hour_ms FROM {hours_of("token")}
+                        WHERE {some} > 0 GROUP BY ALL)
+        SELECT t.cluster, t.workload, max(start_ms) FROM token_windows t JOIN newest n
+        ON t.cluster = n.cluster AND t.workload = n.workload
+        AND t.start_ms >= n.hour_ms AND t.start_ms < n.hour_ms + {MS_PER_HOUR}
+        WHERE {some} > 0 GROUP BY ALL
+        """
+    return {(cluster, workload): at_ms for cluster, workload, at_ms in connection.execute(sql).fetchall()}

@@ -82,6 +82,7 @@ def _check(connection: Any, within: str) -> None:
         f"JOIN {work} ON i.id = w.identity LEFT JOIN {gpus} ON g.id = w.gpu_group",
         f"SELECT c.* EXCLUDE (gpu_group), g.h FROM capacity_hours c JOIN {gpus} ON g.id = c.gpu_group",
         "SELECT * FROM demand_hours",
+        "SELECT * FROM (FROM measure_hours WHERE starts_with(kind, 'host'))",
     )
     hashes = " UNION ALL ".join(f"SELECT hour_ms, hash(t) AS h FROM ({table} {within}) t" for table in tables)
     connection.execute(f"DELETE FROM rolled_hours {within}")

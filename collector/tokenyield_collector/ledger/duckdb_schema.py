@@ -10,17 +10,17 @@ from tokenyield_collector.ledger.tables import (
     BATCH_COLUMNS,
     DEMAND_KEYS,
     GPU_KEYS,
-    GPU_SUMS,
     LABEL_KEYS,
+    MEASURE_KEYS,
     REASON_KEYS,
     SHARE_KEYS,
-    SHARE_SUMS,
     TEXT,
     TOKEN_KEYS,
 )
+from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -31,9 +31,12 @@ def ddl(name: str, columns: Sequence[str]) -> str:
 def _migration_1() -> list[str]:
     statements = [ddl("batches", BATCH_COLUMNS)]
     tables: dict[str, tuple[list[str], list[str]]] = {
-        "gpu": (GPU_KEYS, GPU_SUMS),
+        "gpu": (
+            GPU_KEYS,
+            [*CAPACITY_SUMS, "integrated_mj", "energy_missing_ms", "utilization_ms", "memory_used_mib_seconds"],
+        ),
         "reason": (REASON_KEYS, ["duration_ms"]),
-        "share": (SHARE_KEYS, SHARE_SUMS),
+        "share": (SHARE_KEYS, ["active_ms", "idle_ms", "active_mj", "idle_mj"]),
         "token": (TOKEN_KEYS, ["prompt_computed", "prompt_cached", "completion", "requests"]),
     }
     for table, (keys, sums) in tables.items():
@@ -76,7 +79,27 @@ def _migration_4() -> list[str]:
     return ["DROP TABLE counter_floors", """DELETE FROM counter_bases WHERE name LIKE '["cost"%'"""]
 
 
-MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3, 4: _migration_4}
+def _migration_5() -> list[str]:
+    """What GPUs measure of themselves, parked time, and how servers stood."""
+    told = {
+        "gpu": ("energy_error_mj", "parked_ms", "parked_mj", "activity_known_ms"),
+        "share": ("parked_ms", "parked_mj"),
+    }
+    untold = {
+        "gpu": ("sm_ms", "tensor_ms", "dram_ms", "nvlink_mib", "pcie_mib"),
+        "token": ("load_known_ms", "running_request_ms", "waiting_request_ms", "cache_used_ms"),
+    }
+    statements = []
+    for columns, default in ((told, " DEFAULT 0"), (untold, "")):
+        for table, names in columns.items():
+            for span in ("windows", "hours"):
+                statements += [f"ALTER TABLE {table}_{span} ADD COLUMN {name} BIGINT{default}" for name in names]
+    statements.append(ddl("measure_windows", [*MEASURE_KEYS, "start_ms", "amount"]))
+    statements.append(ddl("measure_hours", ["hour_ms", *MEASURE_KEYS, "amount"]))
+    return statements
+
+
+MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3, 4: _migration_4, 5: _migration_5}
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
 
 

@@ -10,11 +10,13 @@ import duckdb
 from tokenyield_collector.ledger.duckdb_rollup import KINDS, NOBODY, part
 from tokenyield_collector.ledger.duckdb_schema import ddl, insert_rows
 from tokenyield_collector.ledger.ledger import LedgerError
+from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     BestHour,
     CapacityRow,
     GpuGroup,
+    HostDay,
     Identity,
     Instance,
     Usage,
@@ -119,6 +121,14 @@ class DuckDbUsage:
             (CapacityRow(r[0], r[1], pool(r[2]), nodes.get(r[3], ("", "")), r[4:]) for r in capacity),
             {(pools[p], hour_ms): reported for p, hour_ms, reported in reported_ms},
         )
+
+    def host_energy(self, start_ms: int, end_ms: int) -> list[HostDay]:
+        sums = ", ".join(f"coalesce(sum(amount) FILTER (kind = '{kind}'), 0)::BIGINT" for kind in HOST_KINDS)
+        rows = self._rows(
+            f"SELECT hour_ms - hour_ms % {MS_PER_DAY} AS day_ms, cluster, node, name, {sums} FROM measure_hours "
+            f"{_within(start_ms, end_ms)} AND kind IN {HOST_KINDS} GROUP BY ALL ORDER BY ALL"
+        )
+        return [HostDay(*row) for row in rows]
 
     def checksum(self, start_ms: int, end_ms: int) -> str:
         rows = self._rows(f"SELECT hour_ms, facts FROM rolled_hours {_within(start_ms, end_ms)} ORDER BY hour_ms")

@@ -49,6 +49,46 @@ class GpuSums:
     idle_mj: int
     unallocated_mj: int
     unknown_mj: int
+    integrated_mj: int = 0
+    """Energy that is not from the counter, and by how much it may be off."""
+    energy_error_mj: int = 0
+    energy_missing_ms: int = 0
+    parked_ms: int = 0
+    """Part of the idle time and energy."""
+    parked_mj: int = 0
+    utilization_ms: int | None = None
+    memory_used_mib_seconds: int | None = None
+    activity_known_ms: int = 0
+    """Over this time GPM counted the next five; None where it told nothing."""
+    sm_ms: int | None = None
+    tensor_ms: int | None = None
+    dram_ms: int | None = None
+    nvlink_mib: int | None = None
+    pcie_mib: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureSums:
+    """What the GPUs of a node told beside; see `tables.MEASURE_KEYS` for the kinds."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    kind: str
+    name: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonSums:
+    """GPU time that was `unknown` or `throttled` (the kind), by reason. Reasons of throttling overlap."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    kind: str
+    reason: str
+    duration_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +104,8 @@ class ShareSums:
     idle_ms: int
     active_mj: int
     idle_mj: int
+    parked_ms: int = 0
+    parked_mj: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +132,11 @@ class TokenSums(Counts):
     server: str
     model: str
     method: str
+    load_known_ms: int | None = None
+    """How it stood, see `LOAD_KINDS`."""
+    running_request_ms: int | None = None
+    waiting_request_ms: int | None = None
+    cache_used_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +168,8 @@ class Facts:
     """All sums of one stretch of time. `hour_ms` of the rows is 0 where the stretch is not an hour of the ledger."""
 
     gpus: Sequence[GpuSums] = ()
+    measures: Sequence[MeasureSums] = ()
+    reasons: Sequence[ReasonSums] = ()
     shares: Sequence[ShareSums] = ()
     tokens: Sequence[TokenSums] = ()
     demand: Sequence[DemandSums] = ()
@@ -142,6 +191,46 @@ class GpuNow(NamedTuple):
     unknown_ms: int
     energy_mj: int
     workload: str
+
+
+class WorkSlot(NamedTuple):
+    """What one workload held of the GPUs of one model in one step of time, and what these did meanwhile: of a GPU that
+    is shared, in proportion to the time held."""
+
+    cluster: str
+    workload: str
+    gpu_model: str
+    slot_ms: int
+    gpus: int
+    active_ms: int
+    idle_ms: int
+    parked_ms: int
+    active_mj: int
+    idle_mj: int
+    activity_known_ms: int
+    sm_ms: int | None
+    tensor_ms: int | None
+    dram_ms: int | None
+    throttled_ms: int
+    """By the reason that held longest: reasons overlap."""
+    throttled_lost_ms: int
+
+
+class MadeSlot(NamedTuple):
+    """What one workload made in one step of time, and how it stood. None: not told."""
+
+    cluster: str
+    workload: str
+    server: str
+    model: str
+    slot_ms: int
+    prompt_computed: int | None
+    prompt_cached: int | None
+    completion: int | None
+    load_known_ms: int | None
+    running_request_ms: int | None
+    waiting_request_ms: int | None
+    cache_used_ms: int | None
 
 
 class StatementRecord(NamedTuple):
@@ -190,6 +279,18 @@ class Ledger(Protocol):
 
     def gpus_between(self, start_ms: int, end_ms: int, known_since_ms: int) -> Sequence[GpuNow]:
         """What every GPU that reported since `known_since_ms` did in [start_ms, end_ms), by cluster, node and uuid."""
+        ...
+
+    def work_between(self, start_ms: int, end_ms: int, step_ms: int) -> Sequence[WorkSlot]:
+        """What every workload held in each step of [start_ms, end_ms), from the windows that are kept."""
+        ...
+
+    def made_between(self, start_ms: int, end_ms: int, step_ms: int) -> Sequence[MadeSlot]:
+        """What every workload made in each step of [start_ms, end_ms), from the windows that are kept."""
+        ...
+
+    def last_tokens(self) -> Mapping[tuple[str, str], int]:
+        """(cluster, workload) -> start (ms) of the newest window kept in which it made a token."""
         ...
 
     def first_ms(self) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
-from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS, Batch, Shipment
+from tokenyield_wire.window import LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS, Batch, Shipment
 
 Rows = defaultdict[str, list[tuple[Any, ...]]]
 
@@ -20,9 +20,30 @@ GPU_SUMS = [
     "energy_missing_ms",
     "utilization_ms",
     "memory_used_mib_seconds",
+    "energy_error_mj",
+    "parked_ms",
+    "parked_mj",
+    "activity_known_ms",
+    "sm_ms",
+    "tensor_ms",
+    "dram_ms",
+    "nvlink_mib",
+    "pcie_mib",
 ]
-SHARE_SUMS = ["active_ms", "idle_ms", "active_mj", "idle_mj"]
-TOKEN_SUMS = [*TOKEN_KINDS, *REQUEST_KINDS]
+SHARE_SUMS = ["active_ms", "idle_ms", "active_mj", "idle_mj", "parked_ms", "parked_mj"]
+DEMAND_SUMS = [*TOKEN_KINDS, *REQUEST_KINDS]
+TOKEN_SUMS = [*DEMAND_SUMS, *LOAD_KINDS]
+NULLABLE = {
+    "utilization_ms",
+    "memory_used_mib_seconds",
+    "sm_ms",
+    "tensor_ms",
+    "dram_ms",
+    "nvlink_mib",
+    "pcie_mib",
+    *TOKEN_SUMS,
+}
+"""Sums that nobody may have told."""
 
 GPU_KEYS = ["cluster", "node", "gpu_uuid", "gpu_model"]
 REASON_KEYS = ["cluster", "node", "gpu_uuid", "kind", "reason"]
@@ -31,14 +52,20 @@ TOKEN_KEYS = ["cluster", "node", "workload", "server", "place", "model", "method
 
 DEMAND_KEYS = ["cluster", "node", "gateway", "model", "asker"]
 LABEL_KEYS = ["cluster", "node", "workload", "labels"]
+MEASURE_KEYS = ["cluster", "node", "gpu_uuid", "kind", "name"]
+"""What few GPUs tell. Kinds: `energy` (mJ that were integrated, by method), `throttled_lost` (ms, by reason), `event`
+(times, by what it was); `HOST_KINDS`."""
+HOST_KINDS = ("host", "host_gpu_ms", "host_gpu_mj")
+"""Of no GPU: what a host used, by where that is from, and the time and energy of its GPUs in the same windows."""
 
 TABLES: dict[str, tuple[list[str], list[str]]] = {
     "gpu": (GPU_KEYS, GPU_SUMS),
     "reason": (REASON_KEYS, ["duration_ms"]),
     "share": (SHARE_KEYS, SHARE_SUMS),
     "token": (TOKEN_KEYS, TOKEN_SUMS),
-    "demand": (DEMAND_KEYS, TOKEN_SUMS),
+    "demand": (DEMAND_KEYS, DEMAND_SUMS),
     "label": (LABEL_KEYS, ["seen_ms"]),
+    "measure": (MEASURE_KEYS, ["amount"]),
 }
 NODE_KEYS = ("cluster", "node")
 BATCH_COLUMNS = ["agent_id", "epoch", "seq", "cluster", "node", "start_ms", "end_ms", "received_ms"]
@@ -82,6 +109,10 @@ class NoCount(NamedTuple):
     requests: None = None
     requests_aborted: None = None
     requests_failed: None = None
+    load_known_ms: None = None
+    running_request_ms: None = None
+    waiting_request_ms: None = None
+    cache_used_ms: None = None
 
 
 def columns_of_windows(table: str) -> list[str]:
@@ -114,16 +145,34 @@ def rows_of_batch(rows: Rows, shipment: Shipment, batch: Batch, received_ms: int
                 gpu.active_ms, gpu.idle_ms, gpu.unallocated_ms, gpu.unknown_ms,
                 energy.active, energy.idle, energy.unallocated, energy.unknown,
                 gpu.energy_integrated_mj, gpu.energy_missing_ms, gpu.utilization_ms, gpu.memory_used_mib_seconds,
+                gpu.energy_error_mj, gpu.parked_ms, gpu.parked_mj,
+                gpu.activity_known_ms, gpu.sm_ms, gpu.tensor_ms, gpu.dram_ms, gpu.nvlink_mib, gpu.pcie_mib,
             )
         )  # fmt: skip
         for kind, reasons in (("unknown", gpu.unknown_reason_ms), ("throttled", gpu.throttled_ms)):
             for reason, duration_ms in reasons.items():
                 rows["reason_windows"].append((cluster, node, gpu.uuid, kind, reason, start_ms, duration_ms))
+        if gpu.energy_method_mj or gpu.throttled_lost_ms or gpu.events:
+            measures = (
+                ("energy", gpu.energy_method_mj),
+                ("throttled_lost", gpu.throttled_lost_ms),
+                ("event", gpu.events),
+            )
+            rows["measure_windows"] += [
+                (cluster, node, gpu.uuid, kind, name, start_ms, amount)
+                for kind, amounts in measures
+                for name, amount in amounts.items()
+            ]
+    for source, used_mj in batch.host_energy_mj.items():
+        gpu_ms = len(batch.gpus) * (batch.end_ms - start_ms)
+        amounts = (used_mj, gpu_ms, sum(gpu.energy_mj.total() for gpu in batch.gpus))
+        for kind, amount in zip(HOST_KINDS, amounts, strict=True):
+            rows["measure_windows"].append((cluster, node, "", kind, source, start_ms, amount))
     for share in batch.shares:
         rows["share_windows"].append(
             (
                 cluster, node, share.gpu_uuid, models[share.gpu_uuid], share.workload, share.split, start_ms,
-                share.active_ms, share.idle_ms, share.active_mj, share.idle_mj,
+                share.active_ms, share.idle_ms, share.active_mj, share.idle_mj, share.parked_ms, share.parked_mj,
             )
         )  # fmt: skip
     for workload in batch.workloads:
@@ -139,5 +188,5 @@ def rows_of_batch(rows: Rows, shipment: Shipment, batch: Batch, received_ms: int
             rows["label_windows"].append((cluster, node, workload.key, labels, start_ms, batch.end_ms - start_ms))
     for asked in batch.demand:
         asker = msgspec.json.encode(asked.asker, order="sorted").decode()
-        counts = (getattr(asked, kind) for kind in TOKEN_SUMS)
+        counts = (getattr(asked, kind) for kind in DEMAND_SUMS)
         rows["demand_windows"].append((cluster, node, asked.gateway, asked.model or "", asker, start_ms, *counts))

@@ -120,6 +120,18 @@ class CapacityRow(NamedTuple):
     """As `CAPACITY_SUMS`."""
 
 
+class HostDay(NamedTuple):
+    """What one node's host was measured to use on one day (UTC), and meanwhile the time and energy of its GPUs."""
+
+    day_ms: int
+    cluster: str
+    node: str
+    source: str
+    host_mj: int
+    gpu_ms: int
+    gpu_mj: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class UsageQuery:
     """How to sum. `weights` are thousandths of a token by kind; a reference is in weighted tokens a GPU-second."""
@@ -158,6 +170,10 @@ class UsageReader(Protocol):
 
     def usage(self, query: UsageQuery) -> Usage:
         """Rows in order of their days."""
+        ...
+
+    def host_energy(self, start_ms: int, end_ms: int) -> Sequence[HostDay]:
+        """Of nodes that measure it."""
         ...
 
     def checksum(self, start_ms: int, end_ms: int) -> str:
