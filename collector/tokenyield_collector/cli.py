@@ -1,4 +1,5 @@
-"""The command line: serve | check | health | rate | report | budget; of the ledger: backup | verify | migrate.
+"""The command line: serve | check | health | rate | report | diagnose | budget; of the ledger: backup | verify |
+migrate.
 
 Exit codes: 0 done; 1 the collector or the demo failed; 2 the call or the settings are wrong.
 """
@@ -26,6 +27,7 @@ _EXAMPLES = """examples:
   tokenyield-collector rate --prices prices.yaml         what does a GPU-hour cost, and why?
   tokenyield-collector report --period 2026-10 --by team,model --format html --output october.html
   tokenyield-collector monitoring tokenyield-monitoring  dashboards, alert rules, compose file
+  tokenyield-collector diagnose --hours 1                what keeps workloads from yielding more, and what it costs
   tokenyield-collector budget --month 2026-10            spent, left, and what the month will come to
 """
 
@@ -65,6 +67,13 @@ def _command_line() -> CommandLine:
     report.add_argument("--format", choices=("table", "csv", "json", "parquet", "html", "focus"), default="table")
     report.add_argument("--output", type=Path, help="write into this file; focus: its metadata stand beside it")
     _add_source_flags(report)
+    help_text = "why each workload yields what it yields: parked, starved, throttled, ..., and what is at stake"
+    diagnosed = line.command("diagnose", _diagnose, help_text, "diagnose --hours 6 --loss 2")
+    diagnosed.add_argument("--hours", type=float, default=1.0, help="of the newest so many hours; default 1")
+    diagnosed.add_argument("--loss", type=float, default=2.0, metavar="PERCENT", help="what of the tokens a power cap "
+                           "may cost; default 2")  # fmt: skip
+    diagnosed.add_argument("--format", choices=("table", "json"), default="table")
+    _add_source_flags(diagnosed)
     help_text = "each budget of a month: spent, remaining, forecast"
     budget = line.command("budget", _budget, help_text, "budget --month 2026-10")
     budget.add_argument("--month", help="default: the present one")
@@ -202,6 +211,12 @@ def _report(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.reports.command import report
 
     return report(arguments)
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from tokenyield_collector.diagnosis.command import diagnose
+
+    return diagnose(arguments)
 
 
 def _budget(arguments: argparse.Namespace) -> int:

@@ -40,6 +40,14 @@ class FleetNow(TypedDict):
     gpus_reporting: int
     gpu_seconds: dict[str, float]
     energy_joules: dict[str, float]
+    energy_by_method: dict[str, float]
+    energy_error_joules: float
+    energy_missing_gpu_seconds: float
+    host_energy_joules: dict[str, float]
+    activity: ByName
+    throttled_gpu_seconds: dict[str, float]
+    throttled_lost_gpu_seconds: dict[str, float]
+    events: dict[str, int]
     tokens: dict[str, int]
     tokens_per_joule: ByName
     cost: Money | None
@@ -70,6 +78,8 @@ class WorkloadNow(TypedDict):
     model: str | None
     labels: dict[str, str]
     gpu_seconds: dict[str, float]
+    """`parked` is part of `idle`, as `parked_cost` is of the allocated cost."""
+    parked_cost: Money | None
     energy_joules: float
     tokens: dict[str, int | None]
     requests: int | None
@@ -161,6 +171,40 @@ class BudgetDocument(TypedDict):
     remaining: Money
     state: str
     forecast: ForecastDocument | None
+
+
+class FindingDocument(TypedDict):
+    """`evidence` is what was measured; `at_stake_per_hour` what an hour costs of the part that it speaks of."""
+
+    kind: str
+    text: str
+    evidence: dict[str, float]
+    at_stake_per_hour: Money | None
+
+
+class DiagnosisDocument(TypedDict):
+    """One workload, its costliest finding first. `untold`: what could not be looked at, and why."""
+
+    cluster: str
+    workload: str
+    server: str
+    model: str | None
+    gpu_model: str
+    gpus: int
+    cost_per_hour: Money | None
+    findings: list[FindingDocument]
+    untold: list[str]
+
+
+class DiagnosesDocument(TypedDict):
+    """`at_stake_per_hour` sums the first finding of each workload, for findings of one overlap."""
+
+    start: str
+    end: str
+    currency: str
+    loss_percent: float
+    at_stake_per_hour: Money | None
+    workloads: list[DiagnosisDocument]
 
 
 class BudgetsDocument(TypedDict):

@@ -7,6 +7,7 @@ import msgspec
 
 from tokenyield_collector.documents import (
     BudgetsDocument,
+    DiagnosesDocument,
     FleetDocument,
     ProblemDocument,
     RatesDocument,
@@ -17,7 +18,16 @@ from tokenyield_collector.reports.make import MEDIA_TYPES
 from tokenyield_collector.version import VERSION
 from tokenyield_wire.window import Shipment
 
-_TYPES = (Shipment, ReceiptDocument, ProblemDocument, SummaryDocument, FleetDocument, RatesDocument, BudgetsDocument)
+_TYPES = (
+    Shipment,
+    ReceiptDocument,
+    ProblemDocument,
+    SummaryDocument,
+    FleetDocument,
+    RatesDocument,
+    BudgetsDocument,
+    DiagnosesDocument,
+)
 _REFUSALS = {
     400: "a parameter or the body cannot be used",
     401: "nobody known asks",
@@ -58,6 +68,13 @@ def openapi() -> dict[str, Any]:
             window_s=({"type": "integer", "minimum": 1, "maximum": 86_400}, "seconds; left out: the live window"),
         ),
         "/v1/fleet": _get("What every GPU does now.", shapes["FleetDocument"]),
+        "/v1/diagnosis": _get(
+            "Why each workload yields what it yields, with evidence and the money at stake.",
+            shapes["DiagnosesDocument"],
+            (400, 503),
+            window_s=({"type": "integer", "minimum": 1, "maximum": 604_800}, "seconds; left out: an hour"),
+            loss_percent=({"type": "number", "minimum": 0, "maximum": 100}, "tokens that a power cap may cost"),
+        ),
         "/v1/report": {
             "get": _operation(
                 "A period's report. Any other parameter is a column, and only its given value is shown: team=search.",

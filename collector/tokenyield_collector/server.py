@@ -26,6 +26,7 @@ from tokenyield_collector.backup import BackupApi
 from tokenyield_collector.book_files import changed_at, load_books
 from tokenyield_collector.books import Books
 from tokenyield_collector.config import Settings
+from tokenyield_collector.diagnosis.api import DiagnosisApi
 from tokenyield_collector.fleet_map import fleet_document
 from tokenyield_collector.ledger.ledger import Ledger, LedgerError
 from tokenyield_collector.ledger.open import open_ledger
@@ -99,6 +100,7 @@ class Collector:
         self._fleet: tuple[int, bytes] = (-1, b"")
         self._summarized: tuple[View | None, bytes] = (None, b"")
         self.reports = ReportApi(settings, ledger, self._writer, self._books, self.audit)
+        self.diagnoses = DiagnosisApi(settings, ledger, self._asker, lambda: self.refresher.prices)
         self.backups = BackupApi(ledger, settings.ledger_path, self.audit)
         self.connections: Connections | None = None
         self.view: View | None = None
@@ -289,6 +291,7 @@ def application(collector: Collector) -> web.Application:
     app.router.add_post("/v1/batches", collector.receiver.handle)
     app.router.add_get("/v1/summary", collector.summary)
     app.router.add_get("/v1/fleet", collector.fleet)
+    app.router.add_get("/v1/diagnosis", collector.diagnoses.handle)
     app.router.add_get("/v1/report", collector.reports.report)
     app.router.add_get("/v1/budgets", collector.reports.budgets)
     app.router.add_get("/v1/rates", collector.reports.rates)

@@ -36,15 +36,16 @@ def report(arguments: argparse.Namespace) -> int:
     if arguments.format == "parquet" and arguments.output is None and sys.stdout.isatty():
         print("report: parquet is not for a terminal; give --output FILE", file=sys.stderr)
         return 2
-    return _exit_code("report", _report, arguments)
+    return exit_code("report", _report, arguments)
 
 
 def budget(arguments: argparse.Namespace) -> int:
     """Exit code."""
-    return _exit_code("budget", _budget, arguments)
+    return exit_code("budget", _budget, arguments)
 
 
-def _exit_code(name: str, call: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
+def exit_code(name: str, call: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
+    """0 done; 1 the ledger or the collector failed; 2 the call is wrong."""
     try:
         call(arguments)
     except ReportError as error:
@@ -59,8 +60,8 @@ def _exit_code(name: str, call: Callable[[argparse.Namespace], None], arguments:
 def _report(arguments: argparse.Namespace) -> None:
     by = [name.strip() for name in arguments.by.split(",") if name.strip()]
     form, output, where = arguments.format, arguments.output, _where(arguments.where)
-    settings = _settings(arguments)
-    opened = None if arguments.collector else _open(settings, arguments)
+    settings = settings_of(arguments)
+    opened = None if arguments.collector else open_books(settings, arguments)
     if opened is None:
         query = {"period": arguments.period, "by": ",".join(by), "format": form, **where}
         if arguments.top is not None:
@@ -74,7 +75,7 @@ def _report(arguments: argparse.Namespace) -> None:
         if form == "table":
             from tokenyield_collector.reports.table import report_tables
 
-            console = _console(output)
+            console = console_for(output)
             console.print(report_tables(maker.report(arguments.period, by, where, arguments.top), console.width))
         elif form == "focus" and output is not None and not where:
             with output.open("w", encoding="utf-8", newline="") as file:
@@ -97,8 +98,8 @@ def _where(given: list[str]) -> dict[str, str]:
 
 
 def _budget(arguments: argparse.Namespace) -> None:
-    settings = _settings(arguments)
-    opened = None if arguments.collector else _open(settings, arguments)
+    settings = settings_of(arguments)
+    opened = None if arguments.collector else open_books(settings, arguments)
     if opened is None:
         query = {"month": arguments.month} if arguments.month is not None else {}
         answer = io.BytesIO()
@@ -111,17 +112,18 @@ def _budget(arguments: argparse.Namespace) -> None:
     if arguments.format == "json":
         print(json.dumps(document, indent=2, default=float))
     else:
-        _console(None).print(_budget_table(document))
+        console_for(None).print(_budget_table(document))
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """With what `--ledger`, `--prices` and `--rules` say. Raises `SettingsError`."""
     own = {"ledger_path": arguments.ledger, "prices_file": arguments.prices, "attribution_file": arguments.rules}
     flags = [f"{name}={file}" for name, file in own.items() if file]
     flags += ["ledger_url="] if arguments.ledger else []
     return load_settings(arguments.config, os.environ, [*arguments.set, *flags])
 
 
-def _open(settings: Settings, arguments: argparse.Namespace) -> tuple[Ledger, ReportMaker] | None:
+def open_books(settings: Settings, arguments: argparse.Namespace) -> tuple[Ledger, ReportMaker] | None:
     """None when a collector has the ledger open and is to be asked."""
     prices, attribution = load_books(settings)
     try:
@@ -142,7 +144,8 @@ def _beside(output: Path) -> Path:
     return output.with_suffix(".metadata.json")
 
 
-def _console(output: Path | None) -> "Console":
+def console_for(output: Path | None) -> "Console":
+    """Wide enough for a table where it is no terminal."""
     from rich.console import Console
 
     if output is not None:
