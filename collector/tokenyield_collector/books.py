@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tokenyield_collector.cost import CostLine, PoolRate, Priced, Usage, price
+from tokenyield_collector.hosts import NOTHING, measured_by_day
 from tokenyield_collector.ledger.ledger import Facts
+from tokenyield_collector.ledger.tables import HOST_KINDS
+from tokenyield_collector.ledger.usage import GpuGroup, HostDay
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.yields import HeldUsage, MadeTokens, WorkloadYield, yields
@@ -34,7 +37,8 @@ def rates_at(prices: PriceBook, at_ms: int) -> dict[str, PoolRate]:
     found, rates = {}, Rates(prices)
     for pool in prices.pools:
         if (rate := rates.of(pool, at_ms)) is not None:
-            found[pool.name] = PoolRate(pool.name, rate.pico_per_gpu_hour, rate.pico_per_kwh, rate.count)
+            host_mw = round(rate.host_watts * 1000)
+            found[pool.name] = PoolRate(pool.name, rate.pico_per_gpu_hour, rate.pico_per_kwh, rate.count, host_mw)
     return found
 
 
@@ -65,6 +69,7 @@ def price_fleet(
 ) -> tuple[Priced, dict[str, PoolRate], PoolOf]:
     """The whole cost of `facts`, with the rates and pools that it was reckoned with."""
     rates, pools = rates_and_pools(facts, prices, start_ms)
+    rates = _with_measured_hosts(rates, pools, facts)
     usages = [
         Usage(
             g.cluster, pools[g.cluster, g.node, g.gpu_model],
@@ -74,6 +79,29 @@ def price_fleet(
         for g in facts.gpus
     ]  # fmt: skip
     return price(usages, rates, elapsed_ms=elapsed_ms), rates, pools
+
+
+def _with_measured_hosts(rates: dict[str, PoolRate], pools: PoolOf, facts: Facts) -> dict[str, PoolRate]:
+    """As statements do (hosts.py), over the stretch. Where facts do not tell nodes apart, a cluster whose
+    GPUs are of several pools is priced by the book."""
+    measures: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in facts.measures:
+        if row.kind in HOST_KINDS:
+            measures[row.cluster, row.node, row.name][row.kind] += row.amount
+    if not measures:
+        return rates
+    groups = [GpuGroup(*place) for place in pools]
+    days = [HostDay(0, *place, *(amounts[kind] for kind in HOST_KINDS)) for place, amounts in measures.items()]
+    measured = measured_by_day(days, groups, lambda group: pools[group.cluster, group.node, group.gpu_model])
+    reported: dict[str, int] = defaultdict(int)
+    for g in facts.gpus:
+        reported[pools[g.cluster, g.node, g.gpu_model] or ""] += (
+            g.active_ms + g.idle_ms + g.unallocated_ms + g.unknown_ms
+        )
+    return {
+        name: rate.with_host(measured.get((name, 0), NOTHING).mw(reported[name], rate.host_mw))
+        for name, rate in rates.items()
+    }
 
 
 class Stretch(NamedTuple):
@@ -105,7 +133,19 @@ def keep_books(stretches: Sequence[Stretch], prices: PriceBook) -> Books:
             sums[1] += line.duration_ms
         for s in stretch.facts.shares:
             rate = rates.get(pools[s.cluster, s.node, s.gpu_model] or "")
-            held.append(HeldUsage(s.cluster, s.workload, rate, s.active_ms, s.idle_ms, s.active_mj, s.idle_mj))
+            held.append(
+                HeldUsage(
+                    s.cluster,
+                    s.workload,
+                    rate,
+                    s.active_ms,
+                    s.idle_ms,
+                    s.active_mj,
+                    s.idle_mj,
+                    s.parked_ms,
+                    s.parked_mj,
+                )
+            )
         made += [
             MadeTokens(
                 cluster=t.cluster,

@@ -31,6 +31,15 @@ class PoolRate(NamedTuple):
     pico_per_gpu_hour: int
     pico_per_kwh: int
     gpus_paid: int | None
+    host_mw: int = 0
+    """What of a host's draw is in the price of a GPU-hour."""
+    pico_unreported: int | None = None
+    """The price of a GPU-hour that nobody reports, where that is another."""
+
+    def with_host(self, host_mw: int) -> "PoolRate":
+        """The same with a measured draw of the host, which GPUs that do not report have not."""
+        pico = self.pico_per_gpu_hour + self.pico_per_kwh * (host_mw - self.host_mw) // 10**6
+        return self._replace(pico_per_gpu_hour=pico, host_mw=host_mw, pico_unreported=self.pico_per_gpu_hour)
 
     def quanta(self, duration_ms: int, energy_mj: int) -> int:
         return capacity_quanta(self.pico_per_gpu_hour, duration_ms) + energy_quanta(self.pico_per_kwh, energy_mj)
@@ -89,27 +98,27 @@ def price(usages: Iterable[Usage], rates: Mapping[str, PoolRate], *, elapsed_ms:
         for i, value in enumerate(usage[2:]):
             into[i] += value
     for pool, rate in rates.items():
-        clusters = sums.get(pool, {})
+        clusters, unreported_ms, most = sums.get(pool, {}), 0, ""
         if rate.gpus_paid is not None:
-            _add_unreported(clusters, rate.gpus_paid * elapsed_ms)
+            unreported_ms = max(0, rate.gpus_paid * elapsed_ms - sum(sum(into[:4]) for into in clusters.values()))
+        if unreported_ms:
+            most = max(sorted(clusters), key=lambda cluster: sum(clusters[cluster][:4]), default="")
+            clusters.setdefault(most, [0] * 8)
         for cluster, into in sorted(clusters.items()):
-            priced.lines += _lines(cluster, rate, into)
+            priced.lines += _lines(cluster, rate, into, unreported_ms if cluster == most else 0)
     return priced
 
 
-def _add_unreported(clusters: dict[str, list[int]], owned_ms: int) -> None:
-    missing_ms = owned_ms - sum(sum(into[:4]) for into in clusters.values())
-    if missing_ms > 0:
-        most = max(sorted(clusters), key=lambda cluster: sum(clusters[cluster][:4]), default="")
-        clusters.setdefault(most, [0] * 8)[3] += missing_ms
-
-
-def _lines(cluster: str, rate: PoolRate, into: list[int]) -> list[CostLine]:
+def _lines(cluster: str, rate: PoolRate, into: list[int], unreported_ms: int) -> list[CostLine]:
     active, idle, unallocated, unknown = 0, 1, 2, 3
     found = []
     for bucket, state in zip(BUCKETS, (unknown, unallocated, idle, active), strict=True):
         duration_ms, energy_mj = into[state], into[state + 4]
         capacity = capacity_quanta(rate.pico_per_gpu_hour, duration_ms)
+        if bucket == "dark":
+            pico = rate.pico_per_gpu_hour if rate.pico_unreported is None else rate.pico_unreported
+            capacity += capacity_quanta(pico, unreported_ms)
+            duration_ms += unreported_ms
         found.append(CostLine(cluster, rate.pool, bucket, "capacity", capacity, duration_ms))
         found.append(CostLine(cluster, rate.pool, bucket, "energy", energy_quanta(rate.pico_per_kwh, energy_mj), 0))
     return found

@@ -23,6 +23,10 @@ class Factors(NamedTuple):
     carbon_mg_per_kwh: int | None
     gpus: int | None
 
+    def with_host(self, host_mw: int) -> "Factors":
+        """The same with another draw of the host, whose energy is in `per_ms`."""
+        return self._replace(host_mw=host_mw, per_ms=self.per_ms + self.per_mj * (host_mw - self.host_mw) // 1000)
+
 
 def factors(rate: Rate) -> Factors:
     carbon = rate.carbon_g_per_kwh

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from tokenyield_collector.attribution import UNATTRIBUTED, Attribution, fits, known_of
+from tokenyield_collector.hosts import Measured, measured_by_day
 from tokenyield_collector.ledger.usage import CapacityRow, Identity, UsageQuery, UsageReader, WorkRow
 from tokenyield_collector.money import QUANTA_PER_UNIT
 from tokenyield_collector.period import day_of
@@ -106,7 +107,9 @@ class Statement:
                 group_of=groups.of,
             )
         )
-        day = _Day(self, pricing, groups, usage.reported_ms)
+        host_days = self.reader.host_energy(self.start_ms, self.end_ms)
+        measured = measured_by_day(host_days, self.reader.gpu_groups() if host_days else (), pricing.pool_of)
+        day = _Day(self, pricing, groups, usage.reported_ms, measured)
         work_of, capacity_of = _by_day(usage.work), _by_day(usage.capacity)
         for day_ms in range(self.start_ms - self.start_ms % MS_PER_DAY, self.end_ms, MS_PER_DAY):
             yield from day.lines(day_ms, work_of(day_ms), capacity_of(day_ms))
@@ -157,12 +160,21 @@ class _Day:
     """Usage of one day into its lines."""
 
     def __init__(
-        self, statement: Statement, pricing: Pricing, groups: _Groups, reported_ms: Mapping[tuple[str, int], int]
+        self,
+        statement: Statement,
+        pricing: Pricing,
+        groups: _Groups,
+        reported_ms: Mapping[tuple[str, int], int],
+        measured: Mapping[tuple[str, int], Measured],
     ) -> None:
         self._statement = statement
         self._pricing = pricing
         self._groups = groups
         self._reported_ms = reported_ms
+        self._measured = measured
+        self._host: dict[str, tuple[Measured, int]] = {}
+        """Of this day: pool -> what its hosts were measured to draw, and how long its GPUs reported."""
+        self._rate_of: dict[tuple[str, int], Factors | None] = {}
         self._rates = Rates(statement.prices)
         self._fitting: dict[Group, list[int]] = {}
         self._sold_at: dict[tuple[int, int], Sequence[tuple[int, int]] | None] = {}
@@ -171,6 +183,7 @@ class _Day:
         self, day_ms: int, work: Sequence[WorkRow], capacity: Sequence[CapacityRow]
     ) -> Iterator[tuple[LineKey, Sums]]:
         found: dict[LineKey, Sums] = defaultdict(Sums)
+        self._begin(day_ms, capacity)
         held = self._add_work(day_ms, work, found)
         self._add_capacity(day_ms, capacity, held, found)
         self._add_unreported(day_ms, found)
@@ -179,6 +192,17 @@ class _Day:
         load(found)
         share(found, self._statement.attribution, self._pricing, day_ms)
         yield from found.items()
+
+    def _begin(self, day_ms: int, capacity: Sequence[CapacityRow]) -> None:
+        self._rate_of = {}
+        reported: dict[str, int] = defaultdict(int)
+        for row in capacity if self._measured else ():
+            reported[row.pool or ""] += sum(row.sums[:4])
+        self._host = {
+            pool: (self._measured[pool, day_ms], total_ms)
+            for pool, total_ms in reported.items()
+            if (pool, day_ms) in self._measured
+        }
 
     def _add_work(self, day_ms: int, work: Sequence[WorkRow], found: dict[LineKey, Sums]) -> Held:
         held: Held = defaultdict(lambda: [0] * 4)
@@ -271,7 +295,15 @@ class _Day:
         return LineKey(start_ms, pool or UNPRICED, node if self._statement.grain.node else ("", ""), group)
 
     def _rate(self, pool: str | None, segment: int) -> Factors | None:
-        return None if pool is None else self._pricing.rates[pool][segment]
+        if pool is None:
+            return None
+        if (pool, segment) not in self._rate_of:
+            rate = self._pricing.rates[pool][segment]
+            if rate is not None and pool in self._host:
+                measured, reported_ms = self._host[pool]
+                rate = rate.with_host(measured.mw(reported_ms, rate.host_mw))
+            self._rate_of[pool, segment] = rate
+        return self._rate_of[pool, segment]
 
     def _sold(self, group: Group, day_ms: int) -> Sequence[tuple[int, int]]:
         """(number of the kind, quanta a token) of what this group's tokens are sold for on that day."""
