@@ -92,6 +92,17 @@ DASHBOARD = page(
                     stacked=True,
                 ),
                 lines(
+                    "What the kernels do",
+                    [
+                        (
+                            f"sum by (unit) (rate(tokenyield_gpu_activity_seconds_total{{{CP}}}[$__rate_interval])) / on () group_left () sum(rate(tokenyield_gpu_activity_known_seconds_total{{{CP}}}[$__rate_interval]))",
+                            "{{unit}}",
+                        )
+                    ],
+                    "Share of SMs and tensor cores that were busy, and of the memory's bandwidth used, of GPUs that count it (Hopper and later).",
+                    unit="percentunit",
+                ),
+                lines(
                     "Tokens per joule by workload",
                     [(f'topk(10, tokenyield_tokens_per_joule{{{C},kind="total"}})', "{{workload}}")],
                     "The ten with the most; idle energy included.",
@@ -110,6 +121,17 @@ DASHBOARD = page(
                         )
                     ],
                     "Workloads that hold GPUs on which no kernel runs, by what that costs an hour.",
+                    link=WORKLOAD_LINK,
+                ),
+                rows(
+                    "Parked now",
+                    [
+                        (
+                            f"topk(15, sum by (currency, cluster, workload) (tokenyield_workload_parked_cost_per_hour{{{C}}}))",
+                            "per hour",
+                        )
+                    ],
+                    "Workloads that hold GPUs and have long made no token, by what that costs an hour. Part of what is idle.",
                     link=WORKLOAD_LINK,
                 ),
                 rows(

@@ -103,6 +103,27 @@ DASHBOARD = page(
                     unit="percentunit",
                 ),
                 lines(
+                    "Activity",
+                    [
+                        (
+                            f"sum by (instance, index, unit) (rate(tokenyield_agent_gpu_activity_seconds_total{{{NG}}}{RATE}))",
+                            "{{instance}} GPU {{index}} {{unit}}",
+                        )
+                    ],
+                    "Share of SMs and tensor cores that were busy, and of the memory's bandwidth used; by GPM, on Hopper and later.",
+                    unit="percentunit",
+                ),
+                lines(
+                    "Errors",
+                    [
+                        (
+                            f"sum by (instance, index, event) (increase(tokenyield_agent_gpu_events_total{{{NG}}}{RATE})) > 0 or on () vector(0)",
+                            "{{instance}} GPU {{index}} {{event}}",
+                        )
+                    ],
+                    "XIDs, ECC errors, remapped rows, errors of NVLink and PCIe.",
+                ),
+                lines(
                     "SM clock",
                     [(f"tokenyield_agent_gpu_sm_clock_hertz{{{NG}}}", "{{instance}} GPU {{index}}")],
                     "Of the streaming multiprocessors.",

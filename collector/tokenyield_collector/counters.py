@@ -11,7 +11,7 @@ import json
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenyield_collector.books import UNPRICED, rates_and_pools
 from tokenyield_collector.ledger.ledger import Facts
@@ -55,8 +55,19 @@ METRICS = (
     "gpu_ms",
     "workload_energy_mj",
     "workload_gpu_ms",
+    "parked_ms",
+    "integrated_mj",
+    "energy_error_mj",
+    "activity_ms",
+    "activity_known_ms",
+    "throttled_ms",
+    "throttled_lost_ms",
+    "gpu_events",
+    "host_mj",
     "price_missing_ms",
 )
+_MEASURES = {"throttled_lost": "throttled_lost_ms", "event": "gpu_events", "host": "host_mj"}
+"""Kind of a measure -> its metric."""
 _BOUNDED = {"tokens": 1, "workload_gpu_ms": 1, "demand_tokens": 3, "demand_requests": 3}
 """Metrics with a label that has no bound of its own (the workload, the team) -> its position. See metrics.py."""
 
@@ -134,11 +145,25 @@ class Counters:
             for state in STATES:
                 found[Series("gpu_ms", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_ms")
                 found[Series("energy_mj", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_mj")
+            for metric in ("integrated_mj", "energy_error_mj", "activity_known_ms"):
+                if amount := getattr(gpu, metric):
+                    found[Series(metric, (gpu.cluster, pool))] += amount
+            for unit in ("sm", "tensor", "dram"):
+                if (busy_ms := getattr(gpu, f"{unit}_ms")) is not None:
+                    found[Series("activity_ms", (gpu.cluster, pool, unit))] += busy_ms
+        for reason in facts.reasons:
+            if reason.kind == "throttled":
+                found[Series("throttled_ms", (reason.cluster, reason.reason))] += reason.duration_ms
+        for measure in facts.measures:
+            if measure.kind in _MEASURES:
+                found[Series(_MEASURES[measure.kind], (measure.cluster, measure.name))] += measure.amount
         for share in facts.shares:
             for state in ("active", "idle"):
                 labels = (share.cluster, share.workload, state)
                 found[Series("workload_gpu_ms", labels)] += getattr(share, f"{state}_ms")
                 found[Series("workload_energy_mj", labels)] += getattr(share, f"{state}_mj")
+            if share.parked_ms:
+                found[Series("parked_ms", (share.cluster, share.workload))] += share.parked_ms
         for row in facts.tokens:
             for kind in TOKEN_KINDS:
                 if (count := getattr(row, kind)) is not None:
@@ -158,22 +183,8 @@ class Counters:
 
 
 def _split(facts: Facts) -> dict[int, Facts]:
-    gpus, shares, tokens, demand = defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list)
-    for gpu in facts.gpus:
-        gpus[gpu.hour_ms].append(gpu)
-    for share in facts.shares:
-        shares[share.hour_ms].append(share)
-    for row in facts.tokens:
-        tokens[row.hour_ms].append(row)
-    for asked in facts.demand:
-        demand[asked.hour_ms].append(asked)
-    return {
-        hour: Facts(
-            gpus=gpus[hour],
-            shares=shares[hour],
-            tokens=tokens[hour],
-            demand=demand[hour],
-            node_labels=facts.node_labels,
-        )
-        for hour in gpus.keys() | shares.keys() | tokens.keys() | demand.keys()
-    }
+    by_hour: dict[int, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for name in ("gpus", "measures", "reasons", "shares", "tokens", "demand"):
+        for row in getattr(facts, name):
+            by_hour[row.hour_ms][name].append(row)
+    return {hour: Facts(node_labels=facts.node_labels, **rows) for hour, rows in by_hour.items()}

@@ -61,6 +61,63 @@ WORKLOAD_GPU_SECONDS = Family(
     "GPU time that a workload held, by state (active, idle)",
     ("cluster", "workload", "state"),
 )
+PARKED = Family(
+    "tokenyield_workload_parked_gpu_seconds_total",
+    "counter",
+    "Part of a workload's idle GPU time in which it had long made no token (the agents' parked_after_s)",
+    ("cluster", "workload"),
+)
+ENERGY_INTEGRATED = Family(
+    "tokenyield_energy_integrated_joules_total",
+    "counter",
+    "Part of the energy that is not from a GPU's counter but integrated from its power",
+    ("cluster", "pool"),
+)
+ENERGY_ERROR = Family(
+    "tokenyield_energy_error_joules_total",
+    "counter",
+    "By how much the integrated energy may be off either way",
+    ("cluster", "pool"),
+)
+ACTIVITY = Family(
+    "tokenyield_gpu_activity_seconds_total",
+    "counter",
+    "Integral of the share of SMs that were busy, of tensor activity and of memory bandwidth used (unit: sm, tensor, "
+    "dram), of GPUs that count it",
+    ("cluster", "pool", "unit"),
+)
+ACTIVITY_KNOWN = Family(
+    "tokenyield_gpu_activity_known_seconds_total",
+    "counter",
+    "GPU time over which that was counted",
+    ("cluster", "pool"),
+)
+THROTTLED = Family(
+    "tokenyield_gpu_throttled_seconds_total",
+    "counter",
+    "GPU time with clocks held down, by reason; reasons overlap",
+    ("cluster", "reason"),
+)
+THROTTLED_LOST = Family(
+    "tokenyield_gpu_throttled_lost_seconds_total",
+    "counter",
+    "What of the active GPU time was lost by it, at most, by reason",
+    ("cluster", "reason"),
+)
+EVENTS = Family(
+    "tokenyield_gpu_events_total",
+    "counter",
+    "XIDs (xid_N), ECC errors, remapped rows, errors of NVLink and PCIe",
+    ("cluster", "event"),
+    "hw.errors (hw.type=gpu, error.type)",
+)
+HOST_ENERGY = Family(
+    "tokenyield_host_energy_joules_total",
+    "counter",
+    "Energy of the hosts themselves by where it is from: rapl (processors and memory), dcmi or power_meter (all of the "
+    "machine, GPUs included)",
+    ("cluster", "source"),
+)
 PRICE_MISSING = Family(
     "tokenyield_price_missing_gpu_seconds_total",
     "counter",
@@ -84,6 +141,12 @@ WORKLOAD_COST_PER_HOUR = Family(
     "gauge",
     "Cost per hour of the GPUs that a workload holds, over the live window, by state (active, idle)",
     ("currency", "cluster", "workload", "state"),
+)
+PARKED_COST = Family(
+    "tokenyield_workload_parked_cost_per_hour",
+    "gauge",
+    "Part of a workload's idle cost per hour, over the live window, in which it had long made no token",
+    ("currency", "cluster", "workload"),
 )
 TOKENS_PER_JOULE = Family(
     "tokenyield_tokens_per_joule",

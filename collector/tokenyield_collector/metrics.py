@@ -38,6 +38,15 @@ _COUNTERS: dict[str, tuple[Family, int, int | None]] = {
     "gpu_ms": (families.GPU_SECONDS, MS_PER_SECOND, None),
     "workload_energy_mj": (families.WORKLOAD_ENERGY, MJ_PER_JOULE, 1),
     "workload_gpu_ms": (families.WORKLOAD_GPU_SECONDS, MS_PER_SECOND, 1),
+    "parked_ms": (families.PARKED, MS_PER_SECOND, 1),
+    "integrated_mj": (families.ENERGY_INTEGRATED, MJ_PER_JOULE, None),
+    "energy_error_mj": (families.ENERGY_ERROR, MJ_PER_JOULE, None),
+    "activity_ms": (families.ACTIVITY, MS_PER_SECOND, None),
+    "activity_known_ms": (families.ACTIVITY_KNOWN, MS_PER_SECOND, None),
+    "throttled_ms": (families.THROTTLED, MS_PER_SECOND, None),
+    "throttled_lost_ms": (families.THROTTLED_LOST, MS_PER_SECOND, None),
+    "gpu_events": (families.EVENTS, 1, None),
+    "host_mj": (families.HOST_ENERGY, MJ_PER_JOULE, None),
     "price_missing_ms": (families.PRICE_MISSING, MS_PER_SECOND, None),
 }
 _TO_DATE: dict[str, tuple[Family, int, int | None]] = {
@@ -237,8 +246,9 @@ def _live(books: Books, currency: str, admitted: set[str]) -> Iterator[Metric]:
         costs[currency, line.cluster, line.pool, line.bucket] += _per_hour(line.quanta, books)
     yield _labelled(families.GPUS, dict(sorted(gpus.items())))
     yield _labelled(families.COST_PER_HOUR, dict(sorted(costs.items())))
-    held, ratios, unit_costs = (
+    held, parked, ratios, unit_costs = (
         families.WORKLOAD_COST_PER_HOUR.new(),
+        families.PARKED_COST.new(),
         families.TOKENS_PER_JOULE.new(),
         families.UNIT_COST.new(),
     )
@@ -249,13 +259,15 @@ def _live(books: Books, currency: str, admitted: set[str]) -> Iterator[Metric]:
             place = [currency, row.cluster, row.workload]
             held.add_metric([*place, "active"], _per_hour(direct, books))
             held.add_metric([*place, "idle"], _per_hour(allocated - direct, books))
+            if row.parked_quanta:
+                parked.add_metric(place, _per_hour(row.parked_quanta, books))
         for kind in KINDS:
             if (ratio := row.tokens_per_joule(kind)) is not None:
                 ratios.add_metric([row.cluster, row.workload, row.model, kind], ratio)
             for basis in BASES:
                 if (cost := row.cost_per_million_tokens(kind, basis)) is not None:
                     unit_costs.add_metric([currency, row.cluster, row.workload, row.model, kind, basis], cost)
-    yield from (held, ratios, unit_costs)
+    yield from (held, parked, ratios, unit_costs)
 
 
 def _per_hour(quanta: int, books: Books) -> float:

@@ -4,7 +4,7 @@ Money is given as exact decimal numbers; a ratio without a denominator is null.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -48,6 +48,21 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> SummaryDocument:
             "gpus_reporting": sum(g.gpus for g in facts.gpus),
             "gpu_seconds": {state: ms / 1000 for state, ms in time_ms.items()},
             "energy_joules": {state: mj / MJ_PER_JOULE for state, mj in energy_mj.items()},
+            "energy_by_method": _by_method(facts, sum(energy_mj.values())),
+            "energy_error_joules": sum(g.energy_error_mj for g in facts.gpus) / MJ_PER_JOULE,
+            "energy_missing_gpu_seconds": sum(g.energy_missing_ms for g in facts.gpus) / 1000,
+            "host_energy_joules": _by_name((m.name, m.amount) for m in facts.measures if m.kind == "host"),
+            "activity": _activity(facts),
+            "throttled_gpu_seconds": _by_name(
+                (r.reason, r.duration_ms) for r in facts.reasons if r.kind == "throttled"
+            ),
+            "throttled_lost_gpu_seconds": _by_name(
+                (m.name, m.amount) for m in facts.measures if m.kind == "throttled_lost"
+            ),
+            "events": {
+                name: round(times * 1000)
+                for name, times in _by_name((m.name, m.amount) for m in facts.measures if m.kind == "event").items()
+            },
             "tokens": tokens,
             "tokens_per_joule": {kind: n / joules if joules and n else None for kind, n in tokens.items()},
             "cost": decimal(whole) if has_prices else None,
@@ -63,6 +78,31 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> SummaryDocument:
         "workloads": [_workload(row, labels.get((row.cluster, row.workload), {})) for row in books.workloads],
         "demand": _demand(facts),
     }
+
+
+def _by_method(facts: Facts, whole_mj: int) -> dict[str, float]:
+    """Joules by how they were got; those of counters are what nobody integrated."""
+    integrated = _by_name((m.name, m.amount) for m in facts.measures if m.kind == "energy")
+    from_counters = whole_mj - sum(g.integrated_mj for g in facts.gpus)
+    return {"counter": from_counters / MJ_PER_JOULE, **integrated}
+
+
+def _activity(facts: Facts) -> dict[str, float | None]:
+    """Mean of what GPM counted, over the GPUs and the time that it counted."""
+    found: dict[str, float | None] = {}
+    for unit in ("sm", "tensor", "dram"):
+        known = [(g.activity_known_ms, busy) for g in facts.gpus if (busy := getattr(g, f"{unit}_ms")) is not None]
+        known_ms = sum(ms for ms, _ in known)
+        found[unit] = sum(busy for _, busy in known) / known_ms if known_ms else None
+    return found
+
+
+def _by_name(amounts: Iterable[tuple[str, int]]) -> dict[str, float]:
+    """Sums by name, in thousandths of what is given (ms to seconds, mJ to joules)."""
+    sums: dict[str, int] = defaultdict(int)
+    for name, amount_ in amounts:
+        sums[name] += amount_
+    return {name: sum_ / 1000 for name, sum_ in sorted(sums.items())}
 
 
 def _labels(facts: Facts) -> dict[tuple[str, str], dict[str, str]]:
@@ -134,7 +174,8 @@ def _workload(row: WorkloadYield, labels: dict[str, str]) -> WorkloadNow:
         "server": row.server,
         "model": row.model or None,
         "labels": labels,
-        "gpu_seconds": {"active": row.active_ms / 1000, "idle": row.idle_ms / 1000},
+        "gpu_seconds": {"active": row.active_ms / 1000, "idle": row.idle_ms / 1000, "parked": row.parked_ms / 1000},
+        "parked_cost": None if row.parked_quanta is None else decimal(row.parked_quanta),
         "energy_joules": row.energy_mj / MJ_PER_JOULE,
         "tokens": {kind: getattr(row, kind) for kind in TOKEN_KINDS},
         "requests": row.requests,

@@ -35,6 +35,9 @@ class HeldUsage(NamedTuple):
     idle_ms: int
     active_mj: int
     idle_mj: int
+    parked_ms: int = 0
+    """Part of the idle time and, below, energy."""
+    parked_mj: int = 0
 
 
 class MadeTokens(NamedTuple):
@@ -69,6 +72,9 @@ class WorkloadYield:
     requests: int | None
     quanta: Mapping[str, int | None]
     """By basis."""
+    parked_ms: int = 0
+    parked_quanta: int | None = None
+    """Part of the idle time, and what it cost."""
 
     def tokens(self, kind: str) -> int:
         if kind == "completion":
@@ -115,6 +121,8 @@ def yields(held: Iterable[HeldUsage], made: Iterable[MadeTokens], fleet: Priced)
                 prompt_unsplit=total([t.prompt_unsplit for t in tokens[key]]),
                 completion=total([t.completion for t in tokens[key]]),
                 requests=total([t.requests for t in tokens[key]]),
+                parked_ms=sum(row.parked_ms for row in usage[key]),
+                parked_quanta=_parked_cost(usage[key]),
                 quanta={
                     "direct": direct[i],
                     "allocated": cost,
@@ -161,6 +169,12 @@ def _cost(rows: Sequence[HeldUsage], *, idle: bool) -> int | None:
             row.active_ms + (row.idle_ms if idle else 0), row.active_mj + (row.idle_mj if idle else 0)
         )
     return cost
+
+
+def _parked_cost(rows: Sequence[HeldUsage]) -> int | None:
+    if not rows or any(row.rate is None for row in rows):
+        return None
+    return sum(row.rate.quanta(row.parked_ms, row.parked_mj) for row in rows if row.rate is not None)
 
 
 def total(values: Iterable[int | None]) -> int | None:

@@ -105,6 +105,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 PAGES = {
     "#/": "Workloads by waste",
+    "#/diagnosis": "starved",
     "#/workloads": "search/llama-70b",
     "#/teams": "support",
     "#/nodes": "gpu-1",
@@ -178,6 +179,28 @@ def test_page_report_and_api_say_the_same(watched: Watched, fleet: Stack) -> Non
         float(line.rpartition(" ")[2]) for line in exposed if line.startswith("tokenyield_attributed_cost_to_date{")
     )
     assert to_date == pytest.approx(report["total"]["cost"], abs=0.05)
+
+
+def test_a_diagnosis_is_what_the_api_says(watched: Watched, fleet: Stack) -> None:
+    page = watched.page
+    page.goto(f"{fleet.url}/#/diagnosis")
+    page.get_by_label("Of the newest").select_option("21600")
+    expect(page.locator("tbody tr").first).to_be_visible(timeout=15_000)
+    page.wait_for_timeout(500)
+    said = json.loads(get(f"{fleet.url}/v1/diagnosis?window_s=21600"))
+    findings = [finding for one in said["workloads"] for finding in one["findings"]]
+    assert findings
+    shown = [row.locator("td").nth(3).inner_text() for row in page.locator("tbody tr").all()]
+    assert sorted(shown) == sorted(finding["text"] for finding in findings)
+    assert "before Hopper" in page.locator("main").inner_text(), "what could not be looked at is said"
+    page.locator("tbody tr").first.get_by_role("button").click()
+    expect(page.locator("dialog#formula")).to_contain_text("cost of the workload per hour")
+    if shots := os.environ.get("TOKENYIELD_SCREENSHOTS"):
+        page.keyboard.press("Escape")
+        page.screenshot(
+            path=f"{shots}/diagnosis-{page.evaluate('document.documentElement.dataset.theme')}.png", full_page=True
+        )
+    watched.is_well(fleet.url)
 
 
 def test_it_works_by_keyboard_and_remembers_its_theme(watched: Watched, fleet: Stack) -> None:

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tokenyield_collector.ledger.duckdb import DuckDbLedger
 from tokenyield_collector.ledger.ledger import LedgerError
@@ -65,6 +66,8 @@ _NODES: tuple[tuple[str, str, str, int, tuple[_Server, ...]], ...] = (
         _Server("docs/mistral-24b", "mistral-small-24b", range(6), "docs", "summaries", 1500, 0.5, 310),
     )),
 )  # fmt: skip
+_QUIET = 0.1
+"""A server that is busier is never parked."""
 _LOST = ("ip-10-0-1-9", 18, 21)
 """The node that says nothing from one day of the month to another."""
 
@@ -122,8 +125,19 @@ def _batches(
             active_ms = round(busy[server.key] * window_ms)
             idle_ms = window_ms - active_ms
             energy = StateMillijoules(active=active_ms * server.watts, idle=idle_ms * 90)
+            parked_ms = idle_ms // 2 if server.busy < _QUIET else 0
             windows.append(
-                GpuWindow(uuid=uuid, model=model, index=number, active_ms=active_ms, idle_ms=idle_ms, energy_mj=energy)
+                GpuWindow(
+                    uuid=uuid,
+                    model=model,
+                    index=number,
+                    active_ms=active_ms,
+                    idle_ms=idle_ms,
+                    energy_mj=energy,
+                    parked_ms=parked_ms,
+                    parked_mj=parked_ms * 90,
+                    **_activity(model, active_ms, window_ms),
+                )
             )
             shares.append(
                 WorkloadShare(
@@ -134,6 +148,8 @@ def _batches(
                     idle_ms=idle_ms,
                     active_mj=energy.active,
                     idle_mj=energy.idle,
+                    parked_ms=parked_ms,
+                    parked_mj=parked_ms * 90,
                 )
             )
         for server in servers:
@@ -146,6 +162,10 @@ def _batches(
                 prompt_cached=completion,
                 completion=completion,
                 requests=completion // 350,
+                load_known_ms=window_ms,
+                running_request_ms=round(12 * busy[server.key] * window_ms),
+                waiting_request_ms=0,
+                cache_used_ms=round(0.7 * busy[server.key] * window_ms),
             )
             workloads.append(
                 Workload(
@@ -163,6 +183,20 @@ def _batches(
             workloads=tuple(workloads),
             demand=tuple(demand),
         )
+
+
+def _activity(model: str, active_ms: int, window_ms: int) -> dict[str, Any]:
+    """As GPM tells it of decoding, on GPUs that have it."""
+    if "H100" not in model:
+        return {}
+    return {
+        "activity_known_ms": window_ms,
+        "sm_ms": active_ms * 9 // 10,
+        "tensor_ms": active_ms // 5,
+        "dram_ms": active_ms * 6 // 10,
+        "throttled_ms": {"sw_power_cap": active_ms // 10},
+        "throttled_lost_ms": {"sw_power_cap": active_ms // 100},
+    }
 
 
 def _idle_gpu(uuid: str, number: int, model: str, window_ms: int) -> GpuWindow:

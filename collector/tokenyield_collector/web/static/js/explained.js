@@ -26,7 +26,7 @@ export function live(summary, source) {
   const spent = total(fleet.gpu_seconds);
   return [
     { label: "Tokens per joule, now", value: num(fleet.tokens_per_joule.total), source, formula: "tokens ÷ joules of all GPUs, idle and unallocated ones included",
-      inputs: [["tokens", exact(tokens)], ["joules", exact(joules)], span], note: watts(joules / (summary.seconds || 1)) },
+      inputs: [["tokens", exact(tokens)], ["joules", exact(joules)], ...measured(fleet), span], note: watts(joules / (summary.seconds || 1)) },
     { label: "Cost per million tokens, now", value: money(fleet.cost_per_million_tokens.total, currency), source, formula: "whole cost of the fleet ÷ (tokens ÷ 1,000,000)",
       inputs: [["whole cost", money(fleet.cost, currency)], ["tokens", exact(tokens)], span] },
     { label: "Lost per hour, now", value: money(fleet.idle_cost_per_hour, currency), source, formula: "cost of idle, unallocated and dark GPUs ÷ hours",
@@ -38,6 +38,13 @@ export function live(summary, source) {
       inputs: [...Object.entries(fleet.gpu_seconds).map(([state, seconds]) => /** @type {[string, string]} */ ([`${state} GPU s`, exact(/** @type {number} */ (seconds))])), span],
       note: `${exact(fleet.gpus_reporting)} GPUs report` },
   ];
+}
+
+/** How the joules were got, and how far off they may be. @param {any} fleet @returns {[string, string][]} */
+function measured(fleet) {
+  const methods = Object.entries(fleet.energy_by_method).map(([method, joules]) => /** @type {[string, string]} */ (
+    [method === "counter" ? "of these from the GPUs' counters" : `of these integrated (${method})`, exact(/** @type {number} */ (joules))]));
+  return [...methods, ["± by integrating, joules", exact(fleet.energy_error_joules)], ["GPU s without any energy", exact(fleet.energy_missing_gpu_seconds)]];
 }
 
 /** The figures of one row of a report, or its total. @param {any} row @param {any} report @param {string} source @returns {Figure[]} */

@@ -4,12 +4,13 @@ import { Gone } from "./api.js";
 import { redraw } from "./charts.js";
 import { clock, el } from "./dom.js";
 import { node, team, workload } from "./pages/detail.js";
+import { diagnosis } from "./pages/diagnosis.js";
 import { nodes, teams, workloads } from "./pages/lists.js";
 import { overview } from "./pages/overview.js";
 import { report } from "./pages/report.js";
 
 /** @type {Record<string, (page: Page, ...names: string[]) => Promise<void>>} */
-const PAGES = { "": overview, workloads, teams, nodes, workload, team, node, report };
+const PAGES = { "": overview, diagnosis, workloads, teams, nodes, workload, team, node, report };
 const RETRY_MS = 5000;
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 const banner = /** @type {HTMLElement} */ (document.getElementById("banner"));
