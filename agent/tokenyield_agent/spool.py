@@ -56,6 +56,8 @@ class SpoolRecord(msgspec.Struct, frozen=True, kw_only=True):
     next_seq: int
     batches: tuple[Batch, ...]
     resume: msgspec.Raw
+    turn: int = 0
+    """Which append it was, for records without batches have the numbers of the one before. 0 in spools of before."""
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ class Spool:
         """The newest resume state, as plain values; None in a new spool."""
         self.epoch = secrets.token_hex(8)
         self.next_seq = 1
+        self._turn = 0
         self._acknowledged = 0
         self._refused: set[int] = set()
         """Set aside since the start: not to be sent again."""
@@ -118,9 +121,13 @@ class Spool:
         """Write `batches` (numbered from `next_seq`) and `resume` durably. Raises OSError, and then wrote nothing."""
         next_seq = self.next_seq + len(batches)
         state = msgspec.Raw(msgspec.json.encode(resume))
-        data = _framed(SpoolRecord(epoch=self.epoch, next_seq=next_seq, batches=tuple(batches), resume=state))
+        turn = self._turn + 1
+        data = _framed(
+            SpoolRecord(epoch=self.epoch, next_seq=next_seq, batches=tuple(batches), resume=state, turn=turn)
+        )
         with self._lock:
             self._write(data, batches)
+            self._turn = turn
             self.counts["appended"] += len(batches)
             self._keep_beside("newest", data)
             self._drop_beyond_bytes()
@@ -229,11 +236,12 @@ class Spool:
 
     def _write_again(self, newest: SpoolRecord) -> None:
         """The newest record, where the one in its segment is damaged: its batches may have been shipped already."""
-        if newest.next_seq <= self.next_seq and self.resume is not None:
+        is_newer = newest.turn > self._turn if newest.turn else newest.next_seq > self.next_seq
+        if not is_newer and self.resume is not None:
             return
         first_seq = newest.next_seq - len(newest.batches)
         self._count_lost(range(self.next_seq, first_seq))
-        self.epoch, self.next_seq = newest.epoch, first_seq
+        self.epoch, self.next_seq, self._turn = newest.epoch, first_seq, newest.turn
         self._write(_framed(newest), newest.batches)
         self.resume = msgspec.json.decode(newest.resume)
 
@@ -249,7 +257,7 @@ class Spool:
                 segment.size = offset
             segment.last_seq = record.next_seq - 1
             segment.last_end_ms = max(segment.last_end_ms, max((b.end_ms for b in record.batches), default=0))
-            self.epoch, self.next_seq = record.epoch, record.next_seq
+            self.epoch, self.next_seq, self._turn = record.epoch, record.next_seq, record.turn
             self.resume = msgspec.json.decode(record.resume)
         if segment.size < size:
             self.counts["torn_tails"] += 1

@@ -236,3 +236,31 @@ def test_a_disk_that_takes_no_receipt_does_not_end_shipping(tmp_path: Path) -> N
     spool = filled(tmp_path, 5, disk=ReadOnly())
     assert drain(spool) == [1, 2, 3, 4, 5]
     assert drain(Spool(tmp_path, bytes_max=ROOMY)) == [1, 2, 3, 4, 5]
+
+
+def test_a_damaged_state_without_batches_is_taken_from_beside(tmp_path: Path) -> None:
+    """Found by seed 3903 of faults/world.py: it has the number of the record before, and was taken for no newer."""
+    spool = filled(tmp_path, 2)
+    spool.append([], {"state": "newest"})
+    (segment,) = tmp_path.glob("*.seg")
+    damaged = bytearray(segment.read_bytes())
+    damaged[-3] ^= 1
+    segment.write_bytes(damaged)
+    again = filled(tmp_path, 0)
+    assert again.resume == {"state": "newest"}
+    assert again.next_seq == spool.next_seq
+    again.append(batches(again, 1), {"state": "later"})
+    assert filled(tmp_path, 0).resume == {"state": "later"}
+    assert again.counts["corrupt"] == 0
+
+
+def test_what_stands_beside_is_not_taken_where_it_is_older(tmp_path: Path) -> None:
+    """A disk that was full took the record and not its copy; then a write was torn."""
+    spool = filled(tmp_path, 1)
+    old = (tmp_path / "newest").read_bytes()
+    spool.append([], {"state": "newest"})
+    (tmp_path / "newest").write_bytes(old)
+    (segment,) = tmp_path.glob("*.seg")
+    with segment.open("ab") as file:
+        file.write(old[:20])
+    assert filled(tmp_path, 0).resume == {"state": "newest"}

@@ -16,6 +16,7 @@ FOUND = {
     407: "a log that came while the agent was down was taken away before its first look",
     530: "the same",
     992: "of a log that came while the agent was down its beginning was not remembered, and its copies were not found",
+    3903: "a damaged state without batches was not taken from its copy",
 }
 
 
