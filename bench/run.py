@@ -18,6 +18,7 @@ BENCHES = (
     "page.py",
     "peers.py",
     "soak.py",
+    "gpu/bars.py",
 )
 
 
