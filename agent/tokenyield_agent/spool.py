@@ -163,6 +163,8 @@ class Spool:
                 for first, last in gaps[-GAPS_MAX:]
                 for seq in range(max(first, first_here), min(last, self._acknowledged) + 1)
             }
+            if not lacking:  # gone long ago, or on their way already: then the same gaps may mean something later
+                return
             present = self._ends_of(lacking)
             self._count_lost(lacking - present.keys())
             oldest_ms = max(segment.last_end_ms for segment in self._segments) - SENT_AGAIN_AGE_MAX_MS

@@ -264,3 +264,18 @@ def test_what_stands_beside_is_not_taken_where_it_is_older(tmp_path: Path) -> No
     with segment.open("ab") as file:
         file.write(old[:20])
     assert filled(tmp_path, 0).resume == {"state": "newest"}
+
+
+def test_gaps_that_are_being_filled_may_open_again(tmp_path: Path) -> None:
+    """Found by seed 4384 of faults/world.py: a collector was restored twice, and its second question was taken for the
+    first one's rest."""
+    spool = filled(tmp_path, 6, keep_bytes=ROOMY)
+    drain(spool)
+    spool.send_again([(2, 6)])
+    waiting = spool.waiting(batches_max=2)
+    assert waiting is not None
+    spool.acknowledge(waiting)
+    spool.send_again([(4, 6)])  # what a receipt says while the rest is on its way
+    assert drain(spool) == [4, 5, 6]
+    spool.send_again([(4, 6)])  # restored to what it was then
+    assert drain(spool) == [4, 5, 6]
