@@ -64,7 +64,8 @@ def make_ledger(
             """INSERT INTO gpu_hours BY NAME
             SELECT hour_ms, cluster, node, gpu_uuid, gpu_model, sum(active_ms) AS active_ms, sum(idle_ms) AS idle_ms,
               3600000 - sum(active_ms) - sum(idle_ms) AS unallocated_ms, 0 AS unknown_ms, sum(active_mj) AS active_mj,
-              sum(idle_mj) AS idle_mj, 1000000 AS unallocated_mj, 0 AS unknown_mj
+              sum(idle_mj) AS idle_mj, 1000000 AS unallocated_mj, 0 AS unknown_mj, 0 AS integrated_mj,
+              0 AS energy_missing_ms
             FROM share_hours GROUP BY ALL ORDER BY hour_ms"""
         )
         connection.execute(
@@ -100,7 +101,7 @@ def _add_windows(connection: Any, to_ms: int) -> None:
         f"{name} * {WINDOW_MS} // {HOUR_MS} AS {name}" for name in ("completion", "prompt_computed", "requests")
     )
     for table, keys, sums, told in (
-        ("gpu", "gpu_uuid, gpu_model", f"{held}, {rest}, 0 AS unknown_ms, 0 AS unknown_mj", "hash(gpu_uuid) % 40"),
+        ("gpu", "gpu_uuid, gpu_model", f"{held}, {rest}, 0 AS unknown_ms, 0 AS unknown_mj, 0 AS integrated_mj, 0 AS energy_missing_ms", "hash(gpu_uuid) % 40"),
         ("share", "gpu_uuid, gpu_model, workload, split", held, "hash(gpu_uuid) % 40"),
         ("token", "workload, server, place, model, method", tokens, "true"),
     ):

@@ -183,6 +183,7 @@ def test_what_gpus_measure_is_summed(open_ledger: Open) -> None:
     (day,) = ledger.usage().host_energy(NOON_MS, NOON_MS + HOUR_MS)
     assert day == (NOON_MS - NOON_MS % DAY_MS, "c", "n1", "rapl", 5_400_000, 60_000, 24_000_000)
     assert ledger.usage().host_energy(NOON_MS + HOUR_MS, NOON_MS + 2 * HOUR_MS) == []
+    ledger.close()
 
 
 def test_what_workloads_did_step_by_step(open_ledger: Open) -> None:
@@ -208,6 +209,7 @@ def test_what_workloads_did_step_by_step(open_ledger: Open) -> None:
     assert made[1][8:] == (10_000, 35_000, 4_000, 2_500)
     ledger.fold()
     assert ledger.last_tokens() == {("c", "chat"): NOON_MS + 60_000}
+    ledger.close()
 
 
 def test_work_on_a_shared_gpu_has_its_part_of_the_gpus_activity(open_ledger: Open) -> None:
@@ -225,6 +227,7 @@ def test_work_on_a_shared_gpu_has_its_part_of_the_gpus_activity(open_ledger: Ope
         "chat": (round(6_000 * 3 / 13), round(5_000 * 3 / 13)),
         "other": (round(6_000 * 6 / 13), round(5_000 * 6 / 13)),
     }
+    ledger.close()
 
 
 def test_late_batches_recompute_their_hour(open_ledger: Open) -> None:
