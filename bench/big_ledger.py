@@ -101,7 +101,12 @@ def _add_windows(connection: Any, to_ms: int) -> None:
         f"{name} * {WINDOW_MS} // {HOUR_MS} AS {name}" for name in ("completion", "prompt_computed", "requests")
     )
     for table, keys, sums, told in (
-        ("gpu", "gpu_uuid, gpu_model", f"{held}, {rest}, 0 AS unknown_ms, 0 AS unknown_mj, 0 AS integrated_mj, 0 AS energy_missing_ms", "hash(gpu_uuid) % 40"),
+        (
+            "gpu",
+            "gpu_uuid, gpu_model",
+            f"{held}, {rest}, 0 AS unknown_ms, 0 AS unknown_mj, 0 AS integrated_mj, 0 AS energy_missing_ms",
+            "hash(gpu_uuid) % 40",
+        ),
         ("share", "gpu_uuid, gpu_model, workload, split", held, "hash(gpu_uuid) % 40"),
         ("token", "workload, server, place, model, method", tokens, "true"),
     ):
