@@ -17,6 +17,7 @@ FOUND = {
     530: "the same",
     992: "of a log that came while the agent was down its beginning was not remembered, and its copies were not found",
     3903: "a damaged state without batches was not taken from its copy",
+    5318: "the same",
 }
 
 
