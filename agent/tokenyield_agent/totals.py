@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from tokenyield_agent.gpu.reading import Activity
 from tokenyield_agent.gpu.span import GpuSpan
-from tokenyield_agent.window import missing_clock_permille
 from tokenyield_wire.units import apportion
 
 HOLDERS_MAX = 512
@@ -62,13 +61,10 @@ class Totals:
                 self._add_activity(span.uuid, span.reading.activity)
             if span.state == "unknown":
                 continue
-            reasons = (span.reading and span.reading.throttle_reasons) or ()
-            for reason in reasons:
+            for reason in (span.reading and span.reading.throttle_reasons) or ():
                 self.throttled_ms[span.uuid, reason] += duration_ms
-            if span.reading is not None and reasons and span.state == "active":
-                lost_us = duration_ms * missing_clock_permille(span.reading)
-                for reason, part_us in zip(reasons, apportion(lost_us, [1] * len(reasons)), strict=True):
-                    self.throttled_lost_us[span.uuid, reason] += part_us
+            for reason, lost_us in span.throttled_lost_us(duration_ms).items():
+                self.throttled_lost_us[span.uuid, reason] += lost_us
             weights = span.holding.weights
             if span.state in ("active", "idle") and weights:
                 parts = apportion(duration_ms, list(weights.values()))

@@ -316,20 +316,10 @@ def _lay_reading(facts: GpuFacts, reading: GpuReading, span: GpuSpan, length_ms:
         facts.utilization_pct_ms = (facts.utilization_pct_ms or 0) + reading.utilization_percent * length_ms
     if reading.memory_used_mib is not None:
         facts.memory_mib_ms = (facts.memory_mib_ms or 0) + reading.memory_used_mib * length_ms
-    reasons = reading.throttle_reasons or ()
-    for reason in reasons:
+    for reason in reading.throttle_reasons or ():
         _count(facts.throttled_ms, reason, length_ms)
-    if reasons and span.state == "active":
-        lost_us = length_ms * missing_clock_permille(reading)
-        for reason, part_us in zip(reasons, apportion(lost_us, [1] * len(reasons)), strict=True):
-            _count(facts.throttled_lost_us, reason, part_us)
-
-
-def missing_clock_permille(reading: GpuReading) -> int:
-    """By how much the SMs' clock is below their highest; 0 where either is not told."""
-    if not reading.sm_clock_max_mhz or reading.sm_clock_mhz is None:
-        return 0
-    return max(0, reading.sm_clock_max_mhz - reading.sm_clock_mhz) * 1000 // reading.sm_clock_max_mhz
+    for reason, lost_us in span.throttled_lost_us(length_ms).items():
+        _count(facts.throttled_lost_us, reason, lost_us)
 
 
 def _share(facts: GpuFacts, span: GpuSpan, length_ms: int, energy_mj: int) -> None:

@@ -172,9 +172,8 @@ def _cost(rows: Sequence[HeldUsage], *, idle: bool) -> int | None:
 
 
 def _parked_cost(rows: Sequence[HeldUsage]) -> int | None:
-    if not rows or any(row.rate is None for row in rows):
-        return None
-    return sum(row.rate.quanta(row.parked_ms, row.parked_mj) for row in rows if row.rate is not None)
+    parked = [row._replace(active_ms=row.parked_ms, active_mj=row.parked_mj) for row in rows]
+    return _cost(parked, idle=False)
 
 
 def total(values: Iterable[int | None]) -> int | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from tokenyield_agent.binding import UNHELD, Holding
 from tokenyield_agent.gpu.energy import Energy, energy_between
 from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_wire.units import apportion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,18 @@ class GpuSpan:
         """The best that is known of how busy its SMs were, in hundredths of a percent: by GPM, else at most what
         utilization.gpu says."""
         return None if self.reading is None else sm_bp(self.reading)
+
+    def throttled_lost_us(self, duration_ms: int) -> dict[str, int]:
+        """What of `duration_ms` of it was lost to held-down clocks, at most: the share of the SMs' highest clock that
+        was missing while kernels ran, divided among the reasons. Nothing where clocks are not told."""
+        reading = self.reading
+        reasons = (reading and reading.throttle_reasons) or ()
+        if reading is None or not reasons or self.state != "active":
+            return {}
+        if not reading.sm_clock_max_mhz or reading.sm_clock_mhz is None:
+            return {}
+        missing_permille = max(0, reading.sm_clock_max_mhz - reading.sm_clock_mhz) * 1000 // reading.sm_clock_max_mhz
+        return dict(zip(reasons, apportion(duration_ms * missing_permille, [1] * len(reasons)), strict=True))
 
 
 def sm_bp(reading: GpuReading) -> int | None:
