@@ -5,13 +5,22 @@ guided by the branches that it reaches, make the bytes (tests/fuzz.py); the test
 """
 
 import contextlib
+import gzip
+import itertools
 import json
 import os
+import struct
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
+import zstandard
+
+import tokenyield_agent.spool
+from collector import samples
 from tokenyield_agent.spool import Spool
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, new_dialect
@@ -30,6 +39,8 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 KINDS = [*SERVERS, *GATEWAYS, "auto"]
 BODY_BYTES_MAX = 1 << 20
 COUNT_MAX = 2**48
+SPOOL_FILES = (f"{1:020d}.seg", f"{4:020d}.seg", "newest", "acknowledged")
+_CUTS = struct.Struct("<3H")
 SPAN_MS_MAX = 100 * 86_400_000
 ARRIVAL_S = 1_795_435_200.0
 NOW_MS = 1_795_435_200_000
@@ -44,27 +55,24 @@ def batches(data: bytes) -> None:
         body = data[1:]
     assert len(body) <= BODY_BYTES_MAX or body is data[1:] or len(body) == len(data) - 1
     try:
-        shipment = decode_shipment(body)
+        decoded = decode_shipment(body)
     except Refused:
         return
     rows: Rows = defaultdict(list)
-    for batch in shipment.batches:
-        rows_of_batch(rows, shipment, batch, 0)
+    for batch in decoded.batches:
+        rows_of_batch(rows, decoded, batch, 0)
         for gpu in batch.gpus:
             assert gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms == batch.end_ms - batch.start_ms
-    assert decode_shipment(encode_shipment(shipment)) == shipment
+    assert decode_shipment(encode_shipment(decoded)) == decoded
 
 
 def spool(data: bytes) -> None:
-    """A spool's three files of these bytes: it opens, gives what is whole, takes more, and opens again."""
-    first, second, *_ = (*data[:2], 0, 0)
-    body = data[2:]
-    cut, cut_2 = sorted((first * len(body) // 255, second * len(body) // 255))
+    """A spool's files of these bytes: it opens, gives what is whole, takes more, and opens again."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         folder = Path(name)
-        for file, part in (("1.seg", body[:cut]), ("newest", body[cut:cut_2]), ("acknowledged", body[cut_2:])):
+        for file, part in zip(SPOOL_FILES, _parts(data), strict=True):
             if part:
-                (folder / f"{file.zfill(24) if file.endswith('.seg') else file}").write_bytes(part)
+                (folder / file).write_bytes(part)
         one = Spool(folder, bytes_max=1 << 20, keep_bytes=1 << 10)
         seq = one.next_seq
         one.append([Batch(seq=seq, start_ms=0, end_ms=15_000)], {"position": 7})
@@ -82,6 +90,13 @@ def spool(data: bytes) -> None:
         assert again.depth()[0] == 0
 
 
+def _parts(data: bytes) -> list[bytes]:
+    """Cut where the first three pairs of bytes say."""
+    body = data[_CUTS.size :]
+    cuts = sorted(cut % (len(body) + 1) for cut in _CUTS.unpack_from(data.ljust(_CUTS.size, b"\0")))
+    return [body[start:end] for start, end in itertools.pairwise([0, *cuts, len(body)])]
+
+
 def logs(data: bytes) -> None:
     """The first two bytes choose the dialect and where the log is cut into blocks."""
     chosen, cut, *_ = (*data[:2], 0, 0)
@@ -92,6 +107,8 @@ def logs(data: bytes) -> None:
         for counted in dialect.feed(unwrapper.feed(block), ARRIVAL_S):
             assert all(0 <= count < COUNT_MAX for count in counted.kinds().values()), counted
             assert 0 <= counted.span_ms <= SPAN_MS_MAX, counted
+            if counted.at_s is not None:
+                datetime.fromtimestamp(counted.at_s, UTC)
         state = json.loads(json.dumps(dialect.state()))
         dialect = new_dialect(KINDS[chosen % len(KINDS)])
         dialect.restore(state)
@@ -135,9 +152,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 def seeds(target: str) -> list[bytes]:
     """Sound input to begin with."""
     if target == "batches":
-        return [b"\0" + (ROOT / "tests" / "golden" / "wire" / "v1-batch.json").read_bytes()]
+        golden = (ROOT / "tests" / "golden" / "wire" / "v1-batch.json").read_bytes()
+        full = encode_shipment(
+            samples.shipment(samples.batch(1, samples.NOON_MS), samples.batch(2, samples.NOON_MS + 15_000))
+        )
+        return [b"\0" + golden, b"\0" + full, b"\1" + gzip.compress(full), b"\2" + zstandard.compress(full)]
     if target == "spool":
-        return [_spooled()]
+        return [_spooled("0f3b9c1d2e4a5b6c"), _spooled("9c1d2e4a5b6c0f3b")]
     if target == "logs":
         recorded = sorted((FIXTURES / "logs").glob("*/*.log"))
         return [bytes([i, 100]) + path.read_bytes()[:8192] for path in recorded for i in range(len(KINDS))]
@@ -145,16 +166,15 @@ def seeds(target: str) -> list[bytes]:
     return [(ROOT / "collector" / name).read_bytes()]
 
 
-def _spooled() -> bytes:
-    with tempfile.TemporaryDirectory() as name:
-        one = Spool(Path(name), bytes_max=1 << 20)
-        for seq in range(1, 6):
+def _spooled(epoch: str) -> bytes:
+    """Three records in each of two segments, of which the first two have their receipt."""
+    with tempfile.TemporaryDirectory() as name, patch.object(tokenyield_agent.spool, "SEGMENT_BYTES_MAX", 450):
+        one = Spool(Path(name), bytes_max=1 << 20, keep_bytes=1 << 20)
+        one.epoch = epoch
+        for seq in range(1, 7):
             one.append([Batch(seq=seq, start_ms=seq, end_ms=seq + 15_000)], {"position": seq})
         waiting = one.waiting(batches_max=2)
         assert waiting is not None
         one.acknowledge(waiting)
-        (segment,) = Path(name).glob("*.seg")
-        parts = [segment.read_bytes(), (Path(name) / "newest").read_bytes(), (Path(name) / "acknowledged").read_bytes()]
-    whole = b"".join(parts)
-    cuts = [len(parts[0]) * 255 // len(whole) + 1, (len(parts[0]) + len(parts[1])) * 255 // len(whole) + 1]
-    return bytes(cuts) + whole
+        parts = [(Path(name) / file).read_bytes() for file in SPOOL_FILES]
+    return _CUTS.pack(*itertools.accumulate(map(len, parts[:3]))) + b"".join(parts)

@@ -11,7 +11,8 @@ both are there or neither: tokens are then read again from the log, never twice 
 
 Records stand in segments named by their first sequence number. A new segment appears by rename with its first record
 in it, so the newest segment always ends in a whole record or in a torn tail, which is cut off. A record whose checksum
-is wrong is passed over, and its batches are counted as lost.
+is wrong is passed over, and its batches are counted as lost. A spool is of one epoch, and its numbers only grow: whole
+records of which that does not hold (an old block that a disk gives back, another spool's file) are passed over too.
 
 The newest record stands in a file of its own as well, `newest`: were it damaged after its batches were shipped, their
 numbers would be given to others. The receipt is one record more, `acknowledged`: the last acknowledged number and the
@@ -80,7 +81,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Unacknowledged batches of one epoch, oldest first, where reading goes on after them, and the state after them."""
+    """Unacknowledged batches, oldest first, where reading goes on after them, and the state after them."""
 
     epoch: str
     batches: tuple[Batch, ...]
@@ -103,7 +104,7 @@ class Spool:
         self.counts = {"appended": 0, "acknowledged": 0, "dropped": 0, "corrupt": 0, "torn_tails": 0, "sent_again": 0}
         self.resume: Any = None
         """The newest resume state, as plain values; None in a new spool."""
-        self.epoch = secrets.token_hex(8)
+        self.epoch = ""
         self.next_seq = 1
         self._turn = 0
         self._acknowledged = 0
@@ -185,6 +186,7 @@ class Spool:
             for segment in self._segments
             if segment.last_seq >= first and segment.first_seq <= last
             for _, record in _records(segment.path, 0)
+            if record.epoch == self.epoch
             for batch in record.batches
             if batch.seq in numbers
         }
@@ -208,6 +210,10 @@ class Spool:
         for leftover in self._folder.glob("*.new"):
             self._disk.delete(leftover)
         receipt, newest = self._read_beside("acknowledged"), self._read_beside("newest")
+        known = newest or receipt
+        self.epoch = known.epoch if known else ""
+        if receipt is not None and receipt.epoch != self.epoch:
+            receipt = None
         paths = sorted(self._folder.glob("*.seg"), key=lambda path: int(path.stem))
         for i, path in enumerate(paths):
             following = int(paths[i + 1].stem) if i + 1 < len(paths) else None
@@ -217,14 +223,13 @@ class Spool:
                 self.next_seq = following
             else:
                 self._load_segment(path, receipt, is_newest=following is None)
-        if newest is not None and (newest.epoch == self.epoch or self.resume is None):
+        if newest is not None:
             self._write_again(newest)
-        is_readable = self.resume is not None
-        if receipt is None or (is_readable and receipt.epoch != self.epoch):
+        self.epoch = self.epoch or secrets.token_hex(8)
+        if receipt is None:
             return
-        self.epoch = receipt.epoch
         self._acknowledged = receipt.next_seq - 1
-        if not is_readable or receipt.next_seq > self.next_seq:
+        if self.resume is None or receipt.next_seq > self.next_seq:
             # The record of a batch that has its receipt is lost: go on after it.
             self.next_seq = max(self.next_seq, receipt.next_seq)
             self.resume = msgspec.json.decode(receipt.resume)
@@ -238,12 +243,11 @@ class Spool:
 
     def _write_again(self, newest: SpoolRecord) -> None:
         """The newest record, where the one in its segment is damaged: its batches may have been shipped already."""
-        is_newer = newest.turn > self._turn if newest.turn else newest.next_seq > self.next_seq
-        if not is_newer and self.resume is not None:
+        if self.resume is not None and (newest.next_seq, newest.turn) <= (self.next_seq, self._turn):
             return
-        first_seq = newest.next_seq - len(newest.batches)
+        first_seq = _first_seq(newest)
         self._count_lost(range(self.next_seq, first_seq))
-        self.epoch, self.next_seq, self._turn = newest.epoch, first_seq, newest.turn
+        self.next_seq, self._turn = first_seq, newest.turn
         self._write(_framed(newest), newest.batches)
         self.resume = msgspec.json.decode(newest.resume)
 
@@ -254,7 +258,10 @@ class Spool:
         if not self._segments:
             self.next_seq = first_seq
         for offset, record in _records(path, 0):
-            self._count_lost(range(max(self.next_seq, acknowledged), record.next_seq - len(record.batches)))
+            if not self._follows(record):
+                log.warning("spool segment %s: passes over a record that does not follow the one before", path.name)
+                continue
+            self._count_lost(range(max(self.next_seq, acknowledged), _first_seq(record)))
             if is_newest:
                 segment.size = offset
             segment.last_seq = record.next_seq - 1
@@ -269,6 +276,11 @@ class Spool:
             self._segments.append(segment)
         else:
             self._disk.delete(path)
+
+    def _follows(self, record: SpoolRecord) -> bool:
+        """Whether it may stand after all that was read so far."""
+        is_later = record.next_seq > self.next_seq or not record.turn or record.turn > self._turn
+        return self.epoch in ("", record.epoch) and is_later and _first_seq(record) >= self.next_seq
 
     def _count_lost(self, numbers: Iterable[int]) -> None:
         lost = set(numbers) - self._lost
@@ -295,7 +307,7 @@ class Spool:
 
     def _waiting(self, batches_max: int) -> Waiting | None:
         found: list[Batch] = []
-        epoch, resume, after = "", msgspec.Raw(b"null"), self._cursor
+        last_seq, resume, after = self._acknowledged, msgspec.Raw(b"null"), self._cursor
         for segment in self._segments:
             if segment.first_seq < self._cursor.first_seq:
                 continue
@@ -303,18 +315,18 @@ class Spool:
             if start >= segment.size:
                 continue
             for offset, record in _records(segment.path, start):
-                if epoch and record.epoch != epoch:
-                    break
-                fresh = [b for b in record.batches if b.seq > self._acknowledged]
+                if record.epoch != self.epoch or record.next_seq <= last_seq:
+                    continue  # of another spool, or of before
+                fresh = [b for b in record.batches if b.seq > last_seq]
                 if found and len(found) + len(fresh) > batches_max:
-                    return Waiting(epoch=epoch, batches=tuple(found), after=after, resume=resume)
+                    return Waiting(epoch=self.epoch, batches=tuple(found), after=after, resume=resume)
                 found += fresh
-                epoch = record.epoch if fresh else epoch
+                last_seq = record.next_seq - 1
                 resume, after = record.resume, Cursor(segment.first_seq, offset)
         if not found:
             self._cursor = after
             return None
-        return Waiting(epoch=epoch, batches=tuple(found), after=after, resume=resume)
+        return Waiting(epoch=self.epoch, batches=tuple(found), after=after, resume=resume)
 
     # --- writing (under the lock) --------------------------------------------------------------------------------
 
@@ -392,6 +404,10 @@ class Spool:
 def _framed(record: SpoolRecord) -> bytes:
     payload = zlib.compress(msgspec.json.encode(record), 1)
     return _HEAD.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
+
+
+def _first_seq(record: SpoolRecord) -> int:
+    return record.next_seq - len(record.batches)
 
 
 _DECODER = msgspec.json.Decoder(SpoolRecord)

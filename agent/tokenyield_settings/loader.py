@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 T = TypeVar("T")
+INT_BITS_MAX = 64
 
 
 class SettingsError(Exception):
@@ -29,13 +30,17 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """Says where a date or a number stands that there is not, such as 2026-02-30."""
+        """Says where a date or a number stands that there is not, such as 2026-02-30, or that is of no use: Python does
+        not even write out whole numbers of a few thousand digits."""
 
         def construct_object(self, node: Any, deep: bool = False) -> Any:
             try:
-                return super().construct_object(node, deep)
+                value = super().construct_object(node, deep)
+                if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
+                    raise ValueError("the number is too large")
             except (ValueError, KeyError, OverflowError) as error:
                 raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+            return value
 
     try:
         text = path.read_text(encoding="utf-8")

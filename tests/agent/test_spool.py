@@ -85,6 +85,29 @@ def test_any_torn_tail_is_cut_and_what_was_whole_stays(
     assert drain(Spool(folder, bytes_max=ROOMY)) == list(range(1, whole + 2))
 
 
+@pytest.mark.parametrize("is_shipped", [False, True])
+def test_an_old_block_at_the_end_is_no_record(tmp_path: Path, is_shipped: bool) -> None:
+    """After a power cut a disk may give back blocks that held an older part of this spool, or another's: each record of
+    them is whole."""
+    other = Spool(tmp_path / "other", bytes_max=ROOMY)
+    other.append(batches(other, 2), {"n": 9})
+    (old_block,) = (tmp_path / "other").glob("*.seg")
+    spool = Spool(tmp_path / "own", bytes_max=ROOMY)
+    for n in range(1, 4):
+        spool.append(batches(spool, 1), {"n": n})
+    if is_shipped:
+        assert drain(spool) == [1, 2, 3]
+    (segment,) = (tmp_path / "own").glob("*.seg")
+    size = segment.stat().st_size
+    with segment.open("ab") as file:
+        file.write(segment.read_bytes()[: size // 3] + old_block.read_bytes())
+    again = Spool(tmp_path / "own", bytes_max=ROOMY)
+    assert (again.epoch, again.next_seq, again.resume) == (spool.epoch, 4, {"n": 3})
+    assert segment.stat().st_size == size
+    again.append(batches(again, 1), {"n": 4})
+    assert drain(Spool(tmp_path / "own", bytes_max=ROOMY)) == ([4] if is_shipped else [1, 2, 3, 4])
+
+
 def test_segments_turn_over_and_go_when_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
     spool = Spool(tmp_path, bytes_max=ROOMY)

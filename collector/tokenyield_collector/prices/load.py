@@ -46,6 +46,7 @@ _HEAD = (
 )
 _POOL = ("name", "match", "owned", "rented", "facility", "kw_per_gpu", "host_watts_per_gpu", "owner")
 _CARBON_HOURS = 24
+_SMALLEST, _LARGEST = Decimal("1e-15"), Decimal("1e15")
 NAME_CHARS_MAX = 100
 
 AnyRecord = TypeVar("AnyRecord")
@@ -146,12 +147,12 @@ class _Reader:
 
     def one(self, at: str, value: Any, kind: type[AnyRecord]) -> AnyRecord | None:
         try:
-            return msgspec.convert(value, kind)
+            record = msgspec.convert(value, kind)
+            faults = list(_no_amounts(at, record))
         except msgspec.ValidationError as error:
-            fault = f"{at}: {error}"
-            if fault not in self.faults:
-                self.faults.append(fault)
-            return None
+            record, faults = None, [f"{at}: {error}"]
+        self.faults += [fault for fault in faults if fault not in self.faults]
+        return None if faults else record
 
     def several(self, at: str, value: Any, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
         found = (self.one(f"{at}[{i}]", entry, kind) for i, entry in enumerate(self.list(at, value)))
@@ -306,6 +307,18 @@ def _facility_faults(at: str, site: Facility, book: PriceBook) -> Iterator[str]:
 def _unknown_currency(at: str, currency: str | None, book: PriceBook) -> Iterator[str]:
     if currency not in (None, book.currency) and currency not in book.exchange_rates:
         yield f"{at}.currency: '{currency}' has no exchange rate; add exchange_rates.{currency}"
+
+
+def _no_amounts(at: str, value: Any) -> Iterator[str]:
+    """Numbers in a record that nothing costs: sums and powers of them would leave what decimals can hold."""
+    if isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            yield from _no_amounts(f"{at}.{field.encode_name}", getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for i, entry in enumerate(value):
+            yield from _no_amounts(f"{at}[{i}]", entry)
+    elif isinstance(value, Decimal) and not (value.is_finite() and (not value or _SMALLEST <= abs(value) <= _LARGEST)):
+        yield f"{at}: {value} is no amount; wants 0 or {_SMALLEST} to {_LARGEST}"
 
 
 def _negative(at: str, terms: msgspec.Struct) -> Iterator[str]:

@@ -54,14 +54,19 @@ def asker_of(model: Any, labels: Iterable[tuple[str, Any]]) -> Asker:
 def usage_kinds(prompt: Any, completion: Any, cached: Any) -> dict[str, int]:
     """Counts of one answered request from the numbers of its `usage` object; what is no count is unknown."""
     kinds = {"requests": 1}
-    if _is_count(completion):
+    if is_count(completion):
         kinds["completion"] = completion
-    if _is_count(prompt):
-        if _is_count(cached) and cached <= prompt:
+    if is_count(prompt):
+        if is_count(cached) and cached <= prompt:
             kinds["prompt_computed"], kinds["prompt_cached"] = prompt - cached, cached
         else:
             kinds["prompt_unsplit"] = prompt
     return kinds
+
+
+def is_count(value: Any) -> bool:
+    """Whether it can be a count of one line's tokens: far above what any answer holds, and small enough to sum."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
 
 
 def decode(line: bytes) -> Any:
@@ -91,7 +96,3 @@ def _text(value: Any) -> str | None:
     if not isinstance(value, str) or not value or value == "-":
         return None
     return value[:LABEL_CHARS_MAX]
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40

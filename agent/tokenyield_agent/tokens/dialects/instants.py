@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import lru_cache
 
 DAY_S = 86_400
+_END_S = 253_402_214_400
+"""9999-12-31: later ones are no dates in some zone."""
 
 
 def parse(text: bytes, arrival_s: float) -> float | None:
@@ -33,6 +35,11 @@ def parse(text: bytes, arrival_s: float) -> float | None:
     return None
 
 
+def sound(at_s: float) -> float | None:
+    """The same where a calendar has it, for lines may hold any number."""
+    return float(at_s) if 0 <= at_s < _END_S else None
+
+
 _ISO = re.compile(rb"^(?P<day>\d{4}-\d\d-\d\d)[T ](?P<minute>\d\d:\d\d):(?P<second>\d\d(?:[.,]\d{1,9})?)(?P<zone>Z)?$")
 _NO_YEAR = re.compile(rb"^\d\d-\d\d \d\d:\d\d:\d\d$")
 _AMERICAN = re.compile(rb"^(?P<day>\d\d/\d\d)/(?P<year>\d{4})-(?P<minute>\d\d:\d\d):\d\d$")
@@ -42,7 +49,7 @@ _CLOCK = re.compile(rb"^(?P<hour>\d\d):(?P<minute>\d\d):\d\d$")
 @lru_cache(maxsize=256)
 def _minute(text: bytes, utc: bool) -> float | None:
     try:
-        return datetime.fromisoformat(text.decode("ascii") + (":00+00:00" if utc else "")).timestamp()
+        return sound(datetime.fromisoformat(text.decode("ascii") + (":00+00:00" if utc else "")).timestamp())
     except ValueError:
         return None
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from tokenyield_agent.tokens.dialects import instants
 from tokenyield_agent.tokens.dialects.askers import JsonLines, asker_of, usage_kinds
 from tokenyield_agent.tokens.event import Asker
 
@@ -68,7 +69,7 @@ class LiteLlm(JsonLines):
                 ("tags", payload.request_tags),
             ),
         )
-        at_s = float(payload.endTime) if isinstance(payload.endTime, (int, float)) else None
+        at_s = instants.sound(payload.endTime) if isinstance(payload.endTime, (int, float)) else None
         if payload.status != "success":
             return asker, {"requests_failed": 1}, at_s
         if payload.cache_hit is True:

@@ -12,7 +12,7 @@ where `fields` says.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.askers import JsonLines, asker_of, decode, dig, usage_kinds
+from tokenyield_agent.tokens.dialects.askers import JsonLines, asker_of, decode, dig, is_count, usage_kinds
 from tokenyield_agent.tokens.event import Asker
 
 _HOLDERS = ("", "response", "body", "response.body", "data")
@@ -61,7 +61,7 @@ def _kinds(usage: Any) -> dict[str, int] | None:
         kinds = usage_kinds(None, usage.get("output_tokens"), None)
         parts = [usage.get(name) or 0 for name in ("input_tokens", "cache_creation_input_tokens")]
         read = usage["cache_read_input_tokens"] or 0
-        if all(isinstance(part, int) and part >= 0 for part in (*parts, read)):
+        if all(is_count(part) for part in (*parts, read)):
             kinds["prompt_computed"], kinds["prompt_cached"] = sum(parts), read
     else:
         cached = dig(usage, "input_tokens_details.cached_tokens")
