@@ -23,6 +23,7 @@ import tokenyield_agent.spool
 from collector import samples
 from tokenyield_agent.spool import Spool
 from tokenyield_agent.tokens.containers import Unwrapper
+from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, new_dialect
 from tokenyield_collector.attribution import load_attribution
 from tokenyield_collector.ledger.tables import Rows, rows_of_batch
@@ -36,12 +37,23 @@ from tokenyield_wire.window import Batch
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "tests" / "fixtures"
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
-KINDS = [*SERVERS, *GATEWAYS, "auto"]
+PATTERNS = [
+    PatternSettings(
+        name="counts", contains="out=", pattern=r"in=(?P<prompt>\S+) out=(?P<completion>\S+) took=(?P<took>\S+)"
+    ),
+    PatternSettings(
+        name="rates",
+        contains="throughput: ",
+        pattern=r"throughput: (?P<completion>\S+)",
+        units={"completion": "tokens/s"},
+    ),
+]
+KINDS = [*SERVERS, *GATEWAYS, "auto", "counts", "rates"]
 BODY_BYTES_MAX = 1 << 20
 COUNT_MAX = 2**48
 SPOOL_FILES = (f"{1:020d}.seg", f"{4:020d}.seg", "newest", "acknowledged")
 _CUTS = struct.Struct("<3H")
-SPAN_MS_MAX = 100 * 86_400_000
+SPAN_MS_MAX = 3 * 86_400_000
 ARRIVAL_S = 1_795_435_200.0
 NOW_MS = 1_795_435_200_000
 
@@ -100,17 +112,18 @@ def _parts(data: bytes) -> list[bytes]:
 def logs(data: bytes) -> None:
     """The first two bytes choose the dialect and where the log is cut into blocks."""
     chosen, cut, *_ = (*data[:2], 0, 0)
+    kind = KINDS[chosen % len(KINDS)]
     body = data[2:]
-    dialect, unwrapper = new_dialect(KINDS[chosen % len(KINDS)]), Unwrapper()
+    dialect, unwrapper = new_dialect(kind, patterns=PATTERNS), Unwrapper()
     at = body.rfind(b"\n", 0, cut * len(body) // 255) + 1
     for block in (body[:at], body[at:] + b"\n"):
         for counted in dialect.feed(unwrapper.feed(block), ARRIVAL_S):
-            assert all(0 <= count < COUNT_MAX for count in counted.kinds().values()), counted
+            assert all(0 <= count < COUNT_MAX for count in (counted.kinds() | counted.load()).values()), counted
             assert 0 <= counted.span_ms <= SPAN_MS_MAX, counted
             if counted.at_s is not None:
                 datetime.fromtimestamp(counted.at_s, UTC)
         state = json.loads(json.dumps(dialect.state()))
-        dialect = new_dialect(KINDS[chosen % len(KINDS)])
+        dialect = new_dialect(kind, patterns=PATTERNS)
         dialect.restore(state)
         json.dumps(unwrapper.state())
     dialect.finish()
@@ -161,7 +174,9 @@ def seeds(target: str) -> list[bytes]:
         return [_spooled("0f3b9c1d2e4a5b6c"), _spooled("9c1d2e4a5b6c0f3b")]
     if target == "logs":
         recorded = sorted((FIXTURES / "logs").glob("*/*.log"))
-        return [bytes([i, 100]) + path.read_bytes()[:8192] for path in recorded for i in range(len(KINDS))]
+        heads = [bytes([i, 100]) for i in range(len(KINDS))]
+        own = b"in=1,024 out=12 took=0.5\nthroughput: 12.5\n" * 3
+        return [head + log for log in [own, *(path.read_bytes()[:8192] for path in recorded)] for head in heads]
     name = {"prices": "prices.yaml", "rules": "attribution.yaml"}[target]
     return [(ROOT / "collector" / name).read_bytes()]
 

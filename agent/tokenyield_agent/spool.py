@@ -11,8 +11,9 @@ both are there or neither: tokens are then read again from the log, never twice 
 
 Records stand in segments named by their first sequence number. A new segment appears by rename with its first record
 in it, so the newest segment always ends in a whole record or in a torn tail, which is cut off. A record whose checksum
-is wrong is passed over, and its batches are counted as lost. A spool is of one epoch, and its numbers only grow: whole
-records of which that does not hold (an old block that a disk gives back, another spool's file) are passed over too.
+is wrong is passed over, and its batches are counted as lost. A spool is of one epoch, its numbers only grow, and a
+segment's lie below the name of the next: whole records of which that does not hold (an old block that a disk gives
+back, another spool's file) are passed over too.
 
 The newest record stands in a file of its own as well, `newest`: were it damaged after its batches were shipped, their
 numbers would be given to others. The receipt is one record more, `acknowledged`: the last acknowledged number and the
@@ -69,6 +70,8 @@ class _Segment:
     last_seq: int
     last_end_ms: int
     """0 where its records were not read: all of them were acknowledged before this start."""
+    is_open: bool = False
+    """Records may be added: it is the newest, and was read to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +188,7 @@ class Spool:
             batch.seq: batch.end_ms
             for segment in self._segments
             if segment.last_seq >= first and segment.first_seq <= last
-            for _, record in _records(segment.path, 0)
-            if record.epoch == self.epoch
+            for _, record in self._records_of(segment, 0)
             for batch in record.batches
             if batch.seq in numbers
         }
@@ -222,7 +224,7 @@ class Spool:
                 self._segments.append(_Segment(path, path.stat().st_size, first_seq, following - 1, 0))
                 self.next_seq = following
             else:
-                self._load_segment(path, receipt, is_newest=following is None)
+                self._load_segment(path, receipt, following)
         if newest is not None:
             self._write_again(newest)
         self.epoch = self.epoch or secrets.token_hex(8)
@@ -251,14 +253,16 @@ class Spool:
         self._write(_framed(newest), newest.batches)
         self.resume = msgspec.json.decode(newest.resume)
 
-    def _load_segment(self, path: Path, receipt: SpoolRecord | None, *, is_newest: bool) -> None:
+    def _load_segment(self, path: Path, receipt: SpoolRecord | None, following: int | None) -> None:
         first_seq, size = int(path.stem), path.stat().st_size
-        segment = _Segment(path, 0 if is_newest else size, first_seq, first_seq - 1, 0)
+        is_newest = following is None
+        segment = _Segment(path, 0 if is_newest else size, first_seq, first_seq - 1, 0, is_newest)
         acknowledged = receipt.next_seq if receipt else 0
-        if not self._segments:
-            self.next_seq = first_seq
+        if self._segments:
+            self._count_lost(range(max(self.next_seq, acknowledged), first_seq))
+        self.next_seq = max(self.next_seq, first_seq)
         for offset, record in _records(path, 0):
-            if not self._follows(record):
+            if not self._follows(record, following):
                 log.warning("spool segment %s: passes over a record that does not follow the one before", path.name)
                 continue
             self._count_lost(range(max(self.next_seq, acknowledged), _first_seq(record)))
@@ -277,10 +281,11 @@ class Spool:
         else:
             self._disk.delete(path)
 
-    def _follows(self, record: SpoolRecord) -> bool:
-        """Whether it may stand after all that was read so far."""
+    def _follows(self, record: SpoolRecord, before: int | None) -> bool:
+        """Whether it may stand after all that was read so far, in a segment of numbers below `before`."""
         is_later = record.next_seq > self.next_seq or not record.turn or record.turn > self._turn
-        return self.epoch in ("", record.epoch) and is_later and _first_seq(record) >= self.next_seq
+        is_within = self.next_seq <= _first_seq(record) and (before is None or record.next_seq <= before)
+        return self.epoch in ("", record.epoch) and is_later and is_within
 
     def _count_lost(self, numbers: Iterable[int]) -> None:
         lost = set(numbers) - self._lost
@@ -296,7 +301,7 @@ class Spool:
             if segment.last_seq <= self._acknowledged:
                 continue
             before = 0
-            for offset, record in _records(segment.path, 0):
+            for offset, record in self._records_of(segment, 0):
                 if record.next_seq - 1 > self._acknowledged:
                     return Cursor(segment.first_seq, before)
                 before = offset
@@ -314,9 +319,9 @@ class Spool:
             start = self._cursor.offset if segment.first_seq == self._cursor.first_seq else 0
             if start >= segment.size:
                 continue
-            for offset, record in _records(segment.path, start):
-                if record.epoch != self.epoch or record.next_seq <= last_seq:
-                    continue  # of another spool, or of before
+            for offset, record in self._records_of(segment, start):
+                if record.next_seq <= last_seq:
+                    continue
                 fresh = [b for b in record.batches if b.seq > last_seq]
                 if found and len(found) + len(fresh) > batches_max:
                     return Waiting(epoch=self.epoch, batches=tuple(found), after=after, resume=resume)
@@ -328,12 +333,18 @@ class Spool:
             return None
         return Waiting(epoch=self.epoch, batches=tuple(found), after=after, resume=resume)
 
+    def _records_of(self, segment: _Segment, start: int) -> Iterator[tuple[int, SpoolRecord]]:
+        """(offset after it, record) of each that is this spool's and this segment's own, from `start`."""
+        for offset, record in _records(segment.path, start):
+            if record.epoch == self.epoch and record.next_seq - 1 <= segment.last_seq:
+                yield offset, record
+
     # --- writing (under the lock) --------------------------------------------------------------------------------
 
     def _write(self, data: bytes, batches: Sequence[Batch]) -> None:
         newest = self._segments[-1] if self._segments else None
         last_end_ms = max((batch.end_ms for batch in batches), default=0)
-        if newest is None or newest.size + len(data) > SEGMENT_BYTES_MAX:
+        if newest is None or not newest.is_open or newest.size + len(data) > SEGMENT_BYTES_MAX:
             self._new_segment(data, last_end_ms)
         else:
             self._disk.append(newest.path, newest.size, data)
@@ -356,7 +367,7 @@ class Spool:
         self._segments = [segment for segment in self._segments if segment.path != path]
         if self._cursor.first_seq == self.next_seq:
             self._cursor = Cursor(self.next_seq, 0)
-        self._segments.append(_Segment(path, len(data), self.next_seq, self.next_seq - 1, last_end_ms))
+        self._segments.append(_Segment(path, len(data), self.next_seq, self.next_seq - 1, last_end_ms, True))
 
     def _forget_acknowledged(self) -> None:
         """What has its receipt goes when there is more of it than is to be kept."""

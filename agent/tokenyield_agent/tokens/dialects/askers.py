@@ -12,7 +12,7 @@ import msgspec
 
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import lines_with
-from tokenyield_agent.tokens.event import Asker, Counted
+from tokenyield_agent.tokens.event import COUNT_MAX, Asker, Counted
 
 LINE_BYTES_MAX = 256 * 1024
 """As long a line as is followed: gateways may log messages and answers too."""
@@ -65,8 +65,8 @@ def usage_kinds(prompt: Any, completion: Any, cached: Any) -> dict[str, int]:
 
 
 def is_count(value: Any) -> bool:
-    """Whether it can be a count of one line's tokens: far above what any answer holds, and small enough to sum."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
+    """Whether it can be a count of one line's tokens."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < COUNT_MAX
 
 
 def decode(line: bytes) -> Any:

@@ -9,6 +9,8 @@ engine's next line, so that nothing is lost to rounding.
 
 from typing import Any
 
+from tokenyield_agent.tokens.event import SPAN_S_MAX
+
 RESOLUTION_S = 1.0
 LEARN_FROM = 3
 ENGINES_MAX = 1024
@@ -52,7 +54,8 @@ class Intervals:
 def _interval(spacing_s: float | None, earlier_s: list[float], nominal_s: float, silence_factor: float) -> float:
     """Over how many seconds the engine took the rates of this line."""
     usual_s = nominal_s
-    if len(earlier_s) == LEARN_FROM and max(earlier_s) - min(earlier_s) <= RESOLUTION_S and min(earlier_s) > 0:
+    is_steady = len(earlier_s) == LEARN_FROM and max(earlier_s) - min(earlier_s) <= RESOLUTION_S
+    if is_steady and 0 < min(earlier_s) < SPAN_S_MAX:
         learned_s = sorted(earlier_s)[LEARN_FROM // 2]
         if abs(learned_s - usual_s) > RESOLUTION_S:
             usual_s = learned_s

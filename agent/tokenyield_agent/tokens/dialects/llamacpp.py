@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.event import SPAN_S_MAX, Counted
 
 PENDING_MAX = 1024
 """Requests whose lines are not all read yet. A server has as many as slots; a cancelled one leaves its release."""
@@ -187,7 +187,7 @@ def _request(request: dict[str, Any], *, whole: bool) -> Counted | None:
     cached = request.get("length", -1) + 1 - request["computed"] - request["completion"]
     return Counted(
         method="count",
-        span_ms=int(request["ms"]),
+        span_ms=int(min(request["ms"], SPAN_S_MAX * 1000)),
         prompt_computed=request["computed"],
         prompt_cached=cached if cached >= 0 and request.get("length", -1) >= 0 else None,
         completion=request["completion"],

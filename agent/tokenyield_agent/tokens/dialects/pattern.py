@@ -27,13 +27,12 @@ from tokenyield_agent.tokens.dialects.askers import LABELS, asker_of
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.intervals import Intervals
 from tokenyield_agent.tokens.dialects.lines import lines_with
-from tokenyield_agent.tokens.event import KINDS, Counted
+from tokenyield_agent.tokens.event import COUNT_MAX, KINDS, SPAN_S_MAX, Counted
 
 UNITS = {"tokens": 1.0, "kilotokens": 1e3, "requests": 1.0, "tokens/s": 1.0, "ms": 1e-3, "s": 1.0}
 _RATE = "tokens/s"
 _COUNTS = {"prompt": "prompt_unsplit", **{kind: kind for kind in KINDS}}
 _OTHERS = ("time", "took", "engine", "model", *LABELS)
-_COUNT_MAX = 2**40
 SILENCE_FACTOR = 1.5
 
 
@@ -125,14 +124,14 @@ class Pattern(LogDialect):
                 silence_factor=SILENCE_FACTOR,
             )
             kinds |= {_COUNTS[group]: count for group, count in zip(self._rates, tokens, strict=True)}
-        if max(kinds.values()) > _COUNT_MAX:
+        if max(kinds.values()) > COUNT_MAX:
             return None
         texts = {group: (groups.get(group) or b"").decode("utf-8", "replace") for group in ("model", *self._labels)}
         if texts["model"]:
             self.model = texts["model"][:253]
         asker = asker_of(texts["model"], [(label, texts[label]) for label in self._labels]) if self._labels else None
         method: Any = "rate" if self._rates else "count"
-        return Counted(method=method, at_s=at_s, span_ms=int(min(span_s, 86_400) * 1000), asker=asker, **kinds)
+        return Counted(method=method, at_s=at_s, span_ms=int(min(span_s, SPAN_S_MAX) * 1000), asker=asker, **kinds)
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "engines": self._intervals.state()}
@@ -144,7 +143,7 @@ class Pattern(LogDialect):
 
 def _number(text: bytes | None) -> float | None:
     """A finite number that is not negative, with or without commas between thousands; None for anything else."""
-    if text is None or not re.fullmatch(rb"\d{1,15}(?:,\d{3})*(?:\.\d{1,9})?", text):
+    if text is None or not re.fullmatch(rb"\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,9})?", text):
         return None
     value = float(text.replace(b",", b""))
     return value if math.isfinite(value) else None

@@ -25,14 +25,12 @@ from tokenyield_agent.tokens.dialects import instants
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import Answers, lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import Counted, load_over
+from tokenyield_agent.tokens.event import SPAN_S_MAX, Counted, load_over
 
 DECODE_STEPS = 40
 """Between two decode lines, SGLang's default."""
 RANKS_MAX = 1024
 """Data-parallel ranks in one log, so that memory stays bounded whatever a log holds."""
-GAP_S_MAX = 86_400.0
-"""A longer time between two decode lines is another run appended to the same file."""
 
 _HEAD = (
     rb"^[^'\"]{0,200}?(?:\[(?:gpu(?:_id)?=(?P<gpu>\d{1,4})"
@@ -119,13 +117,14 @@ class SgLang(LogDialect):
         at_s = instants.parse(match["at"], arrival_s) if match["at"] else None
         before_s, rate = rank["at_s"], float(match["rate"])
         rank["at_s"] = at_s
-        if at_s is not None and before_s is not None and 0 <= at_s - before_s <= GAP_S_MAX:
+        # A longer time between two decode lines is another run appended to the same file.
+        if at_s is not None and before_s is not None and 0 <= at_s - before_s <= SPAN_S_MAX:
             gap_s = at_s - before_s
             exact = rate * gap_s + rank["fraction"]
             rank["fraction"] = exact % 1
         else:
             exact = float(DECODE_STEPS * int(match["running"]) if rate else 0)
-            gap_s = exact / rate if rate else 0.0
+            gap_s = min(exact / rate, SPAN_S_MAX) if rate else 0.0
         span_ms = int(gap_s * 1000)
         waiting, cache = _QUEUE.search(match.string, match.end("running")), _USAGE.search(match.string)
         stood = load_over(
