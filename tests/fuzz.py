@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("agent", "collector", "tests")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=("batches", "spool", "logs", "prices", "rules"))
+    parser.add_argument("target", choices=("batches", "spool", "logs", "endpoints", "prices", "rules"))
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--input", type=Path, help="play this file and nothing else")
     arguments = parser.parse_args()

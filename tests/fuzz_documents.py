@@ -100,6 +100,7 @@ _ODD_NUMBERS = (
 CHANGES: dict[str, Change] = {
     "batches": _changed_batches,
     "logs": _changed_log,
+    "endpoints": _changed_log,
     "prices": _changed_yaml,
     "rules": _changed_yaml,
 }

@@ -9,6 +9,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 import struct
 import tempfile
 from collections import defaultdict
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
 
+import msgspec
 import zstandard
 
 import tokenyield_agent.spool
@@ -24,7 +26,11 @@ from collector import samples
 from tokenyield_agent.spool import Spool
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
-from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, new_dialect
+from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, endpoint_of, new_dialect
+from tokenyield_agent.tokens.endpoint import read
+from tokenyield_agent.tokens.scrape import Answer
+from tokenyield_agent.tokens.workload import WorkloadTokens
+from tokenyield_agent.window import WindowBook, WorkloadName
 from tokenyield_collector.attribution import load_attribution
 from tokenyield_collector.ledger.tables import Rows, rows_of_batch
 from tokenyield_collector.prices.load import load_prices
@@ -129,6 +135,28 @@ def logs(data: bytes) -> None:
     dialect.finish()
 
 
+def endpoints(data: bytes) -> None:
+    """Two scrapes of a server, cut where the second byte says; what lies between goes into a batch that the wire takes."""
+    chosen, cut, *_ = (*data[:2], 0, 0)
+    body = data[2:]
+    at = body.rfind(b"\n", 0, cut * len(body) // 255) + 1
+    if (names := endpoint_of(body)) is None:
+        return
+    workload = WorkloadTokens("w", None, has_endpoint=True, is_new=chosen % 2 == 1, mark=None)
+    book = WindowBook(length_ms=15_000, settle_ms=0)
+    book.jump(NOW_MS)
+    for i, scrape in enumerate((body[:at], body[at:])):
+        reading = read(scrape, names)
+        answer = Answer(target="w", asked_mono_s=15.0 * i, names=names, reading=reading)
+        for event in workload.answered(answer, NOW_MS + 15_000 * i):
+            book.add(event)
+        book.extend(NOW_MS + 15_000 * (i + 1), [])
+        msgspec.json.encode((workload.mark(), book.state()))
+    name = WorkloadName(server=workload.server, place="n", model=workload.model)
+    made = book.batches(book.ready(flush=True), {"w": name}, 1)
+    decode_shipment(encode_shipment(samples.shipment(*made)))
+
+
 def prices(data: bytes) -> None:
     """A price book; what is refused is refused with its faults, what is taken can be priced with."""
     with _file(data) as path:
@@ -157,6 +185,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "batches": batches,
     "spool": spool,
     "logs": logs,
+    "endpoints": endpoints,
     "prices": prices,
     "rules": rules,
 }
@@ -177,8 +206,20 @@ def seeds(target: str) -> list[bytes]:
         heads = [bytes([i, 100]) for i in range(len(KINDS))]
         own = b"in=1,024 out=12 took=0.5\nthroughput: 12.5\n" * 3
         return [head + log for log in [own, *(path.read_bytes()[:8192] for path in recorded)] for head in heads]
+    if target == "endpoints":
+        recorded = sorted((FIXTURES / "metrics").glob("*.prom"))
+        return [b"\1\x80" + (lines := _counted_lines(path)) + lines for path in recorded]
     name = {"prices": "prices.yaml", "rules": "attribution.yaml"}[target]
     return [(ROOT / "collector" / name).read_bytes()]
+
+
+def _counted_lines(path: Path) -> bytes:
+    """Of an exposition what is not of a histogram, of which there are hundreds of lines that nobody reads, nor told in words."""
+    return b"".join(
+        line
+        for line in path.read_bytes().splitlines(keepends=True)
+        if not re.search(rb"_(bucket|created|sum|count)[{ ]|# HELP|histogram$", line)
+    )
 
 
 def _spooled(epoch: str) -> bytes:

@@ -27,6 +27,7 @@ from tokenyield_agent.gpu.span import GpuSpan
 from tokenyield_agent.tokens.event import KINDS, Asker, Counted, TokenEvent, sum_kinds
 from tokenyield_wire.units import apportion
 from tokenyield_wire.window import (
+    COUNT_MAX,
     LOAD_KINDS,
     Batch,
     Demand,
@@ -348,7 +349,7 @@ def _count(sums: dict[str, int], key: str, amount: int) -> None:
 def _add_tokens(window: OpenWindow, workload: str, counted: Counted, parts: dict[str, int]) -> None:
     sums = window.tokens.setdefault(workload, {}).setdefault(counted.method, {})
     for kind, part in parts.items():
-        sums[kind] = (sums.get(kind) or 0) + part
+        sums[kind] = _bounded((sums.get(kind) or 0) + part)
 
 
 def _add_demand(window: OpenWindow, gateway: str, asker: Asker, parts: dict[str, int]) -> None:
@@ -356,7 +357,12 @@ def _add_demand(window: OpenWindow, gateway: str, asker: Asker, parts: dict[str,
     key = msgspec.json.encode(asker).decode()
     if key not in askers and len(askers) >= ASKERS_MAX:
         key = msgspec.json.encode(OTHER_ASKER).decode()
-    askers[key] = sum_kinds(askers.get(key, {}), parts)
+    askers[key] = {kind: _bounded(count) for kind, count in sum_kinds(askers.get(key, {}), parts).items()}
+
+
+def _bounded(count: int) -> int:
+    """What the wire takes: a server that lies must not cost the node its batch."""
+    return min(count, COUNT_MAX)
 
 
 def _batch(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batch:

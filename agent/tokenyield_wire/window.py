@@ -37,9 +37,10 @@ present value; the plain power reading. All but the first are power integrated."
 Name = Annotated[str, Meta(min_length=1, max_length=253)]
 """A host, cluster, model or place; 253 is the longest DNS name and Kubernetes object name."""
 Text = Annotated[str, Meta(max_length=512)]
-Count = Annotated[int, Meta(ge=0, le=2**48)]
-"""A non-negative integer. 2**48 is far above anything one window can hold, and tens of thousands of them still sum into
-a signed 64-bit column, so that no single agent can break an hour."""
+COUNT_MAX = 2**48
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+"""A non-negative integer. Its bound is far above anything one window can hold, and tens of thousands of them still sum
+into a signed 64-bit column, so that no single agent can break an hour."""
 
 Method = Literal["counter", "count", "rate"]
 """How tokens were counted: a monotonic counter, a count per request, or a rate times its interval."""

@@ -8,7 +8,6 @@ start time, means that the server was started anew.
 Only the lines of the counters wanted are parsed (by prometheus_client): a server shows hundreds, most of histograms.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,10 +16,13 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from tokenyield_agent.tokens.event import KINDS
+from tokenyield_wire.window import COUNT_MAX
 
 SERIES_MAX = 4096
 """Of one scrape: a thousand engines. What is beyond is not read, so that memory stays bounded whatever answers."""
 LINE_BYTES_MAX = 4096
+REQUESTS_MAX = 1_000_000
+"""Running on one engine, or waiting. A gauge that says more is not believed."""
 _START = "process_start_time_seconds"
 _ASKED = ("prompt", *KINDS)
 _GAUGES = ("running", "waiting", "cache_used")
@@ -97,7 +99,7 @@ def is_known(body: bytes, names: CounterNames) -> bool:
 
 
 def read(body: bytes, names: CounterNames) -> Reading:
-    """What the counters in `body` stand at. A sample that is no finite number is left out."""
+    """What the counters in `body` stand at. A sample that no server reaches, or that is no number, is left out."""
     chosen = {kind: series for kind in _ASKED if (series := _choose(body, getattr(names, kind)))}
     gauges = {gauge: series for gauge in _GAUGES if (series := _choose(body, getattr(names, gauge)))}
     stands: dict[str, list[float]] = {gauge: [] for gauge in gauges}
@@ -109,7 +111,7 @@ def read(body: bytes, names: CounterNames) -> Reading:
             started_s = value
             continue
         for gauge, series in gauges.items():
-            if series.name == name and series.holds(labels):
+            if series.name == name and series.holds(labels) and value <= REQUESTS_MAX:
                 stands[gauge].append(value)
         labelled = ",".join(f"{label}={text}" for label, text in sorted(labels.items()))
         for kind, series in chosen.items():
@@ -184,7 +186,7 @@ def _samples(body: bytes, names: set[str]) -> list[tuple[str, dict[str, str], fl
                 found += [
                     (sample.name, dict(sample.labels), float(sample.value))
                     for sample in family.samples
-                    if math.isfinite(sample.value) and sample.value >= 0
+                    if 0 <= sample.value <= COUNT_MAX
                 ]
         except (ValueError, UnicodeDecodeError, IndexError, KeyError):
             continue  # one broken line costs that line
