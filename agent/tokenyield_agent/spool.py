@@ -25,12 +25,14 @@ Batches with a receipt stay for `keep_bytes`, in case that the collector is rest
 """
 
 import logging
+import re
 import secrets
 import struct
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,9 @@ SEGMENT_BYTES_MAX = 1 << 20
 """Small enough that dropping the oldest segment of a full spool gives up little at a time."""
 RECORD_BYTES_MAX = 64 << 20
 GAPS_MAX = 16
+LOST_MAX = 1 << 20
+"""Numbers counted as lost at once: half a year of windows. More are no loss but a file that says anything."""
+_SEGMENT_NAME = re.compile(r"0\d{19}\.seg")
 SENT_AGAIN_AGE_MAX_MS = 2 * 86_400_000
 """Backups are made daily; what is much older, the collector has forgotten by itself."""
 
@@ -216,7 +221,7 @@ class Spool:
         self.epoch = known.epoch if known else ""
         if receipt is not None and receipt.epoch != self.epoch:
             receipt = None
-        paths = sorted(self._folder.glob("*.seg"), key=lambda path: int(path.stem))
+        paths = sorted(path for path in self._folder.glob("*.seg") if _SEGMENT_NAME.fullmatch(path.name))
         for i, path in enumerate(paths):
             following = int(paths[i + 1].stem) if i + 1 < len(paths) else None
             if receipt is not None and following is not None and following < receipt.next_seq:
@@ -288,7 +293,7 @@ class Spool:
         return self.epoch in ("", record.epoch) and is_later and is_within
 
     def _count_lost(self, numbers: Iterable[int]) -> None:
-        lost = set(numbers) - self._lost
+        lost = set(islice(numbers, LOST_MAX)) - self._lost
         if lost:
             self._lost |= lost
             self.counts["corrupt"] += len(lost)

@@ -108,6 +108,19 @@ def test_an_old_block_at_the_end_is_no_record(tmp_path: Path, is_shipped: bool) 
     assert drain(Spool(tmp_path / "own", bytes_max=ROOMY)) == ([4] if is_shipped else [1, 2, 3, 4])
 
 
+def test_what_is_no_segment_stays_untouched(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, bytes_max=ROOMY)
+    spool.append(batches(spool, 1), {"n": 1})
+    (segment,) = tmp_path.glob("*.seg")
+    others = [tmp_path / f"{segment.stem} (copy).seg", tmp_path / "mine.seg", tmp_path / f"{10**20 - 1}.seg"]
+    for other in others:
+        other.write_bytes(b"mine")
+    again = Spool(tmp_path, bytes_max=ROOMY)
+    again.append(batches(again, 1), {"n": 2})
+    assert drain(Spool(tmp_path, bytes_max=ROOMY)) == [1, 2]
+    assert all(other.read_bytes() == b"mine" for other in others)
+
+
 def test_segments_turn_over_and_go_when_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
     spool = Spool(tmp_path, bytes_max=ROOMY)
