@@ -9,23 +9,19 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from tokenyield_agent.tokens.dialects.askers import LABELS
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
 from tokenyield_settings.addresses import is_loopback
-from tokenyield_settings.loader import load
+from tokenyield_settings.loader import load, setting
 from tokenyield_wire.window import LABELS_MAX
 
 ENVIRONMENT_PREFIX = "TOKENYIELD_AGENT_"
 OWN_LABELS_MAX = LABELS_MAX // 2 - 2
 """Of a workload, from its settings or its pod; its namespace, pod and container come besides."""
-
-
-def _setting(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,67 +65,87 @@ class GatewaySettings:
 class Settings:
     """The agent's settings. Units are in the names."""
 
-    cluster: str = _setting("default", "cluster that this node belongs to, a label on everything")
-    node: str = _setting("", "name of this node; empty: the host name")
+    cluster: str = setting("default", "cluster that this node belongs to, a label on everything")
+    node: str = setting("", "name of this node; empty: the host name")
     node_labels: dict[str, str] = field(
         default_factory=dict, metadata={"help": "what is known of this node (rack, contract): price books may match it"}
     )
-    state_dir: str = _setting("/var/lib/tokenyield-agent", "folder for the spool and the agent's identity")
-    collector_url: str = _setting("http://127.0.0.1:9464", "the collector's base address")
-    collector_token_file: str | None = _setting(None, "file with the bearer token; read again for every shipment")
-    collector_ca_file: str | None = _setting(None, "CA certificates to trust for https; empty: the system's")
-    collector_client_cert_file: str | None = _setting(None, "client certificate (PEM) for mutual TLS")
-    collector_client_key_file: str | None = _setting(None, "key of the client certificate")
-    collector_timeout_s: float = _setting(30.0, "how long one shipment may take; a busy collector answers within 1 s")
-    gpu_reader: Literal["nvml", "trace", "none"] = _setting("nvml", "where GPU readings come from")
-    gpu_trace_file: str | None = _setting(None, "recorded trace to replay when gpu_reader is trace")
-    host_energy: Literal["auto", "rapl", "power_meter", "dcmi", "off"] = _setting(
+    state_dir: str = setting("/var/lib/tokenyield-agent", "folder for the spool and the agent's identity")
+    collector_url: str = setting("http://127.0.0.1:9464", "the collector's base address")
+    collector_token_file: str | None = setting(None, "file with the bearer token; read again for every shipment")
+    collector_ca_file: str | None = setting(None, "CA certificates to trust for https; empty: the system's")
+    collector_client_cert_file: str | None = setting(None, "client certificate (PEM) for mutual TLS")
+    collector_client_key_file: str | None = setting(None, "key of the client certificate")
+    collector_timeout_s: float = setting(
+        30.0, "how long one shipment may take; a busy collector answers within 1 s", within=(0.1, 600)
+    )
+    gpu_reader: Literal["nvml", "trace", "none"] = setting("nvml", "where GPU readings come from")
+    gpu_trace_file: str | None = setting(None, "recorded trace to replay when gpu_reader is trace")
+    host_energy: Literal["auto", "rapl", "power_meter", "dcmi", "off"] = setting(
         "auto", "how the host's own energy is read, see docs/gpu.md; auto takes the best that can be read"
     )
-    poll_interval_ms: int = _setting(1000, "between two readings; NVML's own utilization sample is up to 1 s long")
-    window_length_s: int = _setting(15, "length of a window; must divide an hour")
-    window_settle_s: int = _setting(12, "how long a window waits for rates that speak of it; vLLM reports every 10 s")
-    parked_after_s: int = _setting(
-        600, "a held GPU whose workload has made no token for so long, while its SMs are nearly idle, is parked"
+    poll_interval_ms: int = setting(
+        1000, "between two readings; NVML's own utilization sample is up to 1 s long", within=(100, 10_000)
     )
-    parked_sm_percent: int = _setting(5, "nearly idle: up to this much SM activity (older GPUs: utilization)")
-    restart_bridge_s: int = _setting(
-        3600, "a pause of the agent up to this long is reported as unknown time with its energy; a longer one is dark"
+    window_length_s: int = setting(15, "length of a window; must divide an hour", within=(1, 3600))
+    window_settle_s: int = setting(
+        12, "how long a window waits for rates that speak of it; vLLM reports every 10 s", within=(0, 600)
     )
-    spool_bytes_max: int = _setting(256 * 2**20, "bytes on disk; four weeks of an 8-GPU node at 1.5 kB a window")
-    spool_keep_bytes: int = _setting(
-        32 * 2**20, "of these, batches that have their receipt, for a collector that is restored from a backup"
+    parked_after_s: int = setting(
+        600,
+        "a held GPU whose workload has made no token for so long, while its SMs are nearly idle, is parked",
+        within=(1, 30 * 86_400),
     )
-    spool_age_max_s: int = _setting(7 * 86400, "older batches are given up; collectors refuse them by default")
-    ship_batches_max: int = _setting(64, "batches in one request, so that a backlog drains quickly")
-    status_listen: str = _setting("127.0.0.1:9465", "address of /metrics, /healthz and /readyz; empty: none")
-    web_config_file: str | None = _setting(
+    parked_sm_percent: int = setting(
+        5, "nearly idle: up to this much SM activity (older GPUs: utilization)", within=(0, 100)
+    )
+    restart_bridge_s: int = setting(
+        3600,
+        "a pause of the agent up to this long is reported as unknown time with its energy; a longer one is dark",
+        within=(0, 86_400),
+    )
+    spool_bytes_max: int = setting(
+        256 * 2**20, "bytes on disk; four weeks of an 8-GPU node at 1.5 kB a window", within=(4 * 2**20, 2**40)
+    )
+    spool_keep_bytes: int = setting(
+        32 * 2**20,
+        "of these, batches that have their receipt, for a collector that is restored from a backup",
+        within=(0, 2**40),
+    )
+    spool_age_max_s: int = setting(
+        7 * 86400, "older batches are given up; collectors refuse them by default", within=(60, 366 * 86_400)
+    )
+    ship_batches_max: int = setting(64, "batches in one request, so that a backlog drains quickly", within=(1, 256))
+    status_listen: str = setting("127.0.0.1:9465", "address of /metrics, /healthz and /readyz; empty: none")
+    web_config_file: str | None = setting(
         None, "TLS and basic auth of status_listen, as Prometheus' exporter-toolkit has it, see docs/access.md"
     )
-    insecure: bool = _setting(False, "status_listen beyond loopback without authentication")
-    log_format: Literal["text", "json"] = _setting("text", "one line an event, as key=value or as JSON")
-    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "least level that is logged")
-    scrape_interval_s: float = _setting(5.0, "between two looks at a server's counters; three fit into a window")
-    scrape_timeout_s: float = _setting(2.0, "how long a server may take to show its counters")
-    discover: bool = _setting(True, "find workloads by the processes that hold GPUs")
-    discover_endpoints: bool = _setting(True, "ask ports on which such processes listen for /metrics, once each")
-    proc_dir: str = _setting("/proc", "the host's /proc; in a container, where it is mounted")
-    pods_dir: str = _setting("/var/log/pods", "where the kubelet keeps logs")
-    docker_dir: str = _setting("/var/lib/docker/containers", "where Docker keeps logs")
-    journal_dir: str | None = _setting(None, "another journal than this host's, as journalctl's --directory")
-    pod_resources_socket: str = _setting(
+    insecure: bool = setting(False, "status_listen beyond loopback without authentication")
+    log_format: Literal["text", "json"] = setting("text", "one line an event, as key=value or as JSON")
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least level that is logged")
+    scrape_interval_s: float = setting(
+        5.0, "between two looks at a server's counters; three fit into a window", within=(1, 600)
+    )
+    scrape_timeout_s: float = setting(2.0, "how long a server may take to show its counters", within=(0.1, 30))
+    discover: bool = setting(True, "find workloads by the processes that hold GPUs")
+    discover_endpoints: bool = setting(True, "ask ports on which such processes listen for /metrics, once each")
+    proc_dir: str = setting("/proc", "the host's /proc; in a container, where it is mounted")
+    pods_dir: str = setting("/var/log/pods", "where the kubelet keeps logs")
+    docker_dir: str = setting("/var/lib/docker/containers", "where Docker keeps logs")
+    journal_dir: str | None = setting(None, "another journal than this host's, as journalctl's --directory")
+    pod_resources_socket: str = setting(
         "/var/lib/kubelet/pod-resources/kubelet.sock", "tells GPUs allocated to pods; empty: not asked"
     )
     pod_labels: dict[str, str] = field(
         default_factory=dict,
         metadata={"help": "label here -> a pod's label or annotation; asks the API server, see agent.yaml"},
     )
-    asker_labels: tuple[str, ...] = _setting(
+    asker_labels: tuple[str, ...] = setting(
         ("team", "key", "project", "org"), "what may be told of who asked a gateway; also known: user, end_user, tags"
     )
-    dialects: tuple[PatternSettings, ...] = _setting((), "log formats of your own, see agent.yaml")
-    workloads: tuple[WorkloadSettings, ...] = _setting((), "inference servers to follow, see agent.yaml")
-    gateways: tuple[GatewaySettings, ...] = _setting((), "gateways whose logs tell who asked, see agent.yaml")
+    dialects: tuple[PatternSettings, ...] = setting((), "log formats of your own, see agent.yaml")
+    workloads: tuple[WorkloadSettings, ...] = setting((), "inference servers to follow, see agent.yaml")
+    gateways: tuple[GatewaySettings, ...] = setting((), "gateways whose logs tell who asked, see agent.yaml")
 
     @property
     def node_name(self) -> str:
@@ -148,20 +164,8 @@ class Settings:
             yield f"collector_url: '{self.collector_url}' is no address; write http://host:port or https://host:port"
         elif "@" in urlsplit(self.collector_url).netloc:
             yield "collector_url: holds a password, which would be logged; use collector_token_file"
-        if not 100 <= self.poll_interval_ms <= 10_000:
-            yield f"poll_interval_ms: {self.poll_interval_ms} is outside 100 to 10000"
-        if self.window_length_s < 1 or 3600 % self.window_length_s:
+        if self.window_length_s and 3600 % self.window_length_s:
             yield f"window_length_s: {self.window_length_s} does not divide an hour; use 5, 10, 15, 30 or 60"
-        if self.window_settle_s < 0:
-            yield f"window_settle_s: {self.window_settle_s} is negative"
-        if self.parked_after_s < 1:
-            yield f"parked_after_s: {self.parked_after_s} is less than 1; the longest pause of a healthy server"
-        if not 0 <= self.parked_sm_percent <= 100:
-            yield f"parked_sm_percent: {self.parked_sm_percent} is outside 0 to 100"
-        if self.spool_bytes_max < 4 * 2**20:
-            yield f"spool_bytes_max: {self.spool_bytes_max} is less than 4 MiB, which holds a few minutes"
-        if not 1 <= self.ship_batches_max <= 256:
-            yield f"ship_batches_max: {self.ship_batches_max} is outside 1 to 256"
         if self.gpu_reader == "trace" and not self.gpu_trace_file:
             yield "gpu_trace_file: is empty while gpu_reader is trace; name a file made by `tokenyield-agent record`"
         if bool(self.collector_client_cert_file) != bool(self.collector_client_key_file):
@@ -172,8 +176,6 @@ class Settings:
             where = f"status_listen: {self.status_listen} can be reached from other hosts"
             mend = "name a web_config_file that asks who comes, or set insecure: true behind a network policy"
             yield f"{where}; {mend}"
-        if self.scrape_interval_s < 1 or not 0.1 <= self.scrape_timeout_s <= 30:
-            yield "scrape_interval_s, scrape_timeout_s: want at least 1 s, and 0.1 to 30 s"
         if len(self.node_labels) > OWN_LABELS_MAX:
             yield f"node_labels: {len(self.node_labels)} are more than {OWN_LABELS_MAX}"
         if len(self.pod_labels) > OWN_LABELS_MAX:

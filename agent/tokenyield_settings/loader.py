@@ -1,13 +1,13 @@
 """Settings from a YAML file, the environment and flags into one frozen dataclass.
 
-In: a dataclass type whose fields carry `metadata={"help": ...}`, a path, an environment mapping, `name=value` flags.
+In: a dataclass type whose fields are made by `setting`, a path, an environment mapping, `name=value` flags.
 Out: an instance, or `SettingsError` with every fault found, each naming where it stands, the field, and the mend.
 Later sources win: file < environment (`<PREFIX><FIELD>`) < flags.
 """
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -15,6 +15,11 @@ import msgspec
 
 T = TypeVar("T")
 INT_BITS_MAX = 64
+
+
+def setting(default: Any, help_text: str, *, within: tuple[float, float] | None = None) -> Any:
+    """A field of a settings dataclass. `within` are the least and the greatest value of a number."""
+    return dataclasses.field(default=default, metadata={"help": help_text, "within": within})
 
 
 class SettingsError(Exception):
@@ -97,11 +102,23 @@ def load(
     if faults:
         raise SettingsError(faults)
     settings = kind(**values)
-    check = getattr(settings, "faults", None)
-    if check is not None and (found := list(check())):
+    check = getattr(settings, "faults", tuple)
+    if found := [*_outside(settings), *check()]:
         source = str(file) if file is not None else "settings"
         raise SettingsError([f"{source}: {fault}" for fault in found])
     return settings
+
+
+def _outside(settings: Any) -> Iterator[str]:
+    """The numbers that are not within their bounds; NaN is within none."""
+    for field in dataclasses.fields(settings):
+        value, within = getattr(settings, field.name), field.metadata.get("within")
+        if within is not None and not within[0] <= value <= within[1]:
+            yield f"{field.name}: {value} is outside {_range(within)}"
+
+
+def _range(within: tuple[float, float]) -> str:
+    return " to ".join(f"{bound:.15g}" for bound in within)
 
 
 def _convert(value: Any, kind: Any, is_text: bool) -> Any:
@@ -133,5 +150,6 @@ def describe(kind: type[Any]) -> list[tuple[str, str, str]]:
     for field in dataclasses.fields(kind):
         default = field.default if field.default is not dataclasses.MISSING else ()
         shown = "" if default in (None, ()) else str(default)
-        rows.append((field.name, shown, field.metadata.get("help", "")))
+        within = field.metadata.get("within")
+        rows.append((field.name, shown, field.metadata.get("help", "") + (f" ({_range(within)})" if within else "")))
     return rows

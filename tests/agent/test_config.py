@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from tokenyield_agent.config import Settings, load_settings
 from tokenyield_agent.version import VERSION
+from tokenyield_collector.config import Settings as CollectorSettings
 from tokenyield_settings.loader import SettingsError, describe
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +24,22 @@ def test_all_faults_are_reported_together_with_file_field_and_mend(tmp_path: Pat
     assert f"{tmp_path}/agent.yaml: unknown setting 'colector_url', did you mean 'collector_url'?" in said
     assert "poll_interval_ms: Expected `int`, got `str`" in said
     assert "workloads: Object missing required field `name` - at `$[0]`" in said
+
+
+@pytest.mark.parametrize("kind", [Settings, CollectorSettings])
+def test_every_number_has_bounds(kind: type[Settings | CollectorSettings]) -> None:
+    for field in dataclasses.fields(kind):
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+            least, most = field.metadata["within"]
+            assert least <= field.default <= most
+
+
+@pytest.mark.parametrize("value", ["-1", "0", ".nan", ".inf", "1.0e+300"])
+def test_numbers_beyond_their_bounds(tmp_path: Path, value: str) -> None:
+    said = faults(tmp_path, f"collector_timeout_s: {value}\nwindow_length_s: 0\ncollector_url: x\n")
+    assert f"agent.yaml: collector_timeout_s: {float(value.strip('.'))} is outside 0.1 to 600" in said
+    assert "window_length_s: 0 is outside 1 to 3600" in said
+    assert "collector_url: 'x' is no address" in said
 
 
 def test_faults_across_fields(tmp_path: Path) -> None:
