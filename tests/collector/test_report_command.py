@@ -18,6 +18,8 @@ from harness import free_port, wait_until
 from tokenyield_collector.examples import NAMES as EXAMPLES
 
 SEARCH = "budgets: [{name: search, match: {team: search}, monthly: 10}]\n"
+TAKEN_UP_S = 120.0
+"""A collector that prices its history again rests for four times as long before it looks at its files again."""
 
 
 @pytest.fixture
@@ -111,14 +113,14 @@ def test_a_price_book_is_taken_up_without_restart_and_a_broken_one_is_refused(
         assert price() == 1
         before = float(json.loads(get(f"{running.url}/v1/report?period=2026-10&by=team"))["total"]["cost"])
         book.write_text(BOOK.replace("35040", "70080"))
-        wait_until(lambda: price() == 2, what="the new price holds")
+        wait_until(lambda: price() == 2, TAKEN_UP_S, "the new price holds")
         after = json.loads(get(f"{running.url}/v1/report?period=2026-10&by=team"))
         assert after["total"]["cost"] > before * 1.5
         assert any("35040 -> 70080" in note for note in after["notes"])
         book.write_text("pools: [{name: h100, owned: {gpu: -1}}]")
-        wait_until(lambda: "not taken up" in running.log.read_text(), what="the broken one is refused")
+        wait_until(lambda: "not taken up" in running.log.read_text(), TAKEN_UP_S, "the broken one is refused")
         assert price() == 2
-        wait_until(lambda: b"tokenyield_collector_books_fresh 0.0" in get(f"{running.url}/metrics"), what="it is told")
+        wait_until(lambda: b"tokenyield_collector_books_fresh 0.0" in get(f"{running.url}/metrics"), TAKEN_UP_S, "told")
         assert "prices.yaml" in running.log.read_text()
     finally:
         running.stop()
