@@ -188,6 +188,6 @@ def _samples(body: bytes, names: set[str]) -> list[tuple[str, dict[str, str], fl
                     for sample in family.samples
                     if 0 <= sample.value <= COUNT_MAX
                 ]
-        except (ValueError, UnicodeDecodeError, IndexError, KeyError):
-            continue  # one broken line costs that line
+        except (ValueError, ArithmeticError, LookupError):
+            continue  # one broken line costs that line; a timestamp may have any number of digits, and is divided
     return found
