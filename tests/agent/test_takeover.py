@@ -127,6 +127,33 @@ def test_a_late_line_after_the_handover_is_not_counted_again_either() -> None:
     assert completion(both.from_log(logged(7, 6000))) == 7
 
 
+def test_a_log_several_answers_behind_is_not_taken_to_be_ahead_once_it_has_caught_up() -> None:
+    """Prompts are counted when they are computed, and logged when their requests end."""
+    both = TakeOver("w")
+    both.answered(reading(0), 0)
+    made = sum(completion(both.answered(reading(n), n)) for n in (300, 620, 940))
+    both.from_log(logged(940, 1000))
+    made += completion(both.answered(reading(950), 2000))
+    both.from_log(logged(10, 2500))
+    assert made + completion(both.failed(refused=True)) == 950
+
+
+def test_a_log_that_misses_lines_costs_no_more_than_what_moved_lately() -> None:
+    both = TakeOver("w")
+    both.answered(reading(0), 0)
+    for n in range(1, 1001):
+        both.answered(reading(10 * n), 5000 * n)
+    both.failed(refused=True)
+    assert sum(completion(both.from_log(logged(10, 6_000_000 + n))) for n in range(100)) >= 900
+    fresh = TakeOver("w")
+    fresh.answered(reading(0), 0)
+    fresh.answered(reading(10), 5000)
+    for n in range(30):
+        fresh.answered(reading(10), 10_000 + n)
+    fresh.failed(refused=True)
+    assert completion(fresh.from_log(logged(10, 90_000))) == 10, "it fades where both stand still"
+
+
 def test_a_line_that_came_before_its_counter_is_not_lost_at_the_handover() -> None:
     both = TakeOver("w")
     both.answered(reading(0), 0)

@@ -12,8 +12,9 @@ both handovers neither lose nor double.
 Counters and log do not move at the same moment: a line may be written some milliseconds after the counters moved, or a
 prompt be logged when it is computed and counted when its request ends. So how far the log is *ahead* of the counters
 (or, negative, behind) is kept from answer to answer. At a handover that much more is handed out, or is taken off the
-log's next lines. It is nothing when both stood still, and never more than both moved. Only logs that count exactly are
-compared so.
+log's next lines. It is never more than what moved lately, over a few answers, for that long a request may be under way;
+so a log that misses lines does not fall behind for ever, and where both stand still it fades to nothing. Only logs that
+count exactly are compared so.
 
 A server that was started anew counts from nothing:
 * If the endpoint refused connections in between, nobody served then: what the log lent before the last refusal
@@ -42,6 +43,10 @@ from tokenyield_wire.window import REQUEST_KINDS
 
 FAILURES_MAX = 3
 """Answers missed before the log takes over. A refused connection needs no second look, nor one that never answered."""
+LATELY = 0.8
+"""What moved up to an answer counts so much at the next."""
+AHEAD_MAX = 2
+"""So many times what moved lately a log can be ahead or behind: at a steady load, requests of nine answers (45 s)."""
 _PROMPT = ("prompt_computed", "prompt_cached", "prompt_unsplit")
 
 
@@ -74,6 +79,8 @@ class Standing(msgspec.Struct, kw_only=True):
     heard_since_refusal: dict[str, int] = msgspec.field(default_factory=dict)
     ahead: dict[str, int] = msgspec.field(default_factory=dict)
     """By how much such a log was ahead of the counters at `reading`."""
+    lately: dict[str, int] = msgspec.field(default_factory=dict)
+    """How much moved of late, by counters or log, whichever was more: what moved at each answer before counts less."""
     behind: dict[str, int] = msgspec.field(default_factory=dict)
     """After a handover: what the log will still say of what the counters have told already."""
 
@@ -120,14 +127,14 @@ class TakeOver:
             change, start_ms = since_start(reading), at_ms
         else:
             change, start_ms = moved(standing.reading, reading), min(standing.at_ms, at_ms)
+        ahead: dict[str, int] = {}
+        lately: dict[str, int] = {}
         if self._is_successor(change):
-            ahead = _ahead({}, standing.heard_since_refusal, change.kinds)
-        elif change.restarted or standing.reading is None:
-            ahead = {}
-        else:
-            ahead = _ahead(standing.ahead, standing.heard, change.kinds)
+            ahead, lately = _ahead({}, standing.heard_since_refusal, change.kinds, {})
+        elif not change.restarted and standing.reading is not None:
+            ahead, lately = _ahead(standing.ahead, standing.heard, change.kinds, standing.lately)
         kinds = self._settle(change)
-        self.standing = Standing(reading=reading, at_ms=at_ms, owed=standing.owed, ahead=ahead)
+        self.standing = Standing(reading=reading, at_ms=at_ms, owed=standing.owed, ahead=ahead, lately=lately)
         return [self._event("counter", start_ms, at_ms, kinds)] if kinds else []
 
     def failed(self, *, refused: bool) -> list[TokenEvent]:
@@ -251,15 +258,18 @@ class TakeOver:
         return TokenEvent(workload=self._workload, start_ms=start_ms, end_ms=end_ms, counted=counted)
 
 
-def _ahead(before: Mapping[str, int], heard: Mapping[str, int], moved_by: Mapping[str, int]) -> dict[str, int]:
-    """How far the log is ahead of the counters now: by how much it was `before`, and by what both did since."""
+def _ahead(
+    before: Mapping[str, int], heard: Mapping[str, int], moved_by: Mapping[str, int], lately: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """How far the log is ahead of the counters now: by how much it was `before`, and by what both did since; and how
+    much moved `lately`, which bounds it."""
     heard = _in_the_terms_of(heard, moved_by)
-    ahead = {}
+    ahead, now = {}, {}
     for kind, moved_kind in moved_by.items():
-        still = not heard.get(kind) and not moved_kind
-        bound = 0 if still else max(heard.get(kind, 0), abs(moved_kind), abs(before.get(kind, 0)))
+        now[kind] = int(lately.get(kind, 0) * LATELY) + max(heard.get(kind, 0), abs(moved_kind))
+        bound = AHEAD_MAX * now[kind]
         ahead[kind] = max(-bound, min(bound, before.get(kind, 0) + heard.get(kind, 0) - moved_kind))
-    return ahead
+    return ahead, now
 
 
 def _less(kinds: Mapping[str, int], taken: Mapping[str, int]) -> dict[str, int]:
