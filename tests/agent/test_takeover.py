@@ -138,6 +138,15 @@ def test_a_log_several_answers_behind_is_not_taken_to_be_ahead_once_it_has_caugh
     assert made + completion(both.failed(refused=True)) == 950
 
 
+def test_a_long_request_alone_is_not_handed_out_again() -> None:
+    both = TakeOver("w")
+    both.answered(reading(0), 0)
+    made = sum(completion(both.answered(reading(66), n)) for n in range(1, 20))
+    both.from_log(logged(66, 20_000))
+    made += completion(both.answered(reading(66), 21_000))
+    assert made + completion(both.failed(refused=True)) == 66
+
+
 def test_a_log_that_misses_lines_costs_no_more_than_what_moved_lately() -> None:
     both = TakeOver("w")
     both.answered(reading(0), 0)
@@ -148,7 +157,7 @@ def test_a_log_that_misses_lines_costs_no_more_than_what_moved_lately() -> None:
     fresh = TakeOver("w")
     fresh.answered(reading(0), 0)
     fresh.answered(reading(10), 5000)
-    for n in range(30):
+    for n in range(300):
         fresh.answered(reading(10), 10_000 + n)
     fresh.failed(refused=True)
     assert completion(fresh.from_log(logged(10, 90_000))) == 10, "it fades where both stand still"

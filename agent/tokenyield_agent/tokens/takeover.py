@@ -43,8 +43,9 @@ from tokenyield_wire.window import REQUEST_KINDS
 
 FAILURES_MAX = 3
 """Answers missed before the log takes over. A refused connection needs no second look, nor one that never answered."""
-LATELY = 0.8
-"""What moved up to an answer counts so much at the next."""
+LATELY, LATELY_STILL = 0.8, 0.98
+"""What moved up to an answer counts so much at the next; and where nothing moved since, for a request may take minutes
+between its prompt and its end."""
 AHEAD_MAX = 2
 """So many times what moved lately a log can be ahead or behind: at a steady load, requests of nine answers (45 s)."""
 _PROMPT = ("prompt_computed", "prompt_cached", "prompt_unsplit")
@@ -266,7 +267,8 @@ def _ahead(
     heard = _in_the_terms_of(heard, moved_by)
     ahead, now = {}, {}
     for kind, moved_kind in moved_by.items():
-        now[kind] = int(lately.get(kind, 0) * LATELY) + max(heard.get(kind, 0), abs(moved_kind))
+        most = max(heard.get(kind, 0), abs(moved_kind))
+        now[kind] = int(lately.get(kind, 0) * (LATELY if most else LATELY_STILL)) + most
         bound = AHEAD_MAX * now[kind]
         ahead[kind] = max(-bound, min(bound, before.get(kind, 0) + heard.get(kind, 0) - moved_kind))
     return ahead, now
