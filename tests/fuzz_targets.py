@@ -38,7 +38,7 @@ from tokenyield_collector.rate_card import rate_document
 from tokenyield_collector.receive import TooLarge, UnknownEncoding, decompress
 from tokenyield_settings.loader import SettingsError
 from tokenyield_wire.codec import Refused, decode_shipment, encode_shipment
-from tokenyield_wire.window import Batch
+from tokenyield_wire.window import COUNT_MAX, Batch
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -56,7 +56,6 @@ PATTERNS = [
 ]
 KINDS = [*SERVERS, *GATEWAYS, "auto", "counts", "rates"]
 BODY_BYTES_MAX = 1 << 20
-COUNT_MAX = 2**48
 SPOOL_FILES = (f"{1:020d}.seg", f"{4:020d}.seg", "newest", "acknowledged")
 _CUTS = struct.Struct("<3H")
 SPAN_MS_MAX = 3 * 86_400_000

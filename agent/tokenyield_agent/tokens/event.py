@@ -12,7 +12,7 @@ import msgspec
 
 from tokenyield_wire.window import LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS, Method
 
-COUNT_MAX = 2**40
+LINE_COUNT_MAX = 2**40
 """What one line may say at most: far above what any answer holds, and thousands of them still sum into a batch."""
 SPAN_S_MAX = 86_400.0
 """Longer than any request, and than any interval of statistics: what a line says beyond it is not believed."""

@@ -12,7 +12,7 @@ import msgspec
 
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import lines_with
-from tokenyield_agent.tokens.event import COUNT_MAX, Asker, Counted
+from tokenyield_agent.tokens.event import LINE_COUNT_MAX, Asker, Counted
 
 LINE_BYTES_MAX = 256 * 1024
 """As long a line as is followed: gateways may log messages and answers too."""
@@ -66,7 +66,7 @@ def usage_kinds(prompt: Any, completion: Any, cached: Any) -> dict[str, int]:
 
 def is_count(value: Any) -> bool:
     """Whether it can be a count of one line's tokens."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < COUNT_MAX
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LINE_COUNT_MAX
 
 
 def decode(line: bytes) -> Any:

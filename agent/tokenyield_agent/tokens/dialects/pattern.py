@@ -27,7 +27,7 @@ from tokenyield_agent.tokens.dialects.askers import LABELS, asker_of
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.intervals import Intervals
 from tokenyield_agent.tokens.dialects.lines import lines_with
-from tokenyield_agent.tokens.event import COUNT_MAX, KINDS, SPAN_S_MAX, Counted
+from tokenyield_agent.tokens.event import KINDS, LINE_COUNT_MAX, SPAN_S_MAX, Counted
 
 UNITS = {"tokens": 1.0, "kilotokens": 1e3, "requests": 1.0, "tokens/s": 1.0, "ms": 1e-3, "s": 1.0}
 _RATE = "tokens/s"
@@ -124,7 +124,7 @@ class Pattern(LogDialect):
                 silence_factor=SILENCE_FACTOR,
             )
             kinds |= {_COUNTS[group]: count for group, count in zip(self._rates, tokens, strict=True)}
-        if max(kinds.values()) > COUNT_MAX:
+        if max(kinds.values()) > LINE_COUNT_MAX:
             return None
         texts = {group: (groups.get(group) or b"").decode("utf-8", "replace") for group in ("model", *self._labels)}
         if texts["model"]:

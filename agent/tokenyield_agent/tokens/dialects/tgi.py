@@ -17,7 +17,7 @@ from tokenyield_agent.tokens.dialects import instants
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import COUNT_MAX, SPAN_S_MAX, Counted
+from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, Counted
 
 _DURATION = rb"(\d{1,9}(?:\.\d{1,9})?)(ns|\xc2\xb5s|us|ms|s)"
 _AT = rb"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z)"
@@ -83,7 +83,7 @@ class Tgi(LogDialect):
         at, inference, inference_unit, per_token, per_token_unit = match.groups()
         inference_ns = float(inference) * _UNIT_NS[inference_unit]
         per_token_ns = float(per_token) * _UNIT_NS[per_token_unit]
-        if not per_token_ns or inference_ns > SPAN_S_MAX * 1e9 or inference_ns / per_token_ns > COUNT_MAX:
+        if not per_token_ns or inference_ns > SPAN_S_MAX * 1e9 or inference_ns / per_token_ns > LINE_COUNT_MAX:
             return None
         return Counted(
             method="count",
