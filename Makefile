@@ -54,7 +54,7 @@ faults-programs: setup ## PROGRAM_SCHEDULES=200 of them over the running program
 fuzz: setup ## atheris for FUZZ_SECONDS=3600 on each of FUZZ_TARGETS, and FUZZ_EXAMPLES=20000 mutated logs for each dialect
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris
 	for target in $(FUZZ_TARGETS); do $(BIN)/python tests/fuzz.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
-	TOKENYIELD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/agent/test_recorded_logs.py -k mutated
+	TOKENYIELD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/agent/tokens/dialects/test_recorded_logs.py -k mutated
 
 lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

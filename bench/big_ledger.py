@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 
 GPUS_PER_NODE = 8
 HOUR_MS = 3_600_000

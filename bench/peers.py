@@ -39,7 +39,7 @@ from ingest import cpu_s, rss
 
 from harness import Stack, free_port, get, wait_until
 from real.clickhouse_server import PASSWORD, Server
-from tokenyield_collector.ledger.clickhouse import connect
+from tokenyield_collector.ledger.clickhouse.ledger import connect
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import Batch, Shipment
 

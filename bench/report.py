@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 from big_ledger import PRICES, make_ledger
 
-from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 
 
 def timed(command: list[str]) -> tuple[float, int, int]:

@@ -7,7 +7,7 @@ from unittest import mock
 from rich.console import Console
 
 from tokenyield_collector.demo import run
-from tokenyield_collector.tables import summary_tables
+from tokenyield_collector.demo.live_table import summary_tables
 
 SECONDS = 75.0
 OUT = Path(__file__).with_name("demo.svg")

@@ -21,21 +21,21 @@ from unittest.mock import patch
 import msgspec
 import zstandard
 
-import tokenyield_agent.spool
+import tokenyield_agent.shipping.spool
 from collector import samples
-from tokenyield_agent.spool import Spool
+from tokenyield_agent.shipping.spool import Spool
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, endpoint_of, new_dialect
 from tokenyield_agent.tokens.endpoint import read
 from tokenyield_agent.tokens.scrape import Answer
-from tokenyield_agent.tokens.workload import WorkloadTokens
-from tokenyield_agent.window import WindowBook, WorkloadName
-from tokenyield_collector.attribution import load_attribution
-from tokenyield_collector.ledger.tables import Rows, rows_of_batch
+from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
+from tokenyield_agent.windows.builder import WindowBook, WorkloadName
+from tokenyield_collector.api.batches import TooLarge, UnknownEncoding, decompress
+from tokenyield_collector.attribution.rules import load_attribution
+from tokenyield_collector.ledger.rows import Rows, rows_of_batch
 from tokenyield_collector.prices.load import load_prices
-from tokenyield_collector.rate_card import rate_document
-from tokenyield_collector.receive import TooLarge, UnknownEncoding, decompress
+from tokenyield_collector.prices.rate_card import rate_document
 from tokenyield_settings.loader import SettingsError
 from tokenyield_wire.codec import Refused, decode_shipment, encode_shipment
 from tokenyield_wire.window import COUNT_MAX, Batch
@@ -223,7 +223,7 @@ def _counted_lines(path: Path) -> bytes:
 
 def _spooled(epoch: str) -> bytes:
     """Three records in each of two segments, of which the first two have their receipt."""
-    with tempfile.TemporaryDirectory() as name, patch.object(tokenyield_agent.spool, "SEGMENT_BYTES_MAX", 450):
+    with tempfile.TemporaryDirectory() as name, patch.object(tokenyield_agent.shipping.spool, "SEGMENT_BYTES_MAX", 450):
         one = Spool(Path(name), bytes_max=1 << 20, keep_bytes=1 << 20)
         one.epoch = epoch
         for seq in range(1, 7):

@@ -16,7 +16,7 @@ import pytest
 from harness import Stack, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 from tokenyield_agent.cli import main as agent_main
-from tokenyield_agent.spool import _HEAD  # the frame of a record, to look into it
+from tokenyield_agent.shipping.spool import _HEAD  # the frame of a record, to look into it
 from tokenyield_collector.cli import main as collector_main
 
 PROMPT = "canary-prompt-4711"

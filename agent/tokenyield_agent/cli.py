@@ -99,7 +99,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     import dataclasses
 
-    from tokenyield_agent.doctor import examine
+    from tokenyield_agent.commands.doctor import examine
 
     logging.basicConfig(level=logging.ERROR)
     report = examine(settings)
@@ -182,7 +182,7 @@ def _shown(value: object) -> str:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from tokenyield_agent.gpu.nvml import NvmlReader
+    from tokenyield_agent.gpu.nvidia.reader import NvmlReader
     from tokenyield_agent.gpu.trace import encode_header, encode_line
 
     reader = NvmlReader()

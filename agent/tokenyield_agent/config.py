@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from tokenyield_agent.tokens.dialects.askers import LABELS
+from tokenyield_agent.tokens.dialects.gateway_json import LABELS
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
 from tokenyield_settings.addresses import is_loopback

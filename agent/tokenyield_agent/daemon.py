@@ -20,24 +20,24 @@ from pathlib import Path
 import msgspec
 
 from tokenyield_agent.config import Settings
-from tokenyield_agent.disk import Disk
 from tokenyield_agent.errors import SetUpError
-from tokenyield_agent.gpu.energy import Energy
-from tokenyield_agent.gpu.parked import mark_parked
 from tokenyield_agent.gpu.poller import Poller
 from tokenyield_agent.gpu.reading import GpuReader, GpuReading, Snapshot
-from tokenyield_agent.gpu.span import GpuSpan, span_between, unread
-from tokenyield_agent.host_energy import HostMeter
-from tokenyield_agent.roster import Roster
-from tokenyield_agent.ship import Shipper
-from tokenyield_agent.spool import Spool
-from tokenyield_agent.status import Status
-from tokenyield_agent.status_server import StatusServer
-from tokenyield_agent.timeline import Timeline
-from tokenyield_agent.tokens.workload import TokensMark
-from tokenyield_agent.totals import Totals
+from tokenyield_agent.host.energy import HostMeter
+from tokenyield_agent.shipping.disk import Disk
+from tokenyield_agent.shipping.shipper import Shipper
+from tokenyield_agent.shipping.spool import Spool
+from tokenyield_agent.status.server import StatusServer
+from tokenyield_agent.status.snapshot import Status
+from tokenyield_agent.tokens.workload_tokens import TokensMark
 from tokenyield_agent.version import VERSION
-from tokenyield_agent.window import BookState, WindowBook
+from tokenyield_agent.windows.builder import BookState, WindowBook
+from tokenyield_agent.windows.energy import Energy
+from tokenyield_agent.windows.parked import mark_parked
+from tokenyield_agent.windows.span import GpuSpan, span_between, unread
+from tokenyield_agent.windows.timeline import Timeline
+from tokenyield_agent.windows.totals import Totals
+from tokenyield_agent.workloads.roster import Roster
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify
 from tokenyield_wire.window import Batch
 
@@ -76,7 +76,7 @@ def open_reader(settings: Settings, known: Iterable[str] = ()) -> GpuReader:
             raise SetUpError(f"gpu_trace_file: {error}") from error
     if settings.gpu_reader == "none":
         return NoReader()
-    from tokenyield_agent.gpu.nvml import NvmlReader
+    from tokenyield_agent.gpu.nvidia.reader import NvmlReader
 
     known = list(known)
     return Poller(lambda: NvmlReader(known=known), read_s_max=READ_PART_MAX * settings.poll_interval_ms / 1000)

@@ -26,9 +26,9 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "agent")]
 
 from nvml.stand_in import Scenario, build, gpu_lines
-from tokenyield_agent.gpu.energy import energy_between
-from tokenyield_agent.gpu.nvml import NvmlReader
+from tokenyield_agent.gpu.nvidia.reader import NvmlReader
 from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.windows.energy import energy_between
 
 WITHOUT = {
     "counter": (),

@@ -211,7 +211,7 @@ def poll_cost(environment: dict[str, str]) -> dict[str, Any]:
     """CPU and time of one reading of all GPUs of this machine, with and without GPM."""
     script = (
         "import json, statistics, time\n"
-        "from tokenyield_agent.gpu.nvml import NvmlReader\n"
+        "from tokenyield_agent.gpu.nvidia.reader import NvmlReader\n"
         "found = {}\n"
         "for has_gpm in (True, False):\n"
         "    reader = NvmlReader(); gpus = len(reader.read().gpus)\n"

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenyield_collector.examples import NAMES as EXAMPLES
-from tokenyield_collector.examples import example as example_text
+from tokenyield_collector.commands.example import NAMES as EXAMPLES
+from tokenyield_collector.commands.example import example as example_text
 from tokenyield_collector.version import VERSION
 from tokenyield_settings.command_line import CommandLine, add_settings_flags
 
@@ -132,7 +132,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     set_up_logging(settings.log_format, settings.log_level)
     import uvloop
 
-    from tokenyield_collector.ledger.ledger import LedgerError
+    from tokenyield_collector.ledger.base import LedgerError
     from tokenyield_collector.server import serve
 
     try:
@@ -148,9 +148,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
     import yaml
 
-    from tokenyield_collector.access.door import Keys
-    from tokenyield_collector.book_files import load_books
+    from tokenyield_collector.access.auth import Keys
     from tokenyield_collector.config import load_settings
+    from tokenyield_collector.policy import load_books
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
     load_books(settings)
@@ -164,7 +164,7 @@ def _rate(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from tokenyield_collector.prices.load import load_prices
-    from tokenyield_collector.rate_card import rate_document, rate_table, reference_table
+    from tokenyield_collector.prices.rate_card import rate_document, rate_table, reference_table
 
     if arguments.reference:
         return _show(reference_table())
@@ -208,37 +208,37 @@ def _add_asking_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from tokenyield_collector.reports.command import report
+    from tokenyield_collector.commands.report import report
 
     return report(arguments)
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
-    from tokenyield_collector.diagnosis.command import diagnose
+    from tokenyield_collector.commands.diagnose import diagnose
 
     return diagnose(arguments)
 
 
 def _budget(arguments: argparse.Namespace) -> int:
-    from tokenyield_collector.reports.command import budget
+    from tokenyield_collector.commands.report import budget
 
     return budget(arguments)
 
 
 def _backup(arguments: argparse.Namespace) -> int:
-    from tokenyield_collector.upkeep import backup
+    from tokenyield_collector.commands.backup import backup
 
     return backup(arguments)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from tokenyield_collector.upkeep import verify_command
+    from tokenyield_collector.commands.backup import verify_command
 
     return verify_command(arguments)
 
 
 def _migrate(arguments: argparse.Namespace) -> int:
-    from tokenyield_collector.migrate import migrate_command
+    from tokenyield_collector.commands.migrate import migrate_command
 
     return migrate_command(arguments)
 
@@ -280,7 +280,7 @@ def _example(arguments: argparse.Namespace) -> int:
 
 
 def _monitoring(arguments: argparse.Namespace) -> int:
-    from tokenyield_collector.monitoring.command import write_monitoring
+    from tokenyield_collector.commands.monitoring import write_monitoring
 
     try:
         return write_monitoring(arguments.folder, runbooks=arguments.runbooks, force=arguments.force)
@@ -299,7 +299,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _demo_month(month: str, path: Path | None) -> int:
     from tokenyield_collector.demo.month import make_month
-    from tokenyield_collector.ledger.ledger import LedgerError
+    from tokenyield_collector.ledger.base import LedgerError
 
     if path is None:
         print("demo: --month wants --ledger FILE, a new one", file=sys.stderr)

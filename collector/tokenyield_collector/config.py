@@ -107,7 +107,7 @@ class Settings:
 
 
 def _faults_of_url(url: str) -> Iterator[str]:
-    from tokenyield_collector.ledger.clickhouse_client import parse_address
+    from tokenyield_collector.ledger.clickhouse.client import parse_address
 
     try:
         parse_address(url)

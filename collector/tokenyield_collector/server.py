@@ -19,24 +19,24 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from tokenyield_collector.access.audit import Audit, UnreadableRequests
+from tokenyield_collector.access.auth import OPEN, PAGE, WRITE, Door
 from tokenyield_collector.access.connections import Connections, Listener
-from tokenyield_collector.access.door import OPEN, PAGE, WRITE, Door
-from tokenyield_collector.attribution import Attribution
-from tokenyield_collector.backup import BackupApi
-from tokenyield_collector.book_files import changed_at, load_books
-from tokenyield_collector.books import Books
+from tokenyield_collector.api.backup import BackupApi
+from tokenyield_collector.api.batches import Committer, Receiver
+from tokenyield_collector.api.diagnosis import DiagnosisApi
+from tokenyield_collector.api.reports import ROLL_HOURS_AT_ONCE, ReportApi
+from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.config import Settings
-from tokenyield_collector.diagnosis.api import DiagnosisApi
-from tokenyield_collector.fleet_map import fleet_document
-from tokenyield_collector.ledger.ledger import Ledger, LedgerError
+from tokenyield_collector.http.problem import problem
+from tokenyield_collector.ledger.base import Ledger, LedgerError
 from tokenyield_collector.ledger.open import open_ledger
-from tokenyield_collector.metrics import Exposition, Ingest, OwnExposition, View
+from tokenyield_collector.live.fleet_map import fleet_document
+from tokenyield_collector.live.pricing import Books
+from tokenyield_collector.live.refresher import Refresher, live_stretch, read_stretch
+from tokenyield_collector.live.summary import encode, summarize
+from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition, View
+from tokenyield_collector.policy import changed_at, load_books
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.problems import problem
-from tokenyield_collector.receive import Committer, Receiver
-from tokenyield_collector.refresh import Refresher, live_stretch, read_stretch
-from tokenyield_collector.reports.api import ROLL_HOURS_AT_ONCE, ReportApi
-from tokenyield_collector.summary import encode, summarize
 from tokenyield_collector.web.page import Page
 from tokenyield_settings.loader import SettingsError
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify, watchdog_s

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from tokenyield_collector.attribution import Attribution, load_attribution
-from tokenyield_collector.ledger.duckdb import DuckDbLedger
+from tokenyield_collector.attribution.rules import Attribution, load_attribution
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.load import load_prices
-from tokenyield_collector.reports.make import ReportMaker
+from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_wire.window import (
     Batch,
     Demand,

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tokenyield_agent import spool as spool_module
 from tokenyield_agent.config import Settings, WorkloadSettings
 from tokenyield_agent.daemon import Agent, Clock
-from tokenyield_agent.disk import Disk
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
-from tokenyield_agent.ship import Answer, Shipper
-from tokenyield_agent.spool import Spool, Waiting
-from tokenyield_agent.tokens.source import LogFiles
+from tokenyield_agent.shipping import spool as spool_module
+from tokenyield_agent.shipping.disk import Disk
+from tokenyield_agent.shipping.shipper import Answer, Shipper
+from tokenyield_agent.shipping.spool import Spool, Waiting
+from tokenyield_agent.tokens.log_source import LogFiles
 from tokenyield_agent.tokens.tail import FileMark
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import Batch

@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
+from collector.api.test_batches import now_window_ms
 from collector.samples import batch
-from collector.test_receive import now_window_ms
 from harness import Stack, wait_until
 from tokenyield_agent.config import Settings
-from tokenyield_agent.ship import Shipper
-from tokenyield_agent.spool import Spool
+from tokenyield_agent.shipping.shipper import Shipper
+from tokenyield_agent.shipping.spool import Spool
 
 
 def test_what_a_restored_collector_lacks_is_sent_again(tmp_path: Path) -> None:

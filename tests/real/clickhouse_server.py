@@ -15,9 +15,9 @@ import pytest
 
 from harness import free_port, wait_until
 from real.own_venv import python_of
-from tokenyield_collector.ledger.clickhouse import ClickHouseLedger, connect
-from tokenyield_collector.ledger.clickhouse_client import parse_address
-from tokenyield_collector.ledger.ledger import Ledger, LedgerError
+from tokenyield_collector.ledger.base import Ledger, LedgerError
+from tokenyield_collector.ledger.clickhouse.client import parse_address
+from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger, connect
 
 PASSWORD = "clickhouse-password"
 _CONFIG = """<?xml version="1.0"?>

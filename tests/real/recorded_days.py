@@ -12,21 +12,21 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from tokenyield_agent.binding import UNHELD, Holding
-from tokenyield_agent.gpu.energy import Energy
 from tokenyield_agent.gpu.reading import Activity, GpuReading
-from tokenyield_agent.gpu.span import GpuSpan
-from tokenyield_agent.metrics import Exposition as AgentExposition
-from tokenyield_agent.status import Status
-from tokenyield_agent.totals import Totals
-from tokenyield_collector.attribution import Attribution
+from tokenyield_agent.status.metrics import Exposition as AgentExposition
+from tokenyield_agent.status.snapshot import Status
+from tokenyield_agent.windows.energy import Energy
+from tokenyield_agent.windows.span import GpuSpan
+from tokenyield_agent.windows.totals import Totals
+from tokenyield_agent.workloads.binding import UNHELD, Holding
+from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.config import Settings
 from tokenyield_collector.demo.month import made_up
-from tokenyield_collector.ledger.duckdb import DuckDbLedger
-from tokenyield_collector.metrics import Exposition, Ingest, OwnExposition
-from tokenyield_collector.period import Period
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.live.refresher import Refresher
+from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.refresh import Refresher
+from tokenyield_collector.prices.period import Period
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 from tokenyield_wire.window import Batch, Shipment
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness import Stack
 from real.own_venv import PROGRAMS
-from tokenyield_collector.openapi import openapi
+from tokenyield_collector.api.openapi import openapi
 
 pytestmark = pytest.mark.real
 

@@ -15,9 +15,9 @@ import pytest
 from harness import wait_until
 from tokenyield_agent.config import Settings
 from tokenyield_agent.gpu.reading import GpuProcess, GpuReading
-from tokenyield_agent.place import Place
-from tokenyield_agent.procfs import Procfs
-from tokenyield_agent.roster import Roster
+from tokenyield_agent.workloads.process_location import Place
+from tokenyield_agent.workloads.procfs import Procfs
+from tokenyield_agent.workloads.roster import Roster
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 

@@ -15,8 +15,8 @@ import pytest
 from collector.samples import HOUR_MS, batch, shipment
 from harness import Stack, get, wait_until
 from real.clickhouse_server import PASSWORD, Server
-from tokenyield_collector.ledger.clickhouse import ClickHouseLedger, connect
-from tokenyield_collector.ledger.clickhouse_client import NativeClient
+from tokenyield_collector.ledger.clickhouse.client import NativeClient
+from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger, connect
 from tokenyield_wire.codec import encode_shipment
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]

@@ -19,8 +19,8 @@ from dashboards.generate import DASHBOARDS, OUT
 from harness import Stack, get, wait_until
 from real.prometheus_server import Prometheus, running
 from real.recorded_days import STEP_MS, Recorded, record
-from tokenyield_collector.attribution import load_attribution
-from tokenyield_collector.monitoring.command import HERE
+from tokenyield_collector.attribution.rules import load_attribution
+from tokenyield_collector.commands.monitoring import HERE
 from tokenyield_collector.prices.load import load_prices
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from collector.fleet import prices, rules
-from collector.test_reports import BOOK, month
+from collector.reports.test_reports import BOOK, month
 from real.own_venv import install
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]

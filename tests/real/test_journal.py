@@ -9,7 +9,7 @@ import pytest
 
 from tokenyield_agent.tokens.dialects.registry import new_dialect
 from tokenyield_agent.tokens.journal import Journal
-from tokenyield_agent.tokens.source import JournalUnit
+from tokenyield_agent.tokens.log_source import JournalUnit
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 

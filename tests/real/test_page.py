@@ -20,8 +20,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from harness import Stack, free_port, get, wait_until
 from tokenyield_collector.demo.month import made_up
-from tokenyield_collector.ledger.duckdb import DuckDbLedger
-from tokenyield_collector.period import Period
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.prices.period import Period
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 

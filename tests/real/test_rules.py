@@ -14,7 +14,7 @@ import yaml
 
 from harness import Stack, free_port, get, wait_until
 from real.prometheus_server import running
-from tokenyield_collector.monitoring.command import HERE
+from tokenyield_collector.commands.monitoring import HERE
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from tokenyield_collector.tables import summary_tables
+from tokenyield_collector.demo.live_table import summary_tables
 
 HERE = Path(__file__).parent
 START_TIMEOUT_S = 30.0

@@ -16,8 +16,8 @@ from math import ceil
 
 from tokenyield_collector.diagnosis.power_cap import advise
 from tokenyield_collector.diagnosis.sums import Course
-from tokenyield_collector.money import decimal
-from tokenyield_collector.period import iso
+from tokenyield_collector.prices.money import decimal
+from tokenyield_collector.prices.period import iso
 from tokenyield_wire.units import MS_PER_HOUR, MS_PER_SECOND
 
 PARKED = 0.5

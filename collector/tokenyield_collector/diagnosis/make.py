@@ -5,15 +5,15 @@ In: a ledger and a price book. Out: the document that `/v1/diagnosis` answers an
 
 from decimal import Decimal
 
-from tokenyield_collector.books import Books, rates_and_pools
 from tokenyield_collector.diagnosis.findings import Cost, Diagnosis, diagnose
 from tokenyield_collector.diagnosis.sums import courses
-from tokenyield_collector.documents import DiagnosesDocument, DiagnosisDocument
-from tokenyield_collector.ledger.ledger import Facts, Ledger
-from tokenyield_collector.money import energy_quanta
-from tokenyield_collector.period import iso
+from tokenyield_collector.http.schemas import DiagnosesDocument, DiagnosisDocument
+from tokenyield_collector.ledger.base import Facts, Ledger
+from tokenyield_collector.live.pricing import Books, rates_and_pools
+from tokenyield_collector.live.refresher import read_stretch
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.refresh import read_stretch
+from tokenyield_collector.prices.money import energy_quanta
+from tokenyield_collector.prices.period import iso
 from tokenyield_wire.units import MS_PER_HOUR
 
 STEP_MS = 60_000

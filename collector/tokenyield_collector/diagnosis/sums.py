@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tokenyield_collector.ledger.ledger import MadeSlot, WorkSlot
-from tokenyield_collector.yields import total
+from tokenyield_collector.ledger.base import MadeSlot, WorkSlot
+from tokenyield_collector.live.yields import total
 
 AT_WORK = 0.9
 """A step in which GPUs were active for this part of the time tells a pace."""

@@ -6,19 +6,19 @@ Engines are imported where they are used, for each brings a library of its own.
 from pathlib import Path
 
 from tokenyield_collector.config import Settings
-from tokenyield_collector.ledger.ledger import Ledger, LedgerError
+from tokenyield_collector.ledger.base import Ledger, LedgerError
 
 
 def open_ledger(settings: Settings, *, threads: int = 1, has_to_exist: bool = False) -> Ledger:
     """Raises `LedgerError`; `LedgerInUse` where another process has the file open."""
     if settings.ledger_url:
-        from tokenyield_collector.ledger.clickhouse import connect
-        from tokenyield_collector.ledger.clickhouse_client import parse_address
+        from tokenyield_collector.ledger.clickhouse.client import parse_address
+        from tokenyield_collector.ledger.clickhouse.ledger import connect
 
         return connect(parse_address(settings.ledger_url), _password(settings), settings.ledger_cluster)
     if has_to_exist and not Path(settings.ledger_path).exists():
         raise LedgerError(f"there is no ledger at {settings.ledger_path}; give --config or --ledger")
-    from tokenyield_collector.ledger.duckdb import DuckDbLedger
+    from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 
     return DuckDbLedger(settings.ledger_path, memory_limit=settings.ledger_memory, threads=threads)
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
-from tokenyield_collector.ledger.ledger import Facts, Ledger
+from tokenyield_collector.ledger.base import Facts, Ledger
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, UsageQuery
-from tokenyield_collector.period import iso
+from tokenyield_collector.prices.period import iso
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
 
 KINDS = ("gpus", "shares", "tokens", "demand", "labels")

@@ -2,7 +2,7 @@
 
 In: a `PriceBook`, a pool, an hour. Out: a `Rate`, or None when the pool is not paid for then. Decimal throughout.
 
-Formulas (design.md section 5; numbers checked by hand in tests/collector/test_golden_money.py):
+Formulas (design.md section 5; numbers checked by hand in tests/collector/statements/test_golden_money.py):
 * depreciation, straight line: (price - residual) / (life x 8760 h), price = GPU + server + network + storage share
 * financing, straight line: (price + residual) / 2 x rate / 8760 h
 * annuity: A = (price - residual / (1 + r)^n) x r / (1 - (1 + r)^-n) a year, of which what straight line would take is

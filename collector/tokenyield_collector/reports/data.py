@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tokenyield_collector.period import iso
+from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.report import Report, Row
 from tokenyield_collector.statements.lines import COSTS
 from tokenyield_collector.statements.references import AppliedReference

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from typing import Any, Protocol
 
-from tokenyield_collector.money import decimal, nano, scaled
-from tokenyield_collector.period import Period, iso
 from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.money import decimal, nano, scaled
+from tokenyield_collector.prices.period import Period, iso
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.statement import Statement
 from tokenyield_collector.version import VERSION

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import jinja2
 
-from tokenyield_collector.period import iso
+from tokenyield_collector.demo.live_table import figure
+from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.report import Report, Row
 from tokenyield_collector.reports.table import head_lines
 from tokenyield_collector.statements.lines import BUCKETS
-from tokenyield_collector.tables import figure
 
 ROWS_PLOTTED = 20
 _WIDTH = 900

@@ -10,10 +10,10 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tokenyield_collector.attribution import BUILT_IN
-from tokenyield_collector.money import QUANTA_PER_UNIT, amount, cents
-from tokenyield_collector.period import Period, day_of, iso
+from tokenyield_collector.attribution.rules import BUILT_IN
 from tokenyield_collector.prices.book import ApiPrice, PriceBook
+from tokenyield_collector.prices.money import QUANTA_PER_UNIT, amount, cents
+from tokenyield_collector.prices.period import Period, day_of, iso
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.statements.lines import BUCKETS, COSTS, LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference

@@ -7,10 +7,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenyield_collector.period import iso
+from tokenyield_collector.demo.live_table import BAR_CELLS, COLOURS, figure
+from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.report import BASES, Report, Row
 from tokenyield_collector.statements.lines import BUCKETS
-from tokenyield_collector.tables import BAR_CELLS, COLOURS, figure
 
 ROWS_SHOWN = 200
 WIDE = 145

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tokenyield_collector.ledger.ledger import StatementRecord
+from tokenyield_collector.ledger.base import StatementRecord
 
 CHANGES_SHOWN = 6
 

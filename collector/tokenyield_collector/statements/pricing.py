@@ -5,8 +5,8 @@ from typing import NamedTuple
 import msgspec
 
 from tokenyield_collector.ledger.usage import GpuGroup
-from tokenyield_collector.money import capacity_quanta, energy_quanta
 from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.money import capacity_quanta, energy_quanta
 from tokenyield_collector.prices.rates import Rate, Rates
 from tokenyield_collector.statements.lines import AT, DURATION_AT, Sums
 from tokenyield_wire.units import MS_PER_HOUR

@@ -6,7 +6,7 @@ In: the lines of one day. Both work pool by pool, in quanta, by largest remainde
 from collections import defaultdict
 from collections.abc import Mapping
 
-from tokenyield_collector.attribution import UNATTRIBUTED, Attribution
+from tokenyield_collector.attribution.rules import UNATTRIBUTED, Attribution
 from tokenyield_collector.statements.lines import UNTIED, Group, LineKey, Sums, is_lost
 from tokenyield_collector.statements.pricing import Pricing
 from tokenyield_wire.units import apportion

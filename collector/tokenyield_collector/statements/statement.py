@@ -21,13 +21,13 @@ from typing import Any
 
 import msgspec
 
-from tokenyield_collector.attribution import UNATTRIBUTED, Attribution, fits, known_of
-from tokenyield_collector.hosts import Measured, measured_by_day
+from tokenyield_collector.attribution.rules import UNATTRIBUTED, Attribution, fits, known_of
 from tokenyield_collector.ledger.usage import CapacityRow, Identity, UsageQuery, UsageReader, WorkRow
-from tokenyield_collector.money import QUANTA_PER_UNIT
-from tokenyield_collector.period import day_of
 from tokenyield_collector.prices.book import PriceBook, TokenPrice
 from tokenyield_collector.prices.calendar import in_force
+from tokenyield_collector.prices.host_power import Measured, measured_by_day
+from tokenyield_collector.prices.money import QUANTA_PER_UNIT
+from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.prices.rates import PICO, Rates
 from tokenyield_collector.statements.lines import (
     REVENUE_AT,

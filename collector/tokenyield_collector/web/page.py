@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from tokenyield_collector.access.headers import PAGE_POLICY
-from tokenyield_collector.problems import problem
+from tokenyield_collector.http.problem import problem
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.askers import JsonLines, asker_of, decode, dig, usage_kinds
+from tokenyield_agent.tokens.dialects.gateway_json import JsonLines, asker_of, decode, dig, usage_kinds
 from tokenyield_agent.tokens.event import Asker
 
 DEFAULT_FIELDS = {"team": "x-team-id", "user": "x-user-id"}

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.askers import JsonLines, asker_of, usage_kinds
+from tokenyield_agent.tokens.dialects.gateway_json import JsonLines, asker_of, usage_kinds
 from tokenyield_agent.tokens.event import Asker
 
 

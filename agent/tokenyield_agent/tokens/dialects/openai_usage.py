@@ -12,7 +12,7 @@ where `fields` says.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.askers import JsonLines, asker_of, decode, dig, is_count, usage_kinds
+from tokenyield_agent.tokens.dialects.gateway_json import JsonLines, asker_of, decode, dig, is_count, usage_kinds
 from tokenyield_agent.tokens.event import Asker
 
 _HOLDERS = ("", "response", "body", "response.body", "data")

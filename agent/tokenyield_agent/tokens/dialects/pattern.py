@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.askers import LABELS, asker_of
 from tokenyield_agent.tokens.dialects.base import LogDialect
+from tokenyield_agent.tokens.dialects.gateway_json import LABELS, asker_of
 from tokenyield_agent.tokens.dialects.intervals import Intervals
 from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.event import KINDS, LINE_COUNT_MAX, SPAN_S_MAX, Counted

@@ -1,0 +1,1 @@
+"""What the agent reports of itself: metrics, health, access to them."""

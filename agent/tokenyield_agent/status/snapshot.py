@@ -1,0 +1,45 @@
+"""What the agent shows of itself: numbers, and the names from the configuration, only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.windows.totals import Totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What the agent shows of itself."""
+
+    version: str
+    gpus: tuple[GpuReading, ...] = ()
+    gpus_lost: dict[str, str] = field(default_factory=dict)
+    indices: dict[str, str] = field(default_factory=dict)
+    """uuid -> index of every GPU seen"""
+    totals: Totals = field(default_factory=Totals)
+    gpu_read_s: float = 0.0
+    """What reading the GPUs has taken, in all."""
+    gpu_faults: dict[str, int] = field(default_factory=dict)
+    polls: int = 0
+    last_poll_age_s: float = 0.0
+    poll_interval_s: float = 1.0
+    clock_steps: int = 0
+    windows_dropped: int = 0
+    spool_batches: int = 0
+    spool_bytes: int = 0
+    spool: dict[str, int] = field(default_factory=dict)
+    ship: dict[str, int] = field(default_factory=dict)
+    ship_problem: str | None = None
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
+    """workload -> what its log and endpoint counted"""
+    scrapes: dict[str, int] = field(default_factory=dict)
+
+    def not_ready(self) -> Iterator[str]:
+        if self.polls == 0:
+            yield "no poll has finished yet"
+        if self.ship_problem:
+            yield self.ship_problem
+
+    def unhealthy(self) -> Iterator[str]:
+        if self.polls and self.last_poll_age_s > 10 * max(1.0, self.poll_interval_s):
+            yield f"the last poll was {self.last_poll_age_s:.0f} s ago"

@@ -1,0 +1,173 @@
+"""One workload's or gateway's tokens: its log and its endpoint brought together.
+
+In: polls of the log, answers of the endpoint. Out: events for the window, each token once (takeover.py says how).
+"""
+
+from dataclasses import replace
+
+import msgspec
+
+from tokenyield_agent.tokens.endpoint import Gauges
+from tokenyield_agent.tokens.event import Counted, TokenEvent, load_over
+from tokenyield_agent.tokens.handover import Standing, TakeOver
+from tokenyield_agent.tokens.log_source import LogSource, SourceMark
+from tokenyield_agent.tokens.scrape import Answer
+from tokenyield_wire.window import LOAD_KINDS
+
+LOAD_GAP_MS_MAX = 60_000
+"""Between two looks at a server, over which how it stood may be laid."""
+_NO_LOAD: dict[str, int | None] = dict.fromkeys(LOAD_KINDS)
+
+
+class TokensMark(msgspec.Struct, kw_only=True):
+    """All that must outlive the process of one workload's tokens."""
+
+    logs: list[SourceMark] = msgspec.field(default_factory=list)
+    standing: Standing | None = None
+    last_token_ms: int | None = None
+    """When it made its last token, or was first read."""
+
+
+class WorkloadTokens:
+    """What counts the tokens of one workload: `log`, an endpoint, or both; neither, for one that only holds GPUs."""
+
+    def __init__(
+        self, name: str, log: LogSource | None, *, has_endpoint: bool, is_new: bool = False, mark: TokensMark | None
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.has_endpoint = has_endpoint
+        self.endpoint_server: str | None = None
+        self.endpoint_model: str | None = None
+        self.process_started_s: float | None = None
+        """When the server's process was started, where that is known: some servers do not show it."""
+        self.events = 0
+        self.last_token_ms = mark.last_token_ms if mark is not None else None
+        self._stood: tuple[int, Gauges] | None = None
+        """What the endpoint's last answer told of the server, and when."""
+        self._is_new = is_new
+        standing = mark.standing if mark is not None else None
+        self._takeover = TakeOver(name, standing if standing is not None else Standing(away=not has_endpoint))
+
+    @property
+    def _has_counters(self) -> bool:
+        """There is an endpoint to ask, or there was one before a restart of the agent that will be found again."""
+        return self.has_endpoint or self._takeover.standing.reading is not None
+
+    @property
+    def server(self) -> str:
+        """The server's kind, `unknown` until its log or endpoint has told it."""
+        if self.endpoint_server is not None:
+            return self.endpoint_server
+        dialects = self.log.dialects() if self.log is not None else []
+        return dialects[-1].name if dialects else "unknown"
+
+    @property
+    def model(self) -> str | None:
+        dialects = self.log.dialects() if self.log is not None else []
+        return self.endpoint_model or next((d.model for d in reversed(dialects) if d.model), None)
+
+    @property
+    def counted_by(self) -> str:
+        """`counters`, `log`, or `nothing`, as it is now."""
+        if not self._takeover.log_counts and self._takeover.standing.reading is not None:
+            return "counters"
+        return "log" if self.log is not None else "nothing"
+
+    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
+        """What the log gave since the last poll, as far as it is to be counted."""
+        if self.log is None:
+            return []
+        events = self.log.poll(now_ms, now_mono_s)
+        if not self._has_counters:
+            return self._count(events)
+        tokens = self._takeover.from_log([_without_load(event) for event in events])
+        if self._stood is None:  # else the endpoint tells it
+            tokens += [load for event in events if (load := _only_load(event)) is not None]
+        return self._count(tokens)
+
+    def quiet_since_ms(self, now_ms: int) -> int | None:
+        """When it made its last token, or was first read; None where its tokens are not read, or not yet."""
+        if self.last_token_ms is None and self._is_read:
+            self.last_token_ms = now_ms
+        return self.last_token_ms if self._is_read else None
+
+    @property
+    def _is_read(self) -> bool:
+        if self.counted_by == "counters":
+            return True
+        return self.log is not None and any(d.recognised or d.model for d in self.log.dialects())
+
+    def answered(self, answer: Answer, at_ms: int) -> list[TokenEvent]:
+        """What the endpoint's answer at `at_ms` adds."""
+        if answer.reading is None or answer.names is None:
+            self._stood = None
+            return self._count(self._takeover.failed(refused=answer.refused))
+        self.endpoint_server = answer.names.server
+        self.endpoint_model = answer.reading.model or self.endpoint_model
+        reading = answer.reading
+        if reading.started_s is None:
+            reading = msgspec.structs.replace(reading, started_s=self.process_started_s)
+        tokens = self._takeover.answered(reading, at_ms, new=self._is_new)
+        return self._count(tokens + self._load_until(at_ms, reading.gauges))
+
+    def _load_until(self, at_ms: int, gauges: Gauges | None) -> list[TokenEvent]:
+        """How the server stood since the answer before, by trapezoid."""
+        before, self._stood = self._stood, None if gauges is None else (at_ms, gauges)
+        if before is None or gauges is None or not 0 < at_ms - before[0] <= LOAD_GAP_MS_MAX:
+            return []
+        stood = load_over(
+            at_ms - before[0],
+            running=(before[1].running + gauges.running) / 2,
+            waiting=_mean(before[1].waiting, gauges.waiting),
+            cache_used=_mean(before[1].cache_used, gauges.cache_used),
+        )
+        counted = Counted(method="counter", **stood)  # type: ignore[arg-type]
+        return [TokenEvent(workload=self.name, start_ms=before[0], end_ms=at_ms, counted=counted)]
+
+    def is_first(self, answer: Answer) -> bool:
+        """Whether `answer` is where the counters begin."""
+        return answer.reading is not None and self._takeover.standing.reading is None
+
+    def unreachable(self) -> list[TokenEvent]:
+        """No address is known at which the endpoint could be asked."""
+        return self._count(self._takeover.failed(refused=False)) if self._has_counters else []
+
+    def finish(self) -> list[TokenEvent]:
+        """The workload is not followed any more: what its log has that the counters have not confirmed."""
+        return self._count(self._takeover.gone()) if self._has_counters else []
+
+    def mark(self) -> TokensMark:
+        return TokensMark(
+            logs=self.log.marks() if self.log is not None else [],
+            standing=self._takeover.standing if self._has_counters else None,
+            last_token_ms=self.last_token_ms,
+        )
+
+    def close(self) -> None:
+        if self.log is not None:
+            self.log.close()
+
+    def _count(self, events: list[TokenEvent]) -> list[TokenEvent]:
+        self.events += len(events)
+        made_ms = max((event.end_ms for event in events if event.counted.has_tokens), default=None)
+        if made_ms is not None:
+            self.last_token_ms = made_ms if self.last_token_ms is None else max(made_ms, self.last_token_ms)
+        return events
+
+
+def _without_load(event: TokenEvent) -> TokenEvent:
+    if event.counted.load_known_ms is None:
+        return event
+    return replace(event, counted=msgspec.structs.replace(event.counted, **_NO_LOAD))
+
+
+def _only_load(event: TokenEvent) -> TokenEvent | None:
+    load = event.counted.load()
+    if not load:
+        return None
+    return replace(event, counted=Counted(method=event.counted.method, at_s=event.counted.at_s, **load))  # type: ignore[arg-type]
+
+
+def _mean(one: float | None, other: float | None) -> float | None:
+    return (one + other) / 2 if one is not None and other is not None else None

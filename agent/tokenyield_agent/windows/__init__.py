@@ -1,0 +1,1 @@
+"""Readings and tokens into the additive facts of one window."""

@@ -1,0 +1,1 @@
+"""Which workload holds which GPU."""

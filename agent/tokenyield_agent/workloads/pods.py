@@ -1,0 +1,127 @@
+"""What Kubernetes tells of this node's pods, when it is there and allowed: their labels, and the GPUs given to them.
+
+In: settings. Out: `labels(namespace, pod)` and `allocations()`, from snapshots that a thread refreshes. Everything
+here is optional: without a kubelet's socket or a service account, nothing is asked and nothing is known.
+
+* Labels come from the API server: GET /api/v1/pods?fieldSelector=spec.nodeName=NODE with the service account's token.
+* Allocations come from the kubelet's pod-resources socket (gRPC, k8s.io/kubelet/pkg/apis/podresources/v1): they tell
+  of a GPU that a pod holds while nothing runs on it. Needs the extra `kubernetes`.
+"""
+
+import http.client
+import logging
+import os
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from tokenyield_agent.config import Settings
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 30.0
+TIMEOUT_S = 5.0
+BODY_BYTES_MAX = 32 * 1024 * 1024
+"""Of the list of this node's pods: at most a few hundred, each some tens of kilobytes."""
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class _Metadata(msgspec.Struct):
+    name: str
+    namespace: str
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class _Pod(msgspec.Struct):
+    metadata: _Metadata
+
+
+class _PodList(msgspec.Struct):
+    items: list[_Pod] = []
+
+
+class Pods:
+    """Snapshots of this node's pods. The thread starts only where there is something to ask."""
+
+    def __init__(self, settings: Settings, account: Path = ACCOUNT, environ: Mapping[str, str] = os.environ) -> None:
+        self._wanted = dict(settings.pod_labels)
+        self._socket = settings.pod_resources_socket
+        self._node = settings.node_name
+        self._account = account
+        self._server = (environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443"))
+        self._labels: dict[tuple[str, str], dict[str, str]] = {}
+        self._allocations: dict[str, frozenset[str]] = {}
+        self.problems: dict[str, str] = {}
+        self._stop = threading.Event()
+        self.asks_api = bool(self._wanted) and bool(self._server[0]) and account.exists()
+        self.asks_kubelet = bool(self._socket) and os.path.exists(self._socket)
+        if self.asks_api or self.asks_kubelet:
+            threading.Thread(target=self._run, name="pods", daemon=True).start()
+
+    def labels(self, namespace: str, pod: str) -> dict[str, str]:
+        """The labels that the settings name, of one pod, by their names here."""
+        return self._labels.get((namespace, pod), {})
+
+    def allocations(self) -> dict[str, frozenset[str]]:
+        """`namespace/pod/container` -> uuids of the GPUs (or MIG instances) that the kubelet gave it."""
+        return self._allocations
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if self.asks_api:
+                self._try("API server", self.ask_api)
+            if self.asks_kubelet:
+                self._try("pod-resources", self.ask_kubelet)
+            self._stop.wait(REFRESH_S)
+
+    def _try(self, what: str, ask: Callable[[], None]) -> None:
+        try:
+            ask()
+            self.problems.pop(what, None)
+        except Exception as error:  # noqa: BLE001 - whatever Kubernetes answers costs its labels only
+            problem = f"{type(error).__name__}: {error}"[:300]
+            if self.problems.get(what) != problem:  # once per change of state
+                log.warning("%s cannot be asked: %s", what, problem)
+            self.problems[what] = problem
+
+    def ask_api(self) -> None:
+        """Refresh the labels. Raises OSError, http.client.HTTPException, msgspec.MsgspecError or ValueError."""
+        host, port = self._server
+        context = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
+        connection = http.client.HTTPSConnection(host, int(port), timeout=TIMEOUT_S, context=context)
+        try:
+            token = (self._account / "token").read_text(encoding="ascii").strip()
+            path = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{self._node}"
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}", "Accept": "application/json"})
+            response = connection.getresponse()
+            body = response.read(BODY_BYTES_MAX + 1)
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise ValueError(f"answers {response.status}: allow the service account to list pods, or empty pod_labels")
+        if len(body) > BODY_BYTES_MAX:
+            raise ValueError(f"answers more than {BODY_BYTES_MAX >> 20} MiB")
+        pods = msgspec.json.decode(body, type=_PodList).items
+        self._labels = {(pod.metadata.namespace, pod.metadata.name): self._pick(pod.metadata) for pod in pods}
+
+    def _pick(self, metadata: _Metadata) -> dict[str, str]:
+        known = {**metadata.annotations, **metadata.labels}
+        return {here: known[there] for here, there in self._wanted.items() if known.get(there)}
+
+    def ask_kubelet(self) -> None:
+        """Refresh the allocations. Raises ImportError without the extra `kubernetes`, or KubeletError."""
+        from tokenyield_agent.workloads.pod_resources import list_gpus
+
+        found: dict[str, set[str]] = {}
+        for entry in list_gpus(self._socket, TIMEOUT_S):
+            # A time-sliced GPU is listed as uuid::replica.
+            uuids = {uuid.partition("::")[0] for uuid in entry.device_ids}
+            found.setdefault(f"{entry.namespace}/{entry.pod}/{entry.container}", set()).update(uuids)
+        self._allocations = {pod: frozenset(uuids) for pod, uuids in found.items()}

@@ -1,0 +1,103 @@
+"""The workloads that hold this node's GPUs, told from its processes. Pure.
+
+In: the processes that hold a GPU and their ancestors, and which of them belong to configured workloads. Out: a `Group`
+for each workload that nobody configured, named so that it keeps its name over restarts.
+
+A group is one server: the highest ancestor, in the same container, unit or job, whose command line is a known server's,
+with all below it. Where no ancestor is known, the container, unit or job is the group; where there is none either, the
+processes of one command. Two servers in one container or unit are two groups, and its log, which cannot be told apart,
+belongs to neither.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tokenyield_agent.workloads.process_location import NOWHERE, Place, Process
+from tokenyield_agent.workloads.server_kinds import ServerKind, port_of, server_of
+
+MPS_SERVER = "nvidia-cuda-mps-server"
+"""Holds a GPU for the clients of CUDA's multi-process service, which NVML lists beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Processes of one workload. `roots` are those from which all others descend."""
+
+    roots: tuple[Process, ...]
+    place: Place
+    server: ServerKind | None
+    shares_place: bool = False
+    """Another server runs in the same container, unit or job."""
+
+    @property
+    def started_s(self) -> float:
+        return min(root.started_s for root in self.roots)
+
+    @property
+    def port(self) -> int | None:
+        return port_of(self.roots[0].command, self.server) if self.server is not None else None
+
+
+def group(
+    gpu_pids: Iterable[int], processes: Mapping[int, Process], ancestors: Mapping[int, tuple[int, ...]], taken: set[int]
+) -> list[Group]:
+    """The groups of the processes that hold a GPU and do not descend from any of `taken`."""
+    found: dict[tuple[object, ...], dict[int, Process]] = defaultdict(dict)
+    servers: dict[tuple[object, ...], ServerKind | None] = {}
+    for pid in gpu_pids:
+        chain = [pid, *ancestors.get(pid, ())]
+        if pid not in processes or taken.intersection(chain) or processes[pid].name.startswith(MPS_SERVER[:15]):
+            continue
+        root, kind = _root([processes[p] for p in chain if p in processes])
+        key: tuple[object, ...]
+        if kind is not None:
+            key = (root.place, root.pid)
+        elif root.place != NOWHERE:
+            key = (root.place,)
+        else:
+            key = (NOWHERE, root.name)
+        found[key][root.pid] = root
+        servers[key] = kind
+    places = [key[0] for key in found]
+    return [
+        Group(
+            roots=tuple(roots[pid] for pid in sorted(roots)),
+            place=key[0] if isinstance(key[0], Place) else NOWHERE,
+            server=servers[key],
+            shares_place=key[0] != NOWHERE and places.count(key[0]) > 1,
+        )
+        for key, roots in found.items()
+    ]
+
+
+def names(groups: Iterable[Group], where: Mapping[Place, str]) -> list[str]:
+    """A name for each group. `where` names the containers: `namespace/pod/container`, or Docker's name."""
+    wanted = [_name(one, where) for one in groups]
+    return [
+        name if wanted.count(name) == 1 else f"{name}:{one.roots[0].pid}"
+        for name, one in zip(wanted, groups, strict=True)
+    ]
+
+
+def _root(chain: list[Process]) -> tuple[Process, ServerKind | None]:
+    """The server's process: the highest of `chain` (a process and its parents) in the same place that is a server."""
+    own = chain[0]
+    root, kind = own, server_of(own.command)
+    for process in chain[1:]:
+        if process.place != own.place or process.pid <= 1:
+            break
+        if (found := server_of(process.command)) is not None:
+            root, kind = process, found
+    return root, kind
+
+
+def _name(one: Group, where: Mapping[Place, str]) -> str:
+    place = one.place
+    name = where.get(place) or place.unit or (f"slurm/{place.slurm_job}" if place.slurm_job else None)
+    if name is None and place.container is not None:
+        name = place.container[:12]
+    if name is None:
+        name = one.server.name if one.server is not None else one.roots[0].name or "process"
+        return f"{name}:{one.port}" if one.port is not None else name
+    return f"{name}:{one.port}" if one.shares_place and one.port is not None else name

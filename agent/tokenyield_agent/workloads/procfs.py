@@ -1,0 +1,243 @@
+"""The thin reader of /proc that binding and discovery need: processes, their parents, places, logs and sockets.
+
+Only processes that hold a GPU, their ancestors and a server's children are looked at: a handful on any host, however
+many run there. Answers are kept for `REFRESH_S`, because a server's workers do not change parents from one second to
+the next. A process that is gone, or not ours to read, has no answer.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Set
+
+from tokenyield_agent.workloads.process_location import Process, place_of
+
+ANCESTORS_MAX = 32
+CHILDREN_MAX = 256
+DESCRIPTORS_MAX = 4096
+SOCKET_LINES_MAX = 20_000
+REFRESH_S = 10.0
+_LISTEN = b"0A"
+
+
+class Procfs:
+    """Reads under `root` (/proc, or a mounted host's)."""
+
+    def __init__(self, root: str = "/proc") -> None:
+        self.root = root
+        self._ancestors: dict[int, tuple[int, ...]] = {}
+        self._expires_s = 0.0
+        self._boot_s: float | None = None
+
+    def ancestors_of(self, pids: Iterable[int], now_mono_s: float) -> dict[int, tuple[int, ...]]:
+        """pid -> its parents, nearest first."""
+        if now_mono_s >= self._expires_s:
+            self._ancestors = {}
+            self._expires_s = now_mono_s + REFRESH_S
+        for pid in pids:
+            if pid not in self._ancestors:
+                self._ancestors[pid] = self._walk(pid)
+        return self._ancestors
+
+    def process(self, pid: int) -> Process | None:
+        fields = self._stat(pid)
+        if fields is None:
+            return None
+        return Process(
+            pid=pid,
+            parent=int(fields[1]),
+            started_s=self._boot_time_s() + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
+            command=self.command_of(pid),
+            name=self._text(pid, "comm").strip(),
+            place=place_of(self._text(pid, "cgroup")),
+        )
+
+    def parent_of(self, pid: int) -> int | None:
+        fields = self._stat(pid)
+        return None if fields is None else int(fields[1])
+
+    def command_of(self, pid: int) -> str:
+        """The command line, its words joined by spaces; empty for a kernel thread or a process that is gone."""
+        return self._text(pid, "cmdline").replace("\0", " ").strip()
+
+    def descendants_of(self, pid: int) -> list[int]:
+        """The processes below `pid`, without it."""
+        found: list[int] = []
+        waiting = [pid]
+        while waiting and len(found) < CHILDREN_MAX:
+            children = self._children(waiting.pop())
+            found += children
+            waiting += children
+        return found[:CHILDREN_MAX]
+
+    def _children(self, pid: int) -> set[int]:
+        try:
+            threads = os.listdir(f"{self.root}/{pid}/task")
+        except OSError:
+            return set()
+        return {
+            int(child)
+            for thread in threads[:CHILDREN_MAX]
+            for child in self._text(pid, f"task/{thread}/children").split()
+        }
+
+    def writes_to(self, pid: int, files: Set[tuple[int, int]]) -> bool:
+        """Whether `pid` has one of `files` (device, inode) open for writing, itself or through a pipe to a sibling:
+        as in `vllm serve | tee vllm.log`."""
+        if not files:
+            return False
+        return self._has_open(pid, files) or any(self._has_open(reader, files) for reader in self._pipe_readers(pid))
+
+    def _pipe_readers(self, pid: int) -> list[int]:
+        """Children of the same parent whose standard input is what `pid` writes to."""
+        pipes = {pipe for descriptor in ("1", "2") if (pipe := self._pipe(pid, descriptor))}
+        parent = self.parent_of(pid) if pipes else None
+        if parent is None:
+            return []
+        return [child for child in self._children(parent) if child != pid and self._pipe(child, "0") in pipes]
+
+    def _pipe(self, pid: int, descriptor: str) -> str | None:
+        try:
+            target = os.readlink(f"{self.root}/{pid}/fd/{descriptor}")
+        except OSError:
+            return None
+        return target if target.startswith("pipe:") else None
+
+    def _has_open(self, pid: int, files: Set[tuple[int, int]]) -> bool:
+        for descriptor in self._descriptors(pid):
+            try:
+                found = os.stat(f"{self.root}/{pid}/fd/{descriptor}")
+                if (found.st_dev, found.st_ino) in files and self._writable(pid, descriptor):
+                    return True
+            except OSError:
+                continue
+        return False
+
+    def output_files(self, pid: int) -> list[str]:
+        """The regular files that standard output and error go to, as paths that can be opened from here."""
+        found = []
+        for descriptor in ("1", "2"):
+            link = f"{self.root}/{pid}/fd/{descriptor}"
+            try:
+                path = os.readlink(link)
+                here, there = os.stat(path), os.stat(link)
+            except OSError:
+                continue
+            is_same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+            if is_same and os.path.isfile(path) and path not in found:
+                found.append(path)
+        return found
+
+    def listening(self, pids: Iterable[int]) -> list[str]:
+        """`host:port` of the TCP sockets on which any of `pids` listens, reachable from here; lowest port first."""
+        found: set[tuple[int, str]] = set()
+        for pid in pids:
+            inodes = set(self._socket_inodes(pid))
+            if not inodes:
+                continue
+            elsewhere = self._network_of(pid) != self._network_of(None)
+            for host, port in self._sockets(pid, inodes):
+                for reachable in self._reachable(pid, host, elsewhere):
+                    found.add((port, reachable))
+        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for port, host in sorted(found)]
+
+    def _reachable(self, pid: int, host: str, elsewhere: bool) -> list[str]:
+        """At which addresses a socket bound to `host` is reached from this network namespace."""
+        is_any, is_loopback = host in ("0.0.0.0", "::"), host.startswith("127.") or host == "::1"  # noqa: S104
+        if not elsewhere:
+            return ["127.0.0.1"] if is_any else [host]
+        if is_loopback:
+            return []  # inside the container only
+        return self._own_addresses(pid) if is_any else [host]
+
+    def _sockets(self, pid: int, inodes: Set[int]) -> Iterator[tuple[str, int]]:
+        for table in ("tcp", "tcp6"):
+            try:
+                with open(f"{self.root}/{pid}/net/{table}", "rb") as file:
+                    lines = file.readlines(SOCKET_LINES_MAX * 150)
+            except OSError:
+                continue
+            for line in lines[1:]:
+                fields = line.split()
+                if len(fields) > 9 and fields[3] == _LISTEN and int(fields[9]) in inodes:
+                    host, _, port = fields[1].partition(b":")
+                    yield _address(host.decode()), int(port, 16)
+
+    def _socket_inodes(self, pid: int) -> Iterator[int]:
+        for descriptor in self._descriptors(pid):
+            try:
+                target = os.readlink(f"{self.root}/{pid}/fd/{descriptor}")
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                yield int(target[8:-1])
+
+    def _own_addresses(self, pid: int) -> list[str]:
+        """IPv4 addresses of the network namespace of `pid`, from its routing table (`/32 host LOCAL` in fib_trie)."""
+        found, last = [], ""
+        for line in self._text(pid, "net/fib_trie").splitlines():
+            text = line.strip()
+            if text.startswith("|-- "):
+                last = text[4:]
+            elif text == "/32 host LOCAL" and not last.startswith("127.") and last not in found:
+                found.append(last)
+        return found[:4]
+
+    def _network_of(self, pid: int | None) -> str:
+        try:
+            return os.readlink(f"{self.root}/{'self' if pid is None else pid}/ns/net")
+        except OSError:
+            return ""
+
+    def _walk(self, pid: int) -> tuple[int, ...]:
+        chain: list[int] = []
+        parent = self.parent_of(pid)
+        while parent is not None and parent > 0 and len(chain) < ANCESTORS_MAX:
+            chain.append(parent)
+            parent = self.parent_of(parent)
+        return tuple(chain)
+
+    def _boot_time_s(self) -> float:
+        if self._boot_s is None:
+            self._boot_s = 0.0
+            for line in self._text("stat").splitlines():
+                if line.startswith("btime "):
+                    self._boot_s = float(line.split()[1])
+        return self._boot_s
+
+    def _stat(self, pid: int) -> list[str] | None:
+        """The fields of /proc/PID/stat from the state on: [0] state, [1] parent, [19] start in clock ticks."""
+        # The command may hold spaces and parentheses; what follows the last ')' does not.
+        fields = self._text(pid, "stat").rpartition(")")[2].split()
+        return fields if len(fields) > 19 and fields[1].lstrip("-").isdigit() else None
+
+    def _text(self, *parts: int | str) -> str:
+        try:
+            with open("/".join((self.root, *map(str, parts))), "rb") as file:
+                return file.read(1 << 16).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def _descriptors(self, pid: int) -> list[str]:
+        try:
+            return os.listdir(f"{self.root}/{pid}/fd")[:DESCRIPTORS_MAX]
+        except OSError:
+            return []
+
+    def _writable(self, pid: int, descriptor: str) -> bool:
+        with open(f"{self.root}/{pid}/fdinfo/{descriptor}", "rb") as file:
+            for line in file:
+                if line.startswith(b"flags:"):
+                    return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+        return False
+
+
+def _address(text: str) -> str:
+    """An address of /proc/net/tcp: 32-bit words in the host's byte order."""
+    words = [struct.pack("=I", int(text[i : i + 8], 16)) for i in range(0, len(text), 8)]
+    if len(words) == 1:
+        return socket.inet_ntop(socket.AF_INET, words[0])
+    full = b"".join(words)
+    if full.startswith(b"\0" * 10 + b"\xff\xff"):
+        return socket.inet_ntop(socket.AF_INET, full[12:])
+    return socket.inet_ntop(socket.AF_INET6, full)

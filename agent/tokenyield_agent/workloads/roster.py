@@ -1,0 +1,366 @@
+"""The workloads and gateways of this node: configured ones and found ones, their tokens, and the GPUs they hold.
+
+In: settings, readings of the GPUs, and what the last run remembered. Out: token events and holdings for the window.
+
+Configured workloads stand first. What else holds a GPU is found (found.py), every `REFRESH_S` and whenever a new
+process appears on a GPU.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tokenyield_agent.config import GatewaySettings, Settings, WorkloadSettings
+from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, new_dialect
+from tokenyield_agent.tokens.event import Dialect, TokenEvent
+from tokenyield_agent.tokens.journal import Journal
+from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource
+from tokenyield_agent.tokens.scrape import Scraper
+from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
+from tokenyield_agent.windows.builder import WorkloadName
+from tokenyield_agent.workloads.binding import Holder, Holding, bind
+from tokenyield_agent.workloads.discovered import Finder, Others
+from tokenyield_agent.workloads.host_logs import pod_of_log_path
+from tokenyield_agent.workloads.pods import Pods
+from tokenyield_agent.workloads.process_groups import MPS_SERVER, group
+from tokenyield_agent.workloads.process_location import Process
+from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
+from tokenyield_agent.workloads.server_kinds import SERVERS as SERVER_KINDS
+
+log = logging.getLogger(__name__)
+
+MARKS_KEPT_S = 900.0
+"""How long what the last run remembered of a found workload waits for it to be found again."""
+LABEL_CHARS_MAX = 256
+
+
+class Roster:
+    """Everything that makes tokens or holds GPUs on this node. `watched_since_s` (Unix time) is when watching began."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        marks: Mapping[str, TokensMark],
+        journal_cursor: str | None = None,
+        watched_since_s: float = 0.0,
+    ) -> None:
+        self._procfs = Procfs(settings.proc_dir)
+        self._marks = dict(marks)
+        self._marks_until_s = time.monotonic() + MARKS_KEPT_S
+        self._watched_since_s = watched_since_s
+        self.journal = Journal(settings.journal_dir, journal_cursor)
+        self.scraper = Scraper(interval_s=settings.scrape_interval_s, timeout_s=settings.scrape_timeout_s)
+        self.pods = Pods(settings)
+        self._roots: dict[str, frozenset[int]] = {}
+        self._refresh_at_s = 0.0
+        self._known_pids: set[int] = set()
+        self._mps_servers: frozenset[int] = frozenset()
+        self._leftover: list[TokenEvent] = []
+        self.unsaved = False
+        """Something began to be counted from where it stands now: a kill must not move that beginning."""
+        self._apply(settings)
+
+    # --- which -------------------------------------------------------------------------------------------------------
+
+    def reload(self, settings: Settings) -> None:
+        """Other workloads and gateways from now on; the rest of the settings takes effect at the next start."""
+        self._marks.update(self.marks())
+        for tokens in [*self.configured.values(), *self.gateways.values()]:
+            tokens.close()
+        self.finder.close()  # what is still there is met again, and goes on where it stood
+        self._apply(settings)
+        self._refresh_at_s = 0.0
+
+    def _apply(self, settings: Settings) -> None:
+        self.settings = settings
+        self._labels = frozenset(settings.asker_labels)
+        self.workloads = {workload.name: workload for workload in settings.workloads}
+        self.configured = {
+            workload.name: WorkloadTokens(
+                workload.name,
+                self._log_of(workload),
+                has_endpoint=workload.metrics is not None,
+                mark=self._marks.pop(workload.name, None),
+            )
+            for workload in settings.workloads
+        }
+        self.gateways = {
+            gateway.name: WorkloadTokens(
+                gateway.name, self._log_of(gateway), has_endpoint=False, mark=self._marks.pop(gateway.name, None)
+            )
+            for gateway in settings.gateways
+        }
+        self.finder = Finder(
+            settings,
+            self._procfs,
+            self.pods,
+            # From its end: what a server wrote before it was found is about its start, not about tokens.
+            open_log=lambda name, found: self._open_log(name, found.patterns, found.unit, "auto", from_end=True),
+            marks=self._marks,
+            watched_since_s=self._watched_since_s,
+        )
+        self._retarget()
+
+    def _log_of(self, source: WorkloadSettings | GatewaySettings) -> LogSource | None:
+        is_gateway = isinstance(source, GatewaySettings)
+        fields = source.fields if isinstance(source, GatewaySettings) else {}
+        return self._open_log(
+            source.name,
+            (source.log,) if source.log else (),
+            source.journal,
+            source.dialect,
+            from_end=source.start == "end",
+            among=GATEWAYS if is_gateway else SERVERS,
+            fields=fields,
+        )
+
+    def _open_log(
+        self,
+        name: str,
+        patterns: tuple[str, ...],
+        unit: str | None,
+        dialect: str,
+        *,
+        from_end: bool,
+        among: Mapping[str, type[Dialect]] = SERVERS,
+        fields: Mapping[str, str] | None = None,
+    ) -> LogSource | None:
+        def make() -> Dialect:
+            return new_dialect(dialect, patterns=self.settings.dialects, fields=fields, among=among)
+
+        mark = self._marks.get(name)
+        marks = mark.logs if mark is not None else []
+        if unit is not None:
+            return JournalUnit(
+                workload=name, unit=unit, dialect_name=dialect, dialect=make(), marks=marks, labels=self._labels
+            )
+        if not patterns:
+            return None
+        return LogFiles(
+            workload=name,
+            patterns=patterns,
+            dialect_name=dialect,
+            make_dialect=make,
+            from_end=from_end,
+            marks=marks,
+            labels=self._labels,
+        )
+
+    def all_tokens(self) -> dict[str, WorkloadTokens]:
+        return {
+            **self.configured,
+            **{name: found.tokens for name, found in self.finder.found.items()},
+            **self.gateways,
+        }
+
+    def _retarget(self) -> None:
+        """Tell the scraper and the journal whom to ask and follow."""
+        targets: dict[str, Iterable[str]] = {
+            workload.name: [workload.metrics] for workload in self.workloads.values() if workload.metrics
+        }
+        targets |= {name: found.addresses for name, found in self.finder.found.items() if found.addresses}
+        self.scraper.set_targets(targets)
+        logs = [tokens.log for tokens in self.all_tokens().values()]
+        self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))
+
+    # --- who holds what ----------------------------------------------------------------------------------------------
+
+    def holdings(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
+        """uuid -> who holds the GPU."""
+        pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
+        ancestors = self._procfs.ancestors_of(pids, mono_s)
+        if mono_s >= self._refresh_at_s or not pids <= self._known_pids:
+            named = {str(gpu) for workload in self.workloads.values() for gpu in workload.gpus}
+            by_settings = {
+                process.pid
+                for gpu in gpus
+                if gpu.uuid in named or str(gpu.index) in named
+                for process in gpu.processes or ()
+            }
+            self._refresh(pids, ancestors, by_settings, mono_s)
+        return bind(gpus, self.holders(gpus), ancestors, self._mps_servers)
+
+    def holders(self, gpus: tuple[GpuReading, ...]) -> list[Holder]:
+        """What `bind` needs to know of each workload."""
+        allocations = self.pods.allocations()
+        present = {gpu.uuid for gpu in gpus}
+        holders = [
+            Holder(
+                workload=workload.name,
+                gpus=tuple(str(gpu) for gpu in workload.gpus),
+                root_pids=self._roots.get(workload.name, frozenset()),
+                allocated=allocations.get(_pod_key(workload), frozenset()) & present,
+            )
+            for workload in self.workloads.values()
+        ]
+        named = {_pod_key(workload) for workload in self.workloads.values()}
+        for name, found in self.finder.found.items():
+            allocated = allocations.get(name, frozenset()) & present
+            holders.append(Holder(workload=name, root_pids=found.root_pids, allocated=allocated))
+        return holders + [
+            Holder(workload=pod, allocated=uuids & present)
+            for pod, uuids in allocations.items()
+            if pod not in self.finder.found and pod not in named and uuids & present
+        ]
+
+    def _refresh(
+        self, pids: set[int], ancestors: Mapping[int, tuple[int, ...]], by_settings: set[int], mono_s: float
+    ) -> None:
+        """`by_settings`: the processes on GPUs that the settings give to a workload."""
+        self._refresh_at_s = mono_s + REFRESH_S
+        self._known_pids = pids
+        wanted = pids.union(*(ancestors[pid] for pid in pids))
+        processes = {pid: process for pid in wanted if (process := self._procfs.process(pid)) is not None}
+        self._mps_servers = frozenset(
+            pid for pid, process in processes.items() if process.name.startswith(MPS_SERVER[:15])
+        )
+        self._roots = {
+            workload.name: frozenset(pid for pid in processes if self._is_root(workload, processes[pid]))
+            for workload in self.workloads.values()
+            if not workload.gpus
+        }
+        for name, roots in self._roots.items():
+            self.configured[name].process_started_s = min((processes[pid].started_s for pid in roots), default=None)
+        taken = {pid for roots in self._roots.values() for pid in roots} | by_settings
+        if self.settings.discover:
+            groups = group(pids, processes, ancestors, taken)
+            self._leftover += self.finder.update(groups, mono_s, self._others(), self.scraper.known().keys())
+            self.unsaved, self.finder.met = self.unsaved or self.finder.met, False
+            self._retarget()
+        if mono_s > self._marks_until_s:
+            self._marks.clear()
+
+    def _is_root(self, workload: WorkloadSettings, process: Process) -> bool:
+        tokens = self.configured[workload.name]
+        files: set[tuple[int, int]] = tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
+        return is_root(self._procfs, workload, process, files)
+
+    def _others(self) -> Others:
+        logs = [tokens.log for tokens in [*self.configured.values(), *self.gateways.values()]]
+        return Others(
+            names=self.workloads.keys() | self.gateways.keys(),
+            files=set().union(*(log.open_files() for log in logs if isinstance(log, LogFiles))),
+            units={log.unit for log in logs if isinstance(log, JournalUnit)},
+            addresses={urlsplit(workload.metrics).netloc for workload in self.workloads.values() if workload.metrics},
+        )
+
+    # --- tokens ------------------------------------------------------------------------------------------------------
+
+    def poll(self, now_ms: int, mono_s: float) -> list[TokenEvent]:
+        """What every log and endpoint gave since the last poll."""
+        events, self._leftover = self._leftover, []
+        everyone = self.all_tokens()
+        by_unit = {tokens.log.unit: tokens.log for tokens in everyone.values() if isinstance(tokens.log, JournalUnit)}
+        had_cursor = self.journal.cursor is not None
+        for unit, block in self.journal.poll(mono_s):
+            if unit in by_unit:
+                by_unit[unit].give(block)
+        self.unsaved |= self.journal.cursor is not None and not had_cursor
+        # Answers first: each was asked for just after the logs were last read, so what is read now came after it.
+        for answer in self.scraper.take():
+            if (asked := everyone.get(answer.target)) is not None:
+                self.unsaved |= asked.is_first(answer)
+                events += asked.answered(answer, now_ms - round((mono_s - answer.asked_mono_s) * 1000))
+        for tokens in everyone.values():
+            events += tokens.poll(now_ms, mono_s)
+        self.scraper.beat()
+        return events
+
+    def quiet_since_ms(self, now_ms: int) -> dict[str, int]:
+        """workload -> when it made its last token, or was first read; without those whose tokens are not read."""
+        servers = {**self.configured, **{name: found.tokens for name, found in self.finder.found.items()}}
+        return {
+            name: since_ms
+            for name, tokens in servers.items()
+            if (since_ms := tokens.quiet_since_ms(now_ms)) is not None
+        }
+
+    def clock_stepped(self, by_ms: int) -> None:
+        """The wall clock was set: how long workloads have been quiet is as before."""
+        for tokens in self.all_tokens().values():
+            if tokens.last_token_ms is not None:
+                tokens.last_token_ms += by_ms
+
+    def names(self) -> dict[str, WorkloadName]:
+        node = self.settings.node_name
+        named = {
+            name: WorkloadName(
+                server=tokens.server,
+                place=node,
+                model=self.workloads[name].model or tokens.model,
+                labels=_clipped(self.workloads[name].labels),
+            )
+            for name, tokens in self.configured.items()
+        }
+        for name, found in self.finder.found.items():
+            named[name] = WorkloadName(
+                server=found.tokens.server, place=found.place, model=found.tokens.model, labels=_clipped(found.labels)
+            )
+        for pod in self.pods.allocations():
+            if pod not in named:
+                parts = dict(zip(("namespace", "pod", "container"), pod.split("/"), strict=False))
+                named[pod] = WorkloadName(server="unknown", place=pod, model=None, labels=parts)
+        return named
+
+    def marks(self) -> dict[str, TokensMark]:
+        """What must outlive the process: of everyone followed, and of found workloads not met again yet."""
+        return {**self._marks, **{name: tokens.mark() for name, tokens in self.all_tokens().items()}}
+
+    def is_root_of_any(self, pid: int) -> bool:
+        """Whether a configured workload takes `pid` for its server, whether or not that holds a GPU."""
+        process = self._procfs.process(pid)
+        return process is not None and any(self._is_root(workload, process) for workload in self.workloads.values())
+
+    def source_counts(self) -> dict[str, dict[str, int]]:
+        """workload -> what was counted of its sources, for the agent's own metrics."""
+        counts = {}
+        for name, tokens in self.all_tokens().items():
+            own: dict[str, int] = tokens.log.counts if isinstance(tokens.log, LogFiles) else {}
+            by_counters = int(tokens.counted_by == "counters")
+            counts[name] = {**own, "events": tokens.events, "counted_by_endpoint": by_counters}
+        return counts
+
+    def close(self) -> None:
+        self.scraper.stop()
+        self.pods.stop()
+        self.journal.close()
+        for tokens in self.all_tokens().values():
+            tokens.close()
+
+
+def is_root(procfs: Procfs, workload: WorkloadSettings, process: Process, log_files: Set[tuple[int, int]]) -> bool:
+    """Whether `process` is the workload's server: by its pid file, by its command line, by the unit or pod whose log is
+    followed, by the port that is scraped, or as the writer of its log."""
+    if workload.pid_file:
+        try:
+            return int(Path(workload.pid_file).read_text(encoding="ascii").split()[0]) == process.pid
+        except (OSError, ValueError, IndexError):
+            return False
+    if workload.process:
+        return re.search(workload.process, process.command) is not None
+    if workload.journal is not None and process.place.unit == workload.journal:
+        return True
+    pod = pod_of_log_path(workload.log) if workload.log else None
+    if pod is not None and process.place.pod_uid is not None:
+        return process.place.pod_uid.replace("-", "") == pod[2].replace("-", "")
+    if workload.metrics is not None and any(kind.pattern.search(process.command) for kind in SERVER_KINDS):
+        port = workload.metrics.partition("://")[2].partition("/")[0].rpartition(":")[2]
+        pids = [process.pid, *procfs.descendants_of(process.pid)]
+        if any(address.endswith(f":{port}") for address in procfs.listening(pids)):
+            return True
+    return procfs.writes_to(process.pid, log_files)
+
+
+def _pod_key(workload: WorkloadSettings) -> str:
+    """`namespace/pod/container` of a workload whose pod's log is followed, as the kubelet's allocations are keyed."""
+    pod = pod_of_log_path(workload.log) if workload.log else None
+    return f"{pod[0]}/{pod[1]}/{pod[3]}" if pod else ""
+
+
+def _clipped(labels: Mapping[str, str]) -> dict[str, str]:
+    return {key: value[:LABEL_CHARS_MAX] for key, value in labels.items()}

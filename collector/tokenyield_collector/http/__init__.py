@@ -1,0 +1,1 @@
+"""What every HTTP answer shares: problems and the shapes of documents."""

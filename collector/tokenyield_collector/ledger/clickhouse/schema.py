@@ -1,0 +1,112 @@
+"""The tables of a ClickHouse ledger, in the dialect that servers from 18.16 until now have in common.
+
+`windows` holds one row for each batch, its GPUs, shares, tokens and so on as nested columns. So a batch is written
+whole or not at all, which ClickHouse promises of one row and of nothing more; and the same batch written twice, by the
+same collector or another, is one row again: ReplacingMergeTree by `IDENTITY`, read with FINAL.
+
+`x_hours` hold the sums of each hour. A recomputed hour replaces the one before it by its `version`, the number of
+batches in it: more batches, newer sums. `touched` counts the commits into each hour and `folded` tells up to which of
+them it was recomputed, so that any collector knows what another left undone.
+
+`collectors` tells who is at work: the first of them by name leads.
+
+With a cluster each table `t` of a shard is reached over `t_all`, a Distributed table; a batch always falls to the shard
+of its agent, so that both of its copies meet there.
+"""
+
+from collections.abc import Iterator
+
+from tokenyield_collector.ledger.clickhouse.client import quoted
+from tokenyield_collector.ledger.rows import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, Sender, nested
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
+
+SCHEMA_VERSION = 2
+IDENTITY = ", ".join([*Sender._fields, "seq"])
+WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in nested(table))]
+_BY_NODE = "cityHash64(cluster, node)"
+
+
+def column_type(column: str) -> str:
+    if column in TEXT:
+        return "String"
+    if column == "seq":
+        return "UInt64"
+    return "Nullable(Int64)" if column in NULLABLE else "Int64"
+
+
+def typed(columns: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(f"{column} {column_type(column)}" for column in columns)
+
+
+def _tables() -> Iterator[tuple[str, str, str, str]]:
+    """(name, columns, engine, how it falls to shards)"""
+    groups = ", ".join(f"{table} Nested({typed(nested(table))})" for table in TABLES)
+    yield (
+        "windows",
+        f"{typed(BATCH_COLUMNS)}, {groups}",
+        f"ReplacingMergeTree PARTITION BY intDiv(start_ms, {MS_PER_HOUR}) ORDER BY ({IDENTITY})",
+        "cityHash64(agent_id)",
+    )
+    for table, (keys, sums) in TABLES.items():
+        yield (
+            f"{table}_hours",
+            f"hour_ms Int64, {typed([*keys, *sums])}, version UInt64",
+            f"ReplacingMergeTree(version) PARTITION BY intDiv(hour_ms, {MS_PER_DAY}) "
+            f"ORDER BY (hour_ms, {', '.join(keys)})",
+            _BY_NODE,
+        )
+    yield "touched", "hour_ms Int64, commits UInt64", "SummingMergeTree ORDER BY hour_ms", "hour_ms"
+    yield "folded", "hour_ms Int64, commits UInt64", "ReplacingMergeTree(commits) ORDER BY hour_ms", "hour_ms"
+    yield (
+        "seen_nodes",
+        "cluster String, node String, end_ms Int64",
+        "ReplacingMergeTree(end_ms) ORDER BY (cluster, node)",
+        _BY_NODE,
+    )
+    yield (
+        "node_labels",
+        "cluster String, node String, labels String, received_ms Int64",
+        "ReplacingMergeTree(received_ms) ORDER BY (cluster, node)",
+        _BY_NODE,
+    )
+    yield (
+        "counter_bases",
+        "name String, cut_ms Int64, value Int64",
+        "ReplacingMergeTree ORDER BY (name, cut_ms)",
+        "cityHash64(name)",
+    )
+    yield "collectors", "id String, seen_ms Int64", "ReplacingMergeTree(seen_ms) ORDER BY id", "cityHash64(id)"
+    yield "retired", "what String, before_ms Int64", "ReplacingMergeTree(before_ms) ORDER BY what", "cityHash64(what)"
+    yield (
+        "statements",
+        "period String, version Int64, facts String, prices String, attribution String, change String",
+        "ReplacingMergeTree ORDER BY (period, version)",
+        "cityHash64(period)",
+    )
+    yield "schema_version", "version Int64", "ReplacingMergeTree ORDER BY version", "version"
+
+
+NAMES = [name for name, _, _, _ in _tables()]
+
+
+def local_tables() -> list[str]:
+    """What every shard has."""
+    return [
+        f"CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = {engine}" for name, columns, engine, _ in _tables()
+    ]
+
+
+def columns_wanted() -> dict[str, dict[str, str]]:
+    """Table -> column -> type, of all that can have come with a newer version."""
+    windows = {f"{table}.{column}": f"Array({column_type(column)})" for table in TABLES for column in nested(table)}
+    hours = {f"{table}_hours": {column: column_type(column) for column in sums} for table, (_, sums) in TABLES.items()}
+    return {"windows": windows, **hours}
+
+
+def distributed_tables(cluster: str, database: str) -> list[str]:
+    """What every server of a cluster has beside them."""
+    return [
+        f"CREATE TABLE IF NOT EXISTS {name}_all ({columns}) "
+        f"ENGINE = Distributed({quoted(cluster)}, {quoted(database)}, {name}, {key})"
+        for name, columns, _, key in _tables()
+    ]

@@ -1,0 +1,130 @@
+"""The tables of a DuckDB ledger, and the way from each schema version to the next. Released migrations never change."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tokenyield_collector.ledger.duckdb.rollup import TABLES as ROLLUP_TABLES
+from tokenyield_collector.ledger.rows import (
+    BATCH_COLUMNS,
+    DEMAND_KEYS,
+    GPU_KEYS,
+    LABEL_KEYS,
+    MEASURE_KEYS,
+    REASON_KEYS,
+    SHARE_KEYS,
+    TEXT,
+    TOKEN_KEYS,
+)
+from tokenyield_collector.ledger.usage import CAPACITY_SUMS
+from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
+
+SCHEMA_VERSION = 5
+
+
+def ddl(name: str, columns: Sequence[str]) -> str:
+    typed = (f"{column} {'VARCHAR' if column in TEXT else 'BIGINT'}" for column in columns)
+    return f"CREATE TABLE {name} ({', '.join(typed)})"
+
+
+def _migration_1() -> list[str]:
+    statements = [ddl("batches", BATCH_COLUMNS)]
+    tables: dict[str, tuple[list[str], list[str]]] = {
+        "gpu": (
+            GPU_KEYS,
+            [*CAPACITY_SUMS, "integrated_mj", "energy_missing_ms", "utilization_ms", "memory_used_mib_seconds"],
+        ),
+        "reason": (REASON_KEYS, ["duration_ms"]),
+        "share": (SHARE_KEYS, ["active_ms", "idle_ms", "active_mj", "idle_mj"]),
+        "token": (TOKEN_KEYS, ["prompt_computed", "prompt_cached", "completion", "requests"]),
+    }
+    for table, (keys, sums) in tables.items():
+        statements.append(ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
+        statements.append(ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
+    statements.append("CREATE TABLE dirty_hours (hour_ms BIGINT)")
+    statements.append(ddl("counter_bases", ["name", "value"]))
+    statements.append(ddl("counter_floors", ["name", "value"]))
+    return statements
+
+
+def _migration_2() -> list[str]:
+    """Prompts that cannot be split, aborted and failed requests; who asked; labels of workloads."""
+    statements = []
+    for kind in ("prompt_unsplit", "requests_aborted", "requests_failed"):
+        statements += [f"ALTER TABLE token_{span} ADD COLUMN {kind} BIGINT" for span in ("windows", "hours")]
+    for table, keys, sums in (
+        ("demand", DEMAND_KEYS, [*TOKEN_KINDS, *REQUEST_KINDS]),
+        ("label", LABEL_KEYS, ["seen_ms"]),
+    ):
+        statements.append(ddl(f"{table}_windows", [*keys, "start_ms", *sums]))
+        statements.append(ddl(f"{table}_hours", ["hour_ms", *keys, *sums]))
+    return statements
+
+
+def _migration_3() -> list[str]:
+    """Roll-ups for reports, labels of nodes, and what was said of closed periods."""
+    return [
+        *ROLLUP_TABLES,
+        "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM gpu_hours",
+        "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM token_hours",
+        "CREATE TABLE node_labels (cluster VARCHAR, node VARCHAR, labels VARCHAR)",
+        "CREATE TABLE statements (period VARCHAR, version BIGINT, facts VARCHAR, prices VARCHAR, attribution VARCHAR, "
+        "change VARCHAR)",
+    ]
+
+
+def _migration_4() -> list[str]:
+    """Money is no counter any more: what it was held by goes."""
+    return ["DROP TABLE counter_floors", """DELETE FROM counter_bases WHERE name LIKE '["cost"%'"""]
+
+
+def _migration_5() -> list[str]:
+    """What GPUs measure of themselves, parked time, and how servers stood."""
+    told = {
+        "gpu": ("energy_error_mj", "parked_ms", "parked_mj", "activity_known_ms"),
+        "share": ("parked_ms", "parked_mj"),
+    }
+    untold = {
+        "gpu": ("sm_ms", "tensor_ms", "dram_ms", "nvlink_mib", "pcie_mib"),
+        "token": ("load_known_ms", "running_request_ms", "waiting_request_ms", "cache_used_ms"),
+    }
+    statements = []
+    for columns, default in ((told, " DEFAULT 0"), (untold, "")):
+        for table, names in columns.items():
+            for span in ("windows", "hours"):
+                statements += [f"ALTER TABLE {table}_{span} ADD COLUMN {name} BIGINT{default}" for name in names]
+    statements.append(ddl("measure_windows", [*MEASURE_KEYS, "start_ms", "amount"]))
+    statements.append(ddl("measure_hours", ["hour_ms", *MEASURE_KEYS, "amount"]))
+    return statements
+
+
+MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3, 4: _migration_4, 5: _migration_5}
+"""Schema version -> the statements that lead to it from the one before. Released ones never change."""
+
+
+def insert_rows(connection: Any, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    insert_columns(connection, table, dict(zip(columns, zip(*rows, strict=True), strict=bool(rows))))
+
+
+def make_table(connection: Any, name: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """A temporary table of the connection's own, with these rows. `data` below is what DuckDB finds by this name."""
+    data = {column: _array(column, values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)}
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM data")
+    del data
+
+
+def insert_columns(connection: Any, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    """As numpy arrays; nothing where there are no rows."""
+    data = {name: _array(name, values) for name, values in columns.items()}
+    if data:  # DuckDB finds it by this name
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM data")
+
+
+def _array(column: str, values: Sequence[Any]) -> Any:
+    if column in TEXT:
+        return np.array(values, dtype=object)
+    if None in values:
+        missing = [value is None for value in values]
+        return np.ma.masked_array([value or 0 for value in values], mask=missing, dtype=np.int64)
+    return np.array(values, dtype=np.int64)

@@ -1,0 +1,1 @@
+"""What is shown of a ledger now and to date: counters, the live view, and its documents."""

@@ -1,0 +1,258 @@
+"""A report from a ledger, a price book and rules: the one way that the command line and the API go.
+
+In: what was asked for. Out: bytes and their media type. Raises `ReportError` when it cannot be made, `LedgerError`.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
+from tokenyield_collector.attribution.rules import Attribution
+from tokenyield_collector.http.schemas import BudgetsDocument
+from tokenyield_collector.ledger.base import StatementRecord
+from tokenyield_collector.ledger.usage import UsageReader
+from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.period import Period, day_of, iso, month_of, parse_period
+from tokenyield_collector.reports.report import Report, ReportError, check_by, check_where, grain_of, make_report
+from tokenyield_collector.reports.versions import next_record
+from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
+
+if TYPE_CHECKING:
+    from tokenyield_collector.reports.focus import Writes
+
+MEDIA_TYPES = {
+    "table": "text/plain",
+    "csv": "text/csv",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+    "html": "text/html",
+    "focus": "text/csv",
+    "focus-metadata": "application/json",
+}
+"""The formats."""
+DEFAULT_BY = "team,model"
+TABLE_WIDTH = 160
+
+
+class Stretch(NamedTuple):
+    """What of a period can be told: whole hours that the ledger has, up to now."""
+
+    period: Period
+    start_ms: int
+    end_ms: int
+    is_closed: bool
+
+
+class ReportedLedger(Protocol):
+    """The part of a `Ledger` that reports need."""
+
+    def first_ms(self) -> int | None: ...
+
+    def roll(self) -> object: ...
+
+    def usage(self) -> UsageReader: ...
+
+    def statements(self, period: str) -> list[StatementRecord]: ...
+
+    def add_statement(self, record: StatementRecord) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportMaker:
+    """Reads the ledger; writes into it only the roll-ups and the register of versions."""
+
+    ledger: ReportedLedger
+    prices: PriceBook
+    attribution: Attribution
+    now_ms: int
+    settle_ms: int = 0
+    """How long windows take to arrive: what is newer is not told yet."""
+
+    def report(
+        self, period: str, by: Sequence[str], where: Mapping[str, str] | None = None, top: int | None = None
+    ) -> Report:
+        """`where`: only what has these values in these columns; `top`: the rows that lose most, and one of the rest."""
+        if top is not None and top < 1:
+            raise ReportError(f"--top: {top} wants to be at least 1")
+        by = check_by(by, self.attribution.dimensions)
+        where = check_where(where or {}, self.attribution.dimensions)
+        stretch = self.stretch(period)
+        version, notes = self._version(stretch)
+        notes += [f"only {name} {value}" for name, value in where.items()]
+        statement = self._statement(stretch, grain_of((*by, *where)))
+        report = make_report(
+            statement, stretch.period, by, where=where, top=top, is_closed=stretch.is_closed, notes=notes
+        )
+        report.version = version
+        report.notes += _warnings(report, self.prices)
+        return report
+
+    def encode(
+        self,
+        period: str,
+        by: Sequence[str],
+        form: str,
+        where: Mapping[str, str] | None = None,
+        top: int | None = None,
+    ) -> bytes:
+        """The report in one of `MEDIA_TYPES`. Raises `ReportError` for a FOCUS file of a part."""
+        if where and form.startswith("focus"):
+            raise ReportError("--where: a FOCUS file is of the whole fleet; filter its rows instead")
+        if form == "focus":
+            out = io.StringIO()
+            self.focus(period, out)
+            return out.getvalue().encode()
+        if form == "focus-metadata":
+            return self.focus_metadata(period)
+        report = self.report(period, by, where, top)
+        if form == "table":
+            return _drawn(report)
+        if form == "html":
+            from tokenyield_collector.reports.html import to_html
+
+            return to_html(report).encode()
+        from tokenyield_collector.reports import data
+
+        if form == "csv":
+            return data.to_csv(report).encode()
+        return data.to_json(report) if form == "json" else data.to_parquet(report)
+
+    def focus(self, period: str, out: "Writes") -> Decimal:
+        """Write the FOCUS file, streamed. Returns the sum of its rows."""
+        from tokenyield_collector.reports.focus import write_focus
+
+        stretch = self.stretch(period)
+        version, _ = self._version(stretch)
+        statement = self._statement(stretch, Grain(workload=True, cluster=True))
+        return write_focus(statement, stretch.period, out, version=version)
+
+    def focus_metadata(self, period: str) -> bytes:
+        """What FOCUS wants to be told beside the file, as JSON."""
+        from tokenyield_collector.reports.focus import metadata
+
+        stretch = self.stretch(period)
+        version, _ = self._version(stretch)
+        return (json.dumps(metadata(self.prices, stretch.period, version), indent=2) + "\n").encode()
+
+    def budgets(self, month: str | None = None) -> list[BudgetState]:
+        """All budgets in a month; default: the present one."""
+        month = month_of(self.now_ms) if month is None else month
+        no_month = ReportError(f"--month: '{month[:40]}' is no month; write 2026-10")
+        try:
+            period = parse_period(month)
+        except ValueError:
+            raise no_month from None
+        first = day_of(period.start_ms)
+        if first.day != 1 or period.days < 28:
+            raise no_month
+        stretch = self._stretch_of(
+            Period(name=period.name, start_ms=period.start_ms - LOOK_BACK_DAYS * MS_PER_DAY, end_ms=period.end_ms)
+        )
+        spent = []
+        for key, sums in self._statement(stretch, Grain(cluster=True)).lines():
+            known = dict(zip(self.attribution.dimensions, key.group.values, strict=True))
+            known |= {"model": key.group.model, "cluster": key.group.cluster}
+            spent.append((day_of(key.start_ms), known, sums.total))
+        today = day_of(stretch.end_ms)
+        return budget_states(self.attribution.budgets, spent, first, min(today, date.max))
+
+    def stretch(self, period: str) -> Stretch:
+        try:
+            return self._stretch_of(parse_period(period))
+        except ValueError as error:
+            raise ReportError(str(error)) from error
+
+    def _stretch_of(self, period: Period) -> Stretch:
+        self.ledger.roll()
+        known_ms = hour_of_ms(self.now_ms - self.settle_ms)
+        first_ms = self.ledger.first_ms()
+        start_ms = period.start_ms if first_ms is None else max(period.start_ms, hour_of_ms(first_ms))
+        end_ms = period.start_ms if first_ms is None else min(period.end_ms, known_ms)
+        return Stretch(period, start_ms, max(start_ms, end_ms), period.end_ms <= known_ms)
+
+    def _statement(self, stretch: Stretch, grain: Grain) -> Statement:
+        return Statement(
+            reader=self.ledger.usage(),
+            prices=self.prices,
+            attribution=self.attribution,
+            start_ms=stretch.start_ms,
+            end_ms=stretch.end_ms,
+            grain=grain,
+        )
+
+    def _version(self, stretch: Stretch) -> tuple[int | None, list[str]]:
+        """The version of a closed period, and what there is to say of it."""
+        notes = []
+        if stretch.end_ms <= stretch.start_ms:
+            notes.append("the ledger has nothing of this period")
+        elif stretch.start_ms > stretch.period.start_ms:
+            notes.append(f"the ledger begins at {iso(stretch.start_ms)}")
+        if not stretch.is_closed:
+            notes.append(f"open: up to {iso(stretch.end_ms)}; what comes after is not in it")
+            return None, notes
+        learned = self.prices.reference_rates
+        since_ms = stretch.end_ms - learned.learn_days * MS_PER_DAY if learned.learn else stretch.start_ms
+        facts = self.ledger.usage().checksum(min(since_ms, stretch.start_ms), stretch.end_ms)
+        before = self.ledger.statements(stretch.period.name)
+        rules = self.attribution.document
+        record = next_record(before, stretch.period.name, facts, self.prices.document, rules)
+        if not before or record is not before[-1]:
+            self.ledger.add_statement(record)
+        if record.change:
+            notes.append(f"version {record.version}, changed against version {record.version - 1}: {record.change}")
+        return record.version, notes
+
+
+def _drawn(report: Report) -> bytes:
+    from rich.console import Console
+
+    from tokenyield_collector.reports.table import report_tables
+
+    out = io.StringIO()
+    Console(file=out, width=TABLE_WIDTH, force_terminal=False).print(report_tables(report, TABLE_WIDTH))
+    return out.getvalue().encode()
+
+
+def _warnings(report: Report, prices: PriceBook) -> list[str]:
+    told = report.total.figures
+    found = []
+    if not prices.pools:
+        found.append("no price book: usage without cost (set prices_file)")
+    elif told["price_missing_gpu_hours"]:
+        found.append(
+            f"{told['price_missing_gpu_hours']:,.1f} GPU-hours have no price: no pool of the price book fits them"
+        )
+    if any(pool.reference for pool in prices.pools):
+        found.append("GPUs that no pool fits are priced with bundled reference figures, not with yours")
+    if told["unrated_gpu_hours"]:
+        found.append(
+            f"{told['unrated_gpu_hours']:,.1f} active GPU-hours have no reference pace and count as productive"
+        )
+    return found
+
+
+def budget_document(states: Sequence[BudgetState], currency: str) -> BudgetsDocument:
+    """For JSON; money as numbers with two decimals."""
+    return {
+        "currency": currency,
+        "budgets": [
+            {
+                "name": one.name,
+                "month": one.month,
+                "monthly": one.monthly,
+                "spent": one.spent,
+                "remaining": one.remaining,
+                "state": one.state,
+                "forecast": None
+                if one.forecast is None
+                else {"expected": one.forecast.expected, "low": one.forecast.low, "high": one.forecast.high},
+            }
+            for one in states
+        ],
+    }

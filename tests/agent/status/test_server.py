@@ -1,0 +1,168 @@
+"""The agent's own /metrics and health: who may read them, over which TLS, and that nobody takes all connections."""
+
+import base64
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+
+from certificates import make_certificates
+from tokenyield_agent.config import Settings
+from tokenyield_agent.errors import SetUpError
+from tokenyield_agent.status import server as status_server
+from tokenyield_agent.status.server import CONNECTIONS_MAX, StatusServer
+from tokenyield_agent.status.snapshot import Status
+
+PASSWORD = "prometheus-password"
+HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+TLS = "tls_server_config: {cert_file: server.crt, key_file: server.key"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("status")
+    make_certificates(made)
+    return made
+
+
+@contextmanager
+def serving(folder: Path, web_config: str | None = None, status: Callable[[], Status] | None = None,
+            **settings: Any) -> Iterator[StatusServer]:  # fmt: skip
+    if web_config is not None:
+        (folder / "web.yaml").write_text(web_config)
+        settings["web_config_file"] = str(folder / "web.yaml")
+    server = StatusServer(
+        Settings(**{"status_listen": "127.0.0.1:0", **settings}), status or (lambda: Status(version="1", polls=1))
+    )
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def asked(server: StatusServer, path: str, context: ssl.SSLContext | None = None, user: str | None = None,
+          password: str = PASSWORD) -> tuple[int, dict[str, str], bytes]:  # fmt: skip
+    connection = (
+        http.client.HTTPSConnection("localhost", server.port, timeout=20, context=context)
+        if context
+        else http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    )
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Basic {pair}"} if user else {})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()
+
+
+def trusting(folder: Path, client: str | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    if client:
+        context.load_cert_chain(folder / f"{client}.crt", folder / f"{client}.key")
+    return context
+
+
+def test_health_and_metrics_on_loopback(folder: Path) -> None:
+    present = Status(version="1", polls=1)
+    with serving(folder, status=lambda: present) as server:
+        assert asked(server, "/healthz")[::2] == (200, b"ok\n")
+        assert b"tokenyield_agent_polls_total 1.0" in asked(server, "/metrics")[2]
+        assert asked(server, "/../etc/passwd")[0] == 404
+        assert asked(server, "/metrics")[1]["X-Content-Type-Options"] == "nosniff"
+        present = Status(version="1", polls=1, last_poll_age_s=60, ship_problem="the collector refuses")
+        assert asked(server, "/healthz")[::2] == (503, b"the last poll was 60 s ago\n")
+        assert asked(server, "/readyz")[::2] == (503, b"the collector refuses\n")
+
+
+def test_passwords_and_tls_of_a_web_config(folder: Path) -> None:
+    web = f"{TLS}}}\nbasic_auth_users: {{prometheus: {HASH}}}\nhttp_server_config: {{headers: {{X-Frame-Options: deny}}}}\n"
+    with serving(folder, web) as server:
+        trusts = trusting(folder)
+        status, headers, body = asked(server, "/metrics", trusts)
+        assert (status, headers["WWW-Authenticate"]) == (401, 'Basic realm="tokenyield"')
+        assert b"tokenyield_" not in body
+        status, headers, body = asked(server, "/metrics", trusts, "prometheus")
+        assert (status, headers["X-Frame-Options"]) == (200, "deny")
+        assert b"tokenyield_agent_polls_total" in body
+        assert asked(server, "/metrics", trusts, "prometheus", "wrong")[0] == 401
+        assert asked(server, "/healthz", trusts)[0] == 200  # the kubelet has no password
+        with pytest.raises((OSError, http.client.HTTPException)):
+            asked(server, "/metrics")  # without TLS
+
+
+def test_guessing_passwords_is_slow_and_keeps_nobody_out_who_was_in(folder: Path) -> None:
+    with serving(folder, f"basic_auth_users: {{prometheus: {HASH}}}\n") as server:
+        assert asked(server, "/metrics", user="prometheus")[0] == 200
+        answers = [asked(server, "/metrics", user="prometheus", password=f"guess {i}") for i in range(30)]
+        assert [status for status, _, _ in answers].count(429) >= 15
+        assert all(int(headers["Retry-After"]) >= 1 for status, headers, _ in answers if status == 429)
+        assert asked(server, "/metrics", user="prometheus")[0] == 200
+
+
+def test_client_certificates(folder: Path) -> None:
+    web = f"{TLS}, client_ca_file: ca.crt, client_auth_type: RequireAndVerifyClientCert%s}}\n"
+    with serving(folder, web % "") as server:
+        assert asked(server, "/metrics", trusting(folder, "gpu-7"))[0] == 200
+        for client in (None, "stranger"):
+            with pytest.raises((OSError, http.client.HTTPException)):
+                asked(server, "/metrics", trusting(folder, client))
+    with serving(folder, web % ", client_allowed_sans: [prometheus.example.com]") as server:
+        assert asked(server, "/metrics", trusting(folder, "gpu-7"))[0] == 403
+    with serving(folder, web % ", client_allowed_sans: [gpu-7.gpu.example.com]") as server:
+        assert asked(server, "/metrics", trusting(folder, "gpu-7"))[0] == 200
+
+
+def test_a_rate_limit(folder: Path) -> None:
+    with serving(folder, "rate_limit: {interval: 1h, burst: 2}\n") as server:
+        assert [asked(server, "/metrics")[0] for _ in range(3)] == [200, 200, 429]
+        assert asked(server, "/healthz")[0] == 200
+
+
+def test_a_web_config_is_taken_up_when_it_changes(folder: Path) -> None:
+    with serving(folder, "{}\n") as server:
+        assert asked(server, "/metrics")[0] == 200
+        (folder / "web.yaml").write_text(f"basic_auth_users: {{prometheus: {HASH}}}\n")
+        assert asked(server, "/metrics")[0] == 401
+        (folder / "web.yaml").write_text("basic_auth_users: {prometheus: no-hash}\n")
+        assert asked(server, "/metrics")[0] == 401  # the one before it stays
+
+
+def test_open_to_other_hosts_wants_somebody_to_be_asked(folder: Path) -> None:
+    with pytest.raises(SetUpError, match="asks nobody who comes"), serving(folder, "{}\n", status_listen="0.0.0.0:0"):
+        pass
+    with serving(folder, "{}\n", status_listen="0.0.0.0:0", insecure=True) as server:
+        assert asked(server, "/metrics")[0] == 200
+
+
+def test_who_holds_all_connections_makes_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_server, "REQUEST_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(status_server, "SLOW_S", 0.2)
+    with serving(folder) as server:
+        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(CONNECTIONS_MAX)]
+        try:
+            assert _closed_at_once(server)
+            deadline_s = time.monotonic() + 20
+            while time.monotonic() < deadline_s:
+                if not _closed_at_once(server):
+                    break
+            else:
+                pytest.fail("those that say nothing are never hung up")
+        finally:
+            for each in silent:
+                each.close()
+
+
+def _closed_at_once(server: StatusServer) -> bool:
+    try:
+        return asked(server, "/healthz")[0] != 200
+    except (OSError, http.client.HTTPException):
+        return True

@@ -1,0 +1,204 @@
+"""The window book: time, energy and tokens in equal time, energy and tokens out."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.tokens.event import Counted, TokenEvent
+from tokenyield_agent.windows.builder import BookState, WindowBook
+from tokenyield_agent.windows.energy import Energy
+from tokenyield_agent.windows.span import GpuSpan, unread
+from tokenyield_agent.workloads.binding import UNTIED, Holding
+from tokenyield_wire.window import Batch, faults_of_batch
+
+LENGTH_MS, SETTLE_MS = 15_000, 12_000
+START_MS = 1_795_435_320_000
+
+
+def book(state: BookState | None = None) -> WindowBook:
+    return WindowBook(length_ms=LENGTH_MS, settle_ms=SETTLE_MS, state=state)
+
+
+def span(uuid: str = "G", state: str = "active", energy_mj: int | None = 0, holding: Holding | None = None) -> GpuSpan:
+    held = holding or Holding(held=True, weights={"chat": 1})
+    energy = None if energy_mj is None else Energy(energy_mj, "counter")
+    return GpuSpan(uuid=uuid, state=state, energy=energy, holding=held, unknown_reason="gpu_lost")
+
+
+def tokens(start_ms: int, end_ms: int, completion: int, **kinds: Any) -> TokenEvent:
+    counted = Counted(method=kinds.pop("method", "count"), completion=completion, **kinds)
+    return TokenEvent(workload="chat", start_ms=start_ms, end_ms=end_ms, counted=counted)
+
+
+def taken(of: WindowBook, *, flush: bool = False) -> list[Batch]:
+    count = of.ready(flush=flush)
+    batches = of.batches(count, {}, 1)
+    of.discard(count)
+    return batches
+
+
+def completions(batches: list[Batch]) -> list[int]:
+    return [sum(c.completion or 0 for w in batch.workloads for c in w.tokens) for batch in batches]
+
+
+def test_windows_are_aligned_and_close_after_they_have_settled() -> None:
+    windows = book()
+    windows.jump(START_MS + 4_000)
+    windows.extend(START_MS + LENGTH_MS + SETTLE_MS - 1, [span()])
+    assert taken(windows) == []
+    windows.extend(START_MS + LENGTH_MS + SETTLE_MS, [span()])
+    (batch,) = taken(windows)
+    assert (batch.start_ms, batch.end_ms) == (START_MS + 4_000, START_MS + LENGTH_MS)
+    assert batch.gpus[0].active_ms == 11_000
+
+
+def test_a_rate_at_the_end_of_its_interval_is_laid_over_its_seconds() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.extend(START_MS + 20_000, [span()])
+    windows.add(tokens(START_MS + 10_000, START_MS + 20_000, 101, method="rate"))
+    assert completions(taken(windows, flush=True)) == [51, 50]
+
+
+def test_what_is_older_than_the_oldest_window_goes_into_it() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.extend(START_MS + 5_000, [span()])
+    windows.add(tokens(START_MS - 60_000, START_MS - 50_000, 7))
+    windows.add(tokens(START_MS + 90_000, START_MS + 91_000, 8))
+    windows.add(tokens(START_MS + 1_000, START_MS + 1_000, 9))
+    assert completions(taken(windows, flush=True)) == [24]
+
+
+def test_a_gpu_that_appears_or_goes_leaves_no_hole() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.extend(START_MS + 5_000, [span("A")])
+    windows.extend(START_MS + 9_000, [span("A"), span("B")])
+    windows.extend(START_MS + 15_000, [span("B")])
+    (batch,) = taken(windows, flush=True)
+    a, b = batch.gpus
+    assert (a.active_ms, a.unknown_ms, a.unknown_reason_ms) == (9_000, 6_000, {"not_seen": 6_000})
+    assert (b.active_ms, b.unknown_ms, b.unknown_reason_ms) == (10_000, 5_000, {"not_seen": 5_000})
+
+
+def test_a_lost_gpu_keeps_its_model_and_says_why() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.extend(START_MS + 15_000, [unread("A", "H100", "gpu_lost")])
+    ((gpu,),) = (batch.gpus for batch in taken(windows, flush=True))
+    assert (gpu.model, gpu.unknown_reason_ms, gpu.energy_missing_ms) == ("H100", {"gpu_lost": 15_000}, 15_000)
+    assert gpu.utilization_ms is None, "unknown is not zero"
+
+
+def test_readings_become_integrals_and_maxima() -> None:
+    reading = GpuReading(
+        uuid="G", index=3, model="H100", power_mw=650_000, utilization_percent=50, memory_used_mib=1000,
+        memory_total_mib=81_559, temperature_c=71, throttle_reasons=("sw_power_cap",),
+    )  # fmt: skip
+    windows = book()
+    windows.jump(START_MS)
+    for second in range(15):
+        active = GpuSpan(uuid="G", state="active", model="H100", energy=Energy(650_000, "counter"), reading=reading)
+        windows.extend(START_MS + (second + 1) * 1000, [active])
+    ((gpu,),) = (batch.gpus for batch in taken(windows, flush=True))
+    assert (gpu.utilization_ms, gpu.memory_used_mib_seconds) == (7_500, 15_000)
+    assert (gpu.power_mw_max, gpu.temperature_c_max, gpu.index) == (650_000, 71, 3)
+    assert gpu.throttled_ms == {"sw_power_cap": 15_000}
+    assert gpu.energy_mj.active == 15 * 650_000
+
+
+def test_untied_processes_leave_their_part_of_the_gpu_unshared() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    half = Holding(held=True, split="memory", weights={"chat": 1, UNTIED: 1})
+    windows.extend(START_MS + 15_000, [span(energy_mj=1001, holding=half)])
+    ((share,),) = (batch.shares for batch in taken(windows, flush=True))
+    assert (share.workload, share.active_ms, share.active_mj, share.split) == ("chat", 7_500, 501, "memory")
+
+
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000, -5_000, 700])
+def test_clock_steps_neither_lose_nor_double_time(step_ms: int) -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.extend(START_MS + 7_000, [span(energy_mj=70)])
+    windows.jump(START_MS + 7_000 + step_ms)
+    windows.add(tokens(START_MS, START_MS + 7_000, 11))
+    windows.extend(START_MS + 16_000 + step_ms, [span(energy_mj=90)])
+    windows.add(tokens(START_MS + 15_000 + step_ms, START_MS + 16_000 + step_ms, 5))
+    batches = taken(windows, flush=True)
+    assert sum(batch.end_ms - batch.start_ms for batch in batches) == 16_000
+    assert sum(gpu.energy_mj.total() for batch in batches for gpu in batch.gpus) == 160
+    assert sum(completions(batches)) == 16
+    assert not [fault for batch in batches for fault in faults_of_batch(batch, "")]
+
+
+def test_tokens_without_any_time_stay_for_the_next_run() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.add(tokens(START_MS, START_MS, 3))
+    assert taken(windows, flush=True) == []
+    windows.jump(START_MS + 1_000_000)
+    windows.extend(START_MS + 1_001_000, [])
+    assert completions(taken(windows, flush=True)) == [3]
+
+
+def test_memory_is_bounded_when_windows_cannot_be_taken() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.extend(START_MS + 600 * LENGTH_MS, [span()])
+    assert (windows.dropped, windows.ready(flush=True)) == (120, 480)
+
+
+STATES = st.sampled_from(["active", "idle", "unallocated", "unknown"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("extend"), st.integers(1, 40_000), st.lists(st.tuples(STATES, st.integers(0, 10**6)), max_size=3)
+        ),
+        st.tuples(st.just("jump"), st.integers(-4_000_000, 4_000_000), st.just([])),
+        st.tuples(st.just("tokens"), st.integers(-70_000, 20_000), st.integers(0, 30_000)),
+        st.tuples(st.just("take"), st.just(0), st.just([])),
+        st.tuples(st.just("restart"), st.just(0), st.just([])),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS, st.integers(0, 3_600_000))
+@settings(max_examples=200, deadline=None)
+def test_books_balance_through_any_history(steps: list[tuple[str, int, Any]], offset_ms: int) -> None:
+    """Time, energy and tokens in = out; every batch is sound; through jumps, takes and restarts."""
+    windows = book()
+    windows.jump(START_MS + offset_ms)
+    time_ms = energy_mj = token_count = 0
+    batches: list[Batch] = []
+    for step, number, extra in steps:
+        end_ms = windows.end_ms or 0
+        if step == "extend":
+            spans = []
+            for i, (state, energy) in enumerate(extra):
+                spans.append(span(f"GPU-{i}", state, energy))
+                energy_mj += energy
+            windows.extend(end_ms + number, spans)
+            time_ms += number
+        elif step == "jump":
+            windows.jump(end_ms + number)
+        elif step == "tokens":
+            windows.add(tokens(end_ms + number, end_ms + number + extra, 17, prompt_computed=5))
+            token_count += 17
+        elif step == "take":
+            batches += taken(windows)
+        else:
+            raw = msgspec.json.encode(windows.state())
+            windows = book(msgspec.json.decode(raw, type=BookState))
+    windows.extend((windows.end_ms or 0) + 1, [])
+    batches += taken(windows, flush=True)
+    assert sum(batch.end_ms - batch.start_ms for batch in batches) == time_ms + 1
+    assert sum(gpu.energy_mj.total() for batch in batches for gpu in batch.gpus) == energy_mj
+    assert sum(completions(batches)) == token_count
+    assert not [fault for batch in batches for fault in faults_of_batch(batch, "")]

@@ -1,0 +1,202 @@
+"""What Kubernetes tells: allocations from a gRPC server on the published proto, labels from an HTTPS API server."""
+
+import json
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_tools import protoc
+
+from harness import wait_until
+from tokenyield_agent.config import Settings
+from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.workloads.binding import bind
+from tokenyield_agent.workloads.pod_resources import Given, KubeletError, list_gpus
+from tokenyield_agent.workloads.pods import Pods
+from tokenyield_agent.workloads.roster import Roster
+
+PROTO = Path(__file__).with_name("podresources.proto")
+POD = {
+    "name": "chat-7c9",
+    "namespace": "prod",
+    "labels": {"team": "search"},
+    "annotations": {"acme/product": "answers"},
+}
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The kubelet's own message classes, compiled from its proto."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    target = tmp_path_factory.mktemp("proto") / "set"
+    assert protoc.main(["protoc", f"-I{PROTO.parent}", f"--descriptor_set_out={target}", PROTO.name]) == 0
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file:
+        pool.Add(file)
+    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"v1.{name}"))
+
+
+class Kubelet:
+    """A gRPC server as the kubelet runs one."""
+
+    def __init__(self, socket: Path, answer: bytes | None) -> None:
+        self.socket = socket
+        self._server = grpc.server(futures.ThreadPoolExecutor(2))
+
+        def reply(request: bytes, context: grpc.ServicerContext) -> bytes:
+            if answer is None:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "not for you")
+            return answer or b""
+
+        handler = grpc.unary_unary_rpc_method_handler(reply, request_deserializer=bytes, response_serializer=bytes)
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler}),)
+        )
+        self._server.add_insecure_port(f"unix://{socket}")
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+
+@pytest.fixture
+def socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("k") / "kubelet.sock"
+
+
+def an_answer(messages: Any, pods: int = 1) -> bytes:
+    answer = messages("ListPodResourcesResponse")()
+    for i in range(pods):
+        pod = answer.pod_resources.add(name=f"chat-{i}", namespace="prod")
+        pod.containers.add(name="sidecar")
+        server = pod.containers.add(name="server", cpu_ids=[1, 2])
+        server.devices.add(resource_name="nvidia.com/gpu", device_ids=["GPU-0", "GPU-1::3"]).topology.nodes.add(ID=1)
+        server.devices.add(resource_name="nvidia.com/mig-1g.10gb", device_ids=["MIG-7"])
+        server.devices.add(resource_name="rdma/hca", device_ids=["mlx5_0"])
+    return bytes(answer.SerializeToString())
+
+
+def test_gpus_that_the_kubelet_gave(messages: Any, socket: Path) -> None:
+    kubelet = Kubelet(socket, an_answer(messages, pods=2000))
+    try:
+        given = list_gpus(str(socket), 5.0)
+    finally:
+        kubelet.stop()
+    assert len(given) == 2000, "larger than one HTTP/2 window"
+    assert given[0] == Given(
+        namespace="prod", pod="chat-0", container="server", device_ids=("GPU-0", "GPU-1::3", "MIG-7")
+    )
+
+
+def test_a_kubelet_that_refuses_or_is_not_there_says_so(socket: Path) -> None:
+    with pytest.raises(KubeletError, match="check that the socket is mounted"):
+        list_gpus(str(socket), 1.0)
+    kubelet = Kubelet(socket, None)
+    try:
+        with pytest.raises(KubeletError, match="gRPC status 7: not for you"):
+            list_gpus(str(socket), 5.0)
+    finally:
+        kubelet.stop()
+
+
+def test_a_gpu_given_to_a_pod_that_runs_nothing_is_held_by_it(messages: Any, socket: Path) -> None:
+    kubelet = Kubelet(socket, an_answer(messages))
+    roster = Roster(replace(Settings(), pod_resources_socket=str(socket)), marks={})
+    gpus = tuple(GpuReading(uuid=f"GPU-{i}", index=i, processes=()) for i in range(3))
+    try:
+        wait_until(lambda: bool(roster.pods.allocations()))
+        held = {uuid: dict(holding.weights) for uuid, holding in roster.holdings(gpus, 0.0).items()}
+        assert held == {"GPU-0": {"prod/chat-0/server": 1}, "GPU-1": {"prod/chat-0/server": 1}, "GPU-2": {}}
+        name = roster.names()["prod/chat-0/server"]
+        assert (name.place, name.labels["pod"]) == ("prod/chat-0/server", "chat-0")
+        assert bind(gpus, [], {})["GPU-0"].held is False
+    finally:
+        roster.close()
+        kubelet.stop()
+
+
+class ApiServer:
+    """Answers /api/v1/pods over TLS to the right token."""
+
+    def __init__(self, folder: Path, token: str, body: bytes) -> None:
+        self.asked: list[str] = []
+        asked = self.asked
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem", "-out", folder / "ca.crt"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                good = self.headers["Authorization"] == f"Bearer {token}"
+                self.send_response(200 if good else 403)
+                self.end_headers()
+                self.wfile.write(body if good else b"{}")
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("localhost", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "ca.crt", folder / "key.pem")
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiServer]:
+    items = {
+        "items": [{"metadata": POD, "spec": {"nodeName": "n1"}}, {"metadata": {**POD, "name": "other", "labels": {}}}]
+    }
+    started = ApiServer(tmp_path, "secret", json.dumps(items).encode())
+    (tmp_path / "token").write_text("secret\n")
+    yield started
+    started.stop()
+
+
+def test_labels_that_the_settings_name_and_no_others(api: ApiServer, tmp_path: Path) -> None:
+    settings = replace(Settings(), node="n1", pod_labels={"team": "team", "product": "acme/product", "none": "none"})
+    environ = {"KUBERNETES_SERVICE_HOST": "localhost", "KUBERNETES_SERVICE_PORT": str(api.port)}
+    pods = Pods(replace(settings, pod_resources_socket=""), account=tmp_path, environ=environ)
+    try:
+        wait_until(lambda: bool(pods.labels("prod", "chat-7c9")))
+        assert pods.labels("prod", "chat-7c9") == {"team": "search", "product": "answers"}
+        assert pods.labels("prod", "other") == {"product": "answers"}
+        assert pods.labels("prod", "gone") == {}
+        assert api.asked[0] == "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1"
+    finally:
+        pods.stop()
+
+
+def test_an_account_that_may_not_list_pods_is_told_the_mend(api: ApiServer, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("wrong")
+    environ = {"KUBERNETES_SERVICE_HOST": "localhost", "KUBERNETES_SERVICE_PORT": str(api.port)}
+    settings = replace(Settings(), pod_labels={"team": "team"}, pod_resources_socket="")
+    pods = Pods(settings, account=tmp_path, environ=environ)
+    try:
+        wait_until(lambda: bool(pods.problems))
+        assert "answers 403: allow the service account to list pods" in pods.problems["API server"]
+    finally:
+        pods.stop()
+
+
+def test_without_kubernetes_nothing_is_asked(tmp_path: Path) -> None:
+    pods = Pods(replace(Settings(), pod_resources_socket=str(tmp_path / "none")), account=tmp_path / "no", environ={})
+    assert not pods.asks_api
+    assert not pods.asks_kubelet

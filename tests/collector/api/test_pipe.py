@@ -1,0 +1,78 @@
+"""A file too big for memory, from a thread to who reads slowly, stops early or does not come."""
+
+import asyncio
+from collections.abc import Callable
+
+from tokenyield_collector.api.pipe import CHUNK_CHARS, CHUNKS_MAX, Pipe
+from tokenyield_collector.reports.focus import Writes
+
+LINE = "x" * 1023 + "\n"
+
+
+async def piped(make: Callable[[Writes], object], chunks_read: int | None = None) -> tuple[bytes, object]:
+    """What comes out, and the last item."""
+    pipe = Pipe(asyncio.get_running_loop())
+    filling = asyncio.get_running_loop().run_in_executor(None, pipe.fill, make)
+    found, last = b"", None
+    while chunks_read is None or chunks_read > 0:
+        item = await pipe.next()
+        if not isinstance(item, bytes):
+            last = item
+            break
+        found += item
+        chunks_read = None if chunks_read is None else chunks_read - 1
+    await pipe.aclose()
+    await asyncio.wait_for(filling, 10)
+    return found, last
+
+
+def test_everything_arrives_in_order() -> None:
+    def make(out: Writes) -> None:
+        for i in range(3000):
+            out.write(f"{i}\n{LINE}")
+
+    found, last = asyncio.run(piped(make))
+    assert found == "".join(f"{i}\n{LINE}" for i in range(3000)).encode()
+    assert last is None
+    assert asyncio.run(piped(lambda out: None)) == (b"", None)
+
+
+def test_who_writes_waits_for_who_reads() -> None:
+    written = 0
+
+    def make(out: Writes) -> None:
+        nonlocal written
+        for _ in range(20 * CHUNK_CHARS // len(LINE)):
+            out.write(LINE)
+            written += len(LINE)
+
+    async def slowly() -> None:
+        pipe = Pipe(asyncio.get_running_loop())
+        filling = asyncio.get_running_loop().run_in_executor(None, pipe.fill, make)
+        await asyncio.sleep(0.3)
+        assert written <= (CHUNKS_MAX + 2) * CHUNK_CHARS
+        while await pipe.next() is not None:
+            pass
+        await filling
+        assert written == 20 * CHUNK_CHARS
+
+    asyncio.run(slowly())
+
+
+def test_an_error_comes_after_what_was_written() -> None:
+    def make(out: Writes) -> None:
+        out.write("a" * CHUNK_CHARS)
+        raise ValueError("no more")
+
+    found, last = asyncio.run(piped(make))
+    assert found == b"a" * CHUNK_CHARS
+    assert isinstance(last, ValueError)
+
+
+def test_when_nobody_reads_any_more_the_writer_stops() -> None:
+    def make(out: Writes) -> None:
+        while True:
+            out.write(LINE)
+
+    found, _ = asyncio.run(piped(make, chunks_read=2))
+    assert len(found) == 2 * CHUNK_CHARS

@@ -1,0 +1,96 @@
+"""Rules: the first that matches holds, what none matches is shown, and every fault is told at once."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from collector.fleet import rules
+from tokenyield_collector.attribution.rules import Attribution, known_of, load_attribution
+from tokenyield_settings.loader import SettingsError
+
+ROOT = Path(__file__).parents[3]
+
+
+def attribute(
+    found: Attribution,
+    *,
+    labels: dict[str, str] | None = None,
+    asker: dict[str, str] | None = None,
+    model: str = "llama",
+    cluster: str = "eu",
+) -> dict[str, str]:
+    known = known_of(cluster=cluster, workload="w", model=model, labels=labels or {}, asker=asker or {})
+    return dict(zip(found.dimensions, found.attribute(known), strict=True))
+
+
+def test_the_annotated_example_is_the_default() -> None:
+    assert load_attribution(ROOT / "collector" / "attribution.yaml") == Attribution()
+
+
+def test_built_in_rules_take_the_gateways_team_before_labels() -> None:
+    found = Attribution()
+    labels = {"team": "platform", "product": "serving"}
+    assert attribute(found, labels=labels) == {"team": "platform", "product": "serving"}
+    assert attribute(found, labels=labels, asker={"team": "search"}) == {"team": "search", "product": "unattributed"}
+    assert attribute(found) == {"team": "unattributed", "product": "unattributed"}
+
+
+def test_the_first_rule_that_matches_holds(tmp_path: Path) -> None:
+    document = {
+        "dimensions": ["team", "environment", "agent_task"],
+        "rules": [
+            {"match": {"namespace": "search-*", "model": "llama*"}, "set": {"team": "search", "environment": "{namespace}"}},
+            {"match": {"gateway": {"tags": "*batch*"}}, "set": {"team": "batch", "agent_task": "{gateway.user}/{model}"}},
+            {"match": {"unit": "vllm.service", "cluster": "eu"}, "set": {"team": "lab"}},
+            {"match": {"labels": {"app": "*"}}, "set": {"team": "any label"}},
+        ],
+    }  # fmt: skip
+    found = rules(tmp_path, document)
+    assert attribute(found, labels={"namespace": "search-prod"}) == {
+        "team": "search", "environment": "search-prod", "agent_task": "unattributed",
+    }  # fmt: skip
+    assert attribute(found, labels={"namespace": "search-prod"}, model="qwen")["team"] == "unattributed"
+    assert attribute(found, asker={"tags": "night,batch", "user": "u1"})["agent_task"] == "u1/llama"
+    assert attribute(found, labels={"unit": "vllm.service"})["team"] == "lab"
+    assert attribute(found, labels={"unit": "vllm.service"}, cluster="us")["team"] == "unattributed"
+    assert attribute(found, labels={"app": "x"})["team"] == "any label"
+
+
+def test_a_pattern_does_not_fit_what_is_not_known(tmp_path: Path) -> None:
+    found = rules(tmp_path, {"rules": [{"match": {"labels": {"team": "?*"}}, "set": {"team": "x"}}]})
+    assert attribute(found, labels={"team": ""})["team"] == "unattributed"
+    assert attribute(found)["team"] == "unattributed"
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    document = """
+    rule: []
+    dimensions: [team, model, Team Name]
+    rules:
+    - {match: {namespce: x}, set: {team: a}}
+    - {match: {}, set: {tem: a, team: "{label.team}"}}
+    - {match: {}, set: {team: "{unclosed"}}
+    sharing: {idle: fair}
+    budgets: [{name: b, monthly: 5, match: {tea: x}}]
+    """
+    with pytest.raises(SettingsError) as error:
+        rules(tmp_path, document)
+    said = str(error.value)
+    for wanted in ("rule: unknown entry, did you mean 'rules'?", "rules[0]: ", "sharing.idle"):
+        assert wanted in said, wanted
+    sound = yaml.safe_load(document)
+    sound["rules"][0]["match"] = {}
+    del sound["rule"], sound["sharing"]
+    with pytest.raises(SettingsError) as error:
+        rules(tmp_path, sound)
+    said = str(error.value)
+    for wanted in (
+        "dimensions: 'model' cannot be used",
+        "dimensions: 'Team Name' cannot be used",
+        "rules[1].set.tem: is none of dimensions, did you mean 'team'?",
+        "rules[1].set.team: {label.team} is not known",
+        "rules[2].set.team: '{unclosed' cannot be read",
+        "budgets[0] (b).match.tea: is none of dimensions, model or cluster, did you mean 'team'?",
+    ):
+        assert wanted in said, wanted

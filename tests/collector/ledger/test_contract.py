@@ -1,0 +1,472 @@
+"""What every ledger engine must keep: DuckDB here, ClickHouse (a server, two shards, today's dialect) with `make test-real`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from collector.samples import HOUR_MS, NOON_MS, batch, shipment
+from tokenyield_collector.ledger.base import Facts, GpuNow, Ledger, LedgerError, LedgerInUse, StatementRecord
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
+from tokenyield_collector.ledger.usage import WORK_SUMS, Identity, Instance, UsageQuery
+from tokenyield_wire.window import Batch
+
+DAY_MS = 86_400_000
+EMPTY = Facts(gpus=[], measures=[], reasons=[], shares=[], tokens=[], demand=[], labels=[])
+Open = Callable[[], Ledger]
+NewPlace = Callable[[], Open]
+"""Each call gives another, empty place for a ledger; what it gives opens that ledger, again and again."""
+
+
+@pytest.fixture(
+    params=[
+        "duckdb",
+        *(pytest.param(name, marks=pytest.mark.real) for name in ("clickhouse", "clickhouse_two_shards", "chdb")),
+    ]
+)
+def new_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewPlace:
+    if request.param != "duckdb":
+        place: NewPlace = request.getfixturevalue(request.param)
+        return place
+
+    def make() -> Open:
+        path = tmp_path_factory.mktemp("ledger") / "ledger.duckdb"
+        return lambda: DuckDbLedger(path)
+
+    return make
+
+
+@pytest.fixture
+def open_ledger(new_place: NewPlace) -> Open:
+    return new_place()
+
+
+def completion(facts: Facts) -> int:
+    return sum(row.completion or 0 for row in facts.tokens)
+
+
+def nameless(facts: Facts) -> Facts:
+    """The same sums without their hour, to compare hours with windows."""
+    return Facts(
+        gpus=[replace(row, hour_ms=0) for row in facts.gpus],
+        measures=[replace(row, hour_ms=0) for row in facts.measures],
+        reasons=[replace(row, hour_ms=0) for row in facts.reasons],
+        shares=[replace(row, hour_ms=0) for row in facts.shares],
+        tokens=[replace(row, hour_ms=0) for row in facts.tokens],
+        demand=[replace(row, hour_ms=0) for row in facts.demand],
+        labels=[replace(row, hour_ms=0) for row in facts.labels],
+    )
+
+
+def test_an_empty_ledger_is_empty(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    assert (ledger.fold(), ledger.first_ms(), ledger.facts_of_hours()) == ([], None, EMPTY)
+    ledger.close()
+
+
+def test_hours_and_windows_hold_the_same_sums(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    assert ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS) == [(2, 0)]
+    assert ledger.fold() == [NOON_MS]
+    hours = ledger.facts_of_hours()
+    (gpus,), (share,), (requests, tokens) = hours.gpus, hours.shares, hours.tokens
+    assert (gpus.hour_ms, gpus.cluster, gpus.node, gpus.gpu_model, gpus.gpus) == (
+        NOON_MS, "c", "n1", "NVIDIA H100 80GB HBM3", 2,
+    )  # fmt: skip
+    assert (gpus.active_ms, gpus.idle_ms, gpus.unallocated_ms, gpus.unknown_ms) == (36_000, 16_000, 4_000, 4_000)
+    assert (gpus.active_mj, gpus.idle_mj, gpus.unallocated_mj, gpus.unknown_mj) == (
+        21_600_000, 1_920_000, 280_000, 200_000,
+    )  # fmt: skip
+    assert (share.workload, share.active_ms, share.idle_mj) == ("chat", 36_000, 1_920_000)
+    assert (tokens.method, tokens.prompt_computed, tokens.prompt_cached, tokens.completion) == ("rate", 80, None, 200)
+    assert (requests.method, requests.requests, requests.completion) == ("count", 6, None)
+    assert (requests.requests_aborted, requests.requests_failed, tokens.prompt_unsplit) == (2, None, None)
+    (labels,) = hours.labels
+    assert (labels.workload, labels.labels, labels.seen_ms) == ("chat", '{"pod":"chat-0","team":"search"}', 30_000)
+    search, ads = hours.demand
+    assert (ads.gateway, ads.model, ads.asker, ads.completion) == ("litellm", "chat", '{"team":"ads"}', 18)
+    assert (search.asker, search.prompt_computed, search.prompt_cached, search.requests_failed) == (
+        '{"key":"prod","team":"search"}', 14, 6, 2,
+    )  # fmt: skip
+    assert nameless(hours) == ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
+    assert ledger.first_ms() == NOON_MS
+    ledger.close()
+
+
+def test_what_is_sent_again_is_counted_once(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    one, two = shipment(batch(1, NOON_MS)), shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))
+    assert ledger.append([one, one, two], NOON_MS) == [(1, 0), (0, 1), (1, 1)]
+    assert ledger.append([two], NOON_MS) == [(0, 2)]
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.append([two, shipment(batch(3, NOON_MS + 30_000))], NOON_MS) == [(0, 2), (1, 0)]
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 300
+    ledger.close()
+
+
+def test_other_agents_and_epochs_have_their_own_numbers(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    sent = [
+        shipment(batch(1, NOON_MS)),
+        shipment(batch(1, NOON_MS), epoch="e2"),
+        shipment(batch(1, NOON_MS), agent_id="a2", node="n2"),
+    ]
+    assert ledger.append(sent, NOON_MS) == [(1, 0)] * 3
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 300
+    assert {row.node for row in ledger.facts_of_hours().gpus} == {"n1", "n2"}
+    (over_all,) = ledger.facts_of_hours(by_node=False).gpus
+    assert (over_all.node, over_all.active_ms) == ("", 3 * 18_000)
+    assert over_all == replace(ledger.facts_between(0, NOON_MS + HOUR_MS, by_node=False).gpus[0], hour_ms=NOON_MS)
+    ledger.close()
+
+
+def test_agents_of_a_copied_host_have_their_own_numbers(open_ledger: Open) -> None:
+    """Two hosts made from one image: the same agent_id and epoch, other names."""
+    ledger = open_ledger()
+    assert ledger.append([shipment(batch(1, NOON_MS)), shipment(batch(1, NOON_MS), node="n2")], NOON_MS) == [(1, 0)] * 2
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.append([shipment(batch(1, NOON_MS), node="n2"), shipment(batch(1, NOON_MS))], NOON_MS) == [(0, 1)] * 2
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 200
+    ledger.close()
+
+
+def test_what_every_gpu_did(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append(
+        [shipment(batch(1, NOON_MS)), shipment(batch(1, NOON_MS - HOUR_MS), node="n0", agent_id="a0")], NOON_MS
+    )
+    ledger.fold()
+    before, *rest = ledger.gpus_between(NOON_MS, NOON_MS + 15_000, NOON_MS - 2 * HOUR_MS)
+    assert (before.node, before.active_ms, before.workload) == ("n0", 0, "")
+    assert [(gpu.node, gpu.uuid) for gpu in rest] == [("n0", "GPU-1"), ("n1", "GPU-0"), ("n1", "GPU-1")]
+    assert rest[1] == GpuNow("c", "n1", "GPU-0", "NVIDIA H100 80GB HBM3", 9_000, 4_000, 1_000, 1_000, 6_000_000, "chat")
+    ledger.close()
+
+
+def test_what_gpus_measure_is_summed(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS)
+    facts = ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
+    (gpu,) = facts.gpus
+    assert (gpu.integrated_mj, gpu.energy_error_mj) == (12_000_000, 60_000)
+    assert (gpu.parked_ms, gpu.parked_mj) == (8_000, 960_000)
+    assert (gpu.activity_known_ms, gpu.sm_ms, gpu.tensor_ms, gpu.dram_ms) == (30_000, 12_000, 1_800, 10_000)
+    assert (gpu.nvlink_mib, gpu.pcie_mib) == (140, 14)
+    assert {(row.kind, row.name): row.amount for row in facts.measures} == {
+        ("energy", "samples"): 11_800_000,
+        ("energy", "power"): 200_000,
+        ("throttled_lost", "sw_power_cap"): 260,
+        ("event", "xid_31"): 2,
+        ("host", "rapl"): 5_400_000,
+        ("host_gpu_ms", "rapl"): 60_000,
+        ("host_gpu_mj", "rapl"): 24_000_000,
+    }
+    assert {(row.kind, row.reason): row.duration_ms for row in facts.reasons} == {
+        ("throttled", "sw_power_cap"): 2_000,
+        ("unknown", "agent_down"): 4_000,
+    }
+    (share,) = facts.shares
+    assert (share.parked_ms, share.parked_mj) == (8_000, 960_000)
+    ledger.roll()
+    (day,) = ledger.usage().host_energy(NOON_MS, NOON_MS + HOUR_MS)
+    assert day == (NOON_MS - NOON_MS % DAY_MS, "c", "n1", "rapl", 5_400_000, 60_000, 24_000_000)
+    assert ledger.usage().host_energy(NOON_MS + HOUR_MS, NOON_MS + 2 * HOUR_MS) == []
+    ledger.close()
+
+
+def test_what_workloads_did_step_by_step(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    batches = [batch(i, NOON_MS + (i - 1) * 15_000, completion=10 * i) for i in range(1, 6)]
+    ledger.append([shipment(*batches)], NOON_MS)
+    work = ledger.work_between(NOON_MS, NOON_MS + 75_000, 60_000)
+    assert [(row.slot_ms - NOON_MS, row.gpus, row.active_ms, row.idle_ms, row.parked_ms) for row in work] == [
+        (0, 2, 72_000, 32_000, 16_000),
+        (60_000, 2, 18_000, 8_000, 4_000),
+    ]
+    assert [(row.activity_known_ms, row.sm_ms, row.tensor_ms, row.dram_ms) for row in work] == [
+        (60_000, 24_000, 3_600, 20_000),
+        (15_000, 6_000, 900, 5_000),
+    ]
+    assert [(row.throttled_ms, row.throttled_lost_ms) for row in work] == [(4_000, 520), (1_000, 130)]
+    assert work[0][:3] == ("c", "chat", "NVIDIA H100 80GB HBM3")
+    made = ledger.made_between(NOON_MS, NOON_MS + 75_000, 60_000)
+    assert [(row.slot_ms - NOON_MS, row.completion, row.prompt_computed, row.prompt_cached) for row in made] == [
+        (0, 100, 160, None),
+        (60_000, 50, 40, None),
+    ]
+    assert made[1][8:] == (10_000, 35_000, 4_000, 2_500)
+    ledger.fold()
+    assert ledger.last_tokens() == {("c", "chat"): NOON_MS + 60_000}
+    ledger.close()
+
+
+def test_work_on_a_shared_gpu_has_its_part_of_the_gpus_activity(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    whole = batch(1, NOON_MS, gpus=1)
+    third, rest = (
+        msgspec.structs.replace(whole.shares[0], workload=name, split="sm", active_ms=ms, idle_ms=0, active_mj=0,
+                                idle_mj=0, parked_ms=0, parked_mj=0)
+        for name, ms in (("chat", 3_000), ("other", 6_000))
+    )  # fmt: skip
+    other = msgspec.structs.replace(whole.workloads[0], key="other")
+    shared = msgspec.structs.replace(whole, shares=(third, rest), workloads=(whole.workloads[0], other))
+    ledger.append([shipment(shared)], NOON_MS)
+    assert {row.workload: (row.sm_ms, row.dram_ms) for row in ledger.work_between(NOON_MS, NOON_MS + 1, 60_000)} == {
+        "chat": (round(6_000 * 3 / 13), round(5_000 * 3 / 13)),
+        "other": (round(6_000 * 6 / 13), round(5_000 * 6 / 13)),
+    }
+    ledger.close()
+
+
+def test_late_batches_recompute_their_hour(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(2, NOON_MS + HOUR_MS))], NOON_MS)
+    assert ledger.fold() == [NOON_MS + HOUR_MS]
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    assert ledger.fold() == [NOON_MS]
+    assert ledger.fold() == []
+    assert completion(ledger.facts_of_hours([NOON_MS])) == 100
+    assert completion(ledger.facts_of_hours()) == 200
+    assert ledger.facts_of_hours([]) == EMPTY
+    ledger.close()
+
+
+def test_hours_not_yet_folded_are_folded_after_a_restart(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.fold() in ([], [NOON_MS]), "closing may have written them down"
+    assert completion(ledger.facts_of_hours()) == 100
+    ledger.close()
+
+
+def test_retention_keeps_hours_and_what_was_received(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 2 * HOUR_MS))], NOON_MS)
+    ledger.fold()
+    ledger.retire(windows_before_ms=NOON_MS + HOUR_MS + 5, hours_before_ms=0, counter_bases={})
+    assert completion(ledger.facts_between(0, NOON_MS + 9 * HOUR_MS)) == 100
+    assert completion(ledger.facts_of_hours()) == 200
+    assert ledger.append([shipment(batch(2, NOON_MS + 2 * HOUR_MS))], NOON_MS) == [(0, 1)]
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.first_ms() == NOON_MS
+    ledger.retire(windows_before_ms=0, hours_before_ms=NOON_MS + HOUR_MS, counter_bases={"tokens": 100})
+    ledger.retire(windows_before_ms=0, hours_before_ms=NOON_MS + 2 * HOUR_MS, counter_bases={"tokens": 11, "x": 1})
+    assert completion(ledger.facts_of_hours()) == 100
+    ledger.close()
+    ledger = open_ledger()
+    assert ledger.counter_bases() == {"tokens": 111, "x": 1}
+    ledger.close()
+
+
+def test_what_was_seen_last_of_each_node(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    assert ledger.last_seen() == {}
+    ledger.append([shipment(batch(2, NOON_MS + HOUR_MS), batch(1, NOON_MS))], NOON_MS)
+    ledger.append([shipment(batch(1, NOON_MS - 30 * HOUR_MS), node="gone", agent_id="b")], NOON_MS)
+    assert ledger.last_seen() == {("c", "n1"): NOON_MS + HOUR_MS + 15_000}
+    ledger.close()
+
+
+@given(
+    order=st.permutations(range(12)),
+    repeats=st.lists(st.integers(0, 11), max_size=12),
+    cuts=st.lists(st.integers(0, 24), max_size=4),
+)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_order_repeats_and_restarts_change_nothing(
+    new_place: NewPlace, order: list[int], repeats: list[int], cuts: list[int]
+) -> None:
+    open_ledger = new_place()
+    batches: list[Batch] = [batch(n + 1, NOON_MS + n * 600_000, completion=2**n) for n in range(12)]
+    ledger = open_ledger()
+    for at, n in enumerate([*order, *repeats]):
+        ledger.append([shipment(batches[n])], NOON_MS)
+        if at in cuts:
+            ledger.fold()
+            ledger.close()
+            ledger = open_ledger()
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 2**12 - 1
+    assert [row.active_ms for row in ledger.facts_of_hours().gpus] == [108_000, 108_000]
+    ledger.close()
+
+
+def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    """Schema 1 as it was released: rows without the kinds that came later are kept, and unknown in them."""
+    path = tmp_path / "ledger.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE schema_version (version BIGINT)")
+        for statement in MIGRATIONS[1]():
+            connection.execute(statement)
+        connection.execute("INSERT INTO schema_version VALUES (1)")
+        connection.execute("""INSERT INTO counter_bases VALUES ('["cost","c"]', 5), ('["tokens","c"]', 7)""")
+        for table, at in (("windows", NOON_MS), ("hours", NOON_MS)):
+            order = "'c','n1','chat','vllm','n1','llama','rate'"
+            row = f"{order},{at},40,NULL,100,3" if table == "windows" else f"{at},{order},40,NULL,100,3"
+            connection.execute(f"INSERT INTO token_{table} VALUES ({row})")
+    ledger = DuckDbLedger(path)
+    ledger.append([shipment(batch(1, NOON_MS + 15_000))], NOON_MS)
+    assert ledger.fold() == [NOON_MS]
+    facts = ledger.facts_of_hours()
+    assert completion(facts) == 200
+    assert ledger.counter_bases() == {'["tokens","c"]': 7}, "money is no counter since schema 4"
+    assert sum(row.requests_aborted or 0 for row in facts.tokens) == 1
+    ledger.close()
+
+
+def used(ledger: Ledger, references: dict[Instance, int] | None = None) -> dict[tuple[str, str], dict[str, int]]:
+    """(workload, model) -> sums, of one day."""
+    found: list[Identity] = []
+
+    def number(identity: Identity) -> int:
+        if identity not in found:
+            found.append(identity)
+        return found.index(identity)
+
+    ledger.roll()
+    start_ms = NOON_MS - 12 * HOUR_MS
+    usage = ledger.usage().usage(
+        UsageQuery(
+            start_ms=start_ms,
+            end_ms=start_ms + 24 * HOUR_MS,
+            by_node=False,
+            weights={"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000, "completion": 4000},
+            pool_of=lambda group: "p",
+            segments={"p": [1] * 24},
+            references=references or {},
+            gateway_models={},
+            group_of=number,
+        )
+    )
+    sums: dict[tuple[str, str], dict[str, int]] = {}
+    for row in usage.work:
+        of = found[row.group]
+        into = sums.setdefault((of.workload, of.model), dict.fromkeys(WORK_SUMS, 0))
+        for name, value in zip(WORK_SUMS, row.sums, strict=True):
+            into[name] += value
+    return sums
+
+
+def test_roll_ups_follow_late_and_repeated_windows(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    first = used(ledger)
+    assert first["chat", "llama"]["completion"] == 100
+    assert first["chat", "llama"]["productive_ms"] == 18_000
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS)
+    second = used(ledger)
+    for key, sums in first.items():
+        for name, value in sums.items():
+            assert second[key][name] == (value if name.endswith("_told") else 2 * value), name
+    before = ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS)
+    ledger.roll()
+    assert ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS) == before
+    ledger.append([shipment(batch(3, NOON_MS + 30_000))], NOON_MS)
+    ledger.roll()
+    assert ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS) != before
+    ledger.close()
+    again = open_ledger()
+    assert used(again)["chat", "llama"]["completion"] == 300
+    again.retire(windows_before_ms=NOON_MS + HOUR_MS, hours_before_ms=NOON_MS + HOUR_MS, counter_bases={})
+    assert used(again) == {}
+    again.close()
+
+
+def test_rolling_up_takes_no_change_away_from_who_folds(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.roll()
+    assert ledger.fold() == [NOON_MS]
+    assert ledger.fold() == []
+    ledger.close()
+
+
+def test_models_of_one_server_share_its_time_by_their_tokens(open_ledger: Open) -> None:
+    """100 and 300 completion tokens and as many prompts each: nearly one to three of 36 s, to the whole."""
+    ledger = open_ledger()
+    other = batch(2, NOON_MS + 15_000, completion=300)
+    other = structs.replace(other, workloads=(structs.replace(other.workloads[0], model="qwen"),))
+    ledger.append([shipment(batch(1, NOON_MS), other)], NOON_MS)
+    found = used(ledger)
+    times = [found["chat", model]["productive_ms"] for model in ("llama", "qwen")]
+    assert sum(times) == 36_000
+    assert times[1] / times[0] == pytest.approx((300 * 40 + 40 * 10) / (100 * 40 + 40 * 10), rel=0.001)
+    assert [found["chat", model]["completion"] for model in ("llama", "qwen")] == [100, 300]
+    ledger.close()
+
+
+def test_tokens_of_a_workload_on_two_nodes_fall_to_them_by_active_time_and_are_held_to_a_pace(
+    open_ledger: Open,
+) -> None:
+    ledger = open_ledger()
+    silent = batch(1, NOON_MS)
+    silent = structs.replace(silent, workloads=(structs.replace(silent.workloads[0], tokens=()),), demand=())
+    ledger.append([shipment(batch(1, NOON_MS)), shipment(silent, agent_id="a2", node="n2")], NOON_MS)
+    whole = used(ledger)["chat", "llama"]
+    assert (whole["productive_ms"], whole["under_yield_ms"], whole["completion"]) == (36_000, 0, 100)
+    # 440,000 weighted thousandths over 36 s: 12,222 a GPU-second; at a pace of twice as much half is under-yield.
+    paced = used(ledger, {Instance("llama", "NVIDIA H100 80GB HBM3", 2): 24_444})["chat", "llama"]
+    assert paced["productive_ms"] + paced["under_yield_ms"] == 36_000
+    assert paced["productive_ms"] == pytest.approx(18_000, abs=5)
+    assert paced["unrated_ms"] == 0
+    ledger.close()
+
+
+def test_labels_of_nodes_and_statements_are_kept(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    labelled = structs.replace(shipment(batch(1, NOON_MS)), labels={"rack": "a7"})
+    ledger.append([labelled], NOON_MS)
+    record = StatementRecord("2026-11", 1, "facts", "{}", "{}", "")
+    ledger.add_statement(record)
+    ledger.fold()
+    ledger.close()
+    again = open_ledger()
+    assert again.statements("2026-11") == [record]
+    assert again.statements("2026-12") == []
+    assert again.facts_of_hours().node_labels == {("c", "n1"): {"rack": "a7"}}
+    again.roll()
+    assert [group.labels for group in again.usage().gpu_groups()] == ['{"rack":"a7"}']
+    again.close()
+
+
+def test_a_ledger_that_is_in_use_says_so(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    DuckDbLedger(tmp_path / "ledger.duckdb").close()
+    hold = f"import duckdb,sys; c=duckdb.connect({str(tmp_path / 'ledger.duckdb')!r}); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LedgerInUse):
+            DuckDbLedger(tmp_path / "ledger.duckdb")
+        holder.communicate()
+
+
+def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
+    DuckDbLedger(tmp_path / "ledger.duckdb").close()
+    with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
+        connection.execute("INSERT INTO schema_version VALUES (99)")
+    with pytest.raises(LedgerError, match="schema version 99, this collector knows 5"):
+        DuckDbLedger(tmp_path / "ledger.duckdb")
+
+
+def test_a_ledger_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    (tmp_path / "ledger.duckdb").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        DuckDbLedger(tmp_path / "ledger.duckdb")

@@ -1,0 +1,121 @@
+"""The whole exposition against a golden file; regenerate with TOKENYIELD_WRITE_GOLDEN=1, read the difference in review."""
+
+import os
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from collector.samples import HOUR_MS, NOON_MS, batch, shipment
+from tokenyield_collector.attribution.budgets import budget_states
+from tokenyield_collector.attribution.rules import Attribution, Budget
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.live.counters import Counters
+from tokenyield_collector.live.pricing import Stretch, keep_books
+from tokenyield_collector.live.summary import encode, summarize
+from tokenyield_collector.live.to_date import GRAIN, Booked, book
+from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition, View
+from tokenyield_collector.metrics.families import every_family
+from tokenyield_collector.prices.book import Facility, Match, Owned, Pool, PriceBook
+from tokenyield_collector.prices.money import QUANTA_PER_UNIT
+from tokenyield_collector.statements.statement import Statement
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+PRICES = PriceBook(
+    facilities={"main": (Facility(pue=Decimal("1.3"), per_kwh=Decimal("0.08")),)},
+    pools=(
+        Pool(
+            name="h100",
+            match=Match(gpu="*H100*"),
+            terms=(Owned(gpu=Decimal(35_040), life_years=Decimal(4), count=3),),
+        ),
+    ),
+    fingerprint="golden",
+)
+
+
+def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, bytes]:
+    ledger = DuckDbLedger(":memory:")
+    sent = [batch(n + 1, NOON_MS + n * 15_000) for n in range(4)]
+    ledger.append([shipment(*sent)], NOON_MS)
+    counters = Counters(PRICES, bases={})
+    counters.update(ledger.fold(), ledger.facts_of_hours())
+    ledger.roll()
+    rules = Attribution(budgets=(Budget(name="all", monthly=Decimal(100)),))
+    statement = Statement(
+        reader=ledger.usage(),
+        prices=PRICES,
+        attribution=rules,
+        start_ms=NOON_MS,
+        end_ms=NOON_MS + HOUR_MS,
+        grain=GRAIN,
+    )
+    booked = Booked(lambda start_ms, end_ms: book(statement), {})
+    booked.bring_up_to(NOON_MS, NOON_MS + HOUR_MS)
+    budgets = budget_states(
+        rules.budgets, [(date(2026, 11, 23), {}, 10 * QUANTA_PER_UNIT)], date(2026, 11, 1), date(2026, 11, 24)
+    )
+    facts = ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
+    books = keep_books([Stretch(facts, NOON_MS, 60_000)], PRICES)
+    view = View(
+        counters=counters.values(),
+        workloads=counters.workloads(),
+        live=books,
+        to_date=booked.values(),
+        references=booked.references(),
+        budgets=budgets,
+        nodes={("c", "reporting"): 1, ("c", "late"): 0, ("c", "silent"): 0},
+        node_lag_ms={"c": 1500},
+        as_of_ms=NOON_MS + 60_000,
+        booked_to_ms=NOON_MS + HOUR_MS,
+    )
+    registry = CollectorRegistry()
+    registry.register(Exposition(view, workloads_max, groups_max))
+    registry.register(OwnExposition(Ingest(batches=4, commits=1)))
+    return generate_latest(registry).decode(), encode(summarize(facts, books, PRICES))
+
+
+def compare(name: str, found: str) -> None:
+    if os.environ.get("TOKENYIELD_WRITE_GOLDEN"):
+        (GOLDEN / name).write_text(found)
+    assert (GOLDEN / name).read_text() == found
+
+
+def test_the_exposition_is_the_golden_one() -> None:
+    compare("collector.prom", exposition()[0])
+
+
+def test_the_summary_is_the_golden_one() -> None:
+    import json
+
+    compare("summary.json", json.dumps(json.loads(exposition()[1]), indent=2) + "\n")
+
+
+def test_workloads_beyond_the_bound_share_a_label() -> None:
+    found = exposition(workloads_max=0)[0]
+    assert 'workload="chat"' not in found
+    assert (
+        'tokenyield_tokens_total{cluster="c",kind="completion",method="rate",model="llama",workload="(other)"} 400.0'
+        in found
+    )
+    assert 'tokenyield_collector_metric_names{fate="folded",of="workload"} 3.0' in found
+
+
+def test_groups_beyond_the_bound_share_a_label_and_no_cent_is_lost() -> None:
+    def total(found: str) -> float:
+        lines = [line for line in found.splitlines() if line.startswith("tokenyield_attributed_cost_to_date{")]
+        assert lines
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    folded = exposition(groups_max=1)[0]
+    assert 'product="(other)"' in folded
+    assert 'model="(other)"' in folded
+    assert total(folded) == pytest.approx(total(exposition()[0]))
+    assert 'tokenyield_collector_metric_names{fate="folded",of="group"} 2.0' in folded
+
+
+def test_every_family_is_told_in_the_table_and_shown() -> None:
+    shown = {line.split()[2] for line in exposition()[0].splitlines() if line.startswith("# TYPE tokenyield_")}
+    assert shown == {family.name for family in every_family()}

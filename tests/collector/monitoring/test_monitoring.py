@@ -1,0 +1,98 @@
+"""Dashboards, rules, runbooks and compose file: made from the code, of metrics that there are, and whole."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dashboards.generate import DASHBOARDS, OUT, encoded
+from tokenyield_agent.config import load_settings as load_agent_settings
+from tokenyield_agent.status.metrics import every_family as agent_families
+from tokenyield_collector.cli import main
+from tokenyield_collector.commands.monitoring import HERE, files
+from tokenyield_collector.config import load_settings as load_collector_settings
+from tokenyield_collector.metrics.families import every_family
+
+FOREIGN = {"process_cpu_seconds_total", "process_resident_memory_bytes", "scrape_samples_scraped"}
+"""What the client library and Prometheus itself make."""
+_NAME = re.compile(r"\b(?:tokenyield|process|scrape)_[a-z_0-9]+")
+_RECORDED = re.compile(r"\b[a-z_]+:tokenyield_[a-z_]+:[a-z0-9]+\b")
+
+
+def rules(name: str) -> list[dict[str, str]]:
+    return [rule for group in yaml.safe_load((HERE / "rules" / name).read_text())["groups"] for rule in group["rules"]]
+
+
+def panels(name: str) -> Iterator[dict[str, object]]:
+    yield from json.loads((OUT / f"{name}.json").read_text())["panels"]
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_what_is_kept_is_what_the_code_makes(name: str) -> None:
+    assert (OUT / f"{name}.json").read_text() == encoded(name), "run `make dashboards`"
+
+
+def test_every_metric_that_is_asked_for_is_one_that_is_shown() -> None:
+    known = {family.name for family in (*every_family(), *agent_families())} | FOREIGN
+    texts = [path.read_text() for path in OUT.glob("*.json")] + [rule["expr"] for rule in rules("recording.yaml")]
+    texts += [rule["expr"] for rule in rules("alerts.yaml")]
+    recorded = {rule["record"] for rule in rules("recording.yaml")}
+    asked = {name for text in texts for name in _NAME.findall(_RECORDED.sub("", text))}
+    assert asked - known == set()
+    assert {name for text in texts for name in _RECORDED.findall(text)} <= recorded
+    assert len(asked) > 40
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    headings = {line[3:] for line in (HERE / "runbooks.md").read_text().splitlines() if line.startswith("## ")}
+    alerts = {rule["alert"]: rule for rule in rules("alerts.yaml")}
+    assert headings == set(alerts)
+    for name, rule in alerts.items():
+        assert rule["annotations"]["runbook_url"] == f"RUNBOOKS#{name.lower()}"  # type: ignore[index]
+        assert rule["labels"]["severity"] in ("info", "warning", "critical")  # type: ignore[index]
+
+
+@pytest.mark.parametrize("service", ["collector", "agent-demo", "agent"])
+def test_the_compose_file_starts_what_would_start(service: str) -> None:
+    command = yaml.safe_load((HERE / "compose.yaml").read_text())["services"][service]["command"]
+    given = re.findall(r"--set (\w+=[^\s']+)", command)
+    assert len(given) >= 4
+    if service == "collector":
+        load_collector_settings(None, {}, given)
+    else:
+        load_agent_settings(None, {}, given)
+
+
+def test_every_panel_says_what_it_shows() -> None:
+    for name in DASHBOARDS:
+        numbers = [panel["id"] for panel in panels(name)]
+        assert len(set(numbers)) == len(numbers)
+        for panel in panels(name):
+            assert panel["type"] == "row" or (panel["title"] and panel["description"] and panel["targets"])
+
+
+def test_the_folder_has_all_that_compose_mounts(tmp_path: Path) -> None:
+    assert main(["monitoring", str(tmp_path), "--runbooks", "https://wiki.example/runbooks"]) == 0
+    compose = yaml.safe_load((tmp_path / "compose.yaml").read_text())
+    mounted = [volume for service in compose["services"].values() for volume in service["volumes"]]
+    for source in {volume.split(":")[0] for volume in mounted if volume.startswith("./")}:
+        assert (tmp_path / source).exists(), source
+    assert "https://wiki.example/runbooks#tokenyieldgpulost" in (tmp_path / "rules" / "alerts.yaml").read_text()
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_changed_files_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["monitoring", str(tmp_path)]) == 0
+    (tmp_path / "alertmanager.yml").write_text("mine\n")
+    assert main(["monitoring", str(tmp_path)]) == 1
+    assert (tmp_path / "alertmanager.yml").read_text() == "mine\n"
+    assert "alertmanager.yml" in capsys.readouterr().err
+    assert main(["monitoring", str(tmp_path), "--force"]) == 0
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+        n for n, _ in files()
+    }
