@@ -2,12 +2,12 @@
 
 In: the measured energy of hosts by node and day (`HostDay`), which pool a node's GPUs are of, and how long a pool's
 GPUs reported. Out: for each pool and day the watts of host that a GPU carries, in mW: the measured energy over the GPU
-time of the nodes that measure, and the book's watts for the rest,
+time of the nodes that measure, and the price book's watts for the rest,
 
-    (measured + (reported - covered) x book) / reported.
+    (measured + (reported - covered) x price book) / reported.
 
-So a pool's cost is the same however a report is cut, and GPUs that do not report are priced by the book. A node whose
-GPUs are of several pools is priced by the book too.
+So a pool's cost is the same however a report is cut, and GPUs that do not report are priced by the price book. A node
+whose GPUs are of several pools is priced by the price book too. What such watts cost stands in rates.py (`with_host`).
 
 `rapl` is the host's own; of the whole machine (`dcmi`, `power_meter`) what its GPUs drew is taken off.
 """
@@ -21,22 +21,22 @@ from tokenyield_collector.ledger.usage import GpuGroup, HostDay
 WHOLE_MACHINE = ("dcmi", "power_meter")
 
 
-class Measured(NamedTuple):
-    """Of one pool over one stretch of time."""
+class MeasuredHosts(NamedTuple):
+    """Of one pool over one day."""
 
     own_uj: int = 0
     covered_ms: int = 0
     """GPU time of the nodes that measure."""
 
-    def mw(self, reported_ms: int, book_mw: int) -> int:
-        """Watts of host that a GPU carries."""
+    def mw(self, reported_ms: int, price_book_mw: int) -> int:
+        """Draw of the host that a GPU carries, mW."""
         if not self.covered_ms or not reported_ms:
-            return book_mw
+            return price_book_mw
         rest_ms = max(0, reported_ms - self.covered_ms)
-        return round((self.own_uj + rest_ms * book_mw) / (self.covered_ms + rest_ms))
+        return round((self.own_uj + rest_ms * price_book_mw) / (self.covered_ms + rest_ms))
 
 
-NOTHING = Measured()
+NOTHING_MEASURED = MeasuredHosts()
 
 
 def own_uj(source: str, host_mj: int, gpu_mj: int) -> int:
@@ -46,18 +46,18 @@ def own_uj(source: str, host_mj: int, gpu_mj: int) -> int:
 
 def measured_by_day(
     days: Iterable[HostDay], groups: Sequence[GpuGroup], pool_of: Callable[[GpuGroup], str | None]
-) -> Mapping[tuple[str, int], Measured]:
+) -> Mapping[tuple[str, int], MeasuredHosts]:
     """(pool, day) -> what was measured."""
     pools: dict[tuple[str, str], set[str | None]] = defaultdict(set)
     for group in groups:
         pools[group.cluster, group.node].add(pool_of(group))
-    found: dict[tuple[str, int], Measured] = {}
+    measured: dict[tuple[str, int], MeasuredHosts] = {}
     for day in days:
         of_node = pools.get((day.cluster, day.node), set())
         if len(of_node) != 1 or (pool := next(iter(of_node))) is None:
             continue
-        so_far = found.get((pool, day.day_ms), NOTHING)
-        found[pool, day.day_ms] = Measured(
+        so_far = measured.get((pool, day.day_ms), NOTHING_MEASURED)
+        measured[pool, day.day_ms] = MeasuredHosts(
             so_far.own_uj + own_uj(day.source, day.host_mj, day.gpu_mj), so_far.covered_ms + day.gpu_ms
         )
-    return found
+    return measured

@@ -2,7 +2,7 @@
 
 In: a `PriceBook`, a pool, an hour. Out: a `Rate`, or None when the pool is not paid for then. Decimal throughout.
 
-Formulas (design.md section 5; numbers checked by hand in tests/collector/statements/test_golden_money.py):
+Formulas (numbers checked by hand in tests/collector/statements/test_golden_money.py):
 * depreciation, straight line: (price - residual) / (life x 8760 h), price = GPU + server + network + storage share
 * financing, straight line: (price + residual) / 2 x rate / 8760 h
 * annuity: A = (price - residual / (1 + r)^n) x r / (1 - (1 + r)^-n) a year, of which what straight line would take is
@@ -15,8 +15,8 @@ Formulas (design.md section 5; numbers checked by hand in tests/collector/statem
 The hours are all calendar hours paid for, not busy ones: idle shows as cost, not as a hidden higher rate.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -32,7 +32,9 @@ from tokenyield_collector.prices.book import (
     Rented,
 )
 from tokenyield_collector.prices.calendar import in_force, local_quarters
-from tokenyield_wire.units import hour_of_ms
+from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENT_OF_PART, COMPONENTS
+from tokenyield_collector.prices.money import capacity_quanta, energy_quanta
+from tokenyield_wire.units import apportion, hour_of_ms
 
 PICO = 10**12
 """Rates are rounded to a millionth of a millionth of a unit of the currency: over a month of 100,000 GPUs that is less
@@ -50,7 +52,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """What one GPU-hour of a pool costs in one hour."""
+    """What one GPU-hour of a pool costs in one hour: in words, and as whole numbers to multiply facts with."""
 
     pool: str
     kind: str
@@ -65,6 +67,16 @@ class Rate:
     count: int | None
     """GPUs paid for whether they report or not; None: those that report."""
     notes: tuple[str, ...] = ()
+    quanta_per_ms: tuple[int, ...] = field(init=False)
+    """What a millisecond of a GPU costs, in the order of `COMPONENTS`."""
+    quanta_per_mj: int = field(init=False)
+    host_mw: int = field(init=False)
+    """What of the host's draw is in the price of a GPU's time."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quanta_per_ms", _component_quanta(self.parts, self.pico_per_gpu_hour))
+        object.__setattr__(self, "quanta_per_mj", energy_quanta(self.pico_per_kwh, 1))
+        object.__setattr__(self, "host_mw", round(self.host_watts * 1000))
 
     @property
     def per_gpu_hour(self) -> Decimal:
@@ -78,9 +90,45 @@ class Rate:
     def pico_per_kwh(self) -> int:
         return round(self.energy_per_kwh * PICO)
 
+    @property
+    def pue_thousandths(self) -> int:
+        return round(self.pue * 1000)
+
+    @property
+    def carbon_mg_per_kwh(self) -> int | None:
+        return None if self.carbon_g_per_kwh is None else round(self.carbon_g_per_kwh * 1000)
+
+    @property
+    def price_key(self) -> tuple[object, ...]:
+        """Equal for rates at which the same facts cost, draw and emit the same."""
+        return (
+            self.quanta_per_ms, self.quanta_per_mj, self.host_mw, self.pue_thousandths, self.carbon_mg_per_kwh,
+            self.count,
+        )  # fmt: skip
+
+    def with_host(self, host_mw: int) -> "Rate":
+        """The same with a measured draw of the host in place of the price book's: the one place where host power is
+        priced, rounded once, to a quantum a millisecond and never below nothing."""
+        measured = replace(self)
+        quanta = list(self.quanta_per_ms)
+        host = COMPONENT_AT["host"]
+        quanta[host] = max(0, quanta[host] + self.quanta_per_mj * (host_mw - self.host_mw) // 1000)
+        object.__setattr__(measured, "quanta_per_ms", tuple(quanta))
+        object.__setattr__(measured, "host_mw", host_mw)
+        return measured
+
+
+def _component_quanta(parts: Sequence[Part], pico_per_gpu_hour: int) -> tuple[int, ...]:
+    """Quanta a millisecond by component; they sum to the rounded price of all parts."""
+    amounts = dict.fromkeys(COMPONENTS, ZERO)
+    for part in parts:
+        amounts[COMPONENT_OF_PART[part.name]] += part.amount
+    pico = apportion(pico_per_gpu_hour, [round(amount * PICO) for amount in amounts.values()])
+    return tuple(capacity_quanta(value, 1) for value in pico)
+
 
 class Rates:
-    """The rates of a book; those that hold for many hours are reckoned once."""
+    """The rates of a book; those that hold for many hours are computed once."""
 
     def __init__(self, book: PriceBook) -> None:
         self.book = book
@@ -99,7 +147,7 @@ class Rates:
         carbon = _carbon(facility, quarters)
         key = (pool.name, day, tariff, carbon)
         if key not in self._known:
-            self._known[key] = self._reckon(pool, day, facility, tariff, carbon)
+            self._known[key] = self._compute(pool, day, facility, tariff, carbon)
         return self._known[key]
 
     def exchange(self, currency: str | None, day: date) -> Decimal | None:
@@ -109,7 +157,7 @@ class Rates:
         found = in_force(self.book.exchange_rates.get(currency or "", ()), day)
         return found.rate if found else None
 
-    def _reckon(
+    def _compute(
         self, pool: Pool, day: date, facility: Facility, tariff: Decimal, carbon: Decimal | None
     ) -> Rate | None:
         terms = in_force(pool.terms, day)

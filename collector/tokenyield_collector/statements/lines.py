@@ -1,97 +1,154 @@
 """What a statement consists of: lines of integers that add up. Pure.
 
-Money is in quanta (money.py), time in ms, energy in mJ and finer, tokens as such.
+Money is in quanta (prices/money.py), time in ms, energy in mJ and finer, tokens as such. A line's cost is a matrix of
+bucket (where the money went) by component (what it paid for); its total is the sum of both ways.
 """
 
 import operator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENTS, HARDWARE_COMPONENTS
+from tokenyield_collector.statements.buckets import BUCKETS, COSTS, IDLE_CAPACITY
 from tokenyield_wire.window import TOKEN_KINDS
 
-BUCKETS = ("dark", "unallocated", "idle", "under_yield", "productive")
-"""The waterfall, in the order in which capacity is lost."""
-UNTIED = "(untied)"
-UNPRICED = "(price missing)"
-
-COSTS = (*BUCKETS, "shared")
-"""What the total of a line consists of, in quanta."""
+COMPONENT_COUNT = len(COMPONENTS)
+COST_CELLS = tuple(f"{bucket}.{component}" for bucket in COSTS for component in COMPONENTS)
 FIELDS = (
-    *COSTS,
+    *COST_CELLS,
     "energy_cost",
     "loaded",
     "revenue",
+    "parked",
     *(f"{bucket}_ms" for bucket in BUCKETS),
     "unrated_ms",
+    "parked_ms",
     "missing_ms",
     "gpu_mj",
     "host_uj",
     "facility_nj",
     "carbon",
     "carbon_missing_nj",
+    "unmetered_tokens",
     *TOKEN_KINDS,
     "requests",
-    *(f"{kind}_told" for kind in (*TOKEN_KINDS, "requests")),
+    *(f"{kind}_reported" for kind in (*TOKEN_KINDS, "requests")),
 )
-"""What a line sums. `energy_cost` is part of the buckets; `carbon` is thousandths of a gram a kWh x nJ."""
-AT = {name: i for i, name in enumerate(FIELDS)}
-TOKENS_AT = AT[TOKEN_KINDS[0]]
-"""From here on the fields are those of WORK_SUMS after its times and energies."""
-TIMES = 7
-"""How many those are."""
-REVENUE_AT, UNRATED_AT = AT["revenue"], AT["unrated_ms"]
-DURATION_AT = {bucket: AT[f"{bucket}_ms"] for bucket in BUCKETS}
+"""What a line sums. `energy_cost` is what the energy of its GPUs cost before sharing; `parked` is part of idle; `carbon`
+is thousandths of a gram a kWh x nJ; `missing_ms` has no price; `unmetered_tokens` are those whose energy nobody
+measures, which no ratio of energy may count."""
+FIELD_AT = {name: i for i, name in enumerate(FIELDS)}
+COST_AT = {bucket: i * COMPONENT_COUNT for i, bucket in enumerate(COSTS)}
+"""Bucket -> where its components begin, in the order of `COMPONENTS`."""
+DURATION_AT = {bucket: FIELD_AT[f"{bucket}_ms"] for bucket in BUCKETS}
+TOKENS_AT = FIELD_AT[TOKEN_KINDS[0]]
+"""From here on the fields are those of `WORK_SUMS` from its tokens on, see fleet.py."""
 
 
 class Sums(list[int]):
-    """One integer for each of `FIELDS`."""
+    """One integer for each of `FIELDS`. A bucket's name alone is its cost over all components."""
 
     def __init__(self) -> None:
         super().__init__([0] * len(FIELDS))
 
     def get(self, name: str) -> int:
-        return self[AT[name]]
+        if name in COST_AT:
+            return self.cost(name)
+        return self[FIELD_AT[name]]
 
     def add(self, name: str, value: int) -> None:
-        self[AT[name]] += value
+        self[FIELD_AT[name]] += value
 
     def take(self, other: "Sums") -> None:
         self[:] = map(operator.add, self, other)
 
+    def cost(self, bucket: str) -> int:
+        """What the bucket cost, over all components."""
+        return sum(self.components(bucket))
+
+    def components(self, bucket: str) -> list[int]:
+        """What the bucket cost, in the order of `COMPONENTS`."""
+        start = COST_AT[bucket]
+        return self[start : start + COMPONENT_COUNT]
+
+    def add_components(self, bucket: str, quanta: "list[int]") -> None:
+        start = COST_AT[bucket]
+        for i, value in enumerate(quanta):
+            self[start + i] += value
+
+    def component(self, name: str) -> int:
+        """What the line cost in one component, over all buckets."""
+        return sum(self[COMPONENT_AT[name] : len(COST_CELLS) : COMPONENT_COUNT])
+
+    def cell(self, bucket: str, component: str) -> int:
+        return self[COST_AT[bucket] + COMPONENT_AT[component]]
+
     @property
     def total(self) -> int:
-        return sum(self[: len(COSTS)])
+        return sum(self[: len(COST_CELLS)])
 
     @property
     def direct(self) -> int:
-        return self.get("under_yield") + self.get("productive")
+        return self.cost("under_yield") + self.cost("productive")
 
     @property
     def allocated(self) -> int:
-        return self.direct + self.get("idle")
+        return self.direct + self.cost("idle")
 
     @property
     def active_ms(self) -> int:
         return self.get("under_yield_ms") + self.get("productive_ms")
 
+    @property
+    def held_ms(self) -> int:
+        return self.active_ms + self.get("idle_ms")
 
-class Group(NamedTuple):
-    """Whom a line belongs to. `values` are those of the attribution's dimensions."""
+    @property
+    def idle_capacity(self) -> int:
+        """What was paid for capacity on which nothing ran: dark, unallocated and idle, all components."""
+        return sum(self.cost(bucket) for bucket in IDLE_CAPACITY)
 
-    values: tuple[str, ...]
+    def hardware(self, component: str | None = None) -> int:
+        """What the hardware itself cost: owned (`hardware`), rented (`rent`), or both."""
+        return sum(self.component(name) for name in HARDWARE_COMPONENTS if component in (None, name))
+
+    def idle_hardware(self, component: str | None = None) -> int:
+        """The part of `hardware` that was paid for idle capacity."""
+        names = [name for name in HARDWARE_COMPONENTS if component in (None, name)]
+        return sum(self.cell(bucket, name) for bucket in IDLE_CAPACITY for name in names)
+
+
+LineKind = Literal["work", "untied", "idle", "unallocated", "dark", "owner_unallocated", "owner_dark"]
+"""What a line is about.
+
+work: what a workload (or whoever bought) did. untied: GPUs held by processes of no known workload. idle: held and not
+used, where the policy keeps that apart. unallocated, dark: capacity that nobody carries. owner_…: the same, carried by
+the owner of its pool.
+"""
+LOST_KINDS: tuple[LineKind, ...] = ("idle", "unallocated", "dark")
+"""Kinds of lines that nobody carries."""
+
+
+class Carrier(NamedTuple):
+    """Who a line belongs to. `values` are those of the dimensions of the rules; None where no rule gave one."""
+
+    kind: LineKind
+    values: tuple[str | None, ...]
     model: str = ""
     workload: str = ""
     cluster: str = ""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether this is capacity that nobody carries."""
+        return self.kind in LOST_KINDS
+
 
 class LineKey(NamedTuple):
-    """What a line is about. `start_ms` is its day, or its hour where asked for."""
+    """What a line is about. `start_ms` is its day, or its hour where the grain asks for hours; `source` names the cost
+    source; `pool` is None where no pool of the price book fits; `node` is (cluster, node), empty where not asked for."""
 
     start_ms: int
-    pool: str
+    source: str
+    pool: str | None
     node: tuple[str, str]
-    group: Group
-
-
-def is_lost(group: Group) -> bool:
-    """Whether the line is of capacity that nobody carries."""
-    return group.values[:1] in (("(unallocated)",), ("(dark)",), ("(idle)",))
+    carrier: Carrier

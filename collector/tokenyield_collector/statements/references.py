@@ -24,26 +24,26 @@ def references_of(
     reader: UsageReader, prices: PriceBook, start_ms: int, end_ms: int, weights: Mapping[str, int]
 ) -> tuple[dict[Instance, int], list[AppliedReference]]:
     """The pace of every instance that worked, in units per GPU-second; configured ones first."""
-    told = prices.reference_rates
-    first_ms = min(start_ms, end_ms - told.learn_days * MS_PER_DAY) if told.learn else start_ms
+    rules = prices.reference_rates
+    first_ms = min(start_ms, end_ms - rules.learn_days * MS_PER_DAY) if rules.learn else start_ms
     paces: dict[Instance, int] = {}
-    found = []
+    applied = []
     per_token = weights["completion"]
     for best in reader.best_hours(first_ms, end_ms, weights):
         instance = best.instance
-        chosen = next((one for one in told.configured if _is_about(one, instance)), None)
+        chosen = next((one for one in rules.configured if _is_about(one, instance)), None)
         if chosen is not None:
             paces[instance] = max(1, round(chosen.tokens_per_second * per_token / instance.gpus))
-            found.append(
+            applied.append(
                 AppliedReference(
                     instance=instance, tokens_per_second=float(chosen.tokens_per_second), source="configured"
                 )
             )
-        elif told.learn and best.pace and instance.model:
+        elif rules.learn and best.pace and instance.model:
             paces[instance] = best.pace
             pace = best.pace * instance.gpus / per_token
-            found.append(AppliedReference(instance=instance, tokens_per_second=pace, source="learned", evidence=best))
-    return paces, found
+            applied.append(AppliedReference(instance=instance, tokens_per_second=pace, source="learned", evidence=best))
+    return paces, applied
 
 
 def _is_about(reference: Reference, instance: Instance) -> bool:

@@ -1,107 +1,146 @@
 """Who carries what made no tokens: by the policy (`shared`), and on the loaded basis (`loaded`). Pure.
 
-In: the lines of one day. Both work pool by pool, in quanta, by largest remainder: nothing is made or lost.
+In: the lines of one day. Both work pool by pool and source by source, in quanta, by largest remainder: nothing is made
+or lost. Cost moves component by component, so that a line's components still sum to it.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from tokenyield_collector.attribution.rules import UNATTRIBUTED, Attribution
-from tokenyield_collector.statements.lines import UNTIED, Group, LineKey, Sums, is_lost
-from tokenyield_collector.statements.pricing import Pricing
+from tokenyield_collector.policy import Policy
+from tokenyield_collector.statements.buckets import IDLE_CAPACITY
+from tokenyield_collector.statements.lines import COMPONENT_COUNT, Carrier, LineKey, LineKind, Sums
 from tokenyield_wire.units import apportion
 
+Lines = dict[LineKey, Sums]
+SourcePool = tuple[str, str | None]
+"""(source, pool): cost is never shared from one cost source, or one pool, to the users of another."""
+_OWNER_KIND: dict[str, LineKind] = {"unallocated": "owner_unallocated", "dark": "owner_dark"}
 
-def load(found: dict[LineKey, Sums]) -> None:
-    """`loaded`: allocated, and a share by usage of what the pool lost; without users in it, the fleet's do."""
-    left = 0
-    users: dict[str, list[LineKey]] = defaultdict(list)
-    lost: dict[str, int] = defaultdict(int)
-    for key, sums in found.items():
-        if sums.allocated and not is_lost(key.group) and key.group.model != UNTIED:
-            users[key.pool].append(key)
-            sums.add("loaded", sums.allocated)
+
+def load(lines: Lines) -> None:
+    """`loaded`: allocated, and a share by usage of what the pool lost; without users in it, those of its source do."""
+    users: dict[SourcePool, list[LineKey]] = defaultdict(list)
+    lost: dict[SourcePool, int] = defaultdict(int)
+    for key, sums in lines.items():
+        allocated = sums.allocated
+        if allocated and key.carrier.kind != "untied" and not key.carrier.is_lost:
+            users[key.source, key.pool].append(key)
+            sums.add("loaded", allocated)
         else:
-            lost[key.pool] += sums.total
-    for pool, quanta in sorted(lost.items()):
-        keys = users.get(pool)
-        if not keys:
-            left += quanta
-            continue
-        for key, part in zip(keys, apportion(quanta, [found[key].allocated for key in keys]), strict=True):
-            found[key].add("loaded", part)
-    everybody = [key for keys in users.values() for key in keys]
-    if left and everybody:
-        for key, part in zip(everybody, apportion(left, [found[key].allocated for key in everybody]), strict=True):
-            found[key].add("loaded", part)
+            lost[key.source, key.pool] += sums.total
+    left: dict[str, int] = defaultdict(int)
+    for place in sorted(lost, key=_by_name):
+        if place in users:
+            _spread_loaded(lines, users[place], lost[place])
+        else:
+            left[place[0]] += lost[place]
+    for source, quanta in left.items():
+        everybody = [key for place, keys in users.items() if place[0] == source for key in keys]
+        if quanta and everybody:
+            _spread_loaded(lines, everybody, quanta)
 
 
-def share(found: dict[LineKey, Sums], attribution: Attribution, pricing: Pricing, day_ms: int) -> None:
+def _spread_loaded(lines: Lines, keys: Sequence[LineKey], quanta: int) -> None:
+    for key, part in zip(keys, apportion(quanta, [lines[key].allocated for key in keys]), strict=True):
+        lines[key].add("loaded", part)
+
+
+def _by_name(place: SourcePool) -> tuple[str, str]:
+    return place[0], place[1] or ""
+
+
+def share(lines: Lines, policy: Policy, day_ms: int) -> None:
     """Move lost cost to who carries it by the policy, pool by pool; what nobody can carry stays where it is."""
-    policy = attribution.sharing
-    for bucket, way in (("idle", policy.idle), ("unallocated", policy.unallocated), ("dark", policy.dark)):
+    sharing = policy.rules.sharing
+    owners = {pool.name: pool.owner for pool in policy.prices.pools}
+    for bucket in reversed(IDLE_CAPACITY):
+        way = getattr(sharing, bucket)
         if way == "apart" and bucket != "idle":
             continue
-        by_pool: dict[str, list[LineKey]] = defaultdict(list)
-        for key, sums in found.items():
-            if sums.get(bucket):
-                by_pool[key.pool].append(key)
-        for pool, keys in sorted(by_pool.items()):
-            _share_one(found, attribution, pricing, bucket, way, day_ms, pool, keys)
+        by_pool: dict[SourcePool, list[LineKey]] = defaultdict(list)
+        for key, sums in lines.items():
+            if sums.cost(bucket):
+                by_pool[key.source, key.pool].append(key)
+        for place in sorted(by_pool, key=_by_name):
+            _Move(lines, policy, day_ms, bucket, place, by_pool[place]).carry_out(way, owners.get(place[1] or "", {}))
 
 
-def _share_one(
-    found: dict[LineKey, Sums],
-    attribution: Attribution,
-    pricing: Pricing,
-    bucket: str,
-    way: str,
-    day_ms: int,
-    pool: str,
-    keys: list[LineKey],
-) -> None:
-    if bucket == "idle" and way == "ownership":
-        return  # it stands with who held it already
-    quanta = sum(found[key].get(bucket) for key in keys)
-    if bucket == "idle" and way == "apart":
-        group = Group(("(idle)",) * len(attribution.dimensions), "(idle)")
-        _move(found, bucket, keys, {LineKey(day_ms, pool, ("", ""), group): quanta}, stays=True)
-    elif way == "ownership":
-        owner = pricing.pools[pool].owner if pool in pricing.pools else {}
-        if owner:
-            values = tuple(owner.get(name, UNATTRIBUTED) for name in attribution.dimensions)
-            _move(found, bucket, keys, {LineKey(day_ms, pool, ("", ""), Group(values, f"({bucket})")): quanta})
-    else:
-        users = [key for key, sums in found.items() if key.pool == pool and sums.direct and not is_lost(key.group)]
-        if users:
-            _move(found, bucket, keys, dict(zip(users, _parts(found, users, quanta, way), strict=True)))
+class _Move:
+    """What one bucket of one pool cost, taken from the lines that have it and given to others."""
 
+    def __init__(
+        self, lines: Lines, policy: Policy, day_ms: int, bucket: str, place: SourcePool, keys: Sequence[LineKey]
+    ) -> None:
+        self._lines = lines
+        self._dimensions = policy.rules.dimensions
+        self._day_ms = day_ms
+        self._bucket = bucket
+        self._place = place
+        self._keys = keys
 
-def _parts(found: Mapping[LineKey, Sums], users: list[LineKey], quanta: int, way: str) -> list[int]:
-    weights = [found[key].direct for key in users]
-    if way == "usage":
-        return apportion(quanta, weights)
-    payers = sorted({key.group.values[0] for key in users})
-    alike = dict(zip(payers, apportion(quanta, [1] * len(payers)), strict=True))
-    parts = [0] * len(users)
-    for payer, part in alike.items():
-        own = [i for i, key in enumerate(users) if key.group.values[0] == payer]
-        for i, share in zip(own, apportion(part, [weights[i] for i in own]), strict=True):
-            parts[i] = share
-    return parts
+    def carry_out(self, way: str, owner: Mapping[str, str]) -> None:
+        if self._bucket == "idle" and way == "ownership":
+            return  # it stands with who held it already
+        if self._bucket == "idle" and way == "apart":
+            self._set_apart()
+        elif way == "ownership":
+            if owner:
+                values = tuple(owner.get(name) for name in self._dimensions)
+                carrier = Carrier(_OWNER_KIND[self._bucket], values)
+                self._give([self._key(carrier)], [1])
+        else:
+            users = [
+                key
+                for key, sums in self._lines.items()
+                if (key.source, key.pool) == self._place and sums.direct and not key.carrier.is_lost
+            ]
+            if users:
+                self._give_even(users) if way == "even" else self._give(users, self._direct(users))
 
+    def _set_apart(self) -> None:
+        """Idle cost and time into a line of its own, in which they stay idle."""
+        key = self._key(Carrier("idle", (None,) * len(self._dimensions)))
+        duration = f"{self._bucket}_ms"
+        duration_ms = sum(self._lines[key].get(duration) for key in self._keys)
+        for lost in self._keys:
+            self._lines[lost].add(duration, -self._lines[lost].get(duration))
+        self._lines[key].add_components(self._bucket, self._taken())
+        self._lines[key].add(duration, duration_ms)
 
-def _move(
-    found: dict[LineKey, Sums], bucket: str, keys: list[LineKey], into: Mapping[LineKey, int], *, stays: bool = False
-) -> None:
-    """Take a bucket's cost from `keys` and give it to others; `stays`: it keeps its bucket's name, and its time."""
-    duration_ms = 0
-    for key in keys:
-        found[key].add(bucket, -found[key].get(bucket))
-        if stays:
-            duration_ms += found[key].get(f"{bucket}_ms")
-            found[key].add(f"{bucket}_ms", -found[key].get(f"{bucket}_ms"))
-    for key, quanta in into.items():
-        found[key].add(bucket if stays else "shared", quanta)
-        if stays:
-            found[key].add(f"{bucket}_ms", duration_ms)  # there is one to whom it goes
+    def _give_even(self, users: Sequence[LineKey]) -> None:
+        """To each value of the first dimension alike, and to its lines by their direct cost."""
+        payers = sorted({key.carrier.values[0] for key in users}, key=lambda value: (value is None, value or ""))
+        taken = self._taken()
+        alike = [apportion(quanta, [1] * len(payers)) for quanta in taken]
+        for number, payer in enumerate(payers):
+            own = [key for key in users if key.carrier.values[0] == payer]
+            self._add(own, self._direct(own), [parts[number] for parts in alike])
+
+    def _give(self, users: Sequence[LineKey], weights: Sequence[int]) -> None:
+        self._add(users, weights, self._taken())
+
+    def _add(self, users: Sequence[LineKey], weights: Sequence[int], components: Sequence[int]) -> None:
+        for i, quanta in enumerate(components):
+            if not quanta:
+                continue
+            for key, part in zip(users, apportion(quanta, weights), strict=True):
+                cell = [0] * COMPONENT_COUNT
+                cell[i] = part
+                self._lines[key].add_components("shared", cell)
+
+    def _taken(self) -> list[int]:
+        """The bucket's components, which the lines lose by it."""
+        whole = [0] * COMPONENT_COUNT
+        for key in self._keys:
+            quanta = self._lines[key].components(self._bucket)
+            whole = [total + part for total, part in zip(whole, quanta, strict=True)]
+            self._lines[key].add_components(self._bucket, [-part for part in quanta])
+        return whole
+
+    def _direct(self, users: Sequence[LineKey]) -> list[int]:
+        return [self._lines[key].direct for key in users]
+
+    def _key(self, carrier: Carrier) -> LineKey:
+        source, pool = self._place
+        return LineKey(self._day_ms, source, pool, ("", ""), carrier)

@@ -1,0 +1,65 @@
+"""What gives lines to a statement: a cost source. The fleet is the first (fleet.py). Pure.
+
+Sharing, reports, budgets, exports and the live view know lines only, and never ask which source gave one.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.references import AppliedReference
+from tokenyield_wire.units import MS_PER_DAY
+
+
+NO_NODE = ("", "")
+
+
+class Span(NamedTuple):
+    """[start_ms, end_ms), Unix time in ms."""
+
+    start_ms: int
+    end_ms: int
+
+    def days(self) -> range:
+        """Starts (ms) of the UTC days that it touches."""
+        return range(self.start_ms - self.start_ms % MS_PER_DAY, self.end_ms, MS_PER_DAY)
+
+
+class Grain(NamedTuple):
+    """How finely lines are told apart, beside the dimensions."""
+
+    hour: bool = False
+    node: bool = False
+    workload: bool = False
+    cluster: bool = False
+
+    def coarsened(self, key: LineKey) -> LineKey:
+        """The key of the line that `key` belongs to at this grain."""
+        carrier = key.carrier
+        if (
+            (self.hour or key.start_ms % MS_PER_DAY == 0)
+            and (self.node or key.node == NO_NODE)
+            and (self.workload or not carrier.workload)
+            and (self.cluster or not carrier.cluster)
+        ):
+            return key
+        return key._replace(
+            start_ms=key.start_ms if self.hour else key.start_ms - key.start_ms % MS_PER_DAY,
+            node=key.node if self.node else NO_NODE,
+            carrier=carrier._replace(
+                workload=carrier.workload if self.workload else "",
+                cluster=carrier.cluster if self.cluster else "",
+            ),
+        )
+
+
+class CostSource(Protocol):
+    """Gives lines. `references` are the paces that its work was rated with; none for what is bought."""
+
+    @property
+    def references(self) -> Sequence[AppliedReference]: ...
+
+    def lines(self, span: Span) -> Iterator[tuple[LineKey, Sums]]:
+        """What `span` cost, in order of days, before any sharing. Keys may be finer than a statement asks for, and one
+        may come several times."""
+        ...
