@@ -28,7 +28,7 @@ from tokenyield_collector.api.reports import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.config import Settings
 from tokenyield_collector.http.problem import problem
-from tokenyield_collector.ledger.base import Ledger, LedgerError
+from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.live.fleet_map import fleet_document
 from tokenyield_collector.live.pricing import Books
@@ -37,6 +37,7 @@ from tokenyield_collector.live.summary import encode, summarize
 from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition, View
 from tokenyield_collector.policy import changed_at, load_books
 from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.steps import Steps, lasting
 from tokenyield_collector.web.page import Page
 from tokenyield_settings.loader import SettingsError
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify, watchdog_s
@@ -48,7 +49,7 @@ SUMMARY_WINDOW_S_MAX = 86_400
 SHUTDOWN_S = 10.0
 KEEPALIVE_S = 75.0
 """How long a connection may bring no whole request head; agents send every 15 s."""
-RETIRE_EVERY_S = 3600.0
+RETIRE_EVERY_S, RETIRE_AGAIN_S = 3600.0, 300.0
 OPENMETRICS_END = b"# EOF\n"
 REST_AFTER_REFRESH = 4
 """Times as long as a refresh took, so that it has a fifth of the time at most: of 100,000 GPUs with 30,000 workloads
@@ -104,7 +105,14 @@ class Collector:
         self.backups = BackupApi(ledger, settings.ledger_path, self.audit)
         self.connections: Connections | None = None
         self.view: View | None = None
-        self.problem: str | None = "the first refresh has not finished"
+        self._changed: set[int] = set()
+        """Hours that changed and are not shown yet."""
+        self._retire_at_s = 0.0
+        self._leads = True
+        self._steps = Steps(("refresh",))
+        self._upkeep = Steps()
+        """Steps without which what is shown is still true: they do not make the collector unready, for then a balancer
+        would take it from its agents."""
         self._own = CollectorRegistry()
         self._own.register(OwnExposition(self.ingest))
         ProcessCollector(registry=self._own)
@@ -116,34 +124,48 @@ class Collector:
 
     # --- the refresh loop ----------------------------------------------------------------------------------------
 
+    @property
+    def problem(self) -> str | None:
+        """What does not work at present; None where all does."""
+        return self._steps.problem
+
     async def run(self) -> None:
-        """Refresh and retire until cancelled."""
+        """Refresh and retire until cancelled. A step that fails is tried again in the next round."""
         loop = asyncio.get_running_loop()
-        retire_at_s = loop.time() + RETIRE_EVERY_S
+        self._retire_at_s = loop.time() + RETIRE_EVERY_S
         while True:
             started_s = loop.time()
-            await loop.run_in_executor(self._reader, self.reload)
-            self.door.reread()
-            try:
-                leads = await loop.run_in_executor(self._writer, self._ledger.leads)
-                changed = await loop.run_in_executor(self._writer, self._ledger.fold)
-                self.view = await loop.run_in_executor(self._reader, self._refresh, changed, leads)
-                self.problem = None
-                self._expose_ahead(loop.time())
-                await self._book(leads)
-                if leads and loop.time() >= retire_at_s:
-                    retire_at_s = loop.time() + RETIRE_EVERY_S
-                    await loop.run_in_executor(self._writer, self.refresher.retire, _now_ms())
-            except LedgerError as error:
-                if self.problem != str(error):
-                    log.error("%s", error)
-                self.problem = str(error)
+            await self._upkeep.attempt("reading changed prices and rules", self._reload)
+            await self._upkeep.attempt("reading changed tokens and certificates", self._reread)
+            if await self._steps.attempt("refresh", self._refresh_view):
+                await self._steps.attempt("bringing figures to date", self._book)
+                if self._leads and loop.time() >= self._retire_at_s:
+                    is_done = await self._upkeep.attempt("removing old data", self._retire)
+                    self._retire_at_s = loop.time() + (RETIRE_EVERY_S if is_done else RETIRE_AGAIN_S)
             took_s = loop.time() - started_s
             await asyncio.sleep(max(self.settings.refresh_interval_s, took_s * REST_AFTER_REFRESH))
 
-    async def _book(self, leads: bool) -> None:
-        """Roll up hours that have closed, some at a time, and bring up to date what is told of them."""
+    async def _reload(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._reader, self.reload)
+
+    async def _reread(self) -> None:
+        self.door.reread()
+
+    async def _refresh_view(self) -> None:
         loop = asyncio.get_running_loop()
+        self._leads = await loop.run_in_executor(self._writer, self._ledger.leads)
+        self._changed.update(await loop.run_in_executor(self._writer, self._ledger.fold))
+        changed = sorted(self._changed)
+        self.view = await loop.run_in_executor(self._reader, self._refresh, changed, self._leads)
+        self._changed.difference_update(changed)  # not before: what could not be shown is read again
+        self._expose_ahead(loop.time())
+
+    async def _retire(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writer, self.refresher.retire, _now_ms())
+
+    async def _book(self) -> None:
+        """Roll up hours that have closed, some at a time, and bring up to date what is reported of them."""
+        loop, leads = asyncio.get_running_loop(), self._leads
         if not self.refresher.is_due(_now_ms()):
             return
         closed_ms = _now_ms() - MS_PER_HOUR - self.settings.live_lag_s * 1000
@@ -165,17 +187,17 @@ class Collector:
         seen = changed_at(self.settings)
         if seen == self._read_at:
             return
-        self._read_at = seen
+        self.books_are_fresh = False
         try:
             prices, attribution = load_books(self.settings)
         except SettingsError as error:
-            self.books_are_fresh = False
+            self._read_at = seen
             for fault in error.faults:
                 log.error("not taken up, the prices and rules before it stay: %s", fault)
             return
-        self.books_are_fresh = True
         if (prices.fingerprint, attribution.document) != (self._books()[0].fingerprint, self._books()[1].document):
             self.refresher.set_books(prices, attribution)
+        self._read_at, self.books_are_fresh = seen, True
         self.audit.changed("prices and rules", price_book=prices.fingerprint, pools=len(prices.pools))
         log.info("prices and rules taken up, price book %s, %d pools", prices.fingerprint, len(prices.pools))
 
@@ -337,8 +359,8 @@ async def serve(settings: Settings) -> None:
         where = settings.ledger_url or settings.ledger_path
         log.info("collector listens on %s, ledger %s, %d pools", settings.listen, where, len(prices.pools))
         async with asyncio.TaskGroup() as tasks:
-            running = (collector.committer.run(), collector.run(), _say_alive())
-            working = [tasks.create_task(each) for each in running]
+            running = (collector.committer.run, collector.run, _say_alive)
+            working = [tasks.create_task(lasting(each)) for each in running]
             notify(READY)
             await stop.wait()
             notify(STOPPING)

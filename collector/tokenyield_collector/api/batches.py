@@ -6,11 +6,11 @@ One commit serves all requests that came within `commit_interval_ms`; one thread
 
 import asyncio
 import contextlib
-import logging
 import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import NamedTuple
 
 import zstandard
@@ -21,12 +21,11 @@ from tokenyield_collector.config import Settings
 from tokenyield_collector.http.problem import problem
 from tokenyield_collector.ledger.base import Ledger, LedgerError, Receipt
 from tokenyield_collector.metrics.exposition import Ingest
+from tokenyield_collector.steps import Steps
 from tokenyield_settings.buckets import Buckets
 from tokenyield_wire.codec import Refused, decode_shipment
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, NS_PER_MS
 from tokenyield_wire.window import Fault, Shipment
-
-log = logging.getLogger(__name__)
 
 PACE_BURST_S = 60.0
 NODES_MAX = 100_000
@@ -105,6 +104,7 @@ class Committer:
         self._oldest_s = 0.0
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
+        self._steps = Steps()
         self.last_seen = dict(ledger.last_seen())
         """(cluster, node) -> end (ms) of its newest window."""
 
@@ -135,7 +135,11 @@ class Committer:
             self._wake.clear()
             self._full.clear()
             group, self._waiting, self._waiting_batches = self._waiting, [], 0
-            await self._commit_group(group)
+            if not await self._steps.attempt("commit", partial(self._commit_group, group)):
+                # The senders keep what has no receipt, and send it again.
+                for _, done in group:
+                    if not done.done():
+                        done.set_exception(LedgerError(self._steps.problem or "the commit failed"))
             self._ingest.waiting_batches = self._waiting_batches
 
     def _append(self, shipments: list[Shipment]) -> list["Answer"]:
@@ -148,17 +152,7 @@ class Committer:
     async def _commit_group(self, group: list[tuple[Shipment, "asyncio.Future[Answer]"]]) -> None:
         started_s = time.perf_counter()
         shipments = [shipment for shipment, _ in group]
-        try:
-            answers = await asyncio.get_running_loop().run_in_executor(self._executor, self._append, shipments)
-        except Exception as error:
-            if not isinstance(error, LedgerError):
-                log.exception("a commit failed in a way that was not foreseen; the others go on")
-            else:
-                log.error("%s", error)
-            for _, done in group:
-                if not done.done():
-                    done.set_exception(LedgerError(str(error)))
-            return
+        answers = await asyncio.get_running_loop().run_in_executor(self._executor, self._append, shipments)
         self._ingest.commits += 1
         self._ingest.commit_seconds += time.perf_counter() - started_s
         for (shipment, done), answer in zip(group, answers, strict=True):

@@ -246,7 +246,13 @@ class StatementRecord(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Blocking; what writes is called from one thread; `…_between`, `facts_…`, `last_seen` and `first_ms` from any."""
+    """Blocking; what writes is called from one thread; `…_between`, `facts_…`, `last_seen`, `counter_bases` and
+    `first_ms` from any.
+
+    Others commit while one reads. Every reading call answers from one state of the ledger: each batch counts in all of
+    the answer or in none of it. Figures that are compared or subtracted must come from one call (or one `usage`
+    reader). What an engine cannot hold of that stands with its methods.
+    """
 
     is_shared: bool
     """Whether other collectors write into it as well."""
@@ -275,6 +281,11 @@ class Ledger(Protocol):
 
     def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
         """Sums over the windows that start in [start_ms, end_ms), as one stretch; over all nodes unless `by_node`."""
+        ...
+
+    def facts_of_stretches(self, stretches: Sequence[tuple[int, int]], *, by_node: bool = True) -> list[Facts]:
+        """The same of each (start_ms, end_ms), all of one state of the ledger. They may overlap, as a whole and its
+        parts do."""
         ...
 
     def gpus_between(self, start_ms: int, end_ms: int, known_since_ms: int) -> Sequence[GpuNow]:
@@ -317,7 +328,8 @@ class Ledger(Protocol):
         ...
 
     def usage(self) -> UsageReader:
-        """What reports read; for the calling thread only."""
+        """What reports read: of one state of the ledger for as long as the reader is held, from its first read on. For
+        one statement, in one thread."""
         ...
 
     def statements(self, period: str) -> list[StatementRecord]:

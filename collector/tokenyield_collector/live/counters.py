@@ -90,6 +90,7 @@ class Counters:
         by_hour = _split(facts)
         for hour_ms in hours:
             fresh = self._of_hour(by_hour.get(hour_ms, Facts()), hour_ms)
+            packed = self._packed(fresh)
             for series, value in self._unpacked(self._hours.get(hour_ms)):
                 self._sums[series] -= value
             for series, value in fresh.items():
@@ -97,7 +98,7 @@ class Counters:
                 if series.metric in _BOUNDED:
                     name = series.labels[_BOUNDED[series.metric]]
                     self._first_seen[name] = min(hour_ms, self._first_seen.get(name, hour_ms))
-            self._hours[hour_ms] = self._packed(fresh)
+            self._hours[hour_ms] = packed
 
     def values(self) -> dict[Series, int]:
         """What to show."""

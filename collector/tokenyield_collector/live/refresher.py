@@ -37,13 +37,13 @@ def live_stretch(now_ms: int, window_s: int, settings: Settings) -> tuple[int, i
 
 
 def read_stretch(ledger: Ledger, prices: PriceBook, start_ms: int, end_ms: int) -> tuple[Facts, Books]:
-    """The facts of [start_ms, end_ms) as one stretch, and priced, hour by hour."""
-    by_node = prices.tells_nodes_apart
-    facts = ledger.facts_between(start_ms, end_ms, by_node=by_node)
-    pieces = hours_between(start_ms, end_ms)
+    """The facts of [start_ms, end_ms) as one stretch, and priced, hour by hour; both of one state of the ledger."""
+    whole, hours = (start_ms, end_ms), hours_between(start_ms, end_ms)
+    wanted = [whole] if hours in ([], [whole]) else [whole, *hours]
+    facts, *parts = ledger.facts_of_stretches(wanted, by_node=prices.tells_nodes_apart)
     stretches = [
-        Stretch(facts if len(pieces) == 1 else ledger.facts_between(start, end, by_node=by_node), start, end - start)
-        for start, end in pieces
+        Stretch(part, start, end - start)
+        for (start, end), part in zip(hours, parts or [facts] * len(hours), strict=True)
     ]
     return facts, keep_books(stretches, prices)
 
@@ -56,19 +56,27 @@ class Refresher:
         self._ledger = ledger
         self._budgets: list[BudgetState] = []
         self._booked_at_ms = 0
+        self._half_retired = False
         self.set_books(prices, attribution)
 
     def set_books(self, prices: PriceBook, attribution: Attribution) -> None:
         """Other prices or rules: history is priced again at the next refresh."""
+        bases = self._ledger.counter_bases()
         self.prices = prices
         self.attribution = attribution
-        bases = self._ledger.counter_bases()
         self._counters = Counters(prices, bases)
         self._booked = Booked(self._make_booking, bases)
         self._all_hours_read = False
+        self._half_retired = False
 
     def refresh(self, changed: list[int], now_ms: int, seen: Mapping[tuple[str, str], int]) -> View:
-        """`changed` are the hours that changed since the last call; `seen` tells each node's newest window."""
+        """`changed` are the hours that changed since the last call that returned; `seen` gives each node's newest
+        window.
+
+        After a call that raised, the next one with the same hours (or more) makes everything good.
+        """
+        if self._half_retired:
+            self.set_books(self.prices, self.attribution)
         first_ms = self._ledger.first_ms()
         known_ms = self._known_ms(now_ms)
         self._booked.mark(hour_ms for hour_ms in changed if hour_ms < known_ms)
@@ -101,11 +109,11 @@ class Refresher:
         if not self._all_hours_read and first_ms is not None:
             end_ms = now_ms + self._settings.clock_skew_max_s * 1000
             wanted.update(range(hour_of_ms(first_ms), end_ms, MS_PER_HOUR))
-            self._all_hours_read = True
         hours = sorted(wanted)
         for k in range(0, len(hours), HOURS_READ_AT_ONCE):
             some = hours[k : k + HOURS_READ_AT_ONCE]
             self._counters.update(some, self._ledger.facts_of_hours(some, by_node=by_node))
+        self._all_hours_read = self._all_hours_read or first_ms is not None
 
     def _known_ms(self, now_ms: int) -> int:
         """The end of the newest hour of which all windows should have arrived."""
@@ -154,6 +162,7 @@ class Refresher:
         """Forget old windows and hours; the figures that are shown do not change by it."""
         first_ms = self._ledger.first_ms()
         hours_before_ms = hour_of_ms(now_ms - self._settings.hours_keep_days * MS_PER_DAY)
+        self._half_retired = True  # until the ledger has the bases that are taken out of memory here
         bases = self._counters.retire(hours_before_ms)
         if first_ms is not None:
             bases |= self._booked.retire(first_ms, hours_before_ms)
@@ -162,6 +171,7 @@ class Refresher:
             hours_before_ms=hours_before_ms,
             counter_bases=bases,
         )
+        self._half_retired = False
 
 
 class _RolledUp:

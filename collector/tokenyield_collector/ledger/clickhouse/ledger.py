@@ -70,6 +70,8 @@ GONE_MS = 2**62
 ASKED_AT_ONCE = 500
 """Batches in one question whether they are known: within the 256 kB that a server takes as one statement."""
 SIZE_EVERY_S = 60.0
+READS_MAX = 3
+"""Reads of one answer while batches come in. Of the live window all should have arrived, so that one is the rule."""
 LAST_HOURS_MAX = 24
 """Hours of which it is looked up when in them a workload made its last token."""
 
@@ -100,7 +102,14 @@ def connect(address: Address, password: str, cluster: str) -> "ClickHouseLedger"
 
 
 class ClickHouseLedger:
-    """A `Ledger` over one server, or over the shards of a cluster. Raises `LedgerError`."""
+    """A `Ledger` over one server, or over the shards of a cluster. Raises `LedgerError`.
+
+    ClickHouse has no snapshot over several queries. What is guaranteed instead: a batch is one row, and an hour's GPUs
+    are written before its shares, while readers take parts (shares, tokens) before wholes (GPUs). So whatever is
+    written meanwhile, no share in an answer exceeds its GPUs. `facts_of_stretches` also reads again, up to `READS_MAX`
+    times, when batches of its stretches came in meanwhile; an hour that was recomputed while it was read is reported by
+    the next `fold`, after which it is read again.
+    """
 
     is_shared = True
 
@@ -160,7 +169,7 @@ class ClickHouseLedger:
             if told:
                 named = [(*node, labels, received_ms) for node, labels in told.items()]
                 self._insert_rows("node_labels", ("cluster", "node", "labels", "received_ms"), named)
-                self._node_labels |= told
+                self._node_labels = self._node_labels | told  # others may be reading the one before
             oldest = min(values[WINDOW_COLUMNS.index("start_ms")])
             self._first_ms = oldest if self._first_ms is None else min(self._first_ms, oldest)
         # Of known batches too: who wrote them may have died before it came to this.
@@ -209,6 +218,7 @@ class ClickHouseLedger:
 
     def _recompute(self, hour_ms: int) -> None:
         within, batches = _in_hour("start_ms", hour_ms), self.batches_in(hour_ms)
+        assert next(iter(TABLES)) == "gpu", "wholes are written before their parts, see the class"
         for table, (keys, sums) in TABLES.items():
             selected = [key if key in NODE_KEYS else f"x.{key}" for key in keys]
             totals = ", ".join(f"sum(x.{column})" for column in sums)
@@ -308,11 +318,38 @@ class ClickHouseLedger:
         return self._facts("hour_ms", source, "", by_node)
 
     def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
+        (facts,) = self.facts_of_stretches([(start_ms, end_ms)], by_node=by_node)
+        return facts
+
+    def facts_of_stretches(self, stretches: Sequence[tuple[int, int]], *, by_node: bool = True) -> list[Facts]:
+        """Of one state, unless in each of `READS_MAX` reads batches came in meanwhile: then of the last read, in which
+        a stretch may hold batches that one read before it lacks; its own shares never exceed its GPUs."""
+        before = self._batches_of(stretches)
+        for _ in range(READS_MAX):
+            # The longest last, so that a whole never lacks what its parts hold.
+            order = sorted(range(len(stretches)), key=lambda i: stretches[i][1] - stretches[i][0])
+            found = {i: self._facts_of_stretch(*stretches[i], by_node=by_node) for i in order}
+            after = self._batches_of(stretches)
+            if after == before:
+                break
+            before = after
+        else:
+            log.debug("batches came in during each of %d reads of %s", READS_MAX, stretches)
+        return [found[i] for i in range(len(stretches))]
+
+    def _facts_of_stretch(self, start_ms: int, end_ms: int, *, by_node: bool) -> Facts:
         def source(table: str) -> str:
-            within = f"WHERE start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
-            return f"windows{self._all} FINAL ARRAY JOIN {table} AS x {within}"
+            return f"windows{self._all} FINAL ARRAY JOIN {table} AS x WHERE {_starts_in(start_ms, end_ms)}"
 
         return self._facts("0", source, "x.", by_node)
+
+    def _batches_of(self, stretches: Sequence[tuple[int, int]]) -> int:
+        """How many different batches there are. It only grows, but for what `retire` takes."""
+        if not stretches:
+            return 0
+        within = _starts_in(min(start for start, _ in stretches), max(end for _, end in stretches))
+        ((batches,),) = self._client.rows(f"SELECT count() FROM windows{self._all} FINAL WHERE {within}")
+        return int(batches)
 
     def _facts(self, hour: str, source: Callable[[str], str], prefix: str, by_node: bool) -> Facts:
         def rows(
@@ -329,14 +366,14 @@ class ClickHouseLedger:
             found.sort(key=lambda row: row[: 1 + len(keys)])
             return [record(**dict(zip(names, row, strict=True))) for row in found]
 
-        return Facts(
-            gpus=rows(GpuSums, "gpu", (*NODE_KEYS, "gpu_model"), GPU_SUMS, "gpu_uuid"),
-            measures=rows(MeasureSums, "measure", (*NODE_KEYS, "kind", "name"), ["amount"]),
-            reasons=rows(ReasonSums, "reason", (*NODE_KEYS, "kind", "reason"), ["duration_ms"]),
-            shares=rows(ShareSums, "share", (*NODE_KEYS, "gpu_model", "workload"), SHARE_SUMS),
+        return Facts(  # in this order: parts before their wholes, see the class
             tokens=rows(TokenSums, "token", (*NODE_KEYS, "workload", "server", "model", "method"), TOKEN_SUMS),
             demand=rows(DemandSums, "demand", (*NODE_KEYS, "gateway", "model", "asker"), DEMAND_SUMS),
             labels=rows(LabelSums, "label", (*NODE_KEYS, "workload", "labels"), ["seen_ms"]),
+            shares=rows(ShareSums, "share", (*NODE_KEYS, "gpu_model", "workload"), SHARE_SUMS),
+            reasons=rows(ReasonSums, "reason", (*NODE_KEYS, "kind", "reason"), ["duration_ms"]),
+            measures=rows(MeasureSums, "measure", (*NODE_KEYS, "kind", "name"), ["amount"]),
+            gpus=rows(GpuSums, "gpu", (*NODE_KEYS, "gpu_model"), GPU_SUMS, "gpu_uuid"),
             node_labels=self._labels_of_nodes(),
         )
 
@@ -578,6 +615,10 @@ def _add_columns(shard: Client, endings: Iterable[str]) -> None:
 def _slot(step_ms: int) -> str:
     """Where a window's step begins. Not by `%`: old servers give its result too small a type."""
     return f"intDiv(start_ms, {int(step_ms)}) * {int(step_ms)}"
+
+
+def _starts_in(start_ms: int, end_ms: int) -> str:
+    return f"start_ms >= {int(start_ms)} AND start_ms < {int(end_ms)}"
 
 
 def _in_hour(column: str, hour_ms: int) -> str:

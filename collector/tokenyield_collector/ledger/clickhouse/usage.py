@@ -3,6 +3,10 @@
 In: hours with the number of commits that they hold. Out: a `UsageReader`. What divides time, tokens and money to the
 last millisecond exists once, in DuckDB's SQL, and gives the same figures here. The DuckDB is a copy in a temporary
 folder: hours that changed are fetched again, and it is gone with the collector.
+
+Each call answers from one state of the copy. Two calls of one statement may differ by hours that were fetched between
+them; an hour that was recomputed while it was fetched is fetched again for the next call, and until then no workload
+holds more than its GPUs did (see ClickHouseLedger).
 """
 
 import tempfile
@@ -91,7 +95,8 @@ class ClickHouseUsage:
     def _fetch(self, copy: DuckDbLedger, hours_ms: Sequence[int]) -> None:
         listed = ", ".join(map(str, hours_ms))
         found = {}
-        for table, (keys, sums) in TABLES.items():
+        for table in sorted(TABLES, key=lambda table: table == "gpu"):  # wholes last, see ClickHouseLedger
+            keys, sums = TABLES[table]
             columns = ["hour_ms", *keys, *sums]
             values = self._client.columns(
                 f"SELECT {', '.join(columns)} FROM {table}_hours{self._suffix} FINAL WHERE hour_ms IN ({listed})"

@@ -1,9 +1,10 @@
 """A DuckDB ledger's facts, summed: over hours, over any stretch of windows, and GPU by GPU.
 
-In: a connection to the ledger; for hours one whose snapshot has each of them in the file or in memory. Out: records.
+In: a connection whose snapshot of the ledger is held for the whole call, and has each hour in the file or in memory.
+Out: records.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,7 +29,7 @@ from tokenyield_wire.window import TOKEN_KINDS
 
 AnyRow = TypeVar("AnyRow")
 _HELD = ("active_ms", "idle_ms", "parked_ms", "active_mj", "idle_mj")
-NodeLabels = Mapping[tuple[str, str], str]
+NodeLabels = dict[tuple[str, str], dict[str, str]]
 
 
 def hours_of(table: str) -> str:
@@ -36,14 +37,22 @@ def hours_of(table: str) -> str:
     return f"(FROM {table}_hours UNION ALL BY NAME FROM {LIVE}.{table}_hours)"
 
 
-def facts_of_hours(connection: Any, hours_ms: Sequence[int] | None, node_labels: NodeLabels, *, by_node: bool) -> Facts:
+def facts_of_hours(connection: Any, hours_ms: Sequence[int] | None, *, by_node: bool) -> Facts:
     where = "" if hours_ms is None else f"WHERE hour_ms IN ({', '.join(map(str, hours_ms)) or 'NULL'})"
-    return _facts(connection, "hour_ms", hours_of, where, node_labels, by_node)
+    return _facts(connection, "hour_ms", hours_of, where, _node_labels(connection), by_node)
 
 
-def facts_between(connection: Any, start_ms: int, end_ms: int, node_labels: NodeLabels, *, by_node: bool) -> Facts:
-    where = f"WHERE {_starts_in(start_ms, end_ms)}"
-    return _facts(connection, "0", "{}_windows".format, where, node_labels, by_node)
+def facts_of_stretches(connection: Any, stretches: Sequence[tuple[int, int]], *, by_node: bool) -> list[Facts]:
+    node_labels = _node_labels(connection)
+    return [
+        _facts(connection, "0", "{}_windows".format, f"WHERE {_starts_in(*stretch)}", node_labels, by_node)
+        for stretch in stretches
+    ]
+
+
+def _node_labels(connection: Any) -> NodeLabels:
+    rows = connection.execute("SELECT cluster, node, labels FROM node_labels").fetchall()
+    return {(cluster, node): msgspec.json.decode(labels) for cluster, node, labels in rows}
 
 
 def _starts_in(start_ms: int, end_ms: int) -> str:
@@ -74,7 +83,7 @@ def _facts(
         tokens=rows(TokenSums, "token", (*NODE_KEYS, "workload", "server", "model", "method"), TOKEN_SUMS),
         demand=rows(DemandSums, "demand", (*NODE_KEYS, "gateway", "model", "asker"), DEMAND_SUMS),
         labels=rows(LabelSums, "label", (*NODE_KEYS, "workload", "labels"), ["seen_ms"]),
-        node_labels={node: msgspec.json.decode(labels) for node, labels in node_labels.items()},
+        node_labels=node_labels,
     )
 
 

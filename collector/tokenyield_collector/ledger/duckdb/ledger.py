@@ -9,9 +9,10 @@ index over millions of batches would cost more memory than the rest of the colle
 
 import logging
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -31,8 +32,8 @@ from tokenyield_collector.ledger.base import (
 )
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.facts import (
-    facts_between,
     facts_of_hours,
+    facts_of_stretches,
     gpus,
     hours_of,
     last_tokens,
@@ -140,7 +141,7 @@ class DuckDbLedger:
         self._is_new = self._first_ms is None
         """Then nothing is missed of agents that were there before it."""
         self._readers = threading.local()
-        self._cursors: list[Any] = []
+        self._cursors: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def _unreadable(self, error: Exception) -> LedgerError:
         return LedgerError(
@@ -178,17 +179,18 @@ class DuckDbLedger:
         if rows:
             newly_dirty = dirty - self._dirty
             self._commit(rows, newly_dirty, told)
+            # What was committed is known before anything else can fail: its sender would send it again.
+            for key, group in fresh.items():
+                received = self._received.setdefault(key, NumberSet())
+                for start, end in group.ranges():
+                    for number in range(start, end + 1):
+                        received.add(number)
             self._node_labels |= told
             self._dirty |= newly_dirty
             self._changed |= dirty
             self._add_live(rows)
             if self._first_ms is None:
                 self._write_into_the_file()
-            for key, group in fresh.items():
-                received = self._received.setdefault(key, NumberSet())
-                for start, end in group.ranges():
-                    for number in range(start, end + 1):
-                        received.add(number)
             oldest = min(row[BATCH_COLUMNS.index("start_ms")] for row in rows["batches"])
             self._first_ms = oldest if self._first_ms is None else min(self._first_ms, oldest)
         return receipts
@@ -222,7 +224,7 @@ class DuckDbLedger:
             self._live.add(table.removesuffix("_windows") for table in rows if table != "batches")
             for table in rows:
                 self._connection.execute(f"DROP TABLE fresh_{table}")
-        except duckdb.Error as error:  # what was committed stays
+        except Exception as error:  # noqa: BLE001 - what was committed stays, and has its receipt
             self._read_live_again(error)
 
     @contextmanager
@@ -371,21 +373,27 @@ class DuckDbLedger:
 
     @_told
     def counter_bases(self) -> dict[str, int]:
-        return dict(self._connection.execute("SELECT name, value FROM counter_bases").fetchall())
+        return dict(self._reading().execute("SELECT name, value FROM counter_bases").fetchall())
 
     # --- reading -------------------------------------------------------------------------------------------------
 
     @_told
     def facts_of_hours(self, hours_ms: Sequence[int] | None = None, *, by_node: bool = True) -> Facts:
         with self._snapshot() as connection:
-            return facts_of_hours(connection, hours_ms, self._node_labels, by_node=by_node)
+            return facts_of_hours(connection, hours_ms, by_node=by_node)
+
+    def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
+        (facts,) = self.facts_of_stretches([(start_ms, end_ms)], by_node=by_node)
+        return facts
 
     @_told
-    def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
-        return facts_between(self._reading(), start_ms, end_ms, self._node_labels, by_node=by_node)
+    def facts_of_stretches(self, stretches: Sequence[tuple[int, int]], *, by_node: bool = True) -> list[Facts]:
+        with self._snapshot() as connection:
+            return facts_of_stretches(connection, stretches, by_node=by_node)
 
+    @_told
     def usage(self) -> DuckDbUsage:
-        return DuckDbUsage(self._reading())
+        return DuckDbUsage(self._new_cursor())
 
     def export(self) -> DuckDbExport:
         """All that it holds, for another engine; of hours what `roll` has written down."""
@@ -394,21 +402,28 @@ class DuckDbLedger:
     def _reading(self) -> Any:
         """The calling thread's own connection."""
         if not hasattr(self._readers, "connection"):
-            self._readers.connection = self._connection.cursor()
-            self._cursors.append(self._readers.connection)
+            self._readers.connection = self._new_cursor()
         return self._readers.connection
+
+    def _new_cursor(self) -> Any:
+        """A connection of its own, which is closed with the ledger or when nobody holds it any more."""
+        cursor = self._connection.cursor()
+        self._cursors.add(cursor)
+        return cursor
 
     @contextmanager
     def _snapshot(self) -> Iterator[Any]:
-        """A connection to which an hour is either in memory or in the file, while it may go from one to the other."""
+        """A connection whose reads are all of one state of the ledger, while others commit: each batch is in all of its
+        tables or in none, and an hour is either in memory or in the file, while it may go from one to the other."""
         connection = self._reading()
-        with self._writing_down:
-            connection.execute("BEGIN")
-            connection.execute(f"SELECT 1 FROM dirty_hours, {LIVE}.gpu_hours LIMIT 1")
         try:
+            with self._writing_down:
+                connection.execute("BEGIN")
+                connection.execute(f"SELECT 1 FROM dirty_hours, {LIVE}.gpu_hours LIMIT 1")
             yield connection
         finally:
-            connection.execute("ROLLBACK")
+            with suppress(duckdb.Error):  # of a read that failed, whose error is the one to show
+                connection.execute("ROLLBACK")
 
     @_told
     def gpus_between(self, start_ms: int, end_ms: int, known_since_ms: int) -> list[GpuNow]:
@@ -484,7 +499,7 @@ class DuckDbLedger:
             self._write_down(sorted(self._dirty))
         except LedgerError as error:  # they are recomputed at the next start
             log.warning("%s", error)
-        for cursor in self._cursors:
+        for cursor in list(self._cursors):
             cursor.close()
         self._connection.close()
 

@@ -49,8 +49,10 @@ class LiveHours:
     def clear(self) -> None:
         self._added = dict.fromkeys(TABLES, 0)
         self._summed = dict.fromkeys(TABLES, 0)
+        self._connection.execute("BEGIN")  # so that nobody reads shares without their GPUs
         for table in TABLES:
             self._connection.execute(f"CREATE OR REPLACE TABLE {DATABASE}.{table}_hours AS FROM {table}_hours LIMIT 0")
+        self._connection.execute("COMMIT")
 
     def forget(self, hours_ms: Iterable[int]) -> None:
         listed = ", ".join(map(str, hours_ms))

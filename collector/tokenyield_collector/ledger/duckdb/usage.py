@@ -41,10 +41,13 @@ _SHARED_BY = {
 
 
 class DuckDbUsage:
-    """A `UsageReader` over a connection (or cursor) of a DuckDB ledger. Leaves temporary tables behind on it."""
+    """A `UsageReader` over a cursor of a DuckDB ledger that is its own: it holds temporary tables, and a snapshot from
+    the first read on, which both go with the reader."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        with _reading():
+            self._connection.execute("BEGIN")
 
     def gpu_groups(self) -> list[GpuGroup]:
         return [group for _, group in self._gpu_groups()]
@@ -289,13 +292,15 @@ class DuckDbUsage:
                 yield from rows
 
     def _table(self, name: str, sql: str) -> None:
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
+        with _reading():
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
 
     def _give(self, name: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Make a temporary table of `rows`."""
-        self._connection.execute(ddl(name, columns).replace("CREATE TABLE", "CREATE OR REPLACE TEMP TABLE", 1))
-        if rows:
-            insert_rows(self._connection, name, columns, rows)
+        with _reading():
+            self._connection.execute(ddl(name, columns).replace("CREATE TABLE", "CREATE OR REPLACE TEMP TABLE", 1))
+            if rows:
+                insert_rows(self._connection, name, columns, rows)
 
 
 @contextmanager
