@@ -32,13 +32,13 @@ class GpuGroup(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """A piece of work, as rules see it. `labels` and `asker` are JSON objects with sorted keys."""
+    """A piece of work, as rules see it. `labels` and `caller` are JSON objects with sorted keys."""
 
     cluster: str
     workload: str
     model: str
     labels: str
-    asker: str
+    caller: str
 
 
 class Instance(NamedTuple):
@@ -72,18 +72,21 @@ WORK_SUMS = (
     "productive_mj",
     "under_yield_mj",
     "idle_mj",
+    "parked_ms",
+    "parked_mj",
     "prompt_computed",
     "prompt_cached",
     "prompt_unsplit",
     "completion",
     "requests",
-    "prompt_computed_told",
-    "prompt_cached_told",
-    "prompt_unsplit_told",
-    "completion_told",
-    "requests_told",
+    "prompt_computed_reported",
+    "prompt_cached_reported",
+    "prompt_unsplit_reported",
+    "completion_reported",
+    "requests_reported",
 )
-"""`…_told`: rows of the ledger that told this kind at all; where it is 0, the sum is unknown and not 0."""
+"""`parked_…` is part of idle. `…_reported`: rows of the ledger that reported this kind at all; where it is 0, the sum is
+unknown and not 0."""
 CAPACITY_SUMS = (
     "active_ms",
     "idle_ms",
@@ -148,7 +151,7 @@ class UsageQuery:
     group_of: Callable[[Identity], int]
 
 
-class Usage(NamedTuple):
+class UsageRows(NamedTuple):
     """What a `UsageQuery` gives."""
 
     work: Iterator[WorkRow]
@@ -168,7 +171,7 @@ class UsageReader(Protocol):
         """One for each instance that worked in the period."""
         ...
 
-    def usage(self, query: UsageQuery) -> Usage:
+    def usage(self, query: UsageQuery) -> UsageRows:
         """Rows in order of their days."""
         ...
 

@@ -1,4 +1,4 @@
-"""Usage for reports out of ClickHouse: its hours, as far as a report needs them, in a DuckDB of this collector's own.
+"""UsageRows for reports out of ClickHouse: its hours, as far as a report needs them, in a DuckDB of this collector's own.
 
 In: hours with the number of commits that they hold. Out: a `UsageReader`. What divides time, tokens and money to the
 last millisecond exists once, in DuckDB's SQL, and gives the same figures here. The DuckDB is a copy in a temporary
@@ -17,7 +17,7 @@ from pathlib import Path
 from tokenyield_collector.ledger.clickhouse.client import Client
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.rows import TABLES
-from tokenyield_collector.ledger.usage import BestHour, GpuGroup, HostDay, Usage, UsageQuery
+from tokenyield_collector.ledger.usage import BestHour, GpuGroup, HostDay, UsageRows, UsageQuery
 
 HOURS_AT_ONCE = 6
 
@@ -47,7 +47,7 @@ class ClickHouseUsage:
     def best_hours(self, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> Sequence[BestHour]:
         return self._upto(start_ms, end_ms).usage().best_hours(start_ms, end_ms, weights)
 
-    def usage(self, query: UsageQuery) -> Usage:
+    def usage(self, query: UsageQuery) -> UsageRows:
         return self._upto(query.start_ms, query.end_ms).usage().usage(query)
 
     def host_energy(self, start_ms: int, end_ms: int) -> Sequence[HostDay]:

@@ -1,4 +1,4 @@
-"""Usage for reports out of DuckDB: one query over the roll-ups, which joins and groups integers only."""
+"""UsageRows for reports out of DuckDB: one query over the roll-ups, which joins and groups integers only."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from tokenyield_collector.ledger.usage import (
     HostDay,
     Identity,
     Instance,
-    Usage,
+    UsageRows,
     UsageQuery,
     WorkRow,
 )
@@ -34,6 +34,7 @@ _NO_ASKER = "{}"
 _SHARED_BY = {
     **dict.fromkeys(("productive_ms", "under_yield_ms", "idle_ms", "unrated_ms"), "units"),
     **dict.fromkeys(("productive_mj", "under_yield_mj", "idle_mj"), "units"),
+    **dict.fromkeys(("parked_ms", "parked_mj"), "units"),
     **{kind: "prompt" for kind in TOKEN_KINDS if kind.startswith("prompt")},
     "completion": "completion",
     "requests": "requests",
@@ -77,7 +78,7 @@ class DuckDbUsage:
             found.append(BestHour(Instance(model, gpu_model, gpus), pace, hour_ms, cluster, workload, units, active_ms))
         return found
 
-    def usage(self, query: UsageQuery) -> Usage:
+    def usage(self, query: UsageQuery) -> UsageRows:
         groups = self._gpu_groups()
         nodes = {number: (group.cluster, group.node) for number, group in groups}
         pools = sorted(query.segments)
@@ -119,7 +120,7 @@ class DuckDbUsage:
         def pool(number: int) -> str | None:
             return pools[number] if number >= 0 else None
 
-        return Usage(
+        return UsageRows(
             (WorkRow(r[0], r[1], pool(r[2]), nodes.get(r[3], ("", "")), r[4], r[5:]) for r in work),
             (CapacityRow(r[0], r[1], pool(r[2]), nodes.get(r[3], ("", "")), r[4:]) for r in capacity),
             {(pools[p], hour_ms): reported for p, hour_ms, reported in reported_ms},
@@ -153,7 +154,7 @@ class DuckDbUsage:
                    active_ms - productive_ms AS under_yield_ms, idle_ms,
                    CASE WHEN r.pace IS NULL THEN active_ms ELSE 0 END AS unrated_ms,
                    {productive("active_mj")} AS productive_mj, active_mj - productive_mj AS under_yield_mj, idle_mj,
-                   {", ".join(KINDS)}, {", ".join(f"{kind}_told" for kind in KINDS)}
+                   0 AS parked_ms, 0 AS parked_mj, {", ".join(KINDS)}, {", ".join(f"{kind}_told" for kind in KINDS)}
             FROM work_hours w JOIN t_identities i ON i.id = w.identity JOIN t_gpus g ON g.id = w.gpu_group
             LEFT JOIN t_references r ON r.model_no = i.model_no AND r.gpu_no = g.gpu_no AND r.gpus = w.gpus
             {joins} {where}
