@@ -32,7 +32,7 @@ from tokenyield_agent.tokens.scrape import Answer
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
 from tokenyield_agent.windows.builder import WindowBook, WorkloadName
 from tokenyield_collector.api.batches import TooLarge, UnknownEncoding, decompress
-from tokenyield_collector.attribution.rules import load_attribution
+from tokenyield_collector.attribution.rules import load_rules
 from tokenyield_collector.ledger.rows import Rows, rows_of_batch
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.rate_card import rate_document
@@ -169,7 +169,7 @@ def prices(data: bytes) -> None:
 def rules(data: bytes) -> None:
     """Rules of attribution."""
     with _file(data) as path, contextlib.suppress(SettingsError):
-        load_attribution(path)
+        load_rules(path)
 
 
 @contextlib.contextmanager

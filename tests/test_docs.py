@@ -36,4 +36,8 @@ def test_what_a_page_names_exists(page: Path) -> None:
     links = {link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
     assert not [link for link in links if link and not (page.parent / link).exists()]
     files = set(re.findall(r"(?<![\w/])((?:[a-z_]+/)*)(test_\w+\.py)\b", text))
-    assert not [name for folder, name in files if not list((ROOT / "tests").glob(f"{folder.removeprefix('tests/') or '**/'}{name}"))]
+    assert not [
+        name
+        for folder, name in files
+        if not list((ROOT / "tests").glob(f"{folder.removeprefix('tests/') or '**/'}{name}"))
+    ]

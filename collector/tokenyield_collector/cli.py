@@ -59,8 +59,8 @@ def _command_line() -> CommandLine:
     )
     report = line.command("report", _report, help_text, "report --period 2026-10 --by team,model --format table")
     report.add_argument("--period", required=True, help="2026-10, 2026-10-05 or 2026-10-01..2026-10-15 (UTC)")
-    report.add_argument("--by", default="team,model", help="columns: dimensions of the rules, model, workload, pool, "
-                        "cluster, node, day, hour; default team,model")  # fmt: skip
+    report.add_argument("--by", default="", help="columns: dimensions of the rules, model, workload, pool, source, "
+                        "cluster, node, day, hour; default the first dimension and model")  # fmt: skip
     report.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only of what has this "
                         "value in this column, e.g. team=search; may be given again")  # fmt: skip
     report.add_argument("--top", type=int, metavar="N", help="only the N rows that lose most, and one of all others")
@@ -150,10 +150,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
     from tokenyield_collector.access.auth import Keys
     from tokenyield_collector.config import load_settings
-    from tokenyield_collector.policy import load_books
+    from tokenyield_collector.policy import load_policy
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
-    load_books(settings)
+    load_policy(settings)
     for remark in Keys(settings).web.config.remarks():
         print(f"{settings.web_config_file}: {remark}", file=sys.stderr)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")

@@ -25,6 +25,11 @@ class Policy:
         default_factory=dict, compare=False, repr=False
     )
 
+    @property
+    def default_columns(self) -> tuple[str, str]:
+        """What a report is by where nothing is named: the first dimension, and the model."""
+        return self.rules.dimensions[0], "model"
+
     def same_as(self, other: "Policy") -> bool:
         """Whether everything costs, and belongs to, the same under both."""
         return (self.prices.fingerprint, self.rules.document) == (other.prices.fingerprint, other.rules.document)

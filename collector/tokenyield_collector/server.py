@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -25,18 +25,18 @@ from tokenyield_collector.api.backup import BackupApi
 from tokenyield_collector.api.batches import Committer, Receiver
 from tokenyield_collector.api.diagnosis import DiagnosisApi
 from tokenyield_collector.api.reports import ROLL_HOURS_AT_ONCE, ReportApi
-from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.config import Settings
 from tokenyield_collector.http.problem import problem
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.live.fleet_map import fleet_document
-from tokenyield_collector.live.pricing import Books
-from tokenyield_collector.live.refresher import Refresher, live_stretch, read_stretch
+from tokenyield_collector.live.live_view import LiveView, read_live_view
+from tokenyield_collector.live.refresher import Refresher, live_stretch
 from tokenyield_collector.live.summary import encode, summarize
-from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition, View
-from tokenyield_collector.policy import changed_at, load_books
-from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.live.view import View
+from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition
+from tokenyield_collector.policy import Policy, files_changed_at, load_policy
+from tokenyield_collector.statements.source import CostSource
 from tokenyield_collector.steps import Steps, lasting
 from tokenyield_collector.web.page import Page
 from tokenyield_settings.loader import SettingsError
@@ -81,13 +81,12 @@ class _Exposed:
 class Collector:
     """Everything behind the HTTP handlers."""
 
-    def __init__(
-        self, settings: Settings, ledger: Ledger, prices: PriceBook, attribution: Attribution | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, policy: Policy, others: Sequence[CostSource] = ()) -> None:
         self.settings = settings
-        self.refresher = Refresher(settings, ledger, prices, attribution or Attribution())
-        self.books_are_fresh = True
-        self._read_at = changed_at(settings)
+        self.refresher = Refresher(settings, ledger, policy, others)
+        self._others = others
+        self.policy_is_fresh = True
+        self._read_at = files_changed_at(settings)
         self.ingest = Ingest()
         self._ledger = ledger
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
@@ -100,8 +99,8 @@ class Collector:
         self.door = Door(settings, self.audit, self.ingest.refused)
         self._fleet: tuple[int, bytes] = (-1, b"")
         self._summarized: tuple[View | None, bytes] = (None, b"")
-        self.reports = ReportApi(settings, ledger, self._writer, self._books, self.audit)
-        self.diagnoses = DiagnosisApi(settings, ledger, self._asker, lambda: self.refresher.prices)
+        self.reports = ReportApi(settings, ledger, self._writer, self._policy, self.audit, others)
+        self.diagnoses = DiagnosisApi(settings, ledger, self._asker, self._policy)
         self.backups = BackupApi(ledger, settings.ledger_path, self.audit)
         self.connections: Connections | None = None
         self.view: View | None = None
@@ -119,8 +118,8 @@ class Collector:
         self._exposed: dict[str, _Exposed] = {}
         """Content type -> what was last made of it."""
 
-    def _books(self) -> tuple[PriceBook, Attribution]:
-        return self.refresher.prices, self.refresher.attribution
+    def _policy(self) -> Policy:
+        return self.refresher.policy
 
     # --- the refresh loop ----------------------------------------------------------------------------------------
 
@@ -138,7 +137,7 @@ class Collector:
             await self._upkeep.attempt("reading changed prices and rules", self._reload)
             await self._upkeep.attempt("reading changed tokens and certificates", self._reread)
             if await self._steps.attempt("refresh", self._refresh_view):
-                await self._steps.attempt("bringing figures to date", self._book)
+                await self._steps.attempt("bringing figures to date", self._bring_to_date)
                 if self._leads and loop.time() >= self._retire_at_s:
                     is_done = await self._upkeep.attempt("removing old data", self._retire)
                     self._retire_at_s = loop.time() + (RETIRE_EVERY_S if is_done else RETIRE_AGAIN_S)
@@ -163,7 +162,7 @@ class Collector:
     async def _retire(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._writer, self.refresher.retire, _now_ms())
 
-    async def _book(self) -> None:
+    async def _bring_to_date(self) -> None:
         """Roll up hours that have closed, some at a time, and bring up to date what is reported of them."""
         loop, leads = asyncio.get_running_loop(), self._leads
         if not self.refresher.is_due(_now_ms()):
@@ -171,7 +170,7 @@ class Collector:
         closed_ms = _now_ms() - MS_PER_HOUR - self.settings.live_lag_s * 1000
         left = leads and await loop.run_in_executor(self._writer, self._ledger.roll, closed_ms, ROLL_HOURS_AT_ONCE)
         if not left:
-            await loop.run_in_executor(self._reader, self.refresher.book, _now_ms())
+            await loop.run_in_executor(self._reader, self.refresher.bring_to_date, _now_ms())
 
     def _refresh(self, changed: list[int], leads: bool) -> View:
         """In the reading thread, so that commits go on meanwhile."""
@@ -180,24 +179,25 @@ class Collector:
             for node, end_ms in self._ledger.last_seen().items():
                 seen[node] = max(end_ms, seen.get(node, 0))
         view = self.refresher.refresh(changed, _now_ms(), seen)
-        return replace(view, books_are_fresh=self.books_are_fresh, shows_fleet=leads)
+        return replace(view, policy_is_fresh=self.policy_is_fresh, shows_fleet=leads)
 
     def reload(self) -> None:
         """Take up a changed price book and changed rules; those that cannot be used are refused, the old ones stay."""
-        seen = changed_at(self.settings)
+        seen = files_changed_at(self.settings)
         if seen == self._read_at:
             return
-        self.books_are_fresh = False
+        self.policy_is_fresh = False
         try:
-            prices, attribution = load_books(self.settings)
+            policy = load_policy(self.settings)
         except SettingsError as error:
             self._read_at = seen
             for fault in error.faults:
                 log.error("not taken up, the prices and rules before it stay: %s", fault)
             return
-        if (prices.fingerprint, attribution.document) != (self._books()[0].fingerprint, self._books()[1].document):
-            self.refresher.set_books(prices, attribution)
-        self._read_at, self.books_are_fresh = seen, True
+        if not policy.same_as(self._policy()):
+            self.refresher.set_policy(policy)
+        self._read_at, self.policy_is_fresh = seen, True
+        prices = policy.prices
         self.audit.changed("prices and rules", price_book=prices.fingerprint, pools=len(prices.pools))
         log.info("prices and rules taken up, price book %s, %d pools", prices.fingerprint, len(prices.pools))
 
@@ -244,18 +244,18 @@ class Collector:
             body = await loop.run_in_executor(self._asker, self._read_summary, window_s)
         return self._json(body)
 
-    def _live_summary(self, view: View, live: Books) -> bytes:
+    def _live_summary(self, view: View, live: LiveView) -> bytes:
         """Once for each view, however many ask."""
         if self._summarized[0] is not view:
-            self._summarized = view, encode(summarize(view.live_facts, live, self.refresher.prices))
+            self._summarized = view, encode(summarize(live, self._policy().prices))
         return self._summarized[1]
 
     def _read_summary(self, window_s: int) -> bytes:
         start_ms, end_ms = live_stretch(_now_ms(), window_s, self.settings)
         start_ms = min(max(start_ms, self._ledger.first_ms() or start_ms), end_ms)
-        prices = self.refresher.prices
-        facts, books = read_stretch(self._ledger, prices, start_ms, end_ms)
-        return encode(summarize(facts, books, prices))
+        policy = self._policy()
+        live = read_live_view(self._ledger, policy, start_ms, end_ms, self._others)
+        return encode(summarize(live, policy.prices))
 
     def _json(self, body: bytes) -> web.Response:
         response = web.Response(body=body, content_type="application/json", zlib_executor=self._exposer)
@@ -329,9 +329,9 @@ def application(collector: Collector) -> web.Application:
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `LedgerError` or OSError (address in use)."""
-    prices, attribution = load_books(settings)
+    policy = load_policy(settings)
     ledger = open_ledger(settings)
-    collector = Collector(settings, ledger, prices, attribution)
+    collector = Collector(settings, ledger, policy)
     # Bodies are decompressed by receive.py, which bounds them.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -357,7 +357,7 @@ async def serve(settings: Settings) -> None:
         collector.door.context_changed = listener.use
         await listener.start(collector.door.keys.web.context)
         where = settings.ledger_url or settings.ledger_path
-        log.info("collector listens on %s, ledger %s, %d pools", settings.listen, where, len(prices.pools))
+        log.info("collector listens on %s, ledger %s, %d pools", settings.listen, where, len(policy.prices.pools))
         async with asyncio.TaskGroup() as tasks:
             running = (collector.committer.run, collector.run, _say_alive)
             working = [tasks.create_task(lasting(each)) for each in running]

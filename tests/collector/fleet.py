@@ -7,11 +7,13 @@ from pathlib import Path
 
 import yaml
 
-from tokenyield_collector.attribution.rules import Attribution, load_attribution
+from tokenyield_collector.attribution.rules import AttributionRules, load_rules
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.reports.maker import ReportMaker
+from tokenyield_collector.statements.source import CostSource
 from tokenyield_wire.window import (
     Batch,
     Demand,
@@ -102,8 +104,18 @@ class Fleet:
         (receipt,) = self.ledger.append([shipment], start_ms + HOUR_MS)
         assert receipt.accepted == 1
 
-    def maker(self, prices: PriceBook, attribution: Attribution | None = None, now: str = "2027-06-01") -> ReportMaker:
-        return ReportMaker(ledger=self.ledger, prices=prices, attribution=attribution or Attribution(), now_ms=ms(now))
+    def maker(
+        self,
+        prices: PriceBook,
+        rules: AttributionRules | None = None,
+        now: str = "2027-06-01",
+        others: Sequence[CostSource] = (),
+    ) -> ReportMaker:
+        return ReportMaker(ledger=self.ledger, policy=policy(prices, rules), now_ms=ms(now), others=others)
+
+
+def policy(prices: PriceBook, rules: AttributionRules | None = None) -> Policy:
+    return Policy(prices=prices, rules=rules or AttributionRules())
 
 
 def prices(folder: Path, text: str) -> PriceBook:
@@ -112,10 +124,10 @@ def prices(folder: Path, text: str) -> PriceBook:
     return load_prices(file)
 
 
-def rules(folder: Path, document: object) -> Attribution:
+def rules(folder: Path, document: object) -> AttributionRules:
     file = folder / "attribution.yaml"
     file.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
-    return load_attribution(file)
+    return load_rules(file)
 
 
 def _ms(minutes: float) -> int:

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from collector.fleet import prices
+from collector.fleet import policy, prices
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.ledger.base import Facts
 from tokenyield_collector.ledger.clickhouse.ledger import READS_MAX, ClickHouseLedger
 from tokenyield_collector.ledger.clickhouse.schema import columns_wanted
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
-from tokenyield_collector.live.pricing import Books
-from tokenyield_collector.live.refresher import read_stretch
-from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_collector.live.live_view import LiveView, read_live_view
+from tokenyield_collector.statements.source import Grain, Span
+from tokenyield_collector.statements.statement import fleet_statement
 
 BOOK = "{facilities: {a: {per_kwh: 0.10}}, pools: [{name: p, rented: {per_gpu_hour: 4}}]}"
 ONE_MS = NOON_MS + HOUR_MS
@@ -86,19 +85,19 @@ def balances(facts: Facts) -> bool:
 
 
 def test_a_commit_between_two_reads_of_a_stretch_changes_nothing(busy: Busy, tmp_path: Path) -> None:
-    book = prices(tmp_path, BOOK)
+    judged_by = policy(prices(tmp_path, BOOK))
 
-    def read() -> tuple[Facts, Books]:
-        return read_stretch(busy.ledger, book, NOON_MS + 5, ONE_MS + HOUR_MS + 5)
+    def read() -> LiveView:
+        return read_live_view(busy.ledger, judged_by, NOON_MS + 5, ONE_MS + HOUR_MS + 5)
 
     found, again = busy.while_busy(read), read()
-    for facts, books in (found, again):
-        assert balances(facts)
-        held_ms = sum(line.duration_ms for line in books.fleet.lines if line.bucket == "active")
-        assert held_ms == facts.gpus[0].active_ms, "the hours are the whole"
-        (row,) = books.workloads
-        assert row.active_ms == held_ms
-    assert found[0].gpus[0].active_ms < again[0].gpus[0].active_ms, "there were commits"
+    for view in (found, again):
+        assert balances(view.facts)
+        held_ms = view.whole.active_ms
+        assert held_ms == view.facts.gpus[0].active_ms, "the hours are the whole"
+        (row,) = view.workloads
+        assert row.sums.active_ms == held_ms
+    assert found.facts.gpus[0].active_ms < again.facts.gpus[0].active_ms, "there were commits"
     busy.ledger.close()
 
 
@@ -125,16 +124,14 @@ def test_a_statement_is_of_one_state(busy: Busy, tmp_path: Path) -> None:
     busy.ledger.roll()
 
     def totals() -> tuple[int, int, int]:
-        statement = Statement(
-            reader=busy.ledger.usage(),
-            prices=prices(tmp_path, BOOK),
-            attribution=Attribution(),
-            start_ms=NOON_MS,
-            end_ms=NOON_MS + 3 * HOUR_MS,
-            grain=Grain(workload=True, cluster=True),
+        statement = fleet_statement(
+            busy.ledger.usage(),
+            policy(prices(tmp_path, BOOK)),
+            Span(NOON_MS, NOON_MS + 3 * HOUR_MS),
+            Grain(workload=True, cluster=True),
         )
         lines = list(statement.lines())
-        untied = [sums for key, sums in lines if key.group.workload == "(untied)"]
+        untied = [sums for key, sums in lines if key.carrier.kind == "untied"]
         assert untied == [], "all was held by a workload that is known"
         return tuple(sum(sums.get(name) for _, sums in lines) for name in ("productive_ms", "idle_ms", "completion"))  # type: ignore[return-value]
 

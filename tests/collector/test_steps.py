@@ -16,7 +16,7 @@ from tokenyield_collector.config import Settings
 from tokenyield_collector.ledger.base import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.metrics.exposition import Ingest
-from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.server import Collector
 from tokenyield_collector.steps import Steps, lasting
 
@@ -75,7 +75,7 @@ def test_a_refresh_that_fails_is_tried_again_and_loses_nothing(
     settings = Settings(ledger_path=str(tmp_path / "ledger.duckdb"), refresh_interval_s=0.01, live_lag_s=0)
 
     async def play() -> None:
-        collector = Collector(settings, ledger, PriceBook())
+        collector = Collector(settings, ledger, Policy())
         running = asyncio.create_task(collector.run())
         await until(lambda: collector.problem is None)
         whole = collector.refresher.refresh
@@ -116,7 +116,7 @@ def test_every_other_step_of_the_loop_may_fail_too(tmp_path: Path, monkeypatch: 
         return call
 
     async def play() -> None:
-        collector = Collector(settings, ledger, PriceBook())
+        collector = Collector(settings, ledger, Policy())
         monkeypatch.setattr("tokenyield_collector.server.RETIRE_EVERY_S", 0.0)
         monkeypatch.setattr("tokenyield_collector.server.RETIRE_AGAIN_S", 0.0)
         for of, name in (
@@ -139,12 +139,11 @@ def test_every_other_step_of_the_loop_may_fail_too(tmp_path: Path, monkeypatch: 
 
 def test_bases_that_the_ledger_did_not_take_are_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from collector.samples import HOUR_MS, NOON_MS
-    from tokenyield_collector.attribution.rules import Attribution
     from tokenyield_collector.live.refresher import Refresher
 
     ledger = DuckDbLedger(tmp_path / "ledger.duckdb")
     settings = Settings(ledger_path="", hours_keep_days=1, windows_keep_days=1)
-    refresher = Refresher(settings, ledger, PriceBook(), Attribution())
+    refresher = Refresher(settings, ledger, Policy())
     ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + HOUR_MS))], NOON_MS)
     now_ms = NOON_MS + 25 * HOUR_MS
     before = refresher.refresh(ledger.fold(), now_ms, {}).counters
@@ -155,7 +154,7 @@ def test_bases_that_the_ledger_did_not_take_are_not_lost(tmp_path: Path, monkeyp
     assert refresher.refresh([], now_ms, {}).counters == before
     refresher.retire(now_ms)
     assert refresher.refresh([], now_ms, {}).counters == before
-    again = Refresher(settings, ledger, PriceBook(), Attribution())
+    again = Refresher(settings, ledger, Policy())
     assert again.refresh([], now_ms, {}).counters == before, "after a restart too"
     ledger.close()
 

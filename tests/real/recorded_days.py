@@ -19,12 +19,13 @@ from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.span import GpuSpan
 from tokenyield_agent.windows.totals import Totals
 from tokenyield_agent.workloads.binding import UNHELD, Holding
-from tokenyield_collector.attribution.rules import Attribution
+from tokenyield_collector.attribution.rules import AttributionRules
 from tokenyield_collector.config import Settings
 from tokenyield_collector.demo.month import made_up
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.period import Period
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
@@ -45,12 +46,12 @@ class Recorded:
     end_ms: int
 
 
-def record(folder: Path, prices: PriceBook, rules: Attribution, now_ms: int) -> Recorded:
+def record(folder: Path, prices: PriceBook, rules: AttributionRules, now_ms: int) -> Recorded:
     """From yesterday's beginning (UTC) up to now."""
     end_ms = now_ms - now_ms % STEP_MS
     start_ms = end_ms - end_ms % MS_PER_DAY - MS_PER_DAY
     ledger = DuckDbLedger(folder / "days.duckdb")
-    refresher = Refresher(SETTINGS, ledger, prices, rules)
+    refresher = Refresher(SETTINGS, ledger, Policy(prices=prices, rules=rules))
     ingest = Ingest()
     own = OwnExposition(ingest)
     nodes = [_Node(sent) for sent in made_up(Period(name="days", start_ms=start_ms, end_ms=end_ms), WINDOW_MS)]
@@ -67,7 +68,7 @@ def record(folder: Path, prices: PriceBook, rules: Attribution, now_ms: int) -> 
         changed = ledger.fold()
         ledger.roll(at_ms - MS_PER_HOUR + 1)  # hours that have ended
         if refresher.is_due(at_ms):
-            refresher.book(at_ms)
+            refresher.bring_to_date(at_ms)
         view = refresher.refresh(changed, at_ms, seen)
         shown = Exposition(view, SETTINGS.metrics_workloads_max, SETTINGS.metrics_groups_max)
         for part in (shown, own):

@@ -19,7 +19,7 @@ from dashboards.generate import DASHBOARDS, OUT
 from harness import Stack, get, wait_until
 from real.prometheus_server import Prometheus, running
 from real.recorded_days import STEP_MS, Recorded, record
-from tokenyield_collector.attribution.rules import load_attribution
+from tokenyield_collector.attribution.rules import load_rules
 from tokenyield_collector.commands.monitoring import HERE
 from tokenyield_collector.prices.load import load_prices
 
@@ -46,7 +46,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     rules = folder / "attribution.yaml"
     rules.write_text(RULES)
     prices = ROOT / "collector" / "prices.yaml"
-    recorded = record(folder, load_prices(prices), load_attribution(rules), time.time_ns() // 10**6)
+    recorded = record(folder, load_prices(prices), load_rules(rules), time.time_ns() // 10**6)
     stack = Stack(
         folder,
         agent={"gpu_reader": "trace", "gpu_trace_file": str(HERE.parent / "demo" / "trace.jsonl"), "cluster": "onprem"},

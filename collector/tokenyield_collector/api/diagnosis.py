@@ -13,7 +13,7 @@ from tokenyield_collector.http.problem import problem
 from tokenyield_collector.ledger.base import Ledger, LedgerError
 from tokenyield_collector.live.refresher import live_stretch
 from tokenyield_collector.live.summary import encode
-from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.policy import Policy
 from tokenyield_wire.units import NS_PER_MS
 
 WINDOW_S = 3600
@@ -22,11 +22,11 @@ WINDOW_S = 3600
 class DiagnosisApi:
     """One diagnosis is made at a time, in the thread of those who ask."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, asker: Executor, prices: Callable[[], PriceBook]) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, asker: Executor, policy: Callable[[], Policy]) -> None:
         self._settings = settings
         self._ledger = ledger
         self._asker = asker
-        self._prices = prices
+        self._policy = policy
 
     async def handle(self, request: web.Request) -> web.Response:
         """`?window_s=3600`: of the newest so many seconds; `?loss_percent=2`: what a power cap may cost of the
@@ -49,4 +49,4 @@ class DiagnosisApi:
 
     def _make(self, window_s: int, loss_percent: float) -> bytes:
         start_ms, end_ms = live_stretch(time.time_ns() // NS_PER_MS, window_s, self._settings)
-        return encode(diagnoses(self._ledger, self._prices(), start_ms, end_ms, loss_percent=loss_percent))
+        return encode(diagnoses(self._ledger, self._policy(), start_ms, end_ms, loss_percent=loss_percent))

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 
-from tokenyield_collector.reports.focus import Writes
+from tokenyield_collector.reports.focus import TextWriter
 
 CHUNK_CHARS = 256 * 1024
 CHUNKS_MAX = 4
@@ -24,7 +24,7 @@ class Pipe:
         self._waiting = io.StringIO()
         self._is_closed = False
 
-    def fill(self, make: Callable[[Writes], object]) -> None:
+    def fill(self, make: Callable[[TextWriter], object]) -> None:
         """Let `make` write; its end or its error comes out of the pipe after what it wrote."""
         last: Exception | None = None
         with suppress(PipeClosed):

@@ -7,7 +7,7 @@ writing thread, in short turns, so that batches are committed meanwhile.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
@@ -15,17 +15,17 @@ from aiohttp import web
 from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.pipe import Pipe
-from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.config import Settings
 from tokenyield_collector.http.problem import problem
 from tokenyield_collector.ledger.base import Ledger, LedgerError, StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.live.summary import encode
-from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.rate_card import rate_document
-from tokenyield_collector.reports.focus import Writes
-from tokenyield_collector.reports.maker import DEFAULT_BY, MEDIA_TYPES, ReportMaker, budget_document
+from tokenyield_collector.reports.focus import TextWriter
+from tokenyield_collector.reports.maker import MEDIA_TYPES, ReportMaker, budget_document
 from tokenyield_collector.reports.report import ReportError
+from tokenyield_collector.statements.source import CostSource
 from tokenyield_wire.units import NS_PER_MS
 
 log = logging.getLogger(__name__)
@@ -62,26 +62,28 @@ class ReadingSide:
 
 
 class ReportApi:
-    """The handlers. `books` gives the price book and the rules of the moment."""
+    """The handlers. `policy` gives the policy of the moment."""
 
     def __init__(
         self,
         settings: Settings,
         ledger: Ledger,
         writer: ThreadPoolExecutor,
-        books: Callable[[], tuple[PriceBook, Attribution]],
+        policy: Callable[[], Policy],
         audit: Audit,
+        others: Sequence[CostSource] = (),
     ) -> None:
         self._settle_ms = settings.live_lag_s * 1000
         self._audit = audit
         self._waiting = 0
+        self._others = others
         self._ledger = ReadingSide(ledger, writer)
-        self._books = books
+        self._policy = policy
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reporter")
 
     async def report(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/report?period=2026-10&by=team,model&format=json&top=20`; others are columns: `team=ads`."""
-        form, by = request.query.get("format", "json"), request.query.get("by", DEFAULT_BY)
+        form, by = request.query.get("format", "json"), request.query.get("by", "")
         if form not in MEDIA_TYPES:
             return problem(400, f"format: '{form[:40]}' is none of {', '.join(MEDIA_TYPES)}")
         if "period" not in request.query:
@@ -103,7 +105,7 @@ class ReportApi:
 
         def make() -> bytes:
             maker = self._maker()
-            return encode(budget_document(maker.budgets(request.query.get("month")), maker.prices.currency))
+            return encode(budget_document(maker.budgets(request.query.get("month")), maker.policy.prices.currency))
 
         return await self._made(request, make, MEDIA_TYPES["json"])
 
@@ -111,7 +113,7 @@ class ReportApi:
         """`GET /v1/rates`: what a GPU-hour of each pool costs now."""
 
         def make() -> bytes:
-            return encode(rate_document(self._books()[0], _now_ms()))
+            return encode(rate_document(self._policy().prices, _now_ms()))
 
         return await self._made(request, make, MEDIA_TYPES["json"])
 
@@ -134,7 +136,7 @@ class ReportApi:
             what = f"period={request.query.get('period', '')[:40]} parameters={columns[:100]}"
             self._audit.read(peer=peer_of(request), caller=caller_of(request).name, route=request.path, what=what)
 
-    async def _streamed(self, request: web.Request, make: Callable[[Writes], object]) -> web.StreamResponse:
+    async def _streamed(self, request: web.Request, make: Callable[[TextWriter], object]) -> web.StreamResponse:
         """What `make` writes, as it does: of a big file only some chunks are in memory."""
         if self._waiting >= WAITING_MAX:
             return problem(503, "too many reports wait already; ask again later", headers={"Retry-After": "10"})
@@ -163,11 +165,10 @@ class ReportApi:
         return response
 
     def _maker(self) -> ReportMaker:
-        prices, attribution = self._books()
         return ReportMaker(
             ledger=self._ledger,
-            prices=prices,
-            attribution=attribution,
+            policy=self._policy(),
+            others=self._others,
             now_ms=_now_ms(),
             settle_ms=self._settle_ms,
         )

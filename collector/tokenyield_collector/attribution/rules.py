@@ -1,12 +1,13 @@
-"""Who carries a cost: rules over what is known of a workload and of who asked it. Pure.
+"""Who carries a cost: rules over what is known about a workload and about the caller that it worked for. Pure.
 
-In: facts (cluster, namespace, pod labels, unit, model, gateway team/key/user/tags). Out: a value for every dimension
-that the rules name (team, product, ...). The first rule that matches holds; what none matches is `unattributed`.
+In: names (cluster, namespace, pod labels, unit, model, what a gateway logged of the caller). Out: a value for every
+dimension that the rules name, None where no rule gives one (shown as unattributed). The first rule that matches holds.
+Dimensions are whatever the rules name; the first one is who is charged.
 """
 
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -17,8 +18,8 @@ import msgspec
 
 from tokenyield_settings.loader import SettingsError, nearest, read_yaml
 
-UNATTRIBUTED = "unattributed"
-BUILT_IN = ("hour", "day", "cluster", "pool", "node", "workload", "model")
+DEFAULT_DIMENSIONS = ("team", "product")
+BUILT_IN = ("hour", "day", "source", "cluster", "pool", "node", "workload", "model")
 """Columns that a report can always be made by, beside the dimensions."""
 _FACTS = ("cluster", "workload", "model", "namespace", "unit")
 """What a rule may match by its plain name."""
@@ -31,7 +32,7 @@ VALUE_CHARS_MAX = 200
 Sharing = Literal["apart", "even", "usage", "ownership"]
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RuleMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Shell patterns, all of which must fit; a pattern never fits what is not known."""
 
     cluster: str | None = None
@@ -44,11 +45,11 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """team, key, user, end_user, project, org, tags: as the gateway's log tells."""
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AttributionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`set` gives dimensions their values; `{namespace}`, `{labels.team}`, `{gateway.key}` stand for what is known."""
 
     name: str = ""
-    match: Match = Match()
+    match: RuleMatch = RuleMatch()
     set: dict[str, str]
 
 
@@ -84,128 +85,155 @@ class FocusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     region_name: str | None = None
 
 
-class Attribution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+def default_rules(dimensions: Sequence[str]) -> tuple[AttributionRule, ...]:
+    """Without rules of one's own: what the gateway logged of the caller under the first dimension's name, else the
+    workload's labels under the names of the dimensions."""
+    first = dimensions[0]
+    return (
+        AttributionRule(
+            name="caller of the gateway",
+            match=RuleMatch(gateway={first: "?*"}),
+            set={first: f"{{gateway.{first}}}"},
+        ),
+        AttributionRule(
+            name="labels of the workload",
+            match=RuleMatch(labels={first: "?*"}),
+            set={name: f"{{labels.{name}}}" for name in dimensions},
+        ),
+    )
+
+
+class AttributionRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The rules and what goes with them. The first dimension is who is charged."""
 
     version: int = 1
-    dimensions: tuple[str, ...] = ("team", "product")
-    rules: tuple[Rule, ...] = (
-        Rule(name="who asked the gateway", match=Match(gateway={"team": "?*"}), set={"team": "{gateway.team}"}),
-        Rule(
-            name="labels of the workload",
-            match=Match(labels={"team": "?*"}),
-            set={"team": "{labels.team}", "product": "{labels.product}"},
-        ),
-    )
+    dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS
+    rules: tuple[AttributionRule, ...] | None = None
+    """None: `default_rules` of the dimensions, which is then what stands here."""
     gateway_models: dict[str, str] = {}
     """A gateway's name of a model -> the name under which its server runs it."""
     sharing: SharingPolicy = SharingPolicy()
     budgets: tuple[Budget, ...] = ()
     focus: FocusSettings = FocusSettings()
 
+    def __post_init__(self) -> None:
+        if self.rules is None and self.dimensions:
+            msgspec.structs.force_setattr(self, "rules", default_rules(self.dimensions))
+
     @property
     def document(self) -> str:
         return msgspec.json.encode(self, order="sorted").decode()
 
-    def attribute(self, known: Mapping[str, str]) -> tuple[str, ...]:
-        """A value for each of `dimensions`. `known` is flat: `cluster`, `labels.team`, `gateway.key`, ..."""
-        for rule in self.rules:
-            if fits(_patterns(rule.match), known):
-                return tuple(_value(rule.set.get(name, ""), known) for name in self.dimensions)
-        return (UNATTRIBUTED,) * len(self.dimensions)
+    def attribute(self, names: Mapping[str, str]) -> tuple[str | None, ...]:
+        """A value for each of `dimensions`, None where no rule gives one. `names` is flat, see `names_for_rules`."""
+        for rule in self.rules or ():
+            if fits(_patterns(rule.match), names):
+                return tuple(_value(rule.set.get(name, ""), names) for name in self.dimensions)
+        return (None,) * len(self.dimensions)
 
 
-def known_of(
-    *, cluster: str, workload: str, model: str, labels: Mapping[str, str], asker: Mapping[str, str]
+def names_for_rules(
+    *, cluster: str, workload: str, model: str, labels: Mapping[str, str], caller: Mapping[str, str]
 ) -> dict[str, str]:
-    """Facts under the names that rules use."""
+    """What is known about a piece of work, under the names that rules use: `cluster`, `labels.app`, `gateway.key`."""
     flat = {"cluster": cluster, "workload": workload, "model": model}
     flat |= {name: labels[name] for name in ("namespace", "unit") if name in labels}
     flat |= {f"labels.{name}": value for name, value in labels.items()}
-    flat |= {f"gateway.{name}": value for name, value in asker.items()}
+    flat |= {f"gateway.{name}": value for name, value in caller.items()}
     return {name: value for name, value in flat.items() if value}
 
 
-def fits(patterns: Mapping[str, str], known: Mapping[str, str]) -> bool:
+def fits(patterns: Mapping[str, str], names: Mapping[str, str]) -> bool:
     """Whether every pattern fits; one never fits what is not known."""
-    return all(name in known and fnmatchcase(known[name], pattern) for name, pattern in patterns.items())
+    return all(name in names and fnmatchcase(names[name], pattern) for name, pattern in patterns.items())
 
 
-def _patterns(match: Match) -> dict[str, str]:
-    found = {name: pattern for name in _FACTS if (pattern := getattr(match, name)) is not None}
-    found |= {f"labels.{name}": pattern for name, pattern in match.labels.items()}
-    return found | {f"gateway.{name}": pattern for name, pattern in match.gateway.items()}
+def _patterns(match: RuleMatch) -> dict[str, str]:
+    patterns = {name: pattern for name in _FACTS if (pattern := getattr(match, name)) is not None}
+    patterns |= {f"labels.{name}": pattern for name, pattern in match.labels.items()}
+    return patterns | {f"gateway.{name}": pattern for name, pattern in match.gateway.items()}
 
 
-def _value(template: str, known: Mapping[str, str]) -> str:
-    """The template with what is known put in; `unattributed` when nothing is left of it."""
+def _value(template: str, names: Mapping[str, str]) -> str | None:
+    """The template with what is known put in; None when nothing is left of it."""
     text = "".join(
-        literal + (known.get(name, "") if name else "") for literal, name, _, _ in string.Formatter().parse(template)
+        literal + (names.get(name, "") if name else "") for literal, name, _, _ in string.Formatter().parse(template)
     ).strip()
-    return text[:VALUE_CHARS_MAX] or UNATTRIBUTED
+    return text[:VALUE_CHARS_MAX] or None
 
 
-def load_attribution(path: Path | None) -> Attribution:
-    """Raises `SettingsError` with every fault. Without a file: team and product of gateways and labels."""
+def load_rules(path: Path | None) -> AttributionRules:
+    """Raises `SettingsError` with every fault. Without a file: the defaults, with team and product."""
     if path is None:
-        return Attribution()
+        return AttributionRules()
     raw = read_yaml(path)
     if not isinstance(raw, dict):
-        raise SettingsError([f"{path}: wanted a mapping with 'rules', found {type(raw).__name__}"])
+        raise SettingsError([f"{path}: expected a mapping with 'rules', found {type(raw).__name__}"])
     faults: list[str] = []
-    names = {field.encode_name for field in msgspec.structs.fields(Attribution)}
+    names = {field.encode_name for field in msgspec.structs.fields(AttributionRules)}
     faults += [f"{name}: unknown entry{nearest(str(name), names)}" for name in raw if name not in names]
     kept: dict[str, Any] = {name: value for name, value in raw.items() if name in names}
-    for part, kind in (("rules", Rule), ("budgets", Budget)):
-        if not isinstance(kept.get(part, []), list):
-            faults.append(f"{part}: wanted a list, found {type(kept.pop(part)).__name__}")
-            continue
-        sound = []
-        for i, entry in enumerate(kept.get(part, [])):
-            try:
-                sound.append(msgspec.to_builtins(msgspec.convert(entry, kind)))
-            except msgspec.ValidationError as error:
-                faults.append(f"{part}[{i}]: {error}")
+    for part, kind in (("rules", AttributionRule), ("budgets", Budget)):
         if part in kept:
-            kept[part] = sound
-    found = Attribution()
+            kept[part] = _sound_entries(part, kept[part], kind, faults)
+    rules = AttributionRules()
     try:
-        found = msgspec.convert(kept, Attribution)
+        rules = msgspec.convert(kept, AttributionRules)
     except msgspec.ValidationError as error:
         faults.append(str(error))
-    faults += list(_faults(found))
+    faults += _faults(rules)
     if faults:
         raise SettingsError([f"{path}: {fault}" for fault in faults])
-    return found
+    return rules
 
 
-def _faults(found: Attribution) -> Iterator[str]:
-    if found.version != 1:
-        yield f"version: {found.version} is unknown, this collector reads 1"
-    if not 1 <= len(found.dimensions) <= DIMENSIONS_MAX:
-        yield f"dimensions: {len(found.dimensions)} are outside 1 to {DIMENSIONS_MAX}"
-    if len(set(found.dimensions)) != len(found.dimensions):
-        yield "dimensions: one stands twice"
-    for name in found.dimensions:
-        taken = (*BUILT_IN, *_LABELS_TAKEN)
-        if name in taken or not re.fullmatch("[a-z][a-z0-9_]*", name):
-            wanted = f"lower case letters, digits and _, a letter first, and none of {', '.join(taken)}"
-            yield f"dimensions: '{name}' cannot be used; write {wanted}"
-    if len(found.rules) > RULES_MAX:
-        yield f"rules: {len(found.rules)} are more than {RULES_MAX}"
-    for i, rule in enumerate(found.rules):
+def _sound_entries(part: str, entries: Any, kind: type[msgspec.Struct], faults: list[str]) -> list[Any]:
+    """The entries that can be read; what is wrong with the others goes to `faults`."""
+    if not isinstance(entries, list):
+        faults.append(f"{part}: expected a list, found {type(entries).__name__}")
+        return []
+    sound = []
+    for i, entry in enumerate(entries):
+        try:
+            sound.append(msgspec.to_builtins(msgspec.convert(entry, kind)))
+        except msgspec.ValidationError as error:
+            faults.append(f"{part}[{i}]: {error}")
+    return sound
+
+
+def _faults(rules: AttributionRules) -> Iterator[str]:
+    dimensions = rules.dimensions
+    if rules.version != 1:
+        yield f"version: expected 1, found {rules.version}; this collector reads no other"
+    yield from _dimension_faults(dimensions)
+    listed = rules.rules or ()
+    if len(listed) > RULES_MAX:
+        yield f"rules: expected at most {RULES_MAX}, found {len(listed)}"
+    for i, rule in enumerate(listed):
         at = f"rules[{i}]" + (f" ({rule.name})" if rule.name else "")
         for name, template in rule.set.items():
-            if name not in found.dimensions:
-                yield f"{at}.set.{name}: is none of dimensions{nearest(name, found.dimensions)}"
+            if name not in dimensions:
+                yield f"{at}.set.{name}: expected one of the dimensions{nearest(name, dimensions)}"
             yield from _template_faults(f"{at}.set.{name}", template)
-    for i, budget in enumerate(found.budgets):
+    for i, budget in enumerate(rules.budgets):
         at = f"budgets[{i}] ({budget.name})"
         if budget.monthly <= 0:
-            yield f"{at}.monthly: {budget.monthly} wants to be above 0"
+            yield f"{at}.monthly: must be greater than 0, found {budget.monthly}"
         for name in budget.match:
-            if name not in (*found.dimensions, "model", "cluster"):
-                yield f"{at}.match.{name}: is none of dimensions, model or cluster{nearest(name, found.dimensions)}"
+            if name not in (*dimensions, "model", "cluster"):
+                yield f"{at}.match.{name}: expected a dimension, model or cluster{nearest(name, dimensions)}"
+
+
+def _dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:
+    if not 1 <= len(dimensions) <= DIMENSIONS_MAX:
+        yield f"dimensions: expected 1 to {DIMENSIONS_MAX}, found {len(dimensions)}"
+    if len(set(dimensions)) != len(dimensions):
+        yield "dimensions: one is listed twice; list each once"
+    taken = (*BUILT_IN, *_LABELS_TAKEN)
+    for name in dimensions:
+        if name in taken or not re.fullmatch("[a-z][a-z0-9_]*", name):
+            expected = f"lower case letters, digits and _, a letter first, and none of {', '.join(taken)}"
+            yield f"dimensions: expected {expected}, found '{name}'; rename it"
 
 
 def _template_faults(at: str, template: str) -> Iterator[str]:
@@ -216,4 +244,4 @@ def _template_faults(at: str, template: str) -> Iterator[str]:
         return
     for name in names:
         if name not in _FACTS and not name.startswith(("labels.", "gateway.")):
-            yield f"{at}: {{{name}}} is not known; known are {', '.join(_FACTS)}, labels.NAME, gateway.NAME"
+            yield f"{at}: expected one of {', '.join(_FACTS)}, labels.NAME, gateway.NAME, found {{{name}}}"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from tokenyield_collector.commands.client import ask
 from tokenyield_collector.commands.report import console_for, exit_code, open_books, settings_of
-from tokenyield_collector.demo.live_table import figure
 from tokenyield_collector.diagnosis.findings import KINDS
 from tokenyield_collector.diagnosis.make import WINDOW_S_MAX, diagnoses
 from tokenyield_collector.live.refresher import live_stretch
+from tokenyield_collector.reports.figure import figure
 from tokenyield_collector.reports.report import ReportError
 from tokenyield_wire.units import NS_PER_MS
 
@@ -55,7 +55,7 @@ def _diagnose(arguments: argparse.Namespace) -> None:
         with closing(ledger):
             now_ms = time.time_ns() // NS_PER_MS
             start_ms, end_ms = live_stretch(now_ms, window_s, settings)
-            document = diagnoses(ledger, maker.prices, start_ms, end_ms, loss_percent=arguments.loss)
+            document = diagnoses(ledger, maker.policy, start_ms, end_ms, loss_percent=arguments.loss)
     if arguments.format == "json":
         print(json.dumps(document, indent=2, default=float))
     else:

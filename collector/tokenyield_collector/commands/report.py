@@ -20,7 +20,7 @@ from tokenyield_collector.commands.client import ask
 from tokenyield_collector.config import Settings, load_settings
 from tokenyield_collector.ledger.base import Ledger, LedgerError, LedgerInUse
 from tokenyield_collector.ledger.open import open_ledger
-from tokenyield_collector.policy import load_books
+from tokenyield_collector.policy import load_policy
 from tokenyield_collector.reports.maker import ReportMaker, budget_document
 from tokenyield_collector.reports.report import ReportError
 from tokenyield_wire.units import NS_PER_MS
@@ -81,7 +81,7 @@ def _report(arguments: argparse.Namespace) -> None:
             with output.open("w", encoding="utf-8", newline="") as file:
                 total = maker.focus(arguments.period, file)
             _beside(output).write_bytes(maker.focus_metadata(arguments.period))
-            print(f"{output}: {total:,.2f} {maker.prices.currency}", file=sys.stderr)
+            print(f"{output}: {total:,.2f} {maker.policy.prices.currency}", file=sys.stderr)
         elif form == "focus" and not where:
             maker.focus(arguments.period, sys.stdout)
         elif output is not None:
@@ -108,7 +108,7 @@ def _budget(arguments: argparse.Namespace) -> None:
     else:
         ledger, maker = opened
         with closing(ledger):
-            document = budget_document(maker.budgets(arguments.month), maker.prices.currency)
+            document = budget_document(maker.budgets(arguments.month), maker.policy.prices.currency)
     if arguments.format == "json":
         print(json.dumps(document, indent=2, default=float))
     else:
@@ -125,7 +125,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 def open_books(settings: Settings, arguments: argparse.Namespace) -> tuple[Ledger, ReportMaker] | None:
     """None when a collector has the ledger open and is to be asked."""
-    prices, attribution = load_books(settings)
+    policy = load_policy(settings)
     try:
         ledger = open_ledger(settings, threads=os.cpu_count() or 1, has_to_exist=True)
     except LedgerInUse:
@@ -135,7 +135,7 @@ def open_books(settings: Settings, arguments: argparse.Namespace) -> tuple[Ledge
             ) from None
         return None
     now_ms, settle_ms = time.time_ns() // NS_PER_MS, settings.live_lag_s * 1000
-    maker = ReportMaker(ledger=ledger, prices=prices, attribution=attribution, now_ms=now_ms, settle_ms=settle_ms)
+    maker = ReportMaker(ledger=ledger, policy=policy, now_ms=now_ms, settle_ms=settle_ms)
     return ledger, maker
 
 

@@ -8,24 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-BAR_CELLS = 30
-COLOURS = {
-    "dark": "grey50",
-    "unallocated": "magenta",
-    "idle": "yellow",
-    "under_yield": "cyan",
-    "productive": "green",
-    "active": "green",
-}
-
-
-def figure(value: float | None, digits: int = 2) -> str:
-    """A number for people; '-' where there is none. Small numbers keep their leading digits."""
-    if value is None:
-        return "-"
-    if value and abs(value) < 10**-digits:
-        return f"{value:.2g}"
-    return f"{value:,.{digits}f}"
+from tokenyield_collector.reports.figure import BAR_CELLS, figure
+from tokenyield_collector.statements.buckets import BY_NAME
 
 
 def summary_tables(summary: dict[str, Any], notes: Sequence[str]) -> RenderableType:
@@ -57,7 +41,7 @@ def _waterfall(summary: dict[str, Any]) -> Table:
         table.add_column(column, justify="right")
     for row in summary["waterfall"]:
         share = row["share_of_capacity"] or 0.0
-        bar = Text("█" * round(share * BAR_CELLS), style=COLOURS[row["bucket"]])
+        bar = Text("█" * round(share * BAR_CELLS), style=BY_NAME[row["bucket"]].terminal)
         cost = figure(float(row["capacity_cost"]), 4)
         table.add_row(row["bucket"], bar, f"{share:.1%}", figure(row["gpu_hours"], 4), cost)
     return table

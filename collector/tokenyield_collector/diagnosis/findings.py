@@ -40,7 +40,7 @@ ROOM = 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class HourlyCost:
     """What a workload costs in an hour at this pace, in quanta: its active time, and all that it holds; and the price
     of a mJ."""
 
@@ -89,7 +89,7 @@ KINDS = {
 
 def diagnose(
     courses: Sequence[Course],
-    costs: Mapping[tuple[str, str], Cost],
+    costs: Mapping[tuple[str, str], HourlyCost],
     last_token_ms: Mapping[tuple[str, str], int],
     *,
     step_ms: int,
@@ -146,7 +146,7 @@ def _part(cost: int | None, part: float) -> Decimal | None:
     return None if cost is None else decimal(round(cost * part))
 
 
-def _parked(course: Course, cost: Cost | None, last_token_ms: int | None) -> Finding | None:
+def _parked(course: Course, cost: HourlyCost | None, last_token_ms: int | None) -> Finding | None:
     part = course.sum("parked_ms") / course.held_ms if course.held_ms else 0.0
     if part < PARKED:
         return None
@@ -166,7 +166,7 @@ def _clock(at_ms: int) -> str:
     return f"{iso(at_ms)[:16].replace('T', ' ')} UTC"
 
 
-def _starved(course: Course, cost: Cost | None) -> Finding | None:
+def _starved(course: Course, cost: HourlyCost | None) -> Finding | None:
     waiting = course.load("waiting_request_ms")
     if course.busy >= STARVED_BUSY or (waiting is not None and waiting >= STARVED_WAITING):
         return None
@@ -198,7 +198,7 @@ def _saturated(course: Course) -> Finding | None:
     )
 
 
-def _memory_bound(course: Course, cost: Cost | None) -> Finding | None:
+def _memory_bound(course: Course, cost: HourlyCost | None) -> Finding | None:
     dram, tensor = course.activity("dram"), course.activity("tensor")
     if dram is None or tensor is None or dram < MEMORY_BOUND_DRAM or tensor > dram / 2:
         return None
@@ -229,7 +229,7 @@ def _prefill_heavy(course: Course) -> Finding | None:
     )
 
 
-def _throttled(course: Course, cost: Cost | None) -> Finding | None:
+def _throttled(course: Course, cost: HourlyCost | None) -> Finding | None:
     active_ms = course.sum("active_ms")
     lost = course.sum("throttled_lost_ms") / active_ms if active_ms else 0.0
     if lost < THROTTLED:
@@ -245,7 +245,7 @@ def _throttled(course: Course, cost: Cost | None) -> Finding | None:
 
 
 def _over_provisioned(
-    courses: Sequence[Course], costs: Mapping[tuple[str, str], Cost], step_ms: int
+    courses: Sequence[Course], costs: Mapping[tuple[str, str], HourlyCost], step_ms: int
 ) -> dict[tuple[str, str], Finding]:
     """Instances of one model on GPUs of one kind do each other's work: so many would have done at the busiest time,
     each at the pace that the best of them has shown."""
@@ -283,7 +283,7 @@ def _over_provisioned(
     return found
 
 
-def _power_cap(course: Course, cost: Cost | None, step_ms: int, loss: float) -> Finding | None:
+def _power_cap(course: Course, cost: HourlyCost | None, step_ms: int, loss: float) -> Finding | None:
     advice = advise(course.slots.values(), step_ms=step_ms, loss=loss)
     if advice is None:
         return None

@@ -1,18 +1,16 @@
 """A stretch of the ledger into diagnoses.
 
-In: a ledger and a price book. Out: the document that `/v1/diagnosis` answers and `tokenyield-collector diagnose` shows.
+In: a ledger and the policy. Out: the document that `/v1/diagnosis` answers and `tokenyield-collector diagnose` shows.
 """
 
 from decimal import Decimal
 
-from tokenyield_collector.diagnosis.findings import Cost, Diagnosis, diagnose
+from tokenyield_collector.diagnosis.findings import Diagnosis, HourlyCost, diagnose
 from tokenyield_collector.diagnosis.sums import courses
 from tokenyield_collector.http.schemas import DiagnosesDocument, DiagnosisDocument
-from tokenyield_collector.ledger.base import Facts, Ledger
-from tokenyield_collector.live.pricing import Books, rates_and_pools
-from tokenyield_collector.live.refresher import read_stretch
-from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.prices.money import energy_quanta
+from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.live.live_view import LiveView, read_live_view
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import iso
 from tokenyield_wire.units import MS_PER_HOUR
 
@@ -23,17 +21,17 @@ LOSS_PERCENT = 2.0
 
 
 def diagnoses(
-    ledger: Ledger, prices: PriceBook, start_ms: int, end_ms: int, *, loss_percent: float = LOSS_PERCENT
+    ledger: Ledger, policy: Policy, start_ms: int, end_ms: int, *, loss_percent: float = LOSS_PERCENT
 ) -> DiagnosesDocument:
     """Of [start, end), as far as its windows are kept. Raises `LedgerError`."""
     kept_ms = ledger.windows_from_ms()
     start_ms = min(max(start_ms, end_ms if kept_ms is None else kept_ms), end_ms)
     found: list[Diagnosis] = []
     if start_ms < end_ms:
-        facts, books = read_stretch(ledger, prices, start_ms, end_ms)
+        live = read_live_view(ledger, policy, start_ms, end_ms)
         found = diagnose(
             courses(ledger.work_between(start_ms, end_ms, STEP_MS), ledger.made_between(start_ms, end_ms, STEP_MS)),
-            _costs(facts, books, prices, end_ms),
+            _costs(live),
             ledger.last_tokens(),
             step_ms=STEP_MS,
             loss=loss_percent / 100,
@@ -42,29 +40,25 @@ def diagnoses(
     return {
         "start": iso(start_ms),
         "end": iso(end_ms),
-        "currency": prices.currency,
+        "currency": policy.prices.currency,
         "loss_percent": loss_percent,
         "at_stake_per_hour": sum(stakes, Decimal(0)) if stakes else None,
         "workloads": [_document(one) for one in found],
     }
 
 
-def _costs(facts: Facts, books: Books, prices: PriceBook, end_ms: int) -> dict[tuple[str, str], Cost]:
-    rates, pools = rates_and_pools(facts, prices, end_ms)
-    per_mj = {}
-    for share in facts.shares:
-        rate = rates.get(pools[share.cluster, share.node, share.gpu_model] or "")
-        if rate is not None:
-            per_mj[share.cluster, share.workload] = energy_quanta(rate.pico_per_kwh, 1)
-    return {
-        (row.cluster, row.workload): Cost(
-            direct=direct * MS_PER_HOUR // books.elapsed_ms,
-            allocated=allocated * MS_PER_HOUR // books.elapsed_ms,
-            per_mj=per_mj.get((row.cluster, row.workload), 0),
-        )
-        for row in books.workloads
-        if (direct := row.quanta["direct"]) is not None and (allocated := row.quanta["allocated"]) is not None
-    }
+def _costs(live: LiveView) -> dict[tuple[str, str], HourlyCost]:
+    """Of the workloads that have a price, by cluster and workload."""
+    costs = {}
+    for row in live.workloads:
+        direct, allocated, energy_mj = row.quanta("direct"), row.quanta("allocated"), row.sums.get("gpu_mj")
+        if direct is not None and allocated is not None:
+            costs[row.cluster, row.workload] = HourlyCost(
+                direct=direct * MS_PER_HOUR // live.elapsed_ms,
+                allocated=allocated * MS_PER_HOUR // live.elapsed_ms,
+                per_mj=row.sums.get("energy_cost") // energy_mj if energy_mj else 0,
+            )
+    return costs
 
 
 def _document(one: Diagnosis) -> DiagnosisDocument:

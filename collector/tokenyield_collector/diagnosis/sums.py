@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tokenyield_collector.ledger.base import MadeSlot, WorkSlot
-from tokenyield_collector.live.yields import total
+from tokenyield_collector.statements.lines import sum_of_known
 
 AT_WORK = 0.9
 """A step in which GPUs were active for this part of the time tells a pace."""
@@ -48,7 +48,7 @@ class Course:
         return sum(getattr(row, name) or 0 for row in self.work)
 
     def made_sum(self, name: str) -> int | None:
-        return total(getattr(row, name) for row in self.made)
+        return sum_of_known(getattr(row, name) for row in self.made)
 
     @property
     def gpus(self) -> int:

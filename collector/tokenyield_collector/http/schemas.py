@@ -36,6 +36,24 @@ class ProblemDocument(TypedDict):
     errors: NotRequired[list[FieldFault]]
 
 
+class HardwareByOwnership(TypedDict):
+    """What the hardware itself cost: owned (amortized over its life), rented, and both."""
+
+    total: Money
+    owned: Money
+    rented: Money
+
+
+class IdleCapacity(TypedDict):
+    """Capacity that was paid for while nothing ran on it: dark, unallocated and idle. `cost` holds all components;
+    `share_of_hardware_cost` is its hardware component over all hardware cost of the same time."""
+
+    cost: Money
+    cost_per_hour: Money | None
+    hardware_cost: HardwareByOwnership
+    share_of_hardware_cost: ByName
+
+
 class FleetNow(TypedDict):
     gpus_reporting: int
     gpu_seconds: dict[str, float]
@@ -49,10 +67,13 @@ class FleetNow(TypedDict):
     throttled_lost_gpu_seconds: dict[str, float]
     events: dict[str, int]
     tokens: dict[str, int]
+    tokens_per_second_per_watt: ByName
+    """The same as tokens per joule: a watt is a joule a second."""
     tokens_per_joule: ByName
     cost: Money | None
     cost_per_hour: Money | None
-    idle_cost_per_hour: float | None
+    cost_components: dict[str, Money] | None
+    idle_capacity: IdleCapacity | None
     cost_per_million_tokens: ByName
     price_missing_gpu_seconds: float
 
@@ -83,18 +104,19 @@ class WorkloadNow(TypedDict):
     energy_joules: float
     tokens: dict[str, int | None]
     requests: int | None
+    tokens_per_second_per_watt: ByName
     tokens_per_joule: ByName
     cost: dict[str, Money | None]
     cost_per_million_tokens: dict[str, ByName]
 
 
 class Demand(TypedDict):
-    """Tokens and requests by who asked a gateway; null where its log does not tell."""
+    """Tokens and requests by caller of a gateway; null where its log does not report them."""
 
     cluster: str
     gateway: str
     model: str | None
-    asker: dict[str, str]
+    caller: dict[str, str]
     tokens: dict[str, int | None]
     requests: int | None
     requests_aborted: int | None

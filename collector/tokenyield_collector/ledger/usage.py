@@ -85,8 +85,8 @@ WORK_SUMS = (
     "completion_reported",
     "requests_reported",
 )
-"""`parked_…` is part of idle. `…_reported`: rows of the ledger that reported this kind at all; where it is 0, the sum is
-unknown and not 0."""
+"""`parked_…` is part of idle. `…_reported`: rows of the ledger that reported this kind at all; where it is 0, the sum
+is unknown and not 0."""
 CAPACITY_SUMS = (
     "active_ms",
     "idle_ms",

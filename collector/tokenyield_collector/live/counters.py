@@ -4,7 +4,7 @@ In: the facts of changed hours, and the price book for the names of pools. Out: 
 
 A Prometheus counter may never go back, not even across a restart of the collector. These do not: an hour is recomputed
 from windows that are only added, and hours given up by retention go into a *base* kept in the ledger. Money can be
-corrected, so it is no counter; see booked.py.
+corrected, so it is no counter; see to_date.py.
 """
 
 import json
@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tokenyield_collector.ledger.base import Facts
-from tokenyield_collector.live.pricing import UNPRICED, rates_and_pools
 from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.rates import Rates
+from tokenyield_collector.statements.names import UNPRICED
 from tokenyield_wire.window import STATES, TOKEN_KINDS
 
 
 class Series(NamedTuple):
-    """A counter's name and label values, in the order of metrics.py."""
+    """A counter's name and label values, in the order of metrics/families.py."""
 
     metric: str
     labels: tuple[str, ...]
@@ -69,7 +70,7 @@ METRICS = (
 _MEASURES = {"throttled_lost": "throttled_lost_ms", "event": "gpu_events", "host": "host_mj"}
 """Kind of a measure -> its metric."""
 _BOUNDED = {"tokens": 1, "workload_gpu_ms": 1, "demand_tokens": 3, "demand_requests": 3}
-"""Metrics with a label that has no bound of its own (the workload, the team) -> its position. See metrics.py."""
+"""Metrics with a label that has no bound of its own (workload, team) -> its position, for metrics/exposition.py."""
 
 
 class Counters:
@@ -77,6 +78,7 @@ class Counters:
 
     def __init__(self, prices: PriceBook, bases: Mapping[str, int]) -> None:
         self._prices = prices
+        self._rates = Rates(prices)
         known = {Series.of_key(key): value for key, value in bases.items()}
         self._bases = {series: value for series, value in known.items() if series.metric in METRICS}
         self._hours: dict[int, _Packed] = {}
@@ -136,51 +138,59 @@ class Counters:
                 yield self._listed[number], value
 
     def _of_hour(self, facts: Facts, hour_ms: int) -> dict[Series, int]:
-        found: dict[Series, int] = defaultdict(int)
-        _, pools = rates_and_pools(facts, self._prices, hour_ms)
+        amounts: dict[Series, int] = defaultdict(int)
+        pools: dict[tuple[str, str, str], str | None] = {}
         for gpu in facts.gpus:
-            pool = pools[gpu.cluster, gpu.node, gpu.gpu_model]
+            place = (gpu.cluster, gpu.node, gpu.gpu_model)
+            if place not in pools:
+                pools[place] = self._pool_of(facts, place, hour_ms)
+            pool = pools[place]
             if pool is None:
-                found[Series("price_missing_ms", ())] += sum(getattr(gpu, f"{state}_ms") for state in STATES)
+                amounts[Series("price_missing_ms", ())] += sum(getattr(gpu, f"{state}_ms") for state in STATES)
                 pool = UNPRICED
             for state in STATES:
-                found[Series("gpu_ms", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_ms")
-                found[Series("energy_mj", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_mj")
+                amounts[Series("gpu_ms", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_ms")
+                amounts[Series("energy_mj", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_mj")
             for metric in ("integrated_mj", "energy_error_mj", "activity_known_ms"):
                 if amount := getattr(gpu, metric):
-                    found[Series(metric, (gpu.cluster, pool))] += amount
+                    amounts[Series(metric, (gpu.cluster, pool))] += amount
             for unit in ("sm", "tensor", "dram"):
                 if (busy_ms := getattr(gpu, f"{unit}_ms")) is not None:
-                    found[Series("activity_ms", (gpu.cluster, pool, unit))] += busy_ms
+                    amounts[Series("activity_ms", (gpu.cluster, pool, unit))] += busy_ms
         for reason in facts.reasons:
             if reason.kind == "throttled":
-                found[Series("throttled_ms", (reason.cluster, reason.reason))] += reason.duration_ms
+                amounts[Series("throttled_ms", (reason.cluster, reason.reason))] += reason.duration_ms
         for measure in facts.measures:
             if measure.kind in _MEASURES:
-                found[Series(_MEASURES[measure.kind], (measure.cluster, measure.name))] += measure.amount
+                amounts[Series(_MEASURES[measure.kind], (measure.cluster, measure.name))] += measure.amount
         for share in facts.shares:
             for state in ("active", "idle"):
                 labels = (share.cluster, share.workload, state)
-                found[Series("workload_gpu_ms", labels)] += getattr(share, f"{state}_ms")
-                found[Series("workload_energy_mj", labels)] += getattr(share, f"{state}_mj")
+                amounts[Series("workload_gpu_ms", labels)] += getattr(share, f"{state}_ms")
+                amounts[Series("workload_energy_mj", labels)] += getattr(share, f"{state}_mj")
             if share.parked_ms:
-                found[Series("parked_ms", (share.cluster, share.workload))] += share.parked_ms
+                amounts[Series("parked_ms", (share.cluster, share.workload))] += share.parked_ms
         for row in facts.tokens:
             for kind in TOKEN_KINDS:
                 if (count := getattr(row, kind)) is not None:
-                    found[Series("tokens", (row.cluster, row.workload, row.model, kind, row.method))] += count
+                    amounts[Series("tokens", (row.cluster, row.workload, row.model, kind, row.method))] += count
             for kind, outcome in OUTCOMES.items():
                 if (count := getattr(row, kind)) is not None:
-                    found[Series("requests", (row.cluster, row.workload, row.model, outcome))] += count
-        for asked in facts.demand:
-            asker = (asked.cluster, asked.gateway, asked.model, json.loads(asked.asker).get("team", ""))
+                    amounts[Series("requests", (row.cluster, row.workload, row.model, outcome))] += count
+        for demand in facts.demand:
+            caller = (demand.cluster, demand.gateway, demand.model, json.loads(demand.asker).get("team", ""))
             for kind in TOKEN_KINDS:
-                if (count := getattr(asked, kind)) is not None:
-                    found[Series("demand_tokens", (*asker, kind))] += count
+                if (count := getattr(demand, kind)) is not None:
+                    amounts[Series("demand_tokens", (*caller, kind))] += count
             for kind, outcome in OUTCOMES.items():
-                if (count := getattr(asked, kind)) is not None:
-                    found[Series("demand_requests", (*asker, outcome))] += count
-        return dict(found)
+                if (count := getattr(demand, kind)) is not None:
+                    amounts[Series("demand_requests", (*caller, outcome))] += count
+        return dict(amounts)
+
+    def _pool_of(self, facts: Facts, place: tuple[str, str, str], hour_ms: int) -> str | None:
+        """The pool of the price book; None where none fits, or where it is not paid for in that hour."""
+        pool = self._prices.pool_of(*place, facts.node_labels.get(place[:2], {}))
+        return pool.name if pool is not None and self._rates.of(pool, hour_ms) is not None else None
 
 
 def _split(facts: Facts) -> dict[int, Facts]:

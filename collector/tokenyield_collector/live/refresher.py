@@ -1,29 +1,29 @@
-"""From the ledger to what is shown: counters, the live books, and what is to date, each brought up to date in turn.
+"""From the ledger to what is shown: counters, the live view, and what is to date, each brought up to date in turn.
 
-In: the ledger, settings, the price book and the rules. Out: a `View`. Called by one reading thread at a time, except
-for `retire`, which the writing thread calls between two refreshes.
+In: the ledger, settings, the policy. Out: a `View`. Called by one reading thread at a time, except for `retire`, which
+the writing thread calls between two refreshes.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tokenyield_collector.attribution.budgets import BudgetState
-from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.config import Settings
-from tokenyield_collector.ledger.base import Facts, Ledger, StatementRecord
+from tokenyield_collector.ledger.base import Ledger, StatementRecord
 from tokenyield_collector.live.counters import Counters
-from tokenyield_collector.live.pricing import Books, Stretch, hours_between, keep_books
-from tokenyield_collector.live.to_date import GRAIN, Booked, Booking, book
-from tokenyield_collector.metrics.exposition import View
-from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.live.live_view import read_live_view
+from tokenyield_collector.live.to_date import GRAIN, MonthToDate, ToDate, month_to_date
+from tokenyield_collector.live.view import View
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.reports.maker import ReportMaker
-from tokenyield_collector.statements.statement import Statement
+from tokenyield_collector.statements.source import CostSource, Span
+from tokenyield_collector.statements.statement import fleet_statement
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
 
 HOURS_READ_AT_ONCE = 6
 """Hours of facts in memory at once while counters are brought up to date, at the start all of them."""
 CORRECTIONS_EVERY_MS = 300_000
-"""How often closed hours that changed are written and reckoned again: of 100,000 GPUs an hour takes two seconds, in
+"""How often closed hours that changed are written and computed again: of 100,000 GPUs an hour takes two seconds, in
 which no batch is committed, and agents that were away send late ones for minutes."""
 LATE_MS = 120_000
 SILENT_MS = 900_000
@@ -36,36 +36,24 @@ def live_stretch(now_ms: int, window_s: int, settings: Settings) -> tuple[int, i
     return end_ms - window_s * 1000, end_ms
 
 
-def read_stretch(ledger: Ledger, prices: PriceBook, start_ms: int, end_ms: int) -> tuple[Facts, Books]:
-    """The facts of [start_ms, end_ms) as one stretch, and priced, hour by hour; both of one state of the ledger."""
-    whole, hours = (start_ms, end_ms), hours_between(start_ms, end_ms)
-    wanted = [whole] if hours in ([], [whole]) else [whole, *hours]
-    facts, *parts = ledger.facts_of_stretches(wanted, by_node=prices.tells_nodes_apart)
-    stretches = [
-        Stretch(part, start, end - start)
-        for (start, end), part in zip(hours, parts or [facts] * len(hours), strict=True)
-    ]
-    return facts, keep_books(stretches, prices)
-
-
 class Refresher:
-    """All that is shown of a ledger, under one price book and one set of rules."""
+    """All that is shown of a ledger, under one policy. `others` are cost sources beside the fleet."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, prices: PriceBook, attribution: Attribution) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, policy: Policy, others: Sequence[CostSource] = ()) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._others = others
         self._budgets: list[BudgetState] = []
-        self._booked_at_ms = 0
+        self._computed_at_ms = 0
         self._half_retired = False
-        self.set_books(prices, attribution)
+        self.set_policy(policy)
 
-    def set_books(self, prices: PriceBook, attribution: Attribution) -> None:
-        """Other prices or rules: history is priced again at the next refresh."""
+    def set_policy(self, policy: Policy) -> None:
+        """Another policy: history is priced again at the next refresh."""
         bases = self._ledger.counter_bases()
-        self.prices = prices
-        self.attribution = attribution
-        self._counters = Counters(prices, bases)
-        self._booked = Booked(self._make_booking, bases)
+        self.policy = policy
+        self._counters = Counters(policy.prices, bases)
+        self._to_date = ToDate(self._compute_month, bases)
         self._all_hours_read = False
         self._half_retired = False
 
@@ -76,36 +64,35 @@ class Refresher:
         After a call that raised, the next one with the same hours (or more) makes everything good.
         """
         if self._half_retired:
-            self.set_books(self.prices, self.attribution)
+            self.set_policy(self.policy)
         first_ms = self._ledger.first_ms()
         known_ms = self._known_ms(now_ms)
-        self._booked.mark(hour_ms for hour_ms in changed if hour_ms < known_ms)
+        self._to_date.mark(hour_ms for hour_ms in changed if hour_ms < known_ms)
         self._count(changed, first_ms, now_ms)
         start_ms, end_ms = live_stretch(now_ms, self._settings.live_window_s, self._settings)
         start_ms = max(start_ms, first_ms or start_ms)
-        facts, live = Facts(), None
+        live = None
         if first_ms is not None and end_ms > start_ms:
-            facts, live = read_stretch(self._ledger, self.prices, start_ms, end_ms)
+            live = read_live_view(self._ledger, self.policy, start_ms, end_ms, self._others)
         nodes, lags = _health(seen, now_ms)
         return View(
             counters=self._counters.values(),
             workloads=self._counters.workloads(),
             live=live,
-            live_facts=facts,
-            to_date=self._booked.values(),
-            dimensions=self.attribution.dimensions,
-            references=self._booked.references(),
+            to_date=self._to_date.values(),
+            dimensions=self.policy.rules.dimensions,
+            references=self._to_date.references(),
             budgets=self._budgets,
             nodes=nodes,
             node_lag_ms=lags,
-            currency=self.prices.currency,
+            currency=self.policy.prices.currency,
             as_of_ms=end_ms,
-            booked_to_ms=0 if self._booked.is_behind(known_ms) else known_ms,
+            to_date_ms=0 if self._to_date.is_behind(known_ms) else known_ms,
             ledger_bytes=self._ledger.size_bytes(),
         )
 
     def _count(self, changed: list[int], first_ms: int | None, now_ms: int) -> None:
-        wanted, by_node = set(changed), self.prices.tells_nodes_apart
+        wanted, by_node = set(changed), self.policy.prices.depends_on_node
         if not self._all_hours_read and first_ms is not None:
             end_ms = now_ms + self._settings.clock_skew_max_s * 1000
             wanted.update(range(hour_of_ms(first_ms), end_ms, MS_PER_HOUR))
@@ -120,39 +107,32 @@ class Refresher:
         return hour_of_ms(now_ms - self._settings.live_lag_s * 1000)
 
     def is_due(self, now_ms: int) -> bool:
-        """Whether an hour has closed that is not booked yet; corrections wait for others."""
+        """Whether an hour has closed that is not in what is to date; corrections wait for others."""
         first_ms, known_ms = self._ledger.first_ms(), self._known_ms(now_ms)
         if first_ms is None or first_ms >= known_ms:
             return False
-        corrections = self._booked.is_stale and now_ms - self._booked_at_ms >= CORRECTIONS_EVERY_MS
-        return corrections or self._booked.is_behind(known_ms)
+        corrections = self._to_date.is_stale and now_ms - self._computed_at_ms >= CORRECTIONS_EVERY_MS
+        return corrections or self._to_date.is_behind(known_ms)
 
-    def book(self, now_ms: int) -> None:
-        """Bring up to date what is to date. The ledger's roll-ups must be."""
+    def bring_to_date(self, now_ms: int) -> None:
+        """Compute what is to date. The ledger's roll-ups must be up to date."""
         first_ms = self._ledger.first_ms()
         assert first_ms is not None, "what is due has windows"
-        self._booked_at_ms = now_ms
-        self._booked.bring_up_to(first_ms, self._known_ms(now_ms))
-        self._budgets = self._reckon_budgets(now_ms)
+        self._computed_at_ms = now_ms
+        self._to_date.bring_up_to(first_ms, self._known_ms(now_ms))
+        self._budgets = self._compute_budgets(now_ms)
 
-    def _make_booking(self, start_ms: int, end_ms: int) -> Booking:
-        statement = Statement(
-            reader=self._ledger.usage(),
-            prices=self.prices,
-            attribution=self.attribution,
-            start_ms=start_ms,
-            end_ms=end_ms,
-            grain=GRAIN,
-        )
-        return book(statement)
+    def _compute_month(self, start_ms: int, end_ms: int) -> MonthToDate:
+        span = Span(start_ms, end_ms)
+        return month_to_date(fleet_statement(self._ledger.usage(), self.policy, span, GRAIN, self._others))
 
-    def _reckon_budgets(self, now_ms: int) -> list[BudgetState]:
-        if not self.attribution.budgets:
+    def _compute_budgets(self, now_ms: int) -> list[BudgetState]:
+        if not self.policy.rules.budgets:
             return []
         maker = ReportMaker(
             ledger=_RolledUp(self._ledger),
-            prices=self.prices,
-            attribution=self.attribution,
+            policy=self.policy,
+            others=self._others,
             now_ms=now_ms,
             settle_ms=self._settings.live_lag_s * 1000,
         )
@@ -165,7 +145,7 @@ class Refresher:
         self._half_retired = True  # until the ledger has the bases that are taken out of memory here
         bases = self._counters.retire(hours_before_ms)
         if first_ms is not None:
-            bases |= self._booked.retire(first_ms, hours_before_ms)
+            bases |= self._to_date.retire(first_ms, hours_before_ms)
         self._ledger.retire(
             windows_before_ms=now_ms - self._settings.windows_keep_days * MS_PER_DAY,
             hours_before_ms=hours_before_ms,

@@ -10,15 +10,30 @@ from typing import Any
 
 import msgspec
 
-from tokenyield_collector.http.schemas import Demand, PoolCost, SummaryDocument, WaterfallStep, WorkloadNow
+from tokenyield_collector.http.schemas import (
+    Demand,
+    HardwareByOwnership,
+    IdleCapacity,
+    PoolCost,
+    SummaryDocument,
+    WaterfallStep,
+    WorkloadNow,
+)
 from tokenyield_collector.ledger.base import Facts
-from tokenyield_collector.live.cost import BUCKETS
-from tokenyield_collector.live.pricing import Books
-from tokenyield_collector.live.yields import BASES, KINDS, WorkloadYield, total
-from tokenyield_collector.metrics.exposition import bucket_quanta, fleet_tokens, idle_cost_per_hour
+from tokenyield_collector.live.live_view import (
+    TOKEN_SUMS,
+    LiveView,
+    LiveWorkload,
+    live_cost,
+    live_duration_ms,
+    live_energy_cost,
+)
 from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import amount, decimal, spread
 from tokenyield_collector.prices.period import iso
+from tokenyield_collector.statements.buckets import LIVE_BUCKETS
+from tokenyield_collector.statements.lines import BASES, Sums, sum_of_known
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
 from tokenyield_wire.window import REQUEST_KINDS, STATES, TOKEN_KINDS
 
@@ -29,19 +44,20 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return _encoder.encode(document)
 
 
-def summarize(facts: Facts, books: Books, prices: PriceBook) -> SummaryDocument:
+def summarize(live: LiveView, prices: PriceBook) -> SummaryDocument:
     """The document, ready for `encode`."""
+    facts = live.facts
     energy_mj = {state: sum(getattr(g, f"{state}_mj") for g in facts.gpus) for state in STATES}
     time_ms = {state: sum(getattr(g, f"{state}_ms") for g in facts.gpus) for state in STATES}
     joules = sum(energy_mj.values()) / MJ_PER_JOULE
-    whole = books.fleet.total_quanta()
-    tokens = {kind: fleet_tokens(books.workloads, kind) for kind in KINDS}
+    whole = live.whole
+    tokens = {kind: live.tokens(kind) for kind in TOKEN_SUMS}
+    per_joule = {kind: n / joules if joules and n else None for kind, n in tokens.items()}
     has_prices = bool(prices.pools)
-    labels = _labels(facts)
     return {
-        "start": iso(books.start_ms),
-        "end": iso(books.start_ms + books.elapsed_ms),
-        "seconds": books.elapsed_ms / 1000,
+        "start": iso(live.span.start_ms),
+        "end": iso(live.span.end_ms),
+        "seconds": live.elapsed_ms / 1000,
         "currency": prices.currency,
         "price_book": prices.fingerprint or None,
         "fleet": {
@@ -64,20 +80,52 @@ def summarize(facts: Facts, books: Books, prices: PriceBook) -> SummaryDocument:
                 for name, times in _by_name((m.name, m.amount) for m in facts.measures if m.kind == "event").items()
             },
             "tokens": tokens,
-            "tokens_per_joule": {kind: n / joules if joules and n else None for kind, n in tokens.items()},
-            "cost": decimal(whole) if has_prices else None,
-            "cost_per_hour": _per_hour(whole, books.elapsed_ms) if has_prices else None,
-            "idle_cost_per_hour": round(sum(idle_cost_per_hour(books).values()), 6) if has_prices else None,
+            "tokens_per_second_per_watt": per_joule,
+            "tokens_per_joule": per_joule,
+            "cost": decimal(whole.total) if has_prices else None,
+            "cost_per_hour": _per_hour(whole.total, live.elapsed_ms) if has_prices else None,
+            "cost_components": _components(whole) if has_prices else None,
+            "idle_capacity": idle_capacity(whole, live.elapsed_ms) if has_prices else None,
             "cost_per_million_tokens": {
-                kind: amount(whole) / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
+                kind: amount(whole.total) / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
             },
-            "price_missing_gpu_seconds": books.fleet.missing_ms / 1000,
+            "price_missing_gpu_seconds": (whole.get("missing_ms") + live.unpriced.get("missing_ms")) / 1000,
         },
-        "waterfall": _waterfall(books),
-        "pools": _pools(books),
-        "workloads": [_workload(row, labels.get((row.cluster, row.workload), {})) for row in books.workloads],
+        "waterfall": _waterfall(whole),
+        "pools": _pools(live),
+        "workloads": [_workload(row) for row in live.workloads],
         "demand": _demand(facts),
     }
+
+
+def idle_capacity(whole: Sums, elapsed_ms: int) -> IdleCapacity:
+    """What was paid for capacity on which nothing ran, and how much of the hardware cost of the same time that is."""
+    return {
+        "cost": decimal(whole.idle_capacity),
+        "cost_per_hour": _per_hour(whole.idle_capacity, elapsed_ms),
+        "hardware_cost": _by_ownership(whole),
+        "share_of_hardware_cost": _idle_shares(whole),
+    }
+
+
+def _by_ownership(whole: Sums) -> HardwareByOwnership:
+    total, owned, rented = (decimal(whole.hardware(component)) for component in (None, "hardware", "rent"))
+    return {"total": total, "owned": owned, "rented": rented}
+
+
+def _idle_shares(whole: Sums) -> dict[str, float | None]:
+    components = {"total": None, "owned": "hardware", "rented": "rent"}
+    return {name: idle_share(whole, component) for name, component in components.items()}
+
+
+def idle_share(whole: Sums, component: str | None = None) -> float | None:
+    """The idle part of the hardware cost; None where no hardware was paid for."""
+    hardware = whole.hardware(component)
+    return whole.idle_hardware(component) / hardware if hardware else None
+
+
+def _components(whole: Sums) -> dict[str, Decimal]:
+    return dict(zip(COMPONENTS, spread([whole.component(name) for name in COMPONENTS]), strict=True))
 
 
 def _by_method(facts: Facts, whole_mj: int) -> dict[str, float]:
@@ -105,84 +153,76 @@ def _by_name(amounts: Iterable[tuple[str, int]]) -> dict[str, float]:
     return {name: sum_ / 1000 for name, sum_ in sorted(sums.items())}
 
 
-def _labels(facts: Facts) -> dict[tuple[str, str], dict[str, str]]:
-    """(cluster, workload) -> the labels that it carried longest."""
-    longest: dict[tuple[str, str], tuple[int, str]] = {}
-    for row in facts.labels:
-        key = (row.cluster, row.workload)
-        longest[key] = max(longest.get(key, (0, "")), (row.seen_ms, row.labels))
-    return {key: msgspec.json.decode(text) for key, (_, text) in longest.items()}
-
-
 def _demand(facts: Facts) -> list[Demand]:
-    """Tokens and requests by who asked, over all nodes of a gateway."""
+    """Tokens and requests by caller, over all nodes of a gateway."""
     sums: dict[tuple[str, str, str, str], dict[str, int | None]] = {}
     for row in facts.demand:
         known = sums.setdefault((row.cluster, row.gateway, row.model, row.asker), {})
         for kind in (*TOKEN_KINDS, *REQUEST_KINDS):
-            known[kind] = total([known.get(kind), getattr(row, kind)])
+            known[kind] = sum_of_known([known.get(kind), getattr(row, kind)])
     return [
         {
             "cluster": cluster,
             "gateway": gateway,
             "model": model or None,
-            "asker": msgspec.json.decode(asker),
+            "caller": msgspec.json.decode(caller),
             "tokens": {kind: known[kind] for kind in TOKEN_KINDS},
             "requests": known["requests"],
             "requests_aborted": known["requests_aborted"],
             "requests_failed": known["requests_failed"],
         }
-        for (cluster, gateway, model, asker), known in sorted(sums.items())
+        for (cluster, gateway, model, caller), known in sorted(sums.items())
     ]
 
 
-def _waterfall(books: Books) -> list[WaterfallStep]:
-    capacity = bucket_quanta(books.fleet.lines, "capacity")
-    energy = bucket_quanta(books.fleet.lines, "energy")
-    cells = spread([sums.get(bucket, 0) for bucket in BUCKETS for sums in (capacity, energy)])
-    durations: dict[str, int] = defaultdict(int)
-    for line in books.fleet.lines:
-        durations[line.bucket] += line.duration_ms
-    whole = sum(capacity.values())
+def _waterfall(whole: Sums) -> list[WaterfallStep]:
+    energy = {bucket: live_energy_cost(whole, bucket) for bucket in LIVE_BUCKETS}
+    capacity = {bucket: live_cost(whole, bucket) - energy[bucket] for bucket in LIVE_BUCKETS}
+    cells = spread([costs[bucket] for bucket in LIVE_BUCKETS for costs in (capacity, energy)])
+    all_capacity = sum(capacity.values())
     return [
         {
             "bucket": bucket,
-            "gpu_hours": durations[bucket] / MS_PER_HOUR,
+            "gpu_hours": live_duration_ms(whole, bucket) / MS_PER_HOUR,
             "capacity_cost": cells[2 * i],
             "energy_cost": cells[2 * i + 1],
-            "share_of_capacity": capacity.get(bucket, 0) / whole if whole else None,
+            "share_of_capacity": capacity[bucket] / all_capacity if all_capacity else None,
         }
-        for i, bucket in enumerate(BUCKETS)
+        for i, bucket in enumerate(LIVE_BUCKETS)
     ]
 
 
-def _pools(books: Books) -> list[PoolCost]:
-    pools: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for line in books.fleet.lines:
-        pools[line.cluster, line.pool][line.bucket] += line.quanta
-    costs = iter(spread([quanta for _, buckets in sorted(pools.items()) for quanta in buckets.values()]))
+def _pools(live: LiveView) -> list[PoolCost]:
+    costs = iter(spread([live_cost(sums, bucket) for sums in live.places.values() for bucket in LIVE_BUCKETS]))
     return [
-        {"cluster": cluster, "pool": pool, "cost": {bucket: next(costs) for bucket in buckets}}
-        for (cluster, pool), buckets in sorted(pools.items())
+        {"cluster": cluster, "pool": pool, "cost": {bucket: next(costs) for bucket in LIVE_BUCKETS}}
+        for cluster, pool in live.places
     ]
 
 
-def _workload(row: WorkloadYield, labels: dict[str, str]) -> WorkloadNow:
+def _workload(row: LiveWorkload) -> WorkloadNow:
+    costs = {basis: row.quanta(basis) for basis in BASES}
+    per_joule = {kind: row.tokens_per_joule(kind) for kind in TOKEN_SUMS}
     return {
         "cluster": row.cluster,
         "workload": row.workload,
         "server": row.server,
         "model": row.model or None,
-        "labels": labels,
-        "gpu_seconds": {"active": row.active_ms / 1000, "idle": row.idle_ms / 1000, "parked": row.parked_ms / 1000},
+        "labels": dict(row.labels),
+        "gpu_seconds": {
+            "active": row.sums.active_ms / 1000,
+            "idle": row.sums.get("idle_ms") / 1000,
+            "parked": row.sums.get("parked_ms") / 1000,
+        },
         "parked_cost": None if row.parked_quanta is None else decimal(row.parked_quanta),
-        "energy_joules": row.energy_mj / MJ_PER_JOULE,
-        "tokens": {kind: getattr(row, kind) for kind in TOKEN_KINDS},
-        "requests": row.requests,
-        "tokens_per_joule": {kind: row.tokens_per_joule(kind) for kind in KINDS},
-        "cost": {basis: None if quanta is None else decimal(quanta) for basis, quanta in row.quanta.items()},
+        "energy_joules": row.sums.get("gpu_mj") / MJ_PER_JOULE,
+        "tokens": {kind: row.reported(kind) for kind in TOKEN_KINDS},
+        "requests": row.reported("requests"),
+        "tokens_per_second_per_watt": per_joule,
+        "tokens_per_joule": per_joule,
+        "cost": {basis: None if quanta is None else decimal(quanta) for basis, quanta in costs.items()},
         "cost_per_million_tokens": {
-            kind: {basis: row.cost_per_million_tokens(kind, basis) for basis in BASES} for kind in KINDS
+            kind: {basis: row.cost_per_million_tokens(kind, basis) for basis in BASES} for kind in TOKEN_SUMS
         },
     }
 

@@ -1,11 +1,11 @@
 """What all closed hours cost, and who carries it: the figures *to date* of /metrics. Pure.
 
-In: statements of the calendar months (UTC), each reckoned as the report of that month is. Out: series -> integer (money
+In: statements of the calendar months (UTC), each computed as the report of that month is. Out: series -> integer (money
 in nano-units of the currency, ms, mJ, tokens). So the difference between two instants of what is to date is what a
-report says of the time between, and a correction (late data, new prices, a better pace learned) corrects it.
+report shows of the time between, and a correction (late data, new prices, a better pace learned) corrects it.
 
-A month is reckoned again when one of its hours changed or closed. What retention takes from the ledger goes into a base
-kept there (`Ledger.retire`), priced as it was then; `FROM` says up to where that goes.
+A month is computed again when one of its hours changed or closed. What retention takes from the ledger goes into a base
+kept there (`Ledger.retire`), priced as it was then; `BASES_END` says up to where that goes.
 """
 
 from collections import defaultdict
@@ -13,18 +13,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tokenyield_collector.live.counters import Series
+from tokenyield_collector.prices.components import COMPONENTS, HARDWARE_COMPONENTS
 from tokenyield_collector.prices.money import nano
 from tokenyield_collector.prices.period import month_of, parse_period
-from tokenyield_collector.statements.lines import BUCKETS, COSTS, is_lost
+from tokenyield_collector.statements.buckets import BUCKETS, COSTS, IDLE_CAPACITY
+from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.names import dimension_values, model_name, pool_name, workload_name
 from tokenyield_collector.statements.references import AppliedReference
-from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_collector.statements.source import Grain
+from tokenyield_collector.statements.statement import Statement
 from tokenyield_wire.units import hour_of_ms
 from tokenyield_wire.window import TOKEN_KINDS
 
 GRAIN = Grain(workload=True, cluster=True)
 """What a statement must be made with."""
-FROM = Series("booked_from_ms", ())
-MONEY = ("cost", "workload_cost", "attributed_cost")
+BASES_END = Series("booked_from_ms", ())
+MONEY = ("cost", "workload_cost", "attributed_cost", "idle_capacity_cost", "hardware_cost")
 METRICS = (
     *MONEY,
     "workload_bucket_ms",
@@ -33,70 +37,91 @@ METRICS = (
     "attributed_tokens",
     "attributed_requests",
 )
+OWNERSHIP = dict(zip(HARDWARE_COMPONENTS, ("owned", "rented"), strict=True))
 _HELD = ("productive", "under_yield", "idle")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Booking:
+class MonthToDate:
     """A statement as series. Money is still in quanta, so that months add up exactly."""
 
     values: dict[Series, int] = field(default_factory=dict)
     references: list[AppliedReference] = field(default_factory=list)
 
 
-def book(statement: Statement) -> Booking:
-    """Reckon `statement`, whose grain must be `GRAIN`."""
-    found: dict[Series, int] = defaultdict(int)
+def month_to_date(statement: Statement) -> MonthToDate:
+    """Compute `statement`, whose grain must be `GRAIN`."""
+    values = _Values(int)
     for key, sums in statement.lines():
-        group = key.group
-        who = (group.cluster, key.pool, group.model, *group.values)
-        for bucket in COSTS:
-            if quanta := sums.get(bucket):
-                found[Series("attributed_cost", (*who, bucket))] += quanta
-        for bucket in BUCKETS:
-            if duration_ms := sums.get(f"{bucket}_ms"):
-                found[Series("attributed_gpu_ms", (*who, bucket))] += duration_ms
-        if energy_mj := sums.get("gpu_mj"):
-            found[Series("attributed_energy_mj", who)] += energy_mj
-        for kind in TOKEN_KINDS:
-            if sums.get(f"{kind}_told"):
-                found[Series("attributed_tokens", (*who, kind))] += sums.get(kind)
-        if sums.get("requests_told"):
-            found[Series("attributed_requests", who)] += sums.get("requests")
-        if is_lost(group):
-            continue
-        workload = (group.cluster, group.workload, group.model)
-        for bucket in (*_HELD, "shared"):
-            if quanta := sums.get(bucket):
-                found[Series("workload_cost", (*workload, bucket))] += quanta
-        for bucket in _HELD:
-            if duration_ms := sums.get(f"{bucket}_ms"):
-                found[Series("workload_bucket_ms", (*workload, bucket))] += duration_ms
-    for (cluster, pool), sums in statement.before_sharing.items():
-        for bucket in BUCKETS:
-            if quanta := sums.get(bucket):
-                found[Series("cost", (cluster, pool, bucket))] += quanta
-    return Booking(values=dict(found), references=statement.references)
+        _add_attributed(values, key, sums)
+        if not key.carrier.is_lost:
+            _add_workload(values, key, sums)
+    for (cluster, _, pool), sums in statement.before_sharing.items():
+        _add_place(values, (cluster, pool_name(pool)), sums)
+    return MonthToDate(values=dict(values), references=statement.references)
 
 
-class Booked:
-    """All months so far. `make` gives the booking of [start, end)."""
+class _Values(defaultdict[Series, int]):
+    def add(self, metric: str, labels: tuple[str, ...], value: int) -> None:
+        if value:
+            self[Series(metric, labels)] += value
 
-    def __init__(self, make: Callable[[int, int], Booking], bases: Mapping[str, int]) -> None:
-        self._make = make
+    def add_reported(self, metric: str, labels: tuple[str, ...], sums: Sums, kind: str) -> None:
+        """Tokens or requests, a 0 as well where it was reported."""
+        if sums.get(f"{kind}_reported"):
+            self[Series(metric, labels)] += sums.get(kind)
+
+
+def _add_attributed(values: _Values, key: LineKey, sums: Sums) -> None:
+    carrier = key.carrier
+    who = (carrier.cluster, pool_name(key.pool), model_name(carrier), *dimension_values(carrier))
+    for bucket in COSTS:
+        values.add("attributed_cost", (*who, bucket), sums.cost(bucket))
+    for bucket in BUCKETS:
+        values.add("attributed_gpu_ms", (*who, bucket), sums.get(f"{bucket}_ms"))
+    values.add("attributed_energy_mj", who, sums.get("gpu_mj"))
+    for kind in TOKEN_KINDS:
+        values.add_reported("attributed_tokens", (*who, kind), sums, kind)
+    values.add_reported("attributed_requests", who, sums, "requests")
+
+
+def _add_workload(values: _Values, key: LineKey, sums: Sums) -> None:
+    carrier = key.carrier
+    workload = (carrier.cluster, workload_name(carrier), model_name(carrier))
+    for bucket in (*_HELD, "shared"):
+        values.add("workload_cost", (*workload, bucket), sums.cost(bucket))
+    for bucket in _HELD:
+        values.add("workload_bucket_ms", (*workload, bucket), sums.get(f"{bucket}_ms"))
+
+
+def _add_place(values: _Values, place: tuple[str, str], sums: Sums) -> None:
+    for bucket in BUCKETS:
+        values.add("cost", (*place, bucket), sums.cost(bucket))
+    for component in COMPONENTS:
+        idle = sum(sums.cell(bucket, component) for bucket in IDLE_CAPACITY)
+        values.add("idle_capacity_cost", (*place, component), idle)
+    for component, ownership in OWNERSHIP.items():
+        values.add("hardware_cost", (*place, ownership), sums.component(component))
+
+
+class ToDate:
+    """All months so far. `compute` gives that of [start, end)."""
+
+    def __init__(self, compute: Callable[[int, int], MonthToDate], bases: Mapping[str, int]) -> None:
+        self._compute = compute
         known = {Series.of_key(key): value for key, value in bases.items()}
         self._bases = {series: value for series, value in known.items() if series.metric in METRICS}
-        self._from_ms = known.get(FROM)
-        self._months: dict[str, tuple[int, int, Booking]] = {}
-        """Month -> the stretch that its booking is of, and that."""
+        self._from_ms = known.get(BASES_END)
+        self._months: dict[str, tuple[int, int, MonthToDate]] = {}
+        """Month -> the start and end (ms) of what of it was computed, and that."""
         self._stale: set[str] = set()
 
     def mark(self, hours_ms: Iterable[int]) -> None:
-        """These hours changed."""
+        """Note that these hours changed."""
         self._stale.update(month_of(hour_ms) for hour_ms in hours_ms)
 
     def bring_up_to(self, first_ms: int, known_ms: int) -> None:
-        """Reckon every month whose hours changed or closed. `known_ms` is the end of the newest closed hour."""
+        """Compute every month whose hours changed or closed. `known_ms` is the end of the newest closed hour."""
         at_ms = hour_of_ms(first_ms) if self._from_ms is None else self._from_ms
         kept = {}
         while at_ms < known_ms:
@@ -104,7 +129,7 @@ class Booked:
             end_ms = min(parse_period(month).end_ms, known_ms)
             before = self._months.get(month)
             if before is None or before[:2] != (at_ms, end_ms) or month in self._stale:
-                before = (at_ms, end_ms, self._make(at_ms, end_ms))
+                before = (at_ms, end_ms, self._compute(at_ms, end_ms))
             kept[month] = before
             at_ms = end_ms
         self._months = kept
@@ -124,8 +149,8 @@ class Booked:
     def values(self) -> dict[Series, int]:
         """To date."""
         sums: dict[Series, int] = defaultdict(int)
-        for _, _, booking in self._months.values():
-            for series, value in booking.values.items():
+        for _, _, month in self._months.values():
+            for series, value in month.values.items():
                 sums[series] += value
         shown = {series: nano(value) if series.metric in MONEY else value for series, value in sums.items()}
         for series, base in self._bases.items():
@@ -141,8 +166,8 @@ class Booked:
         from_ms = hour_of_ms(first_ms) if self._from_ms is None else self._from_ms
         if before_ms <= from_ms:
             return {}
-        added: dict[Series, int] = {FROM: before_ms - (self._from_ms or 0)}
-        for series, value in self._make(from_ms, before_ms).values.items():
+        added: dict[Series, int] = {BASES_END: before_ms - (self._from_ms or 0)}
+        for series, value in self._compute(from_ms, before_ms).values.items():
             added[series] = nano(value) if series.metric in MONEY else value
             self._bases[series] = self._bases.get(series, 0) + added[series]
         self._from_ms = before_ms

@@ -1,34 +1,37 @@
 """The collector's /metrics: facts as counters, money and ratios as gauges. Pure but for the exposition library.
 
-In: a `View`, made at every refresh. Out: Prometheus metric families, as metric_families.py lists them. Labels are
-bounded: per-GPU series are the agents' business; workloads and teams beyond `metrics_workloads_max`, and groups (values
-of the rules' dimensions) and their models beyond `metrics_groups_max`, share the label '(other)'; `NAMES` counts them.
+In: a `View`, made at every refresh. Out: Prometheus metric families, as families.py lists them. Labels are bounded:
+per-GPU series are the agents' business; workloads and teams beyond `metrics_workloads_max`, and groups (values of the
+rules' dimensions) and their models beyond `metrics_groups_max`, share the label '(other)'; `NAMES` counts them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from tokenyield_collector.attribution.budgets import BudgetState
-from tokenyield_collector.ledger.base import Facts
-from tokenyield_collector.live.cost import CostLine
 from tokenyield_collector.live.counters import Series
-from tokenyield_collector.live.pricing import Books
-from tokenyield_collector.live.yields import BASES, KINDS, WorkloadYield
+from tokenyield_collector.live.live_view import TOKEN_SUMS, LiveView, LiveWorkload, live_cost, live_duration_ms
+from tokenyield_collector.live.to_date import OWNERSHIP
+from tokenyield_collector.live.view import View
 from tokenyield_collector.metrics import families
-from tokenyield_collector.prices.money import NANO_PER_UNIT, amount
+from tokenyield_collector.prices.components import COMPONENTS
+from tokenyield_collector.prices.money import NANO_PER_UNIT
+from tokenyield_collector.statements.buckets import IDLE_CAPACITY, LIVE_BUCKETS
+from tokenyield_collector.statements.lines import BASES
+from tokenyield_collector.statements.names import OTHER
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
 from tokenyield_settings.families import Family
-from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR, MS_PER_SECOND
+from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_SECOND
 
-OTHER = "(other)"
+AnyFamily = CounterMetricFamily | GaugeMetricFamily
 Labels = TypeVar("Labels", bound=tuple[str, ...])
 
-# metric of a Series -> (family, divisor to base units, position of the workload's or asker's label)
+# metric of a Series -> (family, divisor to base units, position of the workload's or team's label)
 _COUNTERS: dict[str, tuple[Family, int, int | None]] = {
     "tokens": (families.TOKENS, 1, 1),
     "requests": (families.REQUESTS, 1, 1),
@@ -51,6 +54,8 @@ _COUNTERS: dict[str, tuple[Family, int, int | None]] = {
 }
 _TO_DATE: dict[str, tuple[Family, int, int | None]] = {
     "cost": (families.COST_TO_DATE, NANO_PER_UNIT, None),
+    "idle_capacity_cost": (families.IDLE_CAPACITY_TO_DATE, NANO_PER_UNIT, None),
+    "hardware_cost": (families.HARDWARE_TO_DATE, NANO_PER_UNIT, None),
     "workload_cost": (families.WORKLOAD_COST_TO_DATE, NANO_PER_UNIT, 1),
     "workload_bucket_ms": (families.WORKLOAD_SECONDS_TO_DATE, MS_PER_SECOND, 1),
 }
@@ -63,33 +68,6 @@ _ATTRIBUTED = {
 }
 _GROUP_AT = 3
 """Where the dimensions begin in the labels of what is attributed: after cluster, pool and model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """One refresh: what the counters stand at, the live books, and what is to date. `currency` is the price book's."""
-
-    counters: Mapping[Series, int] = field(default_factory=dict)
-    workloads: tuple[str, ...] = ()
-    """All workloads and teams, the first seen first."""
-    live: Books | None = None
-    live_facts: Facts = field(default_factory=Facts)
-    """What `live` was reckoned from."""
-    to_date: Mapping[Series, int] = field(default_factory=dict)
-    dimensions: tuple[str, ...] = ("team", "product")
-    references: Sequence[AppliedReference] = ()
-    budgets: Sequence[BudgetState] = ()
-    nodes: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """(cluster, state) -> nodes."""
-    node_lag_ms: Mapping[str, int] = field(default_factory=dict)
-    currency: str = "USD"
-    as_of_ms: int = 0
-    booked_to_ms: int = 0
-    ledger_bytes: int = 0
-    books_are_fresh: bool = True
-    """Whether the price book and the rules in use are what stands in their files."""
-    shows_fleet: bool = True
-    """False where another collector on the same ledger shows it."""
 
 
 @dataclass(kw_only=True)
@@ -114,7 +92,7 @@ class Exposition:
 
     def collect(self) -> Iterator[Metric]:
         view = self._view
-        yield families.BOOKS_FRESH.of(int(view.books_are_fresh))
+        yield families.POLICY_FRESH.of(int(view.policy_is_fresh))
         if not view.shows_fleet:
             return
         admitted = set(view.workloads[: self._workloads_max])  # the first ones seen, the same after every restart
@@ -122,7 +100,7 @@ class Exposition:
         if view.live is not None:
             yield from _live(view.live, view.currency, admitted)
         yield from _summed(_TO_DATE, view.to_date, admitted, view.currency)
-        groups = _Groups(view, self._groups_max)
+        groups = _ShownGroups(view, self._groups_max)
         yield from _attributed(view, groups)
         yield _references(view.references)
         yield from _budgets(view.budgets, view.currency)
@@ -131,7 +109,7 @@ class Exposition:
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
         yield _labelled(families.NAMES, _fates(len(view.workloads), self._workloads_max, groups.count, groups.shown))
         yield families.AS_OF.of(view.as_of_ms / 1000)
-        yield families.BOOKED_TO.of(view.booked_to_ms / 1000)
+        yield families.TO_DATE_AT.of(view.to_date_ms / 1000)
 
 
 class OwnExposition:
@@ -184,7 +162,7 @@ def _summed(
         yield _labelled(family, {(*head, *labels): sum_ / divisor for labels, sum_ in sorted(sums[metric].items())})
 
 
-class _Groups:
+class _ShownGroups:
     """Which labels of what is attributed keep their names. `most` bounds the groups, and the places they stand in.
 
     A place (cluster, pool, model and group) beyond the bound loses its model; a group beyond it its name.
@@ -212,7 +190,7 @@ class _Groups:
         return (*place, *rest)
 
 
-def _attributed(view: View, groups: _Groups) -> Iterator[Metric]:
+def _attributed(view: View, groups: _ShownGroups) -> Iterator[Metric]:
     listed = families.attributed(view.dimensions)
     sums: dict[str, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
     for series, value in view.to_date.items():
@@ -238,40 +216,60 @@ def _labelled(family: Family, samples: Mapping[Labels, float]) -> Metric:
     return found
 
 
-def _live(books: Books, currency: str, admitted: set[str]) -> Iterator[Metric]:
-    gpus: dict[tuple[str, ...], float] = defaultdict(float)
-    costs: dict[tuple[str, ...], float] = defaultdict(float)
-    for line in books.fleet.lines:
-        gpus[line.cluster, line.pool, line.bucket] += line.duration_ms / books.elapsed_ms
-        costs[currency, line.cluster, line.pool, line.bucket] += _per_hour(line.quanta, books)
-    yield _labelled(families.GPUS, dict(sorted(gpus.items())))
-    yield _labelled(families.COST_PER_HOUR, dict(sorted(costs.items())))
-    held, parked, ratios, unit_costs = (
-        families.WORKLOAD_COST_PER_HOUR.new(),
-        families.PARKED_COST.new(),
+def _live(live: LiveView, currency: str, admitted: set[str]) -> Iterator[Metric]:
+    yield from _live_places(live, currency)
+    held, parked = families.WORKLOAD_COST_PER_HOUR.new(), families.PARKED_COST.new()
+    per_joule, per_watt, unit_costs = (
         families.TOKENS_PER_JOULE.new(),
+        families.TOKENS_PER_WATT.new(),
         families.UNIT_COST.new(),
     )
-    for row in books.workloads:
+    for row in live.workloads:
         if row.workload not in admitted:
             continue
-        if (direct := row.quanta["direct"]) is not None and (allocated := row.quanta["allocated"]) is not None:
-            place = [currency, row.cluster, row.workload]
-            held.add_metric([*place, "active"], _per_hour(direct, books))
-            held.add_metric([*place, "idle"], _per_hour(allocated - direct, books))
-            if row.parked_quanta:
-                parked.add_metric(place, _per_hour(row.parked_quanta, books))
-        for kind in KINDS:
+        _add_workload_cost(held, parked, live, row, currency)
+        for kind in TOKEN_SUMS:
+            labels = [row.cluster, row.workload, row.model, kind]
             if (ratio := row.tokens_per_joule(kind)) is not None:
-                ratios.add_metric([row.cluster, row.workload, row.model, kind], ratio)
+                per_joule.add_metric(labels, ratio)
+                per_watt.add_metric(labels, ratio)
             for basis in BASES:
                 if (cost := row.cost_per_million_tokens(kind, basis)) is not None:
-                    unit_costs.add_metric([currency, row.cluster, row.workload, row.model, kind, basis], cost)
-    yield from (held, parked, ratios, unit_costs)
+                    unit_costs.add_metric([currency, *labels, basis], cost)
+    yield from (held, parked, per_watt, per_joule, unit_costs)
 
 
-def _per_hour(quanta: int, books: Books) -> float:
-    return amount(quanta) * MS_PER_HOUR / books.elapsed_ms
+def _live_places(live: LiveView, currency: str) -> Iterator[Metric]:
+    gpus: dict[tuple[str, ...], float] = {}
+    costs: dict[tuple[str, ...], float] = {}
+    idle: dict[tuple[str, ...], float] = {}
+    hardware: dict[tuple[str, ...], float] = {}
+    for place, sums in live.places.items():
+        for bucket in LIVE_BUCKETS:
+            gpus[*place, bucket] = live_duration_ms(sums, bucket) / live.elapsed_ms
+            costs[currency, *place, bucket] = live.per_hour(live_cost(sums, bucket))
+        for component in COMPONENTS:
+            if sums.component(component):
+                quanta = sum(sums.cell(bucket, component) for bucket in IDLE_CAPACITY)
+                idle[currency, *place, component] = live.per_hour(quanta)
+        for component, ownership in OWNERSHIP.items():
+            if quanta := sums.component(component):
+                hardware[currency, *place, ownership] = live.per_hour(quanta)
+    yield _labelled(families.GPUS, dict(sorted(gpus.items())))
+    yield _labelled(families.COST_PER_HOUR, dict(sorted(costs.items())))
+    yield _labelled(families.IDLE_CAPACITY_PER_HOUR, dict(sorted(idle.items())))
+    yield _labelled(families.HARDWARE_PER_HOUR, dict(sorted(hardware.items())))
+
+
+def _add_workload_cost(held: AnyFamily, parked: AnyFamily, live: LiveView, row: LiveWorkload, currency: str) -> None:
+    direct, allocated = row.quanta("direct"), row.quanta("allocated")
+    if direct is None or allocated is None:
+        return
+    place = [currency, row.cluster, row.workload]
+    held.add_metric([*place, "active"], live.per_hour(direct))
+    held.add_metric([*place, "idle"], live.per_hour(allocated - direct))
+    if row.parked_quanta:
+        parked.add_metric(place, live.per_hour(row.parked_quanta))
 
 
 def _references(references: Iterable[AppliedReference]) -> Metric:
@@ -293,25 +291,3 @@ def _budgets(budgets: Iterable[BudgetState], currency: str) -> Iterator[Metric]:
             for bound in ("expected", "low", "high"):
                 forecast.add_metric([currency, one.name, bound], float(getattr(one.forecast, bound)))
     yield from (whole, spent, forecast)
-
-
-def idle_cost_per_hour(books: Books) -> dict[tuple[str, str, str], float]:
-    """(cluster, pool, bucket) -> what is lost per hour at the present pace: all but what was active."""
-    lost: dict[tuple[str, str, str], int] = defaultdict(int)
-    for line in books.fleet.lines:
-        if line.bucket != "active":
-            lost[line.cluster, line.pool, line.bucket] += line.quanta
-    return {key: _per_hour(quanta, books) for key, quanta in lost.items()} if books.elapsed_ms else {}
-
-
-def bucket_quanta(lines: list[CostLine], component: str | None = None) -> dict[str, int]:
-    """Quanta by bucket over all pools, of one component or of both."""
-    sums: dict[str, int] = defaultdict(int)
-    for line in lines:
-        if component in (None, line.component):
-            sums[line.bucket] += line.quanta
-    return dict(sums)
-
-
-def fleet_tokens(rows: list[WorkloadYield], kind: str) -> int:
-    return sum(row.tokens(kind) for row in rows)

@@ -7,6 +7,7 @@ difference of two instants, of what is to date; `rate()` and `increase()` of cou
 
 from collections.abc import Iterator, Sequence
 
+from tokenyield_collector.attribution.rules import DEFAULT_DIMENSIONS
 from tokenyield_settings.families import Family
 
 TOKENS = Family(
@@ -136,6 +137,20 @@ COST_PER_HOUR = Family(
     "Cost per hour over the live window by bucket (dark, unallocated, idle, active); the sum is the whole cost",
     ("currency", "cluster", "pool", "bucket"),
 )
+IDLE_CAPACITY_PER_HOUR = Family(
+    "tokenyield_idle_capacity_cost_per_hour",
+    "gauge",
+    "Cost per hour over the live window of capacity on which nothing ran (dark, unallocated, idle), by component "
+    "(hardware: owned and amortized, rent, capital, maintenance, facility, host, energy, purchase)",
+    ("currency", "cluster", "pool", "component"),
+)
+HARDWARE_PER_HOUR = Family(
+    "tokenyield_amortized_hardware_cost_per_hour",
+    "gauge",
+    "Cost per hour over the live window of the hardware itself: owned (amortized over its life) or rented. The idle "
+    "share of it is the idle capacity cost of the components hardware and rent, over this",
+    ("currency", "cluster", "pool", "ownership"),
+)
 WORKLOAD_COST_PER_HOUR = Family(
     "tokenyield_workload_cost_per_hour",
     "gauge",
@@ -148,10 +163,16 @@ PARKED_COST = Family(
     "Part of a workload's idle cost per hour, over the live window, in which it had long made no token",
     ("currency", "cluster", "workload"),
 )
+TOKENS_PER_WATT = Family(
+    "tokenyield_tokens_per_watt",
+    "gauge",
+    "Tokens per second per watt over the live window, idle energy included; the same as tokens per joule",
+    ("cluster", "workload", "model", "kind"),
+)
 TOKENS_PER_JOULE = Family(
     "tokenyield_tokens_per_joule",
     "gauge",
-    "Tokens per joule over the live window, idle energy included",
+    "Tokens per joule over the live window, idle energy included; the same as tokens per second per watt",
     ("cluster", "workload", "model", "kind"),
 )
 UNIT_COST = Family(
@@ -166,6 +187,18 @@ COST_TO_DATE = Family(
     "gauge",
     "Cost of all closed hours by waterfall bucket (dark, unallocated, idle, under_yield, productive), before sharing",
     ("currency", "cluster", "pool", "bucket"),
+)
+IDLE_CAPACITY_TO_DATE = Family(
+    "tokenyield_idle_capacity_cost_to_date",
+    "gauge",
+    "Cost of all closed hours of capacity on which nothing ran (dark, unallocated, idle), by component, before sharing",
+    ("currency", "cluster", "pool", "component"),
+)
+HARDWARE_TO_DATE = Family(
+    "tokenyield_amortized_hardware_cost_to_date",
+    "gauge",
+    "Cost of all closed hours of the hardware itself: owned (amortized over its life) or rented, before sharing",
+    ("currency", "cluster", "pool", "ownership"),
 )
 WORKLOAD_COST_TO_DATE = Family(
     "tokenyield_workload_cost_to_date",
@@ -217,8 +250,8 @@ COMMITS = Family("tokenyield_collector_commits_total", "counter", "Commits of th
 COMMIT_SECONDS = Family("tokenyield_collector_commit_seconds_total", "counter", "Time spent in commits")
 WAITING = Family("tokenyield_collector_waiting_batches", "gauge", "Batches waiting for a commit")
 LEDGER_BYTES = Family("tokenyield_collector_ledger_bytes", "gauge", "Size of the ledger")
-BOOKS_FRESH = Family(
-    "tokenyield_collector_books_fresh",
+POLICY_FRESH = Family(
+    "tokenyield_collector_policy_fresh",
     "gauge",
     "1 while the price book and rules in use are those in the files, 0 after a change that was refused",
 )
@@ -230,15 +263,13 @@ NAMES = Family(
     ("of", "fate"),
 )
 AS_OF = Family("tokenyield_collector_as_of_timestamp_seconds", "gauge", "Up to when the live window looks")
-BOOKED_TO = Family(
-    "tokenyield_collector_booked_timestamp_seconds", "gauge", "Up to when what is to date has been reckoned"
+TO_DATE_AT = Family(
+    "tokenyield_collector_to_date_timestamp_seconds", "gauge", "Up to when the figures to date have been computed"
 )
 
-_DIMENSIONS = ("team", "product")
 
-
-def attributed(dimensions: Sequence[str] = _DIMENSIONS) -> dict[str, Family]:
-    """By who carries it; the label names are the dimensions of the rules. See booked.py for the keys."""
+def attributed(dimensions: Sequence[str] = DEFAULT_DIMENSIONS) -> dict[str, Family]:
+    """By who carries it; the label names are the dimensions of the rules. See live/to_date.py for the keys."""
     who, place = tuple(dimensions), ("cluster", "pool", "model")
     return {
         "attributed_cost": Family(
@@ -275,7 +306,7 @@ def attributed(dimensions: Sequence[str] = _DIMENSIONS) -> dict[str, Family]:
     }
 
 
-def every_family(dimensions: Sequence[str] = _DIMENSIONS) -> Iterator[Family]:
+def every_family(dimensions: Sequence[str] = DEFAULT_DIMENSIONS) -> Iterator[Family]:
     """All families in this file's order, the attributed ones after what is to date by workload."""
     for value in list(globals().values()):
         if isinstance(value, Family):

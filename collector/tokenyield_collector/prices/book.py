@@ -1,7 +1,7 @@
 """The price book: who is in which pool, and the terms of each. Pure; `load.py` reads it from a file.
 
-Amounts are in the book's `currency` unless an entry names its own. Facility, terms and token prices may be lists whose
-entries hold `from` a local day on; an entry says only what changes against the one before it.
+Amounts are in the price book's `currency` unless an entry names its own. Facility, terms and token prices may be lists
+whose entries hold `from` a local day on; an entry says only what changes against the one before it.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ PRESETS = {
 GTC keynote of March 2026): $40,000 per kW, $0.3044 per kW-hour."""
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PoolMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which GPUs a pool holds: shell patterns, all of which must fit. `labels` are those of the node (agent setting
     `node_labels`)."""
 
@@ -42,7 +42,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
 
     @property
-    def tells_nodes_apart(self) -> bool:
+    def depends_on_node(self) -> bool:
         return self.node != "*" or bool(self.labels)
 
 
@@ -65,7 +65,7 @@ class Facility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hardware on our books. Prices are per GPU, the server's, network's and storage's as its share."""
+    """Hardware that is owned. Prices are per GPU, the server's, network's and storage's as its share."""
 
     from_: date | None = msgspec.field(name="from", default=None)
     currency: str | None = None
@@ -110,27 +110,27 @@ Terms = Owned | Rented
 
 
 class PoolHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is told of a pool beside its terms."""
+    """What a pool has beside its terms."""
 
     name: str
-    match: Match = Match()
+    match: PoolMatch = PoolMatch()
     facility: str | None = None
     kw_per_gpu: Decimal | None = None
     host_watts_per_gpu: Decimal | None = None
     owner: dict[str, str] = {}
-    """Dimensions (team, product, ...) of who carries what the pool loses, under the sharing policy `ownership`."""
+    """Values of the dimensions of who carries what the pool loses, under the sharing policy `ownership`."""
 
 
 class Pool(PoolHead, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """GPUs that share a price. Its terms are in order of the days from which they hold."""
+    """GPUs that share a price. Its terms are in the order of their first days."""
 
     terms: tuple[Terms, ...]
     reference: bool = False
-    """Priced with the bundled reference figures, because no pool of the book fits."""
+    """Priced with the bundled reference figures, because no other pool fits."""
 
 
 class TokenWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a token of each kind counts for when one price per token is asked for. At most three decimals."""
+    """What a token of each kind counts for where several share one cost. At most three decimals."""
 
     prompt: Decimal = Decimal(1)
     cached: Decimal = Decimal("0.1")
@@ -157,7 +157,7 @@ class PerMillion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class TokenPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What those who ask pay for tokens; 0 is a free tier. The first that fits a row holds. Patterns over the model and
+    """What callers pay for tokens; 0 is a free tier. The first that fits a row holds. Patterns over the model and
     the dimensions of the attribution rules."""
 
     name: str
@@ -184,8 +184,8 @@ class ApiPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     as_of: date | None = None
 
 
-class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The rate that an instance of a model should sustain: completion tokens a second, or what counts for as much."""
+class ReferencePace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The pace that an instance of a model should sustain: completion tokens a second, or their equivalent."""
 
     model: str = "*"
     gpu: str = "*"
@@ -198,11 +198,11 @@ class ReferenceRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     learn: bool = True
     learn_days: int = 30
-    configured: tuple[Reference, ...] = ()
+    configured: tuple[ReferencePace, ...] = ()
 
 
 class ExchangeRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one unit of a currency is worth in the book's."""
+    """What one unit of a currency is worth in the price book's."""
 
     from_: date | None = msgspec.field(name="from", default=None)
     rate: Decimal
@@ -223,12 +223,12 @@ class PriceBook:
     reference_rates: ReferenceRates = field(default_factory=ReferenceRates)
     fingerprint: str = ""
     document: str = ""
-    """The whole book as JSON with sorted keys, which tells two books apart line by line."""
+    """The whole price book as JSON with sorted keys, to compare two of them line by line."""
 
     @property
-    def tells_nodes_apart(self) -> bool:
+    def depends_on_node(self) -> bool:
         """Whether a price can depend on the node; if not, facts may be summed over nodes before they are priced."""
-        return any(pool.match.tells_nodes_apart for pool in self.pools)
+        return any(pool.match.depends_on_node for pool in self.pools)
 
     def pool_of(self, cluster: str, node: str, gpu_model: str, labels: dict[str, str] | None = None) -> Pool | None:
         """The first pool that fits; None when none does, which is shown as a missing price."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tokenyield_collector.prices.book import Match, Owned, Pool, Rented
+from tokenyield_collector.prices.book import Owned, Pool, PoolMatch, Rented
 from tokenyield_settings.loader import read_yaml
 
 FILE = Path(__file__).with_name("reference_gpus.yaml")
@@ -81,7 +81,11 @@ def reference_pools(kind: str) -> list[Pool]:
             name = f"reference {gpu.name}" + (f" ({i + 1})" if i else "")
             pools.append(
                 Pool(
-                    name=name, match=Match(gpu=pattern), terms=(terms,), kw_per_gpu=gpu.kw_all_in.value, reference=True
+                    name=name,
+                    match=PoolMatch(gpu=pattern),
+                    terms=(terms,),
+                    kw_per_gpu=gpu.kw_all_in.value,
+                    reference=True,
                 )
             )
     return pools

@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from tokenyield_collector.prices.period import iso
-from tokenyield_collector.reports.report import Report, Row
-from tokenyield_collector.statements.lines import COSTS
+from tokenyield_collector.reports.report import Report, ReportRow
+from tokenyield_collector.statements.buckets import COSTS
 from tokenyield_collector.statements.references import AppliedReference
 
 _json = msgspec.json.Encoder(decimal_format="number")
 
 
-def flat(row: Row) -> dict[str, Any]:
+def flat(row: ReportRow) -> dict[str, Any]:
     """One row as columns: what it is by, cost, `cost_<part>`, figures."""
     return {**row.by, "cost": row.cost, **{f"cost_{name}": row.parts[name] for name in COSTS}, **row.figures}
 

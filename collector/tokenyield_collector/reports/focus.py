@@ -3,7 +3,7 @@
 In: a `Statement` whose grain tells workloads apart. Out: CSV lines, and the metadata that FOCUS asks for beside them.
 Format: https://focus.finops.org, specification v1.2 (tag v1.2 of FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec).
 
-* Used GPU time is told by the tokens it made (AI and Machine Learning): its cost is split over prompt, cached and
+* Used GPU time is shown by the tokens it made (AI and Machine Learning): its cost is split over prompt, cached and
   completion tokens by the price book's weights. A workload that made none has one row of GPU hours.
 * Idle, unallocated and dark time are rows of Compute with CapacityReservationStatus Unused.
 * What was shared by the policy is an Adjustment of who carries it.
@@ -21,7 +21,9 @@ from typing import Any, Protocol
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.money import decimal, nano, scaled
 from tokenyield_collector.prices.period import Period, iso
+from tokenyield_collector.statements.buckets import BY_NAME, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.names import dimension_values, model_name, pool_name, workload_name
 from tokenyield_collector.statements.statement import Statement
 from tokenyield_collector.version import VERSION
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, apportion
@@ -100,10 +102,11 @@ _LOST = {
     "unallocated": "GPU time that nobody held",
     "dark": "GPU time paid for and not reported",
 }
+assert set(_LOST) == set(IDLE_CAPACITY) <= set(BY_NAME)
 
 
 def metadata(prices: PriceBook, period: Period, version: int | None) -> dict[str, Any]:
-    """What FOCUS wants to be told of a file: schema, generator, columns."""
+    """The metadata that FOCUS asks for beside a file: schema, generator, columns."""
     return {
         "DataGenerator": f"tokenyield-collector {VERSION}",
         "Schema": {
@@ -127,37 +130,37 @@ def _data_type(name: str) -> str:
     return "JSON" if name in ("Tags", "SkuPriceDetails") else "String"
 
 
-class Writes(Protocol):
-    """All that is wanted of a file."""
+class TextWriter(Protocol):
+    """All that is needed of a file."""
 
     def write(self, text: str, /) -> object: ...
 
 
-def write_focus(statement: Statement, period: Period, out: Writes, *, version: int | None) -> Decimal:
+def write_focus(statement: Statement, period: Period, out: TextWriter, *, version: int | None) -> Decimal:
     """Write all rows to `out`; returns their sum."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    rows = _Rows(statement, period, version)
+    rows = _FocusRows(statement, period, version)
     for key, sums in statement.lines():
         for row in rows.of(key, sums):
             writer.writerow([row.get(name, "") for name in COLUMNS])
     return rows.written()
 
 
-class _Rows:
+class _FocusRows:
     """Lines into rows, with the rounding carried from row to row."""
 
     def __init__(self, statement: Statement, period: Period, version: int | None) -> None:
         self._statement = statement
-        self._weights = statement.prices.token_weights.per_thousand()
-        self._dimensions = statement.attribution.dimensions
+        self._weights = statement.policy.prices.token_weights.per_thousand()
+        self._dimensions = statement.policy.rules.dimensions
         self._quanta = 0
-        names = statement.attribution.focus
+        names = statement.policy.rules.focus
         self._common: dict[str, Any] = {
             "BillingAccountId": names.billing_account_id,
             "BillingAccountName": names.billing_account_name,
             "BillingAccountType": "Fleet",
-            "BillingCurrency": statement.prices.currency,
+            "BillingCurrency": statement.policy.prices.currency,
             "BillingPeriodStart": iso(period.start_ms),
             "BillingPeriodEnd": iso(period.end_ms),
             "ChargeFrequency": "Usage-Based",
@@ -167,7 +170,7 @@ class _Rows:
             "PublisherName": names.provider,
             "RegionId": names.region_id or "",
             "RegionName": names.region_name or "",
-            "x_PriceBookVersion": statement.prices.fingerprint,
+            "x_PriceBookVersion": statement.policy.prices.fingerprint,
         }
 
     def written(self) -> Decimal:
@@ -213,15 +216,17 @@ class _Rows:
         }
 
     def _about(self, key: LineKey) -> dict[str, Any]:
-        values = dict(zip(self._dimensions, key.group.values, strict=True))
-        tags = {**values, "model": key.group.model, "workload": key.group.workload, "cluster": key.group.cluster}
-        payer = key.group.values[0]
+        carrier = key.carrier
+        values = dict(zip(self._dimensions, dimension_values(carrier), strict=True))
+        model, workload, pool = model_name(carrier), workload_name(carrier), pool_name(key.pool)
+        tags = {**values, "model": model, "workload": workload, "cluster": carrier.cluster}
+        payer = values[self._dimensions[0]]
         return {
             "ChargePeriodStart": iso(key.start_ms),
             "ChargePeriodEnd": iso(key.start_ms + MS_PER_DAY),
-            "CapacityReservationId": key.pool,
-            "ResourceId": f"{key.pool}/{key.group.workload or key.group.model or '-'}",
-            "ResourceName": key.group.workload or key.group.model,
+            "CapacityReservationId": pool,
+            "ResourceId": f"{pool}/{workload or model or '-'}",
+            "ResourceName": workload or model,
             "ResourceType": "Workload",
             "SubAccountId": payer,
             "SubAccountName": payer,
@@ -234,13 +239,13 @@ class _Rows:
     ) -> Iterator[dict[str, Any]]:
         costs, lists = apportion(sums.direct, weighted), apportion(sums.get("revenue"), weighted)
         hours, joules = apportion(sums.active_ms, weighted), apportion(sums.get("gpu_mj"), weighted)
-        has_list = bool(self._statement.prices.token_prices)
+        has_list = bool(self._statement.policy.prices.token_prices)
         for i, kind in enumerate(TOKEN_KINDS):
             if not tokens[i]:
                 continue
             cost = self._next(costs[i])
             listed = decimal(lists[i]) if has_list else cost
-            sku = f"{key.group.model or 'unknown model'}/{kind}"
+            sku = f"{key.carrier.model or 'unknown model'}/{kind}"
             yield common | {
                 "BilledCost": cost,
                 "EffectiveCost": cost,
@@ -249,7 +254,7 @@ class _Rows:
                 "ListCost": listed,
                 "ListUnitPrice": _unit_price(listed, Decimal(tokens[i])),
                 "ChargeCategory": "Usage",
-                "ChargeDescription": f"{_METERS[kind]} of {key.group.model or 'an unknown model'}",
+                "ChargeDescription": f"{_METERS[kind]} of {key.carrier.model or 'an unknown model'}",
                 "CapacityReservationStatus": "Used",
                 "ConsumedQuantity": tokens[i],
                 "ConsumedUnit": "Tokens",
@@ -261,8 +266,8 @@ class _Rows:
                 "ServiceName": "Self-hosted inference",
                 "SkuId": sku,
                 "SkuMeter": _METERS[kind],
-                "SkuPriceId": f"{sku}/{self._statement.prices.fingerprint}",
-                "SkuPriceDetails": json.dumps({"x_TokenKind": kind, "x_Pool": key.pool}, sort_keys=True),
+                "SkuPriceId": f"{sku}/{self._statement.policy.prices.fingerprint}",
+                "SkuPriceDetails": json.dumps({"x_TokenKind": kind, "x_Pool": pool_name(key.pool)}, sort_keys=True),
                 "x_CostBucket": "used",
                 "x_GpuHours": _hours(hours[i]),
                 "x_Joules": Decimal(joules[i]) / MJ_PER_JOULE,
@@ -274,7 +279,7 @@ class _Rows:
         self, key: LineKey, bucket: str, meter: str, description: str, quanta: int, duration_ms: int
     ) -> dict[str, Any]:
         cost, hours = self._next(quanta), _hours(duration_ms)
-        sku = f"{key.pool}/gpu-hour"
+        sku = f"{pool_name(key.pool)}/gpu-hour"
         return {
             "BilledCost": cost,
             "EffectiveCost": cost,
@@ -294,8 +299,8 @@ class _Rows:
             "ServiceName": "GPU capacity",
             "SkuId": sku,
             "SkuMeter": meter,
-            "SkuPriceId": f"{sku}/{self._statement.prices.fingerprint}",
-            "SkuPriceDetails": json.dumps({"x_Pool": key.pool}),
+            "SkuPriceId": f"{sku}/{self._statement.policy.prices.fingerprint}",
+            "SkuPriceDetails": json.dumps({"x_Pool": pool_name(key.pool)}),
             "x_CostBucket": bucket,
             "x_GpuHours": hours,
         }

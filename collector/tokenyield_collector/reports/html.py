@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import jinja2
 
-from tokenyield_collector.demo.live_table import figure
 from tokenyield_collector.prices.period import iso
-from tokenyield_collector.reports.report import Report, Row
+from tokenyield_collector.reports.figure import figure
+from tokenyield_collector.reports.report import Report, ReportRow
 from tokenyield_collector.reports.table import head_lines
-from tokenyield_collector.statements.lines import BUCKETS
+from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME, COSTS
 
 ROWS_PLOTTED = 20
 _WIDTH = 900
@@ -22,22 +22,6 @@ _LABEL = 220
 _BAR = 22
 _DAYS_HEIGHT = 180
 _AXIS = 72
-_TITLES = {
-    "productive": "productive",
-    "under_yield": "under-yield",
-    "idle": "idle",
-    "unallocated": "unallocated",
-    "dark": "dark",
-    "shared": "shared",
-}
-_MEANINGS = {
-    "productive": "active, at or above the reference pace",
-    "under_yield": "active, but slower than the reference pace of that model on that GPU",
-    "idle": "held by a workload, no kernel ran",
-    "unallocated": "held by nobody",
-    "dark": "paid for, and not reporting or unknown",
-    "shared": "taken over from others by the sharing policy",
-}
 
 
 class Piece(NamedTuple):
@@ -61,14 +45,13 @@ class Bar(NamedTuple):
 
 
 def to_html(report: Report) -> str:
-    order = (*reversed(BUCKETS), "shared")
+    order = COSTS
     rows = sorted(report.rows, key=lambda row: (-row.cost, list(row.by.values())))
     return _template().render(
         report=report,
         head=head_lines(report),
         order=order,
-        titles=_TITLES,
-        meanings=_MEANINGS,
+        buckets=BY_NAME,
         waterfall=_waterfall(report),
         rows=rows,
         bars=list(_bars(rows[:ROWS_PLOTTED], order, report)),
@@ -77,6 +60,8 @@ def to_html(report: Report) -> str:
         width=_WIDTH,
         bar=_BAR,
         days_height=_DAYS_HEIGHT,
+        idle_capacity=report.total.figures["idle_capacity_cost"],
+        idle_share=report.total.figures["idle_capacity_share_of_hardware_cost"],
         has_shared=bool(report.total.parts["shared"]),
         has_revenue=report.total.figures["revenue"] is not None,
     )
@@ -100,16 +85,16 @@ def _template() -> jinja2.Template:
 
 
 def _waterfall(report: Report) -> list[tuple[str, Decimal, float, float]]:
-    """(bucket, cost, share, GPU-hours), from what made tokens to what was lost first."""
+    """(bucket, cost, share, GPU-hours), in the order of the catalogue."""
     whole = sum(report.waterfall.values())
     return [
         (name, report.waterfall[name], float(report.waterfall[name] / whole) if whole else 0.0,
          report.waterfall_gpu_hours[name])
-        for name in reversed(BUCKETS)
+        for name in BUCKETS
     ]  # fmt: skip
 
 
-def _bars(rows: Sequence[Row], order: Sequence[str], report: Report) -> Iterator[Bar]:
+def _bars(rows: Sequence[ReportRow], order: Sequence[str], report: Report) -> Iterator[Bar]:
     top = max((float(row.cost) for row in rows), default=0.0) or 1.0
     room = _WIDTH - _LABEL - 110
     for i, row in enumerate(rows):
@@ -117,7 +102,7 @@ def _bars(rows: Sequence[Row], order: Sequence[str], report: Report) -> Iterator
         for part in order:
             width = float(row.parts[part]) / top * room
             if width > 0:
-                title = f"{name}: {_TITLES[part]} {row.parts[part]:,.2f} {report.currency}"
+                title = f"{name}: {BY_NAME[part].title} {row.parts[part]:,.2f} {report.currency}"
                 pieces.append(Piece(round(x, 2), y, round(width, 2), _BAR, part, title))
                 x += width
         yield Bar(name if len(name) <= 34 else name[:33] + "…", y, f"{row.cost:,.2f}", pieces)
@@ -132,7 +117,7 @@ def _days(report: Report, order: Sequence[str]) -> Iterator[Bar]:
             height = float(parts[part]) / top * (_DAYS_HEIGHT - 10)
             if height > 0:
                 y -= height
-                title = f"{day}: {_TITLES[part]} {parts[part]:,.2f} {report.currency}"
+                title = f"{day}: {BY_NAME[part].title} {parts[part]:,.2f} {report.currency}"
                 pieces.append(
                     Piece(round(_AXIS + i * step, 2), round(y, 2), round(step * 0.82, 2), round(height, 2), part, title)
                 )

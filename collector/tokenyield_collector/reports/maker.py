@@ -1,4 +1,4 @@
-"""A report from a ledger, a price book and rules: the one way that the command line and the API go.
+"""A report from a ledger and the policy: the one way that the command line and the API go.
 
 In: what was asked for. Out: bytes and their media type. Raises `ReportError` when it cannot be made, `LedgerError`.
 """
@@ -12,19 +12,20 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
-from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.http.schemas import BudgetsDocument
 from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
-from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, day_of, iso, month_of, parse_period
 from tokenyield_collector.reports.report import Report, ReportError, check_by, check_where, grain_of, make_report
 from tokenyield_collector.reports.versions import next_record
-from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_collector.statements.names import names_of
+from tokenyield_collector.statements.source import CostSource, Grain, Span
+from tokenyield_collector.statements.statement import Statement, fleet_statement
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 if TYPE_CHECKING:
-    from tokenyield_collector.reports.focus import Writes
+    from tokenyield_collector.reports.focus import TextWriter
 
 MEDIA_TYPES = {
     "table": "text/plain",
@@ -36,12 +37,11 @@ MEDIA_TYPES = {
     "focus-metadata": "application/json",
 }
 """The formats."""
-DEFAULT_BY = "team,model"
 TABLE_WIDTH = 160
 
 
-class Stretch(NamedTuple):
-    """What of a period can be told: whole hours that the ledger has, up to now."""
+class ReportedStretch(NamedTuple):
+    """What of a period can be reported: whole hours that the ledger has, up to now."""
 
     period: Period
     start_ms: int
@@ -68,20 +68,22 @@ class ReportMaker:
     """Reads the ledger; writes into it only the roll-ups and the register of versions."""
 
     ledger: ReportedLedger
-    prices: PriceBook
-    attribution: Attribution
+    policy: Policy
     now_ms: int
     settle_ms: int = 0
-    """How long windows take to arrive: what is newer is not told yet."""
+    """How long windows take to arrive: what is newer is not reported yet."""
+    others: Sequence[CostSource] = ()
+    """Cost sources beside the fleet."""
 
     def report(
-        self, period: str, by: Sequence[str], where: Mapping[str, str] | None = None, top: int | None = None
+        self, period: str, by: Sequence[str] = (), where: Mapping[str, str] | None = None, top: int | None = None
     ) -> Report:
-        """`where`: only what has these values in these columns; `top`: the rows that lose most, and one of the rest."""
+        """`by`: the first dimension of the rules and the model where no column is named; `where`: only what has these
+        values in these columns; `top`: the rows that lose most, and one of the rest."""
         if top is not None and top < 1:
             raise ReportError(f"--top: {top} wants to be at least 1")
-        by = check_by(by, self.attribution.dimensions)
-        where = check_where(where or {}, self.attribution.dimensions)
+        by = check_by(by or self.policy.default_columns, self.policy.rules.dimensions)
+        where = check_where(where or {}, self.policy.rules.dimensions)
         stretch = self.stretch(period)
         version, notes = self._version(stretch)
         notes += [f"only {name} {value}" for name, value in where.items()]
@@ -90,7 +92,7 @@ class ReportMaker:
             statement, stretch.period, by, where=where, top=top, is_closed=stretch.is_closed, notes=notes
         )
         report.version = version
-        report.notes += _warnings(report, self.prices)
+        report.notes += _warnings(report, self.policy)
         return report
 
     def encode(
@@ -123,7 +125,7 @@ class ReportMaker:
             return data.to_csv(report).encode()
         return data.to_json(report) if form == "json" else data.to_parquet(report)
 
-    def focus(self, period: str, out: "Writes") -> Decimal:
+    def focus(self, period: str, out: "TextWriter") -> Decimal:
         """Write the FOCUS file, streamed. Returns the sum of its rows."""
         from tokenyield_collector.reports.focus import write_focus
 
@@ -133,12 +135,12 @@ class ReportMaker:
         return write_focus(statement, stretch.period, out, version=version)
 
     def focus_metadata(self, period: str) -> bytes:
-        """What FOCUS wants to be told beside the file, as JSON."""
+        """The metadata that FOCUS asks for beside the file, as JSON."""
         from tokenyield_collector.reports.focus import metadata
 
         stretch = self.stretch(period)
         version, _ = self._version(stretch)
-        return (json.dumps(metadata(self.prices, stretch.period, version), indent=2) + "\n").encode()
+        return (json.dumps(metadata(self.policy.prices, stretch.period, version), indent=2) + "\n").encode()
 
     def budgets(self, month: str | None = None) -> list[BudgetState]:
         """All budgets in a month; default: the present one."""
@@ -154,39 +156,32 @@ class ReportMaker:
         stretch = self._stretch_of(
             Period(name=period.name, start_ms=period.start_ms - LOOK_BACK_DAYS * MS_PER_DAY, end_ms=period.end_ms)
         )
-        spent = []
-        for key, sums in self._statement(stretch, Grain(cluster=True)).lines():
-            known = dict(zip(self.attribution.dimensions, key.group.values, strict=True))
-            known |= {"model": key.group.model, "cluster": key.group.cluster}
-            spent.append((day_of(key.start_ms), known, sums.total))
+        spent = [
+            (day_of(key.start_ms), names_of(key.carrier, self.policy.rules.dimensions), sums.total)
+            for key, sums in self._statement(stretch, Grain(cluster=True)).lines()
+        ]
         today = day_of(stretch.end_ms)
-        return budget_states(self.attribution.budgets, spent, first, min(today, date.max))
+        return budget_states(self.policy.rules.budgets, spent, first, min(today, date.max))
 
-    def stretch(self, period: str) -> Stretch:
+    def stretch(self, period: str) -> ReportedStretch:
         try:
             return self._stretch_of(parse_period(period))
         except ValueError as error:
             raise ReportError(str(error)) from error
 
-    def _stretch_of(self, period: Period) -> Stretch:
+    def _stretch_of(self, period: Period) -> ReportedStretch:
         self.ledger.roll()
         known_ms = hour_of_ms(self.now_ms - self.settle_ms)
         first_ms = self.ledger.first_ms()
         start_ms = period.start_ms if first_ms is None else max(period.start_ms, hour_of_ms(first_ms))
         end_ms = period.start_ms if first_ms is None else min(period.end_ms, known_ms)
-        return Stretch(period, start_ms, max(start_ms, end_ms), period.end_ms <= known_ms)
+        return ReportedStretch(period, start_ms, max(start_ms, end_ms), period.end_ms <= known_ms)
 
-    def _statement(self, stretch: Stretch, grain: Grain) -> Statement:
-        return Statement(
-            reader=self.ledger.usage(),
-            prices=self.prices,
-            attribution=self.attribution,
-            start_ms=stretch.start_ms,
-            end_ms=stretch.end_ms,
-            grain=grain,
-        )
+    def _statement(self, stretch: ReportedStretch, grain: Grain) -> Statement:
+        span = Span(stretch.start_ms, stretch.end_ms)
+        return fleet_statement(self.ledger.usage(), self.policy, span, grain, self.others)
 
-    def _version(self, stretch: Stretch) -> tuple[int | None, list[str]]:
+    def _version(self, stretch: ReportedStretch) -> tuple[int | None, list[str]]:
         """The version of a closed period, and what there is to say of it."""
         notes = []
         if stretch.end_ms <= stretch.start_ms:
@@ -196,12 +191,12 @@ class ReportMaker:
         if not stretch.is_closed:
             notes.append(f"open: up to {iso(stretch.end_ms)}; what comes after is not in it")
             return None, notes
-        learned = self.prices.reference_rates
+        learned = self.policy.prices.reference_rates
         since_ms = stretch.end_ms - learned.learn_days * MS_PER_DAY if learned.learn else stretch.start_ms
         facts = self.ledger.usage().checksum(min(since_ms, stretch.start_ms), stretch.end_ms)
         before = self.ledger.statements(stretch.period.name)
-        rules = self.attribution.document
-        record = next_record(before, stretch.period.name, facts, self.prices.document, rules)
+        rules = self.policy.rules.document
+        record = next_record(before, stretch.period.name, facts, self.policy.prices.document, rules)
         if not before or record is not before[-1]:
             self.ledger.add_statement(record)
         if record.change:
@@ -219,22 +214,22 @@ def _drawn(report: Report) -> bytes:
     return out.getvalue().encode()
 
 
-def _warnings(report: Report, prices: PriceBook) -> list[str]:
-    told = report.total.figures
-    found = []
+def _warnings(report: Report, policy: Policy) -> list[str]:
+    figures, prices = report.total.figures, policy.prices
+    warnings = []
     if not prices.pools:
-        found.append("no price book: usage without cost (set prices_file)")
-    elif told["price_missing_gpu_hours"]:
-        found.append(
-            f"{told['price_missing_gpu_hours']:,.1f} GPU-hours have no price: no pool of the price book fits them"
+        warnings.append("no price book: usage without cost (set prices_file)")
+    elif figures["price_missing_gpu_hours"]:
+        warnings.append(
+            f"{figures['price_missing_gpu_hours']:,.1f} GPU-hours have no price: no pool of the price book fits them"
         )
     if any(pool.reference for pool in prices.pools):
-        found.append("GPUs that no pool fits are priced with bundled reference figures, not with yours")
-    if told["unrated_gpu_hours"]:
-        found.append(
-            f"{told['unrated_gpu_hours']:,.1f} active GPU-hours have no reference pace and count as productive"
+        warnings.append("GPUs that no pool fits are priced with bundled reference figures, not with yours")
+    if figures["unrated_gpu_hours"]:
+        warnings.append(
+            f"{figures['unrated_gpu_hours']:,.1f} active GPU-hours have no reference pace and count as productive"
         )
-    return found
+    return warnings
 
 
 def budget_document(states: Sequence[BudgetState], currency: str) -> BudgetsDocument:

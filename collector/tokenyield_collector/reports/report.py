@@ -12,22 +12,22 @@ from typing import Any
 
 from tokenyield_collector.attribution.rules import BUILT_IN
 from tokenyield_collector.prices.book import ApiPrice, PriceBook
+from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, amount, cents
 from tokenyield_collector.prices.period import Period, day_of, iso
 from tokenyield_collector.prices.rates import Rates
-from tokenyield_collector.statements.lines import BUCKETS, COSTS, LineKey, Sums
+from tokenyield_collector.statements.buckets import BUCKETS, COSTS, LOST
+from tokenyield_collector.statements.lines import BASES, Sums
+from tokenyield_collector.statements.names import OTHER, column_values
 from tokenyield_collector.statements.references import AppliedReference
-from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_collector.statements.source import Grain
+from tokenyield_collector.statements.statement import Statement
 from tokenyield_settings.loader import nearest
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, MS_PER_SECOND
 from tokenyield_wire.window import TOKEN_KINDS
 
 ROWS_MAX = 200_000
 """Rows that a report may have; a finer one is a FOCUS file, which is streamed."""
-OTHER = "(other)"
-LOST = ("dark", "unallocated", "idle", "under_yield")
-"""The buckets that made no tokens, or fewer than they could."""
-BASES = ("direct", "allocated", "loaded")
 _CARBON_PER_GRAM = 1000 * 3_600_000 * 10**9
 _MEGA = 10**6
 
@@ -37,7 +37,7 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ReportRow:
     """One row. `cost` and its parts are in cents; see `figures` for the rest."""
 
     by: dict[str, str]
@@ -59,7 +59,7 @@ class BuyOrRun:
     allocated_cost: float
     loaded_cost: float
     break_even_tokens_per_second: float | None
-    """Tokens a second and active GPU at which the API costs as much as our GPU-hour."""
+    """Tokens a second and active GPU at which the API costs as much as the GPU-hour."""
 
 
 @dataclass(kw_only=True)
@@ -76,8 +76,8 @@ class Report:
     price_book: str
     version: int | None = None
     notes: list[str] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    total: Row
+    rows: list[ReportRow] = field(default_factory=list)
+    total: ReportRow
     waterfall: dict[str, Decimal]
     waterfall_gpu_hours: dict[str, float]
     days: dict[str, dict[str, Decimal]]
@@ -129,21 +129,22 @@ def make_report(
     too many rows.
     """
     names, wanted = tuple(where or ()), tuple((where or {}).values())
-    dimensions = statement.attribution.dimensions
+    dimensions = statement.policy.rules.dimensions
+    prices = statement.policy.prices
     grouped: dict[tuple[str, ...], Sums] = {}
     models: dict[str, Sums] = {}
     days: dict[int, Sums] = {}
     for key, sums in statement.lines():
-        if names and row_values(key, names, dimensions) != wanted:
+        if names and column_values(key, names, dimensions) != wanted:
             continue
-        values = row_values(key, by, dimensions)
+        values = column_values(key, by, dimensions)
         if values not in grouped:
             if len(grouped) >= ROWS_MAX:
                 raise ReportError(f"more than {ROWS_MAX} rows; ask for fewer columns or a shorter period")
             grouped[values] = Sums()
         grouped[values].take(sums)
-        if key.group.model:
-            models.setdefault(key.group.model, Sums()).take(sums)
+        if key.carrier.kind == "work" and key.carrier.model:
+            models.setdefault(key.carrier.model, Sums()).take(sums)
         days.setdefault(key.start_ms - key.start_ms % MS_PER_DAY, Sums()).take(sums)
     if top is not None and len(grouped) > top:
         grouped = _top(grouped, top)
@@ -153,11 +154,11 @@ def make_report(
     for i, values in enumerate(ordered):
         parts = dict(zip(COSTS, money[i * len(COSTS) : (i + 1) * len(COSTS)], strict=True))
         rows.append(
-            Row(
+            ReportRow(
                 by=dict(zip(by, values, strict=True)),
                 cost=sum(parts.values(), Decimal(0)),
                 parts=parts,
-                figures=figures(grouped[values], statement.prices),
+                figures=figures(grouped[values], prices),
             )
         )
     whole = Sums()
@@ -167,20 +168,20 @@ def make_report(
     waterfall = dict(zip(BUCKETS, cents([before_sharing.get(bucket) for bucket in BUCKETS]), strict=True))
     return Report(
         period=period,
-        currency=statement.prices.currency,
+        currency=prices.currency,
         by=tuple(by),
         where=dict(where or {}),
-        start=iso(statement.start_ms),
-        end=iso(statement.end_ms),
+        start=iso(statement.span.start_ms),
+        end=iso(statement.span.end_ms),
         is_closed=is_closed,
-        price_book=statement.prices.fingerprint,
+        price_book=prices.fingerprint,
         notes=list(notes),
         rows=rows,
-        total=Row(
+        total=ReportRow(
             by={},
             cost=sum((row.cost for row in rows), Decimal(0)),
             parts={cost: sum((row.parts[cost] for row in rows), Decimal(0)) for cost in COSTS},
-            figures=figures(whole, statement.prices),
+            figures=figures(whole, prices),
         ),
         waterfall=waterfall,
         waterfall_gpu_hours={bucket: before_sharing.get(f"{bucket}_ms") / MS_PER_HOUR for bucket in BUCKETS},
@@ -190,9 +191,7 @@ def make_report(
         },
         references=statement.references,
         buy_or_run=_buy_or_run(models, statement),
-        token_weights={
-            name: str(getattr(statement.prices.token_weights, name)) for name in ("prompt", "cached", "completion")
-        },
+        token_weights={name: str(getattr(prices.token_weights, name)) for name in ("prompt", "cached", "completion")},
     )
 
 
@@ -206,53 +205,41 @@ def _top(grouped: dict[tuple[str, ...], Sums], top: int) -> dict[tuple[str, ...]
     return kept
 
 
-def row_values(key: LineKey, by: Sequence[str], dimensions: Sequence[str]) -> tuple[str, ...]:
-    """The values of one line in the columns `by`."""
-    group = key.group
-    found = []
-    for name in by:
-        if name == "hour":
-            found.append(iso(key.start_ms))
-        elif name == "day":
-            found.append(day_of(key.start_ms).isoformat())
-        elif name == "pool":
-            found.append(key.pool)
-        elif name == "node":
-            found.append(key.node[1])
-        elif name in ("cluster", "workload", "model"):
-            found.append(getattr(group, name))
-        else:
-            found.append(group.values[dimensions.index(name)])
-    return tuple(found)
-
-
 def figures(sums: Sums, prices: PriceBook) -> dict[str, Any]:
     """Everything of a row beside its cost in cents: hours, energy, tokens and ratios. None: not known."""
-    tokens = {kind: sums.get(kind) if sums.get(f"{kind}_told") else None for kind in TOKEN_KINDS}
+    tokens = {kind: sums.get(kind) if sums.get(f"{kind}_reported") else None for kind in TOKEN_KINDS}
     all_tokens = sum(count or 0 for count in tokens.values())
+    metered_tokens = all_tokens - sums.get("unmetered_tokens")
     joules = sums.get("gpu_mj") / MJ_PER_JOULE
     host = joules + sums.get("host_uj") / 10**6
     facility = sums.get("facility_nj") / 10**9
     grams = sums.get("carbon") / _CARBON_PER_GRAM if not sums.get("carbon_missing_nj") else None
     found: dict[str, Any] = {
         "energy_cost": _money(sums.get("energy_cost")),
+        "idle_capacity_cost": _money(sums.idle_capacity),
+        "hardware_cost": _money(sums.hardware()),
+        "idle_capacity_share_of_hardware_cost": _ratio(sums.idle_hardware(), sums.hardware()),
+        **{f"cost_of_{name}": _money(sums.component(name)) for name in COMPONENTS},
         "active_gpu_hours": sums.active_ms / MS_PER_HOUR,
         "idle_gpu_hours": sums.get("idle_ms") / MS_PER_HOUR,
         "unallocated_gpu_hours": sums.get("unallocated_ms") / MS_PER_HOUR,
         "dark_gpu_hours": sums.get("dark_ms") / MS_PER_HOUR,
         "unrated_gpu_hours": sums.get("unrated_ms") / MS_PER_HOUR,
+        "parked_gpu_hours": sums.get("parked_ms") / MS_PER_HOUR,
+        "parked_cost": _money(sums.get("parked")),
         "price_missing_gpu_hours": sums.get("missing_ms") / MS_PER_HOUR,
         **tokens,
         "tokens": all_tokens if any(count is not None for count in tokens.values()) else None,
-        "requests": sums.get("requests") if sums.get("requests_told") else None,
+        "requests": sums.get("requests") if sums.get("requests_reported") else None,
         "joules_gpu": joules,
         "joules_host": host,
         "joules_facility": facility,
-        "tokens_per_joule_gpu": _ratio(all_tokens, joules),
-        "tokens_per_joule_host": _ratio(all_tokens, host),
-        "tokens_per_joule_facility": _ratio(all_tokens, facility),
+        "tokens_per_second_per_watt": _ratio(metered_tokens, joules),
+        "tokens_per_joule_gpu": _ratio(metered_tokens, joules),
+        "tokens_per_joule_host": _ratio(metered_tokens, host),
+        "tokens_per_joule_facility": _ratio(metered_tokens, facility),
         "co2_grams": grams,
-        "co2_grams_per_million_tokens": _ratio(grams, all_tokens / _MEGA),
+        "co2_grams_per_million_tokens": _ratio(grams, metered_tokens / _MEGA),
         "revenue": _money(sums.get("revenue")) if prices.token_prices else None,
     }
     costs = {"direct": sums.direct, "allocated": sums.allocated, "loaded": sums.get("loaded")}
@@ -289,8 +276,8 @@ def _break_even(sums: Sums) -> float | None:
 
 
 def _buy_or_run(models: Mapping[str, Sums], statement: Statement) -> list[BuyOrRun]:
-    prices, found = statement.prices, []
-    day = day_of(max(statement.start_ms, statement.end_ms - 1))
+    prices, found = statement.policy.prices, []
+    day = day_of(max(statement.span.start_ms, statement.span.end_ms - 1))
     for model, sums in sorted(models.items()):
         for api in prices.api_prices:
             exchange = Rates(prices).exchange(api.currency, day)
@@ -318,10 +305,10 @@ def _buy_or_run(models: Mapping[str, Sums], statement: Statement) -> list[BuyOrR
 
 
 def _api_cost(api: ApiPrice, sums: Sums) -> float:
-    told = api.per_million
-    cached = told.prompt if told.cached is None else told.cached
+    price = api.per_million
+    cached = price.prompt if price.cached is None else price.cached
     prompt = sums.get("prompt_computed") + sums.get("prompt_unsplit")
-    whole = told.prompt * prompt + cached * sums.get("prompt_cached") + told.completion * sums.get("completion")
+    whole = price.prompt * prompt + cached * sums.get("prompt_cached") + price.completion * sums.get("completion")
     return float(whole) / _MEGA
 
 

@@ -7,10 +7,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tokenyield_collector.demo.live_table import BAR_CELLS, COLOURS, figure
 from tokenyield_collector.prices.period import iso
-from tokenyield_collector.reports.report import BASES, Report, Row
-from tokenyield_collector.statements.lines import BUCKETS
+from tokenyield_collector.reports.figure import BAR_CELLS, figure
+from tokenyield_collector.reports.report import Report, ReportRow
+from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME
+from tokenyield_collector.statements.lines import BASES
 
 ROWS_SHOWN = 200
 WIDE = 145
@@ -48,7 +49,7 @@ def _waterfall(report: Report) -> Table:
     whole = sum(report.waterfall.values())
     for bucket in BUCKETS:
         share = float(report.waterfall[bucket] / whole) if whole else 0.0
-        bar = Text("█" * round(share * BAR_CELLS), style=COLOURS[bucket])
+        bar = Text("█" * round(share * BAR_CELLS), style=BY_NAME[bucket].terminal)
         hours = figure(report.waterfall_gpu_hours[bucket], 1)
         table.add_row(bucket, bar, f"{share:.1%}", hours, f"{report.waterfall[bucket]:,.2f}")
     table.add_row("[bold]sum[/bold]", "", "", "", f"[bold]{whole:,.2f}[/bold]")
@@ -79,19 +80,19 @@ def _rows(report: Report, *, is_wide: bool) -> Table:
     return table
 
 
-def _cells(row: Row, columns: Sequence[str], currency: str) -> list[str]:
-    told = row.figures
-    tokens, even = told["tokens"], told.get("break_even_utilization")
+def _cells(row: ReportRow, columns: Sequence[str], currency: str) -> list[str]:
+    figures = row.figures
+    tokens, even = figures["tokens"], figures.get("break_even_utilization")
     cells = {
         currency: f"{row.cost:,.2f}",
         "idle": f"{row.parts['idle']:,.2f}",
         "shared": f"{row.parts['shared']:,.2f}",
         "Mtok": figure(tokens / 1e6 if tokens is not None else None),
-        **{basis: figure(told[f"cost_per_mtok_{basis}"]) for basis in BASES},
-        "tok/J": figure(told["tokens_per_joule_facility"]),
-        "gCO2/Mtok": figure(told["co2_grams_per_million_tokens"], 1),
-        "revenue": figure(told["revenue"]),
-        "margin": figure(told.get("margin")),
+        **{basis: figure(figures[f"cost_per_mtok_{basis}"]) for basis in BASES},
+        "tok/J": figure(figures["tokens_per_joule_facility"]),
+        "gCO2/Mtok": figure(figures["co2_grams_per_million_tokens"], 1),
+        "revenue": figure(figures["revenue"]),
+        "margin": figure(figures.get("margin")),
         "break-even": "-" if even is None else f"{even:.0%}",
     }
     return [cells[column] for column in columns]

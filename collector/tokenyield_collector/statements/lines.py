@@ -5,6 +5,7 @@ bucket (where the money went) by component (what it paid for); its total is the 
 """
 
 import operator
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENTS, HARDWARE_COMPONENTS
@@ -33,9 +34,9 @@ FIELDS = (
     "requests",
     *(f"{kind}_reported" for kind in (*TOKEN_KINDS, "requests")),
 )
-"""What a line sums. `energy_cost` is what the energy of its GPUs cost before sharing; `parked` is part of idle; `carbon`
-is thousandths of a gram a kWh x nJ; `missing_ms` has no price; `unmetered_tokens` are those whose energy nobody
-measures, which no ratio of energy may count."""
+"""What a line sums. `energy_cost` is what the energy of its GPUs cost before sharing; `parked` is part of idle;
+`carbon` is thousandths of a gram a kWh x nJ; `missing_ms` has no price; `unmetered_tokens` are those whose energy
+nobody measures, which no ratio of energy may count."""
 FIELD_AT = {name: i for i, name in enumerate(FIELDS)}
 COST_AT = {bucket: i * COMPONENT_COUNT for i, bucket in enumerate(COSTS)}
 """Bucket -> where its components begin, in the order of `COMPONENTS`."""
@@ -144,11 +145,24 @@ class Carrier(NamedTuple):
 
 
 class LineKey(NamedTuple):
-    """What a line is about. `start_ms` is its day, or its hour where the grain asks for hours; `source` names the cost
-    source; `pool` is None where no pool of the price book fits; `node` is (cluster, node), empty where not asked for."""
+    """What a line is about.
+
+    `start_ms` is its day, or its hour where the grain asks for hours; `source` names the cost source; `pool` is None
+    where no pool of the price book fits; `node` is (cluster, node), empty where the grain asks for none.
+    """
 
     start_ms: int
     source: str
     pool: str | None
     node: tuple[str, str]
     carrier: Carrier
+
+
+BASES = ("direct", "allocated", "loaded")
+"""What a cost per token can be based on: active time; and the idle time held; and a share of what the pool lost."""
+
+
+def sum_of_known(values: Iterable[int | None]) -> int | None:
+    """The sum of what is known; None when nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

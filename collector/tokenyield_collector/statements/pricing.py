@@ -69,7 +69,7 @@ class Pricing:
         rates = Rates(prices)
         self._prices = prices
         self.pieces = cut_at_hours(start_ms, end_ms)
-        """What `segments` lists, in order: whole hours, but for the ends of a stretch that begins or ends within one."""
+        """What `segments` lists, in order: whole hours, but for a first or last that is cut."""
         self.rates: dict[str, list[Rate | None]] = {}
         """Pool -> the rate of each segment."""
         self.segments: dict[str, list[int]] = {}

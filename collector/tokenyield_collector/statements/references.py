@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from tokenyield_collector.ledger.usage import BestHour, Instance, UsageReader
-from tokenyield_collector.prices.book import PriceBook, Reference
+from tokenyield_collector.prices.book import PriceBook, ReferencePace
 from tokenyield_wire.units import MS_PER_DAY
 
 
@@ -46,7 +46,7 @@ def references_of(
     return paces, applied
 
 
-def _is_about(reference: Reference, instance: Instance) -> bool:
+def _is_about(reference: ReferencePace, instance: Instance) -> bool:
     return (
         fnmatchcase(instance.model, reference.model)
         and fnmatchcase(instance.gpu_model, reference.gpu)

@@ -10,7 +10,6 @@ from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_wire.units import MS_PER_DAY
 
-
 NO_NODE = ("", "")
 
 

@@ -1,8 +1,8 @@
 """A period's full cost, line by line: who used what, what was lost, who carries it. Pure but for what sources read.
 
 In: cost sources (source.py), the policy. Out: lines, day by day, of integers that add up: money in quanta
-(prices/money.py), time in ms, energy in mJ and finer, tokens. Whatever way lines are summed, the sum of their `total` is
-the whole cost of all sources.
+(prices/money.py), time in ms, energy in mJ and finer, tokens. Whatever way lines are summed, the sum of their `total`
+is the whole cost of all sources.
 
 * what is shared by the policy leaves its line and stands as `shared` with those who carry it
 * `loaded` is what a line would cost if its pool's unallocated, dark and untied cost of the day were shared by usage
@@ -31,7 +31,7 @@ class Statement:
     policy: Policy
     sources: Sequence[CostSource]
     span: Span
-    grain: Grain = Grain()
+    grain: Grain
     before_sharing: dict[tuple[str, str, str | None], Sums] = field(default_factory=lambda: defaultdict(Sums))
     """(cluster where the grain tells it, source, pool) -> the sum of all lines so far, before anything was shared."""
 

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 from tokenyield_collector.api.pipe import CHUNK_CHARS, CHUNKS_MAX, Pipe
-from tokenyield_collector.reports.focus import Writes
+from tokenyield_collector.reports.focus import TextWriter
 
 LINE = "x" * 1023 + "\n"
 
 
-async def piped(make: Callable[[Writes], object], chunks_read: int | None = None) -> tuple[bytes, object]:
+async def piped(make: Callable[[TextWriter], object], chunks_read: int | None = None) -> tuple[bytes, object]:
     """What comes out, and the last item."""
     pipe = Pipe(asyncio.get_running_loop())
     filling = asyncio.get_running_loop().run_in_executor(None, pipe.fill, make)
@@ -27,7 +27,7 @@ async def piped(make: Callable[[Writes], object], chunks_read: int | None = None
 
 
 def test_everything_arrives_in_order() -> None:
-    def make(out: Writes) -> None:
+    def make(out: TextWriter) -> None:
         for i in range(3000):
             out.write(f"{i}\n{LINE}")
 
@@ -40,7 +40,7 @@ def test_everything_arrives_in_order() -> None:
 def test_who_writes_waits_for_who_reads() -> None:
     written = 0
 
-    def make(out: Writes) -> None:
+    def make(out: TextWriter) -> None:
         nonlocal written
         for _ in range(20 * CHUNK_CHARS // len(LINE)):
             out.write(LINE)
@@ -60,7 +60,7 @@ def test_who_writes_waits_for_who_reads() -> None:
 
 
 def test_an_error_comes_after_what_was_written() -> None:
-    def make(out: Writes) -> None:
+    def make(out: TextWriter) -> None:
         out.write("a" * CHUNK_CHARS)
         raise ValueError("no more")
 
@@ -70,7 +70,7 @@ def test_an_error_comes_after_what_was_written() -> None:
 
 
 def test_when_nobody_reads_any_more_the_writer_stops() -> None:
-    def make(out: Writes) -> None:
+    def make(out: TextWriter) -> None:
         while True:
             out.write(LINE)
 

@@ -1,4 +1,4 @@
-"""Rules: the first that matches holds, what none matches is shown, and every fault is told at once."""
+"""Rules: the first that matches holds, what none matches is shown, and every fault is reported at once."""
 
 from pathlib import Path
 
@@ -6,33 +6,35 @@ import pytest
 import yaml
 
 from collector.fleet import rules
-from tokenyield_collector.attribution.rules import Attribution, known_of, load_attribution
+from tokenyield_collector.attribution.rules import AttributionRules, load_rules, names_for_rules
+from tokenyield_collector.statements.names import UNATTRIBUTED
 from tokenyield_settings.loader import SettingsError
 
 ROOT = Path(__file__).parents[3]
 
 
 def attribute(
-    found: Attribution,
+    found: AttributionRules,
     *,
     labels: dict[str, str] | None = None,
-    asker: dict[str, str] | None = None,
+    caller: dict[str, str] | None = None,
     model: str = "llama",
     cluster: str = "eu",
 ) -> dict[str, str]:
-    known = known_of(cluster=cluster, workload="w", model=model, labels=labels or {}, asker=asker or {})
-    return dict(zip(found.dimensions, found.attribute(known), strict=True))
+    known = names_for_rules(cluster=cluster, workload="w", model=model, labels=labels or {}, caller=caller or {})
+    values = (UNATTRIBUTED if value is None else value for value in found.attribute(known))
+    return dict(zip(found.dimensions, values, strict=True))
 
 
 def test_the_annotated_example_is_the_default() -> None:
-    assert load_attribution(ROOT / "collector" / "attribution.yaml") == Attribution()
+    assert load_rules(ROOT / "collector" / "attribution.yaml") == AttributionRules()
 
 
 def test_built_in_rules_take_the_gateways_team_before_labels() -> None:
-    found = Attribution()
+    found = AttributionRules()
     labels = {"team": "platform", "product": "serving"}
     assert attribute(found, labels=labels) == {"team": "platform", "product": "serving"}
-    assert attribute(found, labels=labels, asker={"team": "search"}) == {"team": "search", "product": "unattributed"}
+    assert attribute(found, labels=labels, caller={"team": "search"}) == {"team": "search", "product": "unattributed"}
     assert attribute(found) == {"team": "unattributed", "product": "unattributed"}
 
 
@@ -51,7 +53,7 @@ def test_the_first_rule_that_matches_holds(tmp_path: Path) -> None:
         "team": "search", "environment": "search-prod", "agent_task": "unattributed",
     }  # fmt: skip
     assert attribute(found, labels={"namespace": "search-prod"}, model="qwen")["team"] == "unattributed"
-    assert attribute(found, asker={"tags": "night,batch", "user": "u1"})["agent_task"] == "u1/llama"
+    assert attribute(found, caller={"tags": "night,batch", "user": "u1"})["agent_task"] == "u1/llama"
     assert attribute(found, labels={"unit": "vllm.service"})["team"] == "lab"
     assert attribute(found, labels={"unit": "vllm.service"}, cluster="us")["team"] == "unattributed"
     assert attribute(found, labels={"app": "x"})["team"] == "any label"
@@ -86,11 +88,11 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         rules(tmp_path, sound)
     said = str(error.value)
     for wanted in (
-        "dimensions: 'model' cannot be used",
-        "dimensions: 'Team Name' cannot be used",
-        "rules[1].set.tem: is none of dimensions, did you mean 'team'?",
-        "rules[1].set.team: {label.team} is not known",
+        "found 'model'; rename it",
+        "found 'Team Name'; rename it",
+        "rules[1].set.tem: expected one of the dimensions, did you mean 'team'?",
+        "labels.NAME, gateway.NAME, found {label.team}",
         "rules[2].set.team: '{unclosed' cannot be read",
-        "budgets[0] (b).match.tea: is none of dimensions, model or cluster, did you mean 'team'?",
+        "budgets[0] (b).match.tea: expected a dimension, model or cluster, did you mean 'team'?",
     ):
         assert wanted in said, wanted

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tokenyield_collector.attribution.rules import load_attribution
+from tokenyield_collector.attribution.rules import load_rules
 from tokenyield_collector.demo.month import make_month
 from tokenyield_collector.ledger.base import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.reports.maker import ReportMaker
 
@@ -19,8 +20,10 @@ def report_of(path: Path) -> bytes:
     ledger = DuckDbLedger(path)
     maker = ReportMaker(
         ledger=ledger,
-        prices=load_prices(ROOT / "collector" / "prices.yaml"),
-        attribution=load_attribution(ROOT / "collector" / "attribution.yaml"),
+        policy=Policy(
+            prices=load_prices(ROOT / "collector" / "prices.yaml"),
+            rules=load_rules(ROOT / "collector" / "attribution.yaml"),
+        ),
         now_ms=1_900_000_000_000,
     )
     try:

@@ -9,17 +9,18 @@ import pytest
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.commands.diagnose import diagnosis_table
-from tokenyield_collector.diagnosis.findings import Cost, Diagnosis, Finding, diagnose
+from tokenyield_collector.diagnosis.findings import Diagnosis, Finding, HourlyCost, diagnose
 from tokenyield_collector.diagnosis.make import diagnoses
 from tokenyield_collector.diagnosis.power_cap import SLOTS_MIN, advise
 from tokenyield_collector.diagnosis.sums import Slot, courses
 from tokenyield_collector.ledger.base import MadeSlot, WorkSlot
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT
 
 STEP_MS = 60_000
-COST = Cost(direct=6 * QUANTA_PER_UNIT, allocated=10 * QUANTA_PER_UNIT, per_mj=1000)
+COST = HourlyCost(direct=6 * QUANTA_PER_UNIT, allocated=10 * QUANTA_PER_UNIT, per_mj=1000)
 
 
 def work(workload: str = "chat", slot: int = 0, **facts: Any) -> WorkSlot:
@@ -207,8 +208,8 @@ def test_the_document_from_a_ledger(tmp_path: Any) -> None:
     ]  # fmt: skip
     ledger.append([shipment(*quiet)], NOON_MS)
     (tmp_path / "prices.yaml").write_text(PRICES)
-    prices = load_prices(tmp_path / "prices.yaml")
-    document = diagnoses(ledger, prices, NOON_MS, NOON_MS + HOUR_MS // 10)
+    judged_by = Policy(prices=load_prices(tmp_path / "prices.yaml"))
+    document = diagnoses(ledger, judged_by, NOON_MS, NOON_MS + HOUR_MS // 10)
     (one,) = document["workloads"]
     (finding,) = one["findings"]
     assert (one["workload"], one["gpus"], finding["kind"]) == ("chat", 2, "parked")
@@ -217,6 +218,6 @@ def test_the_document_from_a_ledger(tmp_path: Any) -> None:
     assert float(one["cost_per_hour"] or 0) == pytest.approx(3.6 * held_hours / ((360 - 15) / 3600), rel=1e-6)
     assert document["at_stake_per_hour"] == finding["at_stake_per_hour"]
     assert diagnosis_table(dict(document))
-    empty = diagnoses(ledger, prices, NOON_MS - HOUR_MS, NOON_MS - HOUR_MS // 2)
+    empty = diagnoses(ledger, judged_by, NOON_MS - HOUR_MS, NOON_MS - HOUR_MS // 2)
     assert (empty["workloads"], empty["at_stake_per_hour"]) == ([], None)
     ledger.close()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from collector.samples import HOUR_MS, NOON_MS
 from tokenyield_collector.ledger.base import Facts, GpuSums, ShareSums, TokenSums
 from tokenyield_collector.live.counters import Counters, Series
-from tokenyield_collector.prices.book import Match, Pool, PriceBook, Rented
+from tokenyield_collector.prices.book import Pool, PoolMatch, PriceBook, Rented
 
 GPU = GpuSums(
     hour_ms=NOON_MS, cluster="c", node="n", gpu_model="H100", gpus=1, active_ms=HOUR_MS // 2, idle_ms=HOUR_MS // 4,
@@ -31,7 +31,7 @@ TOKENS = TokenSums(
 def book(usd: str = "2", count: int | None = 1, fingerprint: str = "one") -> PriceBook:
     from decimal import Decimal
 
-    pool = Pool(name="p", match=Match(), terms=(Rented(per_gpu_hour=Decimal(usd), count=count),))
+    pool = Pool(name="p", match=PoolMatch(), terms=(Rented(per_gpu_hour=Decimal(usd), count=count),))
     return PriceBook(pools=(pool,), fingerprint=fingerprint)
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from collector.fleet import Fleet, Gpu, Held, Server, ms, prices
-from tokenyield_collector.attribution.rules import Attribution, Budget, SharingPolicy
+from collector.fleet import Fleet, Gpu, Held, Server, ms, policy, prices
+from tokenyield_collector.attribution.rules import AttributionRules, Budget, SharingPolicy
 from tokenyield_collector.config import Settings
 from tokenyield_collector.live.refresher import CORRECTIONS_EVERY_MS, Refresher
-from tokenyield_collector.live.to_date import FROM
-from tokenyield_collector.metrics.exposition import View
+from tokenyield_collector.live.to_date import BASES_END
+from tokenyield_collector.live.view import View
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.statements.lines import BUCKETS, COSTS
+from tokenyield_collector.statements.buckets import BUCKETS, COSTS
 
 HOUR_MS = 3_600_000
-RULES = Attribution(sharing=SharingPolicy(unallocated="usage", dark="even"))
+RULES = AttributionRules(sharing=SharingPolicy(unallocated="usage", dark="even"))
 PRICES = """
 pools: [{name: h100, rented: {per_gpu_hour: 4, count: 3}}]
 facilities: {}
@@ -45,7 +45,7 @@ def refreshed(refresher: Refresher, fleet: Fleet, now_ms: int) -> View:
     refresher.refresh(changed, now_ms, {})
     fleet.ledger.roll()
     if refresher.is_due(now_ms):
-        refresher.book(now_ms)
+        refresher.bring_to_date(now_ms)
     return refresher.refresh([], now_ms, {})
 
 
@@ -81,10 +81,10 @@ HOURS = ["2026-10-31T22:00", "2026-10-31T23:00", "2026-11-01T00:00", "2026-11-01
 def test_what_is_to_date_is_the_sum_of_the_months_reports(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS)
-    refresher = Refresher(Settings(), fleet.ledger, book, RULES)
+    refresher = Refresher(Settings(), fleet.ledger, policy(book, RULES))
     view = refreshed(refresher, fleet, ms("2026-11-01T02:10"))
     agrees(view, fleet, book, ["2026-10", "2026-11"], "2026-11-01T02:10")
-    assert view.booked_to_ms == ms("2026-11-01T02:00")
+    assert view.to_date_ms == ms("2026-11-01T02:00")
     assert {labels[1] for labels in of(view, "workload_cost")} == {"search", "ads"}
     tokens = {labels[3]: value for labels, value in of(view, "attributed_tokens").items() if labels[-1] == "completion"}
     assert tokens == {"search": 4 * 90_000 + 6 * 999, "ads": 4 * 4_000 + 6 * 999}
@@ -97,7 +97,7 @@ def test_what_is_to_date_is_the_sum_of_the_months_reports(tmp_path: Path) -> Non
 def test_late_data_corrects_what_is_to_date(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS[:1])
-    refresher = Refresher(Settings(), fleet.ledger, book, RULES)
+    refresher = Refresher(Settings(), fleet.ledger, policy(book, RULES))
     now_ms = ms("2026-11-01T02:10")
     before = refreshed(refresher, fleet, now_ms)
     fill(fleet, HOURS[1:])
@@ -109,12 +109,12 @@ def test_late_data_corrects_what_is_to_date(tmp_path: Path) -> None:
 
 
 def test_an_open_hour_is_no_correction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A month is reckoned when an hour closes and not whenever one gets a window."""
+    """A month is computed when an hour closes and not whenever one gets a window."""
     fleet = Fleet()
     fill(fleet, HOURS[:2])
-    refresher = Refresher(Settings(), fleet.ledger, prices(tmp_path, PRICES), RULES)
+    refresher = Refresher(Settings(), fleet.ledger, policy(prices(tmp_path, PRICES), RULES))
     refreshed(refresher, fleet, ms("2026-11-01T00:10"))
-    monkeypatch.setattr(refresher._booked, "_make", lambda start_ms, end_ms: pytest.fail("reckoned again"))
+    monkeypatch.setattr(refresher._to_date, "_compute", lambda start_ms, end_ms: pytest.fail("computed again"))
     fill(fleet, HOURS[2:3])
     refreshed(refresher, fleet, ms("2026-11-01T00:50"))
 
@@ -122,10 +122,10 @@ def test_an_open_hour_is_no_correction(tmp_path: Path, monkeypatch: pytest.Monke
 def test_new_prices_reprice_history(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS)
-    refresher = Refresher(Settings(), fleet.ledger, book, RULES)
+    refresher = Refresher(Settings(), fleet.ledger, policy(book, RULES))
     now_ms = ms("2026-11-01T02:10")
     dear = sum(of(refreshed(refresher, fleet, now_ms), "cost").values())
-    refresher.set_books(prices(tmp_path, PRICES.replace("per_gpu_hour: 4", "per_gpu_hour: 1")), RULES)
+    refresher.set_policy(policy(prices(tmp_path, PRICES.replace("per_gpu_hour: 4", "per_gpu_hour: 1")), RULES))
     assert sum(of(refreshed(refresher, fleet, now_ms), "cost").values()) * 4 == dear
 
 
@@ -134,18 +134,18 @@ def test_retention_takes_nothing_away(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES + "reference_rates: {learn: false}\n")
     fill(fleet, HOURS)
     settings = Settings(hours_keep_days=7)
-    refresher = Refresher(settings, fleet.ledger, book, RULES)
+    refresher = Refresher(settings, fleet.ledger, policy(book, RULES))
     now_ms = ms("2026-11-08T01:10")  # an hour of November is a week old
     before = refreshed(refresher, fleet, now_ms)
     refresher.retire(now_ms)
     fleet.ledger.roll()
     after = refreshed(refresher, fleet, now_ms)
-    assert fleet.ledger.counter_bases()[FROM.key()] == ms("2026-11-01T01:00")
+    assert fleet.ledger.counter_bases()[BASES_END.key()] == ms("2026-11-01T01:00")
     for metric in ("cost", "attributed_cost", "workload_cost"):
         total, kept = (sum(of(view, metric).values()) for view in (before, after))
         assert kept == pytest.approx(total, abs=50), "to nano-units a series"
     assert of(after, "attributed_tokens") == of(before, "attributed_tokens")
-    again = Refresher(settings, fleet.ledger, book, RULES)
+    again = Refresher(settings, fleet.ledger, policy(book, RULES))
     restarted = refreshed(again, fleet, now_ms)
     assert restarted.to_date == after.to_date
     assert restarted.counters == after.counters
@@ -154,8 +154,8 @@ def test_retention_takes_nothing_away(tmp_path: Path) -> None:
 def test_budgets_are_those_of_the_month(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS)
-    rules = Attribution(budgets=(Budget(name="search", match={"team": "search"}, monthly=Decimal(5)),))
-    view = refreshed(Refresher(Settings(), fleet.ledger, book, rules), fleet, ms("2026-11-01T02:10"))
+    rules = AttributionRules(budgets=(Budget(name="search", match={"team": "search"}, monthly=Decimal(5)),))
+    view = refreshed(Refresher(Settings(), fleet.ledger, policy(book, rules)), fleet, ms("2026-11-01T02:10"))
     (state,) = view.budgets
     (told,) = fleet.maker(book, rules, now="2026-11-01T02:10").budgets("2026-11")
     assert (state.spent, state.forecast) == (told.spent, told.forecast)
@@ -166,7 +166,7 @@ def test_nodes_by_how_long_ago_they_were_seen() -> None:
     fleet = Fleet()
     now_ms = ms("2026-11-01T02:10")
     seen = {("c", "a"): now_ms - 1000, ("c", "b"): now_ms - 300_000, ("c", "d"): now_ms - HOUR_MS, ("e", "x"): 0}
-    view = Refresher(Settings(), fleet.ledger, PriceBook(), Attribution()).refresh([], now_ms, seen)
+    view = Refresher(Settings(), fleet.ledger, policy(PriceBook())).refresh([], now_ms, seen)
     assert view.nodes == {
         ("c", "reporting"): 1, ("c", "late"): 1, ("c", "silent"): 1,
         ("e", "reporting"): 0, ("e", "late"): 0, ("e", "silent"): 1,

@@ -10,17 +10,21 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.attribution.budgets import budget_states
-from tokenyield_collector.attribution.rules import Attribution, Budget
+from tokenyield_collector.attribution.rules import AttributionRules, Budget
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.live.counters import Counters
-from tokenyield_collector.live.pricing import Stretch, keep_books
+from tokenyield_collector.live.live_view import live_view
 from tokenyield_collector.live.summary import encode, summarize
-from tokenyield_collector.live.to_date import GRAIN, Booked, book
-from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition, View
+from tokenyield_collector.live.to_date import GRAIN, ToDate, month_to_date
+from tokenyield_collector.live.view import View
+from tokenyield_collector.live.window_usage import Stretch
+from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition
 from tokenyield_collector.metrics.families import every_family
-from tokenyield_collector.prices.book import Facility, Match, Owned, Pool, PriceBook
+from tokenyield_collector.policy import Policy
+from tokenyield_collector.prices.book import Facility, Owned, Pool, PoolMatch, PriceBook
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT
-from tokenyield_collector.statements.statement import Statement
+from tokenyield_collector.statements.source import Span
+from tokenyield_collector.statements.statement import fleet_statement
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 PRICES = PriceBook(
@@ -28,7 +32,7 @@ PRICES = PriceBook(
     pools=(
         Pool(
             name="h100",
-            match=Match(gpu="*H100*"),
+            match=PoolMatch(gpu="*H100*"),
             terms=(Owned(gpu=Decimal(35_040), life_years=Decimal(4), count=3),),
         ),
     ),
@@ -43,38 +47,32 @@ def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, byte
     counters = Counters(PRICES, bases={})
     counters.update(ledger.fold(), ledger.facts_of_hours())
     ledger.roll()
-    rules = Attribution(budgets=(Budget(name="all", monthly=Decimal(100)),))
-    statement = Statement(
-        reader=ledger.usage(),
-        prices=PRICES,
-        attribution=rules,
-        start_ms=NOON_MS,
-        end_ms=NOON_MS + HOUR_MS,
-        grain=GRAIN,
-    )
-    booked = Booked(lambda start_ms, end_ms: book(statement), {})
-    booked.bring_up_to(NOON_MS, NOON_MS + HOUR_MS)
+    rules = AttributionRules(budgets=(Budget(name="all", monthly=Decimal(100)),))
+    judged_by = Policy(prices=PRICES, rules=rules)
+    statement = fleet_statement(ledger.usage(), judged_by, Span(NOON_MS, NOON_MS + HOUR_MS), GRAIN)
+    to_date = ToDate(lambda start_ms, end_ms: month_to_date(statement), {})
+    to_date.bring_up_to(NOON_MS, NOON_MS + HOUR_MS)
     budgets = budget_states(
         rules.budgets, [(date(2026, 11, 23), {}, 10 * QUANTA_PER_UNIT)], date(2026, 11, 1), date(2026, 11, 24)
     )
     facts = ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
-    books = keep_books([Stretch(facts, NOON_MS, 60_000)], PRICES)
+    live = live_view([Stretch(facts, NOON_MS, 60_000)], facts, judged_by)
     view = View(
         counters=counters.values(),
         workloads=counters.workloads(),
-        live=books,
-        to_date=booked.values(),
-        references=booked.references(),
+        live=live,
+        to_date=to_date.values(),
+        references=to_date.references(),
         budgets=budgets,
         nodes={("c", "reporting"): 1, ("c", "late"): 0, ("c", "silent"): 0},
         node_lag_ms={"c": 1500},
         as_of_ms=NOON_MS + 60_000,
-        booked_to_ms=NOON_MS + HOUR_MS,
+        to_date_ms=NOON_MS + HOUR_MS,
     )
     registry = CollectorRegistry()
     registry.register(Exposition(view, workloads_max, groups_max))
     registry.register(OwnExposition(Ingest(batches=4, commits=1)))
-    return generate_latest(registry).decode(), encode(summarize(facts, books, PRICES))
+    return generate_latest(registry).decode(), encode(summarize(live, PRICES))
 
 
 def compare(name: str, found: str) -> None:
@@ -116,6 +114,6 @@ def test_groups_beyond_the_bound_share_a_label_and_no_cent_is_lost() -> None:
     assert 'tokenyield_collector_metric_names{fate="folded",of="group"} 2.0' in folded
 
 
-def test_every_family_is_told_in_the_table_and_shown() -> None:
+def test_every_family_is_in_the_table_and_shown() -> None:
     shown = {line.split()[2] for line in exposition()[0].splitlines() if line.startswith("# TYPE tokenyield_")}
     assert shown == {family.name for family in every_family()}

@@ -6,17 +6,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from collector.fleet import policy
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.attribution.rules import Attribution
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.usage import GpuGroup, HostDay
-from tokenyield_collector.live.refresher import read_stretch
+from tokenyield_collector.live.live_view import read_live_view
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.prices.host_power import Measured, measured_by_day, own_uj
+from tokenyield_collector.prices.host_power import MeasuredHosts, measured_by_day, own_uj
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.money import decimal
 from tokenyield_collector.statements.lines import Sums
-from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_collector.statements.source import Grain, Span
+from tokenyield_collector.statements.statement import fleet_statement
 
 WATTS_OF_BOOK = 100
 PRICES = f"""
@@ -58,10 +59,8 @@ ENERGY_OF_GPUS = Decimal(WINDOWS) * 2 * 6_000_000 / 1000 / 3_600_000 * 2 * Decim
 
 
 def statement(ledger: DuckDbLedger, prices: PriceBook, **grain: bool) -> Sums:
-    made = Statement(
-        reader=ledger.usage(), prices=prices, attribution=Attribution(), start_ms=NOON_MS, end_ms=NOON_MS + HOUR_MS,
-        grain=Grain(**grain),
-    )  # fmt: skip
+    span = Span(NOON_MS, NOON_MS + HOUR_MS)
+    made = fleet_statement(ledger.usage(), policy(prices), span, Grain(**grain))
     whole = Sums()
     for _, sums in made.lines():
         whole.take(sums)
@@ -85,8 +84,8 @@ def test_a_measured_host_takes_the_place_of_the_books_watts(
     whole = statement(ledger, prices)
     assert decimal(whole.total) == by_hand
     assert whole.get("host_uj") == 2 * 3_600_000 * watts * 1000
-    _, books = read_stretch(ledger, prices, NOON_MS, NOON_MS + HOUR_MS)
-    assert decimal(books.fleet.total_quanta()) == by_hand, "live as in reports"
+    live = read_live_view(ledger, policy(prices), NOON_MS, NOON_MS + HOUR_MS)
+    assert decimal(live.whole.total) == by_hand, "live as in reports"
     ledger.close()
 
 
@@ -95,7 +94,7 @@ def test_nodes_without_a_meter_stay_with_the_book_and_every_cut_sums_to_the_same
 ) -> None:
     ledger = ledger_of(tmp_path, n1={"rapl": 15 * 2 * 317 * 1000 + 7}, n2={})
     # Both nodes are one pool: its hosts draw the mean, to the mW.
-    measured = Measured((15 * 2 * 317 * 1000 + 7) * 1000 * WINDOWS, 2 * HOUR_MS)
+    measured = MeasuredHosts((15 * 2 * 317 * 1000 + 7) * 1000 * WINDOWS, 2 * HOUR_MS)
     mw = measured.mw(4 * HOUR_MS, WATTS_OF_BOOK * 1000)
     assert mw == round((317_000 + 100_000) / 2)
     totals = {
@@ -109,8 +108,8 @@ def test_nodes_without_a_meter_stay_with_the_book_and_every_cut_sums_to_the_same
         )
     }
     assert [decimal(total) for total in totals] == [capacity_by_hand(mw / 1000, 4) + 2 * ENERGY_OF_GPUS]
-    _, books = read_stretch(ledger, prices, NOON_MS, NOON_MS + HOUR_MS)
-    assert {decimal(books.fleet.total_quanta())} == {decimal(total) for total in totals}
+    live = read_live_view(ledger, policy(prices), NOON_MS, NOON_MS + HOUR_MS)
+    assert {decimal(live.whole.total)} == {decimal(total) for total in totals}
     ledger.close()
 
 
@@ -121,8 +120,8 @@ def test_gpus_that_do_not_report_are_priced_by_the_book(tmp_path: Path, prices: 
     ledger = ledger_of(tmp_path, n1={"rapl": 15 * 2 * 350 * 1000})
     by_hand = capacity_by_hand(350) + capacity_by_hand(WATTS_OF_BOOK, 1) + ENERGY_OF_GPUS
     assert decimal(statement(ledger, counted).total) == by_hand
-    _, books = read_stretch(ledger, counted, NOON_MS, NOON_MS + HOUR_MS)
-    assert decimal(books.fleet.total_quanta()) == by_hand
+    live = read_live_view(ledger, policy(counted), NOON_MS, NOON_MS + HOUR_MS)
+    assert decimal(live.whole.total) == by_hand
     ledger.close()
 
 
@@ -130,11 +129,13 @@ def test_a_node_of_several_pools_is_priced_by_the_book() -> None:
     groups = [GpuGroup("c", "n", "A"), GpuGroup("c", "n", "B"), GpuGroup("c", "m", "A"), GpuGroup("c", "o", "X")]
     days = [HostDay(0, "c", node, "rapl", 7, 100, 0) for node in ("n", "m", "o", "gone")]
     pool_of = {"A": "a", "B": "b", "X": None}
-    assert measured_by_day(days, groups, lambda group: pool_of[group.gpu_model]) == {("a", 0): Measured(7_000, 100)}
+    assert measured_by_day(days, groups, lambda group: pool_of[group.gpu_model]) == {
+        ("a", 0): MeasuredHosts(7_000, 100)
+    }
 
 
 def test_what_is_measured_is_never_below_nothing() -> None:
     assert own_uj("dcmi", 5, 9) == 0
     assert own_uj("rapl", 5, 9) == 5_000
-    assert Measured().mw(0, 70) == 70
-    assert Measured(1_000, 10).mw(5, 70) == 100, "more was covered than reported: windows cut at an hour's end"
+    assert MeasuredHosts().mw(0, 70) == 70
+    assert MeasuredHosts(1_000, 10).mw(5, 70) == 100, "more was covered than reported: windows cut at an hour's end"

@@ -51,7 +51,7 @@ def test_the_first_pool_that_fits_has_the_gpu(tmp_path: Path) -> None:
     assert name("n1", "NVIDIA H100 80GB HBM3", {"contract": "po-1"}) == "leased"
     assert name("n1", "NVIDIA H100 80GB HBM3", {}) == "h100"
     assert name("n1", "Tesla T4", {}) is None
-    assert prices.tells_nodes_apart
+    assert prices.depends_on_node
 
 
 def test_prices_hold_from_a_day_on_and_say_only_what_changes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules
+from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, policy, prices, rules
 from tokenyield_collector.prices.period import parse_period
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.report import ReportError
@@ -92,13 +92,13 @@ def test_a_changed_price_book_is_a_new_version_that_says_what_changed(maker: Rep
     first = maker.report("2026-10", ["team"])
     assert (first.version, first.is_closed) == (1, True)
     changed = prices(tmp_path, BOOK.replace("35040", "70080"))
-    again = ReportMaker(ledger=maker.ledger, prices=changed, attribution=maker.attribution, now_ms=maker.now_ms)
+    again = ReportMaker(ledger=maker.ledger, policy=policy(changed), now_ms=maker.now_ms)
     second = again.report("2026-10", ["team"])
     assert second.version == 2
     assert "version 2, changed against version 1: prices: pools.h100.owned.gpu: 35040 -> 70080" in second.notes
     assert again.report("2026-10", ["model"]).version == 2, "another view of the same statement"
-    policy = rules(tmp_path, {"sharing": {"dark": "usage"}})
-    third = ReportMaker(ledger=maker.ledger, prices=changed, attribution=policy, now_ms=maker.now_ms)
+    shared = policy(changed, rules(tmp_path, {"sharing": {"dark": "usage"}}))
+    third = ReportMaker(ledger=maker.ledger, policy=shared, now_ms=maker.now_ms)
     assert any('sharing.dark: "apart" -> "usage"' in note for note in third.report("2026-10", ["team"]).notes)
 
 

@@ -13,11 +13,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules, window
+from collector.fleet import policy as judged_by
+from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, decimal
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.reports import data
-from tokenyield_collector.statements.lines import COSTS
-from tokenyield_collector.statements.statement import Grain, Statement
+from tokenyield_collector.statements.buckets import COSTS
+from tokenyield_collector.statements.source import Grain, Span
+from tokenyield_collector.statements.statement import fleet_statement
 from tokenyield_wire.window import Demand
 
 START = ms("2026-10-05T18:00")
@@ -137,16 +140,16 @@ def test_the_books_balance(
     maker = fleet.maker(book, attribution)
     stretch = maker.stretch("2026-10-05..2026-10-06")
     fleet.ledger.roll()
-    statement = Statement(
-        reader=fleet.ledger.usage(), prices=book, attribution=attribution,
-        start_ms=stretch.start_ms, end_ms=stretch.end_ms, grain=grain,
-    )  # fmt: skip
+    span = Span(stretch.start_ms, stretch.end_ms)
+    statement = fleet_statement(fleet.ledger.usage(), judged_by(book, attribution), span, grain)
     lines = list(statement.lines())
     whole = fleet_cost(listed, book, stretch.start_ms, stretch.end_ms)
-    assert sum(sums.total for _, sums in lines) == whole, "lines sum to what the fleet costs, reckoned apart"
+    assert sum(sums.total for _, sums in lines) == whole, "lines sum to what the fleet costs, computed apart"
     assert statement.whole.total == whole, "and so does the waterfall"
-    assert all(sums.get(cost) >= 0 for _, sums in lines for cost in COSTS)
-    used = sum(sums.allocated for key, sums in lines if key.group.model not in ("(untied)", "(idle)"))
+    assert all(value >= 0 for _, sums in lines for value in sums)
+    for _, sums in lines:
+        assert sum(sums.component(name) for name in COMPONENTS) == sums.total, "components sum to the line"
+    used = sum(sums.allocated for key, sums in lines if key.carrier.kind not in ("untied", "idle"))
     if used:
         assert sum(sums.get("loaded") for _, sums in lines) >= used
     if any(sums.get("loaded") for _, sums in lines):

@@ -1,4 +1,4 @@
-"""UsageRows for reports out of ClickHouse: its hours, as far as a report needs them, in a DuckDB of this collector's own.
+"""Usage for reports out of ClickHouse: its hours, as far as a report needs them, in a DuckDB of this collector's own.
 
 In: hours with the number of commits that they hold. Out: a `UsageReader`. What divides time, tokens and money to the
 last millisecond exists once, in DuckDB's SQL, and gives the same figures here. The DuckDB is a copy in a temporary
@@ -17,7 +17,7 @@ from pathlib import Path
 from tokenyield_collector.ledger.clickhouse.client import Client
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.rows import TABLES
-from tokenyield_collector.ledger.usage import BestHour, GpuGroup, HostDay, UsageRows, UsageQuery
+from tokenyield_collector.ledger.usage import BestHour, GpuGroup, HostDay, UsageQuery, UsageRows
 
 HOURS_AT_ONCE = 6
 

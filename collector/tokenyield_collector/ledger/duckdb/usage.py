@@ -1,4 +1,4 @@
-"""UsageRows for reports out of DuckDB: one query over the roll-ups, which joins and groups integers only."""
+"""Usage for reports out of DuckDB: one query over the roll-ups, which joins and groups integers only."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ from tokenyield_collector.ledger.usage import (
     HostDay,
     Identity,
     Instance,
-    UsageRows,
     UsageQuery,
+    UsageRows,
     WorkRow,
 )
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
