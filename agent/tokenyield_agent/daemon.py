@@ -390,6 +390,7 @@ class Agent:
             poll_interval_s=self.settings.poll_interval_ms / 1000,
             clock_steps=self._timeline.steps,
             windows_dropped=self._book.dropped,
+            names_folded=dict(self._book.folded),
             spool_batches=depth,
             spool_bytes=size,
             spool=dict(self.spool.counts),

@@ -8,12 +8,15 @@ What always holds is checked by `faults_of_batch`, which the collector runs on a
 * a batch lies within one UTC hour, ends after it starts, and every GPU's four states sum to its length exactly;
 * the reasons of unknown time sum to the unknown time;
 * a GPU's shares sum to at most its own active and idle time and energy;
-* parked time and energy are part of the idle ones; the methods of integrated energy sum to it.
+* parked time and energy are part of the idle ones; the methods of integrated energy sum to it;
+* every list and dict has at most as many entries, and every sum over them is at most as great, as the bounds here say.
 
 `gc=False`: these records hold no cycles, and a collector decodes tens of thousands of them a second.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
+from itertools import chain
+from operator import attrgetter
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
@@ -39,13 +42,38 @@ Name = Annotated[str, Meta(min_length=1, max_length=253)]
 Text = Annotated[str, Meta(max_length=512)]
 COUNT_MAX = 2**48
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
-"""A non-negative integer. Its bound is far above anything one window can hold, and tens of thousands of them still sum
-into a signed 64-bit column, so that no single agent can break an hour."""
+"""A non-negative integer. Its bound is far above anything one window can hold."""
+SUM_MAX = COUNT_MAX
+"""Of each amount over all GPUs, workloads or demand of a batch. A node of 1,024 GPUs at 2 kW uses 2^43 mJ in an hour, a
+million tokens a second are 2^32 in it. 2^15 batches at the bound still sum into a signed 64-bit column: as many as 136
+nodes send of one hour at 15 s, all of them lying. What a ledger makes of more stands in its own code."""
+
+GPUS_MAX = 1_024
+"""GPUs of one node, MIG instances included: 16 GPUs have 112."""
+SHARES_MAX = 16_384
+"""Pairs of a GPU and a workload that held it."""
+WORKLOADS_MAX = 4_096
+COUNTS_MAX = 3
+"""Token counts of one workload: one for each `Method`."""
+DEMAND_MAX = 16_384
+"""Askers, over all gateways of the node."""
+NAMES_MAX = 64
+"""Names in a dict: reasons, methods, sources, of which the agent knows a dozen."""
+EVENT_NAMES_MAX = 256
+"""Kinds of events of one GPU: NVIDIA has numbered fewer XIDs than that."""
+
+
+def _at_most(**bound: int) -> Meta:
+    """For the JSON Schema. `faults_of_batch` holds it: it says how many there were, which msgspec does not."""
+    return Meta(extra_json_schema=bound)
+
 
 Method = Literal["counter", "count", "rate"]
 """How tokens were counted: a monotonic counter, a count per request, or a rate times its interval."""
 Split = Literal["exclusive", "sm", "memory", "even", "mig"]
 """How a GPU was divided among its workloads: not at all, by SM time, by memory held, evenly, or by MIG slices."""
+
+Named = Annotated[dict[Name, Count], _at_most(maxProperties=NAMES_MAX)]
 
 LABELS_MAX = 16
 """Labels of one workload or asker."""
@@ -74,11 +102,11 @@ class GpuWindow(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True)
     idle_ms: Count = 0
     unallocated_ms: Count = 0
     unknown_ms: Count = 0
-    unknown_reason_ms: dict[Name, Count] = {}
+    unknown_reason_ms: Named = {}
     energy_mj: StateMillijoules = StateMillijoules()
     energy_integrated_mj: Count = 0
     """Part of the energy that was integrated from power because the GPU has no energy counter (or it was reset)."""
-    energy_method_mj: dict[Name, Count] = {}
+    energy_method_mj: Named = {}
     """That part by how it was got, see `ENERGY_METHODS`; the rest is from the counter."""
     energy_error_mj: Count = 0
     """By how much that part may be off either way, from how far power moved between two samples."""
@@ -102,12 +130,12 @@ class GpuWindow(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True)
     nvlink_mib: Count | None = None
     """Moved over NVLink, both directions."""
     pcie_mib: Count | None = None
-    throttled_ms: dict[Name, Count] = {}
+    throttled_ms: Named = {}
     """By reason; reasons overlap."""
-    throttled_lost_ms: dict[Name, Count] = {}
+    throttled_lost_ms: Named = {}
     """What of the active time was lost while throttled, by reason: the share of the highest clock that was missing,
     divided among the reasons. At most: work that waits for memory loses less."""
-    events: dict[Name, Count] = {}
+    events: Annotated[dict[Name, Count], _at_most(maxProperties=EVENT_NAMES_MAX)] = {}
     """XIDs (`xid_N`), ECC errors, remapped rows, errors of links: how often."""
     power_mw_max: Count | None = None
     temperature_c_max: int | None = None
@@ -158,7 +186,7 @@ class Workload(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     server: Name
     place: Name
     model: Name | None = None
-    tokens: tuple[TokenCount, ...] = ()
+    tokens: Annotated[tuple[TokenCount, ...], _at_most(maxItems=COUNTS_MAX)] = ()
     labels: Labels = {}
     """What is known of it beyond its name: namespace, pod, team, product. Only labels that the agent's settings
     name."""
@@ -187,11 +215,11 @@ class Batch(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     seq: Annotated[int, Meta(ge=1, le=2**62)]
     start_ms: Count
     end_ms: Count
-    gpus: tuple[GpuWindow, ...] = ()
-    shares: tuple[WorkloadShare, ...] = ()
-    workloads: tuple[Workload, ...] = ()
-    demand: tuple[Demand, ...] = ()
-    host_energy_mj: dict[Name, Count] = {}
+    gpus: Annotated[tuple[GpuWindow, ...], _at_most(maxItems=GPUS_MAX)] = ()
+    shares: Annotated[tuple[WorkloadShare, ...], _at_most(maxItems=SHARES_MAX)] = ()
+    workloads: Annotated[tuple[Workload, ...], _at_most(maxItems=WORKLOADS_MAX)] = ()
+    demand: Annotated[tuple[Demand, ...], _at_most(maxItems=DEMAND_MAX)] = ()
+    host_energy_mj: Named = {}
     """The host's own energy by where it is from: `rapl` (processors and memory), `dcmi` or `power_meter` (the whole
     machine, GPUs included). Part of a reading over several windows is laid on the one that it ends in."""
 
@@ -225,6 +253,11 @@ def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
         return
     if batch.end_ms > hour_of_ms(batch.start_ms) + 3_600_000:
         yield Fault(f"{path}.end_ms", str(batch.end_ms), "a window that lies within one UTC hour")
+    if too_many := list(_too_many(batch, path)):
+        yield from too_many
+        return
+    if _is_great(batch):
+        yield from _too_great(batch, path)
     left: dict[str, list[int]] = {}
     for i, gpu in enumerate(batch.gpus):
         energy = gpu.energy_mj
@@ -249,6 +282,10 @@ def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
     keys = {workload.key for workload in batch.workloads}
     if len(keys) != len(batch.workloads):
         yield Fault(f"{path}.workloads", f"{len(batch.workloads)} of {len(keys)} keys", "each workload once in a batch")
+    for i, workload in enumerate(batch.workloads):
+        if len(workload.tokens) > 1 and len({count.method for count in workload.tokens}) != len(workload.tokens):
+            found = ", ".join(count.method for count in workload.tokens)
+            yield Fault(f"{path}.workloads[{i}].tokens", found, "each method once")
     for i, share in enumerate(batch.shares):
         if share.workload not in keys:
             yield Fault(f"{path}.shares[{i}].workload", share.workload, "the key of a workload in the same batch")
@@ -265,3 +302,90 @@ def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
         if min(own) < 0:
             wanted = "shares that sum to at most the GPU's own"
             yield Fault(f"{path}.shares[{i}]", "shares above the GPU's own time or energy", wanted)
+
+
+def _too_many(batch: Batch, path: str) -> Iterator[Fault]:
+    """Lists and dicts with more entries than their bound."""
+    sized: list[tuple[str, Sized, int]] = [
+        ("gpus", batch.gpus, GPUS_MAX),
+        ("shares", batch.shares, SHARES_MAX),
+        ("workloads", batch.workloads, WORKLOADS_MAX),
+        ("demand", batch.demand, DEMAND_MAX),
+        ("host_energy_mj", batch.host_energy_mj, NAMES_MAX),
+    ]
+    for i, workload in enumerate(batch.workloads):
+        if len(workload.tokens) > COUNTS_MAX:
+            sized.append((f"workloads[{i}].tokens", workload.tokens, COUNTS_MAX))
+    for i, gpu in enumerate(batch.gpus):
+        if len(gpu.events) > EVENT_NAMES_MAX:
+            sized.append((f"gpus[{i}].events", gpu.events, EVENT_NAMES_MAX))
+        if (
+            len(gpu.throttled_ms) > NAMES_MAX
+            or len(gpu.throttled_lost_ms) > NAMES_MAX
+            or len(gpu.unknown_reason_ms) > NAMES_MAX
+            or len(gpu.energy_method_mj) > NAMES_MAX
+        ):
+            sized += [(f"gpus[{i}].{name}", getattr(gpu, name), NAMES_MAX) for name in _GPU_NAMED]
+    for name, entries, most in sized:
+        if len(entries) > most:
+            yield Fault(f"{path}.{name}", f"{len(entries)} entries", f"at most {most}")
+
+
+_GPU_NAMED = ("unknown_reason_ms", "energy_method_mj", "throttled_ms", "throttled_lost_ms")
+_GPU_SUMMED = (
+    *(f"energy_mj.{state}" for state in STATES),
+    "energy_integrated_mj",
+    "energy_error_mj",
+    "energy_missing_ms",
+    "utilization_ms",
+    "memory_used_mib_seconds",
+    "activity_known_ms",
+    "sm_ms",
+    "tensor_ms",
+    "dram_ms",
+    "nvlink_mib",
+    "pcie_mib",
+)
+"""The others are bounded by the length of the batch, or by one of these."""
+_NAMED_SUMMED = ("throttled_ms", "throttled_lost_ms", "events")
+_DEMAND_SUMMED = (*TOKEN_KINDS, *REQUEST_KINDS)
+_TOKENS_SUMMED = (*_DEMAND_SUMMED, *LOAD_KINDS)
+_of_gpu, _of_tokens, _of_demand = (attrgetter(*names) for names in (_GPU_SUMMED, _TOKENS_SUMMED, _DEMAND_SUMMED))
+
+
+def _is_great(batch: Batch) -> bool:
+    """Whether all amounts together are above `SUM_MAX`; where not, no sum of some of them is. Written out for its pace:
+    it is asked of every batch."""
+    total = sum(batch.host_energy_mj.values()) if batch.host_energy_mj else 0
+    for gpu in batch.gpus:
+        energy = gpu.energy_mj
+        total += energy.active + energy.idle + energy.unallocated + energy.unknown + gpu.energy_integrated_mj
+        total += gpu.energy_error_mj + gpu.energy_missing_ms + gpu.activity_known_ms + (gpu.utilization_ms or 0)
+        total += (gpu.memory_used_mib_seconds or 0) + (gpu.sm_ms or 0) + (gpu.tensor_ms or 0) + (gpu.dram_ms or 0)
+        total += (gpu.nvlink_mib or 0) + (gpu.pcie_mib or 0)
+        if gpu.throttled_ms or gpu.throttled_lost_ms or gpu.events:
+            total += sum(gpu.throttled_ms.values()) + sum(gpu.throttled_lost_ms.values()) + sum(gpu.events.values())
+    for workload in batch.workloads:
+        for count in workload.tokens:
+            total += sum(filter(None, _of_tokens(count)))
+    for asked in batch.demand:
+        total += sum(filter(None, _of_demand(asked)))
+    return total > SUM_MAX
+
+
+def _too_great(batch: Batch, path: str) -> Iterator[Fault]:
+    """Amounts whose sum over a list is above `SUM_MAX`. Shares are at most what their GPUs have."""
+    counts = chain.from_iterable(workload.tokens for workload in batch.workloads)
+    sums: dict[str, int] = {"host_energy_mj": sum(batch.host_energy_mj.values())}
+    for name, fields, rows in (
+        ("gpus", _GPU_SUMMED, map(_of_gpu, batch.gpus)),
+        ("workloads[].tokens", _TOKENS_SUMMED, map(_of_tokens, counts)),
+        ("demand", _DEMAND_SUMMED, map(_of_demand, batch.demand)),
+    ):
+        columns = list(zip(*rows, strict=True))
+        sums |= {f"{name}[].{field}": sum(filter(None, column)) for field, column in zip(fields, columns)}  # noqa: B905
+    for field in _NAMED_SUMMED:
+        sums[f"gpus[].{field}"] = sum(sum(getattr(gpu, field).values()) for gpu in batch.gpus)
+    for field, total in sums.items():
+        if total > SUM_MAX:
+            yield Fault(f"{path}.{field}", f"a sum of {total}", f"at most {SUM_MAX} over the whole batch")

@@ -126,6 +126,12 @@ POLLS = Family("tokenyield_agent_polls_total", "counter", "Polls of the GPUs")
 POLL_AGE = Family("tokenyield_agent_last_poll_age_seconds", "gauge", "How long ago the last poll was")
 CLOCK_STEPS = Family("tokenyield_agent_clock_steps_total", "counter", "Steps of the wall clock noticed")
 WINDOWS_DROPPED = Family("tokenyield_agent_windows_dropped_total", "counter", "Windows given up in memory")
+NAMES_FOLDED = Family(
+    "tokenyield_agent_names_folded_total",
+    "counter",
+    "Times that something was laid under (other) because a window held too many names (kind: asker, workload, event)",
+    ("kind",),
+)
 SPOOL_BATCHES = Family("tokenyield_agent_spool_batches", "gauge", "Batches without a receipt")
 SPOOL_BYTES = Family("tokenyield_agent_spool_bytes", "gauge", "Bytes of the spool on disk")
 _SPOOL = {
@@ -205,6 +211,10 @@ class Exposition:
         yield POLL_AGE.of(status.last_poll_age_s)
         yield CLOCK_STEPS.of(status.clock_steps)
         yield WINDOWS_DROPPED.of(status.windows_dropped)
+        folded = NAMES_FOLDED.new()
+        for kind, times in status.names_folded.items():
+            folded.add_metric((kind,), times)
+        yield folded
         yield SPOOL_BATCHES.of(status.spool_batches)
         yield SPOOL_BYTES.of(status.spool_bytes)
         for listed, counts in ((SPOOL, status.spool), (SHIP, status.ship)):

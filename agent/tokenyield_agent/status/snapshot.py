@@ -25,6 +25,8 @@ class Status:
     poll_interval_s: float = 1.0
     clock_steps: int = 0
     windows_dropped: int = 0
+    names_folded: dict[str, int] = field(default_factory=dict)
+    """Kind of name -> how often it was laid under a common one."""
     spool_batches: int = 0
     spool_bytes: int = 0
     spool: dict[str, int] = field(default_factory=dict)

@@ -18,6 +18,7 @@ goes on as if it had never stopped.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -28,7 +29,13 @@ from tokenyield_agent.workloads.binding import UNTIED
 from tokenyield_wire.units import apportion
 from tokenyield_wire.window import (
     COUNT_MAX,
+    DEMAND_MAX,
+    EVENT_NAMES_MAX,
+    GPUS_MAX,
     LOAD_KINDS,
+    SHARES_MAX,
+    SUM_MAX,
+    WORKLOADS_MAX,
     Batch,
     Demand,
     GpuWindow,
@@ -42,8 +49,15 @@ OPEN_WINDOWS_MAX = 480
 """Two hours of 15 s windows, reached only while the spool cannot be written. Then the
 oldest is given up, counted in `WindowBook.dropped`: memory on a GPU host is bounded."""
 
-ASKERS_MAX = 1000
-"""Askers of one gateway in one window; those that come later are added up under `OTHER_ASKER`."""
+ASKERS_MAX, ASKERS_ALL_MAX = 1_000, 12_000
+"""Askers of one gateway, and of all, in one window; those that come later are added up under `OTHER_ASKER`."""
+HOLDINGS_MAX, COUNTED_MAX = 3_000, 1_000
+"""Pairs of a GPU and a workload that held it, and workloads that made tokens, in one window; what comes later stands
+under `OTHER_WORKLOAD`. So the wire's own bounds are never met: whoever starts processes or sends requests under ever
+new names must not cost the node its batch. What is folded is counted in `WindowBook.folded`."""
+EVENT_KINDS_MAX = 200
+assert ASKERS_ALL_MAX < DEMAND_MAX and HOLDINGS_MAX + COUNTED_MAX < WORKLOADS_MAX  # noqa: PT018
+assert HOLDINGS_MAX + GPUS_MAX <= SHARES_MAX and EVENT_KINDS_MAX < EVENT_NAMES_MAX  # noqa: PT018
 _ACTIVITY = {
     # quantity of an Activity -> field of the wire, and by what a sum over ms is divided for it
     "sm_bp": ("sm_ms", 10_000),
@@ -53,6 +67,9 @@ _ACTIVITY = {
     "pcie_mib_s": ("pcie_mib", 1000),
 }
 OTHER_ASKER = Asker(labels=(("team", "(other)"),))
+OTHER_WORKLOAD = "(other)"
+OTHER_EVENT = "other"
+AnyCount = TypeVar("AnyCount", int, int | None)
 
 
 class GpuFacts(msgspec.Struct, kw_only=True):
@@ -118,6 +135,16 @@ class WorkloadName:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Part:
+    """What of a span falls into one window, beside its length."""
+
+    energy_mj: int | None = None
+    error_mj: int = 0
+    activity_ms: int = 0
+    events: Mapping[str, int] = field(default_factory=dict)
+
+
 class WindowBook:
     """The open windows of one node."""
 
@@ -128,6 +155,8 @@ class WindowBook:
         self._settle_ms = settle_ms
         self._state = msgspec.convert(msgspec.to_builtins(state), BookState) if state else BookState()
         self.dropped = 0
+        self.folded = dict.fromkeys(("asker", "workload", "event"), 0)
+        """How often something was laid under a common name because a window held too many names."""
 
     @property
     def end_ms(self) -> int | None:
@@ -161,7 +190,7 @@ class WindowBook:
         for span in spans:
             laid = _parts(span, lengths)
             for (window, length), part in zip(slices, laid, strict=True):
-                _lay(window, span, length, part)
+                self._lay(window, span, length, part)
         self._state.end_ms = to_ms
         while len(self._state.windows) > OPEN_WINDOWS_MAX:
             del self._state.windows[0]
@@ -185,9 +214,9 @@ class WindowBook:
             if overlaps[i]:
                 part_of = {kind: part[i] for kind, part in parts.items()}
                 if event.counted.asker is not None:
-                    _add_demand(window, event.workload, event.counted.asker, part_of)
+                    self._add_demand(window, event.workload, event.counted.asker, part_of)
                 else:
-                    _add_tokens(window, event.workload, event.counted, part_of)
+                    self._add_tokens(window, event.workload, event.counted, part_of)
 
     def add_host_energy(self, mj: int, source: str) -> None:
         """Lay what the host used on the newest window."""
@@ -215,6 +244,76 @@ class WindowBook:
         """Forget the `count` oldest windows: they are safe in the spool."""
         del self._state.windows[:count]
 
+    def _lay(self, window: OpenWindow, span: GpuSpan, length_ms: int, part: _Part) -> None:
+        energy_mj = part.energy_mj
+        facts = window.gpus.get(span.uuid)
+        if facts is None:
+            facts = window.gpus[span.uuid] = GpuFacts()
+            # The part of the window before this GPU was first seen. `length_ms` of it are being laid now.
+            _count(facts.state_ms, "unknown", window.end_ms - window.start_ms - length_ms)
+            _count(facts.unknown_reason_ms, "not_seen", window.end_ms - window.start_ms - length_ms)
+        facts.model = span.model or facts.model
+        _count(facts.state_ms, span.state, length_ms)
+        if span.state == "unknown":
+            _count(facts.unknown_reason_ms, span.unknown_reason or "unread", length_ms)
+        for what, times in part.events.items():
+            is_named = what in facts.events or len(facts.events) < EVENT_KINDS_MAX
+            _count(facts.events, what if is_named else self._fold("event", OTHER_EVENT), times)
+        if energy_mj is None or span.energy is None:
+            facts.energy_missing_ms += length_ms
+        else:
+            _count(facts.state_mj, span.state, energy_mj)
+            if span.energy.method != "counter":
+                _count(facts.method_mj, span.energy.method, energy_mj)
+                facts.error_mj += part.error_mj
+        if span.parked:
+            facts.parked_ms += length_ms
+            facts.parked_mj += energy_mj or 0
+        if span.state in ("active", "idle"):
+            self._share(window, facts, span, length_ms, energy_mj or 0)
+        if span.reading is not None:
+            _lay_reading(facts, span.reading, span, length_ms)
+            if span.reading.activity is not None:
+                _lay_activity(facts, span.reading.activity, part.activity_ms)
+
+    def _share(self, window: OpenWindow, facts: GpuFacts, span: GpuSpan, length_ms: int, energy_mj: int) -> None:
+        weights = span.holding.weights
+        if not weights:
+            return
+        parts_ms = apportion(length_ms, list(weights.values()))
+        parts_mj = apportion(energy_mj, list(weights.values()))
+        for workload, part_ms, part_mj in zip(weights, parts_ms, parts_mj, strict=True):
+            if workload == UNTIED:
+                continue
+            if workload not in facts.shares and sum(len(gpu.shares) for gpu in window.gpus.values()) >= HOLDINGS_MAX:
+                workload = self._fold("workload", OTHER_WORKLOAD)
+            share = facts.shares.setdefault(workload, {})
+            _count(share, f"{span.state}_ms", part_ms)
+            _count(share, f"{span.state}_mj", part_mj)
+            if span.parked:
+                _count(share, "parked_ms", part_ms)
+                _count(share, "parked_mj", part_mj)
+            facts.splits[workload] = span.holding.split
+
+    def _add_tokens(self, window: OpenWindow, workload: str, counted: Counted, parts: dict[str, int]) -> None:
+        if workload not in window.tokens and len(window.tokens) >= COUNTED_MAX:
+            workload = self._fold("workload", OTHER_WORKLOAD)
+        sums = window.tokens.setdefault(workload, {}).setdefault(counted.method, {})
+        for kind, part in parts.items():
+            sums[kind] = _bounded((sums.get(kind) or 0) + part)
+
+    def _add_demand(self, window: OpenWindow, gateway: str, asker: Asker, parts: dict[str, int]) -> None:
+        askers = window.demand.setdefault(gateway, {})
+        key = msgspec.json.encode(asker).decode()
+        if key not in askers and (len(askers) >= ASKERS_MAX or sum(map(len, window.demand.values())) >= ASKERS_ALL_MAX):
+            self._fold("asker", "")
+            key = msgspec.json.encode(OTHER_ASKER).decode()
+        askers[key] = {kind: _bounded(count) for kind, count in sum_kinds(askers.get(key, {}), parts).items()}
+
+    def _fold(self, kind: str, common_name: str) -> str:
+        self.folded[kind] += 1
+        return common_name
+
     def _slices(self, start_ms: int, to_ms: int) -> list[tuple[OpenWindow, int]]:
         slices = []
         while start_ms < to_ms:
@@ -241,16 +340,6 @@ class WindowBook:
         return self._window_at(self._state.end_ms)
 
 
-@dataclass(slots=True)
-class _Part:
-    """What of a span falls into one window, beside its length."""
-
-    energy_mj: int | None = None
-    error_mj: int = 0
-    activity_ms: int = 0
-    events: Mapping[str, int] = field(default_factory=dict)
-
-
 def _parts(span: GpuSpan, lengths: list[int]) -> list[_Part]:
     parts = [_Part() for _ in lengths]
     parts[-1].events = span.events
@@ -262,38 +351,6 @@ def _parts(span: GpuSpan, lengths: list[int]) -> list[_Part]:
         for part, known_ms in zip(parts, apportion(span.reading.activity.span_ms, lengths), strict=True):
             part.activity_ms = known_ms
     return parts
-
-
-def _lay(window: OpenWindow, span: GpuSpan, length_ms: int, part: _Part) -> None:
-    energy_mj = part.energy_mj
-    facts = window.gpus.get(span.uuid)
-    if facts is None:
-        facts = window.gpus[span.uuid] = GpuFacts()
-        # The part of the window before this GPU was first seen. `length_ms` of it are being laid now.
-        _count(facts.state_ms, "unknown", window.end_ms - window.start_ms - length_ms)
-        _count(facts.unknown_reason_ms, "not_seen", window.end_ms - window.start_ms - length_ms)
-    facts.model = span.model or facts.model
-    _count(facts.state_ms, span.state, length_ms)
-    if span.state == "unknown":
-        _count(facts.unknown_reason_ms, span.unknown_reason or "unread", length_ms)
-    for what, times in part.events.items():
-        _count(facts.events, what, times)
-    if energy_mj is None or span.energy is None:
-        facts.energy_missing_ms += length_ms
-    else:
-        _count(facts.state_mj, span.state, energy_mj)
-        if span.energy.method != "counter":
-            _count(facts.method_mj, span.energy.method, energy_mj)
-            facts.error_mj += part.error_mj
-    if span.parked:
-        facts.parked_ms += length_ms
-        facts.parked_mj += energy_mj or 0
-    if span.state in ("active", "idle"):
-        _share(facts, span, length_ms, energy_mj or 0)
-    if span.reading is not None:
-        _lay_reading(facts, span.reading, span, length_ms)
-        if span.reading.activity is not None:
-            _lay_activity(facts, span.reading.activity, part.activity_ms)
 
 
 def _lay_activity(facts: GpuFacts, activity: Activity, known_ms: int) -> None:
@@ -323,46 +380,32 @@ def _lay_reading(facts: GpuFacts, reading: GpuReading, span: GpuSpan, length_ms:
         _count(facts.throttled_lost_us, reason, lost_us)
 
 
-def _share(facts: GpuFacts, span: GpuSpan, length_ms: int, energy_mj: int) -> None:
-    weights = span.holding.weights
-    if not weights:
-        return
-    parts_ms = apportion(length_ms, list(weights.values()))
-    parts_mj = apportion(energy_mj, list(weights.values()))
-    for workload, part_ms, part_mj in zip(weights, parts_ms, parts_mj, strict=True):
-        if workload == UNTIED:
-            continue
-        share = facts.shares.setdefault(workload, {})
-        _count(share, f"{span.state}_ms", part_ms)
-        _count(share, f"{span.state}_mj", part_mj)
-        if span.parked:
-            _count(share, "parked_ms", part_ms)
-            _count(share, "parked_mj", part_mj)
-        facts.splits[workload] = span.holding.split
-
-
 def _count(sums: dict[str, int], key: str, amount: int) -> None:
     if amount:
         sums[key] = sums.get(key, 0) + amount
 
 
-def _add_tokens(window: OpenWindow, workload: str, counted: Counted, parts: dict[str, int]) -> None:
-    sums = window.tokens.setdefault(workload, {}).setdefault(counted.method, {})
-    for kind, part in parts.items():
-        sums[kind] = _bounded((sums.get(kind) or 0) + part)
-
-
-def _add_demand(window: OpenWindow, gateway: str, asker: Asker, parts: dict[str, int]) -> None:
-    askers = window.demand.setdefault(gateway, {})
-    key = msgspec.json.encode(asker).decode()
-    if key not in askers and len(askers) >= ASKERS_MAX:
-        key = msgspec.json.encode(OTHER_ASKER).decode()
-    askers[key] = {kind: _bounded(count) for kind, count in sum_kinds(askers.get(key, {}), parts).items()}
-
-
 def _bounded(count: int) -> int:
     """What the wire takes: a server that lies must not cost the node its batch."""
     return min(count, COUNT_MAX)
+
+
+def _fitted(
+    counts: Mapping[tuple[str, str], Mapping[str, AnyCount]],
+) -> dict[tuple[str, str], dict[str, AnyCount]]:
+    """The same, no kind of which sums to more than the wire takes: where one does, each has an equal part at most, so
+    that a server that lies is cut and not those beside it."""
+    sums: dict[str, int] = {}
+    for kinds in counts.values():
+        for kind, count in kinds.items():
+            sums[kind] = sums.get(kind, 0) + (count or 0)
+    cuts = {kind: SUM_MAX // len(counts) for kind, whole in sums.items() if whole > SUM_MAX}
+    if not cuts:
+        return {name: dict(kinds) for name, kinds in counts.items()}
+    return {
+        name: {kind: count and min(count, cuts.get(kind, COUNT_MAX)) for kind, count in kinds.items()}
+        for name, kinds in counts.items()
+    }
 
 
 def _batch(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batch:
@@ -376,11 +419,12 @@ def _batch(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batc
             split = facts.splits[workload]
             shares.append(WorkloadShare(gpu_uuid=uuid, workload=workload, split=split, **share))  # type: ignore[arg-type]
     workloads = []
+    counted = _fitted({(key, method): sums for key, of in window.tokens.items() for method, sums in of.items()})
     for key in sorted(held | window.tokens.keys()):
         name = names.get(key, WorkloadName(server="unknown", place=key, model=None))
         counts = tuple(
-            TokenCount(method=method, **sums)  # type: ignore[arg-type]
-            for method, sums in sorted(window.tokens.get(key, {}).items())
+            TokenCount(method=method, **counted[key, method])  # type: ignore[arg-type]
+            for method in sorted(window.tokens.get(key, {}))
         )
         workloads.append(
             Workload(
@@ -392,10 +436,12 @@ def _batch(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batc
                 labels=dict(name.labels),
             )
         )
+    asked = _fitted({(gateway, key): sums for gateway, of in sorted(window.demand.items()) for key, sums in of.items()})
     demand = [
         Demand(gateway=gateway, model=asker.model, asker=dict(asker.labels), **sums)
-        for gateway, askers in sorted(window.demand.items())
-        for asker, sums in ((msgspec.json.decode(key, type=Asker), sums) for key, sums in askers.items())
+        for (gateway, asker), sums in (
+            ((gateway, msgspec.json.decode(key, type=Asker)), sums) for (gateway, key), sums in asked.items()
+        )
     ]
     return Batch(
         seq=seq,

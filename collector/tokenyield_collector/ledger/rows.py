@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
-from tokenyield_wire.window import LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS, Batch, Shipment
+from tokenyield_wire.window import COUNT_MAX, LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS, Batch, Shipment
 
 Rows = defaultdict[str, list[tuple[Any, ...]]]
 
@@ -67,6 +67,14 @@ TABLES: dict[str, tuple[list[str], list[str]]] = {
     "label": (LABEL_KEYS, ["seen_ms"]),
     "measure": (MEASURE_KEYS, ["amount"]),
 }
+INTEGER_MAX = 2**63 - 1
+"""What a column holds. Sums of an hour that are greater are cut: whoever reports what nobody can do must not end the
+ledger. Windows keep what was sent, and `verify` shows the difference."""
+AMOUNT_MAX = COUNT_MAX
+"""The same of amounts that are multiplied (by weights, and by parts of other amounts), so that the products fit the 127
+bits in which they are computed. 78 billion tokens a second of one workload, or 78 MW of its GPUs on one node."""
+SUM_MAX = {table: AMOUNT_MAX if table in ("share", "token", "demand") else INTEGER_MAX for table in TABLES}
+"""Of a row of an hour. What workloads held is cut before what their GPUs did, and so stays a part of it."""
 NODE_KEYS = ("cluster", "node")
 BATCH_COLUMNS = ["agent_id", "epoch", "seq", "cluster", "node", "start_ms", "end_ms", "received_ms"]
 TEXT = {

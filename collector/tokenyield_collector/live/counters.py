@@ -42,7 +42,8 @@ class _Packed(NamedTuple):
     """
 
     numbers: "array[int]"
-    values: "array[int]"
+    values: "array[int] | list[int]"
+    """A list where a sum does not fit 64 bits: nobody made so many tokens, but whoever said so costs only memory."""
 
 
 OUTCOMES = {"requests": "answered", "requests_aborted": "aborted", "requests_failed": "failed"}
@@ -130,7 +131,10 @@ class Counters:
             if number == len(self._listed):
                 self._listed.append(series)
             numbers.append(number)
-        return _Packed(numbers, array("q", values.values()))
+        try:
+            return _Packed(numbers, array("q", values.values()))
+        except OverflowError:
+            return _Packed(numbers, list(values.values()))
 
     def _unpacked(self, packed: "_Packed | None") -> Iterator[tuple[Series, int]]:
         if packed is not None:

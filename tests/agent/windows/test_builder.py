@@ -1,5 +1,6 @@
 """The window book: time, energy and tokens in equal time, energy and tokens out."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,12 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenyield_agent.gpu.reading import GpuReading
-from tokenyield_agent.tokens.event import Counted, TokenEvent
-from tokenyield_agent.windows.builder import BookState, WindowBook
+from tokenyield_agent.tokens.event import Asker, Counted, TokenEvent
+from tokenyield_agent.windows.builder import (
+    ASKERS_ALL_MAX,
+    ASKERS_MAX,
+    COUNTED_MAX,
+    EVENT_KINDS_MAX,
+    HOLDINGS_MAX,
+    OTHER_WORKLOAD,
+    BookState,
+    WindowBook,
+)
 from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.span import GpuSpan, unread
 from tokenyield_agent.workloads.binding import UNTIED, Holding
-from tokenyield_wire.window import Batch, faults_of_batch
+from tokenyield_wire.codec import decode_shipment, encode_shipment
+from tokenyield_wire.window import COUNT_MAX, DEMAND_MAX, Batch, Shipment, faults_of_batch
 
 LENGTH_MS, SETTLE_MS = 15_000, 12_000
 START_MS = 1_795_435_320_000
@@ -202,3 +213,70 @@ def test_books_balance_through_any_history(steps: list[tuple[str, int, Any]], of
     assert sum(gpu.energy_mj.total() for batch in batches for gpu in batch.gpus) == energy_mj
     assert sum(completions(batches)) == token_count
     assert not [fault for batch in batches for fault in faults_of_batch(batch, "")]
+
+
+def sound(batches: list[Batch]) -> Batch:
+    """The one batch, as a collector takes it."""
+    (one,) = batches
+    shipped = Shipment(schema=1, agent_id="a", epoch="e", cluster="c", node="n", batches=(one,))
+    return decode_shipment(encode_shipment(shipped)).batches[0]
+
+
+def test_workloads_under_ever_new_names_share_one_and_lose_nothing() -> None:
+    """A tenant who starts processes under new names all the time does not cost the node its batch."""
+    windows = book()
+    windows.jump(START_MS)
+    for i in range(150):
+        names = {f"process-{i}-{j}": 1 for j in range(40)}
+        holding = Holding(held=True, weights=names, split="sm")
+        windows.extend(START_MS + (i + 1) * 100, [span(uuid, energy_mj=1000, holding=holding) for uuid in ("G", "H")])
+    batch = sound(taken(windows, flush=True))
+    held = {share.workload: share for share in batch.shares if share.gpu_uuid == "G"}
+    assert sum(share.active_ms for share in held.values()) == batch.gpus[0].active_ms == LENGTH_MS
+    assert sum(share.active_mj for share in held.values()) == batch.gpus[0].energy_mj.active == 150_000
+    assert held[OTHER_WORKLOAD].active_ms > LENGTH_MS // 2
+    assert len(batch.shares) == HOLDINGS_MAX + 2
+    assert windows.folded["workload"] == 150 * 40 * 2 - HOLDINGS_MAX
+
+
+def test_tokens_and_askers_under_ever_new_names_share_one_and_lose_nothing() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.extend(START_MS + LENGTH_MS, [span()])
+    at_ms = START_MS + 5
+    for i in range(COUNTED_MAX + 500):
+        event = tokens(at_ms, at_ms, 7)
+        windows.add(replace(event, workload=f"server-{i}"))
+    for gateway in range(20):
+        for i in range(ASKERS_MAX + 10):
+            counted = Counted(method="count", completion=3, asker=Asker(labels=(("user", f"u{i}"),)))
+            windows.add(TokenEvent(workload=f"gateway-{gateway}", start_ms=at_ms, end_ms=at_ms, counted=counted))
+    batch = sound(taken(windows, flush=True))
+    made = {workload.key: sum(count.completion or 0 for count in workload.tokens) for workload in batch.workloads}
+    assert sum(made.values()) == (COUNTED_MAX + 500) * 7
+    assert made[OTHER_WORKLOAD] == 500 * 7
+    assert sum(asked.completion or 0 for asked in batch.demand) == 20 * (ASKERS_MAX + 10) * 3
+    assert len(batch.demand) <= DEMAND_MAX
+    assert windows.folded == {"workload": 500, "asker": 20 * (ASKERS_MAX + 10) - ASKERS_ALL_MAX + 11, "event": 0}
+
+
+def test_servers_that_lie_are_cut_and_not_those_beside_them() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    windows.extend(START_MS + LENGTH_MS, [span()])
+    for name, completion in (("a", 900), ("liar", COUNT_MAX), ("liar too", COUNT_MAX - 5), ("z", 50)):
+        event = tokens(START_MS, START_MS, completion, requests=completion)
+        windows.add(replace(event, workload=name))
+    batch = sound(taken(windows, flush=True))
+    made = {workload.key: workload.tokens[0].completion for workload in batch.workloads if workload.tokens}
+    assert made == {"a": 900, "liar": COUNT_MAX // 4, "liar too": COUNT_MAX // 4, "z": 50}
+
+
+def test_events_of_ever_new_kinds_share_one() -> None:
+    windows = book()
+    windows.jump(START_MS)
+    for i in range(400):
+        one = replace(span(), events={f"xid_{i}": 2})
+        windows.extend(START_MS + (i + 1) * 10, [one])
+    events = sound(taken(windows, flush=True)).gpus[0].events
+    assert (len(events), sum(events.values()), windows.folded["event"]) == (EVENT_KINDS_MAX + 1, 800, 200)

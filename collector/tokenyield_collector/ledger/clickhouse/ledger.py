@@ -45,6 +45,7 @@ from tokenyield_collector.ledger.clickhouse.usage import ClickHouseUsage
 from tokenyield_collector.ledger.rows import (
     DEMAND_SUMS,
     GPU_SUMS,
+    INTEGER_MAX,
     NODE_KEYS,
     SHARE_SUMS,
     TABLES,
@@ -238,7 +239,7 @@ class ClickHouseLedger:
         if counter_bases and not self._rows(
             "SELECT 1 FROM {counter_bases} WHERE cut_ms >= %d LIMIT 1", hours_before_ms
         ):
-            rows = [(name, hours_before_ms, value) for name, value in counter_bases.items()]
+            rows = [(name, hours_before_ms, min(value, INTEGER_MAX)) for name, value in counter_bases.items()]
             self._insert_rows("counter_bases", ("name", "cut_ms", "value"), rows)
         cut_ms = hour_of_ms(windows_before_ms)
         self._insert_rows("retired", ("what", "before_ms"), [("hours", hours_before_ms), ("windows", cut_ms)])

@@ -23,7 +23,8 @@ from tokenyield_collector.ledger.base import (
     WorkSlot,
 )
 from tokenyield_collector.ledger.duckdb.live_hours import DATABASE as LIVE
-from tokenyield_collector.ledger.rows import DEMAND_SUMS, GPU_SUMS, NODE_KEYS, SHARE_SUMS, TOKEN_SUMS
+from tokenyield_collector.ledger.duckdb.live_hours import at_most
+from tokenyield_collector.ledger.rows import DEMAND_SUMS, GPU_SUMS, INTEGER_MAX, NODE_KEYS, SHARE_SUMS, TOKEN_SUMS
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -95,8 +96,8 @@ def gpus(connection: Any, start_ms: int, end_ms: int, known_since_ms: int) -> li
     sql = f"""
         WITH known AS (SELECT {place}, max(gpu_model) AS gpu_model FROM {hours_of("gpu")}
                        WHERE hour_ms >= {hour_of_ms(known_since_ms)} GROUP BY ALL),
-             now AS (SELECT {place}, {", ".join(f"sum({name})::BIGINT AS {name}" for name in sums)},
-                            ({energy})::BIGINT AS energy_mj FROM gpu_windows {where} GROUP BY ALL),
+             now AS (SELECT {place}, {", ".join(f"{at_most(name, INTEGER_MAX)} AS {name}" for name in sums)},
+                            ({energy}) AS energy_mj FROM gpu_windows {where} GROUP BY ALL),
              held AS (SELECT {place}, workload, sum(active_ms + idle_ms) AS held_ms
                       FROM share_windows {where} GROUP BY ALL),
              holder AS (SELECT {place}, arg_max(workload, (held_ms, workload)) AS workload FROM held GROUP BY ALL)
@@ -113,7 +114,7 @@ def work(connection: Any, start_ms: int, end_ms: int, step_ms: int) -> list[Work
     held = "(s.active_ms + s.idle_ms)::DOUBLE / nullif(g.active_ms + g.idle_ms, 0)"
 
     def part(column: str) -> str:
-        return f"sum({column} * {held})::BIGINT"
+        return f"sum({column} * {held})::HUGEINT"
 
     sql = f"""
         WITH lost AS (SELECT {at}, sum(amount) AS lost_ms FROM measure_windows {where} AND kind = 'throttled_lost'
@@ -121,7 +122,7 @@ def work(connection: Any, start_ms: int, end_ms: int, step_ms: int) -> list[Work
              held_down AS (SELECT {at}, max(duration_ms) AS throttled_ms FROM reason_windows {where}
                            AND kind = 'throttled' GROUP BY ALL)
         SELECT s.cluster, s.workload, s.gpu_model, s.start_ms - s.start_ms % {int(step_ms)} AS slot,
-               count(DISTINCT (s.node, s.gpu_uuid)), {", ".join(f"sum(s.{name})::BIGINT" for name in _HELD)},
+               count(DISTINCT (s.node, s.gpu_uuid)), {", ".join(at_most(f"s.{name}", INTEGER_MAX) for name in _HELD)},
                coalesce({part("g.activity_known_ms")}, 0), {part("g.sm_ms")}, {part("g.tensor_ms")},
                {part("g.dram_ms")}, coalesce({part("throttled_ms")}, 0), coalesce({part("lost_ms")}, 0)
         FROM (FROM share_windows {where}) s JOIN (FROM gpu_windows {where}) g USING ({at}, gpu_model)
@@ -133,7 +134,7 @@ def work(connection: Any, start_ms: int, end_ms: int, step_ms: int) -> list[Work
 
 def made(connection: Any, start_ms: int, end_ms: int, step_ms: int) -> list[MadeSlot]:
     """See `Ledger.made_between`."""
-    sums = ", ".join(f"sum({name})::BIGINT" for name in MadeSlot._fields[5:])
+    sums = ", ".join(at_most(name, INTEGER_MAX) for name in MadeSlot._fields[5:])
     sql = (
         f"SELECT cluster, workload, server, model, start_ms - start_ms % {int(step_ms)} AS slot, {sums} "
         f"FROM token_windows WHERE {_starts_in(start_ms, end_ms)} GROUP BY ALL ORDER BY ALL"

@@ -54,6 +54,7 @@ from tokenyield_collector.ledger.duckdb.usage import DuckDbUsage
 from tokenyield_collector.ledger.receipts import NumberSet
 from tokenyield_collector.ledger.rows import (
     BATCH_COLUMNS,
+    INTEGER_MAX,
     TABLES,
     Rows,
     Sender,
@@ -268,10 +269,10 @@ class DuckDbLedger:
         for hour_ms in sorted(self._unread):
             windows = f"start_ms >= {hour_ms} AND start_ms < {hour_ms + MS_PER_HOUR}"
             with self._moving([hour_ms]):
-                for table, (keys, sums) in TABLES.items():
+                for table in TABLES:
                     self._connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms = {hour_ms}")
                     self._connection.execute(
-                        f"INSERT INTO {table}_hours BY NAME SELECT {summed(keys, sums)} "
+                        f"INSERT INTO {table}_hours BY NAME SELECT {summed(table)} "
                         f"FROM (SELECT *, {hour_ms} AS hour_ms FROM {table}_windows WHERE {windows}) GROUP BY ALL"
                     )
 
@@ -283,10 +284,10 @@ class DuckDbLedger:
             return
         within = f"WHERE hour_ms IN ({', '.join(map(str, hours_ms))})"
         with self._moving(hours_ms):
-            for table, (keys, sums) in TABLES.items():
+            for table in TABLES:
                 both = f"FROM {table}_hours {within} UNION ALL BY NAME FROM {LIVE}.{table}_hours {within}"
                 self._connection.execute(
-                    f"CREATE OR REPLACE TEMP TABLE whole AS SELECT {summed(keys, sums)} FROM ({both}) GROUP BY ALL"
+                    f"CREATE OR REPLACE TEMP TABLE whole AS SELECT {summed(table)} FROM ({both}) GROUP BY ALL"
                 )
                 self._connection.execute(f"DELETE FROM {table}_hours {within}")
                 self._connection.execute(f"INSERT INTO {table}_hours BY NAME FROM whole")
@@ -359,7 +360,7 @@ class DuckDbLedger:
         self._write_down([hour_ms for hour_ms in self._dirty if hour_ms < max(cut_ms, hours_before_ms)])
         bases = self.counter_bases()
         for name, value in counter_bases.items():
-            bases[name] = bases.get(name, 0) + value
+            bases[name] = min(bases.get(name, 0) + value, INTEGER_MAX)
         with self._transaction("cannot remove old windows"):
             for table in TABLES:
                 self._connection.execute(f"DELETE FROM {table}_windows WHERE start_ms < {cut_ms}")

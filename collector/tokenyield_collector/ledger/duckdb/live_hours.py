@@ -8,7 +8,7 @@ the process: until it is written an hour is listed in `dirty_hours`, and is reco
 from collections.abc import Iterable
 from typing import Any
 
-from tokenyield_collector.ledger.rows import TABLES
+from tokenyield_collector.ledger.rows import SUM_MAX, TABLES
 from tokenyield_wire.units import MS_PER_HOUR
 
 DATABASE = "live_hours"
@@ -42,9 +42,9 @@ class LiveHours:
 
     def compact(self) -> None:
         """Add up what has grown much."""
-        for table, (keys, sums) in TABLES.items():
+        for table in TABLES:
             if self._added[table] > max(COMPACT_ROWS, self._summed[table]):
-                self._rewrite(table, f"SELECT {summed(keys, sums)} FROM {DATABASE}.{table}_hours GROUP BY ALL")
+                self._rewrite(table, f"SELECT {summed(table)} FROM {DATABASE}.{table}_hours GROUP BY ALL")
 
     def clear(self) -> None:
         self._added = dict.fromkeys(TABLES, 0)
@@ -69,6 +69,12 @@ class LiveHours:
         self._added[table] = 0
 
 
-def summed(keys: Iterable[str], sums: Iterable[str]) -> str:
-    """What an hour's rows add up to; wants `GROUP BY ALL`."""
-    return ", ".join(["hour_ms", *keys, *(f"sum({column})::BIGINT AS {column}" for column in sums)])
+def summed(table: str) -> str:
+    """What an hour's rows add up to; needs `GROUP BY ALL`."""
+    keys, sums = TABLES[table]
+    return ", ".join(["hour_ms", *keys, *(f"{at_most(column, SUM_MAX[table])} AS {column}" for column in sums)])
+
+
+def at_most(column: str, most: int) -> str:
+    """The sum of a column, cut to what fits; NULL where no row has a value."""
+    return f"CASE WHEN sum({column}) > {most} THEN {most} ELSE sum({column}) END::BIGINT"

@@ -8,6 +8,8 @@ group integers: on 21.6 million rows of shares that is what brings a month's rep
 from collections.abc import Sequence
 from typing import Any
 
+from tokenyield_collector.ledger.duckdb.live_hours import at_most
+from tokenyield_collector.ledger.rows import AMOUNT_MAX, INTEGER_MAX
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -65,7 +67,7 @@ def roll(connection: Any, hours_ms: Sequence[int]) -> None:
         "ORDER BY hour_ms, i.id"
     )
     connection.execute("DROP TABLE pieces")
-    sums = ", ".join(f"sum({column})::BIGINT" for column in CAPACITY_SUMS)
+    sums = ", ".join(at_most(column, INTEGER_MAX) for column in CAPACITY_SUMS)
     connection.execute(
         f"INSERT INTO capacity_hours SELECT hour_ms, g.id, {sums} FROM gpu_hours "
         f"JOIN gpu_groups g USING (cluster, node, gpu_model) {within} GROUP BY hour_ms, g.id ORDER BY hour_ms, g.id"
@@ -90,7 +92,7 @@ def _check(connection: Any, within: str) -> None:
 
 
 def _pieces(within: str) -> str:
-    kinds = ", ".join(f"sum({kind})::BIGINT AS {kind}, count({kind}) AS {kind}_told" for kind in KINDS)
+    kinds = ", ".join(f"{at_most(kind, AMOUNT_MAX)} AS {kind}, count({kind}) AS {kind}_told" for kind in KINDS)
     lo, hi, den = "coalesce(m.lo, 0)", "coalesce(m.hi, 1)", "coalesce(m.den, 1)"  # no tokens: nothing to share
     times = ", ".join(f"{part(f'h.{x}', lo, hi, den)} AS {x}" for x in TIMES)
     tokens = ", ".join(f"{part(kind, 'lo', 'hi', 'den')} AS {kind}, {kind}_told" for kind in KINDS)
@@ -99,7 +101,7 @@ def _pieces(within: str) -> str:
         CREATE OR REPLACE TEMP TABLE pieces AS
         WITH held AS (
           SELECT hour_ms, cluster, node, workload, gpu_model, count(DISTINCT gpu_uuid) AS gpus,
-                 {", ".join(f"sum({x})::BIGINT AS {x}" for x in TIMES)}
+                 {", ".join(f"{at_most(x, AMOUNT_MAX)} AS {x}" for x in TIMES)}
           FROM share_hours {within} GROUP BY ALL),
         made AS (
           SELECT hour_ms, cluster, workload, model, {kinds} FROM token_hours {within} GROUP BY ALL),

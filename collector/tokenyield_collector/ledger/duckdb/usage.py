@@ -8,9 +8,10 @@ from typing import Any
 import duckdb
 
 from tokenyield_collector.ledger.base import LedgerError
+from tokenyield_collector.ledger.duckdb.live_hours import at_most
 from tokenyield_collector.ledger.duckdb.rollup import KINDS, NOBODY, part
 from tokenyield_collector.ledger.duckdb.schema import ddl, insert_rows
-from tokenyield_collector.ledger.rows import HOST_KINDS
+from tokenyield_collector.ledger.rows import HOST_KINDS, INTEGER_MAX
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     BestHour,
@@ -64,7 +65,8 @@ class DuckDbUsage:
             best AS (
               SELECT model_no, gpu_no, gpus,
                      arg_max(spot, (CASE
-                       WHEN active_ms >= {BUSY_MS} * gpus THEN units * 1000 // active_ms ELSE 0 END, -spot)) AS spot
+                       WHEN active_ms >= {BUSY_MS} * gpus THEN units::HUGEINT * 1000 // active_ms ELSE 0
+                     END, -spot)) AS spot
               FROM paced GROUP BY ALL)
             SELECT i.model, g.gpu_model, w.gpus, w.hour_ms, i.cluster, i.workload, {_units(weights)}, w.active_ms
             FROM best JOIN work_hours w ON w.rowid = best.spot
@@ -102,16 +104,18 @@ class DuckDbUsage:
         place = f"{day}, coalesce(s.segment, 0) AS segment, p.pool, {node} AS node_no"
         joins = """JOIN t_pools p ON p.id = w.gpu_group
                    LEFT JOIN t_segments s ON s.pool = p.pool AND s.hour_ms = w.hour_ms"""
-        sums = ", ".join(f"sum({column})::BIGINT" for column in CAPACITY_SUMS)
+        sums = ", ".join(at_most(column, INTEGER_MAX) for column in CAPACITY_SUMS)
         capacity = self._rows(
             f"SELECT {place}, {sums} FROM capacity_hours w {joins} {where} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         )
         reported_ms = self._rows(
-            "SELECT p.pool, w.hour_ms, sum(active_ms + idle_ms + unallocated_ms + unknown_ms)::BIGINT "
+            "SELECT p.pool, w.hour_ms, sum(active_ms) + sum(idle_ms) + sum(unallocated_ms) + sum(unknown_ms) "
             f"FROM capacity_hours w JOIN t_pools p ON p.id = w.gpu_group {where} AND p.pool >= 0 GROUP BY 1, 2"
         )
         rated = self._rated(query.weights, place, joins, where, asked=asked)
-        columns = ", ".join(f"sum({column})::BIGINT" for column in (*_SHARED_BY, *(f"{kind}_told" for kind in KINDS)))
+        columns = ", ".join(
+            at_most(column, INTEGER_MAX) for column in (*_SHARED_BY, *(f"{kind}_told" for kind in KINDS))
+        )
         work = self._stream(
             f"WITH rated AS ({rated}) SELECT {', '.join(by)}, grp, {columns} FROM rated "
             f"GROUP BY {', '.join(by)}, grp ORDER BY {', '.join(by)}, grp"
@@ -127,7 +131,7 @@ class DuckDbUsage:
         )
 
     def host_energy(self, start_ms: int, end_ms: int) -> list[HostDay]:
-        sums = ", ".join(f"coalesce(sum(amount) FILTER (kind = '{kind}'), 0)::BIGINT" for kind in HOST_KINDS)
+        sums = ", ".join(f"coalesce(sum(amount) FILTER (kind = '{kind}'), 0)" for kind in HOST_KINDS)
         rows = self._rows(
             f"SELECT hour_ms - hour_ms % {MS_PER_DAY} AS day_ms, cluster, node, name, {sums} FROM measure_hours "
             f"{_within(start_ms, end_ms)} AND kind IN {HOST_KINDS} GROUP BY ALL ORDER BY ALL"
