@@ -123,6 +123,10 @@ class LiveView:
     def tokens(self, kind: str) -> int:
         return sum(row.tokens(kind) for row in self.workloads)
 
+    def metered_tokens(self, kind: str) -> int:
+        """Without those whose energy nobody measures, which no ratio of energy may count."""
+        return sum(row.tokens(kind) for row in self.workloads if not row.sums.get("unmetered_tokens"))
+
 
 def read_live_view(
     ledger: Ledger, policy: Policy, start_ms: int, end_ms: int, others: Sequence[CostSource] = ()

@@ -52,7 +52,8 @@ def summarize(live: LiveView, prices: PriceBook) -> SummaryDocument:
     joules = sum(energy_mj.values()) / MJ_PER_JOULE
     whole = live.whole
     tokens = {kind: live.tokens(kind) for kind in TOKEN_SUMS}
-    per_joule = {kind: n / joules if joules and n else None for kind, n in tokens.items()}
+    metered = {kind: live.metered_tokens(kind) for kind in TOKEN_SUMS}
+    per_joule = {kind: n / joules if joules and n else None for kind, n in metered.items()}
     has_prices = bool(prices.pools)
     return {
         "start": iso(live.span.start_ms),
