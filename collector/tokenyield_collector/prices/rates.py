@@ -70,13 +70,24 @@ class Rate:
     quanta_per_ms: tuple[int, ...] = field(init=False)
     """What a millisecond of a GPU costs, in the order of `COMPONENTS`."""
     quanta_per_mj: int = field(init=False)
+    components_paid: tuple[tuple[int, int], ...] = field(init=False)
+    """(number, quanta a millisecond) of the components that are not 0."""
     host_mw: int = field(init=False)
     """What of the host's draw is in the price of a GPU's time."""
+    pue_thousandths: int = field(init=False)
+    carbon_mg_per_kwh: int | None = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "quanta_per_ms", _component_quanta(self.parts, self.pico_per_gpu_hour))
+        carbon = self.carbon_g_per_kwh
+        self._set_time_price(_component_quanta(self.parts, self.pico_per_gpu_hour), round(self.host_watts * 1000))
         object.__setattr__(self, "quanta_per_mj", energy_quanta(self.pico_per_kwh, 1))
-        object.__setattr__(self, "host_mw", round(self.host_watts * 1000))
+        object.__setattr__(self, "pue_thousandths", round(self.pue * 1000))
+        object.__setattr__(self, "carbon_mg_per_kwh", None if carbon is None else round(carbon * 1000))
+
+    def _set_time_price(self, quanta_per_ms: Sequence[int], host_mw: int) -> None:
+        object.__setattr__(self, "quanta_per_ms", tuple(quanta_per_ms))
+        object.__setattr__(self, "components_paid", tuple((i, q) for i, q in enumerate(quanta_per_ms) if q))
+        object.__setattr__(self, "host_mw", host_mw)
 
     @property
     def per_gpu_hour(self) -> Decimal:
@@ -89,14 +100,6 @@ class Rate:
     @property
     def pico_per_kwh(self) -> int:
         return round(self.energy_per_kwh * PICO)
-
-    @property
-    def pue_thousandths(self) -> int:
-        return round(self.pue * 1000)
-
-    @property
-    def carbon_mg_per_kwh(self) -> int | None:
-        return None if self.carbon_g_per_kwh is None else round(self.carbon_g_per_kwh * 1000)
 
     @property
     def price_key(self) -> tuple[object, ...]:
@@ -113,8 +116,7 @@ class Rate:
         quanta = list(self.quanta_per_ms)
         host = COMPONENT_AT["host"]
         quanta[host] = max(0, quanta[host] + self.quanta_per_mj * (host_mw - self.host_mw) // 1000)
-        object.__setattr__(measured, "quanta_per_ms", tuple(quanta))
-        object.__setattr__(measured, "host_mw", host_mw)
+        measured._set_time_price(quanta, host_mw)
         return measured
 
 

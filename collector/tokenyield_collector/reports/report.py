@@ -17,7 +17,7 @@ from tokenyield_collector.prices.money import QUANTA_PER_UNIT, amount, cents
 from tokenyield_collector.prices.period import Period, day_of, iso
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS, LOST
-from tokenyield_collector.statements.lines import BASES, Sums
+from tokenyield_collector.statements.lines import BASES, LineKey, Sums
 from tokenyield_collector.statements.names import OTHER, column_values
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.source import Grain
@@ -134,18 +134,19 @@ def make_report(
     grouped: dict[tuple[str, ...], Sums] = {}
     models: dict[str, Sums] = {}
     days: dict[int, Sums] = {}
+    values_of = _Columns(by, names, dimensions)
     for key, sums in statement.lines():
-        if names and column_values(key, names, dimensions) != wanted:
+        values, where_values = values_of(key)
+        if where_values != wanted:
             continue
-        values = column_values(key, by, dimensions)
         if values not in grouped:
             if len(grouped) >= ROWS_MAX:
                 raise ReportError(f"more than {ROWS_MAX} rows; ask for fewer columns or a shorter period")
             grouped[values] = Sums()
         grouped[values].take(sums)
-        if key.carrier.kind == "work" and key.carrier.model:
+        if prices.api_prices and key.carrier.kind == "work" and key.carrier.model:
             models.setdefault(key.carrier.model, Sums()).take(sums)
-        days.setdefault(key.start_ms - key.start_ms % MS_PER_DAY, Sums()).take(sums)
+        days.setdefault(key.start_ms - key.start_ms % MS_PER_DAY, Sums()).take_costs(sums)
     if top is not None and len(grouped) > top:
         grouped = _top(grouped, top)
     ordered = [values for values in sorted(grouped) if any(grouped[values])]
@@ -193,6 +194,28 @@ def make_report(
         buy_or_run=_buy_or_run(models, statement),
         token_weights={name: str(getattr(prices.token_weights, name)) for name in ("prompt", "cached", "completion")},
     )
+
+
+class _Columns:
+    """The values of a line in the columns of a report and in those that it is filtered by. Lines of many days and pools
+    share them, so they are remembered."""
+
+    def __init__(self, by: Sequence[str], where: Sequence[str], dimensions: Sequence[str]) -> None:
+        self._by, self._where, self._dimensions = by, where, dimensions
+        self._is_timed = bool({"day", "hour"} & {*by, *where})
+        self._remembered: dict[tuple[object, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+    def __call__(self, key: LineKey) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if self._is_timed:
+            return self._values(key)
+        place = key[1:]
+        if place not in self._remembered:
+            self._remembered[place] = self._values(key)
+        return self._remembered[place]
+
+    def _values(self, key: LineKey) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        dimensions = self._dimensions
+        return column_values(key, self._by, dimensions), column_values(key, self._where, dimensions)
 
 
 def _top(grouped: dict[tuple[str, ...], Sums], top: int) -> dict[tuple[str, ...], Sums]:

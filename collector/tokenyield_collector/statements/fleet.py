@@ -28,34 +28,16 @@ from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.host_power import MeasuredHosts, measured_by_day
 from tokenyield_collector.prices.rates import Rate
 from tokenyield_collector.statements.lines import FIELD_AT, FIELDS, TOKENS_AT, Carrier, LineKey, LineKind, Sums
-from tokenyield_collector.statements.pricing import Pricing, add_capacity, add_usage, usage_cost
+from tokenyield_collector.statements.pricing import TIMES, Pricing, add_capacity, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of
 from tokenyield_collector.statements.revenue import KindPrices, Revenue
 from tokenyield_collector.statements.source import NO_NODE, Grain, Span
 from tokenyield_wire.units import MS_PER_DAY
-from tokenyield_wire.window import TOKEN_KINDS
 
 FLEET = "fleet"
 
-TIMES = WORK_SUMS.index(TOKEN_KINDS[0])
-"""How many of `WORK_SUMS` are times and energies; the rest are tokens, in the order of a line's last fields."""
 assert WORK_SUMS[TIMES:] == FIELDS[TOKENS_AT:], "tokens of usage and of lines are added field by field"
 _UNRATED_AT, _REVENUE_AT = FIELD_AT["unrated_ms"], FIELD_AT["revenue"]
-_PARKED_AT, _PARKED_MS_AT = FIELD_AT["parked"], FIELD_AT["parked_ms"]
-
-
-class _WorkTimes(NamedTuple):
-    """The times (ms) and energies (mJ) of a `WorkRow`."""
-
-    productive_ms: int
-    under_yield_ms: int
-    idle_ms: int
-    unrated_ms: int
-    productive_mj: int
-    under_yield_mj: int
-    idle_mj: int
-    parked_ms: int
-    parked_mj: int
 
 
 class _CapacityTimes(NamedTuple):
@@ -71,27 +53,11 @@ class _CapacityTimes(NamedTuple):
     unknown_mj: int
 
 
-assert _WorkTimes._fields == WORK_SUMS[:TIMES]
 assert _CapacityTimes._fields == CAPACITY_SUMS
 
 
-class _Held:
-    """What workloads held of the GPUs of one pool and node in one segment."""
-
-    __slots__ = ("active_mj", "active_ms", "idle_mj", "idle_ms")
-
-    def __init__(self) -> None:
-        self.active_ms = self.idle_ms = self.active_mj = self.idle_mj = 0
-
-    def add(self, times: _WorkTimes) -> None:
-        self.active_ms += times.productive_ms + times.under_yield_ms
-        self.idle_ms += times.idle_ms
-        self.active_mj += times.productive_mj + times.under_yield_mj
-        self.idle_mj += times.idle_mj
-
-
-HeldTimes = dict[tuple[int, str | None, tuple[str, str]], _Held]
-"""By segment, pool and node."""
+HeldTimes = dict[tuple[int, str | None, tuple[str, str]], list[int]]
+"""What workloads held by segment, pool and node: active ms, idle ms, active mJ, idle mJ."""
 
 
 class FleetSource:
@@ -201,7 +167,7 @@ class _FleetDay:
         }
 
     def _add_work(self, day_ms: int, work: Sequence[WorkRow], lines: dict[LineKey, Sums]) -> HeldTimes:
-        held: HeldTimes = defaultdict(_Held)
+        held: HeldTimes = defaultdict(lambda: [0] * 4)
         targets: dict[tuple[str | None, tuple[str, str], int, int], tuple[Sums, KindPrices]] = {}
         by_hour = self._grain.hour
         for row in work:
@@ -211,50 +177,34 @@ class _FleetDay:
                 key = self._key(day_ms, row.segment, row.pool, row.node, carrier)
                 targets[at] = lines[key], self._revenue.prices_of(carrier, day_ms)
             sums, token_prices = targets[at]
-            times, tokens = _WorkTimes(*row.sums[:TIMES]), row.sums[TIMES:]
-            held[row.segment, row.pool, row.node].add(times)
-            self._add_times(sums, self._rate(row.pool, row.segment), times)
+            tokens = row.sums[TIMES:]
+            add_work(sums, self._rate(row.pool, row.segment), row.sums, held[row.segment, row.pool, row.node])
             sums[TOKENS_AT:] = map(operator.add, sums[TOKENS_AT:], tokens)
             for i, quanta in token_prices:
                 sums[_REVENUE_AT] += tokens[i] * quanta
         return held
 
-    @staticmethod
-    def _add_times(sums: Sums, rate: Rate | None, times: _WorkTimes) -> None:
-        add_usage(
-            sums,
-            rate,
-            productive=(times.productive_ms, times.productive_mj),
-            under_yield=(times.under_yield_ms, times.under_yield_mj),
-            idle=(times.idle_ms, times.idle_mj),
-        )
-        sums[_UNRATED_AT] += times.unrated_ms
-        if times.parked_ms or times.parked_mj:
-            sums[_PARKED_MS_AT] += times.parked_ms
-            if rate is not None:
-                sums[_PARKED_AT] += usage_cost(rate, times.parked_ms, times.parked_mj)
-
     def _add_capacity(
         self, day_ms: int, capacity: Sequence[CapacityRow], held: HeldTimes, lines: dict[LineKey, Sums]
     ) -> None:
         """What nobody held, and what was held by no workload that is known."""
-        nothing = _Held()
+        nothing = [0] * 4
         for row in capacity:
             times = _CapacityTimes(*row.sums)
             known = held.get((row.segment, row.pool, row.node), nothing)
             rate = self._rate(row.pool, row.segment)
-            active = (times.active_ms - known.active_ms, times.active_mj - known.active_mj)
-            idle = (times.idle_ms - known.idle_ms, times.idle_mj - known.idle_mj)
+            active = (times.active_ms - known[0], times.active_mj - known[2])
+            idle = (times.idle_ms - known[1], times.idle_mj - known[3])
             if any(active) or any(idle):
                 sums = lines[self._lost_key(day_ms, row, "untied")]
-                add_usage(sums, rate, productive=active, idle=idle)
+                add_usage(sums, rate, (("productive", *active), ("idle", *idle)))
                 sums[_UNRATED_AT] += active[0]
             if times.unallocated_ms or times.unallocated_mj:
                 sums = lines[self._lost_key(day_ms, row, "unallocated")]
-                add_usage(sums, rate, unallocated=(times.unallocated_ms, times.unallocated_mj))
+                add_usage(sums, rate, (("unallocated", times.unallocated_ms, times.unallocated_mj),))
             if times.unknown_ms or times.unknown_mj:
                 sums = lines[self._lost_key(day_ms, row, "dark")]
-                add_usage(sums, rate, dark=(times.unknown_ms, times.unknown_mj))
+                add_usage(sums, rate, (("dark", times.unknown_ms, times.unknown_mj),))
 
     def _add_unreported(self, day_ms: int, lines: dict[LineKey, Sums]) -> None:
         """What is paid for and not reported, hour by hour: more than is paid for in one hour is no less in another."""

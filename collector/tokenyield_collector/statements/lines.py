@@ -14,6 +14,7 @@ from tokenyield_wire.window import TOKEN_KINDS
 
 COMPONENT_COUNT = len(COMPONENTS)
 COST_CELLS = tuple(f"{bucket}.{component}" for bucket in COSTS for component in COMPONENTS)
+COST_COUNT = len(COST_CELLS)
 FIELDS = (
     *COST_CELLS,
     "energy_cost",
@@ -40,6 +41,10 @@ nobody measures, which no ratio of energy may count."""
 FIELD_AT = {name: i for i, name in enumerate(FIELDS)}
 COST_AT = {bucket: i * COMPONENT_COUNT for i, bucket in enumerate(COSTS)}
 """Bucket -> where its components begin, in the order of `COMPONENTS`."""
+_END = COST_AT["productive"] + COMPONENT_COUNT
+_DIRECT = slice(COST_AT["under_yield"], _END)
+_ALLOCATED = slice(COST_AT["idle"], _END)
+assert COSTS[2:5] == ("idle", "under_yield", "productive"), "what is held stands together"
 DURATION_AT = {bucket: FIELD_AT[f"{bucket}_ms"] for bucket in BUCKETS}
 TOKENS_AT = FIELD_AT[TOKEN_KINDS[0]]
 """From here on the fields are those of `WORK_SUMS` from its tokens on, see fleet.py."""
@@ -62,9 +67,14 @@ class Sums(list[int]):
     def take(self, other: "Sums") -> None:
         self[:] = map(operator.add, self, other)
 
+    def take_costs(self, other: "Sums") -> None:
+        """The costs of `other` alone."""
+        self[:COST_COUNT] = map(operator.add, self[:COST_COUNT], other)
+
     def cost(self, bucket: str) -> int:
         """What the bucket cost, over all components."""
-        return sum(self.components(bucket))
+        start = COST_AT[bucket]
+        return sum(self[start : start + COMPONENT_COUNT])
 
     def components(self, bucket: str) -> list[int]:
         """What the bucket cost, in the order of `COMPONENTS`."""
@@ -78,22 +88,22 @@ class Sums(list[int]):
 
     def component(self, name: str) -> int:
         """What the line cost in one component, over all buckets."""
-        return sum(self[COMPONENT_AT[name] : len(COST_CELLS) : COMPONENT_COUNT])
+        return sum(self[COMPONENT_AT[name] : COST_COUNT : COMPONENT_COUNT])
 
     def cell(self, bucket: str, component: str) -> int:
         return self[COST_AT[bucket] + COMPONENT_AT[component]]
 
     @property
     def total(self) -> int:
-        return sum(self[: len(COST_CELLS)])
+        return sum(self[:COST_COUNT])
 
     @property
     def direct(self) -> int:
-        return self.cost("under_yield") + self.cost("productive")
+        return sum(self[_DIRECT])
 
     @property
     def allocated(self) -> int:
-        return self.direct + self.cost("idle")
+        return sum(self[_ALLOCATED])
 
     @property
     def active_ms(self) -> int:

@@ -1,31 +1,72 @@
 """The prices of a period: which pieces of time of a pool share a rate, and what facts cost at it. Pure."""
 
+from collections.abc import Sequence
+
 import msgspec
 
-from tokenyield_collector.ledger.usage import GpuGroup
+from tokenyield_collector.ledger.usage import WORK_SUMS, GpuGroup
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.components import COMPONENT_AT
 from tokenyield_collector.prices.rates import Rate, Rates
 from tokenyield_collector.statements.lines import COST_AT, DURATION_AT, FIELD_AT, Sums
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
+from tokenyield_wire.window import TOKEN_KINDS
+
+TIMES = WORK_SUMS.index(TOKEN_KINDS[0])
+"""How many of `WORK_SUMS` are times and energies; the rest are tokens, in the order of a line's last fields."""
+assert WORK_SUMS[:TIMES] == (
+    "productive_ms", "under_yield_ms", "idle_ms", "unrated_ms", "productive_mj", "under_yield_mj", "idle_mj",
+    "parked_ms", "parked_mj",
+), "as add_work reads them"  # fmt: skip
 
 _ENERGY_AT = COMPONENT_AT["energy"]
 _GPU_MJ, _MISSING_MS, _ENERGY_COST = FIELD_AT["gpu_mj"], FIELD_AT["missing_ms"], FIELD_AT["energy_cost"]
 _HOST_UJ, _FACILITY_NJ = FIELD_AT["host_uj"], FIELD_AT["facility_nj"]
+_UNRATED_MS, _PARKED_MS, _PARKED = FIELD_AT["unrated_ms"], FIELD_AT["parked_ms"], FIELD_AT["parked"]
+_PRODUCTIVE, _UNDER_YIELD, _IDLE = COST_AT["productive"], COST_AT["under_yield"], COST_AT["idle"]
+_PRODUCTIVE_MS, _UNDER_YIELD_MS, _IDLE_MS = (DURATION_AT[name] for name in ("productive", "under_yield", "idle"))
 _CARBON, _CARBON_MISSING = FIELD_AT["carbon"], FIELD_AT["carbon_missing_nj"]
 
 
-def add_usage(sums: Sums, rate: Rate | None, **buckets: tuple[int, int]) -> None:
-    """Time (ms) and energy (mJ) by bucket, with what they cost and what the site drew for them."""
-    all_ms = all_mj = 0
-    for bucket, (duration_ms, energy_mj) in buckets.items():
-        if not duration_ms and not energy_mj:
-            continue
-        all_ms += duration_ms
-        all_mj += energy_mj
+def add_work(sums: Sums, rate: Rate | None, work: Sequence[int], held: list[int]) -> None:
+    """The times and energies of a `WorkRow`'s sums, and what they cost; `held` grows by what was held (active ms, idle
+    ms, active mJ, idle mJ). The same as `add_usage`, written out: a month of a big fleet has a million such rows."""
+    productive_ms, under_ms, idle_ms, unrated_ms, productive_mj, under_mj, idle_mj, parked_ms, parked_mj = work[:TIMES]
+    held[0] += productive_ms + under_ms
+    held[1] += idle_ms
+    held[2] += productive_mj + under_mj
+    held[3] += idle_mj
+    sums[_UNRATED_MS] += unrated_ms
+    if parked_ms or parked_mj:
+        sums[_PARKED_MS] += parked_ms
+        sums[_PARKED] += usage_cost(rate, parked_ms, parked_mj) if rate is not None else 0
+    all_ms, all_mj = productive_ms + under_ms + idle_ms, productive_mj + under_mj + idle_mj
+    if rate is not None:
+        for at, duration_at, duration_ms, energy_mj in (
+            (_PRODUCTIVE, _PRODUCTIVE_MS, productive_ms, productive_mj),
+            (_UNDER_YIELD, _UNDER_YIELD_MS, under_ms, under_mj),
+            (_IDLE, _IDLE_MS, idle_ms, idle_mj),
+        ):
+            if duration_ms:
+                sums[duration_at] += duration_ms
+                for i, quanta in rate.components_paid:
+                    sums[at + i] += quanta * duration_ms
+            if energy_mj:
+                sums[at + _ENERGY_AT] += rate.quanta_per_mj * energy_mj
+    _add_site(sums, rate, all_ms, all_mj)
+
+
+def add_usage(sums: Sums, rate: Rate | None, usage: Sequence[tuple[str, int, int]]) -> None:
+    """(bucket, time in ms, energy in mJ) each, with what they cost and what the site drew for them."""
+    for bucket, duration_ms, energy_mj in usage:
         if rate is not None:
             add_capacity(sums, rate, bucket, duration_ms)
             sums[COST_AT[bucket] + _ENERGY_AT] += rate.quanta_per_mj * energy_mj
+    _add_site(sums, rate, sum(ms for _, ms, _ in usage), sum(mj for _, _, mj in usage))
+
+
+def _add_site(sums: Sums, rate: Rate | None, all_ms: int, all_mj: int) -> None:
+    """What GPUs, hosts and the site drew; time that has no price."""
     sums[_GPU_MJ] += all_mj
     if rate is None:
         sums[_MISSING_MS] += all_ms
@@ -44,10 +85,8 @@ def add_usage(sums: Sums, rate: Rate | None, **buckets: tuple[int, int]) -> None
 def add_capacity(sums: Sums, rate: Rate, bucket: str, duration_ms: int) -> None:
     """GPU time alone, component by component."""
     at = COST_AT[bucket]
-    for quanta in rate.quanta_per_ms:
-        if quanta:
-            sums[at] += quanta * duration_ms
-        at += 1
+    for i, quanta in rate.components_paid:
+        sums[at + i] += quanta * duration_ms
     sums[DURATION_AT[bucket]] += duration_ms
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.statements.buckets import IDLE_CAPACITY
-from tokenyield_collector.statements.lines import COMPONENT_COUNT, Carrier, LineKey, LineKind, Sums
+from tokenyield_collector.statements.lines import COMPONENT_COUNT, FIELD_AT, Carrier, LineKey, LineKind, Sums
 from tokenyield_wire.units import apportion
 
 Lines = dict[LineKey, Sums]
+_LOADED_AT = FIELD_AT["loaded"]
 SourcePool = tuple[str, str | None]
 """(source, pool): cost is never shared from one cost source, or one pool, to the users of another."""
 _OWNER_KIND: dict[str, LineKind] = {"unallocated": "owner_unallocated", "dark": "owner_dark"}
@@ -20,30 +21,31 @@ _OWNER_KIND: dict[str, LineKind] = {"unallocated": "owner_unallocated", "dark": 
 
 def load(lines: Lines) -> None:
     """`loaded`: allocated, and a share by usage of what the pool lost; without users in it, those of its source do."""
-    users: dict[SourcePool, list[LineKey]] = defaultdict(list)
+    users: dict[SourcePool, list[tuple[Sums, int]]] = defaultdict(list)
     lost: dict[SourcePool, int] = defaultdict(int)
     for key, sums in lines.items():
-        allocated = sums.allocated
-        if allocated and key.carrier.kind != "untied" and not key.carrier.is_lost:
-            users[key.source, key.pool].append(key)
-            sums.add("loaded", allocated)
+        carrier = key.carrier
+        allocated = 0 if carrier.is_lost or carrier.kind == "untied" else sums.allocated
+        if allocated:
+            users[key.source, key.pool].append((sums, allocated))
+            sums[_LOADED_AT] += allocated
         else:
             lost[key.source, key.pool] += sums.total
     left: dict[str, int] = defaultdict(int)
     for place in sorted(lost, key=_by_name):
         if place in users:
-            _spread_loaded(lines, users[place], lost[place])
+            _spread_loaded(users[place], lost[place])
         else:
             left[place[0]] += lost[place]
     for source, quanta in left.items():
-        everybody = [key for place, keys in users.items() if place[0] == source for key in keys]
+        everybody = [user for place, own in users.items() if place[0] == source for user in own]
         if quanta and everybody:
-            _spread_loaded(lines, everybody, quanta)
+            _spread_loaded(everybody, quanta)
 
 
-def _spread_loaded(lines: Lines, keys: Sequence[LineKey], quanta: int) -> None:
-    for key, part in zip(keys, apportion(quanta, [lines[key].allocated for key in keys]), strict=True):
-        lines[key].add("loaded", part)
+def _spread_loaded(users: Sequence[tuple[Sums, int]], quanta: int) -> None:
+    for (sums, _), part in zip(users, apportion(quanta, [allocated for _, allocated in users]), strict=True):
+        sums[_LOADED_AT] += part
 
 
 def _by_name(place: SourcePool) -> tuple[str, str]:
@@ -56,8 +58,8 @@ def share(lines: Lines, policy: Policy, day_ms: int) -> None:
     owners = {pool.name: pool.owner for pool in policy.prices.pools}
     for bucket in reversed(IDLE_CAPACITY):
         way = getattr(sharing, bucket)
-        if way == "apart" and bucket != "idle":
-            continue
+        if way == ("ownership" if bucket == "idle" else "apart"):
+            continue  # it stands where it was caused
         by_pool: dict[SourcePool, list[LineKey]] = defaultdict(list)
         for key, sums in lines.items():
             if sums.cost(bucket):
@@ -80,8 +82,6 @@ class _Move:
         self._keys = keys
 
     def carry_out(self, way: str, owner: Mapping[str, str]) -> None:
-        if self._bucket == "idle" and way == "ownership":
-            return  # it stands with who held it already
         if self._bucket == "idle" and way == "apart":
             self._set_apart()
         elif way == "ownership":
