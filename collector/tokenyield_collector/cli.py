@@ -132,7 +132,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     set_up_logging(settings.log_format, settings.log_level)
     import uvloop
 
-    from tokenyield_collector.ledger.base import LedgerError
+    from tokenyield_collector.errors import LedgerError
     from tokenyield_collector.server import serve
 
     try:
@@ -299,7 +299,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _demo_month(month: str, path: Path | None) -> int:
     from tokenyield_collector.demo.month import make_month
-    from tokenyield_collector.ledger.base import LedgerError
+    from tokenyield_collector.errors import LedgerError
 
     if path is None:
         print("demo: --month wants --ledger FILE, a new one", file=sys.stderr)

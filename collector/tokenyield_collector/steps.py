@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-from tokenyield_collector.ledger.base import LedgerError
+from tokenyield_collector.errors import LedgerError
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import pytest
 from collector.samples import batch, shipment
 from tokenyield_collector.api.batches import Committer
 from tokenyield_collector.config import Settings
-from tokenyield_collector.ledger.base import LedgerError
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.metrics.exposition import Ingest
 from tokenyield_collector.policy import Policy

@@ -35,7 +35,7 @@ from faults.host import LINE, flip_in
 from faults.proxy import Proxy
 from harness import Stack, get, wait_until
 from nvml.stand_in import Scenario, build, gpu_lines
-from tokenyield_collector.ledger.base import LedgerError
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.verify import verify
 

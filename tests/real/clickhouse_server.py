@@ -15,7 +15,8 @@ import pytest
 
 from harness import free_port, wait_until
 from real.own_venv import python_of
-from tokenyield_collector.ledger.base import Ledger, LedgerError
+from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.clickhouse.client import parse_address
 from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger, connect
 

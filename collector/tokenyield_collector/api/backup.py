@@ -13,8 +13,9 @@ from aiohttp import web
 
 from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.access.auth import caller_of, peer_of
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.http.problem import problem
-from tokenyield_collector.ledger.base import Ledger, LedgerError
+from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 
 log = logging.getLogger(__name__)

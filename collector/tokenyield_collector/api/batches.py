@@ -18,8 +18,9 @@ from aiohttp import hdrs, web
 
 from tokenyield_collector.access.auth import caller_of
 from tokenyield_collector.config import Settings
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.http.problem import problem
-from tokenyield_collector.ledger.base import Ledger, LedgerError, Receipt
+from tokenyield_collector.ledger.base import Ledger, Receipt
 from tokenyield_collector.metrics.exposition import Ingest
 from tokenyield_collector.steps import Steps
 from tokenyield_settings.buckets import Buckets

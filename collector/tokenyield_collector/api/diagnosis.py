@@ -9,8 +9,9 @@ from aiohttp import web
 
 from tokenyield_collector.config import Settings
 from tokenyield_collector.diagnosis.make import LOSS_PERCENT, WINDOW_S_MAX, diagnoses
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.http.problem import problem
-from tokenyield_collector.ledger.base import Ledger, LedgerError
+from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.refresher import live_stretch
 from tokenyield_collector.live.summary import encode
 from tokenyield_collector.policy import Policy

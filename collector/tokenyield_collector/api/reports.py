@@ -16,15 +16,15 @@ from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.pipe import Pipe
 from tokenyield_collector.config import Settings
+from tokenyield_collector.errors import LedgerError, ReportError
 from tokenyield_collector.http.problem import problem
-from tokenyield_collector.ledger.base import Ledger, LedgerError, StatementRecord
+from tokenyield_collector.ledger.base import Ledger, StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.live.summary import encode
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.rate_card import rate_document
 from tokenyield_collector.reports.focus import TextWriter
 from tokenyield_collector.reports.maker import MEDIA_TYPES, ReportMaker, budget_document
-from tokenyield_collector.reports.report import ReportError
 from tokenyield_collector.statements.source import CostSource
 from tokenyield_wire.units import NS_PER_MS
 

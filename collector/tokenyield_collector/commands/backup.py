@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tokenyield_collector.commands.client import ask
 from tokenyield_collector.config import Settings, load_settings
-from tokenyield_collector.ledger.base import Ledger, LedgerError, LedgerInUse
+from tokenyield_collector.errors import LedgerError, LedgerInUse, ReportError
+from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.open import open_ledger
-from tokenyield_collector.reports.report import ReportError
 
 FINDINGS_SHOWN = 50
 

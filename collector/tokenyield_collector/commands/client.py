@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenyield_collector.access.token_file import parse_token_file
 from tokenyield_collector.config import Settings
-from tokenyield_collector.reports.report import ReportError
+from tokenyield_collector.errors import ReportError
 from tokenyield_settings.web_config import read_web_config
 
 ANSWER_S = 300

@@ -12,9 +12,9 @@ from tokenyield_collector.commands.client import ask
 from tokenyield_collector.commands.report import console_for, exit_code, open_books, settings_of
 from tokenyield_collector.diagnosis.findings import KINDS
 from tokenyield_collector.diagnosis.make import WINDOW_S_MAX, diagnoses
+from tokenyield_collector.errors import ReportError
 from tokenyield_collector.live.refresher import live_stretch
 from tokenyield_collector.reports.figure import figure
-from tokenyield_collector.reports.report import ReportError
 from tokenyield_wire.units import NS_PER_MS
 
 if TYPE_CHECKING:

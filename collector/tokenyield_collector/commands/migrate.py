@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_collector.config import load_settings
-from tokenyield_collector.ledger.base import Facts, LedgerError, LedgerInUse
+from tokenyield_collector.errors import LedgerError, LedgerInUse
+from tokenyield_collector.ledger.base import Facts
 from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.prices.period import iso
 from tokenyield_wire.units import hour_of_ms

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from tokenyield_collector.commands.client import ask
 from tokenyield_collector.config import Settings, load_settings
-from tokenyield_collector.ledger.base import Ledger, LedgerError, LedgerInUse
+from tokenyield_collector.errors import LedgerError, LedgerInUse, ReportError
+from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.policy import load_policy
 from tokenyield_collector.reports.maker import ReportMaker, budget_document
-from tokenyield_collector.reports.report import ReportError
 from tokenyield_wire.units import NS_PER_MS
 
 if TYPE_CHECKING:

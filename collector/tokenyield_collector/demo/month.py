@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tokenyield_collector.ledger.base import LedgerError
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.prices.period import Period, parse_period
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR

@@ -17,14 +17,6 @@ from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_wire.window import Shipment
 
 
-class LedgerError(Exception):
-    """The ledger cannot be opened or written; the message says what to do."""
-
-
-class LedgerInUse(LedgerError):
-    """Another process has it open."""
-
-
 class Receipt(NamedTuple):
     """What became of one shipment."""
 

@@ -6,7 +6,8 @@ Engines are imported where they are used, for each brings a library of its own.
 from pathlib import Path
 
 from tokenyield_collector.config import Settings
-from tokenyield_collector.ledger.base import Ledger, LedgerError
+from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.ledger.base import Ledger
 
 
 def open_ledger(settings: Settings, *, threads: int = 1, has_to_exist: bool = False) -> Ledger:

@@ -12,12 +12,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
+from tokenyield_collector.errors import ReportError
 from tokenyield_collector.http.schemas import BudgetsDocument
 from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, day_of, iso, month_of, parse_period
-from tokenyield_collector.reports.report import Report, ReportError, check_by, check_where, grain_of, make_report
+from tokenyield_collector.reports.report import Report, check_by, check_where, grain_of, make_report
 from tokenyield_collector.reports.versions import next_record
 from tokenyield_collector.statements.names import names_of
 from tokenyield_collector.statements.source import CostSource, Grain, Span

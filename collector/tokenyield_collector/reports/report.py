@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tokenyield_collector.attribution.rules import BUILT_IN
+from tokenyield_collector.errors import ReportError
 from tokenyield_collector.prices.book import ApiPrice, PriceBook
 from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, amount, cents
@@ -30,10 +31,6 @@ ROWS_MAX = 200_000
 """Rows that a report may have; a finer one is a FOCUS file, which is streamed."""
 _CARBON_PER_GRAM = 1000 * 3_600_000 * 10**9
 _MEGA = 10**6
-
-
-class ReportError(ValueError):
-    """The report that was asked for cannot be made; the message says what to ask instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import pytest
 
 from tokenyield_collector.attribution.rules import load_rules
 from tokenyield_collector.demo.month import make_month
-from tokenyield_collector.ledger.base import LedgerError
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.load import load_prices

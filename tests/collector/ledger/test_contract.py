@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.ledger.base import Facts, GpuNow, Ledger, LedgerError, LedgerInUse, StatementRecord
+from tokenyield_collector.errors import LedgerError, LedgerInUse
+from tokenyield_collector.ledger.base import Facts, GpuNow, Ledger, StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
 from tokenyield_collector.ledger.usage import WORK_SUMS, Identity, Instance, UsageQuery

@@ -11,7 +11,7 @@ import pytest
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from faults.host import flip_in
 from harness import Stack
-from tokenyield_collector.ledger.base import LedgerError, LedgerInUse
+from tokenyield_collector.errors import LedgerError, LedgerInUse
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.verify import verify
 

@@ -12,9 +12,9 @@ import duckdb
 import pytest
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, policy, prices, rules
+from tokenyield_collector.errors import ReportError
 from tokenyield_collector.prices.period import parse_period
 from tokenyield_collector.reports.maker import ReportMaker
-from tokenyield_collector.reports.report import ReportError
 from tokenyield_collector.reports.versions import differences
 
 BOOK = """

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tokenyield_collector.ledger.base import LedgerError
+from tokenyield_collector.errors import LedgerError
 
 NATIVE_PORT, SECURE_PORT = 9000, 9440
 CONNECT_TIMEOUT_S = 5

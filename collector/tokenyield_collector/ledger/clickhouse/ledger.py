@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import (
     DemandSums,
     Facts,
     GpuNow,
     GpuSums,
     LabelSums,
-    LedgerError,
     MadeSlot,
     MeasureSums,
     ReasonSums,

@@ -20,16 +20,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import duckdb
 import msgspec
 
-from tokenyield_collector.ledger.base import (
-    Facts,
-    GpuNow,
-    LedgerError,
-    LedgerInUse,
-    MadeSlot,
-    Receipt,
-    StatementRecord,
-    WorkSlot,
-)
+from tokenyield_collector.errors import LedgerError, LedgerInUse
+from tokenyield_collector.ledger.base import Facts, GpuNow, MadeSlot, Receipt, StatementRecord, WorkSlot
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.facts import (
     facts_of_hours,

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from tokenyield_collector.ledger.base import LedgerError
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.live_hours import at_most
 from tokenyield_collector.ledger.duckdb.rollup import KINDS, NOBODY, part
 from tokenyield_collector.ledger.duckdb.schema import ddl, insert_rows
