@@ -299,15 +299,15 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _demo_month(month: str, path: Path | None) -> int:
     from tokenyield_collector.demo.month import make_month
-    from tokenyield_collector.errors import LedgerError
+    from tokenyield_collector.errors import LedgerError, ParameterError
 
     if path is None:
         print("demo: --month wants --ledger FILE, a new one", file=sys.stderr)
         return 2
     try:
         period = make_month(month, path)
-    except ValueError as error:
-        print(f"demo: {error}", file=sys.stderr)
+    except ParameterError as error:
+        print(f"demo: --month: {error.text}", file=sys.stderr)
         return 2
     except (LedgerError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -16,5 +16,20 @@ class LedgerInUse(LedgerError):
     """Another process has the ledger open."""
 
 
-class ReportError(CollectorError):
-    """The requested report cannot be made."""
+class ParameterError(CollectorError):
+    """A parameter of a request cannot be used. HTTP reports it as `field: text`, a command as `--field: text`.
+
+    `field` is the parameter's name, which is the flag's name too, or the name of a column that a report is filtered by.
+    """
+
+    def __init__(self, field: str, *, expected: str, found: str, fix: str = "") -> None:
+        self.field = field
+        self.expected = expected
+        self.found = found
+        self.fix = fix
+        super().__init__(f"{field}: {self.text}")
+
+    @property
+    def text(self) -> str:
+        """Without the field."""
+        return f"expected {self.expected}, found {self.found}" + (f"; {self.fix}" if self.fix else "")

@@ -26,7 +26,7 @@ from tokenyield_collector.api.batches import Committer, Receiver
 from tokenyield_collector.api.diagnosis import DiagnosisApi
 from tokenyield_collector.api.reports import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.config import Settings
-from tokenyield_collector.http.problem import problem
+from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.live.fleet_map import fleet_document
@@ -235,7 +235,8 @@ class Collector:
         """`GET /v1/summary`: of the live window as it was refreshed last; `?window_s=3600`: of any other, read anew."""
         text, loop = request.query.get("window_s"), asyncio.get_running_loop()
         if text is not None and (not text.isdigit() or not 1 <= int(text) <= SUMMARY_WINDOW_S_MAX):
-            return problem(400, f"window_s: '{text[:40]}' wants a whole number from 1 to {SUMMARY_WINDOW_S_MAX}")
+            expected = f"a whole number from 1 to {SUMMARY_WINDOW_S_MAX}"
+            raise ParameterError("window_s", expected=expected, found=f"'{text[:40]}'")
         view = self.view
         if text is None and view is not None and view.live is not None:
             body = await loop.run_in_executor(self._asker, self._live_summary, view, view.live)

@@ -26,7 +26,8 @@ from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.access.headers import secure
 from tokenyield_collector.access.token_file import NO_TOKENS, Grant, read_token_file
 from tokenyield_collector.config import Settings
-from tokenyield_collector.http.problem import problem
+from tokenyield_collector.errors import CollectorError
+from tokenyield_collector.http.problem import problem, problem_of
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.buckets import Buckets
 from tokenyield_settings.loader import SettingsError
@@ -160,6 +161,8 @@ class Door:
                         raise
                     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
                     response = problem(error.status, f"{request.method} {request.path[:200]}", headers=headers)
+                except CollectorError as error:
+                    response = problem_of(error)
                 except Exception:
                     log.exception("%s failed in a way that was not foreseen", route)
                     response = problem(500, "the collector's log says more")

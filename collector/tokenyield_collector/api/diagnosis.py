@@ -9,8 +9,7 @@ from aiohttp import web
 
 from tokenyield_collector.config import Settings
 from tokenyield_collector.diagnosis.make import LOSS_PERCENT, WINDOW_S_MAX, diagnoses
-from tokenyield_collector.errors import LedgerError
-from tokenyield_collector.http.problem import problem
+from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.refresher import live_stretch
 from tokenyield_collector.live.summary import encode
@@ -34,18 +33,16 @@ class DiagnosisApi:
         tokens."""
         window, loss = request.query.get("window_s", str(WINDOW_S)), request.query.get("loss_percent")
         if not window.isdecimal() or not 1 <= int(window) <= WINDOW_S_MAX:
-            return problem(400, f"window_s: '{window[:40]}' wants a whole number from 1 to {WINDOW_S_MAX}")
+            expected = f"a whole number from 1 to {WINDOW_S_MAX}"
+            raise ParameterError("window_s", expected=expected, found=f"'{window[:40]}'")
         try:
             loss_percent = LOSS_PERCENT if loss is None else float(loss)
         except ValueError:
             loss_percent = -1.0
         if not 0 <= loss_percent <= 100:
-            return problem(400, f"loss_percent: '{str(loss)[:40]}' wants a number from 0 to 100")
+            raise ParameterError("loss_percent", expected="a number from 0 to 100", found=f"'{str(loss)[:40]}'")
         loop = asyncio.get_running_loop()
-        try:
-            body = await loop.run_in_executor(self._asker, self._make, int(window), loss_percent)
-        except LedgerError as error:
-            return problem(503, str(error))
+        body = await loop.run_in_executor(self._asker, self._make, int(window), loss_percent)
         return web.Response(body=body, content_type="application/json")
 
     def _make(self, window_s: int, loss_percent: float) -> bytes:

@@ -16,8 +16,8 @@ from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.pipe import Pipe
 from tokenyield_collector.config import Settings
-from tokenyield_collector.errors import LedgerError, ReportError
-from tokenyield_collector.http.problem import problem
+from tokenyield_collector.errors import CollectorError, LedgerError, ParameterError
+from tokenyield_collector.http.problem import problem, problem_of
 from tokenyield_collector.ledger.base import Ledger, StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.live.summary import encode
@@ -85,14 +85,14 @@ class ReportApi:
         """`GET /v1/report?period=2026-10&by=team,model&format=json&top=20`; others are columns: `team=ads`."""
         form, by = request.query.get("format", "json"), request.query.get("by", "")
         if form not in MEDIA_TYPES:
-            return problem(400, f"format: '{form[:40]}' is none of {', '.join(MEDIA_TYPES)}")
+            raise ParameterError("format", expected=f"one of {', '.join(MEDIA_TYPES)}", found=f"'{form[:40]}'")
         if "period" not in request.query:
-            return problem(400, "period: is missing; write period=2026-10")
+            raise ParameterError("period", expected="a period", found="nothing", fix="write period=2026-10")
         period, columns = request.query["period"], [name.strip() for name in by.split(",") if name.strip()]
         where = {name: value for name, value in request.query.items() if name not in ("period", "by", "format", "top")}
         top = request.query.get("top")
         if top is not None and not (top.isdigit() and len(top) < TOP_DIGITS_MAX):
-            return problem(400, f"top: '{top[:40]}' wants a whole number of rows")
+            raise ParameterError("top", expected="a whole number of rows", found=f"'{top[:40]}'")
         rows = None if top is None else int(top)
         if form == "focus" and not where:
             return await self._streamed(request, lambda out: self._maker().focus(period, out))
@@ -124,8 +124,6 @@ class ReportApi:
         self._waiting += 1
         try:
             body = await asyncio.get_running_loop().run_in_executor(self._thread, make)
-        except (ReportError, LedgerError) as error:
-            return _told(error)
         finally:
             self._waiting -= 1
         return web.Response(body=body, content_type=media_type)
@@ -147,7 +145,7 @@ class ReportApi:
         try:
             chunk = await pipe.next()
             if isinstance(chunk, Exception):
-                return _told(chunk)
+                return problem_of(chunk if isinstance(chunk, CollectorError) else LedgerError(str(chunk)))
             response = web.StreamResponse(headers={"Content-Type": MEDIA_TYPES["focus"]})
             await response.prepare(request)
             while chunk is not None:
@@ -175,12 +173,6 @@ class ReportApi:
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
-
-
-def _told(error: Exception) -> web.Response:
-    if isinstance(error, ReportError):
-        return problem(400, str(error))
-    return problem(503, str(error), headers={"Retry-After": "5"})
 
 
 def _now_ms() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenyield_collector.commands.client import ask
 from tokenyield_collector.config import Settings, load_settings
-from tokenyield_collector.errors import LedgerError, LedgerInUse, ReportError
+from tokenyield_collector.errors import LedgerError, LedgerInUse, ParameterError
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.open import open_ledger
 
@@ -31,7 +31,7 @@ def backup(arguments: argparse.Namespace) -> int:
         except LedgerInUse:
             ask(settings, arguments, "/v1/backup", {}, part)
         part.rename(target)
-    except (LedgerError, ReportError, OSError) as error:
+    except (LedgerError, ParameterError, OSError) as error:
         part.unlink(missing_ok=True)
         print(f"backup: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from tokenyield_collector.commands.client import ask
 from tokenyield_collector.commands.report import console_for, exit_code, open_books, settings_of
 from tokenyield_collector.diagnosis.findings import KINDS
 from tokenyield_collector.diagnosis.make import WINDOW_S_MAX, diagnoses
-from tokenyield_collector.errors import ReportError
+from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.live.refresher import live_stretch
 from tokenyield_collector.reports.figure import figure
 from tokenyield_wire.units import NS_PER_MS
@@ -40,9 +40,9 @@ def diagnose(arguments: argparse.Namespace) -> int:
 def _diagnose(arguments: argparse.Namespace) -> None:
     window_s = round(arguments.hours * 3600)
     if not 1 <= window_s <= WINDOW_S_MAX:
-        raise ReportError(f"--hours: {arguments.hours:g} is outside 0 to {WINDOW_S_MAX // 3600}")
+        raise ParameterError("hours", expected=f"up to {WINDOW_S_MAX // 3600} hours", found=f"{arguments.hours:g}")
     if not 0 <= arguments.loss <= 100:
-        raise ReportError(f"--loss: {arguments.loss:g} is outside 0 to 100")
+        raise ParameterError("loss", expected="a number from 0 to 100", found=f"{arguments.loss:g}")
     settings = settings_of(arguments)
     opened = None if arguments.collector else open_books(settings, arguments)
     if opened is None:

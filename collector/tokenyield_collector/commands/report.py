@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenyield_collector.commands.client import ask
 from tokenyield_collector.config import Settings, load_settings
-from tokenyield_collector.errors import LedgerError, LedgerInUse, ReportError
+from tokenyield_collector.errors import LedgerError, LedgerInUse, ParameterError
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.policy import load_policy
@@ -48,13 +48,18 @@ def exit_code(name: str, call: Callable[[argparse.Namespace], None], arguments: 
     """0 done; 1 the ledger or the collector failed; 2 the call is wrong."""
     try:
         call(arguments)
-    except ReportError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+    except ParameterError as error:
+        print(f"{name}: {_flag_of(error.field, arguments)}: {error.text}", file=sys.stderr)
         return 2
     except (LedgerError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _flag_of(field: str, arguments: argparse.Namespace) -> str:
+    """The flag that a parameter is given with. What is no flag is a column, given with `--where`."""
+    return f"--{field.replace('_', '-')}" if hasattr(arguments, field) else f"--where {field}"
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -93,7 +98,7 @@ def _report(arguments: argparse.Namespace) -> None:
 def _where(given: list[str]) -> dict[str, str]:
     found = dict(text.partition("=")[::2] for text in given)
     if not all("=" in text for text in given):
-        raise ReportError(f"--where: '{given[0]}' wants a column and a value; write --where team=search")
+        raise ParameterError("where", expected="a column and a value", found=f"'{given[0]}'", fix="write team=search")
     return found
 
 

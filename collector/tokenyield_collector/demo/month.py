@@ -73,7 +73,7 @@ _LOST = ("ip-10-0-1-9", 18, 21)
 
 
 def make_month(month: str, path: Path) -> Period:
-    """Raises `LedgerError` when the file is there already, ValueError when the month is none."""
+    """Raises `LedgerError` when the file is there already, `ParameterError` when the month is not one."""
     period = parse_period(month)
     if path.exists():
         raise LedgerError(f"{path} is there already; name a new file")

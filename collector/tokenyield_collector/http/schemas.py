@@ -21,9 +21,12 @@ class ReceiptDocument(TypedDict):
 
 
 class FieldFault(TypedDict):
+    """One field that cannot be used. `field`: the parameter, or the JSON path in the body."""
+
     field: str
+    expected: str
     found: str
-    wanted: str
+    fix: NotRequired[str]
 
 
 class ProblemDocument(TypedDict):

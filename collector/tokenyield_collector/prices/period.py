@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from tokenyield_collector.errors import ParameterError
 from tokenyield_wire.units import MS_PER_DAY
 
 DAYS_MAX = 400
@@ -27,8 +28,7 @@ class Period:
 
 
 def parse_period(text: str) -> Period:
-    """Raises ValueError, saying what to write."""
-    wanted = f"--period: '{text[:40]}' is no period; write 2026-10, 2026-10-05 or 2026-10-01..2026-10-15"
+    """Raises `ParameterError` for the field `period`."""
     first, separator, last = text.partition("..")
     try:
         if month := _MONTH.fullmatch(text):
@@ -40,9 +40,15 @@ def parse_period(text: str) -> Period:
         if not YEARS[0] <= start.year <= end.year <= YEARS[1]:
             raise ValueError
     except (ValueError, OverflowError):
-        raise ValueError(wanted) from None
+        raise ParameterError(
+            "period",
+            expected="a month, a day or two days",
+            found=f"'{text[:40]}'",
+            fix="write 2026-10, 2026-10-05 or 2026-10-01..2026-10-15",
+        ) from None
     if not 1 <= (end - start).days <= DAYS_MAX:
-        raise ValueError(f"--period: '{text[:40]}' wants to have 1 to {DAYS_MAX} days, the first before the last")
+        expected = f"1 to {DAYS_MAX} days, the first before the last"
+        raise ParameterError("period", expected=expected, found=f"'{text[:40]}'")
     return Period(name=text, start_ms=_ms(start), end_ms=_ms(end))
 
 

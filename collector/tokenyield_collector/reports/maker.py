@@ -1,6 +1,7 @@
 """A report from a ledger and the policy: the one way that the command line and the API go.
 
-In: what was asked for. Out: bytes and their media type. Raises `ReportError` when it cannot be made, `LedgerError`.
+In: the parameters of a request. Out: bytes and their media type. Raises `ParameterError` for a parameter that cannot
+be used, `LedgerError`.
 """
 
 import io
@@ -12,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
-from tokenyield_collector.errors import ReportError
+from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.schemas import BudgetsDocument
 from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
@@ -82,7 +83,7 @@ class ReportMaker:
         """`by`: the first dimension of the rules and the model where no column is named; `where`: only what has these
         values in these columns; `top`: the rows that lose most, and one of the rest."""
         if top is not None and top < 1:
-            raise ReportError(f"--top: {top} wants to be at least 1")
+            raise ParameterError("top", expected="a whole number, at least 1", found=str(top))
         by = check_by(by or self.policy.default_columns, self.policy.rules.dimensions)
         where = check_where(where or {}, self.policy.rules.dimensions)
         stretch = self.stretch(period)
@@ -104,9 +105,14 @@ class ReportMaker:
         where: Mapping[str, str] | None = None,
         top: int | None = None,
     ) -> bytes:
-        """The report in one of `MEDIA_TYPES`. Raises `ReportError` for a FOCUS file of a part."""
+        """The report in one of `MEDIA_TYPES`. Raises `ParameterError` for a FOCUS file of a part."""
         if where and form.startswith("focus"):
-            raise ReportError("--where: a FOCUS file is of the whole fleet; filter its rows instead")
+            raise ParameterError(
+                next(iter(where)),
+                expected=f"no filter with the format {form}",
+                found=f"'{next(iter(where.values()))[:40]}'",
+                fix="a FOCUS file is of the whole fleet: filter its rows instead",
+            )
         if form == "focus":
             out = io.StringIO()
             self.focus(period, out)
@@ -146,10 +152,10 @@ class ReportMaker:
     def budgets(self, month: str | None = None) -> list[BudgetState]:
         """All budgets in a month; default: the present one."""
         month = month_of(self.now_ms) if month is None else month
-        no_month = ReportError(f"--month: '{month[:40]}' is no month; write 2026-10")
+        no_month = ParameterError("month", expected="a month", found=f"'{month[:40]}'", fix="write 2026-10")
         try:
             period = parse_period(month)
-        except ValueError:
+        except ParameterError:
             raise no_month from None
         first = day_of(period.start_ms)
         if first.day != 1 or period.days < 28:
@@ -165,10 +171,7 @@ class ReportMaker:
         return budget_states(self.policy.rules.budgets, spent, first, min(today, date.max))
 
     def stretch(self, period: str) -> ReportedStretch:
-        try:
-            return self._stretch_of(parse_period(period))
-        except ValueError as error:
-            raise ReportError(str(error)) from error
+        return self._stretch_of(parse_period(period))
 
     def _stretch_of(self, period: Period) -> ReportedStretch:
         self.ledger.roll()

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tokenyield_collector.attribution.rules import BUILT_IN
-from tokenyield_collector.errors import ReportError
+from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.prices.book import ApiPrice, PriceBook
 from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, amount, cents
@@ -85,23 +85,28 @@ class Report:
 
 
 def check_by(by: Sequence[str], dimensions: Sequence[str]) -> tuple[str, ...]:
-    """Raises `ReportError`."""
+    """Raises `ParameterError` for the field `by`."""
     known = (*dimensions, *BUILT_IN)
     for name in by:
         if name not in known:
-            raise ReportError(f"--by: '{name}' is no column{nearest(name, known)}")
+            raise ParameterError("by", expected="a column", found=f"'{name[:40]}'", fix=_nearest_column(name, known))
     if len(set(by)) != len(by) or not by:
-        raise ReportError("--by: name at least one column, each once")
+        raise ParameterError("by", expected="at least one column, each once", found=f"'{','.join(by)[:200]}'")
     return tuple(by)
 
 
 def check_where(where: Mapping[str, str], dimensions: Sequence[str]) -> dict[str, str]:
-    """Raises `ReportError`."""
+    """Raises `ParameterError`, whose field is the name that is not a column."""
     known = (*dimensions, *BUILT_IN)
     for name in where:
         if name not in known:
-            raise ReportError(f"--where: '{name}' is no column{nearest(name, known)}")
+            fix = _nearest_column(name, known)
+            raise ParameterError(name[:40], expected="a column", found=f"'{name[:40]}'", fix=fix)
     return dict(where)
+
+
+def _nearest_column(name: str, known: Sequence[str]) -> str:
+    return nearest(name, known).lstrip(",; ")
 
 
 def grain_of(by: Iterable[str]) -> Grain:
@@ -122,8 +127,8 @@ def make_report(
 ) -> Report:
     """Sum up `statement`, whose grain must be that of `by` and `where`; only lines whose columns are as `where` says.
 
-    `top`: only so many rows, those that lose most; what is left is one row `OTHER`. Raises `ReportError` when there are
-    too many rows.
+    `top`: only so many rows, those that lose most; what is left is one row `OTHER`. Raises `ParameterError` when there
+    are too many rows.
     """
     names, wanted = tuple(where or ()), tuple((where or {}).values())
     dimensions = statement.policy.rules.dimensions
@@ -138,7 +143,8 @@ def make_report(
             continue
         if values not in grouped:
             if len(grouped) >= ROWS_MAX:
-                raise ReportError(f"more than {ROWS_MAX} rows; ask for fewer columns or a shorter period")
+                fix = "name fewer columns or a shorter period"
+                raise ParameterError("by", expected=f"at most {ROWS_MAX} rows", found="more", fix=fix)
             grouped[values] = Sums()
         grouped[values].take(sums)
         if prices.api_prices and key.carrier.kind == "work" and key.carrier.model:

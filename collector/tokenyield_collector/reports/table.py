@@ -71,7 +71,7 @@ def _rows(report: Report, *, is_wide: bool) -> Table:
     for row in shown[:ROWS_SHOWN]:
         table.add_row(*row.by.values(), *_cells(row, columns, report.currency))
     if len(shown) > ROWS_SHOWN:
-        note = f"... and {len(shown) - ROWS_SHOWN} more rows: --format csv"
+        note = f"... and {len(shown) - ROWS_SHOWN} more rows: see format csv"
         table.add_row(note, *[""] * (len(report.by) - 1 + len(columns)))
     table.add_section()
     table.add_row("[bold]sum[/bold]", *[""] * (len(report.by) - 1), *_cells(report.total, columns, report.currency))

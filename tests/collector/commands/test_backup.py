@@ -79,8 +79,10 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 
 def test_a_backup_while_it_is_at_work(stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    newest_ms = now_window_ms()  # asked once: windows of different seqs must not fall together when time passes
+
     def sent(seq: int) -> int:
-        return post(stack.url, encode_shipment(shipment(batch(seq, now_window_ms() - seq * 15_000)))).status
+        return post(stack.url, encode_shipment(shipment(batch(seq, newest_ms - seq * 15_000)))).status
 
     assert [sent(seq) for seq in range(1, 6)] == [200] * 5
     settings = ["--set", f"ledger_path={stack.ledger_path}", "--set", f"listen=127.0.0.1:{stack.port}"]

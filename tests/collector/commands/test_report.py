@@ -135,13 +135,13 @@ def test_the_api_refuses_what_it_cannot_make_and_whom_it_does_not_know(settings:
         for path, headers, code, said in (
             ("report?period=2026-10", {}, 401, "token_file"),
             ("budgets", {"Authorization": "Bearer wrong"}, 401, "token_file"),
-            ("report", known, 400, "period: is missing"),
+            ("report", known, 400, "period: expected"),
             ("report?period=2026-13", known, 400, "write 2026-10"),
             ("report?period=2026-10&by=tem", known, 400, "did you mean 'team'"),
-            ("report?period=2026-10&format=pdf", known, 400, "none of"),
-            ("budgets?month=2026-10-05", known, 400, "is no month"),
-            ("budgets?month=0000-00", known, 400, "is no month"),
-            ("budgets?month=0001-01", known, 400, "is no month"),
+            ("report?period=2026-10&format=pdf", known, 400, "expected one of"),
+            ("budgets?month=2026-10-05", known, 400, "expected a month"),
+            ("budgets?month=0000-00", known, 400, "expected a month"),
+            ("budgets?month=0001-01", known, 400, "expected a month"),
             ("report?period=9999-12", known, 400, "write 2026-10"),
         ):
             with pytest.raises(urllib.error.HTTPError) as error:

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, policy, prices, rules
-from tokenyield_collector.errors import ReportError
+from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.prices.period import parse_period
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.versions import differences
@@ -140,11 +140,11 @@ def test_unknown_is_null_and_not_zero(maker: ReportMaker) -> None:
 
 
 def test_what_cannot_be_made_is_refused_with_the_mend(maker: ReportMaker) -> None:
-    with pytest.raises(ReportError, match="'tem' is no column, did you mean 'team'"):
+    with pytest.raises(ParameterError, match="expected a column, found 'tem'; did you mean 'team'"):
         maker.report("2026-10", ["tem"])
-    with pytest.raises(ReportError, match="write 2026-10, 2026-10-05 or"):
+    with pytest.raises(ParameterError, match="write 2026-10, 2026-10-05 or"):
         maker.report("October", ["team"])
-    with pytest.raises(ReportError, match="1 to 400 days"):
+    with pytest.raises(ParameterError, match="1 to 400 days"):
         maker.report("2026-10-05..2026-10-01", ["team"])
 
 
@@ -208,9 +208,9 @@ def test_a_part_of_a_report_is_what_the_whole_says_of_it(tmp_path: Path) -> None
         carried = sum(part.waterfall.values()) + part.total.parts["shared"]
         assert carried == pytest.approx(part.total.cost, abs=Decimal("0.02"))
     assert maker.report("2026-10", ["team"], {"team": "nobody at all"}).rows == []
-    with pytest.raises(ReportError, match="'tem' is no column, did you mean 'team'"):
+    with pytest.raises(ParameterError, match="expected a column, found 'tem'; did you mean 'team'"):
         maker.report("2026-10", ["team"], {"tem": "search"})
-    with pytest.raises(ReportError, match="FOCUS file is of the whole fleet"):
+    with pytest.raises(ParameterError, match="FOCUS file is of the whole fleet"):
         maker.encode("2026-10", ["team"], "focus", {"team": "search"})
 
 
@@ -225,5 +225,5 @@ def test_the_top_rows_and_the_rest_are_the_whole(tmp_path: Path) -> None:
         whole.rows, key=lambda row: sum(row.parts[name] for name in ("dark", "unallocated", "idle", "under_yield"))
     )
     assert most.by in [row.by for row in top.rows]
-    with pytest.raises(ReportError, match="at least 1"):
+    with pytest.raises(ParameterError, match="at least 1"):
         maker.report("2026-10", ["team"], top=0)
