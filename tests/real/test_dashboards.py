@@ -20,7 +20,7 @@ from harness import Stack, get, wait_until
 from real.prometheus_server import Prometheus, running
 from real.recorded_days import STEP_MS, Recorded, record
 from tokenyield_collector.attribution.rules import load_rules
-from tokenyield_collector.commands.monitoring import HERE
+from tokenyield_collector.monitoring.files import MONITORING_FOLDER
 from tokenyield_collector.prices.load import load_prices
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
@@ -49,7 +49,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     recorded = record(folder, load_prices(prices), load_rules(rules), time.time_ns() // 10**6)
     stack = Stack(
         folder,
-        agent={"gpu_reader": "trace", "gpu_trace_file": str(HERE.parent / "demo" / "trace.jsonl"), "cluster": "onprem"},
+        agent={"gpu_reader": "trace", "gpu_trace_file": str(MONITORING_FOLDER.parent / "demo" / "trace.jsonl"), "cluster": "onprem"},
         collector={"ledger_path": str(recorded.ledger), "prices_file": str(prices), "attribution_file": str(rules),
                    "live_window_s": 3600},
     )  # fmt: skip
@@ -108,7 +108,7 @@ def test_every_rule_can_be_reckoned(scene: Scene) -> None:
     """As if every recorded series had been recorded all the time."""
     end_s, recorded = scene.recorded.end_ms / 1000, dict[str, str]()
     for file in ("recording.yaml", "alerts.yaml"):
-        for group in yaml.safe_load((HERE / "rules" / file).read_text())["groups"]:
+        for group in yaml.safe_load((MONITORING_FOLDER / "rules" / file).read_text())["groups"]:
             for rule in group["rules"]:
                 query = rule["expr"].replace("[5m]", f"[{RATE_INTERVAL}]")
                 for name, expression in recorded.items():

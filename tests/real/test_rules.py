@@ -14,7 +14,7 @@ import yaml
 
 from harness import Stack, free_port, get, wait_until
 from real.prometheus_server import running
-from tokenyield_collector.commands.monitoring import HERE
+from tokenyield_collector.monitoring.files import MONITORING_FOLDER
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -23,7 +23,7 @@ PAID = "pools: [{name: h100, rented: {per_gpu_hour: 2, count: %d}}]\n"
 
 
 def test_promtool_passes_the_rules(tmp_path: Path) -> None:
-    for rules in (HERE / "rules").glob("*.yaml"):
+    for rules in (MONITORING_FOLDER / "rules").glob("*.yaml"):
         (tmp_path / rules.name).write_text(rules.read_text())
     (tmp_path / TESTS.name).write_text(TESTS.read_text())
     tested = subprocess.run(
@@ -33,7 +33,7 @@ def test_promtool_passes_the_rules(tmp_path: Path) -> None:
 
 
 def test_every_alert_fires_in_some_test() -> None:
-    groups = yaml.safe_load((HERE / "rules" / "alerts.yaml").read_text())["groups"]
+    groups = yaml.safe_load((MONITORING_FOLDER / "rules" / "alerts.yaml").read_text())["groups"]
     fired = {
         case["alertname"]
         for test in yaml.safe_load(TESTS.read_text())["tests"]
@@ -65,7 +65,7 @@ def webhook() -> Iterator[tuple[str, "queue.Queue[dict[str, Any]]"]]:
 @pytest.fixture
 def alertmanager(tmp_path: Path, webhook: tuple[str, "queue.Queue[dict[str, Any]]"]) -> Iterator[int]:
     """With the shipped configuration, given a receiver and less patience."""
-    config = yaml.safe_load((HERE / "alertmanager.yml").read_text())
+    config = yaml.safe_load((MONITORING_FOLDER / "alertmanager.yml").read_text())
     config["receivers"][0]["webhook_configs"] = [{"url": webhook[0], "send_resolved": True}]
     config["route"] |= {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "1h"}
     config["global"] = {"resolve_timeout": "5s"}
@@ -97,7 +97,7 @@ def test_dark_gpus_are_told_of_and_told_to_be_over(
     tmp_path: Path, alertmanager: int, webhook: tuple[str, "queue.Queue[dict[str, Any]]"]
 ) -> None:
     """The alert as it is shipped, but for its patience."""
-    rules = yaml.safe_load((HERE / "rules" / "alerts.yaml").read_text())
+    rules = yaml.safe_load((MONITORING_FOLDER / "rules" / "alerts.yaml").read_text())
     for group in rules["groups"]:
         group["interval"] = "1s"
         for rule in group["rules"]:
@@ -105,7 +105,7 @@ def test_dark_gpus_are_told_of_and_told_to_be_over(
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(rules))
     prices = tmp_path / "prices.yaml"
     prices.write_text(PAID % 12)
-    trace = HERE.parent / "demo" / "trace.jsonl"
+    trace = MONITORING_FOLDER.parent / "demo" / "trace.jsonl"
     stack = Stack(
         tmp_path,
         agent={"gpu_reader": "trace", "gpu_trace_file": str(trace), "window_length_s": 1, "window_settle_s": 0},

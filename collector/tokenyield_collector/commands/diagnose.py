@@ -1,25 +1,21 @@
-"""`tokenyield-collector diagnose`: of the running collector, or of its ledger while it is down."""
+"""`tokenyield-collector diagnose`: why each workload yields what it yields."""
 
 import argparse
-import io
-import json
-import time
-from contextlib import closing
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tokenyield_collector.commands.client import ask
-from tokenyield_collector.commands.report import console_for, exit_code, open_books, settings_of
-from tokenyield_collector.diagnosis.findings import KINDS
-from tokenyield_collector.diagnosis.make import WINDOW_S_MAX, diagnoses
-from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.live.refresher import live_stretch
-from tokenyield_collector.reports.figure import figure
-from tokenyield_wire.units import NS_PER_MS
+from tokenyield_collector.commands.source import add_source_flags, document_from
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
+    from tokenyield_collector.config import Settings
+    from tokenyield_collector.http.schemas import DiagnosesDocument
+    from tokenyield_collector.ledger.base import Ledger
+    from tokenyield_collector.reports.maker import ReportMaker
+
+HELP = "why each workload yields what it yields: parked, starved, throttled, ..., and what that costs"
+EXAMPLE = "diagnose --hours 6 --loss 2"
 _COLOURS = {
     "parked": "red",
     "starved": "yellow",
@@ -30,45 +26,63 @@ _COLOURS = {
     "over_provisioned": "yellow",
     "power_cap": "green",
 }
+"""Kind of a finding -> colour."""
 
 
-def diagnose(arguments: argparse.Namespace) -> int:
-    """Exit code."""
-    return exit_code("diagnose", _diagnose, arguments)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hours", type=float, default=1.0, help="length of the newest stretch to look at; default 1")
+    parser.add_argument("--loss", type=float, default=2.0, metavar="PERCENT", help="tokens that a power cap may cost; "
+                        "default 2")  # fmt: skip
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    add_source_flags(parser)
 
 
-def _diagnose(arguments: argparse.Namespace) -> None:
-    window_s = round(arguments.hours * 3600)
+def run(arguments: argparse.Namespace) -> int:
+    window_s = _window_s(arguments)
+
+    def make(settings: "Settings", ledger: "Ledger", maker: "ReportMaker") -> "DiagnosesDocument":
+        from tokenyield_collector.diagnosis.make import diagnoses
+        from tokenyield_collector.live.refresher import live_stretch
+
+        start_ms, end_ms = live_stretch(maker.now_ms, window_s, settings)
+        return diagnoses(ledger, maker.policy, start_ms, end_ms, loss_percent=arguments.loss)
+
+    query = {"window_s": str(window_s), "loss_percent": str(arguments.loss)}
+    document = document_from(arguments, "/v1/diagnosis", query, make)
+    if arguments.format == "json":
+        import json
+
+        print(json.dumps(document, indent=2, default=float))
+    else:
+        from tokenyield_collector.commands.console import console_for
+
+        console_for(None).print(diagnosis_table(document))
+    return 0
+
+
+def _window_s(arguments: argparse.Namespace) -> int:
+    """Raises `ParameterError` for any flag that is out of range."""
+    from tokenyield_collector.diagnosis.make import WINDOW_S_MAX
+    from tokenyield_collector.errors import ParameterError
+
+    window_s: int = round(arguments.hours * 3600)
     if not 1 <= window_s <= WINDOW_S_MAX:
         raise ParameterError("hours", expected=f"up to {WINDOW_S_MAX // 3600} hours", found=f"{arguments.hours:g}")
     if not 0 <= arguments.loss <= 100:
         raise ParameterError("loss", expected="a number from 0 to 100", found=f"{arguments.loss:g}")
-    settings = settings_of(arguments)
-    opened = None if arguments.collector else open_books(settings, arguments)
-    if opened is None:
-        answer = io.BytesIO()
-        query = {"window_s": str(window_s), "loss_percent": str(arguments.loss)}
-        ask(settings, arguments, "/v1/diagnosis", query, answer)
-        document = json.loads(answer.getvalue(), parse_float=Decimal)
-    else:
-        ledger, maker = opened
-        with closing(ledger):
-            now_ms = time.time_ns() // NS_PER_MS
-            start_ms, end_ms = live_stretch(now_ms, window_s, settings)
-            document = diagnoses(ledger, maker.policy, start_ms, end_ms, loss_percent=arguments.loss)
-    if arguments.format == "json":
-        print(json.dumps(document, indent=2, default=float))
-    else:
-        console_for(None).print(diagnosis_table(document))
+    return window_s
 
 
 def diagnosis_table(document: dict[str, Any]) -> "RenderableType":
-    """A row for each finding, and below what could not be looked at."""
+    """A row for each finding of a `DiagnosesDocument`, and below what could not be examined."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    from tokenyield_collector.diagnosis.findings import KINDS
+
+    assert set(_COLOURS) == set(KINDS)
     currency = document["currency"]
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     table.add_column("workload", no_wrap=True)
@@ -77,30 +91,38 @@ def diagnosis_table(document: dict[str, Any]) -> "RenderableType":
     table.add_column("finding", no_wrap=True)
     table.add_column("why")
     table.add_column(f"at stake, {currency}/h", justify="right")
-    for one in document["workloads"]:
-        cost = _money(one["cost_per_hour"])
-        head = (one["workload"], str(one["gpus"]), cost)
-        if not one["findings"]:
+    for workload in document["workloads"]:
+        head = (workload["workload"], str(workload["gpus"]), _money(workload["cost_per_hour"]))
+        if not workload["findings"]:
             table.add_row(*head, Text("nothing found", style="green"), "", "")
-        for finding in one["findings"]:
+        for finding in workload["findings"]:
             kind = finding["kind"]
             name = Text(kind.replace("_", " "), style=_COLOURS.get(kind, ""))
             table.add_row(*head, name, finding["text"], _money(finding["at_stake_per_hour"]))
             head = ("", "", "")
-    untold = sorted({why for one in document["workloads"] for why in one["untold"]})
-    notes = []
-    for why in untold:
-        names = [one["workload"] for one in document["workloads"] if why in one["untold"]]
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        notes.append(Text(f"not looked at, of {shown}: {why}", style="dim"))
+    notes = _not_examined(document["workloads"])
     span = Text(f"{document['start']} to {document['end']}", style="dim")
     if not document["workloads"]:
-        notes = [Text("no workload held a GPU in this time, as far as its windows are kept", style="dim")]
+        notes = [Text("no workload held a GPU in this time, as far as windows are kept", style="dim")]
     return Group(span, table, *notes)
 
 
+def _not_examined(workloads: list[dict[str, Any]]) -> "list[Text]":
+    """A line for each reason, with the workloads that have it."""
+    from rich.text import Text
+
+    names: dict[str, list[str]] = {}
+    for workload in workloads:
+        for reason in workload["untold"]:
+            names.setdefault(reason, []).append(workload["workload"])
+    lines = []
+    for reason, concerned in sorted(names.items()):
+        more = f" and {len(concerned) - 5} more" if len(concerned) > 5 else ""
+        lines.append(Text(f"not examined, of {', '.join(concerned[:5])}{more}: {reason}", style="dim"))
+    return lines
+
+
 def _money(value: Any) -> str:
+    from tokenyield_collector.reports.figure import figure
+
     return figure(None if value is None else float(value))
-
-
-assert set(_COLOURS) == set(KINDS)

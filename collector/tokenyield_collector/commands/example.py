@@ -1,12 +1,17 @@
-"""The annotated example files: beside the packages in a checkout, inside the package when installed."""
+"""`tokenyield-collector example`: an annotated file to begin with."""
 
-from pathlib import Path
+import argparse
 
-NAMES = ("collector.yaml", "prices.yaml", "attribution.yaml")
+from tokenyield_collector.examples import EXAMPLE_FILES, example_text
+
+HELP = "print an annotated example file, to begin with"
+EXAMPLE = "example prices.yaml > prices.yaml"
 
 
-def example(name: str) -> str:
-    """The text of one of `NAMES`."""
-    here = Path(__file__).parents[1]
-    installed = here / "examples" / name
-    return (installed if installed.exists() else here.parent / name).read_text(encoding="utf-8")
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", choices=EXAMPLE_FILES)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    print(example_text(arguments.file), end="")
+    return 0

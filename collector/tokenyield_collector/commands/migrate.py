@@ -1,9 +1,9 @@
 """`tokenyield-collector migrate`: a DuckDB ledger into ClickHouse, hour by hour; a second run goes on where one stops.
 
 In: a DuckDB file that no collector has open, and the ledger that the settings name. Out: the same hours, windows,
-statements and counters there. An hour is done when ClickHouse says the same of it, so that a second run does what the
+statements and counters there. An hour is done when ClickHouse gives the same sums for it, so a second run does what the
 first left, and a run after the last finds nothing to do. Hours whose windows are still kept are recomputed from them,
-as for windows that come late; of older ones the sums go over.
+as for windows that come late; of older hours the sums are copied.
 """
 
 import argparse
@@ -15,65 +15,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenyield_collector.config import load_settings
-from tokenyield_collector.errors import LedgerError, LedgerInUse
-from tokenyield_collector.ledger.base import Facts
-from tokenyield_collector.ledger.open import open_ledger
-from tokenyield_collector.prices.period import iso
+from tokenyield_settings.command_line import add_settings_flags
 from tokenyield_wire.units import hour_of_ms
 
 if TYPE_CHECKING:
+    from tokenyield_collector.ledger.base import Facts
     from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger
     from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """What became of one hour."""
-
-    hour_ms: int
-    batches: int
-    was_there: bool
-    is_whole: bool
-    """Both ledgers say the same of it, or ClickHouse has windows of its own in it besides."""
+HELP = "move a DuckDB ledger into the ClickHouse that the settings name; run again to go on where it stopped"
+EXAMPLE = "migrate --config collector.yaml --ledger old.duckdb"
 
 
-def migrate(
-    source: "DuckDbLedger", target: "ClickHouseLedger", progress: Callable[[int, int], None] = lambda done, of: None
-) -> Iterator[Moved]:
-    """Every hour of `source`, the oldest first. `progress`: hours done, of how many. Raises `LedgerError`."""
-    source.roll()
-    export, hours = source.export(), source.hours()
-    oldest_window_ms = source.windows_from_ms()
-    windows_from_ms = hour_of_ms(oldest_window_ms) if oldest_window_ms is not None else 0
-    target.take_rest(
-        windows_from_ms=windows_from_ms,
-        node_labels=export.node_labels(),
-        last_seen=export.last_seen(),
-        counter_bases=source.counter_bases(),
-        statements=export.statements(),
-    )
-    for i, hour_ms in enumerate(hours):
-        wanted, batches = _of_hour(source, hour_ms), export.batches(hour_ms)
-        was_there = _of_hour(target, hour_ms) == wanted and target.batches_in(hour_ms) >= batches
-        if not was_there and oldest_window_ms is not None and hour_ms >= windows_from_ms:
-            for columns in export.windows(hour_ms):
-                target.take_windows(columns)
-            target.refold(hour_ms)
-        elif not was_there:
-            target.take_hour(hour_ms, export.hour(hour_ms))
-        is_whole = was_there or _of_hour(target, hour_ms) == wanted or target.batches_in(hour_ms) > batches
-        yield Moved(hour_ms, batches, was_there, is_whole)
-        progress(i + 1, len(hours))
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add_settings_flags(parser, "collector/collector.yaml")
+    parser.add_argument("--ledger", type=Path, required=True, help="the DuckDB file; no collector may have it open")
 
 
-def _of_hour(ledger: "DuckDbLedger | ClickHouseLedger", hour_ms: int) -> Facts:
-    """Without the nodes' labels, of which the newest hold."""
-    return replace(ledger.facts_of_hours([hour_ms]), node_labels={})
+def run(arguments: argparse.Namespace) -> int:
+    """0 every hour is there; 1 something failed, or differs; 2 the settings name no ClickHouse."""
+    from tokenyield_collector.config import load_settings
+    from tokenyield_collector.errors import LedgerError, LedgerInUse
+    from tokenyield_collector.ledger.open import open_ledger
 
-
-def migrate_command(arguments: argparse.Namespace) -> int:
-    """Exit code: 0 all is there; 1 something went wrong, or differs; 2 the settings name no ClickHouse."""
     settings = load_settings(arguments.config, os.environ, arguments.set)
     if not settings.ledger_url:
         print("migrate: the settings have no ledger_url; name the ClickHouse to move into, as in docs/scale.md",
@@ -89,7 +53,7 @@ def migrate_command(arguments: argparse.Namespace) -> int:
         source = DuckDbLedger(path, memory_limit=settings.ledger_memory)
         with closing(source), closing(open_ledger(settings)) as target:
             assert isinstance(target, ClickHouseLedger)
-            return _told(source, target, settings.ledger_url)
+            return _migrate(source, target, settings.ledger_url)
     except LedgerInUse:
         print(f"migrate: a collector has {path} open; stop it, or migrate a copy:\n"
               "  tokenyield-collector backup copy.duckdb && tokenyield-collector migrate --ledger copy.duckdb …",
@@ -99,21 +63,66 @@ def migrate_command(arguments: argparse.Namespace) -> int:
     return 1
 
 
-def _told(source: "DuckDbLedger", target: "ClickHouseLedger", name: str) -> int:
+def _migrate(source: "DuckDbLedger", target: "ClickHouseLedger", name: str) -> int:
+    """With progress, and a summary at the end."""
     from rich.console import Console
     from rich.progress import Progress
 
-    moved, were_there, batches, differing = 0, 0, 0, []
+    from tokenyield_collector.prices.period import iso
+
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("hours", total=None)
-        for one in migrate(source, target, lambda done, of: bar.update(task, completed=done, total=of)):
-            were_there += one.was_there
-            moved += not one.was_there
-            batches += 0 if one.was_there else one.batches
-            if not one.is_whole:
-                differing.append(one.hour_ms)
-    print(f"{name}: {moved} hours moved with {batches} batches, {were_there} were there")
-    for hour_ms in differing:
-        print(f"{iso(hour_ms)}: ClickHouse says something else than the file; run it again, and if it stays, tell us")
+        hours = list(migrate(source, target, lambda done, of: bar.update(task, completed=done, total=of)))
+    moved = [hour for hour in hours if not hour.was_there]
+    batches = sum(hour.batches for hour in moved)
+    print(f"{name}: {len(moved)} hours moved with {batches} batches, {len(hours) - len(moved)} were there")
+    differing = [hour for hour in hours if not hour.is_whole]
+    for hour in differing:
+        print(f"{iso(hour.hour_ms)}: ClickHouse has other sums than the file; run it again; if it stays, report it")
     print("check it with: tokenyield-collector verify; keep the old file until reports are as they were")
     return 1 if differing else 0
+
+
+@dataclass(frozen=True, slots=True)
+class MigratedHour:
+    """What became of one hour."""
+
+    hour_ms: int
+    batches: int
+    was_there: bool
+    is_whole: bool
+    """Both ledgers have the same sums, or ClickHouse has windows of its own beside them."""
+
+
+def migrate(
+    source: "DuckDbLedger", target: "ClickHouseLedger", progress: Callable[[int, int], None] = lambda done, of: None
+) -> Iterator[MigratedHour]:
+    """Every hour of `source`, the oldest first. `progress`: hours done, of how many. Raises `LedgerError`."""
+    source.roll()
+    export, hours = source.export(), source.hours()
+    oldest_window_ms = source.windows_from_ms()
+    windows_from_ms = hour_of_ms(oldest_window_ms) if oldest_window_ms is not None else 0
+    target.take_rest(
+        windows_from_ms=windows_from_ms,
+        node_labels=export.node_labels(),
+        last_seen=export.last_seen(),
+        counter_bases=source.counter_bases(),
+        statements=export.statements(),
+    )
+    for i, hour_ms in enumerate(hours):
+        facts, batches = _facts(source, hour_ms), export.batches(hour_ms)
+        was_there = _facts(target, hour_ms) == facts and target.batches_in(hour_ms) >= batches
+        if not was_there and oldest_window_ms is not None and hour_ms >= windows_from_ms:
+            for columns in export.windows(hour_ms):
+                target.take_windows(columns)
+            target.refold(hour_ms)
+        elif not was_there:
+            target.take_hour(hour_ms, export.hour(hour_ms))
+        is_whole = was_there or _facts(target, hour_ms) == facts or target.batches_in(hour_ms) > batches
+        yield MigratedHour(hour_ms, batches, was_there, is_whole)
+        progress(i + 1, len(hours))
+
+
+def _facts(ledger: "DuckDbLedger | ClickHouseLedger", hour_ms: int) -> "Facts":
+    """Of one hour; without the labels of nodes, of which only the newest are kept."""
+    return replace(ledger.facts_of_hours([hour_ms]), node_labels={})

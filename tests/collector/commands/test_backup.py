@@ -1,4 +1,4 @@
-"""A backup while batches come in, and `verify` that says where the books do not balance."""
+"""A backup while batches come in, and `verify` that reports where the ledger does not balance."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +43,7 @@ def changed(path: Path, sql: str) -> None:
 def test_books_that_balance(ledger_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert findings(ledger_path) == []
     assert main(["verify", "--ledger", str(ledger_path)]) == 0
-    assert capsys.readouterr().out == "2 hours: the books balance\n"
+    assert capsys.readouterr().out == "2 hours: the ledger balances\n"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_books_that_do_not(ledger_path: Path, damage: str, told: str, capsys: py
     changed(ledger_path, damage)
     assert any(told in line for line in findings(ledger_path))
     assert main(["verify", "--ledger", str(ledger_path)]) == 1
-    assert "the books do not balance" in capsys.readouterr().out
+    assert "the ledger does not balance" in capsys.readouterr().out
 
 
 def test_hours_whose_windows_are_gone_are_held_to_what_is_left(ledger_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from collector.reports.test_reports import BOOK, month_into
 from harness import free_port, wait_until
-from tokenyield_collector.commands.example import NAMES as EXAMPLES
+from tokenyield_collector.examples import EXAMPLE_FILES
 
 SEARCH = "budgets: [{name: search, match: {team: search}, monthly: 10}]\n"
 TAKEN_UP_S = 120.0
@@ -161,10 +161,10 @@ def test_what_a_user_can_get_wrong(settings: list[str], tmp_path: Path) -> None:
     said = call("report", "--period", "2026-10", *settings, code=2)
     assert "gpu: -1 is negative" in said
     assert "life_years: 0 wants to be above 0" in said
-    assert "cannot be asked" in call("report", "--period", "2026-10", "--collector", "http://127.0.0.1:9", code=1)
+    assert "cannot be reached" in call("report", "--period", "2026-10", "--collector", "http://127.0.0.1:9", code=1)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", EXAMPLE_FILES)
 def test_examples_are_the_annotated_files(name: str) -> None:
     assert call("example", name) == (Path(__file__).parents[3] / "collector" / name).read_text()
 

@@ -12,9 +12,9 @@ from dashboards.generate import DASHBOARDS, OUT, encoded
 from tokenyield_agent.config import load_settings as load_agent_settings
 from tokenyield_agent.status.metrics import every_family as agent_families
 from tokenyield_collector.cli import main
-from tokenyield_collector.commands.monitoring import HERE, files
 from tokenyield_collector.config import load_settings as load_collector_settings
 from tokenyield_collector.metrics.families import every_family
+from tokenyield_collector.monitoring.files import MONITORING_FOLDER, files
 
 FOREIGN = {"process_cpu_seconds_total", "process_resident_memory_bytes", "scrape_samples_scraped"}
 """What the client library and Prometheus itself make."""
@@ -23,7 +23,11 @@ _RECORDED = re.compile(r"\b[a-z_]+:tokenyield_[a-z_]+:[a-z0-9]+\b")
 
 
 def rules(name: str) -> list[dict[str, str]]:
-    return [rule for group in yaml.safe_load((HERE / "rules" / name).read_text())["groups"] for rule in group["rules"]]
+    return [
+        rule
+        for group in yaml.safe_load((MONITORING_FOLDER / "rules" / name).read_text())["groups"]
+        for rule in group["rules"]
+    ]
 
 
 def panels(name: str) -> Iterator[dict[str, object]]:
@@ -47,7 +51,9 @@ def test_every_metric_that_is_asked_for_is_one_that_is_shown() -> None:
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
-    headings = {line[3:] for line in (HERE / "runbooks.md").read_text().splitlines() if line.startswith("## ")}
+    headings = {
+        line[3:] for line in (MONITORING_FOLDER / "runbooks.md").read_text().splitlines() if line.startswith("## ")
+    }
     alerts = {rule["alert"]: rule for rule in rules("alerts.yaml")}
     assert headings == set(alerts)
     for name, rule in alerts.items():
@@ -57,7 +63,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 
 @pytest.mark.parametrize("service", ["collector", "agent-demo", "agent"])
 def test_the_compose_file_starts_what_would_start(service: str) -> None:
-    command = yaml.safe_load((HERE / "compose.yaml").read_text())["services"][service]["command"]
+    command = yaml.safe_load((MONITORING_FOLDER / "compose.yaml").read_text())["services"][service]["command"]
     given = re.findall(r"--set (\w+=[^\s']+)", command)
     assert len(given) >= 4
     if service == "collector":

@@ -1,0 +1,71 @@
+"""`tokenyield-collector budget`: each budget of a month."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from tokenyield_collector.commands.source import add_source_flags, document_from
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tokenyield_collector.config import Settings
+    from tokenyield_collector.http.schemas import BudgetsDocument
+    from tokenyield_collector.ledger.base import Ledger
+    from tokenyield_collector.reports.maker import ReportMaker
+
+HELP = "each budget of a month: spent, remaining, forecast"
+EXAMPLE = "budget --month 2026-10"
+_COLOURS = {"ok": "green", "at risk": "yellow", "over": "red"}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--month", help="default: the present month")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    add_source_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    def make(settings: "Settings", ledger: "Ledger", maker: "ReportMaker") -> "BudgetsDocument":
+        from tokenyield_collector.reports.maker import budget_document
+
+        return budget_document(maker.budgets(arguments.month), maker.policy.prices.currency)
+
+    query = {"month": arguments.month} if arguments.month is not None else {}
+    document = document_from(arguments, "/v1/budgets", query, make)
+    if arguments.format == "json":
+        import json
+
+        print(json.dumps(document, indent=2, default=float))
+    else:
+        from tokenyield_collector.commands.console import console_for
+
+        console_for(None).print(budget_table(document))
+    return 0
+
+
+def budget_table(document: dict[str, Any]) -> "Table":
+    """A row for each budget of a `BudgetsDocument`."""
+    from rich import box
+    from rich.table import Table
+
+    currency = document["currency"]
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("budget", "month"):
+        table.add_column(column)
+    for column in (f"monthly, {currency}", "spent", "remaining", "forecast", "range"):
+        table.add_column(column, justify="right")
+    table.add_column("state")
+    for budget in document["budgets"]:
+        forecast = budget["forecast"]
+        state = budget["state"]
+        table.add_row(
+            budget["name"],
+            budget["month"],
+            *(f"{budget[name]:,.2f}" for name in ("monthly", "spent", "remaining")),
+            f"{forecast['expected']:,.2f}" if forecast else "-",
+            f"{forecast['low']:,.2f} to {forecast['high']:,.2f}" if forecast else "-",
+            f"[{_COLOURS[state]}]{state}[/]" if state in _COLOURS else state,
+        )
+    if not document["budgets"]:
+        table.caption = "no budgets: see `budgets` in attribution.yaml"
+    return table

@@ -1,0 +1,31 @@
+"""`tokenyield-collector check`: whether the settings, the price book, the rules and the token file can be used."""
+
+import argparse
+import sys
+
+from tokenyield_settings.command_line import add_settings_flags
+
+HELP = "check the settings and every file that they name, and print the effective settings"
+EXAMPLE = "check --config collector.yaml"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add_settings_flags(parser, "collector/collector.yaml")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import dataclasses
+    import os
+
+    import yaml
+
+    from tokenyield_collector.access.auth import Keys
+    from tokenyield_collector.config import load_settings
+    from tokenyield_collector.policy import load_policy
+
+    settings = load_settings(arguments.config, os.environ, arguments.set)
+    load_policy(settings)
+    for remark in Keys(settings).web.config.remarks():
+        print(f"{settings.web_config_file}: {remark}", file=sys.stderr)
+    print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
+    return 0

@@ -1,0 +1,20 @@
+"""Where commands print tables: a terminal, or a file or pipe that is wide enough for them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_CHARS = 160
+"""Of a file or a pipe."""
+
+
+def console_for(output: Path | None) -> "Console":
+    """Of standard output, unless `output` names a file."""
+    from rich.console import Console
+
+    if output is not None:
+        return Console(file=output.open("w", encoding="utf-8"), width=WIDTH_CHARS)
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, WIDTH_CHARS))

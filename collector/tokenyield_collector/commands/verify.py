@@ -1,0 +1,62 @@
+"""`tokenyield-collector verify`: whether the sums of a ledger balance."""
+
+import argparse
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenyield_settings.command_line import add_settings_flags
+
+if TYPE_CHECKING:
+    from tokenyield_collector.ledger.base import Ledger
+
+HELP = "check that the ledger balances, and report where it does not"
+EXAMPLE = "verify --ledger ledger-2026-11-24.duckdb"
+FINDINGS_SHOWN = 50
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    add_settings_flags(parser, "collector/collector.yaml")
+    parser.add_argument("--ledger", type=Path, help="this ledger instead of ledger_path")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 the ledger balances, 1 it does not, or cannot be read."""
+    import os
+
+    from tokenyield_collector.commands.source import settings_of
+    from tokenyield_collector.errors import LedgerInUse
+    from tokenyield_collector.ledger.open import open_ledger
+
+    try:
+        ledger = open_ledger(settings_of(arguments), threads=os.cpu_count() or 1, has_to_exist=True)
+    except LedgerInUse:
+        print("verify: a collector has this ledger open; verify a copy:\n"
+              "  tokenyield-collector backup copy.duckdb && tokenyield-collector verify --ledger copy.duckdb",
+              file=sys.stderr)  # fmt: skip
+        return 1
+    with closing(ledger):
+        return _verify(ledger)
+
+
+def _verify(ledger: "Ledger") -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tokenyield_collector.ledger.verify import verify
+
+    findings = 0
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("hours", total=None)
+        for finding in verify(ledger, lambda done, of: bar.update(task, completed=done, total=of)):
+            findings += 1
+            if findings <= FINDINGS_SHOWN:
+                print(finding)
+    hours = len(ledger.hours())
+    if findings:
+        more = f", of which {FINDINGS_SHOWN} are shown" if findings > FINDINGS_SHOWN else ""
+        print(f"{hours} hours: the ledger does not balance, {findings} findings{more}")
+        return 1
+    print(f"{hours} hours: the ledger balances")
+    return 0
