@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tokenyield_settings.loader import SettingsError
-
 Call = Callable[[argparse.Namespace], int]
 
 
@@ -41,6 +39,8 @@ class CommandLine:
 
     def run(self, argv: list[str] | None) -> int:
         arguments = self._parser.parse_args(argv)
+        from tokenyield_settings.loader import SettingsError  # --help has ended by now, and does not pay for it
+
         try:
             return int(arguments.call(arguments))
         except SettingsError as error:

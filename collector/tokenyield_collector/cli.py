@@ -47,7 +47,9 @@ class Command(Protocol):
 
 
 def main(argv: list[str] | None = None) -> int:
-    commands = {name: _command(name) for name in COMMANDS}
+    argv = sys.argv[1:] if argv is None else argv
+    called = argv[:1] if argv[:1] and argv[0] in COMMANDS else COMMANDS  # only the help needs every command's file
+    commands = {name: _command(name) for name in called}
     line = CommandLine(
         prog=_PROGRAM,
         version=VERSION,
