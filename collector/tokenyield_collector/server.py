@@ -19,14 +19,16 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from tokenyield_collector.access.audit import Audit, UnreadableRequests
-from tokenyield_collector.access.auth import OPEN, PAGE, WRITE, Door
+from tokenyield_collector.access.auth import Authenticator
 from tokenyield_collector.access.connections import Connections, Listener
+from tokenyield_collector.access.rights import Right
 from tokenyield_collector.api.backup import BackupApi
 from tokenyield_collector.api.batches import Committer, Receiver
 from tokenyield_collector.api.diagnosis import DiagnosisApi
 from tokenyield_collector.api.reports import ROLL_HOURS_AT_ONCE, ReportApi
 from tokenyield_collector.config import Settings
 from tokenyield_collector.errors import ParameterError
+from tokenyield_collector.http.problem import errors_as_problems
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.open import open_ledger
 from tokenyield_collector.live.fleet_map import fleet_document
@@ -96,7 +98,7 @@ class Collector:
         self.committer = Committer(ledger, self._writer, settings, self.ingest)
         self.receiver = Receiver(settings, self.committer, self.ingest)
         self.audit = Audit()
-        self.door = Door(settings, self.audit, self.ingest.refused)
+        self.authenticator = Authenticator(settings, self.audit, self.ingest.refused)
         self._fleet: tuple[int, bytes] = (-1, b"")
         self._summarized: tuple[View | None, bytes] = (None, b"")
         self.reports = ReportApi(settings, ledger, self._writer, self._policy, self.audit, others)
@@ -148,7 +150,7 @@ class Collector:
         await asyncio.get_running_loop().run_in_executor(self._reader, self.reload)
 
     async def _reread(self) -> None:
-        self.door.reread()
+        self.authenticator.reread()
 
     async def _refresh_view(self) -> None:
         loop = asyncio.get_running_loop()
@@ -281,7 +283,7 @@ class Collector:
     async def readyz(self, request: web.Request) -> web.Response:
         if self.problem:
             # Probes come without a token, and what a database says may hold paths.
-            why = "not ready; the log says why" if self.door.keys.are_wanted else self.problem
+            why = "not ready; the log says why" if self.authenticator.credentials.are_required else self.problem
             return web.Response(status=503, text=f"{why}\n")
         return web.Response(text="ok\n")
 
@@ -293,24 +295,24 @@ class Collector:
         self._reader.shutdown()
         self._asker.shutdown()
         self._exposer.shutdown()
-        self.door.close()
+        self.authenticator.close()
         self._ledger.close()
 
 
 RIGHTS = {
-    "/v1/batches": WRITE,
-    "/": PAGE,
-    "/assets/{name}": PAGE,
-    "/healthz": OPEN,
-    "/readyz": OPEN,
+    "/v1/batches": Right.WRITE,
+    "/": Right.PAGE,
+    "/assets/{name}": Right.PAGE,
+    "/healthz": Right.OPEN,
+    "/readyz": Right.OPEN,
 }
-"""What a route wants; all others want reading."""
+"""What a route requires; all others require reading."""
 
 
 def application(collector: Collector) -> web.Application:
-    door = collector.door.middleware(RIGHTS)
-    app = web.Application(client_max_size=collector.settings.body_bytes_max, middlewares=[door])
-    app.on_response_prepare.append(collector.door.set_headers)
+    middlewares = [collector.authenticator.middleware(RIGHTS), errors_as_problems]
+    app = web.Application(client_max_size=collector.settings.body_bytes_max, middlewares=middlewares)
+    app.on_response_prepare.append(collector.authenticator.set_headers)
     app.router.add_post("/v1/batches", collector.receiver.handle)
     app.router.add_get("/v1/summary", collector.summary)
     app.router.add_get("/v1/fleet", collector.fleet)
@@ -355,8 +357,8 @@ async def serve(settings: Settings) -> None:
         assert runner.server is not None
         collector.connections = Connections(runner.server, settings.connections_max, settings.body_wait_s)
         listener = Listener(collector.connections, settings.address)
-        collector.door.context_changed = listener.use
-        await listener.start(collector.door.keys.web.context)
+        collector.authenticator.context_changed = listener.use
+        await listener.start(collector.authenticator.credentials.web.context)
         where = settings.ledger_url or settings.ledger_path
         log.info("collector listens on %s, ledger %s, %d pools", settings.listen, where, len(policy.prices.pools))
         async with asyncio.TaskGroup() as tasks:

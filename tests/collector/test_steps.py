@@ -121,7 +121,7 @@ def test_every_other_step_of_the_loop_may_fail_too(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr("tokenyield_collector.server.RETIRE_AGAIN_S", 0.0)
         for of, name in (
             (collector, "reload"),
-            (collector.door, "reread"),
+            (collector.authenticator, "reread"),
             (collector.refresher, "is_due"),
             (collector.refresher, "retire"),
         ):

@@ -1,1 +1,1 @@
-"""Nobody in who does not belong: who asks, what they may, how often, and what is written down of it."""
+"""Access control: who a client is, what it may do, how often, and what the audit log keeps of it."""

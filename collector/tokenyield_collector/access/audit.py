@@ -1,7 +1,7 @@
-"""The audit log: what was refused to whom, and what was changed or taken out. One line an event, by the logger `audit`.
+"""The audit log: refused requests, reports and backups that were read, and changes. One line an event, logger `audit`.
 
-No secret, no body and no header is written; a path only as far as it names a route. Who is refused again and again is
-written a few times and then counted, so that nobody fills the disk.
+No secret, no body and no header is written; a path only as far as it names a route. A client that is refused again and
+again is written a few times and then counted, so that it cannot fill the disk.
 """
 
 import logging
@@ -21,35 +21,35 @@ PEERS_MAX = 10_000
 
 
 class Audit:
-    """Writes the events. `refused` is what the collector counts of itself, by status."""
+    """Writes the events."""
 
     def __init__(self) -> None:
         self._lines = Buckets(LINES_PER_S, LINES_BURST, PEERS_MAX)
-        self._unwritten: OrderedDict[tuple[str, str, int], int] = OrderedDict()
+        self._suppressed: OrderedDict[tuple[str, str, int], int] = OrderedDict()
 
     def refused(self, *, peer: str, caller: str, method: str, route: str, status: int, why: str, now_s: float) -> None:
-        """A call that was answered with `status` (4xx or 503)."""
+        """A request that was answered with `status` (4xx or 5xx)."""
         key = (peer, route, status)
         if self._lines.wait_s(key, now_s):
-            self._unwritten[key] = self._unwritten.pop(key, 0) + 1
-            if len(self._unwritten) > PEERS_MAX:
-                self._unwritten.popitem(last=False)
+            self._suppressed[key] = self._suppressed.pop(key, 0) + 1
+            if len(self._suppressed) > PEERS_MAX:
+                self._suppressed.popitem(last=False)
             return
         _write(logging.WARNING, event="refused", peer=peer, caller=caller, method=method, route=route, status=status,
-               why=why, unwritten_before=self._unwritten.pop(key, 0))  # fmt: skip
+               why=why, suppressed_before=self._suppressed.pop(key, 0))  # fmt: skip
 
     def read(self, *, peer: str, caller: str, route: str, what: str) -> None:
-        """Books that somebody took out."""
+        """A report or a backup that a caller received."""
         _write(logging.INFO, event="read", peer=peer, caller=caller, route=route, what=what)
 
     def changed(self, what: str, **facts: object) -> None:
-        """Something that decides who gets in, or what things cost, is another from now on."""
+        """Credentials, prices or rules are others from now on."""
         _write(logging.INFO, event="changed", what=what, **facts)
 
 
 class UnreadableRequests(logging.Filter):
-    """For aiohttp's logger: what is no HTTP is written down as refused, without the traceback and the bytes that
-    aiohttp would show, which may be a secret in a header too long."""
+    """For aiohttp's logger: bytes that are not HTTP are written as refused, without the traceback and the bytes that
+    aiohttp would show, which may be a secret in a header that is too long."""
 
     def __init__(self, audit: Audit, now_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -67,11 +67,11 @@ class UnreadableRequests(logging.Filter):
 
 
 def _write(level: int, **facts: object) -> None:
-    told = {name: _clean(value) for name, value in facts.items() if value not in ("", 0, None)}
-    log.log(level, " ".join(f"{name}={value}" for name, value in told.items()), extra={"facts": told})
+    words = {name: _clean(value) for name, value in facts.items() if value not in ("", 0, None)}
+    log.log(level, " ".join(f"{name}={word}" for name, word in words.items()), extra={"facts": words})
 
 
 def _clean(value: object) -> str:
-    """One word of bounded length without control characters, so that no caller writes lines of their own."""
+    """One word of bounded length without control characters, so that no caller writes lines into the log."""
     text = "".join(c if c.isprintable() and c != '"' else "?" for c in str(value)[:200])
     return f'"{text}"' if " " in text or "=" in text else text

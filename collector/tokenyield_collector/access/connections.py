@@ -1,7 +1,7 @@
-"""Bounds on connections: how many there are, and how long one may leave an answer unread; and where they come in.
+"""Bounds on connections: how many there are, and how long one may leave an answer unread; and the listening socket.
 
 In: aiohttp's protocol factory. Out: one that counts. aiohttp itself ends a connection on which no whole request head
-came within `keepalive_timeout`; a body that does not come is bounded where it is read (receive.py).
+came within `keepalive_timeout`; a body that does not come is bounded where it is read (api/batches.py).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class Connections:
         self.open = 0
         self.refused = 0
         self.aborted = 0
-        """Of clients that did not read what they had asked for."""
+        """Of clients that did not read their answer."""
 
     def __call__(self) -> asyncio.Protocol:
         return _Connection(self, self._inner())
@@ -52,7 +52,7 @@ class _Connection(asyncio.Protocol):
         self._inner = inner
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.data_received = inner.data_received  # type: ignore[method-assign]  # no call in between: it is the busiest
+        self.data_received = inner.data_received  # type: ignore[method-assign]  # no call in between: it is the hot path
         self.eof_received = inner.eof_received  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,4 +1,4 @@
-"""Headers that tell browsers to keep what they get to themselves; on every answer, a refusal too."""
+"""Security headers for browsers, on every answer and every refusal."""
 
 from collections.abc import Mapping
 
@@ -18,12 +18,12 @@ _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-web_response.SERVER_SOFTWARE = "tokenyield"  # type: ignore[attr-defined]  # in what aiohttp answers by itself to requests that are none
+web_response.SERVER_SOFTWARE = "tokenyield"  # type: ignore[attr-defined]  # in what aiohttp itself answers to bytes that are not HTTP
 _HSTS = "max-age=31536000"
 
 
 def secure(response: web.StreamResponse, own: Mapping[str, str], is_https: bool) -> None:
-    """What a handler set itself stays (the page's policy); `own` are those of the web config, which win."""
+    """What a handler has set stays (the page's policy); `own` are those of the web config, which take precedence."""
     for name, value in _ALWAYS.items():
         response.headers.setdefault(name, value)
     if is_https:

@@ -1,8 +1,8 @@
-"""The file of bearer tokens: who they are, what they may, and for which cluster and nodes they may write.
+"""The file of bearer tokens: what each is called, what it may do, and for which cluster and nodes it may write.
 
 In: lines of `CREDENTIAL name=... may=write cluster=... nodes=... until=...`. Out: `Grant`s.
 A credential is a token, `sha256:` and its digest, so that the file holds no secret, or `cert:` and a pattern of names
-of client certificates. Left out: `may=read,write`, any cluster, any node, for ever.
+of client certificates. Defaults: `may=read,write`, any cluster, any node, no end.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tokenyield_collector.access.rights import Right
 from tokenyield_settings.loader import nearest
 
 TOKEN_CHARS_MIN = 16
@@ -25,7 +26,7 @@ FILE_BYTES_MAX = 16 * 2**20
 """A token for each of 100,000 nodes."""
 GROUP = "tokenyield-collector"
 """Of the Debian package's user."""
-RIGHTS = ("read", "write")
+RIGHTS = (Right.READ, Right.WRITE)
 _KEYS = ("name", "may", "cluster", "nodes", "until")
 OWN_NODE = "self"
 """`nodes=self`: the node that the certificate names, as `gpu-17` or `gpu-17.dc1.example.com`."""
@@ -33,41 +34,40 @@ OWN_NODE = "self"
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one line of the file gives. `nodes` and `cluster` are patterns as in a shell; they limit writing."""
+    """What one line of the file grants. `nodes` and `cluster` are patterns as in a shell; they limit writing."""
 
     name: str
-    may: frozenset[str] = frozenset(RIGHTS)
+    may: frozenset[Right] = frozenset(RIGHTS)
     cluster: str = "*"
     nodes: tuple[str, ...] = ("*",)
     until_ms: int | None = None
 
     def may_write_for(self, cluster: str, node: str) -> bool:
         return fnmatch.fnmatchcase(cluster, self.cluster) and any(
-            fnmatch.fnmatchcase(node, each) for each in self.nodes
+            fnmatch.fnmatchcase(node, pattern) for pattern in self.nodes
         )
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFile:
-    """What a file gives. `faults` name lines that give nothing, never what stands in them."""
+    """What a file grants. `faults` name lines that grant nothing, never their content."""
 
     by_digest: dict[bytes, Grant]
     by_certificate: tuple[tuple[str, Grant], ...]
     faults: tuple[str, ...]
 
     def grant_of_token(self, token: bytes, now_ms: int) -> Grant | None:
-        """Looked up by digest, so that the time taken tells nothing of any token."""
-        digest = hashlib.sha256(token).digest()
-        found = self.by_digest.get(digest)
-        return found if found is not None and _holds(found, now_ms) else None
+        """None where no valid token is this one. By digest, so that the time taken reveals nothing of any token."""
+        grant = self.by_digest.get(hashlib.sha256(token).digest())
+        return grant if grant is not None and _is_valid(grant, now_ms) else None
 
     def grant_of_certificate(self, names: Iterable[str], now_ms: int) -> Grant | None:
-        """The first line that fits a name of the certificate."""
+        """Of the first line that fits a name of the certificate; None where none does."""
         names = list(names)
         for pattern, grant in self.by_certificate:
             for name in names:
-                if fnmatch.fnmatchcase(name, pattern) and _holds(grant, now_ms):
-                    return _for_itself(grant, name)
+                if fnmatch.fnmatchcase(name, pattern) and _is_valid(grant, now_ms):
+                    return _with_own_node(grant, name)
         return None
 
 
@@ -96,9 +96,9 @@ def parse_token_file(text: str, path: str) -> TokenFile:
             if credential.startswith("cert:"):
                 by_certificate.append((credential.removeprefix("cert:"), grant))
             elif OWN_NODE in grant.nodes:
-                raise ValueError("nodes=self is for lines that begin with cert:, whose certificate names the node")
+                raise ValueError("nodes=self is only for lines that begin with cert:, whose certificate names the node")
             elif (digest := _digest(credential)) in by_digest:
-                raise ValueError("the same token stands in an earlier line; every line needs its own")
+                raise ValueError("expected a token of its own, found that of an earlier line")
             else:
                 by_digest[digest] = grant
         except ValueError as error:
@@ -111,7 +111,7 @@ def new_token() -> str:
 
 
 def token_line(token: str, pairs: Iterable[str]) -> str:
-    """The line that lets `token` in. Raises ValueError."""
+    """The line that accepts `token`. Raises ValueError."""
     pairs = list(pairs)
     _grant(pairs, 1)
     return " ".join([f"sha256:{hashlib.sha256(token.encode()).hexdigest()}", *pairs])
@@ -136,7 +136,7 @@ def _digest(credential: str) -> bytes:
     if credential.startswith("sha256:"):
         digits = credential.removeprefix("sha256:")
         if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
-            raise ValueError("sha256: wants 64 hexadecimal digits after it")
+            raise ValueError("sha256: expected 64 hexadecimal digits after it")
         return bytes.fromhex(digits)
     if len(credential) < TOKEN_CHARS_MIN:
         raise ValueError(f"a token of {len(credential)} characters can be guessed; make one of at least "
@@ -145,21 +145,22 @@ def _digest(credential: str) -> bytes:
 
 
 def _grant(pairs: Iterable[str], number: int) -> Grant:
-    """Raises ValueError, with nothing of what stood there but names of keys."""
+    """Raises ValueError, which repeats nothing of the line but names of keys."""
     given: dict[str, str] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not value:
-            raise ValueError("after the token, words of the form key=value are wanted, such as name=dc1 may=write")
+            raise ValueError("expected words of the form key=value after the token, such as name=dc1 may=write")
         if key not in _KEYS:
             raise ValueError(f"unknown key{nearest(key, _KEYS)}")
         given[key] = value
-    may = frozenset(given.get("may", ",".join(RIGHTS)).split(","))
-    if not may <= set(RIGHTS):
-        raise ValueError("may: wants read, write, or read,write")
+    names = given.get("may", ",".join(RIGHTS)).split(",")
+    if not set(names) <= set(RIGHTS):
+        raise ValueError("may: expected read, write, or read,write")
+    may = frozenset(Right(name) for name in names)
     limits = [key for key in ("cluster", "nodes") if key in given]
-    if limits and may != {"write"}:
-        raise ValueError(f"{limits[0]}= limits what a token may write, and is no bound for reading: add may=write")
+    if limits and may != {Right.WRITE}:
+        raise ValueError(f"{limits[0]}= limits writing and would not limit reading; add may=write")
     return Grant(
         name=given.get("name", f"line {number}"),
         may=may,
@@ -173,18 +174,18 @@ def _end_of_day_ms(text: str) -> int:
     try:
         last = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise ValueError("until: wants the last day on which it holds (UTC), as 2026-12-31") from None
+        raise ValueError("until: expected the last day on which it is valid (UTC), as 2026-12-31") from None
     return int((last + timedelta(days=1)).timestamp() * 1000)
 
 
-def _holds(grant: Grant, now_ms: int) -> bool:
+def _is_valid(grant: Grant, now_ms: int) -> bool:
     return grant.until_ms is None or now_ms < grant.until_ms
 
 
-def _for_itself(grant: Grant, name: str) -> Grant:
-    """With `self` put as the node that `name` is: a host name whole or its first label."""
+def _with_own_node(grant: Grant, name: str) -> Grant:
+    """With `self` replaced by the node that `name` is: a host name, or its first label."""
     if OWN_NODE not in grant.nodes:
         return grant
-    own = {re.sub(r"([*?\[])", r"[\1]", each) for each in (name, name.partition(".")[0])}
-    nodes = (*(each for each in grant.nodes if each != OWN_NODE), *sorted(own))
+    own = {re.sub(r"([*?\[])", r"[\1]", node) for node in (name, name.partition(".")[0])}
+    nodes = (*(node for node in grant.nodes if node != OWN_NODE), *sorted(own))
     return Grant(f"{grant.name} {name}", grant.may, grant.cluster, nodes, grant.until_ms)

@@ -19,13 +19,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     import yaml
 
-    from tokenyield_collector.access.auth import Keys
+    from tokenyield_collector.access.credentials import Credentials
     from tokenyield_collector.config import load_settings
     from tokenyield_collector.policy import load_policy
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
     load_policy(settings)
-    for remark in Keys(settings).web.config.remarks():
+    for remark in Credentials(settings).web.config.remarks():
         print(f"{settings.web_config_file}: {remark}", file=sys.stderr)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
     return 0

@@ -1,1 +1,1 @@
-"""What every HTTP answer shares: problems and the shapes of documents."""
+"""What HTTP answers share: problem documents for errors, and the shapes of all documents."""

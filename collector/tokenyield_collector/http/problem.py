@@ -1,42 +1,52 @@
-"""Errors as RFC 9457 problem details: one function, used by every handler.
+"""Errors as RFC 9457 problem details: what every handler answers with, and the middleware that turns errors into it.
 
 `errors` lists what is wrong field by field: the parameter or the JSON path of the field, what was expected, what was
 found, and how to fix it where there is more to say.
 """
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
 
 from aiohttp import web
 
 from tokenyield_collector.errors import CollectorError, ParameterError
-from tokenyield_collector.http.schemas import FieldFault, ProblemDocument
+from tokenyield_collector.http.schemas import FieldFaultDocument, ProblemDocument
 from tokenyield_wire.window import Fault
 
+log = logging.getLogger(__name__)
+
 _TITLES = {
-    400: "The body cannot be read",
-    401: "Who asks is not known here",
-    403: "This is not allowed to who asks",
-    404: "There is nothing here",
-    405: "This method is not served here",
-    408: "The request did not come in time",
+    400: "Invalid request",
+    401: "Missing or invalid token",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "The request did not arrive in time",
     413: "The body is too large",
-    415: "This encoding is not understood",
-    422: "The batches are not sound",
+    415: "Unsupported encoding",
+    422: "Invalid batches",
     425: "The windows are ahead of the collector's clock",
-    429: "This is too often",
+    429: "Too many requests",
     500: "The collector failed",
-    503: "The collector cannot take this now",
+    503: "Temporarily unavailable",
 }
+
+ERRORS_MAX = 50
+ERROR_TEXT_CHARS_MAX = 200
 
 
 def problem(
     status: int, detail: str, *, faults: Iterable[Fault] = (), headers: dict[str, str] | None = None
 ) -> web.Response:
     body = ProblemDocument(type="about:blank", title=_TITLES.get(status, "Error"), status=status, detail=detail)
-    errors = [FieldFault(field=field, expected=expected[:200], found=found[:200]) for field, found, expected in faults]
+    errors = [
+        FieldFaultDocument(field=field, expected=expected[:ERROR_TEXT_CHARS_MAX], found=found[:ERROR_TEXT_CHARS_MAX])
+        for field, found, expected in islice(faults, ERRORS_MAX)
+    ]
     if errors:
-        body["errors"] = errors[:50]
+        body["errors"] = errors
     return _answer(body, headers)
 
 
@@ -44,11 +54,36 @@ def problem_of(error: CollectorError) -> web.Response:
     """400 for a parameter that cannot be used, 503 for a ledger that does not work now."""
     if not isinstance(error, ParameterError):
         return problem(503, str(error), headers={"Retry-After": "5"})
-    fault = FieldFault(field=error.field, expected=error.expected, found=error.found)
+    fault = FieldFaultDocument(field=error.field, expected=error.expected, found=error.found)
     if error.fix:
         fault["fix"] = error.fix
     body = ProblemDocument(type="about:blank", title=_TITLES[400], status=400, detail=str(error), errors=[fault])
     return _answer(body, None)
+
+
+@web.middleware
+async def errors_as_problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """No error of a handler leaves this function."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        return problem(error.status, f"{request.method} {request.path[:200]}", headers=headers)
+    except CollectorError as error:
+        return problem_of(error)
+    except Exception:
+        log.exception("%s failed in an unforeseen way; please report it", route_of(request))
+        return problem(500, "the collector's log has the details")
+
+
+def route_of(request: web.Request) -> str:
+    """The path of the route, with names for its variable parts; empty where there is no such route."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else ""
 
 
 def _answer(body: ProblemDocument, headers: dict[str, str] | None) -> web.Response:

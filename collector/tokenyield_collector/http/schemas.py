@@ -1,4 +1,5 @@
-"""The shapes of what the API answers. mypy holds the code to them, and openapi.py describes the API by them.
+"""The shapes of the documents that the API answers with. mypy checks the code against them, and openapi.py describes
+the API by them.
 
 Money is in the unit that `currency` names; a ratio without a denominator is null.
 """
@@ -12,15 +13,15 @@ ByName = dict[str, float | None]
 
 
 class ReceiptDocument(TypedDict):
-    """What was made durable, and what of the shipment was there already."""
+    """How many batches of a shipment were made durable, and how many were in the ledger already."""
 
     accepted: int
     duplicates: int
     missing: NotRequired[list[tuple[int, int]]]
-    """Ranges of this agent's batch numbers that are not there though later ones are: it may send them again."""
+    """Ranges of this agent's batch numbers that are missing though later ones are there: it may send them again."""
 
 
-class FieldFault(TypedDict):
+class FieldFaultDocument(TypedDict):
     """One field that cannot be used. `field`: the parameter, or the JSON path in the body."""
 
     field: str
@@ -36,10 +37,10 @@ class ProblemDocument(TypedDict):
     title: str
     status: int
     detail: str
-    errors: NotRequired[list[FieldFault]]
+    errors: NotRequired[list[FieldFaultDocument]]
 
 
-class HardwareByOwnership(TypedDict):
+class HardwareCostDocument(TypedDict):
     """What the hardware itself cost: owned (amortized over its life), rented, and both."""
 
     total: Money
@@ -47,17 +48,17 @@ class HardwareByOwnership(TypedDict):
     rented: Money
 
 
-class IdleCapacity(TypedDict):
+class IdleCapacityDocument(TypedDict):
     """Capacity that was paid for while nothing ran on it: dark, unallocated and idle. `cost` holds all components;
     `share_of_hardware_cost` is its hardware component over all hardware cost of the same time."""
 
     cost: Money
     cost_per_hour: Money | None
-    hardware_cost: HardwareByOwnership
+    hardware_cost: HardwareCostDocument
     share_of_hardware_cost: ByName
 
 
-class FleetNow(TypedDict):
+class FleetSummaryDocument(TypedDict):
     gpus_reporting: int
     gpu_seconds: dict[str, float]
     energy_joules: dict[str, float]
@@ -76,12 +77,12 @@ class FleetNow(TypedDict):
     cost: Money | None
     cost_per_hour: Money | None
     cost_components: dict[str, Money] | None
-    idle_capacity: IdleCapacity | None
+    idle_capacity: IdleCapacityDocument | None
     cost_per_million_tokens: ByName
     price_missing_gpu_seconds: float
 
 
-class WaterfallStep(TypedDict):
+class WaterfallStepDocument(TypedDict):
     bucket: str
     gpu_hours: float
     capacity_cost: Money
@@ -89,13 +90,13 @@ class WaterfallStep(TypedDict):
     share_of_capacity: float | None
 
 
-class PoolCost(TypedDict):
+class PoolCostDocument(TypedDict):
     cluster: str
     pool: str
     cost: dict[str, Money]
 
 
-class WorkloadNow(TypedDict):
+class WorkloadSummaryDocument(TypedDict):
     cluster: str
     workload: str
     server: str
@@ -113,7 +114,7 @@ class WorkloadNow(TypedDict):
     cost_per_million_tokens: dict[str, ByName]
 
 
-class Demand(TypedDict):
+class DemandDocument(TypedDict):
     """Tokens and requests by caller of a gateway; null where its log does not report them."""
 
     cluster: str
@@ -132,15 +133,16 @@ class SummaryDocument(TypedDict):
     seconds: float
     currency: str
     price_book: str | None
-    fleet: FleetNow
-    waterfall: list[WaterfallStep]
-    pools: list[PoolCost]
-    workloads: list[WorkloadNow]
-    demand: list[Demand]
+    fleet: FleetSummaryDocument
+    waterfall: list[WaterfallStepDocument]
+    pools: list[PoolCostDocument]
+    workloads: list[WorkloadSummaryDocument]
+    demand: list[DemandDocument]
 
 
-class GpuColumns(TypedDict):
-    """One entry for each GPU in every column; all but uuid, permille and watts are positions in the lists beside."""
+class GpuColumnsDocument(TypedDict):
+    """One entry for each GPU in every column. node, model, state and workload are positions in the lists of
+    `FleetDocument`."""
 
     node: list[int]
     uuid: list[str]
@@ -158,10 +160,10 @@ class FleetDocument(TypedDict):
     nodes: list[list[str]]
     models: list[str]
     workloads: list[str]
-    gpus: GpuColumns
+    gpus: GpuColumnsDocument
 
 
-class PoolRate(TypedDict):
+class PoolRateDocument(TypedDict):
     name: str
     usd_per_gpu_hour: float | None
     parts: dict[str, float]
@@ -179,7 +181,7 @@ class RatesDocument(TypedDict):
     currency: str
     at: str
     price_book: str
-    pools: list[PoolRate]
+    pools: list[PoolRateDocument]
 
 
 class ForecastDocument(TypedDict):
@@ -199,7 +201,7 @@ class BudgetDocument(TypedDict):
 
 
 class FindingDocument(TypedDict):
-    """`evidence` is what was measured; `at_stake_per_hour` what an hour costs of the part that it speaks of."""
+    """`evidence` is what was measured; `at_stake_per_hour` what an hour of the concerned part costs."""
 
     kind: str
     text: str
@@ -208,7 +210,7 @@ class FindingDocument(TypedDict):
 
 
 class DiagnosisDocument(TypedDict):
-    """One workload, its costliest finding first. `untold`: what could not be looked at, and why."""
+    """One workload, its most expensive finding first. `untold`: what could not be examined, and why."""
 
     cluster: str
     workload: str
@@ -222,7 +224,7 @@ class DiagnosisDocument(TypedDict):
 
 
 class DiagnosesDocument(TypedDict):
-    """`at_stake_per_hour` sums the first finding of each workload, for findings of one overlap."""
+    """`at_stake_per_hour` sums the first finding of each workload, because findings of one workload overlap."""
 
     start: str
     end: str

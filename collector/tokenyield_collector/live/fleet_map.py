@@ -6,7 +6,7 @@ In: GPUs as the ledger has them. Out: a document; names stand once, and GPUs ref
 
 from collections.abc import Sequence
 
-from tokenyield_collector.http.schemas import FleetDocument, GpuColumns
+from tokenyield_collector.http.schemas import FleetDocument, GpuColumnsDocument
 from tokenyield_collector.ledger.base import GpuNow
 from tokenyield_collector.prices.period import iso
 
@@ -18,7 +18,7 @@ def fleet_document(gpus: Sequence[GpuNow], start_ms: int, end_ms: int) -> FleetD
     nodes: dict[tuple[str, str], int] = {}
     models: dict[str, int] = {}
     workloads: dict[str, int] = {}
-    columns = GpuColumns(node=[], uuid=[], model=[], state=[], active_permille=[], watts=[], workload=[])
+    columns = GpuColumnsDocument(node=[], uuid=[], model=[], state=[], active_permille=[], watts=[], workload=[])
     for gpu in gpus:
         spent = gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms
         columns["node"].append(nodes.setdefault((gpu.cluster, gpu.node), len(nodes)))

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from tokenyield_collector.http.schemas import (
-    Demand,
-    HardwareByOwnership,
-    IdleCapacity,
-    PoolCost,
+    DemandDocument,
+    HardwareCostDocument,
+    IdleCapacityDocument,
+    PoolCostDocument,
     SummaryDocument,
-    WaterfallStep,
-    WorkloadNow,
+    WaterfallStepDocument,
+    WorkloadSummaryDocument,
 )
 from tokenyield_collector.ledger.base import Facts
 from tokenyield_collector.live.live_view import (
@@ -99,7 +99,7 @@ def summarize(live: LiveView, prices: PriceBook) -> SummaryDocument:
     }
 
 
-def idle_capacity(whole: Sums, elapsed_ms: int) -> IdleCapacity:
+def idle_capacity(whole: Sums, elapsed_ms: int) -> IdleCapacityDocument:
     """What was paid for capacity on which nothing ran, and how much of the hardware cost of the same time that is."""
     return {
         "cost": decimal(whole.idle_capacity),
@@ -109,7 +109,7 @@ def idle_capacity(whole: Sums, elapsed_ms: int) -> IdleCapacity:
     }
 
 
-def _by_ownership(whole: Sums) -> HardwareByOwnership:
+def _by_ownership(whole: Sums) -> HardwareCostDocument:
     total, owned, rented = (decimal(whole.hardware(component)) for component in (None, "hardware", "rent"))
     return {"total": total, "owned": owned, "rented": rented}
 
@@ -154,7 +154,7 @@ def _by_name(amounts: Iterable[tuple[str, int]]) -> dict[str, float]:
     return {name: sum_ / 1000 for name, sum_ in sorted(sums.items())}
 
 
-def _demand(facts: Facts) -> list[Demand]:
+def _demand(facts: Facts) -> list[DemandDocument]:
     """Tokens and requests by caller, over all nodes of a gateway."""
     sums: dict[tuple[str, str, str, str], dict[str, int | None]] = {}
     for row in facts.demand:
@@ -176,7 +176,7 @@ def _demand(facts: Facts) -> list[Demand]:
     ]
 
 
-def _waterfall(whole: Sums) -> list[WaterfallStep]:
+def _waterfall(whole: Sums) -> list[WaterfallStepDocument]:
     energy = {bucket: live_energy_cost(whole, bucket) for bucket in LIVE_BUCKETS}
     capacity = {bucket: live_cost(whole, bucket) - energy[bucket] for bucket in LIVE_BUCKETS}
     cells = spread([costs[bucket] for bucket in LIVE_BUCKETS for costs in (capacity, energy)])
@@ -193,7 +193,7 @@ def _waterfall(whole: Sums) -> list[WaterfallStep]:
     ]
 
 
-def _pools(live: LiveView) -> list[PoolCost]:
+def _pools(live: LiveView) -> list[PoolCostDocument]:
     costs = iter(spread([live_cost(sums, bucket) for sums in live.places.values() for bucket in LIVE_BUCKETS]))
     return [
         {"cluster": cluster, "pool": pool, "cost": {bucket: next(costs) for bucket in LIVE_BUCKETS}}
@@ -201,7 +201,7 @@ def _pools(live: LiveView) -> list[PoolCost]:
     ]
 
 
-def _workload(row: LiveWorkload) -> WorkloadNow:
+def _workload(row: LiveWorkload) -> WorkloadSummaryDocument:
     costs = {basis: row.quanta(basis) for basis in BASES}
     per_joule = {kind: row.tokens_per_joule(kind) for kind in TOKEN_SUMS}
     return {

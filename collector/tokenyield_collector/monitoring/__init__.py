@@ -1,1 +1,1 @@
-"""What other systems need to show and watch tokenyield: Grafana dashboards, Prometheus rules, a compose file."""
+"""Files for other systems that show and watch tokenyield: Grafana dashboards, Prometheus rules, a compose file."""

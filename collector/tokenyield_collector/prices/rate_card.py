@@ -6,7 +6,7 @@ from decimal import Decimal
 from rich import box
 from rich.table import Table
 
-from tokenyield_collector.http.schemas import PoolRate, RatesDocument
+from tokenyield_collector.http.schemas import PoolRateDocument, RatesDocument
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.prices.reference import Figure, reference_figures
@@ -19,7 +19,7 @@ def rate_document(prices: PriceBook, at_ms: int) -> RatesDocument:
     rates = Rates(prices)
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     dollar = rates.exchange("USD", at.date())
-    pools: list[PoolRate] = []
+    pools: list[PoolRateDocument] = []
     for pool in prices.pools:
         rate = rates.of(pool, at_ms)
         if rate is None:

@@ -1,7 +1,7 @@
 """Serves the built-in page: `/` and `/assets/NAME`.
 
 In: the files of static/, all read at start, so that no request ever leads to a file. Out: HTTP answers with a content
-security policy that lets the page load and ask only what comes from the collector itself.
+security policy under which the page loads from, and sends requests to, only the collector itself.
 """
 
 import gzip

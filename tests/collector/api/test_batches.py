@@ -53,7 +53,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     started.kill_all()
 
 
-def test_when_too_many_wait_agents_are_asked_to_come_later(tmp_path: Path) -> None:
+def test_agents_retry_later_when_too_many_batches_wait(tmp_path: Path) -> None:
     running = Stack(tmp_path, collector={"queue_batches_max": 1, "commit_interval_ms": 3000})
     running.start_collector()
     try:
@@ -164,7 +164,7 @@ def test_tokens(tmp_path: Path) -> None:
         stack.kill_all()
 
 
-def test_listening_beyond_loopback_wants_authentication(tmp_path: Path) -> None:
+def test_listening_beyond_loopback_requires_authentication(tmp_path: Path) -> None:
     from tokenyield_collector.cli import main
 
     assert main(["check", "--set", "listen=0.0.0.0:9464"]) == 2

@@ -1,0 +1,79 @@
+"""The files that decide who may send requests: the token file and the web config, read again when they change."""
+
+import logging
+from pathlib import Path
+
+from tokenyield_collector.access.token_file import NO_TOKENS, TokenFile, read_token_file
+from tokenyield_collector.config import Settings
+from tokenyield_settings.addresses import is_loopback
+from tokenyield_settings.loader import SettingsError
+from tokenyield_settings.web_config import WebConfigFile, modified_ns
+
+log = logging.getLogger(__name__)
+
+_MAKE_ONE = "make one with `tokenyield-collector token`"
+
+
+class Credentials:
+    """Raises `SettingsError` when made: a collector does not start with faults in these files."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._token_path = Path(settings.token_file) if settings.token_file else None
+        self._tokens_modified_ns = -1
+        self.tokens = self._first_tokens()
+        self.web = WebConfigFile(settings.web_config_file)
+        self._check(settings)
+
+    @property
+    def has_token_file(self) -> bool:
+        return self._token_path is not None
+
+    @property
+    def are_required(self) -> bool:
+        """False where neither file keeps anybody out."""
+        return self.has_token_file or self.web.asks
+
+    def reread(self) -> bool:
+        """Whether other clients have access from now on.
+
+        Of a token file with faults the sound lines are valid; without its file no token is valid.
+        """
+        has_changed = self.web.reread()
+        if self._token_path is None or modified_ns(self._token_path) == self._tokens_modified_ns:
+            return has_changed
+        self._tokens_modified_ns = modified_ns(self._token_path)
+        try:
+            self.tokens = read_token_file(self._token_path)
+        except OSError as error:
+            log.error("token_file %s cannot be read (%s); no token is valid", self._token_path, error)
+            self.tokens = NO_TOKENS
+        for fault in self.tokens.faults:
+            log.error("this line gives no access: %s", fault)
+        return True
+
+    def _first_tokens(self) -> TokenFile:
+        if self._token_path is None:
+            return NO_TOKENS
+        self._tokens_modified_ns = modified_ns(self._token_path)
+        try:
+            tokens = read_token_file(self._token_path)
+        except OSError as error:
+            why = error.strerror or error
+            raise SettingsError([f"token_file {self._token_path}: cannot be read ({why})"]) from None
+        if tokens.faults:
+            raise SettingsError(list(tokens.faults))
+        return tokens
+
+    def _check(self, settings: Settings) -> None:
+        host, _ = settings.address
+        if not (self.are_required or settings.insecure or is_loopback(host)):
+            raise SettingsError([
+                f"listen: expected a loopback address without authentication, found {settings.listen}, which other "
+                f"hosts can reach; name a token_file ({_MAKE_ONE}), listen on 127.0.0.1, or set insecure: true if "
+                "a proxy in front authenticates"
+            ])  # fmt: skip
+        if self.web.passwords and not (self._token_path or self.web.config.wants_certificate):
+            raise SettingsError([
+                f"{settings.web_config_file}: basic_auth_users: users may only read, and no agent could write; name a "
+                f"token_file too ({_MAKE_ONE})"
+            ])  # fmt: skip

@@ -1,0 +1,14 @@
+"""What a route requires of a request."""
+
+from enum import StrEnum
+
+
+class Right(StrEnum):
+    """`READ` and `WRITE` are also what a line of the token file grants."""
+
+    OPEN = "open"
+    """Nothing: for probes."""
+    PAGE = "page"
+    """A password where the web config has some, for browsers ask for it; else nothing."""
+    READ = "read"
+    WRITE = "write"

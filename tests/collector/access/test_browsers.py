@@ -1,0 +1,45 @@
+"""What a browser must not be made to do, and the headers that tell it so."""
+
+from pathlib import Path
+
+from collector.access.client import DC1, READER, bearer, call, send
+from harness import Stack
+
+
+def test_every_answer_has_the_security_headers(stack: Stack) -> None:
+    for path, headers in (("/", {}), ("/metrics", {}), ("/nowhere", bearer(READER)), ("/v1/summary", bearer(READER))):
+        _, answered, _ = call(stack.url, path, **headers)
+        assert "default-src 'none'" in answered["content-security-policy"]
+        assert "frame-ancestors 'none'" in answered["content-security-policy"]
+        assert answered["x-content-type-options"] == "nosniff"
+        assert answered["x-frame-options"] == "DENY"
+        assert answered["referrer-policy"] == "no-referrer"
+        assert answered["cross-origin-resource-policy"] == "same-origin"
+        assert answered["server"] == "tokenyield"
+        assert "access-control-allow-origin" not in answered
+
+
+def test_a_page_of_another_site_cannot_write(stack: Stack) -> None:
+    assert send(stack, DC1, 9, Sec_Fetch_Site="cross-site") == 403
+    assert send(stack, DC1, 9, Sec_Fetch_Site="same-site") == 403
+    assert send(stack, DC1, 9, Sec_Fetch_Site="same-origin") == 200
+
+
+def test_without_authentication_only_localhost_is_answered(tmp_path: Path) -> None:
+    running = Stack(tmp_path)
+    running.start_collector()
+    try:
+        assert call(running.url, "/v1/summary")[0] == 200
+        assert call(running.url, "/v1/summary", Host="localhost:9464")[0] == 200
+        assert call(running.url, "/v1/summary", Host="[::1]:9464")[0] == 200
+        for host in (
+            "evil.example.com",
+            "127.0.0.1.evil.example.com",
+            "localhost.evil.example.com",
+            "10.0.0.1",
+            "[::2]",
+        ):
+            assert call(running.url, "/v1/summary", Host=host)[0] == 403
+            assert call(running.url, "/", Host=host)[0] == 403
+    finally:
+        running.kill_all()
