@@ -83,12 +83,13 @@ web: ## check the page's scripts, and copy its plotting library from npm
 	cp $(addprefix $(CACHE)/web/node_modules/uplot/dist/,uPlot.iife.min.js uPlot.min.css) $(VENDOR)
 	cp $(CACHE)/web/node_modules/uplot/LICENSE $(VENDOR)/uPlot.LICENSE.txt
 
-wheel: setup ## build the wheel into dist/
+wheel: setup ## build the wheel into dist/, in place of an older one
+	rm -f dist/tokenyield*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 packages: wheel ## Debian packages and tarballs of agent and collector, each with its own environment, into dist/
 	@PYTHON=/usr/bin/python3 .ci/need dpkg-deb:dpkg venv:python3-venv
-	systemd/build-packages dist/tokenyield-*.whl
+	systemd/build-packages dist/tokenyield_fleet-*.whl
 
 images: packages ## container images of agent and collector, with buildah; BASE=folder or image, SNAPSHOT=20261101T000000Z
 	@.ci/need buildah:buildah

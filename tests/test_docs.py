@@ -1,7 +1,9 @@
-"""The docs say what is: what is made from the code is as the code makes it, tests and files that are named exist."""
+"""The docs are true: generated pages match the code; tests, files, links, metrics and commands that a page names exist."""
 
 import ast
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import generate
@@ -10,10 +12,34 @@ import pytest
 import chart
 
 ROOT = Path(__file__).parents[1]
-PAGES = [path for path in sorted(ROOT.rglob("*.md")) if not {".venv", "build", "node_modules"} & set(path.parts)]
+NOT_OURS = {".git", ".venv", ".cache", "build", "dist", "node_modules", "vendor", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis",
+            ".import_linter_cache", "__pycache__"}  # fmt: skip
 
 
-@pytest.mark.parametrize("path", generate.pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def _files() -> Iterator[Path]:
+    for path in sorted(ROOT.rglob("*")):
+        if path.is_file() and not NOT_OURS & set(path.relative_to(ROOT).parts):
+            yield path
+
+
+FILES = list(_files())
+PAGES = [path for path in FILES if path.suffix == ".md"]
+DECISIONS = sorted((ROOT / "docs" / "decisions").iterdir())
+
+
+TESTS = {
+    node.name
+    for file in (ROOT / "tests").rglob("test_*.py")
+    for node in ast.walk(ast.parse(file.read_text()))
+    if isinstance(node, ast.FunctionDef)
+}
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", generate.pages(), ids=_name)
 def test_what_is_made_from_the_code_is_as_the_code_makes_it(path: Path) -> None:
     assert path.read_text() == generate.pages()[path], "run `make docs`"
 
@@ -22,17 +48,11 @@ def test_the_chart_has_no_other_dashboards_and_rules() -> None:
     assert set((chart.CHART / "monitoring").iterdir()) == set(chart.pages()) - {chart.CHART / "README.md"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_what_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
-    known = {
-        node.name
-        for file in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.FunctionDef)
-    }
     named = set(re.findall(r"`(test_\w+)`", text))
-    assert named <= known
+    assert named <= TESTS
     links = {link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
     assert not [link for link in links if link and not (page.parent / link).exists()]
     files = set(re.findall(r"(?<![\w/])((?:[a-z_]+/)*)(test_\w+\.py)\b", text))
@@ -41,3 +61,93 @@ def test_what_a_page_names_exists(page: Path) -> None:
         for folder, name in files
         if not list((ROOT / "tests").glob(f"{folder.removeprefix('tests/') or '**/'}{name}"))
     ]
+
+
+# --- links to headings ---------------------------------------------------------------------------------------------
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_a_link_to_a_heading_finds_it(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s#]*)#([^)\s]+)\)", page.read_text())
+    targets = [((page.parent / path) if path else page, anchor) for path, anchor in links if "://" not in path]
+    assert not [
+        f"{target}#{anchor}" for target, anchor in targets if target.suffix == ".md" and anchor not in _anchors(target)
+    ]
+
+
+# --- the name of the distribution -------------------------------------------------------------------------------------
+
+_INSTALLS = re.compile(
+    r"\b(?:(?:pip3?|pipx|uv|conda|mamba|poetry|pdm)\b[^\n&|;]*?\b(?:install|add|download|run|wheel)|uvx|easy_install)\b([^\n&|;#]*)"
+)
+_OURS = re.compile(r"tokenyield(?:[-_.]\w+)*(?:\[[^\]]*\]?)?(?:[=<>~!@].*)?", re.IGNORECASE)
+_IMAGE = re.compile(r"(?<![\w./-])tokenyield-(?:agent|collector):(?=\d)|repository: tokenyield-")
+
+
+def _fetches_our_name(text: str) -> list[str]:
+    """The lines that would have a package index, or a registry of images, give something that goes by our name."""
+    lines = text.replace("\\\n", " ").splitlines()
+    names = (
+        (line, word) for line in lines for part in _INSTALLS.findall(line) for word in re.split(r"[\s\"'`,()]+", part)
+    )
+    return [line for line, word in names if _OURS.fullmatch(word) and not word.endswith(".whl")] + [
+        line for line in lines if _IMAGE.search(line)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_fetched"),
+    [
+        ("pip install 'tokenyield[collector]'", True),
+        ("pip install tokenyield-fleet", True),
+        ("python -m pip install --upgrade tokenyield_fleet==0.1.0", True),
+        ("RUN pip install \\\n    tokenyield-fleet[collector,clickhouse]", True),
+        ('[sys.executable, "-m", "pip", "install", "tokenyield-fleet"]', True),
+        ("uvx tokenyield-fleet", True),
+        ("podman run tokenyield-agent:0.1.0", True),
+        ('image: {repository: tokenyield-agent, tag: ""}', True),
+        ("pip install './dist/tokenyield_fleet-0.1.0-py3-none-any.whl[collector]'", False),
+        ("sh -c 'pip install /wheels/tokenyield_fleet-*.whl && exec tokenyield-agent run'", False),
+        ("pip install --editable '.[collector,dev]'", False),
+        ("podman run localhost/tokenyield-agent:0.1.0", False),
+        ("helm install tokenyield helm/tokenyield", False),
+    ],
+)
+def test_a_line_that_installs_our_name_is_recognized(line: str, is_fetched: bool) -> None:
+    assert bool(_fetches_our_name(line)) is is_fetched
+
+
+def test_no_line_installs_our_name_from_an_index() -> None:
+    lines = []
+    for path in FILES:
+        if path == Path(__file__):
+            continue
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        lines += [f"{_name(path)}: {line}" for line in _fetches_our_name(text)]
+    assert not lines, "anyone may take a name that we have not published: give the path of a file that was built here"
+
+
+def test_no_requirement_is_a_name_of_ours() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    locked = [
+        line
+        for lock in (ROOT / "locks").glob("*.txt")
+        for line in lock.read_text().splitlines()
+        if not line.lstrip().startswith("#")
+    ]
+    assert not [line for line in [*declared, *locked] if line.lower().startswith("tokenyield")]
+    assert project["name"] == "tokenyield-fleet"

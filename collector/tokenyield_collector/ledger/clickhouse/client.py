@@ -71,7 +71,10 @@ class NativeClient:
         try:
             import clickhouse_driver
         except ImportError as error:
-            raise LedgerError("ledger_url wants clickhouse-driver; pip install 'tokenyield[clickhouse]'") from error
+            raise LedgerError(
+                "ledger_url: expected clickhouse-driver to be installed, found no such package; "
+                "install the wheel with [collector,clickhouse]"
+            ) from error
         self._driver = clickhouse_driver
         self._errors = (clickhouse_driver.errors.Error, OSError, EOFError)
         self._address = address
