@@ -14,7 +14,7 @@ VENDOR := collector/tokenyield_collector/web/static/vendor
 
 .PHONY: help setup demo test test-real faults faults-programs fuzz lint format bench docs dashboards web wheel packages images audit locks clean
 
-help: ## what there is
+help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
@@ -23,16 +23,16 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[collector,dev]'
 	touch $@
 
-setup: $(STAMP) ## a virtual environment with everything
+setup: $(STAMP) ## make a virtual environment with everything in it
 
-demo: setup ## collector and agent on this host with a live table, DEMO_SECONDS=60 (0: until Ctrl-C)
+demo: setup ## run collector and agent on this host with a live table, DEMO_SECONDS=60 (0: until Ctrl-C)
 	$(BIN)/tokenyield-collector demo --duration $(DEMO_SECONDS)
 
-test: setup ## all tests that need no third-party server; needs cc for the NVML stand-in
+test: setup ## run all tests that need no third-party server; needs cc for the NVML stand-in
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
 	$(BIN)/python -m pytest -m "not real"
 
-test-real: setup web packages ## against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
+test-real: setup web packages ## run the tests against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
@@ -44,35 +44,35 @@ test-real: setup web packages ## against real programs: llama-server, LiteLLM, h
 	[ "$$(id -u)" != 0 ] || $(BIN)/python tests/real/debian_root.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
 
-faults: setup ## SCHEDULES=10000 seeded schedules of kills, damage, partitions, clock steps; the books must balance after each
+faults: setup ## run SCHEDULES=10000 seeded schedules of kills, damage, partitions, clock steps; all sums must balance after each
 	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.world --schedules $(SCHEDULES)
 
-faults-programs: setup ## PROGRAM_SCHEDULES=200 of them over the running programs; wants root and libfaketime for all faults
+faults-programs: setup ## run PROGRAM_SCHEDULES=200 of them against the running programs; needs root and libfaketime for all faults
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime
 	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.programs --schedules $(PROGRAM_SCHEDULES)
 
-fuzz: setup ## atheris for FUZZ_SECONDS=3600 on each of FUZZ_TARGETS, and FUZZ_EXAMPLES=20000 mutated logs for each dialect
+fuzz: setup ## run atheris for FUZZ_SECONDS=3600 on each of FUZZ_TARGETS, and FUZZ_EXAMPLES=20000 mutated logs for each dialect
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris
 	for target in $(FUZZ_TARGETS); do $(BIN)/python tests/fuzz.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
 	TOKENYIELD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/agent/tokens/dialects/test_recorded_logs.py -k mutated
 
-lint: setup ## ruff, mypy --strict, import-linter
+lint: setup ## run ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: setup ## let ruff format and sort
+format: setup ## format and sort with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## all benchmarks, JSON to standard output
+bench: setup ## run all benchmarks, JSON to standard output
 	$(BIN)/python bench/run.py
 
-docs: setup ## write what the docs show of the code
+docs: setup ## generate the pages of docs/ that are made from the code
 	$(BIN)/python docs/generate.py
 
-dashboards: setup ## write the Grafana dashboards from collector/dashboards/
+dashboards: setup ## generate the Grafana dashboards from collector/dashboards/
 	PYTHONPATH=collector $(BIN)/python collector/dashboards/generate.py
 
 web: ## check the page's scripts, and copy its plotting library from npm
@@ -87,23 +87,23 @@ wheel: setup ## build the wheel into dist/, in place of an older one
 	rm -f dist/tokenyield*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
-packages: wheel ## Debian packages and tarballs of agent and collector, each with its own environment, into dist/
+packages: wheel ## build Debian packages and tarballs of agent and collector, each with its own environment, into dist/
 	@PYTHON=/usr/bin/python3 .ci/need dpkg-deb:dpkg venv:python3-venv
 	systemd/build-packages dist/tokenyield_fleet-*.whl
 
-images: packages ## container images of agent and collector, with buildah; BASE=folder or image, SNAPSHOT=20261101T000000Z
+images: packages ## build container images of agent and collector with buildah; BASE=folder or image, SNAPSHOT=20261101T000000Z
 	@.ci/need buildah:buildah
 	SNAPSHOT=$(SNAPSHOT) containers/build $(BASE)
 
-audit: setup packages ## known vulnerabilities of what we ship, where advisories can be reached; SBOMs into dist/
+audit: setup packages ## check what we ship for known vulnerabilities, if advisories can be reached; write SBOMs into dist/
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
 	.ci/audit $(CACHE)/audit-$$($(BIN)/python tests/real/own_venv.py --version audit)/bin dist
 
-locks: setup ## write locks/*.txt anew: the newest of what pyproject.toml allows, with hashes
+locks: setup ## update locks/*.txt: the newest versions that pyproject.toml allows, with hashes
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	for extra in "agent:kubernetes" "collector:collector --extra clickhouse"; do \
 		$(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 			--no-emit-find-links --no-emit-index-url --extra $${extra#*:} --output-file locks/$${extra%:*}.txt; done
 
-clean:
+clean: ## remove everything that was built
 	rm -rf $(VENV) dist build

@@ -143,24 +143,24 @@ The paper *Beyond Per-Token Pricing* (Chitral Patil, 2026, [arXiv 2606.11690](ht
 $15.25 per million output tokens on the same H100: 72 times, by model and by how many requests a second were offered; up to 36 times
 by load alone. The GPU costs the same in each hour; what changes is how many tokens carry that cost.
 
-The same with our own numbers. A real llama-server with a tiny random model answered requests of up to {document["max_tokens"]} tokens
+The same experiment with our own numbers: a real llama-server with a tiny random model answered requests of up to {document["max_tokens"]} tokens
 for {document["seconds"]:g} s at each rate, offered whether or not it kept up ({document["machine"]}). Each row is priced as one hour
-of one GPU at $2.50. **The server ran on a CPU, so only the shape says something: the dollars are not those of an H100.**
+of one GPU at $2.50. **The server ran on a CPU, so only the shape is meaningful: the dollars are not those of an H100.**
 
 | offered, requests/s | tokens/s | busy | $/Mtok direct | $/Mtok allocated | under-yield, $ of 2.50 | idle, $ of 2.50 |
 |---:|---:|---:|---:|---:|---:|---:|
 {table}
 
 From {max(costs):,.2f} down to {min(costs):,.2f} dollars per million tokens: **{max(costs) / min(costs):,.0f} times, by load alone**
-(allocated, that is with the idle time the server holds). By the busy time only (direct) it is {max(direct) / min(direct):,.1f} times, because
+(`allocated`, which includes the idle time that the server holds). For the busy time only (`direct`) it is {max(direct) / min(direct):,.1f} times, because
 a server that answers one request at a time is busy and below its pace (a GPU, which needs a batch to be full, shows more of it).
-That part is `under_yield`: what the busy time cost above the best hour's pace, learned from these same hours. An hour that is busy
-for less than half teaches nothing but is held to that pace. `idle` is the rest of the hour.
+That part is `under_yield`: what the busy time cost beyond the best hour's pace, learned from these same hours. No pace is learned from
+an hour that is busy for less than half of it, but such an hour is measured against that pace. `idle` is the rest of the hour.
 
-So a calculator that takes utilization as given is wrong by just that factor, and so is a comparison with an API's price that looks
-at `direct`. `tokenyield-collector report` gives all three bases, and `loaded` with the share of what nobody used.
+So a calculator that takes utilization as given is wrong by exactly that factor, and so is a comparison of `direct` with an API's
+price. `tokenyield-collector report` shows all three bases; `loaded` includes the share of what nobody used.
 
-Do it with your own fleet:
+For your own fleet:
 
 ```sh
 tokenyield-collector report --period 2026-10 --by workload,day

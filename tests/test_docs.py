@@ -1,4 +1,4 @@
-"""The docs are true: generated pages match the code; tests, files, links, metrics and commands that a page names exist."""
+"""The docs are true: generated pages match the code; tests, files, headings and metrics that a page names exist."""
 
 import ast
 import re
@@ -80,6 +80,69 @@ def test_a_link_to_a_heading_finds_it(page: Path) -> None:
     assert not [
         f"{target}#{anchor}" for target, anchor in targets if target.suffix == ".md" and anchor not in _anchors(target)
     ]
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=_name)
+def test_a_metric_that_a_page_names_exists(page: Path) -> None:
+    """A name that ends in `_…` stands for all that begin so."""
+    metrics = set(re.findall(r"`(tokenyield_\w+)`", generate.metrics_page()))
+    packages = {path.parent.name for path in FILES if path.name == "__init__.py"}
+    named = set(re.findall(r"(?<![\w/:.])(tokenyield_\w+)(?![\w/-])", page.read_text())) - packages
+    assert not [
+        name
+        for name in named
+        if name not in metrics and not (name.endswith("_") and any(m.startswith(name) for m in metrics))
+    ]
+
+
+# --- how pages are written ---------------------------------------------------------------------------------------------
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    assert not [
+        page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md" and f"({page.name}" not in index
+    ]
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=_name)
+def test_a_decision_says_question_choice_and_what_was_given_up(page: Path) -> None:
+    number, _, slug = page.stem.partition("-")
+    text = page.read_text()
+    assert re.fullmatch(r"\d{4}", number)
+    assert re.fullmatch(r"[a-z0-9-]+", slug)
+    assert re.match(
+        rf"# {number}: .+\n\n\d{{4}}-\d\d-\d\d, (accepted|replaced by \d{{4}})\.\n\n\*\*Question\.\*\* .+"
+        r"\n\n\*\*Choice\.\*\* .+\n\n\*\*What we gave up\.\*\* .+",
+        text,
+        re.DOTALL,
+    )
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    assert [page.name[:4] for page in DECISIONS] == [f"{number:04d}" for number in range(1, len(DECISIONS) + 1)]
+
+
+_OUTSIDE = re.compile(r"\.\./shared/|(?<![\w/#])/work/|\.library/")
+
+
+def test_nothing_points_out_of_the_repository() -> None:
+    lines = []
+    for path in FILES:
+        if path == Path(__file__):
+            continue
+        try:
+            lines += [f"{_name(path)}: {line}" for line in path.read_text().splitlines() if _OUTSIDE.search(line)]
+        except UnicodeDecodeError:
+            continue
+    assert not lines
 
 
 # --- the name of the distribution -------------------------------------------------------------------------------------

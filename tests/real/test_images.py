@@ -1,4 +1,4 @@
-"""The images, built by buildah from a debootstrapped Debian: small, without a shell, not root, and at work on loopback."""
+"""The images, built by buildah from a debootstrapped Debian: small, without a shell, not root, and working on loopback."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from harness import free_port, get, wait_until
 
-pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="buildah's chroot isolation wants root")]
+pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="buildah's chroot isolation needs root")]
 
 ROOT = Path(__file__).parents[2]
 VERSION = "0.1.0"
@@ -35,7 +35,7 @@ def images() -> None:
 
 
 class Container:
-    """A working container of an image, with its root file system in sight."""
+    """A container of an image, with its root file system mounted."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,9 +49,9 @@ class Container:
 
 @pytest.fixture(params=["tokenyield-agent", "tokenyield-collector"])
 def container(request: pytest.FixtureRequest) -> Iterator[Container]:
-    made = Container(request.param)
-    yield made
-    buildah("rm", made.id)
+    container = Container(request.param)
+    yield container
+    buildah("rm", container.id)
 
 
 def size(root: Path) -> int:
@@ -74,28 +74,28 @@ def test_what_is_in_it(container: Container) -> None:
     assert "libc6" in (container.root / "etc" / "packages.txt").read_text()
 
 
-def test_what_it_says_of_itself(container: Container) -> None:
-    told = json.loads(buildah("inspect", "--type", "image", f"localhost/{container.name}:{VERSION}"))["Docker"][
+def test_its_labels_and_configuration(container: Container) -> None:
+    config = json.loads(buildah("inspect", "--type", "image", f"localhost/{container.name}:{VERSION}"))["Docker"][
         "config"
     ]
-    user, _, group = told["User"].partition(":")
+    user, _, group = config["User"].partition(":")
     assert int(user) > 10_000
     assert user == group
-    assert told["Labels"]["org.opencontainers.image.version"] == VERSION
-    assert told["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
-    assert told["Healthcheck"]["Test"][:3] == ["CMD", container.name, "health"]
-    assert told["Entrypoint"] == [container.name]
+    assert config["Labels"]["org.opencontainers.image.version"] == VERSION
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert config["Healthcheck"]["Test"][:3] == ["CMD", container.name, "health"]
+    assert config["Entrypoint"] == [container.name]
 
 
-def test_the_settings_within_are_accepted(container: Container) -> None:
+def test_the_settings_in_it_are_accepted(container: Container) -> None:
     short = container.name.removeprefix("tokenyield-")
     with container.run(container.name, "check", "--config", f"/etc/tokenyield/{short}.yaml") as process:
-        said = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, said
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
 
 
-def test_agent_and_collector_at_work() -> None:
-    """As the images' own users, on this host's loopback; there is no GPU, and the agent says so and ships its windows."""
+def test_agent_and_collector_run() -> None:
+    """As the images' own users, on this host's loopback; there is no GPU, and the agent reports that and ships its windows."""
     agent, collector = Container("tokenyield-agent"), Container("tokenyield-collector")
     port, agent_port = free_port(), free_port()
     settings = [f"--set=listen=127.0.0.1:{port}", "--set=refresh_interval_s=0.5"]
@@ -105,7 +105,7 @@ def test_agent_and_collector_at_work() -> None:
     watching = agent.run("tokenyield-agent", "run", *agent_settings)
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), timeout_s=60, what="the collector is ready")
-        wait_until(lambda: answers(f"http://127.0.0.1:{agent_port}/healthz"), timeout_s=60, what="the agent is well")
+        wait_until(lambda: answers(f"http://127.0.0.1:{agent_port}/healthz"), timeout_s=60, what="the agent is healthy")
         wait_until(lambda: accepted(port) > 0, timeout_s=60, what="batches arrive")
         assert exit_code(collector, "tokenyield-collector", "health", *settings) == 0
         assert exit_code(agent, "tokenyield-agent", "health", *agent_settings) == 0
@@ -122,8 +122,8 @@ def test_agent_and_collector_at_work() -> None:
             subprocess.run(["kill", pid], check=False)
         for process in (serving, watching):
             process.communicate(timeout=60)
-        for each in (agent, collector):
-            buildah("rm", each.id)
+        for container in (agent, collector):
+            buildah("rm", container.id)
 
 
 def exit_code(container: Container, *call: str) -> int:

@@ -15,14 +15,14 @@ from real.debian_root import NAME, Booted, booted
 pytestmark = [
     pytest.mark.real,
     pytest.mark.timeout(400),
-    pytest.mark.skipif(os.geteuid() != 0, reason="boots a Debian in namespaces, which wants root"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="boots a Debian in namespaces, which needs root"),
 ]
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("TOKENYIELD_CACHE", ""))
 AGENT, COLLECTOR = "tokenyield-agent", "tokenyield-collector"
 EXPOSURE = {AGENT: 3.0, COLLECTOR: 2.0}
-# Beside whatever else runs here: the container has the host's network.
+# Ports that nothing else here uses: the container has the host's network.
 PORTS = """
 sed -i 's/^gpu_reader: nvml/gpu_reader: none/; s/:9464/:19564/; s/^status_listen: .*/status_listen: 127.0.0.1:19565/' /etc/tokenyield/agent.yaml
 sed -i 's/^listen: .*/listen: 127.0.0.1:19564/' /etc/tokenyield/collector.yaml
@@ -31,7 +31,7 @@ sed -i 's/^listen: .*/listen: 127.0.0.1:19564/' /etc/tokenyield/collector.yaml
 
 @pytest.fixture(scope="module")
 def packages() -> dict[str, Path]:
-    """As `make packages` built them."""
+    """What `make packages` built."""
     return {
         name: max((ROOT / "dist").glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime) for name in EXPOSURE
     }
@@ -39,7 +39,7 @@ def packages() -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def machine(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
-    assert (CACHE / NAME / "made").exists(), "python tests/real/debian_root.py CACHE makes it"
+    assert (CACHE / NAME / "made").exists(), "run: python tests/real/debian_root.py CACHE"
     with booted(CACHE, tmp_path_factory.mktemp("nspawn")) as running:
         for name, package in packages.items():
             running.put(package, f"/root/{name}.deb")
@@ -48,10 +48,10 @@ def machine(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         yield running
 
 
-def until(machine: Booted, script: str, wanted: str, timeout_s: float = 30) -> None:
+def until(machine: Booted, script: str, expected: str, timeout_s: float = 30) -> None:
     deadline_s = time.monotonic() + timeout_s
-    while wanted not in (said := machine.run(script, check=False)):
-        assert time.monotonic() < deadline_s, f"{script}: {said}"
+    while expected not in (output := machine.run(script, check=False)):
+        assert time.monotonic() < deadline_s, f"{script}: expected {expected}, found {output}"
         time.sleep(0.3)
 
 
@@ -64,11 +64,13 @@ def test_installing_makes_users_and_starts_nothing(machine: Booted) -> None:
         assert machine.run(f"systemd-analyze verify {name}.service") == ""
 
 
-def test_the_units_are_as_closed_as_they_can_be(machine: Booted) -> None:
-    for name, most in EXPOSURE.items():
-        found = re.search(r"exposure level for \S+: ([0-9.]+)", machine.run(f"systemd-analyze security {name}.service"))
-        assert found is not None
-        assert float(found[1]) < most
+def test_the_units_are_hardened(machine: Booted) -> None:
+    for name, exposure_max in EXPOSURE.items():
+        exposure = re.search(
+            r"exposure level for \S+: ([0-9.]+)", machine.run(f"systemd-analyze security {name}.service")
+        )
+        assert exposure is not None
+        assert float(exposure[1]) < exposure_max
 
 
 def test_both_run_as_units_and_batches_reach_the_ledger(machine: Booted) -> None:
@@ -82,10 +84,10 @@ def test_both_run_as_units_and_batches_reach_the_ledger(machine: Booted) -> None
         90,
     )
     for name in EXPOSURE:
-        shown = machine.run(f"systemctl show {name} -p User -p StatusErrno -p Type -p NRestarts -p MemoryCurrent")
-        assert f"User={name}" in shown
-        assert "Type=notify" in shown
-        assert "NRestarts=0" in shown
+        properties = machine.run(f"systemctl show {name} -p User -p StatusErrno -p Type -p NRestarts -p MemoryCurrent")
+        assert f"User={name}" in properties
+        assert "Type=notify" in properties
+        assert "NRestarts=0" in properties
     owner = machine.run("stat -c '%U %a' /var/lib/tokenyield-agent /var/lib/tokenyield-collector").split("\n")
     assert owner[:2] == [f"{AGENT} 750", f"{COLLECTOR} 750"]
 
@@ -98,7 +100,7 @@ def test_reload_kill_and_hang(machine: Booted) -> None:
     machine.run(f"kill -KILL $(systemctl show {COLLECTOR} -p MainPID --value)")
     until(machine, f"systemctl show {COLLECTOR} -p NRestarts", "NRestarts=1")
     until(machine, "curl -s http://127.0.0.1:19564/readyz", "ok")
-    # A hung agent is noticed by its watchdog; with less patience than it has.
+    # A hung agent is noticed by its watchdog, which is set to a shorter time here.
     machine.run(f"mkdir -p /run/systemd/system/{AGENT}.service.d")
     machine.run(
         f"printf '[Service]\\nWatchdogSec=3\\nRestartSec=0\\n' > /run/systemd/system/{AGENT}.service.d/test.conf"
@@ -125,22 +127,26 @@ def test_an_upgrade_keeps_state_and_configuration(machine: Booted, packages: dic
     assert "# mine" in machine.run("cat /etc/tokenyield/agent.yaml")
     assert machine.run("cat /var/lib/tokenyield-agent/agent_id") == identity
     until(machine, f"systemctl is-active {AGENT}", "active")
-    assert machine.run(f"systemctl show {AGENT} -p MainPID --value") != before, "it goes on with the new version"
+    assert machine.run(f"systemctl show {AGENT} -p MainPID --value") != before, "the new version must run"
 
 
 def test_purging_leaves_nothing_but_the_user(machine: Booted) -> None:
     machine.run(f"dpkg --purge {AGENT} {COLLECTOR}")
-    left = machine.run(
+    remaining = machine.run(
         "ls -d /var/lib/tokenyield* /etc/tokenyield /opt/tokenyield* /usr/bin/tokenyield* 2>/dev/null", check=False
     )
-    assert left == ""
+    assert remaining == ""
     assert machine.run(f"systemctl is-active {AGENT}", check=False).strip() in ("inactive", "unknown", "failed")
 
 
 def test_the_tarball_is_the_same_tree(packages: dict[str, Path]) -> None:
     for package in packages.values():
-        listed = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, check=True).stdout
-        of_deb = subprocess.run(["tar", "-t"], input=listed, stdout=subprocess.PIPE, check=True).stdout.decode().split()
+        archive = subprocess.run(
+            ["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, check=True
+        ).stdout
+        of_deb = (
+            subprocess.run(["tar", "-t"], input=archive, stdout=subprocess.PIPE, check=True).stdout.decode().split()
+        )
         tarball = str(package).removesuffix(".deb") + ".tar.gz"
         of_tarball = (
             subprocess.run(["tar", "-tzf", tarball], stdout=subprocess.PIPE, check=True).stdout.decode().split()
@@ -149,7 +155,7 @@ def test_the_tarball_is_the_same_tree(packages: dict[str, Path]) -> None:
 
 
 def test_the_readme_installs_both(packages: dict[str, Path], tmp_path: Path) -> None:
-    """Its commands, as they stand, but for the names that are the reader's own."""
+    """The README's commands as they are written, except for the names that are the reader's own."""
     text = (ROOT / "README.md").read_text()
     central, host = re.findall(r"```sh\n(sudo dpkg -i .*?)```", text, re.DOTALL)
     with booted(CACHE, tmp_path) as machine:
@@ -157,15 +163,15 @@ def test_the_readme_installs_both(packages: dict[str, Path], tmp_path: Path) -> 
         for package in packages.values():
             machine.put(package, f"/root/dist/{package.name}")
         own = 'cd /root; set -ex; sudo() { "$@"; }\n'
-        said = machine.run(own + central.replace("0.0.0.0:9464", "0.0.0.0:19574"))
-        agents, readers = re.findall(r"^ty_\S+$", said, re.MULTILINE)
+        output = machine.run(own + central.replace("0.0.0.0:9464", "0.0.0.0:19574"))
+        agents, readers = re.findall(r"^ty_\S+$", output, re.MULTILINE)
         assert machine.run("stat -c '%U %G %a' /etc/tokenyield/tokens").strip() == f"root {COLLECTOR} 640"
         assert agents not in machine.run("cat /etc/tokenyield/tokens")
         host = host.replace("ty_the_agents_token", agents).replace("collector.example.com:9464", "127.0.0.1:19574")
         host = host.replace("EOF\nsudo tokenyield-agent doctor", "gpu_reader: none\nstatus_listen: 127.0.0.1:19575\nEOF\n"
                             "sudo tokenyield-agent doctor")  # fmt: skip
         machine.run(own + host)
-        asked = "curl -s http://127.0.0.1:19574/metrics -H 'Authorization: Bearer %s'"
-        until(machine, asked % readers, 'tokenyield_collector_nodes{cluster="my-cluster",state="reporting"} 1.0', 90)
-        assert "tokenyield_" not in machine.run(asked % agents)
+        scrape = "curl -s http://127.0.0.1:19574/metrics -H 'Authorization: Bearer %s'"
+        until(machine, scrape % readers, 'tokenyield_collector_nodes{cluster="my-cluster",state="reporting"} 1.0', 90)
+        assert "tokenyield_" not in machine.run(scrape % agents)
         assert agents not in machine.run("journalctl --no-pager")

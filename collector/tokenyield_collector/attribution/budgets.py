@@ -2,7 +2,7 @@
 
 In: a report of the month by day and the dimensions of the budgets. Out: one `BudgetState` each.
 
-Forecast (../shared/reference is silent on the choice; finops practice): what was spent, and for each day still to
+Forecast (finops practice): what was spent, and for each day still to
 come the mean of the days with the same weekday among the last 28, or of all complete days while there are fewer than
 14. The range is the forecast with the least and the most costly of these days. A day that has not ended counts by
 what it has cost, or its mean, whichever is more.
