@@ -128,10 +128,10 @@ def one_access_log(folder: Path) -> Load:
 
 
 def mixed_sources(folder: Path) -> Load:
-    llamacpp = (FIXTURES / "llamacpp" / "server.log").read_bytes().splitlines(keepends=True)
-    sglang = (FIXTURES / "logs" / "sglang" / "0.5-plain.log").read_bytes()
-    tgi = (FIXTURES / "logs" / "tgi" / "text.log").read_bytes().splitlines(keepends=True)[-5]
-    asked = (FIXTURES / "logs" / "gateways" / "litellm.log").read_bytes().splitlines(keepends=True)
+    llamacpp = (FIXTURES / "servers" / "llamacpp" / "run" / "server.log").read_bytes().splitlines(keepends=True)
+    sglang = (FIXTURES / "servers" / "sglang" / "0.5-plain.log").read_bytes()
+    tgi = (FIXTURES / "servers" / "tgi" / "text.log").read_bytes().splitlines(keepends=True)[-5]
+    asked = (FIXTURES / "gateways" / "litellm" / "1.106.log").read_bytes().splitlines(keepends=True)
     pod = folder / "pods" / "prod_chat-0_3a1bc2d4-5e6f-4a7b-8c9d-0e1f2a3b4c5d" / "server" / "0.log"
     plain = vllm_stream(LINES_PER_SECOND)
 
@@ -159,7 +159,7 @@ def mixed_sources(folder: Path) -> Load:
 
 def show_page() -> str:
     """The address of a server that shows vLLM's recorded counters."""
-    body = (FIXTURES / "metrics" / "vllm-0.32.after.prom").read_bytes()
+    body = (FIXTURES / "servers" / "vllm" / "run" / "metrics.after.prom").read_bytes()
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import dialects_page
+
 import chart
 from tokenyield_agent.config import ENVIRONMENT_PREFIX as AGENT_PREFIX
 from tokenyield_agent.config import Settings as AgentSettings
@@ -78,6 +80,7 @@ def pages() -> dict[Path, str]:
         HERE / "openapi.json": json.dumps(openapi(), indent=2) + "\n",
         HERE / "settings.md": settings_page(),
         HERE / "metrics.md": metrics_page(),
+        **dialects_page.pages(),
         **chart.pages(),
     }
 

@@ -23,10 +23,11 @@ import zstandard
 
 import tokenyield_agent.shipping.spool
 from collector import samples
+from recordings import FIXTURES, LOGS
 from tokenyield_agent.shipping.spool import Spool
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
-from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, endpoint_of, new_dialect
+from tokenyield_agent.tokens.dialects.registry import counters_of_page, names, new_dialect
 from tokenyield_agent.tokens.endpoint import read
 from tokenyield_agent.tokens.scrape import Answer
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
@@ -41,7 +42,6 @@ from tokenyield_wire.codec import Refused, decode_shipment, encode_shipment
 from tokenyield_wire.window import COUNT_MAX, Batch
 
 ROOT = Path(__file__).parents[1]
-FIXTURES = ROOT / "tests" / "fixtures"
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 PATTERNS = [
     PatternSettings(
@@ -54,7 +54,7 @@ PATTERNS = [
         units={"completion": "tokens/s"},
     ),
 ]
-KINDS = [*SERVERS, *GATEWAYS, "auto", "counts", "rates"]
+KINDS = [*names(), "auto", "counts", "rates"]
 BODY_BYTES_MAX = 1 << 20
 SPOOL_FILES = (f"{1:020d}.seg", f"{4:020d}.seg", "newest", "acknowledged")
 _CUTS = struct.Struct("<3H")
@@ -139,14 +139,14 @@ def endpoints(data: bytes) -> None:
     chosen, cut, *_ = (*data[:2], 0, 0)
     body = data[2:]
     at = body.rfind(b"\n", 0, cut * len(body) // 255) + 1
-    if (names := endpoint_of(body)) is None:
+    if (counters := counters_of_page(body)) is None:
         return
     workload = WorkloadTokens("w", None, has_endpoint=True, is_new=chosen % 2 == 1, mark=None)
     book = WindowBook(length_ms=15_000, settle_ms=0)
     book.jump(NOW_MS)
     for i, scrape in enumerate((body[:at], body[at:])):
-        reading = read(scrape, names)
-        answer = Answer(target="w", asked_mono_s=15.0 * i, names=names, reading=reading)
+        reading = read(scrape, counters)
+        answer = Answer(target="w", asked_mono_s=15.0 * i, names=counters, reading=reading)
         for event in workload.answered(answer, NOW_MS + 15_000 * i):
             book.add(event)
         book.extend(NOW_MS + 15_000 * (i + 1), [])
@@ -201,12 +201,11 @@ def seeds(target: str) -> list[bytes]:
     if target == "spool":
         return [_spooled("0f3b9c1d2e4a5b6c"), _spooled("9c1d2e4a5b6c0f3b")]
     if target == "logs":
-        recorded = sorted((FIXTURES / "logs").glob("*/*.log"))
         heads = [bytes([i, 100]) for i in range(len(KINDS))]
         own = b"in=1,024 out=12 took=0.5\nthroughput: 12.5\n" * 3
-        return [head + log for log in [own, *(path.read_bytes()[:8192] for path in recorded)] for head in heads]
+        return [head + log for log in [own, *(log.body[:8192] for log in LOGS)] for head in heads]
     if target == "endpoints":
-        recorded = sorted((FIXTURES / "metrics").glob("*.prom"))
+        recorded = sorted((FIXTURES / "servers").glob("*/run/*.prom"))
         return [b"\1\x80" + (lines := _counted_lines(path)) + lines for path in recorded]
     name = {"prices": "prices.yaml", "rules": "attribution.yaml"}[target]
     return [(ROOT / "collector" / name).read_bytes()]

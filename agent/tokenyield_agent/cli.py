@@ -149,7 +149,7 @@ def _tokens(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from tokenyield_agent.tokens.dialects.registry import UnknownDialect
-    from tokenyield_agent.tokens.offline import CannotTell, read_log
+    from tokenyield_agent.tokens.offline import CannotTell, read_log, why_no_tokens
 
     try:
         totals = read_log(arguments.file, arguments.dialect)
@@ -162,9 +162,12 @@ def _tokens(arguments: argparse.Namespace) -> int:
     except CannotTell as error:
         print(error, file=sys.stderr)
         return 1
+    if note := why_no_tokens(totals.dialect):
+        print(f"{arguments.file}: {note}", file=sys.stderr)
+    code = 1 if note else 0
     if arguments.format == "json":
         print(json.dumps(msgspec.to_builtins(totals), indent=2))
-        return 0
+        return code
     for name, value in msgspec.to_builtins(totals).items():
         if name == "askers":
             continue
@@ -174,7 +177,7 @@ def _tokens(arguments: argparse.Namespace) -> int:
         columns = tuple(dict.fromkeys(column for asker in totals.askers for column in asker))
         print()
         _print_table(columns, [tuple(_shown(asker.get(column)) for column in columns) for asker in totals.askers])
-    return 0
+    return code
 
 
 def _shown(value: object) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from tokenyield_agent.tokens.dialects.gateway_json import LABELS
+from tokenyield_agent.tokens.dialects.json_lines import LABELS
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
-from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
+from tokenyield_agent.tokens.dialects.registry import GATEWAY_DIALECTS, SERVER_DIALECTS
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.loader import load, setting
 from tokenyield_wire.window import LABELS_MAX
@@ -190,14 +190,14 @@ class Settings:
         own = {pattern.name for pattern in self.dialects}
         for i, pattern in enumerate(self.dialects):
             yield from pattern.faults(f"dialects[{i}]")
-            if pattern.name in ("auto", *SERVERS, *GATEWAYS):
+            if pattern.name in ("auto", *SERVER_DIALECTS, *GATEWAY_DIALECTS):
                 yield f"dialects[{i}].name: '{pattern.name}' is a dialect already; choose another name"
         used: set[str] = set()
         for i, workload in enumerate(self.workloads):
-            yield from _common_faults(f"workloads[{i}]", workload, used, {"auto", *SERVERS, *own})
+            yield from _common_faults(f"workloads[{i}]", workload, used, {"auto", *SERVER_DIALECTS, *own})
             yield from _workload_faults(f"workloads[{i}]", workload)
         for i, gateway in enumerate(self.gateways):
-            yield from _common_faults(f"gateways[{i}]", gateway, used, {"auto", *GATEWAYS, *own})
+            yield from _common_faults(f"gateways[{i}]", gateway, used, {"auto", *GATEWAY_DIALECTS, *own})
             if not (gateway.log or gateway.journal):
                 yield f"gateways[{i}].log: is missing; name the gateway's log, or its journal unit"
             yield from _label_faults(f"gateways[{i}].fields", gateway.fields)

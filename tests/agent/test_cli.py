@@ -10,7 +10,7 @@ KEYS = "dialect model prompt_computed prompt_cached completion requests method f
 
 
 def test_tokens_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tokens", str(FIXTURES / "vllm" / "server.log"), "--format", "json"]) == 0
+    assert main(["tokens", str(FIXTURES / "servers" / "vllm" / "run" / "server.log"), "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found)[: len(KEYS)] == KEYS
     assert list(found)[len(KEYS) :] == ["prompt_unsplit", "requests_aborted", "requests_failed", "askers"]
@@ -18,12 +18,12 @@ def test_tokens_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tokens_as_text_and_a_named_dialect(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tokens", str(FIXTURES / "llamacpp" / "server.log"), "--dialect", "llamacpp"]) == 0
+    assert main(["tokens", str(FIXTURES / "servers" / "llamacpp" / "run" / "server.log"), "--dialect", "llamacpp"]) == 0
     assert "completion       20,941\n" in capsys.readouterr().out
 
 
 def test_tokens_of_a_gateways_log_by_who_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    log = str(FIXTURES / "logs" / "gateways" / "litellm.log")
+    log = str(FIXTURES / "gateways" / "litellm" / "1.106.log")
     assert main(["tokens", log, "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {(asker["team"], asker["key"]) for asker in found["askers"]} == {
@@ -35,7 +35,7 @@ def test_tokens_of_a_gateways_log_by_who_asked(capsys: pytest.CaptureFixture[str
 
 
 def test_tokens_of_a_log_as_a_container_runtime_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = (FIXTURES / "llamacpp" / "server.log").read_text().splitlines()
+    lines = (FIXTURES / "servers" / "llamacpp" / "run" / "server.log").read_text().splitlines()
     wrapped = tmp_path / "0.log"
     wrapped.write_text("".join(f"2026-11-23T12:00:00.123456789Z stderr F {line}\n" for line in lines))
     assert main(["tokens", str(wrapped), "--format", "json"]) == 0
@@ -46,7 +46,9 @@ def test_tokens_of_a_compressed_log(tmp_path: Path, capsys: pytest.CaptureFixtur
     import gzip
 
     packed = tmp_path / "server.log.gz"
-    packed.write_bytes(gzip.compress((FIXTURES / "llamacpp" / "server.log").read_bytes().rstrip(b"\n")))
+    packed.write_bytes(
+        gzip.compress((FIXTURES / "servers" / "llamacpp" / "run" / "server.log").read_bytes().rstrip(b"\n"))
+    )
     assert main(["tokens", str(packed), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["requests"] == 203
 
@@ -56,7 +58,7 @@ def test_tokens_takes_nothing_from_a_line_longer_than_a_chunk(
 ) -> None:
     real = next(
         line
-        for line in (FIXTURES / "vllm" / "server.log").read_bytes().splitlines()
+        for line in (FIXTURES / "servers" / "vllm" / "run" / "server.log").read_bytes().splitlines()
         if b"generation throughput" in line
     )
     log = tmp_path / "vllm.log"

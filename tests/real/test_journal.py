@@ -94,7 +94,7 @@ def test_a_journalctl_that_dies_is_started_again_and_loses_nothing(machine: Mach
 
 def test_a_recorded_server_in_the_journal_counts_as_in_a_file(machine: Machine, fixtures: Path) -> None:
     machine.log("init.scope", b"a journal is never empty")
-    lines = (fixtures / "llamacpp" / "server.log").read_bytes().splitlines()
+    lines = (fixtures / "servers" / "llamacpp" / "run" / "server.log").read_bytes().splitlines()
     journal = Journal(str(machine.folder))
     journal.set_units(frozenset({"llama.service"}))
     unit = JournalUnit(workload="w", unit="llama.service", dialect_name="auto", dialect=new_dialect("auto"))

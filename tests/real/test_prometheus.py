@@ -33,7 +33,7 @@ def stack(tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path
     )
     running.start_collector()
     running.start_agent()
-    log.write_bytes((fixtures / "llamacpp" / "server.log").read_bytes())
+    log.write_bytes((fixtures / "servers" / "llamacpp" / "run" / "server.log").read_bytes())
     yield running
     running.kill_all()
 

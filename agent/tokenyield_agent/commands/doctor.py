@@ -15,12 +15,12 @@ from tokenyield_agent.daemon import open_reader
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.tokens.containers import Unwrapper
-from tokenyield_agent.tokens.dialects.registry import AutoDialect, new_dialect
+from tokenyield_agent.tokens.dialects.registry import SERVERS, AutoDialect, log_advice, new_dialect
 from tokenyield_agent.tokens.log_source import LogFiles, recognised
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
 from tokenyield_agent.workloads.binding import UNTIED, Holding
 from tokenyield_agent.workloads.roster import Roster
-from tokenyield_agent.workloads.server_kinds import server_of
+from tokenyield_agent.workloads.server_process import server_of
 from tokenyield_wire.window import Method
 
 SAMPLE_BYTES = 4 << 20
@@ -29,16 +29,6 @@ GPM_S = 0.3
 """Between two readings of the GPUs."""
 ROUNDS = 3
 """Looks at the processes, so that what is found in the first is asked in the second."""
-
-ENDPOINT_MENDS = {
-    "vllm": "its /metrics is on by default: make its port reachable from this host, or name it with metrics",
-    "sglang": "start it with --enable-metrics for exact counts",
-    "llamacpp": "start it with --metrics for exact counts while requests run",
-    "tgi": "its /metrics is on by default: make its port reachable from this host, or name it with metrics",
-    "trtllm": "return_perf_metrics: true in its options gives exact counts at /prometheus/metrics",
-    "lmdeploy": "start it with --enable-metrics for exact counts",
-    "ollama": "it has no counters; a gateway in front of it that logs usage tells the rest",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +194,18 @@ def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
         url, server = roster.scraper.known()[tokens.name]
         return f"{server} counters, {url}", "exact", ""
     problem = roster.scraper.problems().get(tokens.name, "")
-    mend = ENDPOINT_MENDS.get(tokens.server, "")
+    kind = SERVERS.get(tokens.server)
+    if kind is not None and kind.no_tokens:
+        return "-", "no tokens", kind.no_tokens
+    mend = kind.advice if kind is not None else ""
     if tokens.log is None:
         return "-", "no tokens", problem or mend or "no log and no endpoint was found: name them in workloads"
     methods, log_server, where = _sample(tokens)
     if log_server is None:
         change = tokens.log.problem or "no statistics in its log: check that it logs them, or name its endpoint"
         return where, "no tokens yet", change
+    if not methods:
+        return f"{log_server} log, {where}", "no tokens yet", mend
     if "count" in methods and "rate" not in methods:
         return f"{log_server} log, {where}", "exact, per request", ""
     return f"{log_server} log, {where}", "rates x intervals, about 1 % off", mend
@@ -219,7 +214,10 @@ def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
 def _sample(tokens: WorkloadTokens) -> tuple[set[Method], str | None, str]:
     """How the log counts tokens, of which server it is, and where it stands."""
     if not isinstance(tokens.log, LogFiles):
-        return set(), tokens.server if tokens.server != "unknown" else None, f"journal of {tokens.name}"
+        server = SERVERS.get(tokens.server)
+        report = server.log_report if server is not None else None
+        method: Method = "count" if report is not None and "completion" in report.exact else "rate"
+        return {method}, tokens.server if tokens.server != "unknown" else None, f"journal of {tokens.name}"
     for path, file in tokens.log.files.items():
         known = recognised(file.dialect)  # where the beginning of the log has told it
         dialect = new_dialect("auto" if known is None else known.name)
@@ -259,7 +257,7 @@ def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -
 
     held = {workload for holding in holdings.values() for workload in holding.weights}
     followed = len(held - {UNTIED}) + len(settings.workloads)
-    others: list[str] = []
+    others: list[tuple[str, str]] = []
     families: set[int] = set()
     for process in sorted(psutil.process_iter(["pid", "ppid", "cmdline"]), key=lambda p: int(p.info["pid"])):
         pid, parent = process.info["pid"], process.info["ppid"]
@@ -269,9 +267,10 @@ def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -
             continue  # no server, or a worker of one that was named
         families.add(pid)
         if not any(pid in found.root_pids for found in roster.finder.found.values()) and not roster.is_root_of_any(pid):
-            others.append(f"{kind.name} pid {pid}")
-    for other in others:
+            others.append((f"{kind.name} pid {pid}", kind.no_tokens))
+    for other, no_tokens in others:
         mend = "it holds no GPU that the driver tells of; if it does, add it to workloads with its log or metrics"
+        mend = no_tokens or mend
         yield Finding("note", "server", f"{other} is followed by no workload: {mend}")
     if not others and not followed:
         yield Finding("note", "server", "no inference server is running that we know")
@@ -312,11 +311,13 @@ def _log(name: str, path: str | None, dialect_name: str) -> Iterator[Finding]:
     assert isinstance(dialect, AutoDialect)
     dialect.feed(sample, os.stat(path).st_mtime)
     if dialect.chosen is None:
-        mend = "check that the server logs statistics (vLLM: not --disable-log-stats), or name the dialect"
+        mend = f"check that the server logs statistics ({log_advice()}), or name the dialect"
         yield Finding("note", "log", f"{about}: no statistics line in the last {len(sample)} bytes; {mend}")
     elif dialect_name not in ("auto", dialect.chosen.name):
         mend = f"set dialect: {dialect.chosen.name} or auto"
         yield Finding("fault", "log", f"{about} looks like {dialect.chosen.name}, not {dialect_name}: {mend}")
+    elif (server := SERVERS.get(dialect.chosen.name)) is not None and server.no_tokens:
+        yield Finding("note", "log", f"{about}: {server.no_tokens}")
     else:
         model = dialect.model or "not told in this part of the log"
         read = f"{dialect.chosen.name}, model {model}, {dialect.recognised} statistics read"

@@ -65,6 +65,15 @@ class CounterNames:
     """Gauges: requests running and waiting, of all engines; the part of its KV cache (of 1) that an engine uses."""
     waiting: tuple[Series, ...] = ()
     cache_used: tuple[Series, ...] = ()
+    fallback: bool = False
+    """Taken only where no other server's names stand on the page."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that they report in the newest version."""
+        splits = bool(self.prompt and self.prompt_cached)
+        derived = {"prompt_computed": splits, "prompt_unsplit": bool(self.prompt) and not splits}
+        return tuple(kind for kind in KINDS if derived.get(kind) or getattr(self, kind))
 
 
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tokenyield_agent.tokens.containers import Unwrapper
-from tokenyield_agent.tokens.dialects.registry import AutoDialect, names, new_dialect
+from tokenyield_agent.tokens.dialects.registry import SERVERS, AutoDialect, log_advice, names, new_dialect
 from tokenyield_agent.tokens.event import KINDS, Asker, Counted, sum_kinds
 from tokenyield_wire.window import REQUEST_KINDS
 
@@ -58,12 +58,17 @@ def read_log(path: Path, dialect_name: str) -> Totals:
             known = ", ".join(names())
             raise CannotTell(
                 f"{path}: no line of it is in a known dialect ({known}); if you know the server, name it with "
-                "--dialect, and check that it logs statistics (vLLM: not --disable-log-stats)"
+                f"--dialect, and check that it logs statistics ({log_advice()})"
             )
         name = dialect.chosen.name
     else:
         name = dialect.name
     return _totals(name, dialect.model, found)
+
+
+def why_no_tokens(dialect_name: str) -> str:
+    """That logs of this dialect report no tokens, and what to do; empty where they do."""
+    return SERVERS[dialect_name].no_tokens if dialect_name in SERVERS else ""
 
 
 def _blocks(path: Path) -> Iterator[bytearray]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tokenyield_agent.tokens.dialects.registry import ENDPOINTS, endpoint_of
+from tokenyield_agent.tokens.dialects.registry import COUNTERS, counters_of_page
 from tokenyield_agent.tokens.endpoint import CounterNames, Reading, read
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ EARLY = 0.1
 RETRY_S_MIN, RETRY_S_MAX = 5.0, 300.0
 RETRY_FOREIGN_S = 3600.0
 """Before an address that answers something else is asked again."""
-PATHS = tuple(dict.fromkeys(path for names in ENDPOINTS for path in names.paths))
+PATHS = tuple(dict.fromkeys(path for names in COUNTERS.values() for path in names.paths))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +184,7 @@ class Scraper:
             self.counts["probes"] += 1
             try:
                 body = get(base + path, self._timeout_s)
-                if (names := endpoint_of(body)) is not None:
+                if (names := counters_of_page(body)) is not None:
                     target.known, target.problem = (base + path, names), None
                     now_s = time.monotonic()
                     target.due_s = now_s + self._interval_s * (1 - EARLY)

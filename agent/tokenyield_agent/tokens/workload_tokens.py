@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
+from tokenyield_agent.tokens.dialects.registry import reports_tokens
 from tokenyield_agent.tokens.endpoint import Gauges
 from tokenyield_agent.tokens.event import Counted, TokenEvent, load_over
 from tokenyield_agent.tokens.handover import Standing, TakeOver
@@ -41,6 +42,8 @@ class WorkloadTokens:
         self.endpoint_model: str | None = None
         self.process_started_s: float | None = None
         """When the server's process was started, where that is known: some servers do not show it."""
+        self.process_server: str | None = None
+        """The server's kind by its command line, where that is known."""
         self.events = 0
         self.last_token_ms = mark.last_token_ms if mark is not None else None
         self._stood: tuple[int, Gauges] | None = None
@@ -56,11 +59,11 @@ class WorkloadTokens:
 
     @property
     def server(self) -> str:
-        """The server's kind, `unknown` until its log or endpoint has told it."""
+        """The server's kind by its endpoint, its log or its command line; `unknown` until one of them shows it."""
         if self.endpoint_server is not None:
             return self.endpoint_server
         dialects = self.log.dialects() if self.log is not None else []
-        return dialects[-1].name if dialects else "unknown"
+        return dialects[-1].name if dialects else self.process_server or "unknown"
 
     @property
     def model(self) -> str | None:
@@ -96,7 +99,8 @@ class WorkloadTokens:
     def _is_read(self) -> bool:
         if self.counted_by == "counters":
             return True
-        return self.log is not None and any(d.recognised or d.model for d in self.log.dialects())
+        dialects = self.log.dialects() if self.log is not None else []
+        return any((d.recognised or d.model) and reports_tokens(d.name) for d in dialects)
 
     def answered(self, answer: Answer, at_ms: int) -> list[TokenEvent]:
         """What the endpoint's answer at `at_ms` adds."""

@@ -116,6 +116,7 @@ class Finder:
                 if met is None:
                     met = self.found[name] = self._meet(name, one, container, log_of)
             met.tokens.process_started_s = one.started_s
+            met.tokens.process_server = one.server.name if one.server is not None else None
             if self._asks_endpoints and name not in known and (mono_s >= met.look_at_s or met.root_pids != roots):
                 met.look_at_s, met.pause_s = mono_s + met.pause_s, min(2 * met.pause_s, LOOK_S_MAX)
                 met.addresses = self._addresses(one, others)

@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tokenyield_agent.tokens.dialects.base import Server
 from tokenyield_agent.workloads.process_location import NOWHERE, Place, Process
-from tokenyield_agent.workloads.server_kinds import ServerKind, port_of, server_of
+from tokenyield_agent.workloads.server_process import port_of, server_of
 
 MPS_SERVER = "nvidia-cuda-mps-server"
 """Holds a GPU for the clients of CUDA's multi-process service, which NVML lists beside it."""
@@ -26,7 +27,7 @@ class Group:
 
     roots: tuple[Process, ...]
     place: Place
-    server: ServerKind | None
+    server: Server | None
     shares_place: bool = False
     """Another server runs in the same container, unit or job."""
 
@@ -44,7 +45,7 @@ def group(
 ) -> list[Group]:
     """The groups of the processes that hold a GPU and do not descend from any of `taken`."""
     found: dict[tuple[object, ...], dict[int, Process]] = defaultdict(dict)
-    servers: dict[tuple[object, ...], ServerKind | None] = {}
+    servers: dict[tuple[object, ...], Server | None] = {}
     for pid in gpu_pids:
         chain = [pid, *ancestors.get(pid, ())]
         if pid not in processes or taken.intersection(chain) or processes[pid].name.startswith(MPS_SERVER[:15]):
@@ -80,7 +81,7 @@ def names(groups: Iterable[Group], where: Mapping[Place, str]) -> list[str]:
     ]
 
 
-def _root(chain: list[Process]) -> tuple[Process, ServerKind | None]:
+def _root(chain: list[Process]) -> tuple[Process, Server | None]:
     """The server's process: the highest of `chain` (a process and its parents) in the same place that is a server."""
     own = chain[0]
     root, kind = own, server_of(own.command)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from tokenyield_agent.config import GatewaySettings, Settings, WorkloadSettings
 from tokenyield_agent.gpu.reading import GpuReading
-from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, new_dialect
+from tokenyield_agent.tokens.dialects.registry import GATEWAY_DIALECTS, SERVER_DIALECTS, new_dialect
 from tokenyield_agent.tokens.event import Dialect, TokenEvent
 from tokenyield_agent.tokens.journal import Journal
 from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource
@@ -29,7 +29,7 @@ from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import MPS_SERVER, group
 from tokenyield_agent.workloads.process_location import Process
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
-from tokenyield_agent.workloads.server_kinds import SERVERS as SERVER_KINDS
+from tokenyield_agent.workloads.server_process import server_of
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Roster:
             source.journal,
             source.dialect,
             from_end=source.start == "end",
-            among=GATEWAYS if is_gateway else SERVERS,
+            among=GATEWAY_DIALECTS if is_gateway else SERVER_DIALECTS,
             fields=fields,
         )
 
@@ -127,7 +127,7 @@ class Roster:
         dialect: str,
         *,
         from_end: bool,
-        among: Mapping[str, type[Dialect]] = SERVERS,
+        among: Mapping[str, type[Dialect]] = SERVER_DIALECTS,
         fields: Mapping[str, str] | None = None,
     ) -> LogSource | None:
         def make() -> Dialect:
@@ -348,7 +348,7 @@ def is_root(procfs: Procfs, workload: WorkloadSettings, process: Process, log_fi
     pod = pod_of_log_path(workload.log) if workload.log else None
     if pod is not None and process.place.pod_uid is not None:
         return process.place.pod_uid.replace("-", "") == pod[2].replace("-", "")
-    if workload.metrics is not None and any(kind.pattern.search(process.command) for kind in SERVER_KINDS):
+    if workload.metrics is not None and server_of(process.command) is not None:
         port = workload.metrics.partition("://")[2].partition("/")[0].rpartition(":")[2]
         pids = [process.pid, *procfs.descendants_of(process.pid)]
         if any(address.endswith(f":{port}") for address in procfs.listening(pids)):

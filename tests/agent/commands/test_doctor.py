@@ -32,7 +32,7 @@ def examine(environment: dict[str, str], *flags: str) -> tuple[int, dict[tuple[s
 @contextmanager
 def server_writing_to(log: Path, fixtures: Path) -> Iterator[subprocess.Popen[bytes]]:
     """What looks like a llama-server, whose standard output goes to `log`, which holds a recorded log already."""
-    log.write_bytes((fixtures / "llamacpp" / "server.log").read_bytes())
+    log.write_bytes((fixtures / "servers" / "llamacpp" / "run" / "server.log").read_bytes())
     with log.open("ab") as out:
         server = subprocess.Popen(["bash", "-c", "exec -a llama-server sleep 60"], stdout=out)
     try:

@@ -1,9 +1,8 @@
 """How servers stood (requests running and waiting, cache in use), from their logs and their endpoints."""
 
-from pathlib import Path
-
 import pytest
 
+from recordings import RUNS
 from tokenyield_agent.tokens.dialects import llamacpp, sglang, vllm
 from tokenyield_agent.tokens.dialects.sglang import SgLang
 from tokenyield_agent.tokens.dialects.vllm import Vllm
@@ -82,10 +81,10 @@ def test_engines_add_up_and_their_caches_are_a_mean() -> None:
     assert read(PAGE, vllm.COUNTERS).gauges == Gauges(running=4, waiting=2, cache_used=0.7)
 
 
-def test_recorded_pages_tell_how_the_server_stood(fixtures: Path) -> None:
-    page = (fixtures / "metrics" / "vllm-0.32.after.prom").read_bytes()
+def test_recorded_pages_tell_how_the_server_stood() -> None:
+    page = (RUNS["vllm"] / "metrics.after.prom").read_bytes()
     assert read(page, vllm.COUNTERS).gauges == Gauges(running=0, waiting=0, cache_used=0)
-    page = (fixtures / "metrics" / "llamacpp.after.prom").read_bytes()
+    page = (RUNS["llamacpp"] / "metrics.after.prom").read_bytes()
     gauges = read(page, llamacpp.COUNTERS).gauges
     assert gauges is not None
     assert (gauges.running, gauges.waiting) == (0, 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tokenyield_agent.tokens.dialects.registry import SERVERS, new_dialect
+from tokenyield_agent.tokens.dialects.registry import SERVER_DIALECTS, new_dialect
 from tokenyield_agent.tokens.event import Asker, Counted
 from tokenyield_agent.tokens.log_source import LogFiles, SourceMark, only_labels
 
@@ -27,7 +27,7 @@ def follow(pattern: Path | str, marks: list[SourceMark] | None = None, *, from_e
         workload="w",
         patterns=(str(pattern),),
         dialect_name="auto",
-        make_dialect=lambda: new_dialect("auto", among=SERVERS),
+        make_dialect=lambda: new_dialect("auto", among=SERVER_DIALECTS),
         from_end=from_end,
         marks=marks or (),
     )

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
+from recordings import COMMANDS
 from tokenyield_agent.gpu.reading import GpuProcess, GpuReading, MigInstance
 from tokenyield_agent.workloads.binding import UNTIED, Holder, bind
 from tokenyield_agent.workloads.host_logs import HostLogs, pod_of_log_path
 from tokenyield_agent.workloads.process_groups import Group, group, names
 from tokenyield_agent.workloads.process_location import Place
 from tokenyield_agent.workloads.procfs import Procfs
-from tokenyield_agent.workloads.server_kinds import port_of, server_of
+from tokenyield_agent.workloads.server_process import port_of, server_of
 
 TREES: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "fixtures" / "proc.yaml").read_text())
 
@@ -98,17 +99,7 @@ def test_processes_that_are_gone_are_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "server", "port"),
     [
-        ("/usr/bin/python3 /usr/local/bin/vllm serve meta-llama/Llama-3.3-70B --port 8123", "vllm", 8123),
-        ("python3 -m vllm.entrypoints.openai.api_server --model m", "vllm", 8000),
-        ("python3 -m sglang.launch_server --model-path m --port=30010", "sglang", 30010),
-        ("text-generation-launcher --model-id m -p 80", "tgi", 3000),
-        ("trtllm-serve m --host 0.0.0.0", "trtllm", 8000),
-        ("tritonserver --model-repository=/models --http-port 8000", "triton", 8000),
-        ("lmdeploy serve api_server m", "lmdeploy", 23333),
-        ("/usr/local/bin/ollama serve", "ollama", None),
-        ("./llama-server -m m.gguf --port 8081", "llamacpp", 8081),
-        ("ray::ServeReplica:default:LLMServer", "ray", None),
-        ("python -m dynamo.vllm --model m", "dynamo", 8081),
+        *COMMANDS,
         ("vim notes-about-vllm.txt", None, None),
         ("tokenyield-agent run --config vllm serve", None, None),
         ("bash -c sleep 5", None, None),

@@ -1,1 +1,1 @@
-"""The log formats of inference servers, one file each."""
+"""What each inference server and gateway reports and how it is read: one file each, found by registry.py."""

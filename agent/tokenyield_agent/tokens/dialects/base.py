@@ -1,8 +1,95 @@
-"""What the servers' dialects share: the model, how many statistics were read, and a state of these two. Pure."""
+"""What one file of this package exports: a `Server` or a `Gateway`, and what their log dialects share. Pure.
 
+A new server is one file with `SERVER = Server(...)`, a new gateway one with `GATEWAY = Gateway(...)`, and a folder of
+recordings in tests/fixtures/. The registry, the discovery of processes, `doctor` and docs/dialects.md read the rest
+from here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.endpoint import CounterNames
+from tokenyield_agent.tokens.event import Counted, Dialect
+from tokenyield_wire.window import TOKEN_KINDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathReport:
+    """What one path to a server's tokens, its counters or its log, reports and what it cannot report."""
+
+    exact: tuple[str, ...] = ()
+    """Kinds that are counted: per request, per batch or as a total. Of counters: left out, their names say it."""
+    rates: tuple[str, ...] = ()
+    """Kinds that are a rate times its interval."""
+    has_load: bool = False
+    """Also requests running and waiting and the part of the KV cache in use. Of counters: left out."""
+    since: Mapping[str, str] = field(default_factory=dict)
+    """Kind -> the first version that reports it, where older ones do not."""
+    turned_on_by: str = ""
+    """The option or setting that turns it on; empty: it is on by default."""
+    caveat: str = ""
+    """What a reader of its figures has to know, as a clause in the table of docs/dialects.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One inference server. Where a line, a page or a command fits several, `before` and `last` say which is taken."""
+
+    name: str
+    """What users write as `dialect` and see as the server."""
+    title: str
+    """Its full name with the versions that are read, for people."""
+    process: re.Pattern[str] | None = None
+    """Found in the command line of its process."""
+    port: int | None = None
+    """Where its counters are when the command line names no port; None: it has none to ask for."""
+    counters: CounterNames | None = None
+    counters_report: PathReport | None = None
+    log: type[Dialect] | None = None
+    log_report: PathReport | None = None
+    engines: tuple[str, ...] = ()
+    """Servers that run inside it, whose log and counters are its own."""
+    advice: str = ""
+    """What to change for exact counts: `doctor` shows it where the counters do not answer."""
+    log_advice: str = ""
+    """What to change when its log holds no statistics."""
+    before: tuple[str, ...] = ()
+    """Servers that it is preferred to."""
+    last: bool = False
+    """All others are preferred to it: what it is recognized by is general."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds that any path reports."""
+        log = self.log_report
+        from_log = () if log is None else (*log.exact, *log.rates)
+        return frozenset(from_log + (() if self.counters is None else self.counters.kinds))
+
+    @property
+    def reports_tokens(self) -> bool:
+        return bool(self.engines) or not self.kinds.isdisjoint(TOKEN_KINDS)
+
+    @property
+    def no_tokens(self) -> str:
+        """For people: that it reports no tokens, and what to do; empty where it does report them."""
+        return "" if self.reports_tokens else f"{self.title} reports no tokens, so they are unknown: {self.advice}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """One gateway: its log shows who called. Its tokens are demand, made by servers behind it."""
+
+    name: str
+    title: str
+    log: type[Dialect]
+    reports: str
+    """For people: what of the caller stands in its log, as a clause in the table of docs/dialects.md."""
+    takes_fields: bool = False
+    """Its dialect is made with `fields`: label of the caller -> field of the line."""
+    before: tuple[str, ...] = ()
+    last: bool = False
 
 
 class LogDialect:

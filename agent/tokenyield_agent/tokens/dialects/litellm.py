@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.gateway_json import JsonLines, asker_of, usage_kinds
+from tokenyield_agent.tokens.dialects.base import Gateway
+from tokenyield_agent.tokens.dialects.json_lines import JsonLines, asker_of, usage_kinds
 from tokenyield_agent.tokens.event import Asker
+from tokenyield_agent.tokens.parsing import instants
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -80,3 +81,12 @@ class LiteLlm(JsonLines):
 def _cached(usage: Any) -> Any:
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
     return details.get("cached_tokens") if isinstance(details, dict) else None
+
+
+GATEWAY = Gateway(
+    name="litellm",
+    title="LiteLLM proxy",
+    log=LiteLlm,
+    reports="team, key, user, end user, project, organization, tags; failed requests apart",
+    before=("openai-usage",),  # whose object may stand in LiteLLM's payload
+)

@@ -22,17 +22,18 @@ where the tokens are the `sample` runs (the first token is sampled off the promp
 
 `prompt eval` counts what was computed; tokens taken from the prompt cache are not in it. They follow from the slot's
 length at release: it holds the whole prompt and every token generated but the last, never evaluated. So
-`cached = n_tokens + 1 - computed - completion`. Checked on the recording in tests/fixtures/llamacpp, where that gives
-54,007, the server's own counter to the token. A slot whose context was shifted (`truncated = 1`) cannot be told so.
+`cached = n_tokens + 1 - computed - completion`. Checked on the recorded run in
+tests/fixtures/servers/llamacpp, where that gives 54,007, the server's own counter to the token. Of a slot whose context
+was shifted (`truncated = 1`) it stays unknown.
 """
 
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import SPAN_S_MAX, Counted
+from tokenyield_agent.tokens.parsing.lines import lines_with
 
 PENDING_MAX = 1024
 """Requests whose lines are not all read yet. A server has as many as slots; a cancelled one leaves its release."""
@@ -193,3 +194,22 @@ def _request(request: dict[str, Any], *, whole: bool) -> Counted | None:
         completion=request["completion"],
         requests=1,
     )
+
+
+SERVER = Server(
+    name="llamacpp",
+    title="llama.cpp llama-server, 2023 to 2026",
+    process=re.compile(r"\bllama-server\b"),
+    port=8080,
+    counters=COUNTERS,
+    counters_report=PathReport(
+        since={"prompt_cached": "mid-2026"}, turned_on_by="--metrics", caveat="requests are those of its log"
+    ),
+    log=LlamaCpp,
+    log_report=PathReport(
+        exact=("prompt_computed", "prompt_cached", "completion", "requests"),
+        since={"prompt_cached": "December 2024"},
+        caveat="per request",
+    ),
+    advice="start it with --metrics for exact counts while requests run",
+)

@@ -12,12 +12,12 @@ server started; their growth gives the requests (2026-03 and later).
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.intervals import ENGINES_MAX, Intervals
-from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.intervals import ENGINES_MAX, Intervals
+from tokenyield_agent.tokens.parsing.lines import lines_with
 
 NOMINAL_S = 10.0
 SILENCE_FACTOR = 1.5
@@ -109,3 +109,23 @@ class LmDeploy(LogDialect):
         super().restore(state)
         self._intervals.restore(state["engines"])
         self._totals = {rank: list(total) for rank, total in state["totals"].items()}
+
+
+SERVER = Server(
+    name="lmdeploy",
+    title="LMDeploy since July 2025",
+    process=re.compile(r"\blmdeploy serve\b|\blmdeploy[./]serve\b"),
+    port=23333,
+    counters=COUNTERS,
+    counters_report=PathReport(turned_on_by="--enable-metrics"),
+    log=LmDeploy,
+    log_report=PathReport(
+        exact=("requests", "requests_failed"),
+        rates=("prompt_unsplit", "completion"),
+        since={"requests": "March 2026", "requests_failed": "March 2026"},
+        turned_on_by="--enable-metrics",
+        caveat="a rate every 10 s",
+    ),
+    advice="start it with --enable-metrics for exact counts",
+    log_advice="start it with --enable-metrics",
+)

@@ -1,15 +1,15 @@
-"""NVIDIA NIM for LLMs and NVIDIA Dynamo's frontend: their Prometheus names.
+"""NVIDIA NIM for LLMs: its Prometheus names.
 
-Their logs are those of the engine inside (vLLM, SGLang or TensorRT-LLM), which the engine's own dialect reads. NIM
-shows its counters without a prefix on /v1/metrics (docs.nvidia.com/nim, Observability); NIM since 2.0 shows vLLM's.
-
-Dynamo's frontend counts the tokens of all its workers, wherever they run, and holds no GPU itself: it is scraped only
-when configured. Its workers are found by the engine's names, which Dynamo passes on.
+Its log is that of the engine inside (vLLM, SGLang or TensorRT-LLM), which the engine's own dialect reads. It shows its
+counters without a prefix on /v1/metrics (docs.nvidia.com/nim, Observability); NIM since 2.0 shows vLLM's.
 """
 
+import re
+
+from tokenyield_agent.tokens.dialects.base import PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 
-NIM_COUNTERS = CounterNames(
+COUNTERS = CounterNames(
     server="nim",
     paths=("/v1/metrics", "/metrics"),
     known_by=(Series("generation_tokens_total"),),
@@ -20,15 +20,16 @@ NIM_COUNTERS = CounterNames(
     running=(Series("num_requests_running"),),
     waiting=(Series("num_requests_waiting"),),
     cache_used=(Series("gpu_cache_usage_perc"),),
+    fallback=True,
 )
 
-DYNAMO_COUNTERS = CounterNames(
-    server="dynamo",
-    known_by=(Series("dynamo_frontend_requests_total"), Series("dynamo_frontend_output_sequence_tokens_sum")),
-    # The total counts while a request streams; the sum of the histogram only once it is answered.
-    completion=(Series("dynamo_frontend_output_tokens_total"), Series("dynamo_frontend_output_sequence_tokens_sum")),
-    prompt=(Series("dynamo_frontend_input_sequence_tokens_sum"),),
-    prompt_cached=(Series("dynamo_frontend_cached_tokens_sum"),),
-    requests=(Series("dynamo_frontend_requests_total", status="success"),),
-    requests_failed=(Series("dynamo_frontend_requests_total", status="error"),),
+SERVER = Server(
+    name="nim",
+    title="NVIDIA NIM for LLMs",
+    process=re.compile(r"\bnim_llm\b|/opt/nim/"),
+    port=8000,
+    counters=COUNTERS,
+    counters_report=PathReport(caveat="at `/v1/metrics`; since 2.0 the engine's"),
+    engines=("vllm", "sglang", "trtllm"),
+    last=True,  # its names have no prefix, and its folder stands in the engine's command line
 )

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.dialects.base import PathReport, Server
 from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
 from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.parsing.lines import lines_with
 
 _ACCESS = re.compile(
     rb'^[^\'"]{0,120}?\[GIN\] \d{4}/\d\d/\d\d - \d\d:\d\d:\d\d \| (?P<status>\d{3}) \|[^|"]{1,40}\|[^|"]{1,60}\| POST +'
@@ -74,3 +75,18 @@ class Ollama:
         self._runner.restore(state["runner"])
         self._accesses = state["accesses"]
         self._is_ollama = state["is_ollama"]
+
+
+SERVER = Server(
+    name="ollama",
+    title="Ollama",
+    process=re.compile(r"\bollama serve\b"),
+    log=Ollama,
+    log_report=PathReport(
+        exact=("prompt_computed", "prompt_cached", "completion", "requests", "requests_aborted", "requests_failed"),
+        caveat="tokens only where its llama.cpp runner prints them (2023, and since 2026); requests are those of its "
+        "access log",
+    ),
+    advice="it has no counters; a gateway in front of it that logs usage reports the rest",
+    before=("llamacpp",),  # whose lines stand in Ollama's log
+)

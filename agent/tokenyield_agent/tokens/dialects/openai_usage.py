@@ -12,7 +12,8 @@ where `fields` says.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.gateway_json import JsonLines, asker_of, decode, dig, is_count, usage_kinds
+from tokenyield_agent.tokens.dialects.base import Gateway
+from tokenyield_agent.tokens.dialects.json_lines import JsonLines, asker_of, decode, dig, is_count, usage_kinds
 from tokenyield_agent.tokens.event import Asker
 
 _HOLDERS = ("", "response", "body", "response.body", "data")
@@ -67,3 +68,12 @@ def _kinds(usage: Any) -> dict[str, int] | None:
         cached = dig(usage, "input_tokens_details.cached_tokens")
         kinds = usage_kinds(usage.get("input_tokens"), usage.get("output_tokens"), cached)
     return kinds if len(kinds) > 1 else None
+
+
+GATEWAY = Gateway(
+    name="openai-usage",
+    title="any JSON lines with OpenAI's or Anthropic's `usage`",
+    log=OpenAiUsage,
+    reports="`team`, `user`, `metadata.team` and the like, or where `fields` says",
+    takes_fields=True,
+)

@@ -22,12 +22,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenyield_agent.tokens.dialects import instants
 from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.gateway_json import LABELS, asker_of
-from tokenyield_agent.tokens.dialects.intervals import Intervals
-from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.dialects.json_lines import LABELS, asker_of
 from tokenyield_agent.tokens.event import KINDS, LINE_COUNT_MAX, SPAN_S_MAX, Counted
+from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.intervals import Intervals
+from tokenyield_agent.tokens.parsing.lines import lines_with
 
 UNITS = {"tokens": 1.0, "kilotokens": 1e3, "requests": 1.0, "tokens/s": 1.0, "ms": 1e-3, "s": 1.0}
 _RATE = "tokens/s"

@@ -1,54 +1,78 @@
-"""The dialects there are, and telling which one a log is in.
+"""The servers and gateways there are, found by listing this package, and which of them a log, page or command is of.
 
-Adding one is one file beside this, one line in `SERVERS` or `GATEWAYS`, and one recorded log under tests/fixtures.
+Nothing is listed here: every file of the package that exports `SERVER` or `GATEWAY` is one.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from tokenyield_agent.tokens.dialects import llamacpp, lmdeploy, nim, sglang, tgi, trtllm, vllm
-from tokenyield_agent.tokens.dialects.envoy import EnvoyAiGateway
-from tokenyield_agent.tokens.dialects.litellm import LiteLlm
-from tokenyield_agent.tokens.dialects.ollama import Ollama
-from tokenyield_agent.tokens.dialects.openai_usage import OpenAiUsage
+from tokenyield_agent.tokens import dialects
+from tokenyield_agent.tokens.dialects.base import Gateway, Server
 from tokenyield_agent.tokens.dialects.pattern import Pattern, PatternSettings
 from tokenyield_agent.tokens.endpoint import CounterNames, is_known
 from tokenyield_agent.tokens.event import Counted, Dialect
-
-SERVERS: dict[str, type[Dialect]] = {
-    "ollama": Ollama,  # before llamacpp, whose lines stand in Ollama's log
-    "vllm": vllm.Vllm,
-    "sglang": sglang.SgLang,
-    "tgi": tgi.Tgi,
-    "trtllm": trtllm.TrtLlm,
-    "lmdeploy": lmdeploy.LmDeploy,
-    "llamacpp": llamacpp.LlamaCpp,
-}
-GATEWAYS: dict[str, type[Dialect]] = {
-    "litellm": LiteLlm,  # before openai-usage, whose object may stand in LiteLLM's payload
-    "envoy-ai-gateway": EnvoyAiGateway,
-    "openai-usage": OpenAiUsage,
-}
-ENDPOINTS: tuple[CounterNames, ...] = (
-    vllm.COUNTERS,
-    sglang.COUNTERS,
-    llamacpp.COUNTERS,
-    tgi.COUNTERS,
-    trtllm.COUNTERS,
-    trtllm.TRITON_COUNTERS,
-    lmdeploy.COUNTERS,
-    nim.DYNAMO_COUNTERS,
-    nim.NIM_COUNTERS,  # last: its names have no prefix
-)
-"""Servers with a Prometheus endpoint. Where an exposition fits several (Dynamo passes its engine's on), the first."""
 
 
 class UnknownDialect(ValueError):
     """No dialect has that name."""
 
 
+class _Ranked(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def before(self) -> tuple[str, ...]: ...
+    @property
+    def last(self) -> bool: ...
+
+
+_R = TypeVar("_R", bound=_Ranked)
+
+
+def in_order(entries: Iterable[_R]) -> dict[str, _R]:
+    """Name -> entry, in the order in which they are tried: by name, but as `before` and `last` demand. Raises
+    ValueError for a name that stands twice, an unknown name in `before`, and a circle."""
+    waiting = sorted(entries, key=lambda entry: (entry.last, entry.name))
+    names = [entry.name for entry in waiting]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"dialects: expected one '{name}', found {names.count(name)}; rename the other")
+    for entry in waiting:
+        if unknown := set(entry.before) - set(names):
+            raise ValueError(f"{entry.name}.before: expected known names, found {', '.join(sorted(unknown))}")
+    ordered: dict[str, _R] = {}
+    while waiting:
+        free = [entry for entry in waiting if not any(entry.name in other.before for other in waiting)]
+        if not free:
+            raise ValueError(f"before: expected an order, found a circle of {', '.join(e.name for e in waiting)}")
+        ordered[free[0].name] = free[0]
+        waiting.remove(free[0])
+    return ordered
+
+
+def _exported(export: str) -> Iterator[Any]:
+    for module in pkgutil.iter_modules(dialects.__path__, f"{dialects.__name__}."):
+        if module.name != __name__ and (entry := getattr(importlib.import_module(module.name), export, None)):
+            yield entry
+
+
+SERVERS: Mapping[str, Server] = in_order(_exported("SERVER"))
+GATEWAYS: Mapping[str, Gateway] = in_order(_exported("GATEWAY"))
+SERVER_DIALECTS: Mapping[str, type[Dialect]] = {s.name: s.log for s in SERVERS.values() if s.log is not None}
+GATEWAY_DIALECTS: Mapping[str, type[Dialect]] = {gateway.name: gateway.log for gateway in GATEWAYS.values()}
+COUNTERS: Mapping[str, CounterNames] = dict(
+    sorted(
+        ((server.name, server.counters) for server in SERVERS.values() if server.counters is not None),
+        key=lambda named: named[1].fallback,
+    )
+)
+"""Server -> the names of its counters, in the order in which a page is compared with them."""
+
+
 def names() -> list[str]:
-    return [*SERVERS, *GATEWAYS]
+    return [*SERVER_DIALECTS, *GATEWAY_DIALECTS]
 
 
 def new_dialect(
@@ -58,27 +82,42 @@ def new_dialect(
     fields: Mapping[str, str] | None = None,
     among: Mapping[str, type[Dialect]] | None = None,
 ) -> Dialect:
-    """The dialect called `name`; `auto` tells by the log, `among` some or all. `fields` are for gateways, which read
-    who asked from them. Raises `UnknownDialect`."""
+    """The dialect called `name`; `auto` finds it by the log, `among` some or all. `fields` are for gateways, which read
+    the caller from them. Raises `UnknownDialect`."""
+    known = {**SERVER_DIALECTS, **GATEWAY_DIALECTS}
     if name == "auto":
-        return AutoDialect(among or {**SERVERS, **GATEWAYS}, fields)
-    for pattern in patterns:
-        if pattern.name == name:
-            return Pattern(pattern)
-    kind = SERVERS.get(name) or GATEWAYS.get(name)
-    if kind is None:
-        known = ["auto", *names(), *(pattern.name for pattern in patterns)]
-        raise UnknownDialect(f"no dialect '{name}'; known are {', '.join(known)}")
-    return _make(kind, fields)
+        return AutoDialect(among or known, fields)
+    own = {pattern.name: pattern for pattern in patterns}
+    if name in own:
+        return Pattern(own[name])
+    if name not in known:
+        raise UnknownDialect(f"no dialect '{name}'; known are {', '.join(['auto', *known, *own])}")
+    return _make(name, known[name], fields)
 
 
-def endpoint_of(body: bytes) -> CounterNames | None:
-    """Whose exposition this is; None for no server that we know."""
-    return next((names for names in ENDPOINTS if is_known(body, names)), None)
+def reports_tokens(dialect: str) -> bool:
+    """Whether logs of this dialect can hold token counts; those of the operator's own dialects can."""
+    return dialect not in SERVERS or SERVERS[dialect].reports_tokens
 
 
-def _make(kind: type[Dialect], fields: Mapping[str, str] | None) -> Dialect:
-    return kind(fields) if fields and kind in (EnvoyAiGateway, OpenAiUsage) else kind()
+def log_advice() -> str:
+    """What to change when a log holds no statistics, server by server."""
+    return "; ".join(f"{server.name}: {server.log_advice}" for server in SERVERS.values() if server.log_advice)
+
+
+def counters_of_page(body: bytes) -> CounterNames | None:
+    """Whose Prometheus exposition this is; None for no server that is known."""
+    return next((names for names in COUNTERS.values() if is_known(body, names)), None)
+
+
+def server_of_command(command: str) -> Server | None:
+    """The server that this command line starts; None for any other command."""
+    return next((s for s in SERVERS.values() if s.process is not None and s.process.search(command)), None)
+
+
+def _make(name: str, kind: type[Dialect], fields: Mapping[str, str] | None) -> Dialect:
+    takes_fields = name in GATEWAYS and GATEWAYS[name].takes_fields
+    return kind(fields) if fields and takes_fields else kind()  # type: ignore[call-arg]
 
 
 class AutoDialect:
@@ -91,7 +130,7 @@ class AutoDialect:
     name: ClassVar[str] = "auto"
 
     def __init__(self, among: Mapping[str, type[Dialect]], fields: Mapping[str, str] | None = None) -> None:
-        self._open: dict[str, Dialect] = {name: _make(kind, fields) for name, kind in among.items()}
+        self._open: dict[str, Dialect] = {name: _make(name, kind, fields) for name, kind in among.items()}
         self.chosen: Dialect | None = None
 
     @property

@@ -21,11 +21,11 @@
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.lines import Answers, lines_with
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import SPAN_S_MAX, Counted, load_over
+from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.lines import Answers, lines_with
 
 DECODE_STEPS = 40
 """Between two decode lines, SGLang's default."""
@@ -158,3 +158,21 @@ class SgLang(LogDialect):
         super().restore(state)
         self._answers.restore(state["answers"])
         self._ranks = {key: dict(rank) for key, rank in state["ranks"].items()}
+
+
+SERVER = Server(
+    name="sglang",
+    title="SGLang 0.1 to 0.5",
+    process=re.compile(r"\bsglang[./](?:launch_server|srt)|\bsglang serve\b"),
+    port=30000,
+    counters=COUNTERS,
+    counters_report=PathReport(since={"prompt_cached": "0.4.6"}, turned_on_by="--enable-metrics"),
+    log=SgLang,
+    log_report=PathReport(
+        exact=("prompt_computed", "prompt_cached", "requests", "requests_failed"),
+        rates=("completion",),
+        has_load=True,
+        caveat="prompts per prefill batch, completion per 40 decode steps; requests are those of the access log",
+    ),
+    advice="start it with --enable-metrics for exact counts",
+)

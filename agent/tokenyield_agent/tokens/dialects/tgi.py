@@ -13,11 +13,11 @@ the tokens are their quotient, to the token. The log does not tell the prompt's 
 import re
 from typing import ClassVar
 
-from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, Counted
+from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.lines import lines_with
 
 _DURATION = rb"(\d{1,9}(?:\.\d{1,9})?)(ns|\xc2\xb5s|us|ms|s)"
 _AT = rb"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z)"
@@ -92,3 +92,18 @@ class Tgi(LogDialect):
             completion=round(inference_ns / per_token_ns),
             requests=1,
         )
+
+
+SERVER = Server(
+    name="tgi",
+    title="Hugging Face TGI 1 to 3",
+    process=re.compile(r"\btext-generation-(?:launcher|router|server)\b"),
+    port=3000,
+    counters=COUNTERS,
+    counters_report=PathReport(),
+    log=Tgi,
+    log_report=PathReport(
+        exact=("completion", "requests", "requests_failed"), caveat="per request, as text and as JSON"
+    ),
+    advice="its /metrics is on by default: make its port reachable from this host, or name it with metrics",
+)

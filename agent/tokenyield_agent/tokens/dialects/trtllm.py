@@ -19,11 +19,11 @@ Only rank 0 is read; ranks of attention data parallelism are not told. Prefer th
 import re
 from typing import ClassVar
 
-from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.lines import lines_with
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.lines import lines_with
 
 _STEP = re.compile(
     rb"^[^'\"]{0,120}?(?:\[(?P<at>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )?"
@@ -58,16 +58,6 @@ COUNTERS = CounterNames(
 """trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py; with `trtllm:` as Dynamo passes them on.
 Before 1.2 there are no token counters among them."""
 
-TRITON_COUNTERS = CounterNames(
-    server="triton",
-    known_by=(Series("nv_llm_output_token_len_sum"),),
-    model_labels=("model",),
-    completion=(Series("nv_llm_output_token_len_sum"),),
-    prompt_unsplit=(Series("nv_llm_input_token_len_sum"),),
-    requests=(Series("nv_llm_output_token_len_count"),),
-)
-"""Names of Triton's TensorRT-LLM backend: histograms of tokens per request, on the metrics port (8002)."""
-
 
 class TrtLlm(LogDialect):
     """Dialect of TensorRT-LLM's executor, alone or in Triton."""
@@ -98,3 +88,21 @@ class TrtLlm(LogDialect):
         at_s = instants.parse(day.replace(b"-", b"/") + b"-" + clock, arrival_s)
         prompt = int(match["prompt"]) if int(match["context"]) else 0
         return Counted(method="rate", at_s=at_s, prompt_computed=prompt, completion=int(match["made"]))
+
+
+SERVER = Server(
+    name="trtllm",
+    title="TensorRT-LLM `trtllm-serve`",
+    process=re.compile(r"\btrtllm-serve\b|\btensorrt_llm[./]commands[./]serve\b"),
+    port=8000,
+    counters=COUNTERS,
+    counters_report=PathReport(turned_on_by="return_perf_metrics: true", caveat="since 1.2, at `/prometheus/metrics`"),
+    log=TrtLlm,
+    log_report=PathReport(
+        rates=("prompt_computed", "completion"),
+        turned_on_by="print_iter_log: true",
+        caveat="per step of rank 0, a lower bound",
+    ),
+    advice="return_perf_metrics: true in its options gives exact counts at /prometheus/metrics",
+    log_advice="set print_iter_log: true in its options",
+)

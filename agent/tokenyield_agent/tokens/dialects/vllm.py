@@ -12,10 +12,10 @@ A line gives two rates over the time since the engine's last statistics (interva
 * V1 takes statistics every VLLM_LOG_STATS_INTERVAL (10 s) and prints nothing while idle.
 * v0 takes them at the first step 5 s or more after the last, at the latest after 10 s, and always prints.
 
-Measured on a recording of vLLM 0.32.0 (tests/fixtures/vllm): 74,140 completion tokens where the truth was 75,032. The
-first interval began when the server started; from the second burst on 20,534 of 20,535.
-How many requests run and wait and how full the cache is, as a line tells it, is taken for all of its interval.
-The prompt rate leaves out tokens served from the prefix cache, which the log does not tell: `prompt_cached` is None.
+Measured on the recorded run of vLLM 0.32.0 (tests/fixtures/servers/vllm): 74,140 completion tokens where the truth was
+75,032. The first interval began when the server started; from the second burst on 20,534 of 20,535.
+How many requests run and wait and how full the cache is, as a line reports it, is taken for all of its interval.
+The prompt rate leaves out tokens served from the prefix cache, which the log does not report: `prompt_cached` is None.
 
 Requests are counted from uvicorn's access log: answers of /v1/completions and /v1/chat/completions, those without
 status 200 as failed. Other endpoints are not looked for: every further search costs a fifth of the time of reading.
@@ -24,12 +24,12 @@ status 200 as failed. Other endpoints are not looked for: every further search c
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.intervals import Intervals
-from tokenyield_agent.tokens.dialects.lines import Answers, lines_with
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, Series
 from tokenyield_agent.tokens.event import Counted, load_over
+from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.intervals import Intervals
+from tokenyield_agent.tokens.parsing.lines import Answers, lines_with
 
 NOMINAL_V1_S = 10.0
 NOMINAL_V0_S = 5.0
@@ -173,3 +173,22 @@ class Vllm(LogDialect):
         self._answers.restore(state["answers"])
         self._pids = list(state["pids"])
         self._intervals.restore(state["engines"])
+
+
+SERVER = Server(
+    name="vllm",
+    title="vLLM 0.2 to 0.32",
+    process=re.compile(r"\bvllm[./](?:entrypoints|serve)|\bvllm serve\b"),
+    port=8000,
+    counters=COUNTERS,
+    counters_report=PathReport(since={"prompt_cached": "0.9"}),
+    log=Vllm,
+    log_report=PathReport(
+        exact=("requests", "requests_failed"),
+        rates=("prompt_computed", "completion"),
+        has_load=True,
+        caveat="a rate every 5 or 10 s; requests are those of the access log",
+    ),
+    advice="its /metrics is on by default: make its port reachable from this host, or name it with metrics",
+    log_advice="do not start it with --disable-log-stats",
+)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recordings import RUNS
 from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
 from tokenyield_agent.tokens.dialects.registry import UnknownDialect, new_dialect
 from tokenyield_agent.tokens.dialects.vllm import Vllm
 from tokenyield_agent.tokens.event import Counted, Dialect
 from tokenyield_agent.tokens.offline import CannotTell, read_log
 
-FIXTURES = Path(__file__).parents[3] / "fixtures"
 ARRIVAL_S = datetime(2026, 11, 23, 13, 0).timestamp()
 TAIL = "Running: 4 reqs, Waiting: 0 reqs, GPU KV cache usage: 0.1%, Prefix cache hit rate: 33.5%"
 TAIL_V0 = "Running: 1 reqs, Swapped: 0 reqs, Pending: 0 reqs, GPU KV cache usage: 2.0%, CPU KV cache usage: 0.0%."
@@ -40,7 +40,7 @@ def completion(found: list[Counted]) -> list[int | None]:
 
 
 def truth(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((FIXTURES / name / "truth.json").read_bytes())
+    document: dict[str, Any] = json.loads((RUNS[name] / "truth.json").read_bytes())
     return document
 
 
@@ -49,7 +49,7 @@ def truth(name: str) -> dict[str, Any]:
 
 def test_llamacpp_counts_equal_the_usage_of_all_answers() -> None:
     said = truth("llamacpp")
-    found = read_log(FIXTURES / "llamacpp" / "server.log", "auto")
+    found = read_log(RUNS["llamacpp"] / "server.log", "auto")
     assert (found.dialect, found.model, found.method) == ("llamacpp", "tiny.gguf", "count")
     assert found.completion == said["from_responses_usage"]["completion"]
     assert found.requests == said["from_responses_usage"]["requests"]
@@ -60,7 +60,7 @@ def test_llamacpp_counts_equal_the_usage_of_all_answers() -> None:
 
 def test_vllm_rates_are_within_two_percent_of_the_usage_of_all_answers() -> None:
     said = truth("vllm")["from_responses_usage"]
-    found = read_log(FIXTURES / "vllm" / "server.log", "auto")
+    found = read_log(RUNS["vllm"] / "server.log", "auto")
     assert (found.dialect, found.model, found.method) == ("vllm", "tiny-llama", "rate")
     assert found.completion == pytest.approx(said["completion"], rel=0.02)
     assert found.requests == said["requests"]
@@ -70,7 +70,7 @@ def test_vllm_rates_are_within_two_percent_of_the_usage_of_all_answers() -> None
 
 def test_vllm_regular_intervals_are_within_a_thousandth() -> None:
     """The second burst of the recording, after the silent gap: 20,535 tokens by the server's counter."""
-    lines = (FIXTURES / "vllm" / "server.log").read_bytes().splitlines(keepends=True)
+    lines = (RUNS["vllm"] / "server.log").read_bytes().splitlines(keepends=True)
     dialect = Vllm()
     found = [c for line in lines if b"throughput: " in line for c in dialect.feed(line, ARRIVAL_S)]
     assert sum(c.completion or 0 for c in found[5:]) == pytest.approx(20_535, rel=0.001)
@@ -282,7 +282,7 @@ def test_llamacpp_memory_is_bounded() -> None:
 def test_blocks_and_restarts_change_nothing(name: str, data: st.DataObject) -> None:
     """However the lines are cut into blocks, and wherever the state is saved and restored, the counts are the same."""
     source = "llamacpp" if name == "auto" else name
-    lines = (FIXTURES / source / "server.log").read_bytes().splitlines(keepends=True)[:400]
+    lines = (RUNS[source] / "server.log").read_bytes().splitlines(keepends=True)[:400]
     whole = new_dialect(name)
     wanted = whole.feed(b"".join(lines), ARRIVAL_S)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(lines)), max_size=8)))

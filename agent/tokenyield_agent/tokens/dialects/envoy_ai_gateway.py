@@ -11,9 +11,10 @@ where with `fields: {team: x-team-id}`.
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tokenyield_agent.tokens.dialects import instants
-from tokenyield_agent.tokens.dialects.gateway_json import JsonLines, asker_of, decode, dig, usage_kinds
+from tokenyield_agent.tokens.dialects.base import Gateway
+from tokenyield_agent.tokens.dialects.json_lines import JsonLines, asker_of, decode, dig, usage_kinds
 from tokenyield_agent.tokens.event import Asker
+from tokenyield_agent.tokens.parsing import instants
 
 DEFAULT_FIELDS = {"team": "x-team-id", "user": "x-user-id"}
 
@@ -44,3 +45,12 @@ class EnvoyAiGateway(JsonLines):
             return asker, {"requests_aborted" if aborted else "requests_failed": 1}, at_s
         prompt, completion = entry.get("gen_ai.usage.input_tokens"), entry.get("gen_ai.usage.output_tokens")
         return asker, usage_kinds(prompt, completion, entry.get("gen_ai.usage.cached_input_tokens")), at_s
+
+
+GATEWAY = Gateway(
+    name="envoy-ai-gateway",
+    title="Envoy AI Gateway",
+    log=EnvoyAiGateway,
+    reports="what your access log's format names; failed and aborted requests apart",
+    takes_fields=True,
+)

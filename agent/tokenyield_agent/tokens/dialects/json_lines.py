@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.lines import lines_with
 from tokenyield_agent.tokens.event import LINE_COUNT_MAX, Asker, Counted
+from tokenyield_agent.tokens.parsing.lines import lines_with
 
 LINE_BYTES_MAX = 256 * 1024
 """As long a line as is followed: gateways may log messages and answers too."""

@@ -1,0 +1,35 @@
+"""NVIDIA Dynamo: its workers by their command line, its frontend by its Prometheus names.
+
+A worker's log is that of the engine inside (vLLM, SGLang or TensorRT-LLM), which the engine's own dialect reads, and
+its page passes the engine's counters on. The frontend counts the tokens of all its workers, wherever they run, and
+holds no GPU itself: it is scraped only when configured.
+"""
+
+import re
+
+from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.endpoint import CounterNames, Series
+
+COUNTERS = CounterNames(
+    server="dynamo",
+    known_by=(Series("dynamo_frontend_requests_total"), Series("dynamo_frontend_output_sequence_tokens_sum")),
+    # The total counts while a request streams; the sum of the histogram only once it is answered.
+    completion=(Series("dynamo_frontend_output_tokens_total"), Series("dynamo_frontend_output_sequence_tokens_sum")),
+    prompt=(Series("dynamo_frontend_input_sequence_tokens_sum"),),
+    prompt_cached=(Series("dynamo_frontend_cached_tokens_sum"),),
+    requests=(Series("dynamo_frontend_requests_total", status="success"),),
+    requests_failed=(Series("dynamo_frontend_requests_total", status="error"),),
+    fallback=True,
+)
+
+SERVER = Server(
+    name="dynamo",
+    title="NVIDIA Dynamo",
+    process=re.compile(r"\bdynamo\.(?:vllm|sglang|trtllm)\b"),
+    port=8081,
+    counters=COUNTERS,
+    counters_report=PathReport(
+        caveat="workers show the engine's; the frontend's, which are the totals of its workers, only when configured"
+    ),
+    engines=("vllm", "sglang", "trtllm"),
+)

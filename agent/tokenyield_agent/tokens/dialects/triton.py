@@ -1,0 +1,30 @@
+"""NVIDIA Triton with its TensorRT-LLM backend: its Prometheus names.
+
+Its log is TensorRT-LLM's, which the trtllm dialect reads (`--log-verbose`).
+"""
+
+import re
+
+from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.endpoint import CounterNames, Series
+
+COUNTERS = CounterNames(
+    server="triton",
+    known_by=(Series("nv_llm_output_token_len_sum"),),
+    model_labels=("model",),
+    completion=(Series("nv_llm_output_token_len_sum"),),
+    prompt_unsplit=(Series("nv_llm_input_token_len_sum"),),
+    requests=(Series("nv_llm_output_token_len_count"),),
+)
+"""Histograms of tokens per request, on the metrics port (8002)."""
+
+SERVER = Server(
+    name="triton",
+    title="Triton with TensorRT-LLM",
+    process=re.compile(r"\btritonserver\b"),
+    port=8002,
+    counters=COUNTERS,
+    counters_report=PathReport(caveat="on the metrics port"),
+    log_report=PathReport(turned_on_by="--log-verbose"),
+    engines=("trtllm",),
+)

@@ -1,0 +1,1 @@
+"""From the text of a log line to numbers: finding lines, reading timestamps, turning rates into tokens."""

@@ -1,0 +1,128 @@
+"""docs/dialects.md: its tables from the agent's registry of servers and gateways, between prose that explains them."""
+
+from pathlib import Path
+
+from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
+
+PAGE = Path(__file__).parent / "dialects.md"
+KIND_WORDS = {
+    "prompt_computed": "computed prompt",
+    "prompt_cached": "cached prompt",
+    "prompt_unsplit": "unsplit prompt",
+    "completion": "completion",
+    "requests": "requests",
+    "requests_aborted": "aborted requests",
+    "requests_failed": "failed requests",
+}
+
+HEAD = """# What is counted of which server
+
+Made by `make docs` from `agent/tokenyield_agent/tokens/dialects/`; do not edit.
+
+The agent takes a server's own counters (its Prometheus endpoint) where it answers, and its log while it does not: never both
+for the same tokens ([decision 0004](decisions/0004-counters-first-the-log-takes-over.md)). `dialect: auto` recognizes a log's
+server by its lines; `tokenyield-agent tokens FILE` shows what would be counted in any log.
+"""
+
+FOOT = """
+How gateways are set up: [gateways.md](gateways.md). A server of your own: `dialects` in [agent.yaml](../agent/agent.yaml), a
+regular expression with named groups, checked at start by `tokenyield-agent check`.
+
+## Words
+- `prompt_computed` and `prompt_cached`: a prompt's tokens that were computed, and that the prefix cache served. A source that
+  does not distinguish them gives `prompt_unsplit`. A source that reports only what was computed leaves `prompt_cached` unknown.
+- `method`: `counter` (the server's counters, exact), `count` (per request, exact), `rate` (a rate times its interval).
+- `requests`, `requests_aborted` (given up by the client), `requests_failed`.
+
+## Where logs are
+A path or pattern (`log`), a systemd unit (`journal`, through `journalctl`), and what containers write: CRI files under
+`/var/log/pods`, with parts of long lines joined, and Docker's json-file. Rotation by rename, copytruncate and the kubelet is
+followed; compressed files are not read again.
+
+## Which workload holds which GPU
+NVML lists the processes on each GPU. A process belongs to the highest of its ancestors, in the same container, unit or job,
+whose command line is a known server's; its cgroup (v1 or v2) names the container, pod, systemd unit or Slurm job. A pod's name
+and namespace come from the kubelet's folders; its labels from the API server, if `pod_labels` names any. Ports below 32768 on
+which such a server listens are asked once for `/metrics` (`discover_endpoints: false` turns that off). GPUs that the kubelet
+gave to a pod that runs nothing there are `idle`, not `unallocated`. A GPU of several workloads is divided by MIG slices, SM
+time, memory, or evenly, and the method is kept. Two servers in one container share a log whose lines cannot be assigned: only
+their endpoints are read. A process that belongs to no known workload is named by its command.
+`tokenyield-agent doctor` shows all of it as a table, and what to change.
+"""
+
+
+def page() -> str:
+    servers = sorted(SERVERS.values(), key=lambda server: server.title.lower())
+    rows = [
+        f"| {server.title} | `{server.name}` | {_or_dash(server.port)} | {_log(server)} | {_counters(server)} |\n"
+        for server in servers
+    ]
+    gateways = [f"| {one.title} | `{one.name}` | {one.reports} |\n" for one in GATEWAYS.values()]
+    return "".join(
+        [
+            HEAD,
+            f"\n{_load(servers)}\n",
+            "\n| server | name | default port | its log reports | its counters report |\n|---|---|---|---|---|\n",
+            *rows,
+            "\n| gateway | dialect | its log reports, per request |\n|---|---|---|\n",
+            *gateways,
+            FOOT,
+        ]
+    )
+
+
+def pages() -> dict[Path, str]:
+    return {PAGE: page()}
+
+
+def _log(server: Server) -> str:
+    report = server.log_report or PathReport()
+    parts = [_engines(server), _kinds("exact", report.exact, report), _kinds("rates", report.rates, report)]
+    if server.log is not None and not server.reports_tokens:
+        parts.append("**no tokens**")
+    return _cell(report, parts)
+
+
+def _counters(server: Server) -> str:
+    report = server.counters_report
+    if report is None:
+        return "none" if server.reports_tokens else "none: **no tokens**"
+    kinds = server.counters.kinds if server.counters is not None else ()
+    by_default = "on by default" if server.counters is not None and not report.turned_on_by else ""
+    return _cell(report, [_kinds("exact", kinds, report) or _engines(server), by_default])
+
+
+def _kinds(word: str, kinds: tuple[str, ...], report: PathReport) -> str:
+    names = [
+        KIND_WORDS[kind] + (f" (since {report.since[kind]})" if kind in report.since else "")
+        for kind in KIND_WORDS
+        if kind in kinds
+    ]
+    return f"{word}: {', '.join(names)}" if names else ""
+
+
+def _engines(server: Server) -> str:
+    return f"what {' or '.join(f'`{name}`' for name in server.engines)} inside it reports" if server.engines else ""
+
+
+def _cell(report: PathReport, parts: list[str]) -> str:
+    turned_on = f"turned on by `{report.turned_on_by}`" if report.turned_on_by else ""
+    return "; ".join(part for part in (*parts, report.caveat, turned_on) if part)
+
+
+def _load(servers: list[Server]) -> str:
+    counters = [f"`{one.name}`" for one in servers if one.counters is not None and one.counters.running]
+    logs = [f"`{one.name}`" for one in servers if one.log_report is not None and one.log_report.has_load]
+    return (
+        "How a server is loaded (requests running and waiting, part of its KV cache in use), which [diagnoses](diagnosis.md) need,\n"
+        f"is reported by the counters of {_listed(counters)}, and by the logs of {_listed(logs)}."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)
