@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from recordings import RUNS
 from tokenyield_agent.cli import main
+from tokenyield_agent.tokens.dialects.registry import SERVERS
+from tokenyield_wire.window import TOKEN_KINDS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 KEYS = "dialect model prompt_computed prompt_cached completion requests method first_timestamp last_timestamp events".split()
@@ -32,6 +35,18 @@ def test_tokens_of_a_gateways_log_by_who_asked(capsys: pytest.CaptureFixture[str
     assert sum(asker["completion"] for asker in found["askers"]) == found["completion"]
     assert main(["tokens", log]) == 0
     assert "search-prod" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if not SERVERS[name].reports_tokens])
+def test_tokens_of_a_server_that_reports_none_are_unknown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log = str(RUNS[name] / "server.log")
+    assert main(["tokens", log, "--format", "json"]) == 1
+    shown = capsys.readouterr()
+    totals = json.loads(shown.out)
+    assert {totals[kind] for kind in TOKEN_KINDS} == {None}
+    assert shown.err == f"{log}: {SERVERS[name].no_tokens}\n"
+    assert main(["tokens", log]) == 1
+    assert "completion       unknown\n" in capsys.readouterr().out
 
 
 def test_tokens_of_a_log_as_a_container_runtime_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

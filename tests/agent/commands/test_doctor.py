@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from nvml.stand_in import Scenario, gpu_lines
+from recordings import COMMANDS, RUNS
+from tokenyield_agent.tokens.dialects.registry import SERVERS
 
 
 def examine(environment: dict[str, str], *flags: str) -> tuple[int, dict[tuple[str, str], list[str]]]:
@@ -30,11 +32,13 @@ def examine(environment: dict[str, str], *flags: str) -> tuple[int, dict[tuple[s
 
 
 @contextmanager
-def server_writing_to(log: Path, fixtures: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """What looks like a llama-server, whose standard output goes to `log`, which holds a recorded log already."""
-    log.write_bytes((fixtures / "servers" / "llamacpp" / "run" / "server.log").read_bytes())
+def server_writing_to(
+    log: Path, *, name: str = "llamacpp", command: str = "llama-server"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """What looks like a server, whose standard output goes to `log`, which holds a recorded log already."""
+    log.write_bytes((RUNS[name] / "server.log").read_bytes())
     with log.open("ab") as out:
-        server = subprocess.Popen(["bash", "-c", "exec -a llama-server sleep 60"], stdout=out)
+        server = subprocess.Popen(["bash", "-c", f"exec -a '{command}' sleep 60"], stdout=out)
     try:
         yield server
     finally:
@@ -44,9 +48,9 @@ def server_writing_to(log: Path, fixtures: Path) -> Iterator[subprocess.Popen[by
 
 @pytest.mark.parametrize("followed", [True, False])
 def test_what_is_there_and_what_is_missing(
-    followed: bool, tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path
+    followed: bool, tmp_path: Path, nvml_library: Path, scenario: Scenario
 ) -> None:
-    with server_writing_to(log := tmp_path / "chat.log", fixtures) as server:
+    with server_writing_to(log := tmp_path / "chat.log") as server:
         scenario.restart([*gpu_lines(0, pid=server.pid), *gpu_lines(1), "unsupported 1 energy", *gpu_lines(2, pid=1)])
         workloads = [{"name": "chat", "log": str(log)}, {"name": "x", "log": f"{tmp_path}/none.log", "gpus": [9]}]
         code, found = examine(
@@ -77,10 +81,10 @@ def test_what_is_there_and_what_is_missing(
 
 
 def test_a_configured_log_is_not_counted_again_by_discovery(
-    tmp_path: Path, nvml_library: Path, scenario: Scenario, fixtures: Path
+    tmp_path: Path, nvml_library: Path, scenario: Scenario
 ) -> None:
     """Its GPU is named, so that nobody looks for its process; the server that runs there writes the same log."""
-    with server_writing_to(log := tmp_path / "chat.log", fixtures) as server:
+    with server_writing_to(log := tmp_path / "chat.log") as server:
         scenario.restart([*gpu_lines(0, pid=server.pid), *gpu_lines(1, pid=server.pid)])
         workloads = [{"name": "chat", "log": str(log), "gpus": [0]}]
         _, found = examine(
@@ -88,3 +92,22 @@ def test_a_configured_log_is_not_counted_again_by_discovery(
         )
     assert "workloads.gpus" in found["0", "chat"]
     assert [key for key in found if key[0] == "1"] == [("1", "a process we cannot tie")]
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "port"),
+    [entry for entry in COMMANDS if entry[1] in RUNS and not SERVERS[entry[1]].reports_tokens],
+)
+def test_a_server_that_reports_no_tokens_is_shown_as_such(
+    command: str, name: str, port: int | None, tmp_path: Path, nvml_library: Path, scenario: Scenario
+) -> None:
+    with server_writing_to(log := tmp_path / "chat.log", name=name, command=command) as server:
+        scenario.restart(gpu_lines(0, pid=server.pid))
+        environment, state = scenario.environment(nvml_library), f"state_dir={tmp_path}/state"
+        _, by_process = examine(environment, state)
+        workloads = json.dumps([{"name": "chat", "log": str(log), "gpus": [0]}])
+        _, configured = examine(environment, state, f"workloads={workloads}")
+    for row in (by_process["0", f"{name}:{port}"], configured["0", "chat"]):
+        assert "no tokens" in row
+        assert SERVERS[name].no_tokens in row
+    assert f"chat: {log}: {SERVERS[name].no_tokens}" in configured["log", "note"]

@@ -3,7 +3,8 @@
 import pytest
 
 from recordings import RUNS
-from tokenyield_agent.tokens.dialects import llamacpp, sglang, vllm
+from tokenyield_agent.tokens.dialects import llamacpp, registry, sglang, vllm
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.dialects.sglang import SgLang
 from tokenyield_agent.tokens.dialects.vllm import Vllm
 from tokenyield_agent.tokens.endpoint import Gauges, read
@@ -91,6 +92,19 @@ def test_recorded_pages_tell_how_the_server_stood() -> None:
     assert read(b"sglang:generation_tokens_total 1\n", sglang.COUNTERS).gauges is None
 
 
+class Mine(LogDialect):
+    """A log that was recognised."""
+
+    name = "mine"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recognised = 1
+
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+        return []
+
+
 class NoLog:
     """A log that gives what it is told to."""
 
@@ -149,3 +163,16 @@ def test_a_workload_is_quiet_since_its_last_token() -> None:
     again = WorkloadTokens("w", None, has_endpoint=True, mark=tokens.mark())
     again.answered(answer(more), 21_000)
     assert again.quiet_since_ms(30_000) == 9_000, "a restart of the agent forgets nothing"
+
+
+def test_a_workload_of_a_server_that_reports_no_tokens_is_not_called_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows when it made its last token."""
+    requests_only = Server(name="mine", title="Mine", log=Mine, log_report=PathReport(exact=("requests",)))
+    log = NoLog()
+    source: LogSource = log  # type: ignore[assignment]
+    tokens = WorkloadTokens("w", source, has_endpoint=False, mark=None)
+    monkeypatch.setattr(log, "dialects", lambda: [Mine()])
+    assert tokens.quiet_since_ms(500) == 500, "a dialect of the operator's own"
+    monkeypatch.setattr(registry, "SERVERS", {"mine": requests_only})
+    again = WorkloadTokens("w", source, has_endpoint=False, mark=None)
+    assert again.quiet_since_ms(500) is None

@@ -103,6 +103,7 @@ def test_processes_that_are_gone_are_nobody(tmp_path: Path) -> None:
         ("vim notes-about-vllm.txt", None, None),
         ("tokenyield-agent run --config vllm serve", None, None),
         ("bash -c sleep 5", None, None),
+        ("uvx sentence-transformers serve --model all-MiniLM-L6-v2 --port 8080", None, None),
     ],
 )
 def test_servers_by_their_command_line(command: str, server: str | None, port: int | None) -> None:
