@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tokenyield_agent.config import Settings, load_settings
+from tokenyield_agent.tokens.dialects.registry import SERVER_DIALECTS
 from tokenyield_agent.version import VERSION
 from tokenyield_collector.config import Settings as CollectorSettings
 from tokenyield_settings.loader import SettingsError, describe
@@ -62,7 +63,7 @@ def test_faults_across_fields(tmp_path: Path) -> None:
         "collector_client_cert_file and collector_client_key_file: give both or none",
         "workloads[0].log: 'relative.log' is not an absolute path",
         "workloads[1].name: 'a' stands twice",
-        "workloads[1].dialect: 'vlm' is unknown; known are auto, llamacpp, lmdeploy, ollama, sglang, tgi, trtllm, vllm",
+        f"workloads[1].dialect: 'vlm' is unknown; known are {', '.join(sorted(['auto', *SERVER_DIALECTS]))}",
         "workloads[1].process: '(' is no regular expression",
     ):
         assert wanted in said
