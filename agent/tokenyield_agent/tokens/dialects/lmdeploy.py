@@ -1,0 +1,131 @@
+"""LMDeploy's log (`--enable-metrics`): throughput of each data-parallel rank.
+
+    [2025-07-10 11:02:03 DP0] Avg prompt throughput: 512.0 tokens/s, Avg generation throughput: 87.4 tokens/s, ...
+    [2026-02-05 17:05:17 DP0] Avg thr (in/out): 4618.5 / 2756.3 tokens/s, API server (completed/routed/waiting): ...
+    [2026-03-13 14:54:59 DP0] Avg thr (in/out): 1445.8 / 68.8 tokens/s, Server (succeeded/failed/routed/waiting): ...
+
+Rates over the time since the last statistics, taken every 10 s; nothing is printed while no token is made. The prompt
+rate is of whole prompts, prefix cache included, so it cannot be split. `succeeded` and `failed` are totals since the
+server started; their growth gives the requests (2026-03 and later).
+"""
+
+import re
+from typing import Any, ClassVar
+
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.endpoint import CounterNames, Series
+from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.intervals import ENGINES_MAX, Intervals
+from tokenyield_agent.tokens.parsing.lines import lines_with
+
+NOMINAL_S = 10.0
+SILENCE_FACTOR = 1.5
+
+_STATS = re.compile(
+    rb"^[^'\"\[]{0,200}?\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) DP(?P<rank>\d{1,4})\] Avg "
+    rb"(?:thr \(in/out\): (?P<in>\d{1,9}\.\d) / (?P<out>\d{1,9}\.\d) tokens/s, "
+    rb"|prompt throughput: (?P<prompt>\d{1,9}\.\d) tokens/s, "
+    rb"Avg generation throughput: (?P<made>\d{1,9}\.\d) tokens/s, )"
+    rb"(?:Server \(succeeded/failed/routed/waiting\): (?P<good>\d{1,12}) / (?P<failed>\d{1,12}) / )?"
+)
+
+COUNTERS = CounterNames(
+    server="lmdeploy",
+    known_by=(Series("lmdeploy:generation_tokens_total"),),
+    completion=(Series("lmdeploy:generation_tokens_total"),),
+    prompt=(Series("lmdeploy:prompt_tokens_total"),),
+    prompt_cached=(Series("lmdeploy:cached_tokens_total"),),
+    requests=(Series("lmdeploy:request_success_total"),),
+)
+"""LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-08."""
+
+
+class LmDeploy(LogDialect):
+    """Dialect of LMDeploy from July 2025, the first with metrics."""
+
+    name: ClassVar[str] = "lmdeploy"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._intervals = Intervals()
+        self._totals: dict[str, list[int]] = {}
+        """Rank -> requests succeeded and failed, as last told."""
+
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+        found = []
+        for line in lines_with(block, b"] Avg thr (in/out): ", b"] Avg prompt throughput: "):
+            if match := _STATS.match(line):
+                self.recognised += 1
+                found.append(self._counted(match, arrival_s))
+        return found
+
+    def forget_counts(self) -> None:
+        self._intervals.clear()
+
+    def _counted(self, match: re.Match[bytes], arrival_s: float) -> Counted:
+        rank = match["rank"].decode("ascii")
+        at_s = instants.parse(match["at"], arrival_s)
+        interval_s, (prompt, made) = self._intervals.tokens(
+            rank,
+            arrival_s if at_s is None else at_s,
+            (float(match["in"] or match["prompt"]), float(match["out"] or match["made"])),
+            nominal_s=NOMINAL_S,
+            silence_factor=SILENCE_FACTOR,
+        )
+        requests, failed = self._requests(rank, match)
+        return Counted(
+            method="rate",
+            at_s=at_s,
+            span_ms=int(interval_s * 1000),
+            prompt_unsplit=prompt,
+            completion=made,
+            requests=requests,
+            requests_failed=failed,
+        )
+
+    def _requests(self, rank: str, match: re.Match[bytes]) -> tuple[int | None, int | None]:
+        if match["good"] is None:
+            return None, None
+        now = [int(match["good"]), int(match["failed"])]
+        if len(self._totals) >= ENGINES_MAX:
+            self._totals.clear()
+        before = self._totals.get(rank)
+        self._totals[rank] = now
+        if before is None:
+            return None, None  # since when these stand cannot be told
+        if now[0] < before[0] or now[1] < before[1]:
+            return now[0], now[1]  # the server was started anew
+        return now[0] - before[0], now[1] - before[1]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            **super().state(),
+            "engines": self._intervals.state(),
+            "totals": {rank: list(total) for rank, total in self._totals.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._intervals.restore(state["engines"])
+        self._totals = {rank: list(total) for rank, total in state["totals"].items()}
+
+
+SERVER = Server(
+    name="lmdeploy",
+    title="LMDeploy since July 2025",
+    process=re.compile(r"\blmdeploy serve\b|\blmdeploy[./]serve\b"),
+    port=23333,
+    counters=COUNTERS,
+    counters_report=PathReport(turned_on_by="--enable-metrics"),
+    log=LmDeploy,
+    log_report=PathReport(
+        exact=("requests", "requests_failed"),
+        rates=("prompt_unsplit", "completion"),
+        since={"requests": "March 2026", "requests_failed": "March 2026"},
+        turned_on_by="--enable-metrics",
+        caveat="a rate every 10 s",
+    ),
+    advice="start it with --enable-metrics for exact counts",
+    log_advice="start it with --enable-metrics",
+)
