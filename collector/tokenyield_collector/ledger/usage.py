@@ -1,20 +1,22 @@
 """What reports ask of a ledger: a period's facts, summed as prices and people need them. No money.
 
 Beside the hours of GPUs, shares and tokens a ledger keeps two roll-ups of them, made again whenever an hour changes:
-* `work`: what a workload did on the GPUs of one model in one node in one hour, its time, energy and tokens in one row;
-* `capacity`: all time and energy of those GPUs, whoever held them. The engine is told which GPUs share a pool, which
-  hours of a pool share a price (a *segment*), which pace is the reference, and whom a piece of work belongs to (a
-  *group*). What it gives back is small, whatever the fleet's size.
+* `work`: what a workload did on the GPUs of one model in one node in one hour, its time, energy and tokens in one row
+  for each of its models;
+* `capacity`: all time and energy of those GPUs, whichever workload had them.
+Roll-ups depend on facts alone. All that depends on a policy is in the query: which GPUs share a pool, which hours of a
+pool share a price (a *segment*), how tokens are weighted, which pace is the reference, and to which *group* a piece of
+work belongs. What comes back is small, whatever the fleet's size.
 
 How things are divided, always in whole milliseconds, millijoules and tokens, and always to the whole (a part is
 `x * hi // den - x * lo // den` over cumulated shares):
-1. Where one server served several models in an hour, its time is theirs in proportion to their tokens (weighted 1 :
-0.1 : 4 for prompt, cached and completion). Where a workload ran on several nodes, its tokens are theirs by active
-time.
-2. Active time is productive up to what the tokens made take at the reference pace; the rest is under-yield. Without a
+1. Where a workload ran on several nodes, its tokens are theirs by its active time.
+2. Where one server served several models in an hour, its time and energy are theirs in proportion to their tokens,
+   weighted as the query says, over all of its nodes; where none made tokens, the first model has all.
+3. Active time is productive up to what the tokens made take at the reference pace; the rest is under-yield. Without a
    reference all of it is productive, and is counted as `unrated_ms` beside.
-3. Where gateways tell who asked, each has the share of the model's weighted tokens that he asked for in that hour and
-   cluster; what nobody asked for through a gateway stays with the workload itself (asker `{}`).
+4. Where gateways report callers, each has the share of the model's weighted tokens that it requested in that hour and
+   cluster; what nobody requested through a gateway stays with the workload itself (caller `{}`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,8 +87,8 @@ WORK_SUMS = (
     "completion_reported",
     "requests_reported",
 )
-"""`parked_…` is part of idle. `…_reported`: rows of the ledger that reported this kind at all; where it is 0, the sum
-is unknown and not 0."""
+"""`parked_…` is part of idle. `…_reported`: how many rows of the ledger reported this kind; where that is 0, the sum is
+unknown and not 0."""
 CAPACITY_SUMS = (
     "active_ms",
     "idle_ms",

@@ -330,7 +330,12 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     ledger.close()
 
 
-def used(ledger: Ledger, references: dict[Instance, int] | None = None) -> dict[tuple[str, str], dict[str, int]]:
+WEIGHTS = {"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000, "completion": 4000}
+
+
+def used(
+    ledger: Ledger, references: dict[Instance, int] | None = None, weights: dict[str, int] = WEIGHTS
+) -> dict[tuple[str, str], dict[str, int]]:
     """(workload, model) -> sums, of one day."""
     found: list[Identity] = []
 
@@ -346,7 +351,7 @@ def used(ledger: Ledger, references: dict[Instance, int] | None = None) -> dict[
             start_ms=start_ms,
             end_ms=start_ms + 24 * HOUR_MS,
             by_node=False,
-            weights={"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000, "completion": 4000},
+            weights=weights,
             pool_of=lambda group: "p",
             segments={"p": [1] * 24},
             references=references or {},
@@ -373,7 +378,7 @@ def test_roll_ups_follow_late_and_repeated_windows(open_ledger: Open) -> None:
     second = used(ledger)
     for key, sums in first.items():
         for name, value in sums.items():
-            assert second[key][name] == (value if name.endswith("_told") else 2 * value), name
+            assert second[key][name] == (value if name.endswith("_reported") else 2 * value), name
     before = ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS)
     ledger.roll()
     assert ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS) == before
@@ -408,6 +413,35 @@ def test_models_of_one_server_share_its_time_by_their_tokens(open_ledger: Open) 
     assert sum(times) == 36_000
     assert times[1] / times[0] == pytest.approx((300 * 40 + 40 * 10) / (100 * 40 + 40 * 10), rel=0.001)
     assert [found["chat", model]["completion"] for model in ("llama", "qwen")] == [100, 300]
+    ledger.close()
+
+
+def test_models_with_as_many_weighted_tokens_have_as_much_time(open_ledger: Open) -> None:
+    """A million prompt tokens of one model and a million completion tokens of the other: what a token weighs is the
+    price book's to say."""
+    ledger = open_ledger()
+    sound = batch(1, NOON_MS)
+    count = structs.replace(sound.workloads[0].tokens[1], prompt_computed=0, completion=0)
+    models = [
+        structs.replace(sound.workloads[0], model=name, place=name, tokens=(structs.replace(count, **{kind: 10**6}),))
+        for name, kind in (("llama", "prompt_computed"), ("qwen", "completion"))
+    ]
+    ledger.append([shipment(structs.replace(sound, workloads=tuple(models)))], NOON_MS)
+    even = used(ledger, weights=dict.fromkeys(WEIGHTS, 1000))
+    for name in ("productive_ms", "idle_ms", "productive_mj", "idle_mj", "parked_ms", "parked_mj"):
+        assert even["chat", "llama"][name] == even["chat", "qwen"][name] > 0, name
+    weighted = used(ledger)
+    assert weighted["chat", "qwen"]["productive_ms"] == 4 * weighted["chat", "llama"]["productive_ms"]
+    assert even["chat", "llama"]["prompt_computed"] == weighted["chat", "llama"]["prompt_computed"] == 10**6
+    ledger.close()
+
+
+def test_parked_time_and_energy_are_in_what_reports_read(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS)
+    sums = used(ledger)["chat", "llama"]
+    assert (sums["idle_ms"], sums["idle_mj"]) == (16_000, 1_920_000)
+    assert (sums["parked_ms"], sums["parked_mj"]) == (8_000, 960_000)
     ledger.close()
 
 
@@ -463,7 +497,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="schema version 99, this collector knows 5"):
+    with pytest.raises(LedgerError, match="schema version 99, this collector knows 6"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 

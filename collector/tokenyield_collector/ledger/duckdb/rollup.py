@@ -14,31 +14,29 @@ from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import TOKEN_KINDS
 
 KINDS = (*TOKEN_KINDS, "requests")
-TIMES = ("active_ms", "idle_ms", "active_mj", "idle_mj")
+REPORTED = tuple(f"{kind}_reported" for kind in KINDS)
+TIMES = ("active_ms", "idle_ms", "active_mj", "idle_mj", "parked_ms", "parked_mj")
 NOBODY = 0
 """The gpu_group of tokens whose workload held no GPU that is known."""
-_WEIGHTS = {"prompt_computed": 10, "prompt_cached": 1, "prompt_unsplit": 10, "completion": 40}
-_UNITS = " + ".join(f"{weight} * coalesce({kind}, 0)" for kind, weight in _WEIGHTS.items())
 
-WORK_COLUMNS = ("hour_ms", "gpu_group", "identity", "gpus", *TIMES, *KINDS, *(f"{kind}_told" for kind in KINDS))
-
-TABLES = [
-    "CREATE TABLE gpu_groups (id INTEGER, cluster VARCHAR, node VARCHAR, gpu_model VARCHAR)",
-    "CREATE TABLE identities (id INTEGER, cluster VARCHAR, workload VARCHAR, model VARCHAR, labels VARCHAR)",
-    "CREATE TABLE work_hours (hour_ms BIGINT, gpu_group INTEGER, identity INTEGER, gpus BIGINT, "
-    + ", ".join(f"{column} BIGINT" for column in WORK_COLUMNS[4:])
-    + ")",
-    "CREATE TABLE capacity_hours (hour_ms BIGINT, gpu_group INTEGER, "
-    + ", ".join(f"{column} BIGINT" for column in CAPACITY_SUMS)
-    + ")",
-    "CREATE TABLE unrolled_hours (hour_ms BIGINT)",
-    "CREATE TABLE rolled_hours (hour_ms BIGINT, facts UBIGINT)",
-]
+WORK_COLUMNS = ("hour_ms", "gpu_group", "identity", "gpus", "models", *TIMES, *KINDS, *REPORTED)
+"""A row of `work_hours` has the whole time and energy of a workload on the GPUs of its gpu_group, and the tokens of one
+of the workload's `models` there. Readers split the times among these by the price book's token weights, so that the
+roll-up depends on facts alone."""
 
 
 def part(x: str, lo: str, hi: str, den: str) -> str:
     """The part [lo, hi) of den of a whole; the parts sum to it. NULL where the whole is."""
     return f"({x}::HUGEINT * {hi} // {den} - {x}::HUGEINT * {lo} // {den})::BIGINT"
+
+
+def span(amount: str) -> str:
+    """Columns lo, hi, den of a row: its stretch of what rows share by `amount`, in their order, out of `upto`, `whole`
+    and `place`; where none has any amount, the first has the whole."""
+    return (
+        f"CASE WHEN whole > 0 THEN upto - {amount} WHEN place = 1 THEN 0 ELSE 1 END AS lo, "
+        "CASE WHEN whole > 0 THEN upto ELSE 1 END AS hi, CASE WHEN whole > 0 THEN whole ELSE 1 END AS den"
+    )
 
 
 def roll(connection: Any, hours_ms: Sequence[int]) -> None:
@@ -92,10 +90,8 @@ def _check(connection: Any, within: str) -> None:
 
 
 def _pieces(within: str) -> str:
-    kinds = ", ".join(f"{at_most(kind, AMOUNT_MAX)} AS {kind}, count({kind}) AS {kind}_told" for kind in KINDS)
-    lo, hi, den = "coalesce(m.lo, 0)", "coalesce(m.hi, 1)", "coalesce(m.den, 1)"  # no tokens: nothing to share
-    times = ", ".join(f"{part(f'h.{x}', lo, hi, den)} AS {x}" for x in TIMES)
-    tokens = ", ".join(f"{part(kind, 'lo', 'hi', 'den')} AS {kind}, {kind}_told" for kind in KINDS)
+    kinds = ", ".join(f"{at_most(kind, AMOUNT_MAX)} AS {kind}, count({kind}) AS {kind}_reported" for kind in KINDS)
+    tokens = ", ".join(f"{part(kind, 'lo', 'hi', 'den')} AS {kind}" for kind in KINDS)
     of_workload = "PARTITION BY hour_ms, cluster, workload"
     return f"""
         CREATE OR REPLACE TEMP TABLE pieces AS
@@ -104,44 +100,26 @@ def _pieces(within: str) -> str:
                  {", ".join(f"{at_most(x, AMOUNT_MAX)} AS {x}" for x in TIMES)}
           FROM share_hours {within} GROUP BY ALL),
         made AS (
-          SELECT hour_ms, cluster, workload, model, {kinds} FROM token_hours {within} GROUP BY ALL),
+          SELECT hour_ms, cluster, workload, model, count(*) OVER ({of_workload}) AS models, {kinds}
+          FROM token_hours {within} GROUP BY hour_ms, cluster, workload, model),
         labelled AS (
           SELECT hour_ms, cluster, workload, labels, sum(seen_ms) AS seen_ms FROM label_hours {within} GROUP BY ALL),
         labels AS (
           SELECT hour_ms, cluster, workload, arg_max(labels, (seen_ms, labels)) AS labels FROM labelled GROUP BY ALL),
-        weighed AS (SELECT *, ({_UNITS})::HUGEINT AS units FROM made),
-        -- 1. models share a workload's time by their tokens; where none made any, the first has it whole
-        models AS (
-          SELECT *, sum(units) OVER ({of_workload} ORDER BY model) AS upto, sum(units) OVER ({of_workload}) AS whole,
-                 row_number() OVER ({of_workload} ORDER BY model) AS place
-          FROM weighed),
-        spans AS (
-          SELECT hour_ms, cluster, workload, model,
-                 CASE WHEN whole > 0 THEN upto - units WHEN place = 1 THEN 0 ELSE 1 END AS lo,
-                 CASE WHEN whole > 0 THEN upto ELSE 1 END AS hi, CASE WHEN whole > 0 THEN whole ELSE 1 END AS den
-          FROM models),
-        worked AS (
-          SELECT hour_ms, cluster, h.node, workload, h.gpu_model, coalesce(m.model, '') AS model, h.gpus,
-                 {times}
-          FROM held h LEFT JOIN spans m USING (hour_ms, cluster, workload)),
-        -- 2. a model's tokens fall to the nodes by active time; where none was active, to the first
+        -- tokens fall to the nodes by the workload's active time; where none was active, to the first
         shared AS (
           SELECT *, sum(active_ms) OVER n AS upto, sum(active_ms) OVER w AS whole, row_number() OVER n AS place
-          FROM worked
-          WINDOW w AS (PARTITION BY hour_ms, cluster, workload, model),
-                 n AS (PARTITION BY hour_ms, cluster, workload, model ORDER BY node, gpu_model)),
-        paired AS (
-          SELECT s.* EXCLUDE (upto, whole, place), made.* EXCLUDE (hour_ms, cluster, workload, model),
-                 CASE WHEN whole > 0 THEN upto - active_ms WHEN place = 1 THEN 0 ELSE 1 END AS lo,
-                 CASE WHEN whole > 0 THEN upto ELSE 1 END AS hi, CASE WHEN whole > 0 THEN whole ELSE 1 END AS den
-          FROM shared s LEFT JOIN made USING (hour_ms, cluster, workload, model)),
+          FROM held WINDOW w AS ({of_workload}), n AS ({of_workload} ORDER BY node, gpu_model)),
+        spans AS (SELECT * EXCLUDE (upto, whole, place), {span("active_ms")} FROM shared),
         everything AS (
-          SELECT hour_ms, cluster, node, workload, gpu_model, model, gpus, {", ".join(TIMES)}, {tokens} FROM paired
+          SELECT hour_ms, cluster, node, workload, gpu_model, coalesce(model, '') AS model, gpus, models,
+                 {", ".join(TIMES)}, {tokens}, {", ".join(REPORTED)}
+          FROM spans LEFT JOIN made USING (hour_ms, cluster, workload)
           UNION ALL
-          SELECT hour_ms, cluster, NULL, workload, NULL, model, 0, {", ".join("0" for _ in TIMES)},
-                 {", ".join(f"{kind}, {kind}_told" for kind in KINDS)}
+          SELECT hour_ms, cluster, NULL, workload, NULL, model, 0, models, {", ".join("0" for _ in TIMES)},
+                 {", ".join((*KINDS, *REPORTED))}
           FROM made ANTI JOIN held USING (hour_ms, cluster, workload))
         SELECT hour_ms, cluster, node, workload, gpu_model, model, coalesce(labels, '{{}}') AS labels, gpus,
-               {", ".join(f"coalesce({x}, 0) AS {x}" for x in WORK_COLUMNS[4:])}
+               coalesce(models, 1) AS models, {", ".join(f"coalesce({x}, 0) AS {x}" for x in WORK_COLUMNS[5:])}
         FROM everything LEFT JOIN labels USING (hour_ms, cluster, workload)
     """

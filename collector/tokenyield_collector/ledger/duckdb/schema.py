@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from tokenyield_collector.ledger.duckdb.rollup import TABLES as ROLLUP_TABLES
 from tokenyield_collector.ledger.rows import (
     BATCH_COLUMNS,
     DEMAND_KEYS,
@@ -20,7 +19,7 @@ from tokenyield_collector.ledger.rows import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -64,8 +63,14 @@ def _migration_2() -> list[str]:
 
 def _migration_3() -> list[str]:
     """Roll-ups for reports, labels of nodes, and what was said of closed periods."""
+    times, kinds = ["active_ms", "idle_ms", "active_mj", "idle_mj"], [*TOKEN_KINDS, "requests"]
     return [
-        *ROLLUP_TABLES,
+        "CREATE TABLE gpu_groups (id INTEGER, cluster VARCHAR, node VARCHAR, gpu_model VARCHAR)",
+        "CREATE TABLE identities (id INTEGER, cluster VARCHAR, workload VARCHAR, model VARCHAR, labels VARCHAR)",
+        _work_hours(["gpus", *times, *kinds, *(f"{kind}_told" for kind in kinds)]),
+        _rollup("capacity_hours", ["gpu_group"], CAPACITY_SUMS),
+        "CREATE TABLE unrolled_hours (hour_ms BIGINT)",
+        "CREATE TABLE rolled_hours (hour_ms BIGINT, facts UBIGINT)",
         "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM gpu_hours",
         "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM token_hours",
         "CREATE TABLE node_labels (cluster VARCHAR, node VARCHAR, labels VARCHAR)",
@@ -99,7 +104,30 @@ def _migration_5() -> list[str]:
     return statements
 
 
-MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3, 4: _migration_4, 5: _migration_5}
+def _migration_6() -> list[str]:
+    """Roll-ups hold the whole time of a workload, which readers split among its models. All hours are made again."""
+    times = ["active_ms", "idle_ms", "active_mj", "idle_mj", "parked_ms", "parked_mj"]
+    kinds = [*TOKEN_KINDS, "requests"]
+    hours = " UNION ".join(
+        f"SELECT hour_ms FROM {table}_hours" for table in ("gpu", "share", "token", "demand", "measure")
+    )
+    return [
+        "DROP TABLE work_hours",
+        _work_hours(["gpus", "models", *times, *kinds, *(f"{kind}_reported" for kind in kinds)]),
+        f"INSERT INTO unrolled_hours {hours}",
+    ]
+
+
+def _work_hours(sums: Sequence[str]) -> str:
+    return _rollup("work_hours", ["gpu_group", "identity"], sums)
+
+
+def _rollup(table: str, numbers: Sequence[str], sums: Sequence[str]) -> str:
+    columns = ["hour_ms BIGINT", *(f"{name} INTEGER" for name in numbers), *(f"{name} BIGINT" for name in sums)]
+    return f"CREATE TABLE {table} ({', '.join(columns)})"
+
+
+MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3, 4: _migration_4, 5: _migration_5, 6: _migration_6}
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
 
 

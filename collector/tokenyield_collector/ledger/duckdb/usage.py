@@ -9,11 +9,12 @@ import duckdb
 
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.live_hours import at_most
-from tokenyield_collector.ledger.duckdb.rollup import KINDS, NOBODY, part
+from tokenyield_collector.ledger.duckdb.rollup import KINDS, NOBODY, REPORTED, TIMES, part, span
 from tokenyield_collector.ledger.duckdb.schema import ddl, insert_rows
 from tokenyield_collector.ledger.rows import HOST_KINDS, INTEGER_MAX
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
+    WORK_SUMS,
     BestHour,
     CapacityRow,
     GpuGroup,
@@ -40,6 +41,7 @@ _SHARED_BY = {
     "completion": "completion",
     "requests": "requests",
 }
+assert (*_SHARED_BY, *REPORTED) == WORK_SUMS
 
 
 class DuckDbUsage:
@@ -56,11 +58,12 @@ class DuckDbUsage:
 
     def best_hours(self, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> list[BestHour]:
         self._number_names()
+        work = self._work(start_ms, end_ms, weights)
         rows = self._rows(
             f"""
             WITH paced AS (
-              SELECT w.rowid AS spot, i.model_no, g.gpu_no, gpus, {_units(weights)} AS units, active_ms
-              FROM work_hours w JOIN t_identities i ON i.id = w.identity JOIN t_gpus g ON g.id = w.gpu_group
+              SELECT spot, i.model_no, g.gpu_no, gpus, {_units(weights)} AS units, active_ms
+              FROM {work} w JOIN t_identities i ON i.id = w.identity JOIN t_gpus g ON g.id = w.gpu_group
               {_within(start_ms, end_ms)} AND active_ms > 0),
             best AS (
               SELECT model_no, gpu_no, gpus,
@@ -69,7 +72,7 @@ class DuckDbUsage:
                      END, -spot)) AS spot
               FROM paced GROUP BY ALL)
             SELECT i.model, g.gpu_model, w.gpus, w.hour_ms, i.cluster, i.workload, {_units(weights)}, w.active_ms
-            FROM best JOIN work_hours w ON w.rowid = best.spot
+            FROM best JOIN {work} w USING (spot)
             JOIN identities i ON i.id = w.identity JOIN gpu_groups g ON g.id = w.gpu_group
             ORDER BY i.model, g.gpu_model, w.gpus
             """
@@ -112,10 +115,8 @@ class DuckDbUsage:
             "SELECT p.pool, w.hour_ms, sum(active_ms) + sum(idle_ms) + sum(unallocated_ms) + sum(unknown_ms) "
             f"FROM capacity_hours w JOIN t_pools p ON p.id = w.gpu_group {where} AND p.pool >= 0 GROUP BY 1, 2"
         )
-        rated = self._rated(query.weights, place, joins, where, asked=asked)
-        columns = ", ".join(
-            at_most(column, INTEGER_MAX) for column in (*_SHARED_BY, *(f"{kind}_told" for kind in KINDS))
-        )
+        rated = self._rated(query, place, joins, where, asked=asked)
+        columns = ", ".join(at_most(column, INTEGER_MAX) for column in WORK_SUMS)
         work = self._stream(
             f"WITH rated AS ({rated}) SELECT {', '.join(by)}, grp, {columns} FROM rated "
             f"GROUP BY {', '.join(by)}, grp ORDER BY {', '.join(by)}, grp"
@@ -144,10 +145,37 @@ class DuckDbUsage:
 
     # --- steps -----------------------------------------------------------------------------------------------------
 
-    def _rated(self, weights: Mapping[str, int], place: str, joins: str, where: str, *, asked: bool) -> str:
+    def _work(self, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> str:
+        """The rows of work of a period. The time of a workload with several models is split by their weighted tokens in
+        that hour and cluster; a workload with one model, as nearly all have, is read as it stands."""
+        of_workload = "PARTITION BY hour_ms, cluster, workload"
+        self._table(
+            "t_model_spans",
+            f"""
+            WITH made AS (
+              SELECT hour_ms, cluster, workload, model, identity, sum({_units(weights)})::HUGEINT AS units
+              FROM work_hours JOIN identities i ON i.id = identity {_within(start_ms, end_ms)} AND models > 1
+              GROUP BY ALL),
+            shared AS (
+              SELECT *, sum(units) OVER n AS upto, sum(units) OVER w AS whole, row_number() OVER n AS place
+              FROM made WINDOW w AS ({of_workload}), n AS ({of_workload} ORDER BY model))
+            SELECT hour_ms, identity, {span("units")} FROM shared
+            """,
+        )
+        if not self._rows("SELECT 1 FROM t_model_spans LIMIT 1"):
+            return "(SELECT rowid AS spot, * FROM work_hours)"
+        keys, tokens = ", ".join(("hour_ms", "gpu_group", "identity", "gpus")), ", ".join((*KINDS, *REPORTED))
+        split = ", ".join(f"{part(x, 'lo', 'hi', 'den')} AS {x}" for x in TIMES)
+        return f"""(
+            SELECT rowid AS spot, {keys}, {", ".join(TIMES)}, {tokens} FROM work_hours WHERE models <= 1
+            UNION ALL
+            SELECT w.rowid AS spot, {keys}, {split}, {tokens}
+            FROM work_hours w JOIN t_model_spans USING (hour_ms, identity) WHERE models > 1)"""
+
+    def _rated(self, query: UsageQuery, place: str, joins: str, where: str, *, asked: bool) -> str:
         """Rows of work with their group, their active time split by the reference pace, and by who asked."""
         wanted = "active_ms::HUGEINT * r.pace"
-        units = _units(weights)
+        units = _units(query.weights)
 
         def productive(x: str) -> str:
             reached = f"{x}::HUGEINT * {units} * 1000 // greatest({wanted}, 1)"
@@ -158,8 +186,9 @@ class DuckDbUsage:
                    active_ms - productive_ms AS under_yield_ms, idle_ms,
                    CASE WHEN r.pace IS NULL THEN active_ms ELSE 0 END AS unrated_ms,
                    {productive("active_mj")} AS productive_mj, active_mj - productive_mj AS under_yield_mj, idle_mj,
-                   0 AS parked_ms, 0 AS parked_mj, {", ".join(KINDS)}, {", ".join(f"{kind}_told" for kind in KINDS)}
-            FROM work_hours w JOIN t_identities i ON i.id = w.identity JOIN t_gpus g ON g.id = w.gpu_group
+                   parked_ms, parked_mj, {", ".join(KINDS)}, {", ".join(REPORTED)}
+            FROM {self._work(query.start_ms, query.end_ms, query.weights)} w
+            JOIN t_identities i ON i.id = w.identity JOIN t_gpus g ON g.id = w.gpu_group
             LEFT JOIN t_references r ON r.model_no = i.model_no AND r.gpu_no = g.gpu_no AND r.gpus = w.gpus
             {joins} {where}
         """
@@ -174,7 +203,7 @@ class DuckDbUsage:
 
         return f"""
             SELECT x.day_ms, x.segment, x.pool, x.node_no, coalesce(b.grp, x.grp) AS grp,
-                   {", ".join(share(x) for x in _SHARED_BY)}, {", ".join(f"x.{kind}_told" for kind in KINDS)}
+                   {", ".join(share(x) for x in _SHARED_BY)}, {", ".join(f"x.{name}" for name in REPORTED)}
             FROM ({rated}) x LEFT JOIN t_asked a ON a.hour_ms = x.hour_ms AND a.served = x.served
             LEFT JOIN t_asked_groups b ON b.identity = x.identity AND b.asker = a.asker
         """

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import duckdb
@@ -100,6 +101,7 @@ def test_a_reader_sees_an_hour_once_while_it_is_written_down(tmp_path: Path) -> 
     def look() -> None:
         while not done.is_set():
             seen.append(completion(ledger))
+            time.sleep(0.001)  # lets the writer have the lock between two reads, on a busy machine too
 
     reader = threading.Thread(target=look)
     append(ledger, 1)
