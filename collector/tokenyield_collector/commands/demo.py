@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+PORT_MAX = 65_535
 HELP = "collector and agent on this host with a live table, with or without a GPU; or a made-up month"
 EXAMPLE = "demo --duration 60"
 
@@ -23,6 +24,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.month is not None:
         return _month(arguments.month, arguments.ledger)
+    from tokenyield_collector.errors import ParameterError
+
+    if not 1 <= arguments.port < PORT_MAX:
+        raise ParameterError(
+            "port", expected=f"1 to {PORT_MAX - 1}", found=str(arguments.port), fix="the agent takes the next one"
+        )
     from tokenyield_collector.demo.run import run_demo
 
     return run_demo(duration_s=arguments.duration, port=arguments.port, log_file=arguments.log)

@@ -5,16 +5,15 @@ Real GPUs are read when NVML finds any; else the recorded trace beside this file
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,18 @@ from rich.console import Console
 from rich.live import Live
 
 from tokenyield_collector.demo.live_table import summary_tables
+from tokenyield_collector.demo.programs import (
+    HOST,
+    START_TIMEOUT_S,
+    DemoFailed,
+    Programs,
+    Stopped,
+    check_ports,
+    clean_environment,
+    stopped_by_signals,
+)
 
 HERE = Path(__file__).parent
-START_TIMEOUT_S = 30.0
 SHOW_EVERY_S = 1.0
 WINDOW_S = 60
 REPLAY_SLOWDOWN = 5.0
@@ -34,50 +42,58 @@ _CLOCK = re.compile(rb"INFO (\d\d-\d\d \d\d:\d\d:\d\d) ")
 
 
 def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
-    """0 when tokens or joules reached the ledger, 1 when the programs did not start."""
+    """0 when it ran for its time or was asked to stop, 1 when it could not begin or go on. Leaves nothing behind."""
     console = Console(width=None if sys.stdout.isatty() else 110)
-    with tempfile.TemporaryDirectory(prefix="tokenyield-demo-") as folder:
+    with (
+        stopped_by_signals() as enough,
+        tempfile.TemporaryDirectory(prefix="tokenyield-demo-", ignore_cleanup_errors=True) as folder,
+    ):
         demo = _Demo(Path(folder), port, log_file)
         try:
+            check_ports(port)
             demo.start()
             for note in demo.notes:
                 console.print(note, style="dim", highlight=False)
-            summary = _show(demo, console, duration_s)
-        except _NotStarted as error:
-            console.print(f"[red]{error}[/red]")
+            _show(demo, console, duration_s)
+        except DemoFailed as error:
+            print(f"demo: {error}", file=sys.stderr)
             return 1
+        except Stopped:
+            with suppress(OSError):  # the terminal may be gone
+                console.print("stopping")
         finally:
+            enough()
             demo.stop()
-    if summary is not None and not console.is_terminal:
-        console.print(summary_tables(summary, ()))
+    if demo.latest is not None and not console.is_terminal:
+        with suppress(OSError):
+            console.print(summary_tables(demo.latest, ()))
     return 0
-
-
-class _NotStarted(Exception):
-    """A program of the demo did not come up; the message ends with what it logged."""
 
 
 class _Demo:
     """The two programs and the replay that feeds the recorded logs."""
 
     def __init__(self, folder: Path, port: int, log_file: Path | None) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{HOST}:{port}"
+        self.latest: dict[str, Any] | None = None
+        """The last summary."""
         self._folder = folder
         self._agent_port = port + 1
         self._port = port
         self._log_file = log_file
-        self._programs: list[subprocess.Popen[bytes]] = []
+        self._programs = Programs(folder)
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._stop = threading.Event()
         self.notes: list[str] = []
 
     def start(self) -> None:
         gpus = _real_gpus()
         prices = HERE / ("prices_real.yaml" if gpus else "prices.yaml")
-        self._run(
+        self._programs.start(
             "collector",
             "tokenyield_collector.cli",
             "serve",
-            f"listen=127.0.0.1:{self._port}",
+            f"listen={HOST}:{self._port}",
             f"ledger_path={self._folder}/ledger.duckdb",
             f"prices_file={prices}",
             "refresh_interval_s=1",
@@ -85,25 +101,24 @@ class _Demo:
             "live_grid_s=5",
             f"live_window_s={WINDOW_S}",
         )
-        self._wait_for("collector", f"{self.url}/readyz")
+        self._wait_until_ready()
         workloads = self._workloads(gpus)
         reader = ["gpu_reader=nvml"] if gpus else ["gpu_reader=trace", f"gpu_trace_file={HERE / 'trace.jsonl'}"]
-        self._run(
+        self._programs.start(
             "agent",
             "tokenyield_agent.cli",
             "run",
             f"state_dir={self._folder}/agent",
             f"collector_url={self.url}",
-            f"status_listen=127.0.0.1:{self._agent_port}",
+            f"status_listen={HOST}:{self._agent_port}",
             "window_length_s=5",
             "window_settle_s=3",
             f"workloads={json.dumps(workloads)}",
             *reader,
         )
-        self._wait_for("agent", f"http://127.0.0.1:{self._agent_port}/healthz")
         self.notes += [
             f"collector  {self.url}/ (the page)  {self.url}/v1/summary  {self.url}/metrics",
-            f"agent      http://127.0.0.1:{self._agent_port}/metrics",
+            f"agent      http://{HOST}:{self._agent_port}/metrics",
             "prices     an example price book, not yours",
         ]
 
@@ -135,75 +150,47 @@ class _Demo:
                     return
                 file.write(line)
 
-    def _run(self, name: str, module: str, command: str, *flags: str) -> None:
-        arguments = [sys.executable, "-m", module, command]
-        for flag in flags:
-            arguments += ["--set", flag]
-        with (self._folder / f"{name}.out").open("wb") as out:
-            self._programs.append(subprocess.Popen(arguments, stdout=out, stderr=out, env=_clean_environment()))
-
-    def _wait_for(self, name: str, url: str) -> None:
+    def _wait_until_ready(self) -> None:
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline_s and self._programs[-1].poll() is None:
-            try:
-                with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own loopback address
-                    return
-            except OSError:
-                time.sleep(0.1)
-        said = (self._folder / f"{name}.out").read_text(errors="replace")[-2000:]
-        raise _NotStarted(f"the {name} did not start; it said:\n{said}")
+        while time.monotonic() < deadline_s:
+            self._programs.check()
+            with suppress(OSError), self._opener.open(f"{self.url}/readyz", timeout=2):
+                return
+            time.sleep(0.1)
+        raise DemoFailed(f"the collector was not ready within {START_TIMEOUT_S:.0f} s; is this host busy? Try again")
 
-    def summary(self) -> dict[str, Any] | None:
-        try:
-            with urllib.request.urlopen(f"{self.url}/v1/summary?window_s={WINDOW_S}", timeout=5) as answer:  # noqa: S310
-                found: dict[str, Any] = json.load(answer)
-                return found
-        except (OSError, ValueError, urllib.error.URLError):
-            return None
+    def look(self) -> None:
+        """Take the present summary. Raises `DemoFailed` where a program has ended."""
+        self._programs.check()
+        url = f"{self.url}/v1/summary?window_s={WINDOW_S}"
+        with suppress(OSError, ValueError), self._opener.open(url, timeout=5) as answer:
+            self.latest = json.load(answer)
 
     def stop(self) -> None:
         self._stop.set()
-        for program in reversed(self._programs):
-            program.terminate()
-        for program in self._programs:
-            try:
-                program.wait(15)
-            except subprocess.TimeoutExpired:
-                program.kill()
-                program.wait()
+        self._programs.stop()
 
 
-def _show(demo: _Demo, console: Console, duration_s: float) -> dict[str, Any] | None:
-    """Draw until the time is over or Ctrl-C; returns the last summary."""
+def _show(demo: _Demo, console: Console, duration_s: float) -> None:
+    """Draw until the time is over."""
     ends_s = time.monotonic() + duration_s if duration_s > 0 else float("inf")
-    latest = None
-    try:
-        with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
-            while time.monotonic() < ends_s:
-                latest = demo.summary() or latest
-                if latest is not None and console.is_terminal:
-                    live.update(summary_tables(latest, ()), refresh=True)
-                time.sleep(min(SHOW_EVERY_S, max(0.0, ends_s - time.monotonic())))
-    except KeyboardInterrupt:
-        console.print("stopping")
-    return latest
+    with Live(console=console, auto_refresh=False, transient=not console.is_terminal) as live:
+        while time.monotonic() < ends_s:
+            demo.look()
+            if demo.latest is not None and console.is_terminal:
+                live.update(summary_tables(demo.latest, ()), refresh=True)
+            time.sleep(min(SHOW_EVERY_S, max(0.0, ends_s - time.monotonic())))
 
 
 def _real_gpus() -> list[str]:
     """What NVML finds, asked in a process of its own so that this one loads no driver."""
     call = [sys.executable, "-m", "tokenyield_agent.cli", "doctor", "--format", "json"]
-    found = subprocess.run(call, capture_output=True, check=False, env=_clean_environment())
+    found = subprocess.run(call, capture_output=True, check=False, env=clean_environment())
     try:
         findings = json.loads(found.stdout)
     except ValueError:
         return []
     return [f["text"] for f in findings["findings"] if f["about"] == "gpu" and f["level"] != "fault"]
-
-
-def _clean_environment() -> dict[str, str]:
-    """Without the user's own TOKENYIELD_ settings, which are for the real programs."""
-    ours = ("TOKENYIELD_AGENT_", "TOKENYIELD_COLLECTOR_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def _replay_llamacpp() -> Iterator[tuple[float, bytes]]:

@@ -1,0 +1,133 @@
+"""The processes of the demo: started on ports that are free, known to be its own, and gone when it is.
+
+In: modules and their settings. Out: running programs. That one *says* it is ready counts, over a socket that only the
+demo's own programs know: whoever answers on a port may be somebody else's collector, and the demo's tokens are made up.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from tokenyield_settings.notify import READY
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 15.0
+SAID_CHARS_MAX = 2000
+_NOT_INHERITED = ("TOKENYIELD_AGENT_", "TOKENYIELD_COLLECTOR_", "NOTIFY_SOCKET", "WATCHDOG_")
+
+
+class DemoFailed(Exception):
+    """The demo cannot begin or go on; the message says why and what to do."""
+
+
+class Stopped(BaseException):
+    """A signal asked the demo to stop. No `Exception`, so that nothing on the way takes it for an error."""
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[Callable[[], None]]:
+    """SIGINT, SIGTERM and SIGHUP raise `Stopped`: the first of them, until what is yielded was called, which is before
+    cleaning up."""
+    is_stopping = False
+
+    def enough() -> None:
+        nonlocal is_stopping
+        is_stopping = True
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal is_stopping
+        if not is_stopping:
+            is_stopping = True
+            raise Stopped
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else nohup asked to outlive the terminal
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield enough
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_ports(port: int) -> None:
+    """Raises `DemoFailed` unless the collector's port and the agent's, the next one, can be listened on."""
+    for name, wanted in (("collector", port), ("agent", port + 1)):
+        try:
+            with socket.create_server((HOST, wanted)):
+                pass
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise DemoFailed(
+                f"port {wanted} of {HOST}, for the demo's {name}, cannot be used ({why}). The demo needs free ports "
+                f"two in a row, here {port} and {port + 1}; stop what listens there, or choose others with --port"
+            ) from error
+
+
+class Programs:
+    """What runs in `folder`, which is the demo's own and private."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, module: str, command: str, *settings: str) -> None:
+        """Returns when the program itself says that it is ready. Raises `DemoFailed`."""
+        arguments = [sys.executable, "-m", "tokenyield_collector.demo.child", str(os.getpid()), module, command]
+        for setting in settings:
+            arguments += ["--set", setting]
+        address = str(self._folder / f"{name}.notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears, (self._folder / f"{name}.out").open("wb") as out:
+            ears.bind(address)
+            ears.settimeout(0.1)
+            # A group of its own: Ctrl-C reaches the demo alone, which stops them in their order.
+            self._running[name] = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=clean_environment() | {"NOTIFY_SOCKET": address},
+                start_new_session=True,
+            )
+            deadline_s = time.monotonic() + START_TIMEOUT_S
+            while time.monotonic() < deadline_s:
+                self.check()
+                try:
+                    if ears.recv(1024) == READY.encode():
+                        return
+                except TimeoutError:
+                    continue
+        raise DemoFailed(f"the {name} was not ready within {START_TIMEOUT_S:.0f} s; it said:\n{self._said(name)}")
+
+    def check(self) -> None:
+        """Raises `DemoFailed` where one has ended: its port may be anybody's now."""
+        for name, process in self._running.items():
+            if (code := process.poll()) is not None:
+                raise DemoFailed(f"the {name} ended with exit code {code}; it said:\n{self._said(name)}")
+
+    def stop(self) -> None:
+        """The last one first: the agent ships what it has, then the collector closes its books."""
+        for process in reversed(self._running.values()):
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _said(self, name: str) -> str:
+        return (self._folder / f"{name}.out").read_text(errors="replace")[-SAID_CHARS_MAX:]
+
+
+def clean_environment() -> dict[str, str]:
+    """Without the user's own TOKENYIELD_ settings, which are for the real programs, and without their supervisor."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
