@@ -32,8 +32,8 @@ from tokenyield_agent.tokens.endpoint import read
 from tokenyield_agent.tokens.scrape import Answer
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
 from tokenyield_agent.windows.builder import WindowBook, WorkloadName
-from tokenyield_collector.api.batches import TooLarge, UnknownEncoding, decompress
 from tokenyield_collector.attribution.rules import load_rules
+from tokenyield_collector.ingest.decompress import BodyTooLarge, UnknownEncoding, decompress
 from tokenyield_collector.ledger.rows import Rows, rows_of_batch
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.rate_card import rate_document
@@ -68,7 +68,7 @@ def batches(data: bytes) -> None:
     encoding = ("", "gzip", "zstd")[data[0] % 3] if data else ""
     try:
         body = decompress(data[1:], encoding, BODY_BYTES_MAX)
-    except (TooLarge, UnknownEncoding, ValueError):
+    except (BodyTooLarge, UnknownEncoding, ValueError):
         body = data[1:]
     assert len(body) <= BODY_BYTES_MAX or body is data[1:] or len(body) == len(data) - 1
     try:

@@ -7,6 +7,9 @@ Faults of settings and of input files are `tokenyield_settings.loader.SettingsEr
 class CollectorError(Exception):
     """The root. The message is for people, and says how to fix it."""
 
+    retry_after_s = 5
+    """When an HTTP client may try again, for all but `ParameterError`."""
+
 
 class LedgerError(CollectorError):
     """The ledger cannot be opened, read or written."""
@@ -14,6 +17,12 @@ class LedgerError(CollectorError):
 
 class LedgerInUse(LedgerError):
     """Another process has the ledger open."""
+
+
+class TooManyWaiting(CollectorError):
+    """The collector does as much of this kind as it may at once."""
+
+    retry_after_s = 10
 
 
 class ParameterError(CollectorError):

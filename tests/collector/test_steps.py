@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from collector.samples import batch, shipment
-from tokenyield_collector.api.batches import Committer
+from tokenyield_collector.api.health import HealthApi
 from tokenyield_collector.config import Settings
 from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.ingest.committer import Committer
+from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
-from tokenyield_collector.metrics.exposition import Ingest
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.server import Collector
 from tokenyield_collector.steps import Steps, lasting
@@ -85,9 +86,9 @@ def test_a_refresh_that_fails_is_tried_again_and_loses_nothing(
 
         monkeypatch.setattr(collector.refresher, "refresh", broken)
         await until(lambda: "ValueError: apportion" in (collector.problem or ""))
-        assert "ValueError: apportion" in (await collector.readyz(None)).text  # type: ignore[arg-type,operator]
+        assert "ValueError: apportion" in (await HealthApi(collector.services).readyz(None)).text  # type: ignore[arg-type,operator]
         await asyncio.get_running_loop().run_in_executor(
-            collector._writer, ledger.append, [shipment(batch(1, recent_batch_ms()))], 0
+            collector.executors.writer, ledger.append, [shipment(batch(1, recent_batch_ms()))], 0
         )
         await until(lambda: bool(collector._changed))
         assert not running.done()
@@ -167,7 +168,7 @@ def test_a_commit_that_fails_is_answered_and_the_next_goes_on(
 
     async def play() -> None:
         with ThreadPoolExecutor(1) as writer:
-            committer = Committer(ledger, writer, Settings(ledger_path="", commit_interval_ms=1), Ingest())
+            committer = Committer(ledger, writer, Settings(ledger_path="", commit_interval_ms=1), IngestStats())
             running = asyncio.create_task(committer.run())
             with monkeypatch.context() as patched:
                 patched.setattr(ledger, "append", lambda *_: 1 // 0)

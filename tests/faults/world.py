@@ -37,8 +37,8 @@ import msgspec
 from faults.host import HANG_MS, HOUR_MS, START_MS, STEPS_OF_CLOCKS_MS, Closed, Died, SimulatedAgent, flip_in
 from tokenyield_agent.shipping import spool as spool_module
 from tokenyield_agent.shipping.shipper import Answer
-from tokenyield_collector.api.batches import too_early
 from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.ingest.bounds import too_early
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_wire.codec import decode_shipment, encode_shipment
 from tokenyield_wire.window import Batch, GpuWindow, Shipment, StateMillijoules

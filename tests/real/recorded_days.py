@@ -22,9 +22,10 @@ from tokenyield_agent.workloads.binding import UNHELD, Holding
 from tokenyield_collector.attribution.rules import AttributionRules
 from tokenyield_collector.config import Settings
 from tokenyield_collector.demo.month import made_up
+from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.live.refresher import Refresher
-from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition
+from tokenyield_collector.metrics.exposition import Exposition, OwnExposition
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.period import Period
@@ -52,7 +53,7 @@ def record(folder: Path, prices: PriceBook, rules: AttributionRules, now_ms: int
     start_ms = end_ms - end_ms % MS_PER_DAY - MS_PER_DAY
     ledger = DuckDbLedger(folder / "days.duckdb")
     refresher = Refresher(SETTINGS, ledger, Policy(prices=prices, rules=rules))
-    ingest = Ingest()
+    ingest = IngestStats()
     own = OwnExposition(ingest)
     nodes = [_Node(sent) for sent in made_up(Period(name="days", start_ms=start_ms, end_ms=end_ms), WINDOW_MS)]
     written = _Written()

@@ -23,10 +23,10 @@ from aiohttp import hdrs, web
 from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.access.credentials import Credentials
 from tokenyield_collector.access.headers import secure
-from tokenyield_collector.access.rights import Right
 from tokenyield_collector.access.token_file import Grant
 from tokenyield_collector.config import Settings
 from tokenyield_collector.http.problem import problem, route_of
+from tokenyield_collector.http.right import Right
 from tokenyield_settings.buckets import Buckets
 from tokenyield_settings.passwords import is_basic
 from tokenyield_settings.web_config import allowed_by_name, subject_names

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tokenyield_collector.access.rights import Right
+from tokenyield_collector.http.right import Right
 from tokenyield_settings.loader import nearest
 
 TOKEN_CHARS_MIN = 16

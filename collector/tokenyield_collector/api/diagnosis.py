@@ -2,49 +2,59 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
 
 from aiohttp import web
 
-from tokenyield_collector.config import Settings
+from tokenyield_collector.api.services import Services
 from tokenyield_collector.diagnosis.make import LOSS_PERCENT, WINDOW_S_MAX, diagnoses
-from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.http.query import number, whole_number
+from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
+from tokenyield_collector.http.schemas import DiagnosesDocument
 from tokenyield_collector.live.refresher import live_stretch
 from tokenyield_collector.live.summary import encode
-from tokenyield_collector.policy import Policy
 from tokenyield_wire.units import NS_PER_MS
 
 WINDOW_S = 3600
+DIAGNOSIS = Route(
+    path="/v1/diagnosis",
+    summary="Why each workload yields what it yields, with evidence and the money at stake.",
+    answers={JSON: DiagnosesDocument},
+    refusals=(400, 503),
+    parameters=(
+        QueryParameter(
+            name="window_s",
+            schema={"type": "integer", "minimum": 1, "maximum": WINDOW_S_MAX},
+            description="length of the newest stretch, in seconds; default an hour",
+        ),
+        QueryParameter(
+            name="loss_percent",
+            schema={"type": "number", "minimum": 0, "maximum": 100},
+            description="tokens that a power cap may cost",
+        ),
+    ),
+)
+ROUTES = (DIAGNOSIS,)
+
+
+def routes(services: Services) -> list[BoundRoute]:
+    return [(DIAGNOSIS, DiagnosisApi(services).handle)]
 
 
 class DiagnosisApi:
-    """One diagnosis is made at a time, in the thread of those who ask."""
+    """The handler. One diagnosis is made at a time."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, asker: Executor, policy: Callable[[], Policy]) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._asker = asker
-        self._policy = policy
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     async def handle(self, request: web.Request) -> web.Response:
-        """`?window_s=3600`: of the newest so many seconds; `?loss_percent=2`: what a power cap may cost of the
-        tokens."""
-        window, loss = request.query.get("window_s", str(WINDOW_S)), request.query.get("loss_percent")
-        if not window.isdecimal() or not 1 <= int(window) <= WINDOW_S_MAX:
-            expected = f"a whole number from 1 to {WINDOW_S_MAX}"
-            raise ParameterError("window_s", expected=expected, found=f"'{window[:40]}'")
-        try:
-            loss_percent = LOSS_PERCENT if loss is None else float(loss)
-        except ValueError:
-            loss_percent = -1.0
-        if not 0 <= loss_percent <= 100:
-            raise ParameterError("loss_percent", expected="a number from 0 to 100", found=f"'{str(loss)[:40]}'")
-        loop = asyncio.get_running_loop()
-        body = await loop.run_in_executor(self._asker, self._make, int(window), loss_percent)
-        return web.Response(body=body, content_type="application/json")
+        window_s = whole_number(request.query, "window_s", 1, WINDOW_S_MAX) or WINDOW_S
+        loss_percent = number(request.query, "loss_percent", 0, 100)
+        loss_percent = LOSS_PERCENT if loss_percent is None else loss_percent
+        loop, queries = asyncio.get_running_loop(), self._services.executors.queries
+        body = await loop.run_in_executor(queries, self._make, window_s, loss_percent)
+        return web.Response(body=body, content_type=JSON)
 
     def _make(self, window_s: int, loss_percent: float) -> bytes:
-        start_ms, end_ms = live_stretch(time.time_ns() // NS_PER_MS, window_s, self._settings)
-        return encode(diagnoses(self._ledger, self._policy(), start_ms, end_ms, loss_percent=loss_percent))
+        services = self._services
+        start_ms, end_ms = live_stretch(time.time_ns() // NS_PER_MS, window_s, services.settings)
+        return encode(diagnoses(services.ledger, services.policy(), start_ms, end_ms, loss_percent=loss_percent))

@@ -12,7 +12,7 @@ CHUNKS_MAX = 4
 
 
 class PipeClosed(Exception):
-    """Who read has gone; what writes stops."""
+    """The reader has gone, and the writer stops."""
 
 
 class Pipe:
@@ -25,7 +25,7 @@ class Pipe:
         self._is_closed = False
 
     def fill(self, make: Callable[[TextWriter], object]) -> None:
-        """Let `make` write; its end or its error comes out of the pipe after what it wrote."""
+        """Let `make` write. Its end or its error comes out of the pipe after what it wrote, and is not raised."""
         last: Exception | None = None
         with suppress(PipeClosed):
             try:
@@ -33,7 +33,7 @@ class Pipe:
                 self._pass_on()
             except PipeClosed:
                 raise
-            except Exception as error:  # noqa: BLE001 - told to who reads
+            except Exception as error:  # noqa: BLE001 - it goes to the reader
                 last = error
             self._put(last)
 
@@ -60,6 +60,6 @@ class Pipe:
     async def aclose(self) -> None:
         """Nobody reads any more."""
         self._is_closed = True
-        while not self._queue.empty():  # lets one that waits in `_put` go on, and find it closed
+        while not self._queue.empty():  # lets a writer that waits in `_put` go on, and see that it is closed
             self._queue.get_nowait()
             await asyncio.sleep(0)

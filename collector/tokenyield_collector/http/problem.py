@@ -51,9 +51,9 @@ def problem(
 
 
 def problem_of(error: CollectorError) -> web.Response:
-    """400 for a parameter that cannot be used, 503 for a ledger that does not work now."""
+    """400 for a parameter that cannot be used, 503 for anything that may work later."""
     if not isinstance(error, ParameterError):
-        return problem(503, str(error), headers={"Retry-After": "5"})
+        return problem(503, str(error), headers={"Retry-After": str(error.retry_after_s)})
     fault = FieldFaultDocument(field=error.field, expected=error.expected, found=error.found)
     if error.fix:
         fault["fix"] = error.fix

@@ -1,1 +1,1 @@
-"""From a request's bytes to committed batches."""
+"""From the body of a request to durable batches: decompression, bounds in time, commits of many shipments at once."""

@@ -7,12 +7,12 @@ rules' dimensions) and their models beyond `metrics_groups_max`, share the label
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from tokenyield_collector.attribution.budgets import BudgetState
+from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import TOKEN_SUMS, LiveView, LiveWorkload, live_cost, live_duration_ms
 from tokenyield_collector.live.to_date import OWNERSHIP
@@ -70,18 +70,6 @@ _GROUP_AT = 3
 """Where the dimensions begin in the labels of what is attributed: after cluster, pool and model."""
 
 
-@dataclass(kw_only=True)
-class Ingest:
-    """What the receiving side counted since it started."""
-
-    batches: int = 0
-    duplicates: int = 0
-    refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    commits: int = 0
-    commit_seconds: float = 0.0
-    waiting_batches: int = 0
-
-
 class Exposition:
     """A prometheus_client collector over one view: all but what the collector tells of itself."""
 
@@ -115,7 +103,7 @@ class Exposition:
 class OwnExposition:
     """A prometheus_client collector over what the receiving side counts: cheap, and fresh at every scrape."""
 
-    def __init__(self, ingest: Ingest) -> None:
+    def __init__(self, ingest: IngestStats) -> None:
         self._ingest = ingest
 
     def collect(self) -> Iterator[Metric]:

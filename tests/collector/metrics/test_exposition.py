@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.attribution.budgets import budget_states
 from tokenyield_collector.attribution.rules import AttributionRules, Budget
+from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.live.counters import Counters
 from tokenyield_collector.live.live_view import live_view
@@ -18,7 +19,7 @@ from tokenyield_collector.live.summary import encode, summarize
 from tokenyield_collector.live.to_date import GRAIN, ToDate, month_to_date
 from tokenyield_collector.live.view import View
 from tokenyield_collector.live.window_usage import Stretch
-from tokenyield_collector.metrics.exposition import Exposition, Ingest, OwnExposition
+from tokenyield_collector.metrics.exposition import Exposition, OwnExposition
 from tokenyield_collector.metrics.families import every_family
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.book import Facility, Owned, Pool, PoolMatch, PriceBook
@@ -71,7 +72,7 @@ def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, byte
     )
     registry = CollectorRegistry()
     registry.register(Exposition(view, workloads_max, groups_max))
-    registry.register(OwnExposition(Ingest(batches=4, commits=1)))
+    registry.register(OwnExposition(IngestStats(batches=4, commits=1)))
     return generate_latest(registry).decode(), encode(summarize(live, PRICES))
 
 

@@ -1,0 +1,97 @@
+"""Reports for HTTP: one at a time, in the reporter's thread.
+
+In: functions that make something with `maker`. Out: what they make. Whatever is written into the ledger for it is
+written by the writer's thread, in short turns, so that batches are committed meanwhile.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tokenyield_collector.config import Settings
+from tokenyield_collector.errors import TooManyWaiting
+from tokenyield_collector.executors import Executors
+from tokenyield_collector.ledger.base import Ledger, StatementRecord
+from tokenyield_collector.ledger.usage import UsageReader
+from tokenyield_collector.policy import Policy
+from tokenyield_collector.reports.maker import ReportMaker
+from tokenyield_collector.statements.source import CostSource
+from tokenyield_wire.units import NS_PER_MS
+
+Made = TypeVar("Made")
+
+WAITING_MAX = 8
+"""Reports made or waiting at once."""
+ROLL_HOURS_AT_ONCE = 4
+"""Hours rolled up before waiting batches have their turn: at 10,000 GPUs 0.15 s."""
+
+
+class LedgerForReports:
+    """A ledger as a reporting thread may use it: a `reports.maker.ReportedLedger`."""
+
+    def __init__(self, ledger: Ledger, writer: Executor) -> None:
+        self._ledger = ledger
+        self._writer = writer
+
+    def first_ms(self) -> int | None:
+        return self._ledger.first_ms()
+
+    def usage(self) -> UsageReader:
+        return self._ledger.usage()
+
+    def roll(self) -> None:
+        while self._writer.submit(self._ledger.roll, None, ROLL_HOURS_AT_ONCE).result():
+            pass
+
+    def statements(self, period: str) -> list[StatementRecord]:
+        return self._writer.submit(self._ledger.statements, period).result()
+
+    def add_statement(self, record: StatementRecord) -> None:
+        self._writer.submit(self._ledger.add_statement, record).result()
+
+
+class ReportQueue:
+    """At most `WAITING_MAX` callers at once. `policy` gives the policy of the moment."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        executors: Executors,
+        policy: Callable[[], Policy],
+        others: Sequence[CostSource] = (),
+    ) -> None:
+        self._settle_ms = settings.live_lag_s * 1000
+        self._ledger = LedgerForReports(ledger, executors.writer)
+        self._reporter = executors.reporter
+        self._policy = policy
+        self._others = others
+        self._waiting = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """For as long as a caller waits. Raises `TooManyWaiting`."""
+        if self._waiting >= WAITING_MAX:
+            raise TooManyWaiting("too many reports wait already; ask again later")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    def submit(self, make: Callable[[], Made]) -> "asyncio.Future[Made]":
+        """Run `make`, which uses `maker`, in the reporter's thread. Needs a `place`."""
+        return asyncio.get_running_loop().run_in_executor(self._reporter, make)
+
+    def maker(self) -> ReportMaker:
+        """Of now; for the reporter's thread."""
+        return ReportMaker(
+            ledger=self._ledger,
+            policy=self._policy(),
+            others=self._others,
+            now_ms=time.time_ns() // NS_PER_MS,
+            settle_ms=self._settle_ms,
+        )

@@ -1,0 +1,36 @@
+"""The threads of a collector."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+
+class Executors:
+    """One thread for each kind of work, so that none of them waits behind another.
+
+    | name | runs | who waits for it |
+    |---|---|---|
+    | `writer` | writes to the ledger: commits, folding, roll-ups, retention | agents, the refresh loop, reports |
+    | `reader` | the refresh: changed hours into a view; reading changed prices and rules | the refresh loop |
+    | `queries` | /v1/summary, /v1/fleet, /v1/diagnosis | their callers |
+    | `exposer` | the text of /metrics, and the compression of answers | scrapes, and callers of JSON |
+    | `reporter` | reports, budgets, rates, one at a time | their callers, of which few may wait (api/report_queue.py) |
+
+    Passwords are checked in a thread of their own (access/auth.py), and a backup is copied in one of asyncio's.
+    """
+
+    def __init__(self) -> None:
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self.queries = ThreadPoolExecutor(1, thread_name_prefix="queries")
+        self.exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
+        self.reporter = ThreadPoolExecutor(1, thread_name_prefix="reporter")
+
+    def close(self, last_write: Callable[[], object]) -> None:
+        """After all that was submitted, and `last_write` by the writer; reports that have not begun are dropped.
+
+        The reporter ends first, for it may wait for the writer.
+        """
+        self.reporter.shutdown(cancel_futures=True)
+        self.writer.submit(last_write)
+        for executor in (self.writer, self.reader, self.queries, self.exposer):
+            executor.shutdown()

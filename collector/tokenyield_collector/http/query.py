@@ -1,0 +1,32 @@
+"""Parameters of a request's query: numbers within bounds."""
+
+from collections.abc import Mapping
+
+from tokenyield_collector.errors import ParameterError
+
+_DIGITS_MAX = 18
+
+
+def whole_number(query: Mapping[str, str], name: str, least: int, most: int) -> int | None:
+    """None where the parameter is not given. Raises `ParameterError`."""
+    text = query.get(name)
+    if text is None:
+        return None
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX
+    if not is_number or not least <= int(text) <= most:
+        raise ParameterError(name, expected=f"a whole number from {least} to {most}", found=f"'{text[:40]}'")
+    return int(text)
+
+
+def number(query: Mapping[str, str], name: str, least: float, most: float) -> float | None:
+    """None where the parameter is not given. Raises `ParameterError`."""
+    text = query.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise ParameterError(name, expected=f"a number from {least:g} to {most:g}", found=f"'{text[:40]}'")
+    return value
