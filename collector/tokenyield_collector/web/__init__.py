@@ -1,1 +1,1 @@
-"""The page at `/`: files in static/, read once at start. It asks the collector's own API and nothing else."""
+"""The page at `/`: files in static/, read once at start. It sends requests to the collector's own API only."""

@@ -1,4 +1,4 @@
-"""A file too big for memory, from a thread to who reads slowly, stops early or does not come."""
+"""A file too big for memory, from a thread to a reader that is slow, stops early or never comes."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,17 +13,17 @@ async def piped(make: Callable[[TextWriter], object], chunks_read: int | None = 
     """What comes out, and the last item."""
     pipe = Pipe(asyncio.get_running_loop())
     filling = asyncio.get_running_loop().run_in_executor(None, pipe.fill, make)
-    found, last = b"", None
+    text, last = b"", None
     while chunks_read is None or chunks_read > 0:
         item = await pipe.next()
         if not isinstance(item, bytes):
             last = item
             break
-        found += item
+        text += item
         chunks_read = None if chunks_read is None else chunks_read - 1
     await pipe.aclose()
     await asyncio.wait_for(filling, 10)
-    return found, last
+    return text, last
 
 
 def test_everything_arrives_in_order() -> None:
@@ -31,13 +31,13 @@ def test_everything_arrives_in_order() -> None:
         for i in range(3000):
             out.write(f"{i}\n{LINE}")
 
-    found, last = asyncio.run(piped(make))
-    assert found == "".join(f"{i}\n{LINE}" for i in range(3000)).encode()
+    text, last = asyncio.run(piped(make))
+    assert text == "".join(f"{i}\n{LINE}" for i in range(3000)).encode()
     assert last is None
     assert asyncio.run(piped(lambda out: None)) == (b"", None)
 
 
-def test_who_writes_waits_for_who_reads() -> None:
+def test_the_writer_waits_for_the_reader() -> None:
     written = 0
 
     def make(out: TextWriter) -> None:
@@ -64,8 +64,8 @@ def test_an_error_comes_after_what_was_written() -> None:
         out.write("a" * CHUNK_CHARS)
         raise ValueError("no more")
 
-    found, last = asyncio.run(piped(make))
-    assert found == b"a" * CHUNK_CHARS
+    text, last = asyncio.run(piped(make))
+    assert text == b"a" * CHUNK_CHARS
     assert isinstance(last, ValueError)
 
 
@@ -74,5 +74,5 @@ def test_when_nobody_reads_any_more_the_writer_stops() -> None:
         while True:
             out.write(LINE)
 
-    found, _ = asyncio.run(piped(make, chunks_read=2))
-    assert len(found) == 2 * CHUNK_CHARS
+    text, _ = asyncio.run(piped(make, chunks_read=2))
+    assert len(text) == 2 * CHUNK_CHARS

@@ -30,9 +30,9 @@ def ledger_path(tmp_path: Path) -> Path:
 
 def findings(path: Path) -> list[str]:
     ledger = DuckDbLedger(path)
-    found = list(verify(ledger))
+    findings = list(verify(ledger))
     ledger.close()
-    return found
+    return findings
 
 
 def changed(path: Path, sql: str) -> None:
@@ -40,14 +40,14 @@ def changed(path: Path, sql: str) -> None:
         connection.execute(sql)
 
 
-def test_books_that_balance(ledger_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ledger_that_balances(ledger_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert findings(ledger_path) == []
     assert main(["verify", "--ledger", str(ledger_path)]) == 0
     assert capsys.readouterr().out == "2 hours: the ledger balances\n"
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "finding"),
     [
         ("UPDATE gpu_hours SET active_ms = active_ms + 1 WHERE node = 'n2'", "gpus c/n2/NVIDIA H100 80GB HBM3: the hour says"),
         ("DELETE FROM token_hours WHERE node = 'n1'", "the hour says nothing; its windows"),
@@ -56,14 +56,16 @@ def test_books_that_balance(ledger_path: Path, capsys: pytest.CaptureFixture[str
         ("DELETE FROM capacity_hours", "reports read"),
     ],
 )  # fmt: skip
-def test_books_that_do_not(ledger_path: Path, damage: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ledger_that_does_not_balance(
+    ledger_path: Path, damage: str, finding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     changed(ledger_path, damage)
-    assert any(told in line for line in findings(ledger_path))
+    assert any(finding in line for line in findings(ledger_path))
     assert main(["verify", "--ledger", str(ledger_path)]) == 1
     assert "the ledger does not balance" in capsys.readouterr().out
 
 
-def test_hours_whose_windows_are_gone_are_held_to_what_is_left(ledger_path: Path) -> None:
+def test_hours_without_windows_are_compared_with_what_is_left(ledger_path: Path) -> None:
     ledger = DuckDbLedger(ledger_path)
     ledger.retire(windows_before_ms=NOON_MS + HOUR_MS, hours_before_ms=0, counter_bases={})
     ledger.close()
@@ -78,7 +80,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     running.kill_all()
 
 
-def test_a_backup_while_it_is_at_work(stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_while_the_collector_is_running(stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     newest_ms = now_window_ms()  # asked once: windows of different seqs must not fall together when time passes
 
     def sent(seq: int) -> int:

@@ -120,19 +120,23 @@ def test_a_price_book_is_taken_up_without_restart_and_a_broken_one_is_refused(
         book.write_text("pools: [{name: h100, owned: {gpu: -1}}]")
         wait_until(lambda: "not taken up" in running.log.read_text(), TAKEN_UP_S, "the broken one is refused")
         assert price() == 2
-        wait_until(lambda: b"tokenyield_collector_books_fresh 0.0" in get(f"{running.url}/metrics"), TAKEN_UP_S, "told")
+        wait_until(
+            lambda: b"tokenyield_collector_books_fresh 0.0" in get(f"{running.url}/metrics"),
+            TAKEN_UP_S,
+            "the metric shows it",
+        )
         assert "prices.yaml" in running.log.read_text()
     finally:
         running.stop()
 
 
-def test_the_api_refuses_what_it_cannot_make_and_whom_it_does_not_know(settings: list[str], tmp_path: Path) -> None:
+def test_the_api_refuses_what_it_cannot_make_and_unknown_callers(settings: list[str], tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("a-secret-of-readers\n")
     running = Running([*settings, "--set", f"token_file={tokens}"], tmp_path)
     known = {"Authorization": "Bearer a-secret-of-readers"}
     try:
-        for path, headers, code, said in (
+        for path, headers, code, text in (
             ("report?period=2026-10", {}, 401, "token_file"),
             ("budgets", {"Authorization": "Bearer wrong"}, 401, "token_file"),
             ("report", known, 400, "period: expected"),
@@ -147,7 +151,7 @@ def test_the_api_refuses_what_it_cannot_make_and_whom_it_does_not_know(settings:
             with pytest.raises(urllib.error.HTTPError) as error:
                 get(f"{running.url}/v1/{path}", headers)
             assert error.value.code == code
-            assert said in json.loads(error.value.read())["detail"]
+            assert text in json.loads(error.value.read())["detail"]
         assert call("report", "--period", "2026-10", *settings, "--set", f"token_file={tokens}", "--format", "csv")
     finally:
         running.stop()
@@ -158,9 +162,9 @@ def test_what_a_user_can_get_wrong(settings: list[str], tmp_path: Path) -> None:
     assert "write 2026-10" in call("report", "--period", "oct", *settings, code=2)
     assert "no ledger at" in call("report", "--period", "2026-10", "--set", f"ledger_path={tmp_path}/none", code=1)
     (tmp_path / "prices.yaml").write_text("pools: [{name: a, owned: {gpu: -1, life_years: 0}}]")
-    said = call("report", "--period", "2026-10", *settings, code=2)
-    assert "gpu: -1 is negative" in said
-    assert "life_years: 0 wants to be above 0" in said
+    errors = call("report", "--period", "2026-10", *settings, code=2)
+    assert "gpu: -1 is negative" in errors
+    assert "life_years: 0 wants to be above 0" in errors
     assert "cannot be reached" in call("report", "--period", "2026-10", "--collector", "http://127.0.0.1:9", code=1)
 
 
@@ -171,8 +175,8 @@ def test_examples_are_the_annotated_files(name: str) -> None:
 
 def test_rates_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text(BOOK)
-    told = json.loads(call("rate", "--prices", str(tmp_path / "prices.yaml"), "--format", "json"))
-    (pool,) = told["pools"]
+    document = json.loads(call("rate", "--prices", str(tmp_path / "prices.yaml"), "--format", "json"))
+    (pool,) = document["pools"]
     assert pool["name"] == "h100"
     assert pool["usd_per_gpu_hour"] == pytest.approx(sum(pool["parts"].values()))
     table = call("rate", "--prices", str(tmp_path / "prices.yaml"), "--at", "2026-10-05T14:00")

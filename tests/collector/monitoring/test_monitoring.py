@@ -1,4 +1,4 @@
-"""Dashboards, rules, runbooks and compose file: made from the code, of metrics that there are, and whole."""
+"""Dashboards, rules, runbooks and compose file: made from the code, of metrics that exist, and complete."""
 
 import json
 import re
@@ -35,19 +35,19 @@ def panels(name: str) -> Iterator[dict[str, object]]:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_what_is_kept_is_what_the_code_makes(name: str) -> None:
+def test_the_dashboards_are_what_the_code_makes(name: str) -> None:
     assert (OUT / f"{name}.json").read_text() == encoded(name), "run `make dashboards`"
 
 
-def test_every_metric_that_is_asked_for_is_one_that_is_shown() -> None:
+def test_every_metric_that_is_queried_is_exposed() -> None:
     known = {family.name for family in (*every_family(), *agent_families())} | FOREIGN
     texts = [path.read_text() for path in OUT.glob("*.json")] + [rule["expr"] for rule in rules("recording.yaml")]
     texts += [rule["expr"] for rule in rules("alerts.yaml")]
     recorded = {rule["record"] for rule in rules("recording.yaml")}
-    asked = {name for text in texts for name in _NAME.findall(_RECORDED.sub("", text))}
-    assert asked - known == set()
+    queried = {name for text in texts for name in _NAME.findall(_RECORDED.sub("", text))}
+    assert queried - known == set()
     assert {name for text in texts for name in _RECORDED.findall(text)} <= recorded
-    assert len(asked) > 40
+    assert len(queried) > 40
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
@@ -62,17 +62,17 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 
 
 @pytest.mark.parametrize("service", ["collector", "agent-demo", "agent"])
-def test_the_compose_file_starts_what_would_start(service: str) -> None:
+def test_the_compose_file_uses_settings_that_exist(service: str) -> None:
     command = yaml.safe_load((MONITORING_FOLDER / "compose.yaml").read_text())["services"][service]["command"]
-    given = re.findall(r"--set (\w+=[^\s']+)", command)
-    assert len(given) >= 4
+    flags = re.findall(r"--set (\w+=[^\s']+)", command)
+    assert len(flags) >= 4
     if service == "collector":
-        load_collector_settings(None, {}, given)
+        load_collector_settings(None, {}, flags)
     else:
-        load_agent_settings(None, {}, given)
+        load_agent_settings(None, {}, flags)
 
 
-def test_every_panel_says_what_it_shows() -> None:
+def test_every_panel_has_a_title_and_a_description() -> None:
     for name in DASHBOARDS:
         numbers = [panel["id"] for panel in panels(name)]
         assert len(set(numbers)) == len(numbers)

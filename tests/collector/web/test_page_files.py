@@ -49,7 +49,7 @@ def test_every_file_that_the_page_names_is_there(stack: Stack) -> None:
         assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_policy_lets_in_nothing_from_elsewhere(stack: Stack) -> None:
+def test_the_policy_allows_nothing_from_elsewhere(stack: Stack) -> None:
     for path in ("/", "/assets/js/main.js"):
         policy = ask(stack, path)[1]["content-security-policy"]
         rules = dict(part.strip().split(" ", 1) for part in policy.split(";"))
@@ -76,7 +76,7 @@ def test_no_request_leads_to_another_file(stack: Stack, path: str) -> None:
     assert b"import" not in body
 
 
-def test_data_want_the_token_and_the_page_does_not(stack: Stack) -> None:
+def test_data_require_the_token_and_the_page_does_not(stack: Stack) -> None:
     for path in ("/v1/fleet", "/v1/summary", "/v1/report?period=2026-10", "/v1/budgets", "/v1/rates", "/metrics"):
         assert ask(stack, path)[0] == 401
     status, _, body = ask(stack, "/v1/fleet", {"Authorization": "Bearer a-secret-of-readers"})
@@ -91,15 +91,15 @@ def test_what_every_gpu_does(tmp_path: Path) -> None:
     ledger.append([shipment(batch(1, NOON_MS - HOUR_MS, gpus=1), node="gone", agent_id="b")], NOON_MS)
     ledger.append([shipment(batch(1, NOON_MS - 30 * HOUR_MS), node="long gone", agent_id="c")], NOON_MS)
     ledger.fold()
-    found = ledger.gpus_between(NOON_MS + 15_000, NOON_MS + 45_000, NOON_MS - 24 * HOUR_MS)
+    gpus = ledger.gpus_between(NOON_MS + 15_000, NOON_MS + 45_000, NOON_MS - 24 * HOUR_MS)
     ledger.close()
     silent = GpuNow("c", "gone", "GPU-0", "NVIDIA H100 80GB HBM3", 0, 0, 0, 0, 0, "")
     model, times = "NVIDIA H100 80GB HBM3", (18_000, 8_000, 2_000, 2_000, 12_000_000)
-    assert found == [silent, *(GpuNow("c", "n1", f"GPU-{i}", model, *times, "chat") for i in range(2))]
-    document = fleet_document(found, NOON_MS + 15_000, NOON_MS + 45_000)
-    gpus = document["gpus"]
-    assert [STATES[state] for state in gpus["state"]] == ["silent", "active", "active"]
-    assert gpus["active_permille"] == [0, 600, 600]
-    assert gpus["watts"] == [0, 400, 400]
-    assert [document["nodes"][node][1] for node in gpus["node"]] == ["gone", "n1", "n1"]
-    assert [document["workloads"][at] if at >= 0 else None for at in gpus["workload"]] == [None, "chat", "chat"]
+    assert gpus == [silent, *(GpuNow("c", "n1", f"GPU-{i}", model, *times, "chat") for i in range(2))]
+    document = fleet_document(gpus, NOON_MS + 15_000, NOON_MS + 45_000)
+    columns = document["gpus"]
+    assert [STATES[state] for state in columns["state"]] == ["silent", "active", "active"]
+    assert columns["active_permille"] == [0, 600, 600]
+    assert columns["watts"] == [0, 400, 400]
+    assert [document["nodes"][node][1] for node in columns["node"]] == ["gone", "n1", "n1"]
+    assert [document["workloads"][at] if at >= 0 else None for at in columns["workload"]] == [None, "chat", "chat"]
