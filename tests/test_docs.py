@@ -85,7 +85,7 @@ def test_a_link_to_a_heading_finds_it(page: Path) -> None:
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=_name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ("CHANGELOG.md", "metrics.md")], ids=_name)
 def test_a_metric_that_a_page_names_exists(page: Path) -> None:
     """A name that ends in `_…` stands for all that begin so."""
     metrics = set(re.findall(r"`(tokenyield_\w+)`", generate.metrics_page()))
@@ -96,6 +96,88 @@ def test_a_metric_that_a_page_names_exists(page: Path) -> None:
         for name in named
         if name not in metrics and not (name.endswith("_") and any(m.startswith(name) for m in metrics))
     ]
+
+
+# --- docs/architecture.md ------------------------------------------------------------------------------------------------
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+AGENT, COLLECTOR = ROOT / "agent" / "tokenyield_agent", ROOT / "collector" / "tokenyield_collector"
+_PATH = re.compile(r"`((?:\.?[\w-]+/)+(?:[\w.-]+\.\w+)?|(?:[\w-]+/)*[\w-]+\.(?:py|md|json|yaml|toml))`")
+_EXAMPLES = {"prices.yaml", "attribution.yaml"}
+"""Files of an operator, not of this repository."""
+
+
+def _missing(text: str) -> list[str]:
+    """The folders (with a slash at their end) and files that the text names and that do not exist."""
+    named = set(_PATH.findall(text)) - _EXAMPLES
+    return sorted(
+        path
+        for path in named
+        if not any(
+            (root / path).is_dir() if path.endswith("/") else (root / path).is_file()
+            for root in (ROOT, AGENT, COLLECTOR)
+        )
+    )
+
+
+def test_a_missing_path_is_recognized() -> None:
+    text = "`tokens/tail.py`, `tokens/nothing.py`, `gpu/nvidia/`, `gpu/nothing/`, `daemon.py`, `nothing.py`, `ledger.duckdb`, `/v1/summary`"
+    assert _missing(text) == ["gpu/nothing/", "nothing.py", "tokens/nothing.py"]
+
+
+def test_every_path_of_the_architecture_exists() -> None:
+    assert len(_PATH.findall(ARCHITECTURE)) > 100
+    assert not _missing(ARCHITECTURE)
+
+
+@pytest.mark.parametrize("program", [AGENT, COLLECTOR], ids=_name)
+def test_every_folder_is_in_the_architecture(program: Path) -> None:
+    """In the table of folders, and those that are not within another in the table of layers."""
+    folders = [path.parent.relative_to(program) for path in program.rglob("__init__.py") if path.parent != program]
+    of_folders, of_layers = ARCHITECTURE.split("\n## Folders\n")[1].split("\n## Layers\n")
+    of_layers = of_layers.split("\n## ")[0]
+    assert not [folder for folder in folders if f"`{folder}/`" not in of_folders]
+    assert not [folder for folder in folders if len(folder.parts) == 1 and f"`{folder}/" not in of_layers]
+
+
+def _imported(file: Path, program: Path) -> Iterator[tuple[str, str]]:
+    """(top folder or file of the program, the module) of all that the file imports from its own program."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        modules = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for module in modules:
+            package, _, name = module.partition(".")
+            if package == program.name and name:
+                top = name.split(".")[0]
+                yield (f"{top}/" if (program / top).is_dir() else f"{top}.py"), module
+
+
+@pytest.mark.parametrize(("program", "column"), [(AGENT, 2), (COLLECTOR, 3)], ids=["agent", "collector"])
+def test_no_import_runs_upwards(program: Path, column: int) -> None:
+    table = ARCHITECTURE.split("\n## Layers\n")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+\.", line)]
+    layer = {name: number for number, row in enumerate(rows) for name in re.findall(r"`([\w.]+/?)`", row[column])}
+    upwards = []
+    for file in program.rglob("*.py"):
+        top = file.relative_to(program).parts[0]
+        top += "/" if (program / top).is_dir() else ""
+        for target, module in _imported(file, program):
+            is_upwards = top in layer and target in layer and layer[target] < layer[top]
+            if is_upwards and not module.endswith("http.schemas"):
+                upwards.append(f"{_name(file)} imports {module}")
+    assert len(layer) > 10
+    assert not upwards
+
+
+@pytest.mark.parametrize("program", [AGENT, COLLECTOR], ids=_name)
+def test_every_thread_is_in_the_architecture(program: Path) -> None:
+    code = "\n".join(path.read_text() for path in program.rglob("*.py") if "demo" not in path.parts)
+    section = ARCHITECTURE.split("\n## Threads and executors\n")[1].split("\n## ")[0]
+    of_agent, of_collector = section.split("\n**The collector**")
+    named = set(re.findall(r"^\| `(\w+)` \|", of_agent if program == AGENT else of_collector, re.MULTILINE))
+    started = set(re.findall(r"""\bThread\([^()]*\bname="(\w+)"|thread_name_prefix="(\w+)\"""", code))
+    assert {name for names in started for name in names if name} <= named
+    assert not [name for name in named if f'"{name}"' not in code], "no thread or executor has this name"
 
 
 # --- how pages are written ---------------------------------------------------------------------------------------------
@@ -130,7 +212,7 @@ def test_decisions_are_numbered_without_gaps() -> None:
     assert [page.name[:4] for page in DECISIONS] == [f"{number:04d}" for number in range(1, len(DECISIONS) + 1)]
 
 
-_OUTSIDE = re.compile(r"\.\./shared/|(?<![\w/#])/work/|\.library/")
+_OUTSIDE = re.compile(r"\.\./shared/|(?<![\w/#])/work/|\.library/|\b(?:design|style)\.md\b")
 
 
 def test_nothing_points_out_of_the_repository() -> None:
