@@ -2,7 +2,7 @@
 
 In: the readings at both ends, or the reason why there is none, and who holds the GPU. Out: a `GpuSpan`.
 
-State, from NVML's utilization.gpu at the end of the span, or GPM's SM activity where that is not
+State (design.md section 3), from NVML's utilization.gpu at the end of the span, or GPM's SM activity where that is not
 told (MIG): some kernel ran -> `active`; none ran and somebody holds the GPU -> `idle`; none ran and nobody holds it ->
 `unallocated`; cannot be told -> `unknown`. A GPU whose holders have long made no token may be *parked* (parked.py),
 which is a kind of idle.
