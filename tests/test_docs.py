@@ -98,6 +98,31 @@ def test_a_metric_that_a_page_names_exists(page: Path) -> None:
     ]
 
 
+_OF_OTHERS = {"fsync_after_insert", "insert_quorum", "rule_files"}
+"""Settings of ClickHouse and Prometheus."""
+
+
+def test_a_setting_or_field_that_a_page_names_exists() -> None:
+    """Names of several words joined by `_`, as settings, fields and states have them; tests and metrics are looked at above."""
+    sources = (
+        path
+        for path in FILES
+        if path.suffix in {".py", ".yaml", ".c"} and path.relative_to(ROOT).parts[0] in {"agent", "collector", "helm"}
+    )
+    known = set(re.findall(r"\w+", "\n".join(path.read_text() for path in sources)))
+    named = {
+        (name, page.name)
+        for page in PAGES
+        if page.name not in ("CHANGELOG.md", "metrics.md")
+        for name in re.findall(r"`([a-z]+(?:_[a-z0-9]+)+)(?:`|: )", page.read_text())
+    }
+    assert not [
+        f"{page}: {name}"
+        for name, page in named
+        if not name.startswith(("test_", "tokenyield_")) and name not in known | _OF_OTHERS
+    ]
+
+
 # --- docs/architecture.md ------------------------------------------------------------------------------------------------
 
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
