@@ -49,7 +49,7 @@ DASHBOARD = page(
                 ),
                 number(
                     "Booked up to",
-                    "max(tokenyield_collector_booked_timestamp_seconds > 0) * 1000 or on () vector(0)",
+                    "max(tokenyield_collector_to_date_timestamp_seconds > 0) * 1000 or on () vector(0)",
                     "The end of the newest closed hour in these figures.",
                     unit="dateTimeAsIso",
                     decimals=0,

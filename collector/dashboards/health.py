@@ -40,7 +40,7 @@ DASHBOARD = page(
                 ),
                 number(
                     "Prices and rules fresh",
-                    "min(tokenyield_collector_books_fresh)",
+                    "min(tokenyield_collector_policy_fresh)",
                     "0: what stands in the files was refused.",
                     decimals=0,
                 ),

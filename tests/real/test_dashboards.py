@@ -65,7 +65,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     try:
         with running(folder, yaml.safe_dump(config), blocks_of=[recorded.openmetrics]) as prometheus:
             wait_until(lambda: prometheus.values("sum(up)") == [2.0], what="both are scraped")
-            booked = "tokenyield_collector_booked_timestamp_seconds{instance=~'127.*'} > 0"
+            booked = "tokenyield_collector_to_date_timestamp_seconds{instance=~'127.*'} > 0"
             wait_until(lambda: prometheus.values(booked) != [], what="the live collector has booked the past")
             time.sleep(12)
             yield Scene(prometheus, stack, recorded)
@@ -173,7 +173,7 @@ def test_what_is_live_is_the_summary(scene: Scene) -> None:
         for line in before.splitlines()
         if line.startswith("tokenyield_cost_per_hour{") and 'bucket="active"' not in line
     )
-    assert lost == pytest.approx(summary["fleet"]["idle_cost_per_hour"], rel=1e-3)
+    assert lost == pytest.approx(summary["fleet"]["idle_capacity"]["cost_per_hour"], rel=1e-3)
 
 
 def _as_of(exposed: str) -> str:

@@ -22,7 +22,7 @@ def summary_tables(summary: dict[str, Any], notes: Sequence[str]) -> RenderableT
         figure(fleet["tokens_per_joule"]["total"]),
         figure(fleet["cost_per_million_tokens"]["total"]),
         figure(fleet["cost_per_million_tokens"]["completion"]),
-        figure(fleet["idle_cost_per_hour"]),
+        figure(fleet["idle_capacity"] and fleet["idle_capacity"]["cost_per_hour"]),
         figure(fleet["cost_per_hour"]),
         str(fleet["gpus_reporting"]),
         figure(sum(fleet["energy_joules"].values()), 0),

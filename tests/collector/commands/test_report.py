@@ -121,7 +121,7 @@ def test_a_price_book_is_taken_up_without_restart_and_a_broken_one_is_refused(
         wait_until(lambda: "not taken up" in running.log.read_text(), TAKEN_UP_S, "the broken one is refused")
         assert price() == 2
         wait_until(
-            lambda: b"tokenyield_collector_books_fresh 0.0" in get(f"{running.url}/metrics"),
+            lambda: b"tokenyield_collector_policy_fresh 0.0" in get(f"{running.url}/metrics"),
             TAKEN_UP_S,
             "the metric shows it",
         )
