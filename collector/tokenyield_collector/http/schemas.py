@@ -133,6 +133,8 @@ class SummaryDocument(TypedDict):
     seconds: float
     currency: str
     price_book: str | None
+    dimensions: list[str]
+    """Of the attribution rules; the first one is who is charged."""
     fleet: FleetSummaryDocument
     waterfall: list[WaterfallStepDocument]
     pools: list[PoolCostDocument]

@@ -28,7 +28,7 @@ from tokenyield_collector.live.live_view import (
     live_duration_ms,
     live_energy_cost,
 )
-from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import amount, decimal, spread
 from tokenyield_collector.prices.period import iso
@@ -44,8 +44,9 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return _encoder.encode(document)
 
 
-def summarize(live: LiveView, prices: PriceBook) -> SummaryDocument:
+def summarize(live: LiveView, policy: Policy) -> SummaryDocument:
     """The document, ready for `encode`."""
+    prices = policy.prices
     facts = live.facts
     energy_mj = {state: sum(getattr(g, f"{state}_mj") for g in facts.gpus) for state in STATES}
     time_ms = {state: sum(getattr(g, f"{state}_ms") for g in facts.gpus) for state in STATES}
@@ -61,6 +62,7 @@ def summarize(live: LiveView, prices: PriceBook) -> SummaryDocument:
         "seconds": live.elapsed_ms / 1000,
         "currency": prices.currency,
         "price_book": prices.fingerprint or None,
+        "dimensions": list(policy.rules.dimensions),
         "fleet": {
             "gpus_reporting": sum(g.gpus for g in facts.gpus),
             "gpu_seconds": {state: ms / 1000 for state, ms in time_ms.items()},

@@ -57,7 +57,7 @@ def test_refreshes_and_reports_go_on(path: Path, tmp_path: Path) -> None:
     again = refresher.refresh(ledger.fold(), now_ms, {})
     list(Exposition(again, 500, 500).collect())
     live = read_live_view(ledger, policy(book), NOON_MS, NOON_MS + 2 * HOUR_MS)
-    encode(summarize(live, book))
+    encode(summarize(live, policy(book)))
     ledger.gpus_between(NOON_MS, NOON_MS + HOUR_MS, NOON_MS - HOUR_MS)
     ledger.work_between(NOON_MS, NOON_MS + HOUR_MS, 60_000)
     ledger.made_between(NOON_MS, NOON_MS + HOUR_MS, 60_000)

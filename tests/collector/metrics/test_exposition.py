@@ -73,7 +73,7 @@ def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, byte
     registry = CollectorRegistry()
     registry.register(Exposition(view, workloads_max, groups_max))
     registry.register(OwnExposition(IngestStats(batches=4, commits=1)))
-    return generate_latest(registry).decode(), encode(summarize(live, PRICES))
+    return generate_latest(registry).decode(), encode(summarize(live, judged_by))
 
 
 def compare(name: str, found: str) -> None:

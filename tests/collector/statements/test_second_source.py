@@ -132,7 +132,7 @@ def test_metrics_and_what_the_page_reads(fleet: Fleet, tmp_path: Path) -> None:
     assert 'model="sonnet",pool="anthropic",product="unattributed",team="search"} 2e+06' in shown
     assert 'tokenyield_cost_per_hour{bucket="active",cluster="vendor",currency="USD",pool="anthropic"}' in shown
     assert view.live is not None
-    summary = json.loads(encode(summarize(view.live, judged_by.prices)))
+    summary = json.loads(encode(summarize(view.live, judged_by)))
     (agent,) = [row for row in summary["workloads"] if row["workload"] == "search-agent"]
     assert (agent["cost"]["direct"], agent["tokens"]["completion"]) == (30, 2_000_000)
     assert agent["tokens_per_joule"]["total"] is None
