@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dialects_page
+import page_buckets
 
 import chart
 from tokenyield_agent.config import ENVIRONMENT_PREFIX as AGENT_PREFIX
@@ -82,6 +83,7 @@ def pages() -> dict[Path, str]:
         HERE / "metrics.md": metrics_page(),
         **dialects_page.pages(),
         **chart.pages(),
+        **page_buckets.pages(),
     }
 
 

@@ -1,6 +1,7 @@
 """Parts that all dashboards are made of, over grafana-foundation-sdk."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -17,23 +18,16 @@ from grafana_foundation_sdk.models import common as models
 from grafana_foundation_sdk.models import dashboard as kinds
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from tokenyield_collector.statements.buckets import BY_NAME, CATALOGUE, DARK
+
 TAG = "tokenyield"
 SOURCE = kinds.DataSourceRef(type_val="prometheus", uid="${datasource}")
 Query = tuple[str, str]
 """An expression and its legend."""
 Panel = Builder[kinds.Panel]
 
-# Okabe and Ito's colours, which colour-blind people tell apart; the same as on the collector's own page.
-COLOURS = {
-    "productive": "#009E73",
-    "active": "#009E73",
-    "under_yield": "#56B4E9",
-    "idle": "#E69F00",
-    "unallocated": "#CC79A7",
-    "dark": "#7F7F7F",
-    "unknown": "#7F7F7F",
-    "shared": "#0072B2",
-}
+COLORS = {**{bucket.name: bucket.color for bucket in CATALOGUE}, "unknown": DARK.color}
+"""Of every bucket, and of the state that is part of what is dark."""
 
 
 def _target(expr: str, legend: str = "", *, instant: bool = False, as_table: bool = False) -> prometheus.Dataquery:
@@ -41,6 +35,19 @@ def _target(expr: str, legend: str = "", *, instant: bool = False, as_table: boo
     if instant:
         query = query.instant()
     return query.format(PromQueryFormat.TABLE) if as_table else query
+
+
+ColoredPanel = TypeVar("ColoredPanel", timeseries.Panel, bargauge.Panel)
+
+
+def _colored(panel: ColoredPanel) -> ColoredPanel:
+    """With the color and the title of each bucket."""
+    for name, color in COLORS.items():
+        properties = [kinds.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})]
+        if name in BY_NAME and BY_NAME[name].title != name:
+            properties.append(kinds.DynamicConfigValue(id_val="displayName", value=BY_NAME[name].title))
+        panel = panel.override_by_name(name, properties)
+    return panel
 
 
 def number(title: str, expr: str, about: str, *, unit: str = "short", decimals: int = 2, legend: str = "") -> Panel:
@@ -94,10 +101,7 @@ def lines(
         panel = panel.interval(interval)
     for expr, legend in queries:
         panel = panel.with_target(_target(expr, legend))
-    for name, colour in COLOURS.items():
-        colours = [kinds.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})]
-        panel = panel.override_by_name(name, colours)
-    return panel
+    return _colored(panel)
 
 
 def bars(title: str, expr: str, legend: str, about: str, *, unit: str = "short", span: int = 12) -> Panel:
@@ -116,10 +120,7 @@ def bars(title: str, expr: str, legend: str, about: str, *, unit: str = "short",
         .span(span)
         .height(8)
     )
-    for name, colour in COLOURS.items():
-        colours = [kinds.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})]
-        panel = panel.override_by_name(name, colours)
-    return panel
+    return _colored(panel)
 
 
 def rows(

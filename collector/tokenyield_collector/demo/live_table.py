@@ -43,7 +43,7 @@ def _waterfall(summary: dict[str, Any]) -> Table:
         share = row["share_of_capacity"] or 0.0
         bar = Text("█" * round(share * BAR_CELLS), style=BY_NAME[row["bucket"]].terminal)
         cost = figure(float(row["capacity_cost"]), 4)
-        table.add_row(row["bucket"], bar, f"{share:.1%}", figure(row["gpu_hours"], 4), cost)
+        table.add_row(BY_NAME[row["bucket"]].title, bar, f"{share:.1%}", figure(row["gpu_hours"], 4), cost)
     return table
 
 

@@ -1,13 +1,13 @@
 // @ts-check
 // Stacked bars over time with uPlot, and the waterfall. Every chart has its numbers in a table below it.
-import { colour, el, key, num } from "./dom.js";
+import { color, el, key, num, title as titleOf } from "./dom.js";
 import { inline } from "./figures.js";
 
 /** @type {Set<{host: HTMLElement, draw: () => void, plot: any}>} */
 const shown = new Set();
 const HEIGHT = 220;
 
-/** Draw everything again, in the colours of the theme. */
+/** Draw everything again, in the colors of the theme. */
 export function redraw() {
   for (const chart of [...shown]) {
     if (chart.host.isConnected) chart.draw();
@@ -45,7 +45,7 @@ export function stacked(title, times, parts, unit) {
 
   function draw() {
     chart.plot?.destroy();
-    const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
+    const axis = { stroke: color("quiet"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line") } };
     const step = seconds.length > 1 ? seconds[1] - seconds[0] : 86_400;
     chart.plot = new /** @type {any} */ (window).uPlot({
       width: Math.max(280, host.clientWidth || 600),
@@ -56,9 +56,9 @@ export function stacked(title, times, parts, unit) {
       series: [
         { value: (/** @type {any} */ _, /** @type {number} */ at) => (at ? new Date(at * 1000).toISOString().slice(0, step < 86_400 ? 16 : 10).replace("T", " ") : "–") },
         ...used.map((part, i) => ({
-          label: part.name.replace("_", "-"),
-          stroke: colour(part.name),
-          fill: colour(part.name),
+          label: titleOf(part.name),
+          stroke: color(part.name),
+          fill: color(part.name),
           width: 0,
           points: { show: false },
           paths: /** @type {any} */ (window).uPlot.paths.bars({ size: [0.85, 80] }),
@@ -73,7 +73,7 @@ export function stacked(title, times, parts, unit) {
   numbers.addEventListener("toggle", () => numbers.open && numbers.childElementCount === 1 && numbers.append(table()), { once: true });
   function table() {
     return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, numbers` }, el("table", {},
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "from"), ...used.map((part) => el("th", { scope: "col", class: "number" }, part.name.replace("_", "-"))))),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "from"), ...used.map((part) => el("th", { scope: "col", class: "number" }, titleOf(part.name))))),
       el("tbody", {}, ...times.map((time, i) => el("tr", {}, el("th", { scope: "row" }, time), ...used.map((part) => el("td", { class: "number" }, num(part.values[i], 6))))))));
   }
   if (used.length && times.length) {
@@ -95,7 +95,7 @@ export function waterfall(steps) {
     gap.style.width = `${whole ? (before / whole) * 100 : 0}%`;
     fill.style.width = `${whole ? (step.amount / whole) * 100 : 0}%`;
     before += step.amount;
-    return el("li", {}, el("span", {}, step.name.replace("_", "-")), el("span", { class: "bar", "aria-hidden": "true" }, gap, fill),
+    return el("li", {}, el("span", {}, titleOf(step.name)), el("span", { class: "bar", "aria-hidden": "true" }, gap, fill),
       el("span", { class: "amount" }, inline(step.figure)), el("span", { class: "amount quiet" }, step.hours));
   }));
 }

@@ -1,5 +1,6 @@
 // @ts-check
 // Making elements, and numbers and times for people.
+import { CATALOGUE } from "./buckets.js";
 
 /** @typedef {Node | string | null | undefined} Child */
 
@@ -78,8 +79,8 @@ export function clock(iso) {
   return new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 }
 
-/** The colour of a state or bucket in the present theme. @param {string} name */
-export function colour(name) {
+/** The color of a state or bucket in the present theme. @param {string} name */
+export function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim() || "#777";
 }
 
@@ -90,5 +91,10 @@ export function to(page, ...names) {
 
 /** @param {string[]} names @returns {HTMLUListElement} */
 export function key(names) {
-  return el("ul", { class: "key quiet" }, ...names.map((name) => el("li", {}, el("i", { class: `c-${name}` }), name.replace("_", "-"))));
+  return el("ul", { class: "key quiet" }, ...names.map((name) => el("li", {}, el("i", { class: `c-${name}` }), title(name))));
+}
+
+/** The name of a bucket, or of a kind of tokens, for people. @param {string} name */
+export function title(name) {
+  return CATALOGUE[name]?.title ?? name.replaceAll("_", " ");
 }

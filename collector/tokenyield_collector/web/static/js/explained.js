@@ -1,20 +1,15 @@
 // @ts-check
 // The figures of summaries and reports, each with its formula and the numbers in it.
-import { exact, money, num, percent, ratio, watts } from "./dom.js";
+import { CATALOGUE, COSTS, LOST } from "./buckets.js";
+import { exact, money, num, percent, ratio, title, watts } from "./dom.js";
 
-export const BUCKETS = ["dark", "unallocated", "idle", "under_yield", "productive"];
-export const PARTS = [...BUCKETS, "shared"];
 const KINDS = ["prompt_computed", "prompt_cached", "prompt_unsplit", "completion"];
 
-/** @type {Record<string, string>} */
-const FORMULAS = {
-  dark: "rate × GPU-hours paid for that nobody reported",
-  unallocated: "rate × GPU-hours that nobody held, and their energy",
-  idle: "rate × GPU-hours held without a kernel running, and their energy",
-  under_yield: "rate × active GPU-hours beyond what the tokens take at the reference pace, and their energy",
-  productive: "rate × active GPU-hours that the tokens take at the reference pace, and their energy",
-  shared: "what was taken over from others by the sharing policy of the rules",
-};
+/** @param {string} name of a bucket */
+function formulaOf(name) {
+  const { meaning } = CATALOGUE[name];
+  return name === "shared" ? meaning : `rate × ${title(name)} GPU-hours, and their energy; ${title(name)}: ${meaning}`;
+}
 
 /** @typedef {import("./figures.js").Figure} Figure */
 
@@ -30,10 +25,10 @@ export function live(summary, source) {
     { label: "Cost per million tokens, now", value: money(fleet.cost_per_million_tokens.total, currency), source, formula: "whole cost of the fleet ÷ (tokens ÷ 1,000,000)",
       inputs: [["whole cost", money(fleet.cost, currency)], ["tokens", exact(tokens)], span] },
     { label: "Lost per hour, now", value: money(fleet.idle_capacity?.cost_per_hour ?? null, currency), source, formula: "cost of idle, unallocated and dark GPUs ÷ hours",
-      inputs: [...summary.waterfall.filter((/** @type {any} */ row) => row.bucket !== "active").map((/** @type {any} */ row) => [row.bucket, money(row.capacity_cost + row.energy_cost, currency)]), span],
+      inputs: [...summary.waterfall.filter((/** @type {any} */ row) => row.bucket !== "active").map((/** @type {any} */ row) => [title(row.bucket), money(row.capacity_cost + row.energy_cost, currency)]), span],
       note: percent(ratio(fleet.idle_capacity?.cost_per_hour ?? null, fleet.cost_per_hour)) + " of the cost" },
     { label: "Cost per hour, now", value: money(fleet.cost_per_hour, currency), source, formula: "(capacity + energy of all GPUs paid for) ÷ hours",
-      inputs: [...summary.waterfall.map((/** @type {any} */ row) => [row.bucket, money(row.capacity_cost + row.energy_cost, currency)]), span] },
+      inputs: [...summary.waterfall.map((/** @type {any} */ row) => [title(row.bucket), money(row.capacity_cost + row.energy_cost, currency)]), span] },
     { label: "GPUs active, now", value: percent(ratio(fleet.gpu_seconds.active, spent)), source, formula: "active GPU seconds ÷ all reported GPU seconds",
       inputs: [...Object.entries(fleet.gpu_seconds).map(([state, seconds]) => /** @type {[string, string]} */ ([`${state} GPU s`, exact(/** @type {number} */ (seconds))])), span],
       note: `${exact(fleet.gpus_reporting)} GPUs report` },
@@ -60,10 +55,10 @@ export function reported(row, report, source) {
   ]);
   return [
     { ...costFigure("Cost", row, report, source) },
-    { label: "Lost", value: money(waste, currency), source, formula: "dark + unallocated + idle + under-yield", note: percent(ratio(waste, row.cost)) + " of the cost",
-      inputs: [...BUCKETS.slice(0, 4).map((name) => /** @type {[string, string]} */ ([name.replace("_", "-"), money(row[`cost_${name}`], currency)])), span] },
+    { label: "Lost", value: money(waste, currency), source, formula: LOST.map(title).join(" + "), note: percent(ratio(waste, row.cost)) + " of the cost",
+      inputs: [...LOST.map((name) => /** @type {[string, string]} */ ([title(name), money(row[`cost_${name}`], currency)])), span] },
     { label: "Tokens", value: num(row.tokens), source, formula: "prompt computed + prompt cached + prompt unsplit + completion",
-      inputs: [...KINDS.map((kind) => /** @type {[string, string]} */ ([kind.replace("_", " "), exact(row[kind])])), ["requests", exact(row.requests)], span] },
+      inputs: [...KINDS.map((kind) => /** @type {[string, string]} */ ([title(kind), exact(row[kind])])), ["requests", exact(row.requests)], span] },
     { label: "Tokens per joule", value: num(row.tokens_per_joule_gpu), source, formula: "tokens ÷ joules of the GPUs, idle time included",
       inputs: [tokens, ["joules, GPUs", exact(row.joules_gpu)], ["joules with hosts", exact(row.joules_host)], ["joules at the meter", exact(row.joules_facility)], span],
       note: `${num(row.tokens_per_joule_facility)} at the meter` },
@@ -79,16 +74,16 @@ export function reported(row, report, source) {
 
 /** @param {string} label @param {any} row @param {any} report @param {string} source @returns {Figure} */
 export function costFigure(label, row, report, source) {
-  const parts = PARTS.filter((name) => row[`cost_${name}`]);
-  return { label, value: money(row.cost, report.currency), source, formula: parts.map((name) => name.replace("_", "-")).join(" + ") || "nothing was paid for",
-    inputs: [...parts.map((name) => /** @type {[string, string]} */ ([name.replace("_", "-"), money(row[`cost_${name}`], report.currency)])),
+  const parts = COSTS.filter((name) => row[`cost_${name}`]);
+  return { label, value: money(row.cost, report.currency), source, formula: parts.map(title).join(" + ") || "nothing was paid for",
+    inputs: [...parts.map((name) => /** @type {[string, string]} */ ([title(name), money(row[`cost_${name}`], report.currency)])),
       ["of it energy", money(row.energy_cost, report.currency)], ["price book", report.price_book ?? "none"], ["over", `${report.start} to ${report.end}`]] };
 }
 
 /** One part of a row's cost. @param {string} part @param {any} row @param {any} report @param {string} source @returns {Figure} */
 export function partFigure(part, row, report, source) {
-  const name = part.replace("_", "-"), hours = row[`${part}_gpu_hours`];
-  return { label: `Cost, ${name}`, value: money(row[`cost_${part}`], report.currency), source, formula: FORMULAS[part],
+  const name = title(part), hours = row[`${part}_gpu_hours`];
+  return { label: `Cost, ${name}`, value: money(row[`cost_${part}`], report.currency), source, formula: formulaOf(part),
     inputs: [...(hours === undefined ? [] : /** @type {[string, string][]} */ ([[`${name} GPU-hours`, exact(hours)]])), ["whole cost", money(row.cost, report.currency)],
       ["price book", report.price_book ?? "none"], ["over", `${report.start} to ${report.end}`]] };
 }
@@ -102,7 +97,7 @@ export function steps(report, source) {
 /** The steps of the live waterfall. @param {any} summary @param {string} source @returns {{name: string, amount: number, hours: string, figure: Figure}[]} */
 export function liveSteps(summary, source) {
   return summary.waterfall.map((/** @type {any} */ row) => ({ name: row.bucket, amount: row.capacity_cost + row.energy_cost, hours: `${num(row.gpu_hours)} GPU-h`,
-    figure: { label: `Cost, ${row.bucket}`, value: money(row.capacity_cost + row.energy_cost, summary.currency), source, formula: `rate × GPU-hours that were ${row.bucket}, and their energy`,
+    figure: { label: `Cost, ${title(row.bucket)}`, value: money(row.capacity_cost + row.energy_cost, summary.currency), source, formula: formulaOf(row.bucket),
       inputs: [["GPU-hours", exact(row.gpu_hours)], ["capacity", money(row.capacity_cost, summary.currency)], ["energy", money(row.energy_cost, summary.currency)],
         ["over", `${summary.start} to ${summary.end}`]] } }));
 }
@@ -129,13 +124,13 @@ export function heldFigure(row, report, source) {
 
 /** @param {any} row @param {any} report @param {string} source @returns {Figure} */
 export function lostShareFigure(row, report, source) {
-  return { label: "Lost of the cost", value: percent(ratio(wasted(row), row.cost)), source, formula: "(dark + unallocated + idle + under-yield) ÷ cost",
+  return { label: "Lost of the cost", value: percent(ratio(wasted(row), row.cost)), source, formula: `(${LOST.map(title).join(" + ")}) ÷ cost`,
     inputs: [["lost", money(wasted(row), report.currency)], ["cost", money(row.cost, report.currency)], ["over", `${report.start} to ${report.end}`]] };
 }
 
 /** What made no tokens, or fewer than it could. @param {any} row @returns {number} */
 export function wasted(row) {
-  return row.cost_dark + row.cost_unallocated + row.cost_idle + row.cost_under_yield;
+  return LOST.reduce((sum, name) => sum + row[`cost_${name}`], 0);
 }
 
 /** What is known of it. @param {Record<string, number | null>} values @returns {number} */

@@ -1,9 +1,9 @@
 // @ts-check
 // The map of the fleet: every GPU a cell, drawn on one canvas; also by keyboard.
-import { colour, el, key, num, percent, to, watts } from "./dom.js";
+import { color, el, key, num, percent, to, watts } from "./dom.js";
 
 const NODE_GAP = 2, CELL_MOST = 22, CELL_LEAST = 4;
-// Cividis, which is made for colour-blind eyes: from nothing (dark blue) to all (yellow).
+// Cividis, which is made for color-blind eyes: from nothing (dark blue) to all (yellow).
 const SCALE = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"];
 const MODES = /** @type {[string, string][]} */ ([["state", "state"], ["active", "active time"], ["yield", "tokens per joule of its workload"]]);
 let mode = "state";
@@ -20,7 +20,7 @@ export function fleetMap(fleet, yields) {
   const said = el("p", { class: "quiet", role: "status", "aria-live": "polite" }, "Point at a GPU, or use the arrow keys; Enter opens its node.");
   const frame = el("div", { class: "map", tabindex: "0", role: "application", "aria-label": `Map of ${count} GPUs on ${nodes.length} nodes; arrow keys move, Enter opens the node` }, canvas);
   const legend = el("div");
-  const select = el("select", { "aria-label": "Colour by" }, ...MODES.map(([id, name]) => el("option", { value: id, selected: id === mode }, name)));
+  const select = el("select", { "aria-label": "Color by" }, ...MODES.map(([id, name]) => el("option", { value: id, selected: id === mode }, name)));
   /** @type {{x: number, y: number}[]} */
   let cells = [];
   let size = 0, width = 0, at = -1;
@@ -56,7 +56,7 @@ export function fleetMap(fleet, yields) {
     const pen = canvas.getContext("2d");
     if (!pen) return;
     pen.clearRect(0, 0, width, canvas.height);
-    const byState = states.map(colour), unknown = colour("line");
+    const byState = states.map(color), unknown = color("line");
     const gap = size > 6 ? 1 : 0.5;
     for (let i = 0; i < count; i++) {
       const part = mode === "state" ? null : share(i);
@@ -64,7 +64,7 @@ export function fleetMap(fleet, yields) {
       pen.fillRect(cells[i].x, cells[i].y, size - gap, size - gap);
     }
     if (at >= 0) {
-      pen.strokeStyle = colour("text");
+      pen.strokeStyle = color("text");
       pen.lineWidth = 2;
       pen.strokeRect(cells[at].x - 1, cells[at].y - 1, size + 1, size + 1);
     }
@@ -112,7 +112,7 @@ export function fleetMap(fleet, yields) {
   new ResizeObserver(again).observe(frame);
   explain();
   return { host: el("section", { class: "panel", "aria-label": "Map of the fleet" },
-    el("div", { class: "controls" }, el("span", {}, `${count} GPUs, ${nodes.length} nodes`), el("label", {}, "colour by ", select)), legend, frame, said), redraw: again };
+    el("div", { class: "controls" }, el("span", {}, `${count} GPUs, ${nodes.length} nodes`), el("label", {}, "color by ", select)), legend, frame, said), redraw: again };
 }
 
 /** The most GPUs that a node has. @param {number[]} node @param {number} count */

@@ -1,9 +1,10 @@
 // @ts-check
 // One workload, node or team.
 import { address, get } from "../api.js";
+import { COSTS, LIVE_BUCKETS } from "../buckets.js";
 import { stacked } from "../charts.js";
 import { el, exact, num, percent, to } from "../dom.js";
-import { PARTS, reported } from "../explained.js";
+import { reported } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { chooser, period } from "../periods.js";
 import { table } from "../tables.js";
@@ -31,9 +32,9 @@ async function detail(page, title, where, more) {
       el("div", { class: "figures" }, ...reported(report.total, report, address("report", query)).map(figure)),
       el("h2", {}, "Over time"),
       el("div", { class: "columns" },
-        stacked(`Cost by ${grain}`, times, PARTS.map((part) => ({ name: part, values: of(`cost_${part}`) })), report.currency),
+        stacked(`Cost by ${grain}`, times, COSTS.map((part) => ({ name: part, values: of(`cost_${part}`) })), report.currency),
         stacked(`Tokens by ${grain}`, times, KINDS.map((kind) => ({ name: kind, values: of(kind) })), "tokens"),
-        stacked(`GPU-hours by ${grain}`, times, [["active", "active_gpu_hours"], ["idle", "idle_gpu_hours"], ["unallocated", "unallocated_gpu_hours"], ["dark", "dark_gpu_hours"]].map(([name, column]) => ({ name, values: of(column) })), "GPU-h")),
+        stacked(`GPU-hours by ${grain}`, times, LIVE_BUCKETS.map((name) => ({ name, values: of(`${name}_gpu_hours`) })), "GPU-h")),
       el("p", { class: "quiet" }, report.notes.join(" · ")),
     );
     for (const [heading, made] of await more(text())) body.append(el("h2", {}, heading), made);

@@ -1,9 +1,10 @@
 // @ts-check
 // The fleet: its yield now and over a longer time, the waterfall, the map, and who loses most.
 import { address, get } from "../api.js";
+import { COSTS } from "../buckets.js";
 import { stacked, waterfall } from "../charts.js";
 import { el, money } from "../dom.js";
-import { costFigure, live, liveSteps, PARTS, reported, steps } from "../explained.js";
+import { costFigure, live, liveSteps, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { fleetMap } from "../map.js";
 import { chooser, period } from "../periods.js";
@@ -70,7 +71,7 @@ export async function overview(page) {
         el("section", { class: "panel", "aria-label": "Waterfall" }, el("h3", {}, `Where ${money(report.total.cost, report.currency)} went, ${name}`),
           waterfall(steps(report, source)),
           el("p", {}, "Sum: ", inline(costFigure("Cost of the fleet", report.total, report, source)))),
-        stacked(`Cost by ${grain}`, days, PARTS.map((part) => ({ name: part, values: report.rows.map((/** @type {any} */ row) => row[`cost_${part}`]) })), report.currency)),
+        stacked(`Cost by ${grain}`, days, COSTS.map((part) => ({ name: part, values: report.rows.map((/** @type {any} */ row) => row[`cost_${part}`]) })), report.currency)),
       el("p", { class: "quiet" }, report.notes.join(" · ")),
     );
     losers.replaceChildren(el("h2", {}, "Workloads by waste"), await workloadTable(text(), {}, LOSERS));

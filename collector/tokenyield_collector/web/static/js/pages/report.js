@@ -1,8 +1,9 @@
 // @ts-check
 // The report of a month, by what one chooses, and its files.
 import { address, download, get } from "../api.js";
+import { COSTS } from "../buckets.js";
 import { waterfall } from "../charts.js";
-import { el, money } from "../dom.js";
+import { el, money, title } from "../dom.js";
 import { costFigure, partFigure, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { months } from "../periods.js";
@@ -35,7 +36,7 @@ export async function report(page, month = months()[0], by = BY[0]) {
     table(`Report of ${month} by ${columns.join(" and ")}`, found.rows, [
       ...columns.map((name) => ({ name, value: (/** @type {any} */ row) => row[name] || "–" })),
       { name: "cost", number: true, value: (/** @type {any} */ row) => row.cost, show: (/** @type {any} */ row) => inline(costFigure("Cost", row, found, source)) },
-      ...["productive", "under_yield", "idle", "unallocated", "dark", "shared"].map((part) => ({ name: part.replace("_", "-"), number: true, value: (/** @type {any} */ row) => row[`cost_${part}`], show: (/** @type {any} */ row) => inline(partFigure(part, row, found, source)) })),
+      ...COSTS.map((part) => ({ name: title(part), number: true, value: (/** @type {any} */ row) => row[`cost_${part}`], show: (/** @type {any} */ row) => inline(partFigure(part, row, found, source)) })),
       { name: "tokens", number: true, value: (/** @type {any} */ row) => row.tokens, show: (/** @type {any} */ row) => inline(of(row, "Tokens")) },
       { name: `${found.currency}/Mtok loaded`, number: true, value: (/** @type {any} */ row) => row.cost_per_mtok_loaded, show: (/** @type {any} */ row) => inline(of(row, "Cost per million tokens, loaded")) },
     ], columns.length),
