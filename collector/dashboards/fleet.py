@@ -1,10 +1,16 @@
-"""Fleet yield: what comes out of the joules and the money, and where the rest goes."""
+"""Fleet yield: tokens/s per watt, idle-capacity cost, and where capacity is lost."""
 
 from dashboards.panels import CLUSTER, POOL, bars, lines, number, page, rows
 
 C = 'cluster=~"$cluster"'
 CP = 'cluster=~"$cluster",pool=~"$pool"'
+HARDWARE = 'component=~"hardware|rent"'
 TOKENS = f"sum(rate(tokenyield_tokens_total{{{C}}}[$__rate_interval]))"
+OWNED_HARDWARE = f"sum by (currency, ownership) (tokenyield_amortized_hardware_cost_per_hour{{{CP}}})"
+OWNED_IDLE = (
+    f"sum by (currency, ownership) (label_replace(label_replace(tokenyield_idle_capacity_cost_per_hour{{{CP},{HARDWARE}}},"
+    ' "ownership", "owned", "component", "hardware"), "ownership", "rented", "component", "rent"))'
+)
 WORKLOAD_LINK = (
     "/d/tokenyield-workload?var-workload=${__data.fields.workload}&${datasource:queryparam}&${__url_time_range}"
 )
@@ -12,28 +18,63 @@ WORKLOAD_LINK = (
 DASHBOARD = page(
     "tokenyield-fleet",
     "tokenyield / Fleet yield",
-    "How many tokens the fleet yields per joule and per unit of money, and where the rest is lost.",
+    "Tokens/s per watt, idle-capacity cost against amortized hardware cost, and where the rest is lost.",
     [CLUSTER, POOL],
     [
+        (
+            "Headline figures",
+            [
+                number(
+                    "Tokens/s per watt",
+                    f"{TOKENS} / sum(rate(tokenyield_energy_joules_total{{{C}}}[$__rate_interval]))",
+                    "The same as tokens per joule: all tokens over all energy of the GPUs, idle and unallocated ones included. Of whole clusters: tokens have no pool.",
+                    decimals=3,
+                ),
+                number(
+                    "Idle-capacity cost per hour",
+                    f"sum by (currency) (tokenyield_idle_capacity_cost_per_hour{{{CP}}})",
+                    "Cost of GPUs on which nothing runs (dark, unallocated, idle), energy included, over the live window.",
+                    legend="{{currency}}",
+                ),
+                number(
+                    "Idle share of hardware cost",
+                    f"sum by (currency) (tokenyield_idle_capacity_cost_per_hour{{{CP},{HARDWARE}}}) / sum by (currency) (tokenyield_amortized_hardware_cost_per_hour{{{CP}}})",
+                    "Amortization or rent of idle capacity over amortization and rent of all GPUs, over the live window.",
+                    unit="percentunit",
+                    decimals=1,
+                    legend="{{currency}}",
+                ),
+                number(
+                    "Idle share, owned and rented",
+                    f"{OWNED_IDLE} / {OWNED_HARDWARE}",
+                    "The same share of owned hardware and of rented hardware.",
+                    unit="percentunit",
+                    decimals=1,
+                    legend="{{ownership}}",
+                ),
+                number(
+                    "Idle-capacity cost in the range",
+                    f"sum by (currency) (delta(tokenyield_idle_capacity_cost_to_date{{{CP}}}[$__range]))",
+                    "Of the closed hours in the range, before sharing.",
+                    legend="{{currency}}",
+                ),
+                number(
+                    "Idle share in the range",
+                    f"sum by (currency) (delta(tokenyield_idle_capacity_cost_to_date{{{CP},{HARDWARE}}}[$__range])) / (sum by (currency) (delta(tokenyield_amortized_hardware_cost_to_date{{{CP}}}[$__range])) > 0)",
+                    "Amortization or rent of idle capacity over that of all GPUs, of the closed hours in the range.",
+                    unit="percentunit",
+                    decimals=1,
+                    legend="{{currency}}",
+                ),
+            ],
+        ),
         (
             "Now",
             [
                 number(
-                    "Tokens per joule",
-                    f"{TOKENS} / sum(rate(tokenyield_energy_joules_total{{{C}}}[$__rate_interval]))",
-                    "All tokens over all energy of the GPUs, idle and unallocated ones included. Of whole clusters: tokens have no pool.",
-                    decimals=3,
-                ),
-                number(
                     "Cost per million tokens",
                     f"sum by (currency) (tokenyield_cost_per_hour{{{C}}}) / on () group_left () ({TOKENS} * 3600 / 1e6)",
                     "The whole cost of the fleet over all its tokens. Of whole clusters: tokens have no pool.",
-                    legend="{{currency}}",
-                ),
-                number(
-                    "Lost per hour",
-                    f'sum by (currency) (tokenyield_cost_per_hour{{{CP},bucket!="active"}})',
-                    "Cost of GPUs that are idle, allocated to nobody, or dark, at the present pace.",
                     legend="{{currency}}",
                 ),
                 number(
@@ -66,6 +107,23 @@ DASHBOARD = page(
                     f"sum by (bucket) (delta(tokenyield_cost_to_date{{{CP}}}[$__range]))",
                     "{{bucket}}",
                     "Cost of the closed hours in the range; active time is split into under-yield and productive.",
+                ),
+                lines(
+                    "Idle-capacity cost per hour by component",
+                    [
+                        (
+                            f"sum by (component) (tokenyield_idle_capacity_cost_per_hour{{{CP}}})",
+                            "{{component}}",
+                        )
+                    ],
+                    "hardware: amortization of owned GPUs; rent; cost of capital; maintenance; facility; hosts; energy.",
+                    stacked=True,
+                ),
+                lines(
+                    "Idle share of hardware cost",
+                    [(f"{OWNED_IDLE} / {OWNED_HARDWARE}", "{{ownership}}")],
+                    "Of owned and of rented hardware, over the live window.",
+                    unit="percentunit",
                 ),
                 lines(
                     "GPUs by bucket",
@@ -103,9 +161,9 @@ DASHBOARD = page(
                     unit="percentunit",
                 ),
                 lines(
-                    "Tokens per joule by workload",
-                    [(f'topk(10, tokenyield_tokens_per_joule{{{C},kind="total"}})', "{{workload}}")],
-                    "The ten with the most; idle energy included.",
+                    "Tokens/s per watt by workload",
+                    [(f'topk(10, tokenyield_tokens_per_watt{{{C},kind="total"}})', "{{workload}}")],
+                    "The ten with the most; idle energy included. The same as tokens per joule.",
                 ),
             ],
         ),

@@ -33,9 +33,9 @@ DASHBOARD = page(
                     decimals=0,
                 ),
                 number(
-                    "Tokens per joule",
+                    "Tokens/s per watt",
                     f"sum(increase(tokenyield_tokens_total{{{W}}}[$__range])) / sum(increase(tokenyield_workload_energy_joules_total{{{W}}}[$__range]))",
-                    "Over all energy of the GPUs while held, idle included. Of whole workloads: energy has no model.",
+                    "The same as tokens per joule: over all energy of the GPUs while held, idle included. Of whole workloads: energy has no model.",
                     decimals=3,
                 ),
                 number(
@@ -94,9 +94,9 @@ DASHBOARD = page(
             "Yield and cost",
             [
                 lines(
-                    "Tokens per joule",
-                    [(f"tokenyield_tokens_per_joule{{{WM}}}", "{{workload}} {{kind}}")],
-                    "Over the live window.",
+                    "Tokens/s per watt",
+                    [(f"tokenyield_tokens_per_watt{{{WM}}}", "{{workload}} {{kind}}")],
+                    "Over the live window. The same as tokens per joule.",
                 ),
                 lines(
                     "Cost per million tokens",

@@ -19,7 +19,7 @@ from tokenyield_collector.monitoring.files import MONITORING_FOLDER, files
 FOREIGN = {"process_cpu_seconds_total", "process_resident_memory_bytes", "scrape_samples_scraped"}
 """What the client library and Prometheus itself make."""
 _NAME = re.compile(r"\b(?:tokenyield|process|scrape)_[a-z_0-9]+")
-_RECORDED = re.compile(r"\b[a-z_]+:tokenyield_[a-z_]+:[a-z0-9]+\b")
+_RECORDED = re.compile(r"\b[a-z_]+:tokenyield_[a-z_]+:[a-z0-9_]+\b")
 
 
 def rules(name: str) -> list[dict[str, str]]:

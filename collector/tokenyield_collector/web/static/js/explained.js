@@ -1,8 +1,10 @@
 // @ts-check
 // The figures of summaries and reports, each with its formula and the numbers in it.
-import { CATALOGUE, COSTS, LOST } from "./buckets.js";
+import { CATALOGUE, COSTS, IDLE_CAPACITY, LOST } from "./buckets.js";
 import { exact, money, num, percent, ratio, title, watts } from "./dom.js";
 
+const IDENTITY = "the same as tokens ÷ joules, because a watt is a joule per second";
+const IDLE_SHARE = "amortization or rent of idle capacity ÷ amortization and rent of all GPUs, of the same time";
 const KINDS = ["prompt_computed", "prompt_cached", "prompt_unsplit", "completion"];
 
 /** @param {string} name of a bucket */
@@ -20,13 +22,11 @@ export function live(summary, source) {
   const span = /** @type {[string, string]} */ (["over", `${exact(summary.seconds)} s up to ${summary.end}`]);
   const spent = total(fleet.gpu_seconds);
   return [
-    { label: "Tokens per joule, now", value: num(fleet.tokens_per_joule.total), source, formula: "tokens ÷ joules of all GPUs, idle and unallocated ones included",
-      inputs: [["tokens", exact(tokens)], ["joules", exact(joules)], ...measured(fleet), span], note: watts(joules / (summary.seconds || 1)) },
+    { label: "Tokens/s per watt, now", value: num(fleet.tokens_per_second_per_watt.total), source, formula: `tokens per second ÷ watts of all GPUs, idle and unallocated ones included; ${IDENTITY}`,
+      inputs: [["tokens", exact(tokens)], ["joules", exact(joules)], ...measured(fleet), span], note: `= tokens per joule; ${watts(joules / (summary.seconds || 1))}` },
+    ...idleNow(summary, source, span),
     { label: "Cost per million tokens, now", value: money(fleet.cost_per_million_tokens.total, currency), source, formula: "whole cost of the fleet ÷ (tokens ÷ 1,000,000)",
       inputs: [["whole cost", money(fleet.cost, currency)], ["tokens", exact(tokens)], span] },
-    { label: "Lost per hour, now", value: money(fleet.idle_capacity?.cost_per_hour ?? null, currency), source, formula: "cost of idle, unallocated and dark GPUs ÷ hours",
-      inputs: [...summary.waterfall.filter((/** @type {any} */ row) => row.bucket !== "active").map((/** @type {any} */ row) => [title(row.bucket), money(row.capacity_cost + row.energy_cost, currency)]), span],
-      note: percent(ratio(fleet.idle_capacity?.cost_per_hour ?? null, fleet.cost_per_hour)) + " of the cost" },
     { label: "Cost per hour, now", value: money(fleet.cost_per_hour, currency), source, formula: "(capacity + energy of all GPUs paid for) ÷ hours",
       inputs: [...summary.waterfall.map((/** @type {any} */ row) => [title(row.bucket), money(row.capacity_cost + row.energy_cost, currency)]), span] },
     { label: "GPUs active, now", value: percent(ratio(fleet.gpu_seconds.active, spent)), source, formula: "active GPU seconds ÷ all reported GPU seconds",
@@ -35,7 +35,23 @@ export function live(summary, source) {
   ];
 }
 
-/** How the joules were got, and how far off they may be. @param {any} fleet @returns {[string, string][]} */
+/** Idle-capacity cost, as an amount and as a share. @param {any} summary @param {string} source @param {[string, string]} span @returns {Figure[]} */
+function idleNow(summary, source, span) {
+  const { currency, fleet: { cost_per_hour: whole, idle_capacity: idle } } = summary;
+  const share = idle?.share_of_hardware_cost, hardware = idle?.hardware_cost;
+  const costs = summary.waterfall.filter((/** @type {any} */ row) => IDLE_CAPACITY.includes(row.bucket));
+  return [
+    { label: "Idle-capacity cost per hour, now", value: money(idle?.cost_per_hour, currency), source, formula: `cost of ${IDLE_CAPACITY.map(title).join(", ")} GPUs, all components and energy included ÷ hours`,
+      inputs: [...costs.map((/** @type {any} */ row) => [title(row.bucket), money(row.capacity_cost + row.energy_cost, currency)]), span],
+      note: `${percent(ratio(idle?.cost_per_hour ?? null, whole))} of the whole cost` },
+    { label: "Idle share of hardware cost, now", value: percent(share?.total), source, formula: IDLE_SHARE,
+      inputs: [["idle share of owned hardware", percent(share?.owned)], ["idle share of rented hardware", percent(share?.rented)],
+        ["cost of owned hardware, amortized", money(hardware?.owned, currency)], ["cost of rented hardware", money(hardware?.rented, currency)], span],
+      note: `owned ${percent(share?.owned)}, rented ${percent(share?.rented)}` },
+  ];
+}
+
+/** How the joules were measured, and how far off they may be. @param {any} fleet @returns {[string, string][]} */
 function measured(fleet) {
   const methods = Object.entries(fleet.energy_by_method).map(([method, joules]) => /** @type {[string, string]} */ (
     [method === "counter" ? "of these from the GPUs' counters" : `of these integrated (${method})`, exact(/** @type {number} */ (joules))]));
@@ -54,14 +70,20 @@ export function reported(row, report, source) {
     ["loaded", "allocated cost and a share, by use, of what the pool lost ÷ (tokens ÷ 1,000,000)"],
   ]);
   return [
-    { ...costFigure("Cost", row, report, source) },
+    { label: "Tokens/s per watt", value: num(row.tokens_per_second_per_watt), source, formula: `tokens per second ÷ watts of the GPUs, idle time included; ${IDENTITY}`,
+      inputs: [tokens, ["joules, GPUs", exact(row.joules_gpu)], ["joules with hosts", exact(row.joules_host)], ["joules at the meter", exact(row.joules_facility)], span],
+      note: `= tokens per joule; ${num(row.tokens_per_joule_facility)} at the meter` },
+    { label: "Idle-capacity cost", value: money(row.idle_capacity_cost, currency), source, formula: `cost of ${IDLE_CAPACITY.map(title).join(", ")} GPUs, all components and energy included`,
+      inputs: [...IDLE_CAPACITY.map((name) => /** @type {[string, string]} */ ([title(name), money(row[`cost_${name}`], currency)])), span],
+      note: `${percent(ratio(row.idle_capacity_cost, row.cost))} of the whole cost` },
+    { label: "Idle share of hardware cost", value: percent(row.idle_capacity_share_of_hardware_cost), source, formula: IDLE_SHARE,
+      inputs: [["hardware cost", money(row.hardware_cost, currency)], ["of it owned, amortized", money(row.cost_of_hardware, currency)], ["of it rented", money(row.cost_of_rent, currency)], span],
+      note: `of ${money(row.hardware_cost, currency)} hardware cost` },
+    costFigure("Cost", row, report, source),
     { label: "Lost", value: money(waste, currency), source, formula: LOST.map(title).join(" + "), note: percent(ratio(waste, row.cost)) + " of the cost",
       inputs: [...LOST.map((name) => /** @type {[string, string]} */ ([title(name), money(row[`cost_${name}`], currency)])), span] },
     { label: "Tokens", value: num(row.tokens), source, formula: "prompt computed + prompt cached + prompt unsplit + completion",
       inputs: [...KINDS.map((kind) => /** @type {[string, string]} */ ([title(kind), exact(row[kind])])), ["requests", exact(row.requests)], span] },
-    { label: "Tokens per joule", value: num(row.tokens_per_joule_gpu), source, formula: "tokens ÷ joules of the GPUs, idle time included",
-      inputs: [tokens, ["joules, GPUs", exact(row.joules_gpu)], ["joules with hosts", exact(row.joules_host)], ["joules at the meter", exact(row.joules_facility)], span],
-      note: `${num(row.tokens_per_joule_facility)} at the meter` },
     ...bases.map(([basis, formula]) => ({ label: `Cost per million tokens, ${basis}`, value: money(row[`cost_per_mtok_${basis}`], currency), source, formula,
       inputs: /** @type {[string, string][]} */ ([[`${basis} cost`, row.tokens ? money(row[`cost_per_mtok_${basis}`] * row.tokens / 1e6, currency) : "–"], tokens, span]) })),
     { label: "Active while held", value: percent(ratio(active, held)), source, formula: "active GPU-hours ÷ (active + idle GPU-hours)",
@@ -75,7 +97,7 @@ export function reported(row, report, source) {
 /** @param {string} label @param {any} row @param {any} report @param {string} source @returns {Figure} */
 export function costFigure(label, row, report, source) {
   const parts = COSTS.filter((name) => row[`cost_${name}`]);
-  return { label, value: money(row.cost, report.currency), source, formula: parts.map(title).join(" + ") || "nothing was paid for",
+  return { label, value: money(row.cost, report.currency), source, formula: parts.map(title).join(" + ") || "no cost",
     inputs: [...parts.map((name) => /** @type {[string, string]} */ ([title(name), money(row[`cost_${name}`], report.currency)])),
       ["of it energy", money(row.energy_cost, report.currency)], ["price book", report.price_book ?? "none"], ["over", `${report.start} to ${report.end}`]] };
 }
@@ -108,7 +130,7 @@ export function liveWorkload(row, summary, source) {
   const span = /** @type {[string, string]} */ (["over", `${summary.start} to ${summary.end}`]);
   const idle = row.cost.allocated === null ? null : row.cost.allocated - row.cost.direct;
   return {
-    yield: { label: "Tokens per joule", value: num(row.tokens_per_joule.total), source, formula: "tokens ÷ joules of the GPUs while held", inputs: [tokens, ["joules", exact(row.energy_joules)], span] },
+    yield: { label: "Tokens/s per watt", value: num(row.tokens_per_second_per_watt.total), source, formula: `tokens per second ÷ watts of the GPUs while held; ${IDENTITY}`, inputs: [tokens, ["joules", exact(row.energy_joules)], span] },
     cost: { label: "Cost per hour", value: money(ratio(row.cost.allocated, hours), currency), source, formula: "cost of active and idle time held ÷ hours", inputs: [["cost", money(row.cost.allocated, currency)], span] },
     idle: { label: "Idle cost per hour", value: money(ratio(idle, hours), currency), source, formula: "cost of the idle time held ÷ hours", inputs: [["idle cost", money(idle, currency)], ["idle GPU seconds", exact(row.gpu_seconds.idle)], span] },
     loaded: { label: "Cost per million tokens, loaded", value: money(row.cost_per_million_tokens.total.loaded, currency), source, formula: "allocated cost and a share of what the pool lost ÷ (tokens ÷ 1,000,000)",

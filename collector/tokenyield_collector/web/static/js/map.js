@@ -5,12 +5,12 @@ import { color, el, key, num, percent, to, watts } from "./dom.js";
 const NODE_GAP = 2, CELL_MOST = 22, CELL_LEAST = 4;
 // Cividis, which is made for color-blind eyes: from nothing (dark blue) to all (yellow).
 const SCALE = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"];
-const MODES = /** @type {[string, string][]} */ ([["state", "state"], ["active", "active time"], ["yield", "tokens per joule of its workload"]]);
+const MODES = /** @type {[string, string][]} */ ([["state", "state"], ["active", "active time"], ["yield", "tokens/s per watt of its workload"]]);
 let mode = "state";
 
 /**
  * @param {any} fleet of /v1/fleet
- * @param {Map<string, number>} yields workload -> tokens per joule now
+ * @param {Map<string, number>} yields workload -> tokens/s per watt now
  */
 export function fleetMap(fleet, yields) {
   const { gpus, nodes, states } = fleet;
@@ -74,7 +74,7 @@ export function fleetMap(fleet, yields) {
     if (mode === "state") legend.replaceChildren(key(states.filter((/** @type {string} */ _, /** @type {number} */ i) => gpus.state.includes(i))));
     else {
       const swatches = SCALE.map((shade) => { const box = el("i"); box.style.background = shade; return box; });
-      legend.replaceChildren(el("p", { class: "key quiet" }, el("span", {}, "0", ...swatches, mode === "active" ? "all of the time" : `${num(best)} tokens per joule`)));
+      legend.replaceChildren(el("p", { class: "key quiet" }, el("span", {}, "0", ...swatches, mode === "active" ? "all of the time" : `${num(best)} tokens/s per watt`)));
     }
   }
 

@@ -24,7 +24,7 @@ function costs(report, source) {
     { name: "of cost", number: true, value: (row) => ratio(wasted(row), row.cost), show: (row) => inline(lostShareFigure(row, report, source)) },
     { name: "cost", number: true, value: (row) => row.cost, show: (row) => inline(costFigure("Cost", row, report, source)) },
     { name: `${report.currency}/Mtok`, number: true, value: (row) => row.cost_per_mtok_loaded, show: cell("Cost per million tokens, loaded") },
-    { name: "tokens/J", number: true, value: (row) => row.tokens_per_joule_gpu, show: cell("Tokens per joule") },
+    { name: "tokens/s per W", number: true, value: (row) => row.tokens_per_second_per_watt, show: cell("Tokens/s per watt") },
     { name: "tokens", number: true, value: (row) => row.tokens, show: cell("Tokens") },
     { name: "GPU-h", number: true, value: (row) => row.active_gpu_hours + row.idle_gpu_hours, show: (row) => inline(heldFigure(row, report, source)) },
   ];
@@ -39,7 +39,7 @@ export function workloadsNow(summary, source) {
     { name: "idle, per hour", number: true, value: (row) => row.cost.allocated - row.cost.direct, show: (row) => inline(of(row).idle) },
     { name: "cost per hour", number: true, value: (row) => row.cost.allocated, show: (row) => inline(of(row).cost) },
     { name: `${summary.currency}/Mtok`, number: true, value: (row) => row.cost_per_million_tokens.total.loaded, show: (row) => inline(of(row).loaded) },
-    { name: "tokens/J", number: true, value: (row) => row.tokens_per_joule.total, show: (row) => inline(of(row).yield) },
+    { name: "tokens/s per W", number: true, value: (row) => row.tokens_per_second_per_watt.total, show: (row) => inline(of(row).yield) },
   ], 2);
 }
 

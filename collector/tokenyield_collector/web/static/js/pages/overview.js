@@ -42,7 +42,7 @@ export async function overview(page) {
     now.replaceChildren(...live(summary, source).map(figure));
     /** @type {Map<string, number>} */
     const yields = new Map();
-    for (const row of summary.workloads) if (row.tokens_per_joule.total) yields.set(row.workload, row.tokens_per_joule.total);
+    for (const row of summary.workloads) if (row.tokens_per_second_per_watt.total) yields.set(row.workload, row.tokens_per_second_per_watt.total);
     const drawn = fleetMap(fleet, yields);
     map.replaceChildren(drawn.host);
     page.onTheme(drawn.redraw);
