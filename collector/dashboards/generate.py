@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards import chargeback, fleet, health, node, workload
 
@@ -17,9 +18,9 @@ DASHBOARDS = {
 }
 
 
-def encoded(name: str) -> str:
+def encoded(made: Dashboard) -> str:
     """The dashboard's JSON, its panels and queries numbered."""
-    document = json.loads(JSONEncoder(sort_keys=True).encode(DASHBOARDS[name]))
+    document = json.loads(JSONEncoder(sort_keys=True).encode(made))
     for number, panel in enumerate(document["panels"], start=1):
         panel["id"] = number
         for i, target in enumerate(panel.get("targets", [])):
@@ -29,5 +30,5 @@ def encoded(name: str) -> str:
 
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    for name in DASHBOARDS:
-        (OUT / f"{name}.json").write_text(encoded(name))
+    for name, made in DASHBOARDS.items():
+        (OUT / f"{name}.json").write_text(encoded(made))

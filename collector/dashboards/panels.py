@@ -198,7 +198,7 @@ def page(
     uid: str,
     title: str,
     about: str,
-    variables: Sequence[dashboard.QueryVariable],
+    variables: Sequence[dashboard.QueryVariable | dashboard.CustomVariable],
     sections: Sequence[tuple[str, Sequence[Panel]]],
     *,
     since: str = "now-24h",

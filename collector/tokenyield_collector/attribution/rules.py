@@ -205,7 +205,7 @@ def _faults(rules: AttributionRules) -> Iterator[str]:
     dimensions = rules.dimensions
     if rules.version != 1:
         yield f"version: expected 1, found {rules.version}; this collector reads no other"
-    yield from _dimension_faults(dimensions)
+    yield from dimension_faults(dimensions)
     listed = rules.rules or ()
     if len(listed) > RULES_MAX:
         yield f"rules: expected at most {RULES_MAX}, found {len(listed)}"
@@ -224,7 +224,7 @@ def _faults(rules: AttributionRules) -> Iterator[str]:
                 yield f"{at}.match.{name}: expected a dimension, model or cluster{nearest(name, dimensions)}"
 
 
-def _dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:
+def dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:
     if not 1 <= len(dimensions) <= DIMENSIONS_MAX:
         yield f"dimensions: expected 1 to {DIMENSIONS_MAX}, found {len(dimensions)}"
     if len(set(dimensions)) != len(dimensions):

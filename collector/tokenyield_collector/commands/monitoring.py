@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from tokenyield_settings.command_line import add_settings_flags
+
 HELP = "write Grafana dashboards, Prometheus rules and a compose file into a folder"
 EXAMPLE = "monitoring tokenyield-monitoring"
 
@@ -13,7 +15,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runbooks", default="runbooks.md", metavar="URL", help="where your runbooks.md is served, for the alerts"
     )
+    parser.add_argument(
+        "--dimensions", metavar="NAMES", help="of your attribution rules, e.g. cost_center,task; default those of the "
+        "rules file that the settings name"
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="overwrite files that were changed")
+    add_settings_flags(parser, "collector/collector.yaml")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder: Path = arguments.folder
     kept = []
-    for name, data in files(arguments.runbooks):
+    for name, data in files(arguments.runbooks, _dimensions(arguments)):
         target = folder / name
         if target.exists() and target.read_bytes() != data and not arguments.force:
             kept.append(target)
@@ -34,3 +41,20 @@ def run(arguments: argparse.Namespace) -> int:
     for target in kept:
         print(f"kept, because it was changed (--force overwrites it): {target}", file=sys.stderr)
     return 1 if kept else 0
+
+
+def _dimensions(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Raises `SettingsError`."""
+    import os
+
+    from tokenyield_collector.attribution.rules import dimension_faults, load_rules
+    from tokenyield_collector.config import load_settings
+    from tokenyield_settings.loader import SettingsError
+
+    if arguments.dimensions is None:
+        rules_file = load_settings(arguments.config, os.environ, arguments.set).attribution_file
+        return load_rules(Path(rules_file) if rules_file else None).dimensions
+    dimensions = tuple(name.strip() for name in arguments.dimensions.split(",") if name.strip())
+    if faults := list(dimension_faults(dimensions)):
+        raise SettingsError(faults)
+    return dimensions

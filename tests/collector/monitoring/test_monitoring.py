@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dashboards.chargeback import chargeback
 from dashboards.generate import DASHBOARDS, OUT, encoded
 from tokenyield_agent.config import load_settings as load_agent_settings
 from tokenyield_agent.status.metrics import every_family as agent_families
@@ -36,7 +37,7 @@ def panels(name: str) -> Iterator[dict[str, object]]:
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_the_dashboards_are_what_the_code_makes(name: str) -> None:
-    assert (OUT / f"{name}.json").read_text() == encoded(name), "run `make dashboards`"
+    assert (OUT / f"{name}.json").read_text() == encoded(DASHBOARDS[name]), "run `make dashboards`"
 
 
 def test_every_metric_that_is_queried_is_exposed() -> None:
@@ -102,3 +103,25 @@ def test_changed_files_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
         n for n, _ in files()
     }
+
+
+@pytest.mark.parametrize("dimensions", [("cost_center", "task"), ("task",), ("team", "product"), ("a", "b", "c")])
+def test_the_chargeback_dashboard_is_of_the_dimensions(tmp_path: Path, dimensions: tuple[str, ...]) -> None:
+    """What is put into the files when they are written is what the generator makes for these dimensions."""
+    assert main(["monitoring", str(tmp_path), "--dimensions", ",".join(dimensions)]) == 0
+    assert (tmp_path / "dashboards" / "chargeback.json").read_text() == encoded(chargeback(dimensions))
+    assert f"sum by (currency, {', '.join(dimensions)}) (" in (tmp_path / "rules" / "recording.yaml").read_text()
+
+
+def test_the_dimensions_are_those_of_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("dimensions: [cost_center, task]\n")
+    assert main(["monitoring", str(tmp_path / "out"), "--set", f"attribution_file={tmp_path}/rules.yaml"]) == 0
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.suffix in (".json", ".yaml"))
+    assert b"cost_center" in written
+    queries = re.findall(r'"(?:expr|query)": "(.*)"|expr: (.*)', written.decode())
+    assert [query for query in queries if re.search(r"\b(team|product)\b", "".join(query))] == []
+
+
+def test_a_dimension_that_is_no_label_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["monitoring", str(tmp_path), "--dimensions", "Cost Center,bucket"]) == 2
+    assert "found 'Cost Center'" in capsys.readouterr().err
