@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 
-from tokenyield_collector.reports.focus import TextWriter
+from tokenyield_collector.reports.formats import TextWriter
 
 CHUNK_CHARS = 256 * 1024
 CHUNKS_MAX = 4

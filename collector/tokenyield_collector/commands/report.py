@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_collector.commands.source import add_source_flags, open_reports, settings_of
+from tokenyield_collector.reports.formats import FORMAT_NAMES
 
 if TYPE_CHECKING:
     from tokenyield_collector.config import Settings
@@ -26,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only lines with this "
                         "value in this column, e.g. team=search; may be repeated")  # fmt: skip
     parser.add_argument("--top", type=int, metavar="N", help="only the N rows that lose most, and one of all others")
-    parser.add_argument("--format", choices=("table", "csv", "json", "parquet", "html", "focus"), default="table")
+    parser.add_argument("--format", choices=FORMAT_NAMES, default="table")
     parser.add_argument("--output", type=Path, help="write into this file; focus: its metadata are written beside it")
     add_source_flags(parser)
 
@@ -93,7 +94,7 @@ def _write(maker: "ReportMaker", arguments: argparse.Namespace, columns: list[st
     period, form, output = arguments.period, arguments.format, arguments.output
     if form == "table":
         from tokenyield_collector.commands.console import console_for
-        from tokenyield_collector.reports.table import report_tables
+        from tokenyield_collector.reports.formats.table import report_tables
 
         console = console_for(output)
         console.print(report_tables(maker.report(period, columns, where, arguments.top), console.width))

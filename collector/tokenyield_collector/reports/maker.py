@@ -5,7 +5,6 @@ be used, `LedgerError`.
 """
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +18,7 @@ from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, day_of, iso, month_of, parse_period
+from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, load_format
 from tokenyield_collector.reports.report import Report, check_by, check_where, grain_of, make_report
 from tokenyield_collector.reports.versions import next_record
 from tokenyield_collector.statements.names import names_of
@@ -27,19 +27,9 @@ from tokenyield_collector.statements.statement import Statement, fleet_statement
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 if TYPE_CHECKING:
-    from tokenyield_collector.reports.focus import TextWriter
+    from tokenyield_collector.reports.formats import TextWriter
 
-MEDIA_TYPES = {
-    "table": "text/plain",
-    "csv": "text/csv",
-    "json": "application/json",
-    "parquet": "application/vnd.apache.parquet",
-    "html": "text/html",
-    "focus": "text/csv",
-    "focus-metadata": "application/json",
-}
-"""The formats."""
-TABLE_WIDTH = 160
+__all__ = ["MEDIA_TYPES", "ReportMaker", "ReportedLedger", "ReportedStretch", "budget_document"]
 
 
 class ReportedStretch(NamedTuple):
@@ -105,49 +95,30 @@ class ReportMaker:
         where: Mapping[str, str] | None = None,
         top: int | None = None,
     ) -> bytes:
-        """The report in one of `MEDIA_TYPES`. Raises `ParameterError` for a FOCUS file of a part."""
-        if where and form.startswith("focus"):
+        """The report in one of `MEDIA_TYPES`. Raises `ParameterError` for a part of a FOCUS file."""
+        chosen = load_format(form)
+        if isinstance(chosen, ReportFormat):
+            return chosen.encode(self.report(period, by, where, top))
+        if where:
             raise ParameterError(
                 next(iter(where)),
                 expected=f"no filter with the format {form}",
                 found=f"'{next(iter(where.values()))[:40]}'",
                 fix="a FOCUS file is of the whole fleet: filter its rows instead",
             )
-        if form == "focus":
-            out = io.StringIO()
-            self.focus(period, out)
-            return out.getvalue().encode()
-        if form == "focus-metadata":
-            return self.focus_metadata(period)
-        report = self.report(period, by, where, top)
-        if form == "table":
-            return _drawn(report)
-        if form == "html":
-            from tokenyield_collector.reports.html import to_html
-
-            return to_html(report).encode()
-        from tokenyield_collector.reports import data
-
-        if form == "csv":
-            return data.to_csv(report).encode()
-        return data.to_json(report) if form == "json" else data.to_parquet(report)
+        out = io.StringIO()
+        chosen.write(self._period_statement(period), out)
+        return out.getvalue().encode()
 
     def focus(self, period: str, out: "TextWriter") -> Decimal:
         """Write the FOCUS file, streamed. Returns the sum of its rows."""
-        from tokenyield_collector.reports.focus import write_focus
+        from tokenyield_collector.reports.formats.focus import write_focus
 
-        stretch = self.stretch(period)
-        version, _ = self._version(stretch)
-        statement = self._statement(stretch, Grain(workload=True, cluster=True))
-        return write_focus(statement, stretch.period, out, version=version)
+        return write_focus(self._period_statement(period), out)
 
     def focus_metadata(self, period: str) -> bytes:
-        """The metadata that FOCUS asks for beside the file, as JSON."""
-        from tokenyield_collector.reports.focus import metadata
-
-        stretch = self.stretch(period)
-        version, _ = self._version(stretch)
-        return (json.dumps(metadata(self.policy.prices, stretch.period, version), indent=2) + "\n").encode()
+        """The metadata that FOCUS requires beside the file, as JSON."""
+        return self.encode(period, (), "focus-metadata")
 
     def budgets(self, month: str | None = None) -> list[BudgetState]:
         """All budgets in a month; default: the present one."""
@@ -185,6 +156,11 @@ class ReportMaker:
         span = Span(stretch.start_ms, stretch.end_ms)
         return fleet_statement(self.ledger.usage(), self.policy, span, grain, self.others)
 
+    def _period_statement(self, period: str) -> PeriodStatement:
+        stretch = self.stretch(period)
+        version, _ = self._version(stretch)
+        return PeriodStatement(self._statement(stretch, Grain(workload=True, cluster=True)), stretch.period, version)
+
     def _version(self, stretch: ReportedStretch) -> tuple[int | None, list[str]]:
         """The version of a closed period, and what there is to say of it."""
         notes = []
@@ -206,16 +182,6 @@ class ReportMaker:
         if record.change:
             notes.append(f"version {record.version}, changed against version {record.version - 1}: {record.change}")
         return record.version, notes
-
-
-def _drawn(report: Report) -> bytes:
-    from rich.console import Console
-
-    from tokenyield_collector.reports.table import report_tables
-
-    out = io.StringIO()
-    Console(file=out, width=TABLE_WIDTH, force_terminal=False).print(report_tables(report, TABLE_WIDTH))
-    return out.getvalue().encode()
 
 
 def _warnings(report: Report, policy: Policy) -> list[str]:

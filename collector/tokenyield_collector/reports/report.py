@@ -43,6 +43,11 @@ class ReportRow:
     """Of the cost: productive, under_yield, idle, unallocated, dark, and what was taken over from others (shared)."""
     figures: dict[str, Any]
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The row as flat columns: what it is by, its cost, `cost_<part>`, figures."""
+        return {**self.by, "cost": self.cost, **{f"cost_{name}": self.parts[name] for name in COSTS}, **self.figures}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuyOrRun:
@@ -82,6 +87,22 @@ class Report:
     references: list[AppliedReference] = field(default_factory=list)
     buy_or_run: list[BuyOrRun] = field(default_factory=list)
     token_weights: dict[str, str]
+
+    @property
+    def column_names(self) -> list[str]:
+        """Of every row, in order."""
+        return [*self.by, *self.total.columns]
+
+    @property
+    def head_lines(self) -> list[str]:
+        """What the report is about, in words."""
+        state = "closed" if self.is_closed else "open"
+        version = f", version {self.version}" if self.version is not None else ""
+        prices = self.price_book or "none"
+        first = (
+            f"{self.period.name} ({state}{version}): {self.start} to {self.end}, price book {prices}, {self.currency}"
+        )
+        return [first, *self.notes]
 
 
 def check_by(by: Sequence[str], dimensions: Sequence[str]) -> tuple[str, ...]:

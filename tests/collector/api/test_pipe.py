@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from tokenyield_collector.api.pipe import CHUNK_CHARS, CHUNKS_MAX, Pipe
-from tokenyield_collector.reports.focus import TextWriter
+from tokenyield_collector.reports.formats import TextWriter
 
 LINE = "x" * 1023 + "\n"
 

@@ -80,7 +80,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     running.kill_all()
 
 
-def test_a_backup_while_the_collector_is_running(stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_while_the_collector_is_running(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     newest_ms = now_window_ms()  # asked once: windows of different seqs must not fall together when time passes
 
     def sent(seq: int) -> int:

@@ -17,7 +17,7 @@ from collector.fleet import policy as judged_by
 from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, decimal
 from tokenyield_collector.prices.rates import Rates
-from tokenyield_collector.reports import data
+from tokenyield_collector.reports.formats.json import to_json
 from tokenyield_collector.statements.buckets import COSTS
 from tokenyield_collector.statements.source import Grain, Span
 from tokenyield_collector.statements.statement import fleet_statement
@@ -170,7 +170,7 @@ def test_the_books_balance(
     rows = list(csv.DictReader(io.StringIO(out.getvalue())))
     assert sum((Decimal(row["EffectiveCost"]) for row in rows), Decimal(0)) == decimal(whole)
     again = maker.report("2026-10-05..2026-10-06", by)
-    assert data.to_json(again) == data.to_json(report), "priced twice, the same to the byte"
+    assert to_json(again) == to_json(report), "priced twice, the same to the byte"
 
 
 def windows(one: dict[str, Any]) -> list[Any]:

@@ -1,26 +1,30 @@
 """A report for people at a terminal, drawn with rich."""
 
+import io
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.figure import BAR_CELLS, figure
+from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report, ReportRow
 from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME
 from tokenyield_collector.statements.lines import BASES
 
+WIDTH = 160
+"""Characters, where the width of the reader's terminal is not known."""
 ROWS_SHOWN = 200
 WIDE = 145
 """Characters from which on all columns are shown."""
 
 
 def report_tables(report: Report, width: int) -> RenderableType:
-    """Head, waterfall, rows with their total, and what else the book asks for; fewer columns where it is narrow."""
-    parts: list[RenderableType] = [Text(line, style="dim") for line in head_lines(report)]
+    """Head, waterfall, rows with their total, reference paces, prices of APIs; fewer columns where it is narrow."""
+    parts: list[RenderableType] = [Text(line, style="dim") for line in report.head_lines]
     parts += [_waterfall(report), _rows(report, is_wide=width >= WIDE)]
     if report.references:
         parts.append(_references(report))
@@ -29,15 +33,10 @@ def report_tables(report: Report, width: int) -> RenderableType:
     return Group(*parts)
 
 
-def head_lines(report: Report) -> list[str]:
-    """What the report is of, in words."""
-    state = "closed" if report.is_closed else "open"
-    version = f", version {report.version}" if report.version is not None else ""
-    book = report.price_book or "none"
-    first = (
-        f"{report.period.name} ({state}{version}): {report.start} to {report.end}, price book {book}, {report.currency}"
-    )
-    return [first, *report.notes]
+def to_text(report: Report) -> bytes:
+    out = io.StringIO()
+    Console(file=out, width=WIDTH, force_terminal=False).print(report_tables(report, WIDTH))
+    return out.getvalue().encode()
 
 
 def _waterfall(report: Report) -> Table:
@@ -129,3 +128,6 @@ def _buy_or_run(report: Report) -> Table:
             figure(one.break_even_tokens_per_second, 1),
         )
     return table
+
+
+FORMAT = ReportFormat(name="table", media_type="text/plain", encode=to_text)

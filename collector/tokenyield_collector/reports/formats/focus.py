@@ -1,12 +1,13 @@
 """A statement as a FOCUS 1.2 file: one row for each day and what was used or stood idle, streamed.
 
-In: a `Statement` whose grain tells workloads apart. Out: CSV lines, and the metadata that FOCUS asks for beside them.
-Format: https://focus.finops.org, specification v1.2 (tag v1.2 of FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec).
+In: a `Statement` with workloads and clusters in its grain. Out: CSV lines; what FOCUS requires beside them is in
+focus_metadata.py. Format: https://focus.finops.org, specification v1.2 (tag v1.2 of
+FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec).
 
 * Used GPU time is shown by the tokens it made (AI and Machine Learning): its cost is split over prompt, cached and
   completion tokens by the price book's weights. A workload that made none has one row of GPU hours.
 * Idle, unallocated and dark time are rows of Compute with CapacityReservationStatus Unused.
-* What was shared by the policy is an Adjustment of who carries it.
+* What the policy shares is an Adjustment of whoever carries it.
 BilledCost = EffectiveCost = ContractedCost is the statement's amount, to nine decimals. Amounts are rounded so that
 their sum is the rounded sum at every row, hence the file's total is the report's. ListCost is at the list price of the
 tokens (token_prices) where there is one.
@@ -16,16 +17,14 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
-from typing import Any, Protocol
+from typing import Any
 
-from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.money import decimal, nano, scaled
-from tokenyield_collector.prices.period import Period, iso
+from tokenyield_collector.prices.period import iso
+from tokenyield_collector.reports.formats import PeriodStatement, StatementFormat, TextWriter
 from tokenyield_collector.statements.buckets import BY_NAME, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import dimension_values, model_name, pool_name, workload_name
-from tokenyield_collector.statements.statement import Statement
-from tokenyield_collector.version import VERSION
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, apportion
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -99,49 +98,18 @@ _METERS = {
 }
 _LOST = {
     "idle": "GPU time held without work",
-    "unallocated": "GPU time that nobody held",
+    "unallocated": "GPU time that no workload held",
     "dark": "GPU time paid for and not reported",
 }
 assert set(_LOST) == set(IDLE_CAPACITY) <= set(BY_NAME)
 
 
-def metadata(prices: PriceBook, period: Period, version: int | None) -> dict[str, Any]:
-    """The metadata that FOCUS asks for beside a file: schema, generator, columns."""
-    return {
-        "DataGenerator": f"tokenyield-collector {VERSION}",
-        "Schema": {
-            "SchemaId": f"tokenyield-focus-{FOCUS_VERSION}-1",
-            "FocusVersion": FOCUS_VERSION,
-            "CreationDate": iso(period.end_ms),
-            "ColumnDefinition": [{"ColumnName": name, "DataType": _data_type(name)} for name in COLUMNS],
-        },
-        "BillingPeriod": {"Start": iso(period.start_ms), "End": iso(period.end_ms)},
-        "BillingCurrency": prices.currency,
-        "PriceBookVersion": prices.fingerprint,
-        "StatementVersion": version,
-    }
-
-
-def _data_type(name: str) -> str:
-    if name.endswith(("Cost", "Price", "Quantity")) or name in ("x_GpuHours", "x_Joules", "x_Tokens"):
-        return "Decimal"
-    if name.startswith(("BillingPeriod", "ChargePeriod")):
-        return "Date/Time"
-    return "JSON" if name in ("Tags", "SkuPriceDetails") else "String"
-
-
-class TextWriter(Protocol):
-    """All that is needed of a file."""
-
-    def write(self, text: str, /) -> object: ...
-
-
-def write_focus(statement: Statement, period: Period, out: TextWriter, *, version: int | None) -> Decimal:
+def write_focus(whole: PeriodStatement, out: TextWriter) -> Decimal:
     """Write all rows to `out`; returns their sum."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    rows = _FocusRows(statement, period, version)
-    for key, sums in statement.lines():
+    rows = _FocusRows(whole)
+    for key, sums in whole.statement.lines():
         for row in rows.of(key, sums):
             writer.writerow([row.get(name, "") for name in COLUMNS])
     return rows.written()
@@ -150,17 +118,18 @@ def write_focus(statement: Statement, period: Period, out: TextWriter, *, versio
 class _FocusRows:
     """Lines into rows, with the rounding carried from row to row."""
 
-    def __init__(self, statement: Statement, period: Period, version: int | None) -> None:
-        self._statement = statement
-        self._weights = statement.policy.prices.token_weights.per_thousand()
-        self._dimensions = statement.policy.rules.dimensions
+    def __init__(self, whole: PeriodStatement) -> None:
+        policy, period, version = whole.statement.policy, whole.period, whole.version
+        self._prices = policy.prices
+        self._weights = policy.prices.token_weights.per_thousand()
+        self._dimensions = policy.rules.dimensions
         self._quanta = 0
-        names = statement.policy.rules.focus
+        names = policy.rules.focus
         self._common: dict[str, Any] = {
             "BillingAccountId": names.billing_account_id,
             "BillingAccountName": names.billing_account_name,
             "BillingAccountType": "Fleet",
-            "BillingCurrency": statement.policy.prices.currency,
+            "BillingCurrency": policy.prices.currency,
             "BillingPeriodStart": iso(period.start_ms),
             "BillingPeriodEnd": iso(period.end_ms),
             "ChargeFrequency": "Usage-Based",
@@ -170,14 +139,14 @@ class _FocusRows:
             "PublisherName": names.provider,
             "RegionId": names.region_id or "",
             "RegionName": names.region_name or "",
-            "x_PriceBookVersion": statement.policy.prices.fingerprint,
+            "x_PriceBookVersion": policy.prices.fingerprint,
         }
 
     def written(self) -> Decimal:
         return decimal(self._quanta)
 
     def of(self, key: LineKey, sums: Sums) -> Iterator[dict[str, Any]]:
-        common = self._common | self._about(key)
+        common = self._common | self._key_columns(key)
         active_ms = sums.active_ms
         tokens = [sums.get(kind) for kind in TOKEN_KINDS]
         weighted = [count * self._weights[kind] for kind, count in zip(TOKEN_KINDS, tokens, strict=True)]
@@ -201,7 +170,7 @@ class _FocusRows:
             yield common | self._adjustment("shared", description, sums.get("shared"))
 
     def _adjustment(self, bucket: str, description: str, quanta: int) -> dict[str, Any]:
-        """A cost that no quantity goes with."""
+        """A cost without a quantity."""
         cost = self._next(quanta)
         return {
             **dict.fromkeys(("BilledCost", "EffectiveCost", "ContractedCost", "ListCost"), cost),
@@ -215,7 +184,7 @@ class _FocusRows:
             "x_CostBucket": bucket,
         }
 
-    def _about(self, key: LineKey) -> dict[str, Any]:
+    def _key_columns(self, key: LineKey) -> dict[str, Any]:
         carrier = key.carrier
         values = dict(zip(self._dimensions, dimension_values(carrier), strict=True))
         model, workload, pool = model_name(carrier), workload_name(carrier), pool_name(key.pool)
@@ -230,7 +199,7 @@ class _FocusRows:
             "ResourceType": "Workload",
             "SubAccountId": payer,
             "SubAccountName": payer,
-            "SubAccountType": self._dimensions[0].capitalize(),
+            "SubAccountType": _title(self._dimensions[0]),
             "Tags": json.dumps({name: value for name, value in tags.items() if value}, sort_keys=True),
         }
 
@@ -239,7 +208,7 @@ class _FocusRows:
     ) -> Iterator[dict[str, Any]]:
         costs, lists = apportion(sums.direct, weighted), apportion(sums.get("revenue"), weighted)
         hours, joules = apportion(sums.active_ms, weighted), apportion(sums.get("gpu_mj"), weighted)
-        has_list = bool(self._statement.policy.prices.token_prices)
+        has_list = bool(self._prices.token_prices)
         for i, kind in enumerate(TOKEN_KINDS):
             if not tokens[i]:
                 continue
@@ -266,7 +235,7 @@ class _FocusRows:
                 "ServiceName": "Self-hosted inference",
                 "SkuId": sku,
                 "SkuMeter": _METERS[kind],
-                "SkuPriceId": f"{sku}/{self._statement.policy.prices.fingerprint}",
+                "SkuPriceId": f"{sku}/{self._prices.fingerprint}",
                 "SkuPriceDetails": json.dumps({"x_TokenKind": kind, "x_Pool": pool_name(key.pool)}, sort_keys=True),
                 "x_CostBucket": "used",
                 "x_GpuHours": _hours(hours[i]),
@@ -299,7 +268,7 @@ class _FocusRows:
             "ServiceName": "GPU capacity",
             "SkuId": sku,
             "SkuMeter": meter,
-            "SkuPriceId": f"{sku}/{self._statement.policy.prices.fingerprint}",
+            "SkuPriceId": f"{sku}/{self._prices.fingerprint}",
             "SkuPriceDetails": json.dumps({"x_Pool": pool_name(key.pool)}),
             "x_CostBucket": bucket,
             "x_GpuHours": hours,
@@ -310,6 +279,11 @@ class _FocusRows:
         before = nano(self._quanta)
         self._quanta += quanta
         return scaled(nano(self._quanta) - before, _DIGITS)
+
+
+def _title(dimension: str) -> str:
+    """'cost_center' -> 'Cost center'"""
+    return dimension.replace("_", " ").capitalize()
 
 
 def _hours(duration_ms: int) -> Decimal:
@@ -324,3 +298,6 @@ def _unit_price(cost: Decimal, quantity: Decimal) -> Decimal:
     with localcontext() as context:
         context.prec = 34
         return cost / quantity
+
+
+FORMAT = StatementFormat(name="focus", media_type="text/csv", write=write_focus)

@@ -1,6 +1,6 @@
 """A report as one HTML file that needs nothing else: tables, plots as SVG, light and dark, prints well.
 
-In: a `Report`. Out: text. Nothing is loaded from anywhere; the template is reports/report.html.
+Nothing is loaded from anywhere; the template is report.html.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,8 @@ import jinja2
 
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.figure import figure
+from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report, ReportRow
-from tokenyield_collector.reports.table import head_lines
 from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME, COSTS
 
 ROWS_PLOTTED = 20
@@ -44,12 +44,12 @@ class Bar(NamedTuple):
     pieces: list[Piece]
 
 
-def to_html(report: Report) -> str:
+def to_html(report: Report) -> bytes:
     order = COSTS
     rows = sorted(report.rows, key=lambda row: (-row.cost, list(row.by.values())))
-    return _template().render(
+    page = _template().render(
         report=report,
-        head=head_lines(report),
+        head=report.head_lines,
         order=order,
         buckets=BY_NAME,
         waterfall=_waterfall(report),
@@ -65,12 +65,13 @@ def to_html(report: Report) -> str:
         has_shared=bool(report.total.parts["shared"]),
         has_revenue=report.total.figures["revenue"] is not None,
     )
+    return page.encode()
 
 
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tokenyield_collector", "reports"),
+        loader=jinja2.PackageLoader("tokenyield_collector", "reports/formats"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -122,3 +123,6 @@ def _days(report: Report, order: Sequence[str]) -> Iterator[Bar]:
                     Piece(round(_AXIS + i * step, 2), round(y, 2), round(step * 0.82, 2), round(height, 2), part, title)
                 )
         yield Bar(day, round(_AXIS + i * step, 2), day[8:], pieces)
+
+
+FORMAT = ReportFormat(name="html", media_type="text/html", encode=to_html)

@@ -1,0 +1,77 @@
+"""The formats of a report: a file each, found by listing this folder.
+
+A file `some_name.py` is the format `some-name`. It exports `FORMAT`, a `ReportFormat` or a `StatementFormat`. A file is
+imported when its format is used, so that a report imports only what its own format needs.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from tokenyield_collector.prices.period import Period
+    from tokenyield_collector.reports.report import Report
+    from tokenyield_collector.statements.statement import Statement
+
+
+class ReportFormat(NamedTuple):
+    """Encodes rows that are grouped by the columns that the caller names."""
+
+    name: str
+    media_type: str
+    encode: "Callable[[Report], bytes]"
+
+
+class TextWriter(Protocol):
+    """The part of a text file that is needed to write one."""
+
+    def write(self, text: str, /) -> object: ...
+
+
+class PeriodStatement(NamedTuple):
+    """The statement of a whole period, whose grain has workloads and clusters. `version` is None while it is open."""
+
+    statement: "Statement"
+    period: "Period"
+    version: int | None
+
+
+class StatementFormat(NamedTuple):
+    """Writes all lines of a statement, streamed; columns and filters do not apply."""
+
+    name: str
+    media_type: str
+    write: Callable[[PeriodStatement, TextWriter], object]
+
+
+FORMAT_NAMES = tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)))
+
+
+def load_format(name: str) -> ReportFormat | StatementFormat:
+    """The format of that name, which is one of `FORMAT_NAMES`."""
+    found: ReportFormat | StatementFormat = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").FORMAT
+    assert found.name == name
+    return found
+
+
+class _MediaTypes(Mapping[str, str]):
+    """Imports a format's file only when its media type is looked up."""
+
+    def __getitem__(self, name: str) -> str:
+        if name not in FORMAT_NAMES:
+            raise KeyError(name)
+        return load_format(name).media_type
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FORMAT_NAMES)
+
+    def __len__(self) -> int:
+        return len(FORMAT_NAMES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in FORMAT_NAMES
+
+
+MEDIA_TYPES: Mapping[str, str] = _MediaTypes()
+"""Name of a format -> its media type."""

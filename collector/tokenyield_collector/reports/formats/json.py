@@ -1,0 +1,63 @@
+"""A report as JSON: all of it. Money is in decimal numbers, unknown is null."""
+
+from typing import Any
+
+import msgspec
+
+from tokenyield_collector.prices.period import iso
+from tokenyield_collector.reports.formats import ReportFormat
+from tokenyield_collector.reports.report import Report
+from tokenyield_collector.statements.references import AppliedReference
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def to_json(report: Report) -> bytes:
+    return msgspec.json.format(_encoder.encode(report_document(report)), indent=2) + b"\n"
+
+
+def report_document(report: Report) -> dict[str, Any]:
+    """The same before it is encoded."""
+    return {
+        "period": report.period.name,
+        "start": report.start,
+        "end": report.end,
+        "closed": report.is_closed,
+        "version": report.version,
+        "currency": report.currency,
+        "price_book": report.price_book or None,
+        "token_weights": report.token_weights,
+        "by": list(report.by),
+        "where": report.where,
+        "notes": report.notes,
+        "waterfall": [
+            {"bucket": name, "cost": cost, "gpu_hours": report.waterfall_gpu_hours[name]}
+            for name, cost in report.waterfall.items()
+        ],
+        "total": report.total.columns,
+        "rows": [row.columns for row in report.rows],
+        "references": [_reference_document(reference) for reference in report.references],
+        "buy_or_run": [msgspec.to_builtins(comparison) for comparison in report.buy_or_run],
+    }
+
+
+def _reference_document(reference: AppliedReference) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "model": reference.instance.model,
+        "gpu_model": reference.instance.gpu_model,
+        "gpus": reference.instance.gpus,
+        "completion_tokens_per_second": round(reference.tokens_per_second, 6),
+        "source": reference.source,
+    }
+    if (best := reference.evidence) is not None:
+        document["evidence"] = {
+            "hour": iso(best.hour_ms),
+            "cluster": best.cluster,
+            "workload": best.workload,
+            "weighted_tokens": best.units / 1000,
+            "active_gpu_seconds": best.active_ms / 1000,
+        }
+    return document
+
+
+FORMAT = ReportFormat(name="json", media_type="application/json", encode=to_json)
