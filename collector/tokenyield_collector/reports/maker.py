@@ -1,4 +1,4 @@
-"""A report from a ledger and the policy: the one way that the command line and the API go.
+"""Makes reports from a ledger and the policy, for the command line and for the API.
 
 In: the parameters of a request. Out: bytes and their media type. Raises `ParameterError` for a parameter that cannot
 be used, `LedgerError`.
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
 from tokenyield_collector.errors import ParameterError
@@ -18,22 +18,20 @@ from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, day_of, iso, month_of, parse_period
-from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, load_format
-from tokenyield_collector.reports.report import Report, check_by, check_where, grain_of, make_report
+from tokenyield_collector.reports.columns import check_by, check_where, grain_of
+from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, TextWriter, load_format
+from tokenyield_collector.reports.report import Report, make_report
 from tokenyield_collector.reports.versions import next_record
 from tokenyield_collector.statements.names import names_of
 from tokenyield_collector.statements.source import CostSource, Grain, Span
 from tokenyield_collector.statements.statement import Statement, fleet_statement
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
-if TYPE_CHECKING:
-    from tokenyield_collector.reports.formats import TextWriter
-
 __all__ = ["MEDIA_TYPES", "ReportMaker", "ReportedLedger", "ReportedStretch", "budget_document"]
 
 
 class ReportedStretch(NamedTuple):
-    """What of a period can be reported: whole hours that the ledger has, up to now."""
+    """The part of a period that can be reported: whole hours that the ledger has, up to now."""
 
     period: Period
     start_ms: int
@@ -63,15 +61,15 @@ class ReportMaker:
     policy: Policy
     now_ms: int
     settle_ms: int = 0
-    """How long windows take to arrive: what is newer is not reported yet."""
+    """How long windows take to arrive; newer time is not reported yet."""
     others: Sequence[CostSource] = ()
     """Cost sources beside the fleet."""
 
     def report(
         self, period: str, by: Sequence[str] = (), where: Mapping[str, str] | None = None, top: int | None = None
     ) -> Report:
-        """`by`: the first dimension of the rules and the model where no column is named; `where`: only what has these
-        values in these columns; `top`: the rows that lose most, and one of the rest."""
+        """`by`: where no column is named, the first dimension of the rules and the model; `where`: only lines with
+        these values in these columns; `top`: the rows that lose most, and one of all others."""
         if top is not None and top < 1:
             raise ParameterError("top", expected="a whole number, at least 1", found=str(top))
         by = check_by(by or self.policy.default_columns, self.policy.rules.dimensions)
@@ -110,7 +108,7 @@ class ReportMaker:
         chosen.write(self._period_statement(period), out)
         return out.getvalue().encode()
 
-    def focus(self, period: str, out: "TextWriter") -> Decimal:
+    def focus(self, period: str, out: TextWriter) -> Decimal:
         """Write the FOCUS file, streamed. Returns the sum of its rows."""
         from tokenyield_collector.reports.formats.focus import write_focus
 
@@ -121,7 +119,7 @@ class ReportMaker:
         return self.encode(period, (), "focus-metadata")
 
     def budgets(self, month: str | None = None) -> list[BudgetState]:
-        """All budgets in a month; default: the present one."""
+        """The state of all budgets in a month; default: the current one."""
         month = month_of(self.now_ms) if month is None else month
         no_month = ParameterError("month", expected="a month", found=f"'{month[:40]}'", fix="write 2026-10")
         try:
@@ -162,14 +160,14 @@ class ReportMaker:
         return PeriodStatement(self._statement(stretch, Grain(workload=True, cluster=True)), stretch.period, version)
 
     def _version(self, stretch: ReportedStretch) -> tuple[int | None, list[str]]:
-        """The version of a closed period, and what there is to say of it."""
+        """The version of a closed period, and notes about it for people."""
         notes = []
         if stretch.end_ms <= stretch.start_ms:
             notes.append("the ledger has nothing of this period")
         elif stretch.start_ms > stretch.period.start_ms:
             notes.append(f"the ledger begins at {iso(stretch.start_ms)}")
         if not stretch.is_closed:
-            notes.append(f"open: up to {iso(stretch.end_ms)}; what comes after is not in it")
+            notes.append(f"open: up to {iso(stretch.end_ms)}; later time is not included")
             return None, notes
         learned = self.policy.prices.reference_rates
         since_ms = stretch.end_ms - learned.learn_days * MS_PER_DAY if learned.learn else stretch.start_ms
@@ -203,21 +201,21 @@ def _warnings(report: Report, policy: Policy) -> list[str]:
 
 
 def budget_document(states: Sequence[BudgetState], currency: str) -> BudgetsDocument:
-    """For JSON; money as numbers with two decimals."""
+    """For JSON; money has two decimals."""
     return {
         "currency": currency,
         "budgets": [
             {
-                "name": one.name,
-                "month": one.month,
-                "monthly": one.monthly,
-                "spent": one.spent,
-                "remaining": one.remaining,
-                "state": one.state,
+                "name": state.name,
+                "month": state.month,
+                "monthly": state.monthly,
+                "spent": state.spent,
+                "remaining": state.remaining,
+                "state": state.state,
                 "forecast": None
-                if one.forecast is None
-                else {"expected": one.forecast.expected, "low": one.forecast.low, "high": one.forecast.high},
+                if state.forecast is None
+                else {"expected": state.forecast.expected, "low": state.forecast.low, "high": state.forecast.high},
             }
-            for one in states
+            for state in states
         ],
     }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jinja2
 
 from tokenyield_collector.prices.period import iso
-from tokenyield_collector.reports.figure import figure
+from tokenyield_collector.reports.figure import figure, idle_share, percent
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report, ReportRow
 from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME, COSTS
@@ -24,8 +24,8 @@ _DAYS_HEIGHT = 180
 _AXIS = 72
 
 
-class Piece(NamedTuple):
-    """One rectangle of a stacked bar. Pixels."""
+class PlotRectangle(NamedTuple):
+    """One part of a stacked bar, in pixels."""
 
     x: float
     y: float
@@ -35,33 +35,31 @@ class Piece(NamedTuple):
     title: str
 
 
-class Bar(NamedTuple):
-    """One bar with its name and its sum."""
+class PlotBar(NamedTuple):
+    """One bar with its name and its sum. `at` is where it begins: from the top, of days from the left."""
 
     name: str
-    y: float
+    at: float
     text: str
-    pieces: list[Piece]
+    pieces: list[PlotRectangle]
 
 
 def to_html(report: Report) -> bytes:
-    order = COSTS
     rows = sorted(report.rows, key=lambda row: (-row.cost, list(row.by.values())))
     page = _template().render(
         report=report,
         head=report.head_lines,
-        order=order,
+        order=COSTS,
         buckets=BY_NAME,
         waterfall=_waterfall(report),
         rows=rows,
-        bars=list(_bars(rows[:ROWS_PLOTTED], order, report)),
-        days=list(_days(report, order)) if len(report.days) > 1 else [],
+        bars=list(_bars(rows[:ROWS_PLOTTED], report)),
+        days=list(_days(report)) if len(report.days) > 1 else [],
         days_top=max((sum(day.values()) for day in report.days.values()), default=Decimal(0)),
         width=_WIDTH,
         bar=_BAR,
         days_height=_DAYS_HEIGHT,
-        idle_capacity=report.total.figures["idle_capacity_cost"],
-        idle_share=report.total.figures["idle_capacity_share_of_hardware_cost"],
+        idle_share=idle_share(report.total.figures),
         has_shared=bool(report.total.parts["shared"]),
         has_revenue=report.total.figures["revenue"] is not None,
     )
@@ -81,7 +79,7 @@ def _template() -> jinja2.Template:
     environment.filters["figure"] = figure
     environment.filters["mega"] = lambda value: "-" if value is None else f"{value / 1e6:,.2f}"
     environment.filters["hour"] = iso
-    environment.filters["percent"] = lambda value: "-" if value is None else f"{value:.1%}"
+    environment.filters["percent"] = percent
     return environment.get_template("report.html")
 
 
@@ -95,34 +93,36 @@ def _waterfall(report: Report) -> list[tuple[str, Decimal, float, float]]:
     ]  # fmt: skip
 
 
-def _bars(rows: Sequence[ReportRow], order: Sequence[str], report: Report) -> Iterator[Bar]:
+def _bars(rows: Sequence[ReportRow], report: Report) -> Iterator[PlotBar]:
     top = max((float(row.cost) for row in rows), default=0.0) or 1.0
     room = _WIDTH - _LABEL - 110
     for i, row in enumerate(rows):
         name, x, y, pieces = " / ".join(value or "-" for value in row.by.values()), float(_LABEL), i * (_BAR + 6), []
-        for part in order:
+        for part in COSTS:
             width = float(row.parts[part]) / top * room
             if width > 0:
                 title = f"{name}: {BY_NAME[part].title} {row.parts[part]:,.2f} {report.currency}"
-                pieces.append(Piece(round(x, 2), y, round(width, 2), _BAR, part, title))
+                pieces.append(PlotRectangle(round(x, 2), y, round(width, 2), _BAR, part, title))
                 x += width
-        yield Bar(name if len(name) <= 34 else name[:33] + "…", y, f"{row.cost:,.2f}", pieces)
+        yield PlotBar(name if len(name) <= 34 else name[:33] + "…", y, f"{row.cost:,.2f}", pieces)
 
 
-def _days(report: Report, order: Sequence[str]) -> Iterator[Bar]:
+def _days(report: Report) -> Iterator[PlotBar]:
     top = float(max(sum(day.values()) for day in report.days.values())) or 1.0
     step = (_WIDTH - _AXIS) / len(report.days)
     for i, (day, parts) in enumerate(report.days.items()):
         y, pieces = float(_DAYS_HEIGHT), []
-        for part in order:
+        for part in COSTS:
             height = float(parts[part]) / top * (_DAYS_HEIGHT - 10)
             if height > 0:
                 y -= height
                 title = f"{day}: {BY_NAME[part].title} {parts[part]:,.2f} {report.currency}"
                 pieces.append(
-                    Piece(round(_AXIS + i * step, 2), round(y, 2), round(step * 0.82, 2), round(height, 2), part, title)
+                    PlotRectangle(
+                        round(_AXIS + i * step, 2), round(y, 2), round(step * 0.82, 2), round(height, 2), part, title
+                    )
                 )
-        yield Bar(day, round(_AXIS + i * step, 2), day[8:], pieces)
+        yield PlotBar(day, round(_AXIS + i * step, 2), day[8:], pieces)
 
 
 FORMAT = ReportFormat(name="html", media_type="text/html", encode=to_html)

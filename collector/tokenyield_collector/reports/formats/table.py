@@ -1,7 +1,7 @@
 """A report for people at a terminal, drawn with rich."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenyield_collector.prices.period import iso
-from tokenyield_collector.reports.figure import BAR_CELLS, figure
+from tokenyield_collector.reports.figure import BAR_CELLS, figure, idle_share
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report, ReportRow
 from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME
@@ -24,13 +24,20 @@ WIDE = 145
 
 def report_tables(report: Report, width: int) -> RenderableType:
     """Head, waterfall, rows with their total, reference paces, prices of APIs; fewer columns where it is narrow."""
-    parts: list[RenderableType] = [Text(line, style="dim") for line in report.head_lines]
+    parts: list[RenderableType] = [Text(line, style="bold") for line in _headline_figures(report)]
+    parts += [Text(line, style="dim") for line in report.head_lines]
     parts += [_waterfall(report), _rows(report, is_wide=width >= WIDE)]
     if report.references:
         parts.append(_references(report))
     if report.buy_or_run:
         parts.append(_buy_or_run(report))
     return Group(*parts)
+
+
+def _headline_figures(report: Report) -> Iterator[str]:
+    figures = report.total.figures
+    yield f"{figure(figures['tokens_per_second_per_watt'])} tokens/s per watt (= tokens per joule)"
+    yield f"{figure(figures['idle_capacity_cost'])} {report.currency} idle-capacity cost: {idle_share(figures)}"
 
 
 def to_text(report: Report) -> bytes:
@@ -103,12 +110,12 @@ def _references(report: Report) -> Table:
         table.add_column(column, overflow="fold")
     table.add_column("tok/s", justify="right")
     table.add_column("from", overflow="fold")
-    for one in report.references:
-        source = one.source
-        if one.evidence is not None:
-            source = f"best hour: {one.evidence.workload}, {iso(one.evidence.hour_ms)}"
-        gpus = f"{one.instance.gpus} x {one.instance.gpu_model}"
-        table.add_row(one.instance.model, gpus, figure(one.tokens_per_second, 1), source)
+    for reference in report.references:
+        source, instance = reference.source, reference.instance
+        if reference.evidence is not None:
+            source = f"best hour: {reference.evidence.workload}, {iso(reference.evidence.hour_ms)}"
+        gpus = f"{instance.gpus} x {instance.gpu_model}"
+        table.add_row(instance.model, gpus, figure(reference.tokens_per_second, 1), source)
     return table
 
 
@@ -118,14 +125,14 @@ def _buy_or_run(report: Report) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("there", "here, allocated", "here, loaded", "break-even tok/s/GPU"):
         table.add_column(column, justify="right")
-    for one in report.buy_or_run:
+    for comparison in report.buy_or_run:
         table.add_row(
-            one.model,
-            one.api,
-            f"{one.api_cost:,.2f}",
-            f"{one.allocated_cost:,.2f}",
-            f"{one.loaded_cost:,.2f}",
-            figure(one.break_even_tokens_per_second, 1),
+            comparison.model,
+            comparison.api,
+            f"{comparison.api_cost:,.2f}",
+            f"{comparison.allocated_cost:,.2f}",
+            f"{comparison.loaded_cost:,.2f}",
+            figure(comparison.break_even_tokens_per_second, 1),
         )
     return table
 
