@@ -185,10 +185,11 @@ def _shown(value: object) -> str:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from tokenyield_agent.gpu.nvidia.reader import NvmlReader
+    from tokenyield_agent.gpu.readers import HARDWARE_READERS, open_reader
+    from tokenyield_agent.gpu.reading import ReaderOptions
     from tokenyield_agent.gpu.trace import encode_header, encode_line
 
-    reader = NvmlReader()
+    reader = open_reader(next(iter(HARDWARE_READERS)), ReaderOptions())
     snapshot = reader.read()
     if snapshot.problem or not snapshot.gpus:
         print(f"nothing to record: {snapshot.problem or 'the driver lists no GPU'}", file=sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tokenyield_agent.gpu.readers import READERS
 from tokenyield_agent.tokens.dialects.json_lines import LABELS
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_agent.tokens.dialects.registry import GATEWAY_DIALECTS, SERVER_DIALECTS
@@ -79,7 +80,7 @@ class Settings:
     collector_timeout_s: float = setting(
         30.0, "how long one shipment may take; a busy collector answers within 1 s", within=(0.1, 600)
     )
-    gpu_reader: Literal["nvml", "trace", "none"] = setting("nvml", "where GPU readings come from")
+    gpu_reader: str = setting("nvml", f"where GPU readings come from: {', '.join(READERS)}")
     gpu_trace_file: str | None = setting(None, "recorded trace to replay when gpu_reader is trace")
     host_energy: Literal["auto", "rapl", "power_meter", "dcmi", "off"] = setting(
         "auto", "how the host's own energy is read, see docs/gpu.md; auto takes the best that can be read"
@@ -166,6 +167,8 @@ class Settings:
             yield "collector_url: holds a password, which would be logged; use collector_token_file"
         if self.window_length_s and 3600 % self.window_length_s:
             yield f"window_length_s: {self.window_length_s} does not divide an hour; use 5, 10, 15, 30 or 60"
+        if self.gpu_reader not in READERS:
+            yield f"gpu_reader: expected one of {', '.join(READERS)}, found '{self.gpu_reader}'"
         if self.gpu_reader == "trace" and not self.gpu_trace_file:
             yield "gpu_trace_file: is empty while gpu_reader is trace; name a file made by `tokenyield-agent record`"
         if bool(self.collector_client_cert_file) != bool(self.collector_client_key_file):

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,8 @@ import msgspec
 
 from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
-from tokenyield_agent.gpu.poller import Poller
-from tokenyield_agent.gpu.reading import GpuReader, GpuReading, Snapshot
+from tokenyield_agent.gpu.readers import open_bounded_reader
+from tokenyield_agent.gpu.reading import GpuReader, GpuReading, ReaderOptions, Snapshot
 from tokenyield_agent.host.energy import HostMeter
 from tokenyield_agent.shipping.disk import Disk
 from tokenyield_agent.shipping.shipper import Shipper
@@ -36,7 +36,7 @@ from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.parked import mark_parked
 from tokenyield_agent.windows.span import GpuSpan, span_between, unread
 from tokenyield_agent.windows.timeline import Timeline
-from tokenyield_agent.windows.totals import Totals
+from tokenyield_agent.windows.totals import GpuTotals
 from tokenyield_agent.workloads.roster import Roster
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify
 from tokenyield_wire.window import Batch
@@ -65,23 +65,6 @@ class Resume(msgspec.Struct, kw_only=True):
     journal_cursor: str | None = None
 
 
-def open_reader(settings: Settings, known: Iterable[str] = ()) -> GpuReader:
-    """The configured reader. Raises `SetUpError`. Only the one that is used is imported."""
-    if settings.gpu_reader == "trace":
-        from tokenyield_agent.gpu.trace import TraceError, TraceReader
-
-        try:
-            return TraceReader(Path(settings.gpu_trace_file or ""))
-        except TraceError as error:
-            raise SetUpError(f"gpu_trace_file: {error}") from error
-    if settings.gpu_reader == "none":
-        return NoReader()
-    from tokenyield_agent.gpu.nvidia.reader import NvmlReader
-
-    known = list(known)
-    return Poller(lambda: NvmlReader(known=known), read_s_max=READ_PART_MAX * settings.poll_interval_ms / 1000)
-
-
 class Clock:
     """The host's two clocks, in ns, and the boot since which the monotonic one goes."""
 
@@ -97,16 +80,6 @@ class Clock:
             return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         except OSError:
             return ""
-
-
-class NoReader:
-    """A node without GPUs of its own, whose logs are followed all the same."""
-
-    def read(self) -> Snapshot:
-        return Snapshot()
-
-    def close(self) -> None:
-        pass
 
 
 class Agent:
@@ -143,7 +116,7 @@ class Agent:
         resume = msgspec.convert(self.spool.resume, Resume) if self.spool.resume is not None else None
         # A GPU that is lost just when an agent starts still has its time; one taken out while the host was off has not.
         self._is_same_boot = resume is not None and resume.boot_id == self._boot_id
-        self._reader = reader or open_reader(settings, resume.models if resume and self._is_same_boot else ())
+        self._reader = reader or _reader(settings, tuple(resume.models) if resume and self._is_same_boot else ())
         self._book = WindowBook(
             length_ms=settings.window_length_s * 1000,
             settle_ms=settings.window_settle_s * 1000,
@@ -161,7 +134,7 @@ class Agent:
         )
         self._last_readings: dict[str, GpuReading] = {}
         self._indices: dict[str, str] = {}
-        self._totals = Totals()
+        self._totals = GpuTotals()
         self._host = HostMeter(settings.host_energy)
         self._snapshot = Snapshot()
         self._polls = 0
@@ -320,7 +293,7 @@ class Agent:
             self.roster.quiet_since_ms(now_ms),
             now_ms=now_ms,
             after_ms=settings.parked_after_s * 1000,
-            floor_bp=settings.parked_sm_percent * 100,
+            activity_bp_max=settings.parked_sm_percent * 100,
         )
         return spans + [
             unread(uuid_, self._models.get(uuid_), reason, snapshot.lost_events.get(uuid_))
@@ -383,8 +356,8 @@ class Agent:
             gpus_lost=self._snapshot.lost,
             indices=dict(self._indices),
             totals=self._totals.copy(),
-            gpu_read_s=getattr(self._reader, "read_seconds", 0.0),
-            gpu_faults=dict(getattr(self._reader, "faults", {})),
+            gpu_read_s=self._reader.read_seconds,
+            gpu_faults=dict(self._reader.faults),
             polls=self._polls,
             last_poll_age_s=self._clock.mono_ns() / 1e9 - self._last_poll_mono_s,
             poll_interval_s=self.settings.poll_interval_ms / 1000,
@@ -399,6 +372,14 @@ class Agent:
             sources=self.roster.source_counts(),
             scrapes=dict(self.roster.scraper.counts),
         )
+
+
+def _reader(settings: Settings, known_uuids: tuple[str, ...]) -> GpuReader:
+    return open_bounded_reader(
+        settings.gpu_reader,
+        ReaderOptions(known_uuids=known_uuids, trace_file=settings.gpu_trace_file),
+        read_s_max=READ_PART_MAX * settings.poll_interval_ms / 1000,
+    )
 
 
 def _agent_id(path: Path) -> str:

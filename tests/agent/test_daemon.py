@@ -16,6 +16,9 @@ START_S = 1_795_435_200
 class Host(Clock):
     """A host with one GPU at 300 W; `seconds` have passed since its clock stood at `START_S`."""
 
+    faults: dict[str, int] = {}  # noqa: RUF012
+    read_seconds = 0.0
+
     def __init__(self, folder: Path, name: str = "n1") -> None:
         self.folder, self.name = folder, name
         self.seconds = 0

@@ -142,6 +142,9 @@ class SimulatedClock(Clock):
 class SimulatedGpu:
     """One GPU at 300 W, and an NVML that may hang in a call."""
 
+    faults: dict[str, int] = {}  # noqa: RUF012
+    read_seconds = 0.0
+
     def __init__(self, world: "World", uuid: str) -> None:
         self._world, self._uuid = world, uuid
         self.hangs_ms = 0

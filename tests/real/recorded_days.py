@@ -17,7 +17,7 @@ from tokenyield_agent.status.metrics import Exposition as AgentExposition
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.span import GpuSpan
-from tokenyield_agent.windows.totals import Totals
+from tokenyield_agent.windows.totals import GpuTotals
 from tokenyield_agent.workloads.binding import UNHELD, Holding
 from tokenyield_collector.attribution.rules import AttributionRules
 from tokenyield_collector.config import Settings
@@ -86,7 +86,7 @@ class _Node:
     def __init__(self, sent: Shipment) -> None:
         self.sent = sent
         self._left = list(sent.batches)
-        self._totals = Totals()
+        self._totals = GpuTotals()
         self._energy_mj: dict[str, int] = defaultdict(int)
         self._last: Batch | None = None
         self._polls = 0
@@ -111,7 +111,10 @@ class _Node:
                         index=gpu.index or 0,
                         throttle_reasons=("sw_power_cap",) if gpu.index == 0 else (),
                         activity=Activity(
-                            span_ms=getattr(gpu, f"{state}_ms"), sm_bp=9_000, tensor_bp=2_000, dram_bp=6_000
+                            span_ms=getattr(gpu, f"{state}_ms"),
+                            compute_bp=9_000,
+                            matrix_bp=2_000,
+                            memory_bandwidth_bp=6_000,
                         ),
                     )
                     energy = Energy(getattr(gpu.energy_mj, state), "counter")
@@ -125,7 +128,7 @@ class _Node:
             GpuReading(
                 uuid=gpu.uuid, index=gpu.index or 0, model=gpu.model, energy_mj=self._energy_mj[gpu.uuid],
                 power_mw=gpu.energy_mj.total() * 1000 // WINDOW_MS, utilization_percent=100 * gpu.active_ms // WINDOW_MS,
-                memory_used_mib=70_000, memory_total_mib=81_920, temperature_c=55, sm_clock_mhz=1980,
+                memory_used_mib=70_000, memory_total_mib=81_920, temperature_c=55, core_clock_mhz=1980,
             )
             for gpu in gpus
         )  # fmt: skip

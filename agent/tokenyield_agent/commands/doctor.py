@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tokenyield_agent.config import Settings
-from tokenyield_agent.daemon import open_reader
 from tokenyield_agent.errors import SetUpError
-from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.gpu.readers import open_reader
+from tokenyield_agent.gpu.reading import GpuReading, ReaderOptions
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.registry import SERVERS, AutoDialect, log_advice, new_dialect
 from tokenyield_agent.tokens.log_source import LogFiles, recognised
@@ -25,7 +25,7 @@ from tokenyield_wire.window import Method
 
 SAMPLE_BYTES = 4 << 20
 """Of the end of each log: minutes of a busy server."""
-GPM_S = 0.3
+SAMPLES_APART_S = 0.3
 """Between two readings of the GPUs."""
 ROUNDS = 3
 """Looks at the processes, so that what is found in the first is asked in the second."""
@@ -95,14 +95,14 @@ def _gpus(settings: Settings, gpus: list[GpuReading]) -> Iterator[Finding]:
         yield Finding("note", "gpu", "gpu_reader is none: no energy and no GPU time will be reported")
         return
     try:
-        reader = open_reader(settings)
+        reader = open_reader(settings.gpu_reader, ReaderOptions(trace_file=settings.gpu_trace_file))
     except SetUpError as error:
         yield Finding("fault", "gpu", str(error))
         return
     try:
         reader.read()
-        time.sleep(GPM_S)
-        snapshot = reader.read()  # GPM tells of the time between two readings
+        time.sleep(SAMPLES_APART_S)
+        snapshot = reader.read()  # activity is what performance counters moved by between two readings
     finally:
         reader.close()
     if snapshot.problem:

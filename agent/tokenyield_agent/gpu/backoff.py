@@ -1,13 +1,13 @@
-"""Asking slow things less often. Pure."""
+"""Making slow calls less often. Pure."""
 
 SLOW_S = 0.010
-"""A call that takes longer than this is asked less often: at 1 Hz it would take a hundredth of a core, or hold up the
-other GPUs. NVML's usual calls take tens of microseconds."""
+"""A call that takes longer than this is made less often: at 1 Hz it would take a hundredth of a core, or hold up the
+other GPUs. A driver's usual calls take tens of microseconds."""
 SKIPS_MAX = 60
 
 
-class Pace:
-    """When to ask again for something that turned out slow: after 1, 3, 7, ... 60 polls, until it is quick again."""
+class Backoff:
+    """When to repeat a call that turned out slow: after 1, 3, 7, ... 60 polls, until it is quick again."""
 
     def __init__(self) -> None:
         self._skips = 0
@@ -19,7 +19,7 @@ class Pace:
         return self._left < 0
 
     def took(self, seconds: float) -> None:
-        """How long the asking took."""
+        """How long the call took."""
         self._skips = min(SKIPS_MAX, 2 * self._skips + 1) if seconds > SLOW_S else 0
         self._left = self._skips
 

@@ -1,10 +1,15 @@
-"""What one GPU showed at one poll.
+"""What one GPU showed at one poll, whoever made it.
 
-In: nothing. Out: the value types and the `GpuReader` protocol that NVML and the trace reader keep.
-A field that a GPU does not support is None, never 0. A GPU that was there and cannot be read now stands in
+In: nothing. Out: the value types, and the `GpuReader` protocol that every vendor's reader and the trace reader keep.
+Words are neutral: *compute* is what runs kernels (SMs, compute units), *matrix* what multiplies matrices (tensor cores,
+matrix cores), a *link* joins GPUs (NVLink, Infinity Fabric), a *partition* is a part of a GPU that is given out as a
+GPU of its own (MIG). A vendor's folder says what it takes for each.
+
+A field that a GPU does not support is None, never 0. A GPU that was there and cannot be read now is in
 `Snapshot.lost` with the reason, so that its time is reported as unknown and not forgotten.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,39 +20,38 @@ class GpuProcess:
 
     pid: int
     memory_mib: int | None = None
-    sm_percent: int | None = None
-    """Share of the GPU's SM time, asked for only when several processes share the GPU."""
-    mig_instance: int | None = None
-    """The GPU instance it runs on, where the GPU is partitioned (MIG)."""
+    compute_percent: int | None = None
+    """Share of the GPU's compute time, read only when several processes share the GPU."""
+    partition: int | None = None
+    """The partition it runs on, where the GPU is partitioned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What GPM counted between two of its samples, in the mean. `…_bp` are hundredths of a percent of what the GPU (all
-    of it, where it is partitioned) can do at most; a quantity that this GPU does not tell is None."""
+    """Means of performance counters between two of their samples. `…_bp` are hundredths of a percent of what the GPU
+    (all of it, where it is partitioned) can do at most; a quantity that this GPU does not report is None."""
 
     span_ms: int
-    """Between the samples: longer than the time between two polls where GPM is asked less often."""
-    sm_bp: int | None = None
-    """SMs that were busy."""
-    tensor_bp: int | None = None
-    dram_bp: int | None = None
-    """Of the memory's bandwidth."""
-    nvlink_mib_s: int | None = None
-    """Both directions, all links."""
+    """Between the samples: longer than the time between two polls where the counters are read less often."""
+    compute_bp: int | None = None
+    """Compute units that were busy."""
+    matrix_bp: int | None = None
+    memory_bandwidth_bp: int | None = None
+    link_mib_s: int | None = None
+    """Both directions, all links to other GPUs."""
     pcie_mib_s: int | None = None
     """Both directions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MigInstance:
-    """One GPU instance of a partitioned GPU."""
+class GpuPartition:
+    """One partition of a GPU."""
 
     slices: int
     """Compute slices, by which time and energy are split."""
     memory_used_mib: int | None = None
-    sm_bp: int | None = None
-    """Of what the instance can do."""
+    compute_bp: int | None = None
+    """Of what the partition can do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +76,17 @@ class GpuReading:
     memory_used_mib: int | None = None
     memory_total_mib: int | None = None
     temperature_c: int | None = None
-    sm_clock_mhz: int | None = None
-    sm_clock_max_mhz: int | None = None
+    core_clock_mhz: int | None = None
+    core_clock_max_mhz: int | None = None
     throttle_reasons: tuple[str, ...] | None = None
+    """Why clocks are held down now, by the driver's names; empty when they are not."""
     processes: tuple[GpuProcess, ...] | None = None
     activity: Activity | None = None
-    """Where GPM is there (Hopper and later) and was asked at this poll."""
+    """Where the GPU has performance counters and they were read at this poll."""
     events: dict[str, int] = field(default_factory=dict)
-    """What happened since the reading before: `xid_N`, ECC errors, remapped rows, NVLink and PCIe errors; how often."""
-    mig: bool = False
-    mig_instances: dict[int, MigInstance] = field(default_factory=dict)
+    """Hardware and driver errors since the reading before (`xid_N`, ECC, remapped rows, links) -> how often."""
+    is_partitioned: bool = False
+    partitions: dict[int, GpuPartition] = field(default_factory=dict)
     """By number, of a partitioned GPU."""
 
 
@@ -93,12 +98,31 @@ class Snapshot:
     lost: dict[str, str] = field(default_factory=dict)
     """uuid -> reason, for GPUs seen before that cannot be read now."""
     lost_events: dict[str, dict[str, int]] = field(default_factory=dict)
-    """uuid -> what a lost GPU's events were, as in `GpuReading.events`."""
+    """uuid -> the events of a lost GPU, as in `GpuReading.events`."""
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderOptions:
+    """What a reader may need; each takes what concerns it."""
+
+    known_uuids: tuple[str, ...] = ()
+    """GPUs that were there before; one that is not there now is lost and not forgotten."""
+    trace_file: str | None = None
 
 
 class GpuReader(Protocol):
     """Reads every GPU of the node. Never raises for a GPU or driver that fails: the snapshot says so."""
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """How often each kind of fault began, for the agent's own metrics."""
+        ...
+
+    @property
+    def read_seconds(self) -> float:
+        """What readings have taken, in all; 0 where that is not measured."""
+        ...
 
     def read(self) -> Snapshot: ...
 

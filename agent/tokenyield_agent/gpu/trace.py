@@ -12,53 +12,71 @@ from pathlib import Path
 
 import msgspec
 
-from tokenyield_agent.gpu.reading import GpuReading, Snapshot
+from tokenyield_agent.errors import SetUpError
+from tokenyield_agent.gpu.reading import GpuReader, GpuReading, ReaderOptions, Snapshot
+
+TRACE_VERSION = 2
 
 
 class TraceHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """`label` says in words what was recorded, on what, and whether the GPU was real."""
 
-    trace: int = 1
+    trace: int = TRACE_VERSION
     label: str
     real_gpu: bool
 
 
 class TraceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One poll."""
+
     at_ms: int
     gpus: tuple[GpuReading, ...]
 
 
 class TraceError(Exception):
-    """The file is no trace, or line N of it is broken."""
+    """The file is not a trace, or one of its lines is broken."""
 
 
 def load_trace(path: Path) -> tuple[TraceHeader, list[TraceLine]]:
-    """Raises `TraceError` naming the file, the line and the mend."""
+    """The header and at least two polls. Raises `TraceError` with the file, the line and how to fix it."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise TraceError(f"{path}: cannot be read ({error}); check the path") from error
-    try:
-        header = msgspec.json.decode(lines[0] if lines else b"", type=TraceHeader)
-    except msgspec.MsgspecError as error:
-        raise TraceError(f"{path}:1: no trace header ({error}); make one with `tokenyield-agent record`") from error
-    readings = []
+    header = _header(path, lines[0] if lines else b"")
+    polls = []
     decoder = msgspec.json.Decoder(TraceLine)
     for number, line in enumerate(lines[1:], start=2):
         try:
-            readings.append(decoder.decode(line))
+            polls.append(decoder.decode(line))
         except msgspec.MsgspecError as error:
             raise TraceError(f"{path}:{number}: {error}; cut the file before this line or record it again") from error
-    if len(readings) < 2:
-        raise TraceError(f"{path}: holds {len(readings)} polls, a replay needs at least 2; record for longer")
-    return header, readings
+    if len(polls) < 2:
+        raise TraceError(f"{path}: expected at least 2 polls to replay, found {len(polls)}; record for longer")
+    return header, polls
+
+
+def _header(path: Path, line: bytes) -> TraceHeader:
+    try:
+        header = msgspec.json.decode(line, type=TraceHeader)
+    except msgspec.MsgspecError as error:
+        raise TraceError(
+            f"{path}:1: expected a trace header ({error}); make a trace with `tokenyield-agent record`"
+        ) from error
+    if header.trace != TRACE_VERSION:
+        raise TraceError(
+            f"{path}:1: expected a trace of version {TRACE_VERSION}, found version {header.trace}; record it again"
+        )
+    return header
 
 
 def encode_line(at_ms: int, snapshot: Snapshot) -> bytes:
+    """One poll, `at_ms` after the recording began, with its line end."""
     return msgspec.json.encode(TraceLine(at_ms=at_ms, gpus=snapshot.gpus)) + b"\n"
 
 
 def encode_header(label: str, real_gpu: bool) -> bytes:
+    """The first line of a trace, with its line end."""
     return msgspec.json.encode(TraceHeader(label=label, real_gpu=real_gpu)) + b"\n"
 
 
@@ -75,22 +93,26 @@ def positions(lines: list[TraceLine], elapsed_ms: int) -> tuple[int, TraceLine]:
 
 
 def energy_per_round(lines: list[TraceLine]) -> dict[str, int]:
-    """How far each GPU's energy counter goes in one round, the step over the seam laid at its last power."""
-    first = {gpu.uuid: gpu.energy_mj for gpu in lines[0].gpus}
+    """uuid -> how far the energy counter goes in one round, in mJ, with the step over the seam at its last power."""
+    first_mj = {gpu.uuid: gpu.energy_mj for gpu in lines[0].gpus}
     step_ms = lines[-1].at_ms - lines[-2].at_ms
-    growth = {}
+    growth_mj = {}
     for gpu in lines[-1].gpus:
-        start = first.get(gpu.uuid)
-        if gpu.energy_mj is not None and start is not None:
-            growth[gpu.uuid] = gpu.energy_mj - start + (gpu.power_mw or 0) * step_ms // 1000
-    return growth
+        start_mj = first_mj.get(gpu.uuid)
+        if gpu.energy_mj is not None and start_mj is not None:
+            growth_mj[gpu.uuid] = gpu.energy_mj - start_mj + (gpu.power_mw or 0) * step_ms // 1000
+    return growth_mj
 
 
 class TraceReader:
     """A `GpuReader` that replays a trace."""
 
+    read_seconds = 0.0
+
     def __init__(self, path: Path, mono_s: Callable[[], float] = time.monotonic) -> None:
+        """Raises `TraceError`."""
         self.header, self._lines = load_trace(path)
+        self.faults: dict[str, int] = {}
         self._growth_mj = energy_per_round(self._lines)
         self._mono_s = mono_s
         self._started_s = mono_s()
@@ -108,3 +130,11 @@ class TraceReader:
                 yield gpu
             else:
                 yield replace(gpu, energy_mj=gpu.energy_mj + rounds * self._growth_mj.get(gpu.uuid, 0))
+
+
+def open_reader(options: ReaderOptions) -> GpuReader:
+    """A replay of `options.trace_file`. Raises `SetUpError`."""
+    try:
+        return TraceReader(Path(options.trace_file or ""))
+    except TraceError as error:
+        raise SetUpError(f"gpu_trace_file: {error}") from error

@@ -239,12 +239,12 @@ def _gpus(status: Status) -> Iterator[Metric]:
     yield from (up, model)
     memory, activity = MIG_MEMORY.new(), MIG_ACTIVITY.new()
     for gpu in status.gpus:
-        for number, one in gpu.mig_instances.items():
+        for number, one in gpu.partitions.items():
             place = (gpu.uuid, str(gpu.index), str(number))
             if one.memory_used_mib is not None:
                 memory.add_metric(place, one.memory_used_mib * 2**20)
-            if one.sm_bp is not None:
-                activity.add_metric(place, one.sm_bp / 10_000)
+            if one.compute_bp is not None:
+                activity.add_metric(place, one.compute_bp / 10_000)
     yield from (memory, activity)
     for family, value_of in _READINGS:
         found = family.new()
@@ -265,7 +265,7 @@ _READINGS: tuple[tuple[Family, Callable[[GpuReading], float | None]], ...] = (
     (MEMORY, lambda gpu: _scaled(gpu.memory_used_mib, 2**20)),
     (MEMORY_SIZE, lambda gpu: _scaled(gpu.memory_total_mib, 2**20)),
     (HEAT, lambda gpu: gpu.temperature_c),
-    (CLOCK, lambda gpu: _scaled(gpu.sm_clock_mhz, 1e6)),
+    (CLOCK, lambda gpu: _scaled(gpu.core_clock_mhz, 1e6)),
 )
 
 

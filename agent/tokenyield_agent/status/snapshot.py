@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tokenyield_agent.gpu.reading import GpuReading
-from tokenyield_agent.windows.totals import Totals
+from tokenyield_agent.windows.totals import GpuTotals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Status:
     gpus_lost: dict[str, str] = field(default_factory=dict)
     indices: dict[str, str] = field(default_factory=dict)
     """uuid -> index of every GPU seen"""
-    totals: Totals = field(default_factory=Totals)
+    totals: GpuTotals = field(default_factory=GpuTotals)
     gpu_read_s: float = 0.0
     """What reading the GPUs has taken, in all."""
     gpu_faults: dict[str, int] = field(default_factory=dict)

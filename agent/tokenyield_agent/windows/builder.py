@@ -60,10 +60,10 @@ assert ASKERS_ALL_MAX < DEMAND_MAX and HOLDINGS_MAX + COUNTED_MAX < WORKLOADS_MA
 assert HOLDINGS_MAX + GPUS_MAX <= SHARES_MAX and EVENT_KINDS_MAX < EVENT_NAMES_MAX  # noqa: PT018
 _ACTIVITY = {
     # quantity of an Activity -> field of the wire, and by what a sum over ms is divided for it
-    "sm_bp": ("sm_ms", 10_000),
-    "tensor_bp": ("tensor_ms", 10_000),
-    "dram_bp": ("dram_ms", 10_000),
-    "nvlink_mib_s": ("nvlink_mib", 1000),
+    "compute_bp": ("sm_ms", 10_000),
+    "matrix_bp": ("tensor_ms", 10_000),
+    "memory_bandwidth_bp": ("dram_ms", 10_000),
+    "link_mib_s": ("nvlink_mib", 1000),
     "pcie_mib_s": ("pcie_mib", 1000),
 }
 OTHER_ASKER = Asker(labels=(("team", "(other)"),))

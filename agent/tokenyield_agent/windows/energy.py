@@ -1,20 +1,20 @@
 """The energy of one GPU between two readings, how it was got, and how far off it may be. Pure.
 
-In: two readings and the time between them. Out: an `Energy`. the best of these that the GPU has:
+In: two readings and the time between them. Out: an `Energy`, the best of these that the GPU has:
 
-* `counter`: the difference of NVML's energy counter. Exact between polls, whatever the poll rate. A counter that went
-  back was reset (the driver was reloaded): that span is taken from the power at its ends instead.
-* `average`: NVML_FI_DEV_POWER_AVERAGE, the mean over the last second, times the time between its stamps; what of
-  that is longer than the second is taken at the mean of both readings. At 1 Hz nothing is unseen.
-* `samples`: the sensor's own buffer (nvmlDeviceGetSamples, total power), by trapezoid over its time stamps.
-* `instant`: NVML_FI_DEV_POWER_INSTANT, by trapezoid between two stamps.
-* `power`: nvmlDeviceGetPowerUsage, by trapezoid between two polls.
+* `counter`: the difference of the driver's energy counter. Exact between polls, whatever the poll rate. A counter that
+  went back was reset (the driver was reloaded): that span is taken from the power at its ends instead.
+* `average`: the driver's mean over the last second, times the time between its stamps; the part of that time that is
+  longer than the second is taken at the mean of both readings. At 1 Hz nothing is unseen.
+* `samples`: the sensor's own buffer, by trapezoid over its time stamps.
+* `instant`: the present power with its time stamp, by trapezoid between two stamps.
+* `power`: the present power without one, by trapezoid between two polls.
 
 Nothing is bridged over more than `gap_ms_max` (3 s, the rule of InferenceX's power bench).
 
 The error is half the gap between the upper and the lower Riemann sum: for each stretch between two samples
 `|p1 - p0| * t / 2`, which holds where power rises or falls only once between two samples, and is an estimate where it
-does more. It says nothing of the sensor itself, which NVIDIA gives as +-5 %; and on some GPUs (A100, H100 among them)
+does more. It does not cover the sensor itself, which NVIDIA gives as +-5 %; and on some GPUs (A100, H100 among them)
 the power sensor sees a quarter of the time ("Part-time Power Measurements", 2023), which is why the counter comes
 first.
 """
@@ -26,7 +26,7 @@ from typing import NamedTuple
 from tokenyield_agent.gpu.reading import GpuReading
 
 AVERAGED_US = 1_000_000
-"""What NVML_FI_DEV_POWER_AVERAGE is a mean of."""
+"""What `power_average` is a mean of."""
 
 
 class Energy(NamedTuple):
@@ -40,7 +40,7 @@ class Energy(NamedTuple):
 def energy_between(
     before: GpuReading | None, after: GpuReading, *, counter_mj: int | None, duration_ms: int, gap_ms_max: int
 ) -> Energy | None:
-    """What `after`'s GPU used since `before`; None where it cannot be told.
+    """What `after`'s GPU used since `before`; None where that is not known.
 
     `counter_mj` is the last energy counter seen, which may be older than `before` (the GPU was away, the agent was
     restarted); None when there is none to go by.

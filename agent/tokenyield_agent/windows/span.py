@@ -2,9 +2,9 @@
 
 In: the readings at both ends, or the reason why there is none, and who holds the GPU. Out: a `GpuSpan`.
 
-State (design.md section 3), from NVML's utilization.gpu at the end of the span, or GPM's SM activity where that is not
-told (MIG): some kernel ran -> `active`; none ran and somebody holds the GPU -> `idle`; none ran and nobody holds it ->
-`unallocated`; cannot be told -> `unknown`. A GPU whose holders have long made no token may be *parked* (parked.py),
+State, from the driver's utilization at the end of the span, or the compute activity where that is not reported (a
+partitioned GPU): some kernel ran -> `active`; none ran and somebody holds the GPU -> `idle`; none ran and nobody holds
+it -> `unallocated`; not known -> `unknown`. A GPU whose holders have long made no token may be *parked* (parked.py),
 which is a kind of idle.
 """
 
@@ -34,27 +34,30 @@ class GpuSpan:
     """As in `GpuReading.events`; those of a GPU that cannot be read, too."""
 
     @property
-    def sm_bp(self) -> int | None:
-        """The best that is known of how busy its SMs were, in hundredths of a percent: by GPM, else at most what
-        utilization.gpu says."""
-        return None if self.reading is None else sm_bp(self.reading)
+    def compute_bp(self) -> int | None:
+        """The best that is known of how busy its compute units were, in hundredths of a percent: by performance
+        counters, else at most the driver's utilization."""
+        return None if self.reading is None else compute_bp(self.reading)
 
     def throttled_lost_us(self, duration_ms: int) -> dict[str, int]:
-        """What of `duration_ms` of it was lost to held-down clocks, at most: the share of the SMs' highest clock that
-        was missing while kernels ran, divided among the reasons. Nothing where clocks are not told."""
+        """Reason -> how much of `duration_ms` of it was lost to held-down clocks, at most, in us: the share of the
+        highest core clock that was missing while kernels ran, divided among the reasons. Empty where clocks are
+        not reported."""
         reading = self.reading
         reasons = (reading and reading.throttle_reasons) or ()
         if reading is None or not reasons or self.state != "active":
             return {}
-        if not reading.sm_clock_max_mhz or reading.sm_clock_mhz is None:
+        if not reading.core_clock_max_mhz or reading.core_clock_mhz is None:
             return {}
-        missing_permille = max(0, reading.sm_clock_max_mhz - reading.sm_clock_mhz) * 1000 // reading.sm_clock_max_mhz
+        missing_mhz = max(0, reading.core_clock_max_mhz - reading.core_clock_mhz)
+        missing_permille = missing_mhz * 1000 // reading.core_clock_max_mhz
         return dict(zip(reasons, apportion(duration_ms * missing_permille, [1] * len(reasons)), strict=True))
 
 
-def sm_bp(reading: GpuReading) -> int | None:
-    if reading.activity is not None and reading.activity.sm_bp is not None:
-        return reading.activity.sm_bp
+def compute_bp(reading: GpuReading) -> int | None:
+    """How busy its compute units were, in hundredths of a percent; None where neither figure is reported."""
+    if reading.activity is not None and reading.activity.compute_bp is not None:
+        return reading.activity.compute_bp
     return None if reading.utilization_percent is None else reading.utilization_percent * 100
 
 
@@ -70,7 +73,7 @@ def span_between(
     """What `after`'s GPU did since `before`.
 
     `counter_mj` is the last energy counter seen, see `energy_between`. `before` is None when the GPU was not read at
-    the span's start.
+    the span's start. Nothing is claimed of a span longer than `gap_ms_max`.
     """
     state, reason = _state(before, after, duration_ms, gap_ms_max, holding)
     return GpuSpan(
@@ -86,7 +89,7 @@ def span_between(
 
 
 def unread(uuid: str, model: str | None, reason: str, events: Mapping[str, int] | None = None) -> GpuSpan:
-    """A span in which a known GPU could not be read. Its model is told from before, so that it keeps its price."""
+    """A span in which a known GPU could not be read. It keeps the model it was seen with, and so its price."""
     return GpuSpan(uuid=uuid, state="unknown", model=model, unknown_reason=reason, events=events or {})
 
 
@@ -97,7 +100,7 @@ def _state(
         return "unknown", "not_seen"
     if duration_ms > gap_ms_max:
         return "unknown", "not_polled"
-    busy = after.utilization_percent if after.utilization_percent is not None else sm_bp(after)
+    busy = after.utilization_percent if after.utilization_percent is not None else compute_bp(after)
     if busy is None:
         return "unknown", "utilization_unsupported"
     if busy > 0:

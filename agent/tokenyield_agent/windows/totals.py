@@ -1,4 +1,4 @@
-"""What each GPU has done since the agent started, for its own /metrics. Pure. Windows are reckoned in window.py."""
+"""What each GPU has done since the agent started, for its own /metrics. Pure. Windows are built in builder.py."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,10 +10,13 @@ from tokenyield_wire.units import apportion
 HOLDERS_MAX = 512
 """Pairs of a workload and a GPU that keep their name; what comes later is '(other)'."""
 OTHER = "(other)"
+_UNITS = {"compute_bp": "sm", "matrix_bp": "tensor", "memory_bandwidth_bp": "dram"}
+_LINKS = {"link_mib_s": "nvlink", "pcie_mib_s": "pcie"}
+"""Quantity of an Activity -> its name in the metric."""
 
 
-class Totals:
-    """Sums of spans, in ms."""
+class GpuTotals:
+    """Sums of spans; the unit of each is in its name."""
 
     def __init__(self) -> None:
         self.state_ms: dict[tuple[str, str], int] = defaultdict(int)
@@ -35,25 +38,25 @@ class Totals:
         self.throttled_lost_us: dict[tuple[str, str], int] = defaultdict(int)
         """(GPU, reason)"""
         self.host_mj: dict[str, int] = defaultdict(int)
-        """Where it is from"""
+        """Source"""
         self.events: dict[tuple[str, str], int] = defaultdict(int)
-        """(GPU, what happened)"""
+        """(GPU, event)"""
         self._holders: set[tuple[str, str]] = set()
 
-    def copy(self) -> "Totals":
+    def copy(self) -> "GpuTotals":
         """As it is now, for another thread."""
-        found = Totals()
+        copied = GpuTotals()
         for name, sums in vars(self).items():
-            setattr(found, name, sums.copy())
-        return found
+            setattr(copied, name, sums.copy())
+        return copied
 
     def add(self, spans: Iterable[GpuSpan], duration_ms: int) -> None:
         """Every span is `duration_ms` long."""
         for span in spans:
             self.state_ms[span.uuid, span.state] += duration_ms
             self.parked_ms[span.uuid] += duration_ms * span.parked
-            for what, times in span.events.items():
-                self.events[span.uuid, what] += times
+            for event, times in span.events.items():
+                self.events[span.uuid, event] += times
             if span.energy is not None:
                 self.energy_mj[span.uuid, span.energy.method] += span.energy.mj
                 self.energy_error_mj[span.uuid] += span.energy.error_mj
@@ -72,12 +75,12 @@ class Totals:
                     self.held_ms[self._name(workload, span.uuid), span.uuid, span.state] += part_ms
 
     def _add_activity(self, uuid: str, activity: Activity) -> None:
-        for unit in ("sm", "tensor", "dram"):
-            if (part := getattr(activity, f"{unit}_bp")) is not None:
-                self.activity_bp_ms[uuid, unit] += part * activity.span_ms
-        for link in ("nvlink", "pcie"):
-            if (rate := getattr(activity, f"{link}_mib_s")) is not None:
-                self.moved_mib_ms[uuid, link] += rate * activity.span_ms
+        for quantity, unit in _UNITS.items():
+            if (share_bp := getattr(activity, quantity)) is not None:
+                self.activity_bp_ms[uuid, unit] += share_bp * activity.span_ms
+        for quantity, link in _LINKS.items():
+            if (rate_mib_s := getattr(activity, quantity)) is not None:
+                self.moved_mib_ms[uuid, link] += rate_mib_s * activity.span_ms
 
     def _name(self, workload: str, uuid: str) -> str:
         if (workload, uuid) not in self._holders and len(self._holders) >= HOLDERS_MAX:

@@ -88,11 +88,11 @@ def _holding(
         chain = (process.pid, *ancestors.get(process.pid, ()))
         workload = next((root_of[pid] for pid in chain if pid in root_of), UNTIED)
         by_workload.setdefault(workload, []).append(process)
-    if gpu.mig_instances and (slices := _by_slices(gpu, by_workload)) is not None:
+    if gpu.partitions and (slices := _by_slices(gpu, by_workload)) is not None:
         return Holding(held=True, split="mig", weights=slices)
     if len(by_workload) == 1:
         return Holding(held=True, weights=dict.fromkeys(by_workload, 1))
-    for split, unit in (("sm", "sm_percent"), ("memory", "memory_mib")):
+    for split, unit in (("sm", "compute_percent"), ("memory", "memory_mib")):
         measured = {w: [getattr(p, unit) for p in processes] for w, processes in by_workload.items()}
         # A process with no SM sample did not run; one with no memory figure could hold any amount.
         known = (
@@ -111,11 +111,11 @@ def _by_slices(gpu: GpuReading, by_workload: Mapping[str, Sequence[GpuProcess]])
     of_instance: dict[int, str] = {}
     for workload, processes in by_workload.items():
         for process in processes:
-            if process.mig_instance not in gpu.mig_instances:
+            if process.partition not in gpu.partitions:
                 return None
-            of_instance.setdefault(process.mig_instance or 0, workload)
+            of_instance.setdefault(process.partition or 0, workload)
     weights: dict[str, int] = {}
-    for instance, one in sorted(gpu.mig_instances.items()):
+    for instance, one in sorted(gpu.partitions.items()):
         workload = of_instance.get(instance, UNTIED)
         weights[workload] = weights.get(workload, 0) + one.slices
     return weights

@@ -3,13 +3,15 @@
 import threading
 import time
 
-from tokenyield_agent.gpu.backoff import SKIPS_MAX, SLOW_S, Pace
+from tokenyield_agent.gpu.backoff import SKIPS_MAX, SLOW_S, Backoff
 from tokenyield_agent.gpu.poller import Poller
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
 
 
 class Hanging:
-    """A reader that hangs while it is told to."""
+    """A reader that hangs until `go` is set."""
+
+    read_seconds = 0.0
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -35,7 +37,7 @@ class Hanging:
 
 def test_a_hang_costs_its_bound_and_ends_with_the_newest_counters() -> None:
     inner = Hanging()
-    poller = Poller(lambda: inner, read_s_max=0.05)
+    poller = Poller(lambda: inner, name="nvml", read_s_max=0.05)
     assert poller.read().gpus[0].energy_mj == 1
     inner.go.clear()
     for _ in range(3):
@@ -56,7 +58,7 @@ def test_a_hang_costs_its_bound_and_ends_with_the_newest_counters() -> None:
 
 def test_a_reader_that_hangs_for_ever_does_not_keep_the_agent_from_stopping() -> None:
     inner = Hanging()
-    poller = Poller(lambda: inner, read_s_max=0.05)
+    poller = Poller(lambda: inner, name="nvml", read_s_max=0.05)
     poller.read()
     inner.go.clear()
     poller.read()
@@ -68,7 +70,7 @@ def test_a_reader_that_hangs_for_ever_does_not_keep_the_agent_from_stopping() ->
 
 def test_a_reader_that_breaks_is_told_and_read_again() -> None:
     inner = Hanging()
-    poller = Poller(lambda: inner, read_s_max=5)
+    poller = Poller(lambda: inner, name="nvml", read_s_max=5)
     poller.read()
     inner.breaks = True
     broken = poller.read()
@@ -80,17 +82,17 @@ def test_a_reader_that_breaks_is_told_and_read_again() -> None:
 
 
 def test_a_pace_doubles_and_comes_back() -> None:
-    pace = Pace()
+    backoff = Backoff()
     pauses, pause = [], 0
     for _ in range(400):
-        if pace.is_due():
+        if backoff.is_due():
             pauses.append(pause)
             pause = 0
-            pace.took(2 * SLOW_S)
+            backoff.took(2 * SLOW_S)
         else:
             pause += 1
     assert pauses[:6] == [0, 1, 3, 7, 15, 31]
     assert max(pauses) == SKIPS_MAX
-    pace.took(0)
-    assert pace.is_due()
-    assert not pace.is_slow
+    backoff.took(0)
+    assert backoff.is_due()
+    assert not backoff.is_slow

@@ -6,21 +6,21 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from tokenyield_agent.gpu.reading import Activity, GpuReading, MigInstance
+from tokenyield_agent.gpu.reading import Activity, GpuPartition, GpuReading
 from tokenyield_agent.status.metrics import Exposition, every_family
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.span import GpuSpan
-from tokenyield_agent.windows.totals import HOLDERS_MAX, OTHER, Totals
+from tokenyield_agent.windows.totals import HOLDERS_MAX, OTHER, GpuTotals
 from tokenyield_agent.workloads.binding import Holding
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "agent.prom"
 READING = GpuReading(
     uuid="GPU-a", index=0, model="NVIDIA H100", energy_mj=5_000, power_mw=700_500, utilization_percent=87,
-    memory_used_mib=1024, memory_total_mib=81920, temperature_c=61, sm_clock_mhz=1980,
-    throttle_reasons=("sw_power_cap", "hw_thermal"), sm_clock_max_mhz=2475,
-    activity=Activity(span_ms=1000, sm_bp=8_000, tensor_bp=2_500, dram_bp=6_000, nvlink_mib_s=100, pcie_mib_s=10),
-    mig_instances={3: MigInstance(slices=2, memory_used_mib=512, sm_bp=4_000)},
+    memory_used_mib=1024, memory_total_mib=81920, temperature_c=61, core_clock_mhz=1980,
+    throttle_reasons=("sw_power_cap", "hw_thermal"), core_clock_max_mhz=2475,
+    activity=Activity(span_ms=1000, compute_bp=8_000, matrix_bp=2_500, memory_bandwidth_bp=6_000, link_mib_s=100, pcie_mib_s=10),
+    partitions={3: GpuPartition(slices=2, memory_used_mib=512, compute_bp=4_000)},
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def span(state: str, workload: str = "chat", *, uuid: str = "GPU-a") -> GpuSpan:
 
 
 def exposition() -> str:
-    totals = Totals()
+    totals = GpuTotals()
     totals.add([span("active")], 1000)
     totals.add([span("idle")], 1000)
     totals.add([span("unallocated", uuid="GPU-b"), span("unknown")], 500)
@@ -59,7 +59,7 @@ def test_every_family_is_told_in_the_table_and_shown() -> None:
 
 
 def test_states_sum_to_the_time_and_shares_to_what_was_held() -> None:
-    totals = Totals()
+    totals = GpuTotals()
     for state in ("active", "idle", "active", "unknown"):
         totals.add([span(state)], 333)
     assert sum(totals.state_ms.values()) == 4 * 333
@@ -68,7 +68,7 @@ def test_states_sum_to_the_time_and_shares_to_what_was_held() -> None:
 
 
 def test_holders_are_bounded() -> None:
-    totals = Totals()
+    totals = GpuTotals()
     for i in range(2 * HOLDERS_MAX):
         totals.add([span("active", f"w{i}")], 4)
     assert len({key[0] for key in totals.held_ms}) <= HOLDERS_MAX + 1

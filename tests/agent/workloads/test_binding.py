@@ -35,7 +35,10 @@ def test_explicit_configuration_wins_by_index_and_by_uuid() -> None:
 
 
 def test_a_shared_gpu_is_split_by_sm_time_then_memory_then_evenly() -> None:
-    busy = GpuProcess(pid=100, memory_mib=1000, sm_percent=60), GpuProcess(pid=200, memory_mib=3000, sm_percent=20)
+    busy = (
+        GpuProcess(pid=100, memory_mib=1000, compute_percent=60),
+        GpuProcess(pid=200, memory_mib=3000, compute_percent=20),
+    )
     assert held(bind([gpu(*busy)], [CHAT, EMBED], {})) == (True, "sm", {"chat": 60, "embed": 20})
     idle = GpuProcess(pid=100, memory_mib=1000), GpuProcess(pid=200, memory_mib=3000)
     assert held(bind([gpu(*idle)], [CHAT, EMBED], {})) == (True, "memory", {"chat": 1000, "embed": 3000})

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from recordings import COMMANDS
-from tokenyield_agent.gpu.reading import GpuProcess, GpuReading, MigInstance
+from tokenyield_agent.gpu.reading import GpuPartition, GpuProcess, GpuReading
 from tokenyield_agent.workloads.binding import UNTIED, Holder, bind
 from tokenyield_agent.workloads.host_logs import HostLogs, pod_of_log_path
 from tokenyield_agent.workloads.process_groups import Group, group, names
@@ -48,8 +48,8 @@ def found_in(tree: dict[str, Any], root: Path) -> tuple[list[Group], list[str], 
             uuid=f"GPU-{index}",
             index=index,
             processes=tuple(GpuProcess(**process) for process in held["processes"]),
-            mig_instances={n: MigInstance(slices=k) for n, k in held.get("mig_slices", {}).items()},
-            mig="mig_slices" in held,
+            partitions={n: GpuPartition(slices=k) for n, k in held.get("mig_slices", {}).items()},
+            is_partitioned="mig_slices" in held,
         )
         for index, held in enumerate(tree["gpus"])
     ]

@@ -1,1 +1,12 @@
-"""NVIDIA GPUs, read through NVML."""
+"""NVIDIA GPUs, read through NVML: `gpu_reader: nvml`.
+
+What the neutral reading calls compute are SMs here; matrix, tensor cores; links, NVLink; partitions, MIG's GPU
+instances; performance counters, GPM's.
+"""
+
+from tokenyield_agent.gpu.nvidia.reader import NvmlReader
+from tokenyield_agent.gpu.reading import GpuReader, ReaderOptions
+
+
+def open_reader(options: ReaderOptions) -> GpuReader:
+    return NvmlReader(known_uuids=options.known_uuids)

@@ -1,11 +1,15 @@
-"""One GPU through NVML: what it supports is found once, what turns out slow is asked less often.
+"""One GPU through NVML: what it supports is found once, what turns out slow is read less often.
 
-In: its index. Out: a `GpuReading` per `read()`. A quantity that the GPU does not have is absent, and not asked for
-again until NVML is next initialised. One that is slow keeps its last value in between (pace.py).
+In: its index. Out: a `GpuReading` per `read()`. A quantity that the GPU does not have is absent, and not read again
+until NVML is next initialised. One that is slow keeps its last value in between (backoff.py).
 
-How the GPU's energy is told (energy.py) is chosen here, at the first reading: by its counter, else by its mean power as
-a field value, else by the buffer of samples, else by the present power as a field value, else by the plain power
-reading.
+How the GPU's energy is measured (windows/energy.py) is chosen here, at the first reading, the best that there is:
+
+* `counter`: nvmlDeviceGetTotalEnergyConsumption, also as a field value;
+* `average`: NVML_FI_DEV_POWER_AVERAGE, the mean power over the last second;
+* `samples`: nvmlDeviceGetSamples of total power, the sensor's own buffer;
+* `instant`: NVML_FI_DEV_POWER_INSTANT, the present power with a time stamp;
+* `power`: nvmlDeviceGetPowerUsage, without one.
 
 Nothing here changes a GPU: no setting is written, no counter reset, no mode switched.
 """
@@ -17,10 +21,10 @@ from typing import Any
 
 import pynvml as nvml
 
-from tokenyield_agent.gpu.backoff import Pace
+from tokenyield_agent.gpu.backoff import Backoff
 from tokenyield_agent.gpu.nvidia import gpm
-from tokenyield_agent.gpu.nvidia.events import Counters, number
-from tokenyield_agent.gpu.reading import Activity, GpuProcess, GpuReading, MigInstance
+from tokenyield_agent.gpu.nvidia.events import ErrorCounters, field_number
+from tokenyield_agent.gpu.reading import Activity, GpuPartition, GpuProcess, GpuReading
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,7 @@ _POWER_FIELDS = (
 
 
 class Device:
-    """One GPU's handle, its fixed facts, and how it is asked."""
+    """One GPU's handle, its fixed facts, and how it is read."""
 
     def __init__(self, index: int) -> None:
         """Raises NVMLError where the GPU cannot be opened."""
@@ -65,13 +69,14 @@ class Device:
         self.index = index
         self.uuid: str = nvml.nvmlDeviceGetUUID(self.handle)
         self.absent: set[str] = set()
-        self.slow: dict[str, Pace] = {}
-        self._held: dict[str, Any] = {}
+        self.slow: dict[str, Backoff] = {}
+        self._last_values: dict[str, Any] = {}
+        """Of quantities that are slow."""
         self._sm_since_us = 0
         self._newest_sample = (0, 0)
-        self._counters = Counters()
+        self._error_counters = ErrorCounters()
         self.model: str | None = self.ask("model", nvml.nvmlDeviceGetName)
-        self.mig = self.ask("mig", lambda handle: nvml.nvmlDeviceGetMigMode(handle)[0]) == 1
+        self.is_partitioned = self.ask("mig", lambda handle: nvml.nvmlDeviceGetMigMode(handle)[0]) == 1
         self._sm_clock_max_mhz = self.ask(
             "sm_clock_max", lambda h: nvml.nvmlDeviceGetMaxClockInfo(h, nvml.NVML_CLOCK_SM)
         )
@@ -102,9 +107,9 @@ class Device:
         driver go up as NVMLError."""
         if quantity in self.absent:
             return None
-        pace = self.slow.get(quantity)
-        if pace is not None and not pace.is_due():
-            return self._held.get(quantity)
+        backoff = self.slow.get(quantity)
+        if backoff is not None and not backoff.is_due():
+            return self._last_values.get(quantity)
         started_s = time.perf_counter()
         try:
             value = function(self.handle)
@@ -115,18 +120,18 @@ class Device:
                 self.absent.add(quantity)
                 log.info("gpu=%s %s is not available: %s", self.uuid, quantity, error)
             value = None
-        self._mind(quantity, value, time.perf_counter() - started_s, pace)
+        self._note_time(quantity, value, time.perf_counter() - started_s, backoff)
         return value
 
-    def _mind(self, quantity: str, value: Any, took_s: float, pace: Pace | None) -> None:
-        fresh = pace or Pace()
+    def _note_time(self, quantity: str, value: Any, took_s: float, backoff: Backoff | None) -> None:
+        fresh = backoff or Backoff()
         fresh.took(took_s)
         if fresh.is_slow:
-            if pace is None:
-                log.info("gpu=%s %s took %.0f ms and is asked less often", self.uuid, quantity, took_s * 1000)
-            self.slow[quantity], self._held[quantity] = fresh, value
-        elif pace is not None:
-            del self.slow[quantity], self._held[quantity]
+            if backoff is None:
+                log.info("gpu=%s %s took %.0f ms and is read less often", self.uuid, quantity, took_s * 1000)
+            self.slow[quantity], self._last_values[quantity] = fresh, value
+        elif backoff is not None:
+            del self.slow[quantity], self._last_values[quantity]
 
     def read(self, now_s: float) -> GpuReading:
         """`now_s` is monotonic. Raises NVMLError where the GPU or the driver is gone."""
@@ -137,8 +142,8 @@ class Device:
         memory = self.ask("memory", nvml.nvmlDeviceGetMemoryInfo)
         throttle = self.ask("throttle", nvml.nvmlDeviceGetCurrentClocksThrottleReasons)
         reasons = None if throttle is None else tuple(n for bit, n in _THROTTLE_BITS.items() if throttle & bit)
-        instances = self._mig_instances()
-        activity = self._activity({number: instance.slices for number, instance in instances.items()})
+        partitions = self._partitions()
+        activity = self._activity({number: partition.slices for number, partition in partitions.items()})
         return GpuReading(
             uuid=self.uuid,
             index=self.index,
@@ -154,14 +159,14 @@ class Device:
             temperature_c=self.ask(
                 "temperature", lambda h: nvml.nvmlDeviceGetTemperature(h, nvml.NVML_TEMPERATURE_GPU)
             ),
-            sm_clock_mhz=self.ask("sm_clock", lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM)),
-            sm_clock_max_mhz=self._sm_clock_max_mhz,
+            core_clock_mhz=self.ask("sm_clock", lambda h: nvml.nvmlDeviceGetClockInfo(h, nvml.NVML_CLOCK_SM)),
+            core_clock_max_mhz=self._sm_clock_max_mhz,
             throttle_reasons=reasons,
             processes=self._processes(),
             activity=activity,
             events=self._events(now_s),
-            mig=self.mig,
-            mig_instances=self._with_activity(instances),
+            is_partitioned=self.is_partitioned,
+            partitions=self._with_activity(partitions),
         )
 
     def close(self) -> None:
@@ -180,17 +185,17 @@ class Device:
             return {}
         values = self.ask("fields", lambda handle: nvml.nvmlDeviceGetFieldValues(handle, self._fields)) or ()
         return {
-            int(value.fieldId): (int(value.timestamp), number(value))
+            int(value.fieldId): (int(value.timestamp), field_number(value))
             for value in values
             if value.nvmlReturn == nvml.NVML_SUCCESS
         }
 
     def _power_samples(self) -> tuple[tuple[int, int], ...] | None:
         """From the newest of the last call to the newest now; None where the GPU keeps none."""
-        found = self.ask("samples", self._ask_samples)
-        if found is None and "samples" in self.absent:
+        samples = self.ask("samples", self._ask_samples)
+        if samples is None and "samples" in self.absent:
             return None
-        fresh = sorted(sample for sample in found or () if sample[0] > self._newest_sample[0])
+        fresh = sorted(sample for sample in samples or () if sample[0] > self._newest_sample[0])
         since = (self._newest_sample,) if self._newest_sample[0] else ()
         if fresh:
             self._newest_sample = fresh[-1]
@@ -204,51 +209,51 @@ class Device:
                 return ()
             raise
         name = "ullVal" if kind == nvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG else "uiVal"
-        return tuple((int(one.timeStamp), int(getattr(one.sampleValue, name))) for one in samples)
+        return tuple((int(sample.timeStamp), int(getattr(sample.sampleValue, name))) for sample in samples)
 
     # --- activity ------------------------------------------------------------------------------------------------
 
     def _activity(self, slices: dict[int, int]) -> Activity | None:
-        if self._gpm is None or (self.mig and not slices):
+        if self._gpm is None or (self.is_partitioned and not slices):
             return None
-        pace = self.slow.get("gpm_metrics")
-        if pace is not None and not pace.is_due():
-            return None  # the next one speaks of all the time since the last
+        backoff = self.slow.get("gpm_metrics")
+        if backoff is not None and not backoff.is_due():
+            return None  # the next one covers all the time since the last
         started_s, read = time.perf_counter(), self._gpm.read
         try:
-            activity = read(slices, self._mig_slices_max()) if self.mig else read()
+            activity = read(slices, self._mig_slices_max()) if self.is_partitioned else read()
         except nvml.NVMLError as error:
             if error.value in DRIVER_FAULTS or error.value in GPU_FAULTS:
                 raise
-            if "gpm_metrics" not in self._held:
+            if "gpm_metrics" not in self._last_values:
                 log.info("gpu=%s GPM cannot be read now (a profiler may hold the counters): %s", self.uuid, error)
-            self.slow.setdefault("gpm_metrics", Pace()).took(float("inf"))
-            self._held["gpm_metrics"] = None
+            self.slow.setdefault("gpm_metrics", Backoff()).took(float("inf"))
+            self._last_values["gpm_metrics"] = None
             return None
-        self._mind("gpm_metrics", None, time.perf_counter() - started_s, pace)
+        self._note_time("gpm_metrics", None, time.perf_counter() - started_s, backoff)
         return activity
 
     def _mig_slices_max(self) -> int:
         return int(self.ask("mig_slices_max", nvml.nvmlDeviceGetMaxMigDeviceCount) or 0)
 
-    def _mig_instances(self) -> dict[int, MigInstance]:
-        return (self.ask("mig_instances", _mig_instances) or {}) if self.mig else {}
+    def _partitions(self) -> dict[int, GpuPartition]:
+        return (self.ask("mig_instances", _mig_instances) or {}) if self.is_partitioned else {}
 
-    def _with_activity(self, instances: dict[int, MigInstance]) -> dict[int, MigInstance]:
+    def _with_activity(self, partitions: dict[int, GpuPartition]) -> dict[int, GpuPartition]:
         by_instance = self._gpm.by_instance if self._gpm is not None else {}
         return {
-            number: MigInstance(
-                slices=one.slices,
-                memory_used_mib=one.memory_used_mib,
-                sm_bp=by_instance[number].sm_bp if number in by_instance else None,
+            number: GpuPartition(
+                slices=partition.slices,
+                memory_used_mib=partition.memory_used_mib,
+                compute_bp=by_instance[number].compute_bp if number in by_instance else None,
             )
-            for number, one in instances.items()
+            for number, partition in partitions.items()
         }
 
     def _events(self, now_s: float) -> dict[str, int]:
-        if not self._counters.is_due(now_s):
+        if not self._error_counters.is_due(now_s):
             return {}
-        return self.ask("counters", lambda handle: self._counters.read(handle, now_s)) or {}
+        return self.ask("counters", lambda handle: self._error_counters.read(handle, now_s)) or {}
 
     # --- processes -----------------------------------------------------------------------------------------------
 
@@ -261,24 +266,24 @@ class Device:
             GpuProcess(
                 pid=int(process.pid),
                 memory_mib=None if process.usedGpuMemory is None else int(process.usedGpuMemory) >> 20,
-                sm_percent=sm.get(int(process.pid)) if sm else None,
-                mig_instance=int(process.gpuInstanceId) if self.mig else None,
+                compute_percent=sm.get(int(process.pid)) if sm else None,
+                partition=int(process.gpuInstanceId) if self.is_partitioned else None,
             )
             for process in running
         )
 
     def _sm_percent(self) -> dict[int, int]:
-        """SM use by pid since the last call; empty where the GPU does not tell."""
-        samples = self.ask("sm_percent", lambda h: nvml.nvmlDeviceGetProcessUtilization(h, self._sm_since_us))
+        """SM use by pid since the last call; empty where the GPU does not report it."""
+        samples = self.ask("compute_percent", lambda h: nvml.nvmlDeviceGetProcessUtilization(h, self._sm_since_us))
         if not samples:
             return {}
         self._sm_since_us = max(int(sample.timeStamp) for sample in samples)
         return {int(sample.pid): int(sample.smUtil) for sample in samples}
 
 
-def _mig_instances(handle: Any) -> dict[int, MigInstance]:
+def _mig_instances(handle: Any) -> dict[int, GpuPartition]:
     """By number, of every MIG device; several devices of one instance share its slices and its memory."""
-    found: dict[int, MigInstance] = {}
+    partitions: dict[int, GpuPartition] = {}
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
             device = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
@@ -288,7 +293,7 @@ def _mig_instances(handle: Any) -> dict[int, MigInstance]:
             raise
         instance = int(nvml.nvmlDeviceGetGpuInstanceId(device))
         slices = int(nvml.nvmlDeviceGetAttributes_v2(device).gpuInstanceSliceCount)
-        found[instance] = MigInstance(
+        partitions[instance] = GpuPartition(
             slices=slices, memory_used_mib=int(nvml.nvmlDeviceGetMemoryInfo(device).used) >> 20
         )
-    return found
+    return partitions

@@ -1,6 +1,6 @@
 """What goes wrong in a GPU and is only counted: XID events, ECC errors, remapped rows, faulty links.
 
-In: GPUs' handles. Out: how often each happened since it was last asked, by name. Counters of the driver are asked in
+In: GPUs' handles. Out: how often each happened since it was last read, by name. Counters of the driver are read in
 one call every `EVERY_S`; XIDs come from the driver's event queue, which is emptied at every poll without waiting.
 
 Names and field numbers: nvml.h, "Field Identifiers". A counter that went back was reset with the driver, and counts
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 30.0
 EVENTS_MAX = 64
-"""XIDs taken at one poll; a GPU that falls off the bus tells hundreds, and those left come at the next."""
+"""XIDs taken at one poll; a GPU that falls off the bus reports hundreds, and those left come at the next."""
 
 COUNTERS = {
     "ecc_corrected": nvml.NVML_FI_DEV_ECC_SBE_VOL_TOTAL,
@@ -33,79 +33,79 @@ COUNTERS = {
 }
 
 
-class Counters:
-    """The driver's counters of one GPU. What they stood at first is not counted: it was before us."""
+class ErrorCounters:
+    """The driver's error counters of one GPU. Their first values are not counted: those errors were before us."""
 
     def __init__(self) -> None:
-        self._asked = dict(COUNTERS)
+        self._fields = dict(COUNTERS)
         self._before: dict[str, int] = {}
         self._due_s = 0.0
 
     def is_due(self, now_s: float) -> bool:
-        return bool(self._asked) and now_s >= self._due_s
+        return bool(self._fields) and now_s >= self._due_s
 
     def read(self, handle: Any, now_s: float) -> dict[str, int]:
-        """By how much each that this GPU has grew. Raises NVMLError."""
+        """Name -> by how much it grew since the last call, of those that this GPU has. Raises NVMLError."""
         self._due_s = now_s + EVERY_S
-        values = nvml.nvmlDeviceGetFieldValues(handle, list(self._asked.values()))
+        values = nvml.nvmlDeviceGetFieldValues(handle, list(self._fields.values()))
         grown = {}
-        for name, value in zip(list(self._asked), values, strict=True):
+        for name, value in zip(list(self._fields), values, strict=True):
             if value.nvmlReturn == nvml.NVML_ERROR_NOT_SUPPORTED:
-                del self._asked[name]
+                del self._fields[name]
             if value.nvmlReturn != nvml.NVML_SUCCESS:
                 continue
-            stands = number(value)
-            before = self._before.get(name, stands)
-            if amount := stands - before if stands >= before else stands:
+            total = field_number(value)
+            before = self._before.get(name, total)
+            if amount := total - before if total >= before else total:
                 grown[name] = amount
-            self._before[name] = stands
+            self._before[name] = total
         return grown
 
 
-class Xids:
+class XidEvents:
     """The driver's queue of critical errors."""
 
     def __init__(self) -> None:
-        self._set: Any = None
+        self._event_set: Any = None
 
     def watch(self, handles: dict[str, Any]) -> None:
-        """From now on, of these GPUs. Raises NVMLError only for a driver that is gone."""
+        """From now on, of these GPUs (uuid -> handle). GPUs that do not report XIDs are left out."""
         try:
-            self._set = nvml.nvmlEventSetCreate()
+            self._event_set = nvml.nvmlEventSetCreate()
         except nvml.NVMLError as error:
-            log.info("XIDs are not told here: %s", error)
+            log.info("XIDs are not reported here: %s", error)
             return
         for uuid, handle in handles.items():
             try:
-                nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._set)
+                nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._event_set)
             except nvml.NVMLError as error:
-                log.info("gpu=%s XIDs are not told: %s", uuid, error)
+                log.info("gpu=%s XIDs are not reported: %s", uuid, error)
 
     def read(self) -> dict[str, dict[str, int]]:
         """uuid -> `xid_N` -> how often."""
-        found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for _ in range(EVENTS_MAX if self._set is not None else 0):
+        counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for _ in range(EVENTS_MAX if self._event_set is not None else 0):
             try:
-                event = nvml.nvmlEventSetWait_v2(self._set, 0)
+                event = nvml.nvmlEventSetWait_v2(self._event_set, 0)
                 uuid = str(nvml.nvmlDeviceGetUUID(event.device))
             except nvml.NVMLError as error:
                 if error.value != nvml.NVML_ERROR_TIMEOUT:
                     log.debug("XIDs: %s", error)
                 break
             log.warning("gpu=%s XID %d", uuid, event.eventData)
-            found[uuid][f"xid_{int(event.eventData)}"] += 1
-        return found
+            counts[uuid][f"xid_{int(event.eventData)}"] += 1
+        return counts
 
     def close(self) -> None:
-        if self._set is not None:
+        if self._event_set is not None:
             try:
-                nvml.nvmlEventSetFree(self._set)
+                nvml.nvmlEventSetFree(self._event_set)
             except nvml.NVMLError as error:
                 log.debug("nvmlEventSetFree: %s", error)
-        self._set = None
+        self._event_set = None
 
 
-def number(value: Any) -> int:
+def field_number(value: Any) -> int:
     """A field value, whatever its type."""
     name = {
         nvml.NVML_VALUE_TYPE_DOUBLE: "dVal",

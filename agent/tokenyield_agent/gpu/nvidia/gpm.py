@@ -1,10 +1,10 @@
 """GPM, the performance counters of Hopper and later, as means between two polls.
 
-In: a GPU's handle. Out: an `Activity` per `read()`, which is what the counters say of the time since the one before.
+In: a GPU's handle. Out: an `Activity` per `read()`, the means since the one before.
 GPM needs no privilege, but the counters must be free: while a profiler holds them `read` gives None.
 A partitioned GPU (MIG) is counted instance by instance, and the whole is the mean by compute slices.
 
-What an asking costs is in bench/gpu/README.md.
+What a reading costs is in bench/gpu/README.md.
 """
 
 import ctypes
@@ -33,16 +33,16 @@ def is_supported(handle: Any) -> bool:
     return bool(nvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice)
 
 
-class _Counted:
+class _SamplePair:
     """Two samples of one GPU or one instance of it, taken in turn."""
 
     def __init__(self, take: Callable[[Any], Any]) -> None:
         self._take = take
-        self._asked = nvml.c_nvmlGpmMetricsGet_t()
-        self._asked.version = nvml.NVML_GPM_METRICS_GET_VERSION
-        self._asked.numMetrics = len(_METRICS)
+        self._request = nvml.c_nvmlGpmMetricsGet_t()
+        self._request.version = nvml.NVML_GPM_METRICS_GET_VERSION
+        self._request.numMetrics = len(_METRICS)
         for place, metric in enumerate(_METRICS):
-            self._asked.metrics[place].metricId = metric
+            self._request.metrics[place].metricId = metric
         self._samples = [nvml.nvmlGpmSampleAlloc(), nvml.nvmlGpmSampleAlloc()]
         self._taken_s: float | None = None
 
@@ -57,24 +57,24 @@ class _Counted:
         self._taken_s = taken_s
         if before_s is None:
             return None
-        self._asked.sample1, self._asked.sample2 = older, newer
-        nvml.nvmlGpmMetricsGet(self._asked)
+        self._request.sample1, self._request.sample2 = older, newer
+        nvml.nvmlGpmMetricsGet(self._request)
         sm, tensor, dram, nvlink_rx, nvlink_tx, pcie_rx, pcie_tx = self._values()
         return Activity(
             span_ms=round((taken_s - before_s) * 1000),
-            sm_bp=_scaled(sm, _BP_PER_PERCENT),
-            tensor_bp=_scaled(tensor, _BP_PER_PERCENT),
-            dram_bp=_scaled(dram, _BP_PER_PERCENT),
-            nvlink_mib_s=_scaled(_sum(nvlink_rx, nvlink_tx), 1),
+            compute_bp=_scaled(sm, _BP_PER_PERCENT),
+            matrix_bp=_scaled(tensor, _BP_PER_PERCENT),
+            memory_bandwidth_bp=_scaled(dram, _BP_PER_PERCENT),
+            link_mib_s=_scaled(_sum(nvlink_rx, nvlink_tx), 1),
             pcie_mib_s=_scaled(_sum(pcie_rx, pcie_tx), 1),
         )
 
     def _values(self) -> list[float | None]:
-        """As `_METRICS`; None for what this GPU does not count, and for what is no number."""
-        asked = (self._asked.metrics[place] for place in range(len(_METRICS)))
+        """As `_METRICS`; None for what this GPU does not count, and for what is not a number."""
+        metrics = (self._request.metrics[place] for place in range(len(_METRICS)))
         return [
-            one.value if one.nvmlReturn == nvml.NVML_SUCCESS and 0 <= one.value < float("inf") else None
-            for one in asked
+            metric.value if metric.nvmlReturn == nvml.NVML_SUCCESS and 0 <= metric.value < float("inf") else None
+            for metric in metrics
         ]
 
     def close(self) -> None:
@@ -87,8 +87,8 @@ class Gpm:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self._whole: _Counted | None = None
-        self._instances: dict[int, _Counted] = {}
+        self._whole: _SamplePair | None = None
+        self._instances: dict[int, _SamplePair] = {}
         self.by_instance: dict[int, Activity] = {}
         """At the last `read`, of a partitioned GPU."""
 
@@ -97,13 +97,13 @@ class Gpm:
         `slices_max` in all. Raises NVMLError."""
         if not slices:
             if self._whole is None:
-                self._whole = _Counted(lambda sample: nvml.nvmlGpmSampleGet(self._handle, sample))
+                self._whole = _SamplePair(lambda sample: nvml.nvmlGpmSampleGet(self._handle, sample))
             return self._whole.read()
         self._forget_all_but(slices.keys())
         self.by_instance = {}
         for instance in slices:
             if instance not in self._instances:
-                self._instances[instance] = _Counted(_taker(self._handle, instance))
+                self._instances[instance] = _SamplePair(_taker(self._handle, instance))
             if (activity := self._instances[instance].read()) is not None:
                 self.by_instance[instance] = activity
         return _whole(self.by_instance, slices, slices_max) if self.by_instance else None
@@ -113,9 +113,9 @@ class Gpm:
             self._instances.pop(instance).close()
 
     def close(self) -> None:
-        for counted in (self._whole, *self._instances.values()):
-            if counted is not None:
-                counted.close()
+        for samples in (self._whole, *self._instances.values()):
+            if samples is not None:
+                samples.close()
         self._whole, self._instances = None, {}
 
 
@@ -125,19 +125,19 @@ def _taker(handle: Any, instance: int) -> Callable[[Any], Any]:
 
 
 def _whole(of: dict[int, Activity], slices: dict[int, int], slices_max: int) -> Activity:
-    """Of the whole GPU, whose slices without an instance do nothing; traffic is not told by instance."""
-    every = max(slices_max, sum(slices.values()))
+    """Of the whole GPU, whose slices without an instance do nothing; traffic is not reported by instance."""
+    all_slices = max(slices_max, sum(slices.values()))
 
     def mean(name: str) -> int | None:
         values = [(slices[instance], getattr(activity, name)) for instance, activity in of.items()]
         known = [(weight, value) for weight, value in values if value is not None]
-        return round(sum(weight * value for weight, value in known) / every) if known else None
+        return round(sum(weight * value for weight, value in known) / all_slices) if known else None
 
     return Activity(
         span_ms=max(activity.span_ms for activity in of.values()),
-        sm_bp=mean("sm_bp"),
-        tensor_bp=mean("tensor_bp"),
-        dram_bp=mean("dram_bp"),
+        compute_bp=mean("compute_bp"),
+        matrix_bp=mean("matrix_bp"),
+        memory_bandwidth_bp=mean("memory_bandwidth_bp"),
     )
 
 

@@ -4,7 +4,7 @@ In: the driver's library. Out: a `Snapshot` per `read()`. What can go wrong neve
 * NVML or the driver missing, or unloaded while we run: `Snapshot.problem`, and NVML is tried again every
   `RETRY_S`, so a driver that comes back is picked up without a restart;
 * one GPU lost or in need of a reset: it stands in `Snapshot.lost`; the others are read on;
-* what one GPU cannot tell: device.py.
+* what one GPU does not support: device.py.
 
 A reader belongs to one thread (poller.py), because some drivers answer a second one only when the first is done.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import pynvml as nvml
 
 from tokenyield_agent.gpu.nvidia.device import DRIVER_FAULTS, GPU_FAULTS, Device
-from tokenyield_agent.gpu.nvidia.events import Xids
+from tokenyield_agent.gpu.nvidia.events import XidEvents
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ RETRY_S = 5.0
 RESCAN_S = 30.0
 """Between looks for added or removed GPUs, and for lost ones that came back. NVML lists GPUs only when initialised."""
 
-_MENDS = {
+_FIXES = {
     nvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 was not found: install the NVIDIA driver, or in a container "
     "run with the NVIDIA runtime and the 'utility' capability",
     nvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA kernel driver is not loaded: check `lsmod | grep nvidia` and dmesg",
@@ -42,15 +42,17 @@ _MENDS = {
 class NvmlReader:
     """A `GpuReader` on the host's NVIDIA driver."""
 
+    read_seconds = 0.0
+
     def __init__(
-        self, mono_s: Callable[[], float] = time.monotonic, proc_root: str = "/proc", known: Iterable[str] = ()
+        self, mono_s: Callable[[], float] = time.monotonic, proc_root: str = "/proc", known_uuids: Iterable[str] = ()
     ) -> None:
-        """`known`: GPUs (uuid) that were there before; one that is not there now is lost and not forgotten."""
+        """`known_uuids`: GPUs that were there before; one that is not there now is lost and not forgotten."""
         self._mono_s = mono_s
         self._driver_gpus = f"{proc_root}/driver/nvidia/gpus"
         self._devices: list[Device] = []
-        self._xids = Xids()
-        self._known = set(known)
+        self._xids = XidEvents()
+        self._known_uuids = set(known_uuids)
         self._lost: dict[str, str] = {}
         self._driver_gpu_count: int | None = None
         self._initialised = False
@@ -58,7 +60,6 @@ class NvmlReader:
         self._retry_at_s = 0.0
         self._rescan_at_s = 0.0
         self.faults: dict[str, int] = {}
-        """How often each kind of fault began, for the agent's own metrics."""
 
     def read(self) -> Snapshot:
         now_s = self._mono_s()
@@ -68,9 +69,9 @@ class NvmlReader:
         if not self._initialised and now_s >= self._retry_at_s:
             self._initialise(now_s)
         if not self._initialised:
-            return Snapshot(lost=dict.fromkeys(self._known, "driver_down"), problem=self._problem)
+            return Snapshot(lost=dict.fromkeys(self._known_uuids, "driver_down"), problem=self._problem)
         readings: list[GpuReading] = []
-        lost = dict.fromkeys(self._known - {device.uuid for device in self._devices}, "gone")
+        lost = dict.fromkeys(self._known_uuids - {device.uuid for device in self._devices}, "gone")
         xids = self._xids.read()
         for device in self._devices:
             try:
@@ -79,7 +80,7 @@ class NvmlReader:
             except nvml.NVMLError as error:
                 if error.value in DRIVER_FAULTS:
                     self._driver_failed(error, now_s)
-                    return Snapshot(lost=dict.fromkeys(self._known, "driver_down"), problem=self._problem)
+                    return Snapshot(lost=dict.fromkeys(self._known_uuids, "driver_down"), problem=self._problem)
                 lost[device.uuid] = GPU_FAULTS[error.value]
         self._note_lost(lost)
         return Snapshot(gpus=tuple(readings), lost=lost, lost_events=xids)
@@ -107,12 +108,12 @@ class NvmlReader:
         if self._problem is not None:
             log.info("NVML is back with %d GPUs", len(self._devices))
         self._problem = None
-        self._known |= {device.uuid for device in self._devices}
+        self._known_uuids |= {device.uuid for device in self._devices}
         self._rescan_at_s = now_s + RESCAN_S
         self._driver_gpu_count = self._count_driver_gpus()
 
     def _driver_failed(self, error: Any, now_s: float) -> None:
-        problem = f"{error}; {_MENDS.get(error.value, 'run `tokenyield-agent doctor` for what is missing')}"
+        problem = f"{error}; {_FIXES.get(error.value, 'run `tokenyield-agent doctor` for what is missing')}"
         if self._problem != problem:  # once per change of state
             log.warning("GPUs cannot be read: %s", problem)
             self.faults["driver"] = self.faults.get("driver", 0) + 1

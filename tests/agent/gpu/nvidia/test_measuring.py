@@ -158,14 +158,14 @@ def test_gpm_is_the_mean_since_the_last_poll(reader: NvmlReader, scenario: Scena
     time.sleep(0.1)
     activity = watch.poll().activity
     assert activity is not None
-    assert (activity.sm_bp, activity.tensor_bp, activity.dram_bp) == (9000, 3100, 7240)
-    assert (activity.nvlink_mib_s, activity.pcie_mib_s) == (8000, 240)
+    assert (activity.compute_bp, activity.matrix_bp, activity.memory_bandwidth_bp) == (9000, 3100, 7240)
+    assert (activity.link_mib_s, activity.pcie_mib_s) == (8000, 240)
     assert 90 <= activity.span_ms <= 1000
     time.sleep(0.5)
     later = watch.poll().activity
     assert later is not None
-    assert later.sm_bp is not None
-    assert 1000 < later.sm_bp < 9000, "of both"
+    assert later.compute_bp is not None
+    assert 1000 < later.compute_bp < 9000, "of both"
 
 
 def test_gpm_of_a_partitioned_gpu(reader: NvmlReader, scenario: Scenario) -> None:
@@ -175,13 +175,13 @@ def test_gpm_of_a_partitioned_gpu(reader: NvmlReader, scenario: Scenario) -> Non
     reader.read()
     time.sleep(0.05)
     (gpu,) = reader.read().gpus
-    assert {n: (one.slices, one.sm_bp, one.memory_used_mib) for n, one in gpu.mig_instances.items()} == {
+    assert {n: (one.slices, one.compute_bp, one.memory_used_mib) for n, one in gpu.partitions.items()} == {
         1: (3, 7000, 9000),
         5: (2, 1000, 400),
     }
     assert gpu.activity is not None
-    assert gpu.activity.sm_bp == round((3 * 7000 + 2 * 1000) / 7), "two of seven slices belong to nobody"
-    assert gpu.activity.nvlink_mib_s is None
+    assert gpu.activity.compute_bp == round((3 * 7000 + 2 * 1000) / 7), "two of seven slices belong to nobody"
+    assert gpu.activity.link_mib_s is None
 
 
 def test_what_goes_wrong_is_counted(reader: NvmlReader, scenario: Scenario, clock: Clock) -> None:

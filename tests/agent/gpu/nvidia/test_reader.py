@@ -28,12 +28,12 @@ def test_every_field(reader: NvmlReader, scenario: Scenario) -> None:
     assert (gpu.uuid, gpu.model, gpu.index) == ("GPU-00000000-stand-in", "NVIDIA H100 80GB HBM3", 0)
     assert (gpu.power_mw, gpu.utilization_percent, gpu.temperature_c) == (300_000, 95, 60)
     assert (gpu.memory_used_mib, gpu.memory_total_mib) == (70_000, 81_559)
-    assert (gpu.sm_clock_mhz, gpu.sm_clock_max_mhz, gpu.mig) == (1980, 1980, False)
+    assert (gpu.core_clock_mhz, gpu.core_clock_max_mhz, gpu.is_partitioned) == (1980, 1980, False)
     assert gpu.throttle_reasons == ("sw_power_cap", "sw_thermal")
     assert gpu.energy_mj is not None
     assert scenario.energy_mj(0, before_s) - 1 <= gpu.energy_mj - 1_000_000 <= scenario.energy_mj(0, after_s) + 1
     ((process),) = gpu.processes or ()
-    assert (process.pid, process.memory_mib, process.sm_percent) == (4242, 70_000, None)
+    assert (process.pid, process.memory_mib, process.compute_percent) == (4242, 70_000, None)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_every_field(reader: NvmlReader, scenario: Scenario) -> None:
         ("util", "utilization_percent"),
         ("memory", "memory_used_mib"),
         ("temp", "temperature_c"),
-        ("clock", "sm_clock_mhz"),
+        ("clock", "core_clock_mhz"),
         ("throttle", "throttle_reasons"),
         ("procs", "processes"),
     ],
@@ -62,7 +62,7 @@ def test_a_field_that_is_not_supported_is_absent(
 def test_utilization_is_absent_under_mig(reader: NvmlReader, scenario: Scenario) -> None:
     scenario.restart([gpu_lines(0)[0] + " mig", *gpu_lines(0)[1:]])
     gpu = only(reader.read())
-    assert (gpu.mig, gpu.utilization_percent) == (True, None)
+    assert (gpu.is_partitioned, gpu.utilization_percent) == (True, None)
 
 
 def test_mig_devices_and_who_runs_on_which(reader: NvmlReader, scenario: Scenario) -> None:
@@ -70,21 +70,21 @@ def test_mig_devices_and_who_runs_on_which(reader: NvmlReader, scenario: Scenari
         [gpu_lines(0)[0] + " mig", *gpu_lines(0)[1:], "mig 0 1 3", "mig 0 5 2", "proc 0 77 900 0 0 1000000 5"]
     )
     gpu = only(reader.read())
-    assert {number: one.slices for number, one in gpu.mig_instances.items()} == {1: 3, 5: 2}
-    assert gpu.processes == (GpuProcess(pid=77, memory_mib=900, mig_instance=5),)
+    assert {number: one.slices for number, one in gpu.partitions.items()} == {1: 3, 5: 2}
+    assert gpu.processes == (GpuProcess(pid=77, memory_mib=900, partition=5),)
 
 
 def test_processes_that_share_a_gpu_have_their_sm_time(reader: NvmlReader, scenario: Scenario) -> None:
     scenario.restart([*gpu_lines(0), "proc 0 11 4000 60 0 99", "proc 0 12 1000 20 0 99", "proc 0 13 500 0 0 99"])
     processes = only(reader.read()).processes or ()
-    assert {p.pid: p.sm_percent for p in processes} == {11: 60, 12: 20, 13: None}
+    assert {p.pid: p.compute_percent for p in processes} == {11: 60, 12: 20, 13: None}
 
 
 def test_a_gpu_that_is_lost_while_an_agent_starts_is_not_forgotten(
     reader: NvmlReader, scenario: Scenario, clock: Clock, tmp_path: Path
 ) -> None:
     scenario.restart([*gpu_lines(0), *gpu_lines(1), "fault 1 0 0.3 15"])
-    again = NvmlReader(clock, proc_root=str(tmp_path), known=["GPU-00000001-stand-in"])
+    again = NvmlReader(clock, proc_root=str(tmp_path), known_uuids=["GPU-00000001-stand-in"])
     try:
         first = again.read()
         assert [gpu.uuid for gpu in first.gpus] == ["GPU-00000000-stand-in"]
