@@ -3,6 +3,7 @@
 Read from `agent.yaml`, then the environment (`TOKENYIELD_AGENT_<NAME>`), then `--set name=value`.
 """
 
+import argparse
 import os
 import re
 import socket
@@ -12,10 +13,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from tokenyield_agent.gpu.readers import READERS
+from tokenyield_agent.gpu import READERS
 from tokenyield_agent.tokens.dialects.json_lines import LABELS
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
-from tokenyield_agent.tokens.dialects.registry import GATEWAY_DIALECTS, SERVER_DIALECTS
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.loader import load, setting
 from tokenyield_wire.window import LABELS_MAX
@@ -190,6 +190,14 @@ class Settings:
         return address is not None and not (self.insecure or self.web_config_file or is_loopback(address[0]))
 
     def _source_faults(self) -> Iterator[str]:
+        yield from _label_faults("asker_labels", self.asker_labels)
+        if not (self.dialects or self.workloads or self.gateways):
+            return
+        from tokenyield_agent.tokens.dialects.registry import (  # all of them: only where it is needed
+            GATEWAY_DIALECTS,
+            SERVER_DIALECTS,
+        )
+
         own = {pattern.name for pattern in self.dialects}
         for i, pattern in enumerate(self.dialects):
             yield from pattern.faults(f"dialects[{i}]")
@@ -204,7 +212,6 @@ class Settings:
             if not (gateway.log or gateway.journal):
                 yield f"gateways[{i}].log: is missing; name the gateway's log, or its journal unit"
             yield from _label_faults(f"gateways[{i}].fields", gateway.fields)
-        yield from _label_faults("asker_labels", self.asker_labels)
 
 
 def _common_faults(
@@ -251,3 +258,8 @@ def _label_faults(at: str, labels: Iterable[str]) -> Iterator[str]:
 def load_settings(file: Path | None, environ: Mapping[str, str], flags: list[str]) -> Settings:
     """Raises `tokenyield_settings.loader.SettingsError` with every fault."""
     return load(Settings, file=file, environ=environ, flags=flags, prefix=ENVIRONMENT_PREFIX)
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings that a command's --config and --set name. Raises `SettingsError`."""
+    return load_settings(arguments.config, os.environ, arguments.set)

@@ -1,4 +1,4 @@
-"""The shape of both command lines: subcommands with an example each, settings flags, exit codes.
+"""The shape of both command lines: subcommands with an example each, settings flags, tables, exit codes.
 
 Exit codes: 0 done; 1 the answer is no; 2 the call or the settings are wrong; 130 interrupted.
 """
@@ -6,10 +6,27 @@ Exit codes: 0 done; 1 the answer is no; 2 the call or the settings are wrong; 13
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
+
+from tokenyield_settings.errors import SettingsError
 
 Call = Callable[[argparse.Namespace], int]
+
+
+class Command(Protocol):
+    """One subcommand, as a module. At its head it imports only what every call needs; `run` imports the rest."""
+
+    HELP: str
+    EXAMPLE: str
+    """Without the program's name."""
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """The exit code. Raises `SettingsError`."""
+        ...
 
 
 class CommandLine:
@@ -26,21 +43,25 @@ class CommandLine:
         self._parser.add_argument("--version", action="version", version=f"{prog} {version}")
         self._commands = self._parser.add_subparsers(required=True, metavar="COMMAND")
 
+    def add(self, name: str, command: Command) -> None:
+        """The subcommand `name`, made by a module."""
+        command.add_flags(self.command(name, command.run, command.HELP, command.EXAMPLE))
+
     def command(self, name: str, call: Call, help_text: str, example: str) -> argparse.ArgumentParser:
-        made = self._commands.add_parser(
+        """The parser of the new subcommand `name`, to add flags to."""
+        parser = self._commands.add_parser(
             name,
             help=help_text,
             description=help_text,
             epilog=f"example:\n  {self._prog} {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        made.set_defaults(call=call)
-        return made
+        parser.set_defaults(call=call)
+        return parser
 
     def run(self, argv: list[str] | None) -> int:
+        """The exit code of the subcommand that `argv` names."""
         arguments = self._parser.parse_args(argv)
-        from tokenyield_settings.loader import SettingsError  # --help has ended by now, and does not pay for it
-
         try:
             return int(arguments.call(arguments))
         except SettingsError as error:
@@ -54,7 +75,16 @@ class CommandLine:
             return 0
 
 
-def add_settings_flags(command: argparse.ArgumentParser, annotated: str) -> None:
-    """--config and --set, as `tokenyield_settings.loader.load` takes them."""
-    command.add_argument("--config", type=Path, help=f"settings as YAML, see {annotated}")
-    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
+def add_settings_flags(parser: argparse.ArgumentParser, annotated: str) -> None:
+    """--config and --set, as `tokenyield_settings.loader.load` takes them; `annotated` is the file with comments."""
+    parser.add_argument("--config", type=Path, help=f"settings as YAML, see {annotated}")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell."""
+    lines = [head, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    lines.insert(1, ["-" * width for width in widths])
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

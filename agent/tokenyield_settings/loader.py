@@ -13,6 +13,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from tokenyield_settings.errors import SettingsError as SettingsError
+
 T = TypeVar("T")
 INT_BITS_MAX = 64
 
@@ -20,14 +22,6 @@ INT_BITS_MAX = 64
 def setting(default: Any, help_text: str, *, within: tuple[float, float] | None = None) -> Any:
     """A field of a settings dataclass. `within` are the least and the greatest value of a number."""
     return dataclasses.field(default=default, metadata={"help": help_text, "within": within})
-
-
-class SettingsError(Exception):
-    """One or more settings cannot be used. `faults` are ready to print, one a line."""
-
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
-        super().__init__("\n".join(faults))
 
 
 def read_yaml(path: Path) -> Any:

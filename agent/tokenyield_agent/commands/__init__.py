@@ -1,1 +1,13 @@
 """The commands of the program, one file each."""
+
+from tokenyield_agent.commands import check, doctor, health, record, run, tokens
+from tokenyield_settings.command_line import Command
+
+COMMANDS: dict[str, Command] = {
+    "run": run,
+    "check": check,
+    "doctor": doctor,
+    "health": health,
+    "tokens": tokens,
+    "record": record,
+}

@@ -1,24 +1,16 @@
-"""The readers that `gpu_reader` may name, one line each.
+"""Opens the reader that `gpu_reader` names.
 
 In: the setting's value and what a reader may need. Out: an open `GpuReader`. Only the module of the one that is used is
 imported. That module exports `open_reader(options) -> GpuReader`, which raises `SetUpError` where its options cannot be
-used. A reader of another vendor is a folder beside nvidia/ and a line in `HARDWARE_READERS`.
+used.
 """
 
 from collections.abc import Callable
 from importlib import import_module
 
+from tokenyield_agent.gpu import HARDWARE_READERS, READERS
 from tokenyield_agent.gpu.poller import Poller
 from tokenyield_agent.gpu.reading import GpuReader, ReaderOptions
-
-HARDWARE_READERS = {"nvml": "tokenyield_agent.gpu.nvidia"}
-"""Those that call a driver, which may hang, so that they work behind a `Poller`."""
-READERS = {
-    **HARDWARE_READERS,
-    "trace": "tokenyield_agent.gpu.trace",
-    "none": "tokenyield_agent.gpu.no_gpus",
-}
-"""Value of `gpu_reader` -> module."""
 
 
 def open_reader(name: str, options: ReaderOptions) -> GpuReader:

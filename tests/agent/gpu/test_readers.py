@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tokenyield_agent.errors import SetUpError
-from tokenyield_agent.gpu.readers import HARDWARE_READERS, READERS, open_bounded_reader, open_reader
+from tokenyield_agent.gpu import HARDWARE_READERS, READERS
+from tokenyield_agent.gpu.readers import open_bounded_reader, open_reader
 from tokenyield_agent.gpu.reading import ReaderOptions
 
 

@@ -1,0 +1,206 @@
+"""What the agent sees on this host, what is missing, and how to fix it.
+
+In: settings. Out: a `DoctorReport`: for each GPU who holds it and where its tokens come from, and a list of findings,
+each `ok`, `note` or `fault`, in words. Changes nothing; asks servers for their counters as the agent would.
+"""
+
+import time
+from collections.abc import Iterator
+
+from tokenyield_agent.config import Settings
+from tokenyield_agent.doctor.gpus import findings_of_gpus
+from tokenyield_agent.doctor.host import findings_of_collector, findings_of_state_dir
+from tokenyield_agent.doctor.logs import end_of, findings_of_log
+from tokenyield_agent.doctor.report import DoctorFinding, DoctorReport, GpuRow
+from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.tokens.dialects.registry import SERVERS, new_dialect
+from tokenyield_agent.tokens.log_source import LogFiles, recognised
+from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
+from tokenyield_agent.workloads.binding import UNTIED, Holding
+from tokenyield_agent.workloads.roster import Roster
+from tokenyield_agent.workloads.server_process import server_of
+from tokenyield_wire.window import Method
+
+ROUNDS = 3
+"""Looks at the processes, so that what is found in the first is asked in the second."""
+
+
+def examine(settings: Settings) -> DoctorReport:
+    """The whole report, in the order in which data flows."""
+    gpus: list[GpuReading] = []
+    findings = list(findings_of_gpus(settings, gpus))
+    roster = Roster(settings, marks={}, watched_since_s=float("inf"))
+    try:
+        holdings: dict[str, Holding] = {}
+        for _ in range(ROUNDS):
+            holdings = roster.holdings(tuple(gpus), time.monotonic() + 3600)
+            roster.poll(0, time.monotonic())
+            _wait_for_endpoints(roster, settings)
+        rows = [row for gpu in gpus for row in _rows(gpu, holdings[gpu.uuid], roster)]
+        findings += _explicit(settings, gpus)
+        findings += _untied(roster, holdings)
+        findings += _servers(settings, roster, holdings)
+        findings += _sources(settings, roster)
+    finally:
+        roster.close()
+    findings += findings_of_state_dir(settings)
+    findings += findings_of_collector(settings)
+    return DoctorReport(rows=rows, findings=findings)
+
+
+def _wait_for_endpoints(roster: Roster, settings: Settings) -> None:
+    deadline_s = time.monotonic() + settings.scrape_timeout_s + 1
+    wanted = {name for name, tokens in roster.all_tokens().items() if tokens.has_endpoint}
+    while time.monotonic() < deadline_s and wanted - roster.scraper.known().keys() - roster.scraper.problems().keys():
+        time.sleep(0.05)
+    roster.poll(0, time.monotonic())
+
+
+def _rows(gpu: GpuReading, holding: Holding, roster: Roster) -> Iterator[GpuRow]:
+    name, model = str(gpu.index), gpu.model or "unknown"
+    if holding.held is None:
+        yield _row(name, model, "cannot be told", "-", change="the driver does not list processes of this GPU")
+    elif not holding.held:
+        yield _row(name, model, "nobody", "no process, no allocation")
+    for workload, weight in holding.weights.items():
+        part = weight / sum(holding.weights.values())
+        share = "" if len(holding.weights) == 1 else f" ({part:.0%} by {holding.split})"
+        if workload == UNTIED:
+            change = "run the agent as root in the host's process namespace, or name its gpus in workloads"
+            yield _row(name, model, f"a process we cannot tie{share}", "nothing", change=change)
+            continue
+        tokens = roster.all_tokens().get(workload)
+        source, quality, change = ("-", "no tokens", "") if tokens is None else _source(tokens, roster)
+        yield GpuRow(
+            gpu=name,
+            model=model,
+            held_by=workload + share,
+            known_by=_known_by(workload, gpu, roster),
+            tokens=source,
+            quality=quality,
+            change=change,
+        )
+
+
+def _row(gpu: str, model: str, held_by: str, known_by: str, change: str = "") -> GpuRow:
+    return GpuRow(gpu=gpu, model=model, held_by=held_by, known_by=known_by, tokens="-", quality="-", change=change)
+
+
+def _known_by(workload: str, gpu: GpuReading, roster: Roster) -> str:
+    configured = roster.workloads.get(workload)
+    if configured is not None:
+        if configured.gpus:
+            return "workloads.gpus"
+        for setting in ("pid_file", "process", "journal"):
+            if getattr(configured, setting):
+                return f"workloads.{setting}"
+        return "who writes its log" if configured.log else "who listens on its port"
+    found = roster.finder.found.get(workload)
+    return "its processes; " + found.log_of.how if found is not None and gpu.processes else "the kubelet's allocation"
+
+
+def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
+    """(where tokens come from, how good that is, what to change)."""
+    if tokens.name in roster.scraper.known():
+        url, server = roster.scraper.known()[tokens.name]
+        return f"{server} counters, {url}", "exact", ""
+    problem = roster.scraper.problems().get(tokens.name, "")
+    kind = SERVERS.get(tokens.server)
+    if kind is not None and kind.no_tokens:
+        return "-", "no tokens", kind.no_tokens
+    advice = kind.advice if kind is not None else ""
+    if tokens.log is None:
+        return "-", "no tokens", problem or advice or "no log and no endpoint was found: name them in workloads"
+    methods, log_server, where = _sample(tokens)
+    if log_server is None:
+        change = tokens.log.problem or "no statistics in its log: check that it logs them, or name its endpoint"
+        return where, "no tokens yet", change
+    if not methods:
+        return f"{log_server} log, {where}", "no tokens yet", advice
+    if "count" in methods and "rate" not in methods:
+        return f"{log_server} log, {where}", "exact, per request", ""
+    return f"{log_server} log, {where}", "rates x intervals, about 1 % off", advice
+
+
+def _sample(tokens: WorkloadTokens) -> tuple[set[Method], str | None, str]:
+    """How the log counts tokens, of which server it is, and where it stands."""
+    if not isinstance(tokens.log, LogFiles):
+        server = SERVERS.get(tokens.server)
+        report = server.log_report if server is not None else None
+        method: Method = "count" if report is not None and "completion" in report.exact else "rate"
+        return {method}, tokens.server if tokens.server != "unknown" else None, f"journal of {tokens.name}"
+    for path, file in tokens.log.files.items():
+        known = recognised(file.dialect)  # where the beginning of the log has told it
+        dialect = new_dialect("auto" if known is None else known.name)
+        try:
+            found = dialect.feed(end_of(path), time.time_ns() / 1e9)
+        except OSError:
+            continue
+        chosen = recognised(dialect)
+        if chosen is not None:
+            kinds = {counted.method for counted in found if counted.completion is not None}
+            return kinds, chosen.name, path
+    return set(), None, next(iter(tokens.log.files), "-")
+
+
+def _explicit(settings: Settings, gpus: list[GpuReading]) -> Iterator[DoctorFinding]:
+    known = {str(gpu.index) for gpu in gpus} | {gpu.uuid for gpu in gpus}
+    for workload in settings.workloads:
+        for wanted in map(str, workload.gpus):
+            if gpus and wanted not in known:
+                yield DoctorFinding(
+                    "fault", "binding", f"{workload.name}: names GPU {wanted}, which this node does not have"
+                )
+
+
+def _untied(roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFinding]:
+    """Configured workloads that count tokens, while a server that was found holds the GPU they may run on."""
+    held = {workload for holding in holdings.values() for workload in holding.weights}
+    found = roster.finder.found
+    servers = sorted(name for name in held & found.keys() if found[name].tokens.server != "unknown")
+    for name in sorted(roster.workloads.keys() - held):
+        if servers:
+            mend = "if they are one server its tokens count twice: give it metrics, gpus, pid_file or process"
+            yield DoctorFinding("fault", "binding", f"{name} holds no GPU, and {', '.join(servers)} was found: {mend}")
+
+
+def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFinding]:
+    """Inference servers that run here and hold no GPU that the driver tells of."""
+    import psutil
+
+    held = {workload for holding in holdings.values() for workload in holding.weights}
+    followed = len(held - {UNTIED}) + len(settings.workloads)
+    others: list[tuple[str, str]] = []
+    families: set[int] = set()
+    for process in sorted(psutil.process_iter(["pid", "ppid", "cmdline"]), key=lambda p: int(p.info["pid"])):
+        pid, parent = process.info["pid"], process.info["ppid"]
+        kind = server_of(" ".join(process.info["cmdline"] or ()))
+        if kind is None or parent in families:
+            families.update({pid} if parent in families else ())
+            continue  # no server, or a worker of one that was named
+        families.add(pid)
+        if not any(pid in found.root_pids for found in roster.finder.found.values()) and not roster.is_root_of_any(pid):
+            others.append((f"{kind.name} pid {pid}", kind.no_tokens))
+    for other, no_tokens in others:
+        mend = "it holds no GPU that the driver tells of; if it does, add it to workloads with its log or metrics"
+        yield DoctorFinding("note", "server", f"{other} is followed by no workload: {no_tokens or mend}")
+    if not others and not followed:
+        yield DoctorFinding("note", "server", "no inference server is running that we know")
+
+
+def _sources(settings: Settings, roster: Roster) -> Iterator[DoctorFinding]:
+    if not settings.workloads and not roster.finder.found and not settings.gateways:
+        mend = "no workloads are configured and none is found on a GPU, so no tokens are counted now; see agent.yaml"
+        yield DoctorFinding("note" if settings.discover else "fault", "log", mend)
+    for workload in settings.workloads:
+        yield from findings_of_log(workload.name, workload.log, workload.dialect)
+        if workload.metrics:
+            known = roster.scraper.known().get(workload.name)
+            problem = roster.scraper.problems().get(workload.name, "no answer yet")
+            if known:
+                yield DoctorFinding("ok", "endpoint", f"{workload.name}: {known[1]} counters at {known[0]}")
+            else:
+                text = f"{workload.name}: {problem}; the log counts until it answers"
+                yield DoctorFinding("note" if workload.log or workload.journal else "fault", "endpoint", text)
+    for gateway in settings.gateways:
+        yield from findings_of_log(gateway.name, gateway.log, gateway.dialect)

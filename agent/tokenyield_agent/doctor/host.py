@@ -1,0 +1,42 @@
+"""Whether the agent can keep its state on this host, and reach its collector."""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenyield_agent.config import Settings
+from tokenyield_agent.doctor.report import DoctorFinding
+
+ANSWER_S = 5
+
+
+def findings_of_state_dir(settings: Settings) -> Iterator[DoctorFinding]:
+    folder = Path(settings.state_dir)
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        fix = "create it and give it to the agent"
+        yield DoctorFinding("fault", "state", f"{folder} cannot be written by this user: {fix}")
+        return
+    free = os.statvfs(existing)
+    free_bytes = free.f_bavail * free.f_frsize
+    if free_bytes < settings.spool_bytes_max:
+        text = f"{folder} has {free_bytes >> 20} MiB free, the spool may take {settings.spool_bytes_max >> 20} MiB"
+        yield DoctorFinding("note", "state", text)
+    else:
+        yield DoctorFinding("ok", "state", f"{folder} is writable")
+
+
+def findings_of_collector(settings: Settings) -> Iterator[DoctorFinding]:
+    url = f"{settings.collector_url.rstrip('/')}/readyz"
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310 - the settings checked the scheme
+            yield DoctorFinding("ok", "collector", f"{url} answers {answer.status}")
+    except urllib.error.HTTPError as error:
+        yield DoctorFinding("fault", "collector", f"{url} answers {error.code}: see the collector's log")
+    except OSError as error:
+        fix = "check collector_url and the network; batches wait in the spool until it answers"
+        yield DoctorFinding("fault", "collector", f"{url} does not answer ({error}): {fix}")

@@ -1,0 +1,32 @@
+"""The doctor's report: values only."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorFinding:
+    """One line of the doctor's report. `about` is the part of the host: gpu, binding, server, log, ..."""
+
+    level: Literal["ok", "note", "fault"]
+    about: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuRow:
+    """One holder of one GPU. `tokens` says where its tokens come from, `quality` how good that is."""
+
+    gpu: str
+    model: str
+    held_by: str
+    known_by: str
+    tokens: str
+    quality: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    rows: list[GpuRow] = field(default_factory=list)
+    findings: list[DoctorFinding] = field(default_factory=list)
