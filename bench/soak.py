@@ -39,9 +39,10 @@ def the_agent(folder: Path, url: str, seconds: int) -> None:
     """In a process of its own: the agent through the day. Prints a line of JSON an hour, and waits for one to go on."""
     from faults.host import LINE
     from tokenyield_agent.config import Settings, WorkloadSettings
-    from tokenyield_agent.daemon import Agent, Clock
+    from tokenyield_agent.daemon import Agent
+    from tokenyield_agent.host.clock import HostClock
 
-    class Day(Clock):
+    class Day(HostClock):
         def __init__(self) -> None:
             self.passed_s = 0
             self._start_ns = time.time_ns() - seconds * 10**9

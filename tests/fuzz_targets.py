@@ -31,7 +31,8 @@ from tokenyield_agent.tokens.dialects.registry import counters_of_page, names, n
 from tokenyield_agent.tokens.endpoint import read
 from tokenyield_agent.tokens.scrape import Answer
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
-from tokenyield_agent.windows.builder import WindowBook, WorkloadName
+from tokenyield_agent.windows.builder import WindowBuilder
+from tokenyield_agent.workloads.workload_name import WorkloadName
 from tokenyield_collector.attribution.rules import load_rules
 from tokenyield_collector.ingest.decompress import BodyTooLarge, UnknownEncoding, decompress
 from tokenyield_collector.ledger.rows import Rows, rows_of_batch
@@ -142,17 +143,17 @@ def endpoints(data: bytes) -> None:
     if (counters := counters_of_page(body)) is None:
         return
     workload = WorkloadTokens("w", None, has_endpoint=True, is_new=chosen % 2 == 1, mark=None)
-    book = WindowBook(length_ms=15_000, settle_ms=0)
-    book.jump(NOW_MS)
+    builder = WindowBuilder(length_ms=15_000, settle_ms=0)
+    builder.jump(NOW_MS)
     for i, scrape in enumerate((body[:at], body[at:])):
         reading = read(scrape, counters)
         answer = Answer(target="w", asked_mono_s=15.0 * i, names=counters, reading=reading)
         for event in workload.answered(answer, NOW_MS + 15_000 * i):
-            book.add(event)
-        book.extend(NOW_MS + 15_000 * (i + 1), [])
-        msgspec.json.encode((workload.mark(), book.state()))
+            builder.add(event)
+        builder.extend(NOW_MS + 15_000 * (i + 1), [])
+        msgspec.json.encode((workload.mark(), builder.state()))
     name = WorkloadName(server=workload.server, place="n", model=workload.model)
-    made = book.batches(book.ready(flush=True), {"w": name}, 1)
+    made = builder.batches(builder.ready(flush=True), {"w": name}, 1)
     decode_shipment(encode_shipment(samples.shipment(*made)))
 
 

@@ -2,7 +2,7 @@
 
 Each poll: read the GPUs, lay what they did on the timeline, read the logs, lay their tokens, and put windows that have
 settled into the spool together with the state that continues from there. Shipping and the status page run in threads
-of their own; nothing that they do holds up a poll.
+of their own; nothing that they do holds up a poll. What is here is wiring and that loop; the rest is in the folders.
 
 There is no event loop and no HTTP framework here, on purpose: importing aiohttp alone costs 20 MB of the 45 MB that an
 agent may take beside the GPUs (docs/decisions/0001).
@@ -12,9 +12,7 @@ import logging
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -22,19 +20,20 @@ import msgspec
 from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.readers import open_bounded_reader
-from tokenyield_agent.gpu.reading import GpuReader, GpuReading, ReaderOptions, Snapshot
+from tokenyield_agent.gpu.reading import GpuReader, ReaderOptions, Snapshot
+from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.host.energy import HostMeter
 from tokenyield_agent.shipping.disk import Disk
+from tokenyield_agent.shipping.resume import ResumeState, agent_id_in
 from tokenyield_agent.shipping.shipper import Shipper
 from tokenyield_agent.shipping.spool import Spool
 from tokenyield_agent.status.server import StatusServer
 from tokenyield_agent.status.snapshot import Status
-from tokenyield_agent.tokens.workload_tokens import TokensMark
 from tokenyield_agent.version import VERSION
-from tokenyield_agent.windows.builder import BookState, WindowBook
-from tokenyield_agent.windows.energy import Energy
+from tokenyield_agent.windows.builder import WindowBuilder
+from tokenyield_agent.windows.gpu_tracker import GpuTracker
 from tokenyield_agent.windows.parked import mark_parked
-from tokenyield_agent.windows.span import GpuSpan, span_between, unread
+from tokenyield_agent.windows.span import GpuSpan
 from tokenyield_agent.windows.timeline import Timeline
 from tokenyield_agent.windows.totals import GpuTotals
 from tokenyield_agent.workloads.roster import Roster
@@ -51,57 +50,26 @@ DRAIN_S = 5.0
 """How long a stopping agent tries to ship what it has; the rest is in the spool for its next start."""
 
 
-class Resume(msgspec.Struct, kw_only=True):
-    """All that must outlive the process. Stands in the spool beside the batches that it follows from."""
-
-    boot_id: str
-    book: BookState
-    models: dict[str, str | None]
-    """Product name of each GPU seen."""
-    counters_mj: dict[str, int]
-    """The last energy counter of each GPU; void after a reboot."""
-    tokens: dict[str, TokensMark] = {}
-    """Of each workload and gateway."""
-    journal_cursor: str | None = None
-
-
-class Clock:
-    """The host's two clocks, in ns, and the boot since which the monotonic one goes."""
-
-    def mono_ns(self) -> int:
-        return time.monotonic_ns()
-
-    def wall_ns(self) -> int:
-        return time.time_ns()
-
-    def boot_id(self) -> str:
-        """Empty where the system does not tell."""
-        try:
-            return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        except OSError:
-            return ""
-
-
 class Agent:
-    """One node's agent. `run` returns when it is told to stop."""
+    """One node's agent. `run` returns when it is stopped."""
 
     def __init__(
         self,
         settings: Settings,
         reload_settings: Callable[[], Settings] | None = None,
         *,
-        clock: Clock | None = None,
+        clock: HostClock | None = None,
         disk: Disk | None = None,
         reader: GpuReader | None = None,
     ) -> None:
         """`clock`, `disk` and `reader` are the host's, but for tests that play faults."""
         self.settings = settings
-        self._clock = clock or Clock()
+        self._clock = clock or HostClock()
         self._reload_settings = reload_settings
         state_dir = Path(settings.state_dir)
         try:
             state_dir.mkdir(parents=True, exist_ok=True)
-            self.agent_id = _agent_id(state_dir / "agent_id")
+            self.agent_id = agent_id_in(state_dir / "agent_id")
             self.spool = Spool(
                 state_dir / "spool",
                 bytes_max=settings.spool_bytes_max,
@@ -113,27 +81,26 @@ class Agent:
                 f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user"
             ) from error
         self._boot_id = self._clock.boot_id()
-        resume = msgspec.convert(self.spool.resume, Resume) if self.spool.resume is not None else None
+        resume = msgspec.convert(self.spool.resume, ResumeState) if self.spool.resume is not None else None
         # A GPU that is lost just when an agent starts still has its time; one taken out while the host was off has not.
         self._is_same_boot = resume is not None and resume.boot_id == self._boot_id
         self._reader = reader or _reader(settings, tuple(resume.models) if resume and self._is_same_boot else ())
-        self._book = WindowBook(
+        self._builder = WindowBuilder(
             length_ms=settings.window_length_s * 1000,
             settle_ms=settings.window_settle_s * 1000,
-            state=resume.book if resume else None,
+            state=resume.builder if resume else None,
         )
-        self._models = dict(resume.models) if resume else {}
-        self._counters_mj = dict(resume.counters_mj) if resume and self._is_same_boot else {}
+        self._gpus = GpuTracker(
+            resume.models if resume else {}, resume.counters_mj if resume and self._is_same_boot else {}
+        )
         self._timeline = Timeline(self._clock.mono_ns(), self._clock.wall_ns())
-        last_ms = resume.book.end_ms if resume else None
+        last_ms = resume.builder.end_ms if resume else None
         self.roster = Roster(
             settings,
             marks=resume.tokens if resume else {},
             journal_cursor=resume.journal_cursor if resume else None,
             watched_since_s=(self._timeline.now_ms(self._clock.mono_ns()) if last_ms is None else last_ms) / 1000,
         )
-        self._last_readings: dict[str, GpuReading] = {}
-        self._indices: dict[str, str] = {}
         self._totals = GpuTotals()
         self._host = HostMeter(settings.host_energy)
         self._snapshot = Snapshot()
@@ -161,7 +128,7 @@ class Agent:
                 self._do_reload()
             self.poll()
             notify(ALIVE)
-            # A poll that took too long is not made up for: two readings at once would tell nothing new.
+            # A poll that took too long is not made up for: two readings at once would show nothing new.
             next_s = max(next_s + interval_s, time.monotonic())
         self.stop()
 
@@ -205,29 +172,15 @@ class Agent:
         """Take the first reading, and account for the time since the last run."""
         self._snapshot = self._reader.read()
         now_ms = self._timeline.now_ms(self._clock.mono_ns())
-        last_ms = self._book.end_ms
+        last_ms = self._builder.end_ms
         if last_ms is None or not 0 <= now_ms - last_ms <= self.settings.restart_bridge_s * 1000:
             if last_ms is not None:
                 log.warning("the agent was away for %.0f s; that time is not reported", (now_ms - last_ms) / 1000)
-            self._counters_mj, self._models = {}, {}
-            self._book.jump(now_ms)
+            self._gpus.forget()
+            self._builder.jump(now_ms)
         else:
-            self._book.extend(now_ms, self._spans_of_absence())
-        self._remember(self._snapshot)
-
-    def _spans_of_absence(self) -> list[GpuSpan]:
-        """What each known GPU did while no agent was looking: unknown, but its energy counter went on."""
-        spans = []
-        present = {gpu.uuid: gpu for gpu in self._snapshot.gpus}
-        if not self._is_same_boot:  # taken out meanwhile, or of the host that this one was copied from
-            self._models = {uuid_: model for uuid_, model in self._models.items() if uuid_ in present}
-        for uuid_, model in self._models.items():
-            counter_mj, energy_mj = self._counters_mj.get(uuid_), getattr(present.get(uuid_), "energy_mj", None)
-            span = unread(uuid_, model, "agent_down")
-            if counter_mj is not None and energy_mj is not None and energy_mj >= counter_mj:
-                span = replace(span, energy=Energy(energy_mj - counter_mj, "counter"))
-            spans.append(span)
-        return spans
+            self._builder.extend(now_ms, self._gpus.spans_of_absence(self._snapshot, is_same_boot=self._is_same_boot))
+        self._gpus.remember(self._snapshot)
 
     def _do_reload(self) -> None:
         if self._reload_settings is None:
@@ -248,24 +201,24 @@ class Agent:
 
     def poll(self) -> None:
         self._snapshot = self._reader.read()
-        # After the reading, which may have hung: what its counters tell was until then.
+        # After the reading, which may have hung: its counters cover the time until then.
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         mono_s = mono_ns / 1e9
         now_ms = self._timeline.now_ms(mono_ns)
-        spans, duration_ms = self._spans(self._snapshot, now_ms, mono_s), now_ms - (self._book.end_ms or now_ms)
-        self._book.extend(now_ms, spans)
+        spans, duration_ms = self._spans(self._snapshot, now_ms, mono_s), now_ms - (self._builder.end_ms or now_ms)
+        self._builder.extend(now_ms, spans)
         self._totals.add(spans, duration_ms)
         if (host := self._host.read(mono_s)) is not None:
-            self._book.add_host_energy(host.mj, host.source)
+            self._builder.add_host_energy(host.mj, host.source)
             self._totals.host_mj[host.source] += host.mj
-        self._remember(self._snapshot)
+        self._gpus.remember(self._snapshot)
         if step_ms := self._timeline.step_ms(mono_ns, wall_ns):
             log.warning("the wall clock was stepped by %d ms; durations are not affected", step_ms)
             now_ms = self._timeline.now_ms(mono_ns)
-            self._book.jump(now_ms)
+            self._builder.jump(now_ms)
             self.roster.clock_stepped(step_ms)
         for event in self.roster.poll(now_ms, mono_s):
-            self._book.add(event)
+            self._builder.add(event)
         if self.roster.unsaved:
             self._save_beginning()
         self._take()
@@ -273,74 +226,56 @@ class Agent:
         self._last_poll_mono_s = mono_s
 
     def _spans(self, snapshot: Snapshot, now_ms: int, mono_s: float) -> list[GpuSpan]:
-        duration_ms = now_ms - (self._book.end_ms or now_ms)
-        gap_ms_max = max(GAP_MS_MAX, 2 * self.settings.poll_interval_ms)
-        holdings = self.roster.holdings(snapshot.gpus, mono_s)
-        spans = [
-            span_between(
-                self._last_readings.get(gpu.uuid),
-                gpu,
-                counter_mj=self._counters_mj.get(gpu.uuid),
-                duration_ms=duration_ms,
-                gap_ms_max=gap_ms_max,
-                holding=holdings[gpu.uuid],
-            )
-            for gpu in snapshot.gpus
-        ]
+        duration_ms = now_ms - (self._builder.end_ms or now_ms)
         settings = self.settings
-        spans = mark_parked(
-            spans,
+        read, lost = self._gpus.spans(
+            snapshot,
+            self.roster.holdings(snapshot.gpus, mono_s),
+            duration_ms=duration_ms,
+            gap_ms_max=max(GAP_MS_MAX, 2 * settings.poll_interval_ms),
+        )
+        read = mark_parked(
+            read,
             self.roster.quiet_since_ms(now_ms),
             now_ms=now_ms,
             after_ms=settings.parked_after_s * 1000,
             activity_bp_max=settings.parked_sm_percent * 100,
         )
-        return spans + [
-            unread(uuid_, self._models.get(uuid_), reason, snapshot.lost_events.get(uuid_))
-            for uuid_, reason in snapshot.lost.items()
-        ]
-
-    def _remember(self, snapshot: Snapshot) -> None:
-        self._last_readings = {gpu.uuid: gpu for gpu in snapshot.gpus}
-        for gpu in snapshot.gpus:
-            self._models[gpu.uuid] = gpu.model
-            self._indices[gpu.uuid] = str(gpu.index)
-            if gpu.energy_mj is not None:
-                self._counters_mj[gpu.uuid] = gpu.energy_mj
+        return read + lost
 
     # --- windows to the spool ------------------------------------------------------------------------------------
 
     def _take(self, *, flush: bool = False) -> None:
-        ready = self._book.ready(flush=flush)
+        ready = self._builder.ready(flush=flush)
         if not ready and not flush:
             return
         names = self.roster.names()
         while True:  # after an absence, or a disk that took nothing, there are hundreds
-            some = min(ready, self.settings.ship_batches_max)
+            count = min(ready, self.settings.ship_batches_max)
             try:
-                self._save(self._book.batches(some, names, self.spool.next_seq), taken=some)
+                self._save(self._builder.batches(count, names, self.spool.next_seq), taken=count)
             except OSError as error:
                 log.error("the spool cannot be written (%s); windows are kept in memory and tried again", error)
                 return
-            self._book.discard(some)
-            ready -= some
+            self._builder.discard(count)
+            ready -= count
             if not ready:
                 break
-        self.spool.drop_older_than((self._book.end_ms or 0) - self.settings.spool_age_max_s * 1000)
+        self.spool.drop_older_than((self._builder.end_ms or 0) - self.settings.spool_age_max_s * 1000)
 
     def _save_beginning(self) -> None:
         try:
             self._save([])
             self.roster.unsaved = False
         except OSError as error:
-            log.debug("the beginning of a workload is not saved yet: %s", error)  # _take says it aloud
+            log.debug("the beginning of a workload is not saved yet: %s", error)  # _take reports it
 
     def _save(self, batches: list[Batch], taken: int = 0) -> None:
-        resume = Resume(
+        resume = ResumeState(
             boot_id=self._boot_id,
-            models=self._models,
-            book=self._book.state(without=taken),
-            counters_mj=self._counters_mj,
+            models=self._gpus.models,
+            builder=self._builder.state(without=taken),
+            counters_mj=self._gpus.counters_mj,
             tokens=self.roster.marks(),
             journal_cursor=self.roster.journal.cursor,
         )
@@ -354,7 +289,7 @@ class Agent:
             version=VERSION,
             gpus=self._snapshot.gpus,
             gpus_lost=self._snapshot.lost,
-            indices=dict(self._indices),
+            indices=dict(self._gpus.indices),
             totals=self._totals.copy(),
             gpu_read_s=self._reader.read_seconds,
             gpu_faults=dict(self._reader.faults),
@@ -362,8 +297,8 @@ class Agent:
             last_poll_age_s=self._clock.mono_ns() / 1e9 - self._last_poll_mono_s,
             poll_interval_s=self.settings.poll_interval_ms / 1000,
             clock_steps=self._timeline.steps,
-            windows_dropped=self._book.dropped,
-            names_folded=dict(self._book.folded),
+            windows_dropped=self._builder.dropped,
+            names_folded=dict(self._builder.folded),
             spool_batches=depth,
             spool_bytes=size,
             spool=dict(self.spool.counts),
@@ -380,16 +315,3 @@ def _reader(settings: Settings, known_uuids: tuple[str, ...]) -> GpuReader:
         ReaderOptions(known_uuids=known_uuids, trace_file=settings.gpu_trace_file),
         read_s_max=READ_PART_MAX * settings.poll_interval_ms / 1000,
     )
-
-
-def _agent_id(path: Path) -> str:
-    """This node's identity, made at the first start and kept."""
-    try:
-        found = path.read_text(encoding="ascii").strip()
-        if found:
-            return found
-    except FileNotFoundError:
-        pass
-    fresh = uuid.uuid4().hex
-    path.write_text(fresh + "\n", encoding="ascii")
-    return fresh

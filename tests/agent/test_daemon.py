@@ -5,15 +5,16 @@ from typing import Any
 
 from faults.host import LINE
 from tokenyield_agent.config import Settings, WorkloadSettings
-from tokenyield_agent.daemon import Agent, Clock
+from tokenyield_agent.daemon import Agent
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
+from tokenyield_agent.host.clock import HostClock
 from tokenyield_wire.codec import BATCHES_MAX
 from tokenyield_wire.window import Batch
 
 START_S = 1_795_435_200
 
 
-class Host(Clock):
+class Host(HostClock):
     """A host with one GPU at 300 W; `seconds` have passed since its clock stood at `START_S`."""
 
     faults: dict[str, int] = {}  # noqa: RUF012

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tokenyield_agent.config import Settings, WorkloadSettings
-from tokenyield_agent.daemon import Agent, Clock
+from tokenyield_agent.daemon import Agent
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
+from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.shipping import spool as spool_module
 from tokenyield_agent.shipping.disk import Disk
 from tokenyield_agent.shipping.shipper import Answer, Shipper
@@ -120,7 +121,7 @@ class SimulatedShipper(Shipper):
         return waiting is not None and self._ship(waiting, 1) is None
 
 
-class SimulatedClock(Clock):
+class SimulatedClock(HostClock):
     """A host's clocks: the monotonic one goes with the world, the other is `offset_ms` off."""
 
     def __init__(self, world: "World", name: str) -> None:
@@ -306,7 +307,7 @@ class SimulatedAgent:
         self.disk.dies_in = None
         self.agent = RecordedAgent(settings, clock=self.clock, disk=self.disk, reader=self.gpu)
         self.agent.closed, self.agent.log = self.closed, self.log
-        left_ms = self.agent._book.end_ms or self.first_ms
+        left_ms = self.agent._builder.end_ms or self.first_ms
         spool = self.agent.spool
         # Numbers that were given again after a crash: what stood under them was never whole on the disk.
         for key in [key for key in self.closed if key[0] == spool.epoch and key[1] >= spool.next_seq]:
@@ -328,7 +329,7 @@ class SimulatedAgent:
         self.is_up = False
         for name in ("dropped", "corrupt"):
             self.gone[name] += self.agent.spool.counts[name]
-        self.windows_dropped += self.agent._book.dropped
+        self.windows_dropped += self.agent._builder.dropped
         self.gone["rejected"] += self.shipper.counts["rejected"]
         self.agent.roster.close()
 

@@ -129,7 +129,7 @@ WINDOWS_DROPPED = Family("tokenyield_agent_windows_dropped_total", "counter", "W
 NAMES_FOLDED = Family(
     "tokenyield_agent_names_folded_total",
     "counter",
-    "Times that something was laid under (other) because a window held too many names (kind: asker, workload, event)",
+    "Times that something was laid under (other) because a window held too many names (kind: caller, workload, event)",
     ("kind",),
 )
 SPOOL_BATCHES = Family("tokenyield_agent_spool_batches", "gauge", "Batches without a receipt")

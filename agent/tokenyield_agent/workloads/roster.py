@@ -21,7 +21,6 @@ from tokenyield_agent.tokens.journal import Journal
 from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource
 from tokenyield_agent.tokens.scrape import Scraper
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
-from tokenyield_agent.windows.builder import WorkloadName
 from tokenyield_agent.workloads.binding import Holder, Holding, bind
 from tokenyield_agent.workloads.discovered import Finder, Others
 from tokenyield_agent.workloads.host_logs import pod_of_log_path
@@ -30,6 +29,7 @@ from tokenyield_agent.workloads.process_groups import MPS_SERVER, group
 from tokenyield_agent.workloads.process_location import Process
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
 from tokenyield_agent.workloads.server_process import server_of
+from tokenyield_agent.workloads.workload_name import WorkloadName
 
 log = logging.getLogger(__name__)
 

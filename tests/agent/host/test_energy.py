@@ -9,7 +9,7 @@ import pytest
 from harness import wait_until
 from tokenyield_agent.host import energy as host_energy
 from tokenyield_agent.host.energy import Dcmi, HostEnergy, HostMeter
-from tokenyield_agent.windows.builder import WindowBook
+from tokenyield_agent.windows.builder import WindowBuilder
 
 
 def zone(root: Path, number: str, name: str, uj: int, most_uj: int = 262_143_328_850) -> Path:
@@ -102,9 +102,9 @@ def test_a_management_controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_it_is_laid_on_the_newest_window() -> None:
-    book = WindowBook(length_ms=15_000, settle_ms=0)
-    book.jump(30_000)
-    book.extend(50_000, [])
-    book.add_host_energy(700, "rapl")
-    book.add_host_energy(300, "rapl")
-    assert [batch.host_energy_mj for batch in book.batches(2, {}, 1)] == [{}, {"rapl": 1_000}]
+    builder = WindowBuilder(length_ms=15_000, settle_ms=0)
+    builder.jump(30_000)
+    builder.extend(50_000, [])
+    builder.add_host_energy(700, "rapl")
+    builder.add_host_energy(300, "rapl")
+    assert [batch.host_energy_mj for batch in builder.batches(2, {}, 1)] == [{}, {"rapl": 1_000}]

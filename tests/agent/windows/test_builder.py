@@ -1,4 +1,4 @@
-"""The window book: time, energy and tokens in equal time, energy and tokens out."""
+"""The window builder: time, energy and tokens in equal time, energy and tokens out."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.tokens.event import Asker, Counted, TokenEvent
-from tokenyield_agent.windows.builder import (
-    ASKERS_ALL_MAX,
-    ASKERS_MAX,
+from tokenyield_agent.windows.bounds import (
+    CALLERS_ALL_MAX,
+    CALLERS_MAX,
     COUNTED_MAX,
     EVENT_KINDS_MAX,
     HOLDINGS_MAX,
     OTHER_WORKLOAD,
-    BookState,
-    WindowBook,
 )
+from tokenyield_agent.windows.builder import BuilderState, WindowBuilder
 from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.span import GpuSpan, unread
 from tokenyield_agent.workloads.binding import UNTIED, Holding
@@ -30,8 +29,8 @@ LENGTH_MS, SETTLE_MS = 15_000, 12_000
 START_MS = 1_795_435_320_000
 
 
-def book(state: BookState | None = None) -> WindowBook:
-    return WindowBook(length_ms=LENGTH_MS, settle_ms=SETTLE_MS, state=state)
+def builder(state: BuilderState | None = None) -> WindowBuilder:
+    return WindowBuilder(length_ms=LENGTH_MS, settle_ms=SETTLE_MS, state=state)
 
 
 def span(uuid: str = "G", state: str = "active", energy_mj: int | None = 0, holding: Holding | None = None) -> GpuSpan:
@@ -45,7 +44,7 @@ def tokens(start_ms: int, end_ms: int, completion: int, **kinds: Any) -> TokenEv
     return TokenEvent(workload="chat", start_ms=start_ms, end_ms=end_ms, counted=counted)
 
 
-def taken(of: WindowBook, *, flush: bool = False) -> list[Batch]:
+def taken(of: WindowBuilder, *, flush: bool = False) -> list[Batch]:
     count = of.ready(flush=flush)
     batches = of.batches(count, {}, 1)
     of.discard(count)
@@ -57,7 +56,7 @@ def completions(batches: list[Batch]) -> list[int]:
 
 
 def test_windows_are_aligned_and_close_after_they_have_settled() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS + 4_000)
     windows.extend(START_MS + LENGTH_MS + SETTLE_MS - 1, [span()])
     assert taken(windows) == []
@@ -68,7 +67,7 @@ def test_windows_are_aligned_and_close_after_they_have_settled() -> None:
 
 
 def test_a_rate_at_the_end_of_its_interval_is_laid_over_its_seconds() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + 20_000, [span()])
     windows.add(tokens(START_MS + 10_000, START_MS + 20_000, 101, method="rate"))
@@ -76,7 +75,7 @@ def test_a_rate_at_the_end_of_its_interval_is_laid_over_its_seconds() -> None:
 
 
 def test_what_is_older_than_the_oldest_window_goes_into_it() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + 5_000, [span()])
     windows.add(tokens(START_MS - 60_000, START_MS - 50_000, 7))
@@ -86,7 +85,7 @@ def test_what_is_older_than_the_oldest_window_goes_into_it() -> None:
 
 
 def test_a_gpu_that_appears_or_goes_leaves_no_hole() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + 5_000, [span("A")])
     windows.extend(START_MS + 9_000, [span("A"), span("B")])
@@ -98,7 +97,7 @@ def test_a_gpu_that_appears_or_goes_leaves_no_hole() -> None:
 
 
 def test_a_lost_gpu_keeps_its_model_and_says_why() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + 15_000, [unread("A", "H100", "gpu_lost")])
     ((gpu,),) = (batch.gpus for batch in taken(windows, flush=True))
@@ -111,7 +110,7 @@ def test_readings_become_integrals_and_maxima() -> None:
         uuid="G", index=3, model="H100", power_mw=650_000, utilization_percent=50, memory_used_mib=1000,
         memory_total_mib=81_559, temperature_c=71, throttle_reasons=("sw_power_cap",),
     )  # fmt: skip
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     for second in range(15):
         active = GpuSpan(uuid="G", state="active", model="H100", energy=Energy(650_000, "counter"), reading=reading)
@@ -124,7 +123,7 @@ def test_readings_become_integrals_and_maxima() -> None:
 
 
 def test_untied_processes_leave_their_part_of_the_gpu_unshared() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     half = Holding(held=True, split="memory", weights={"chat": 1, UNTIED: 1})
     windows.extend(START_MS + 15_000, [span(energy_mj=1001, holding=half)])
@@ -134,7 +133,7 @@ def test_untied_processes_leave_their_part_of_the_gpu_unshared() -> None:
 
 @pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000, -5_000, 700])
 def test_clock_steps_neither_lose_nor_double_time(step_ms: int) -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + 7_000, [span(energy_mj=70)])
     windows.jump(START_MS + 7_000 + step_ms)
@@ -149,7 +148,7 @@ def test_clock_steps_neither_lose_nor_double_time(step_ms: int) -> None:
 
 
 def test_tokens_without_any_time_stay_for_the_next_run() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     windows.add(tokens(START_MS, START_MS, 3))
     assert taken(windows, flush=True) == []
@@ -159,7 +158,7 @@ def test_tokens_without_any_time_stay_for_the_next_run() -> None:
 
 
 def test_memory_is_bounded_when_windows_cannot_be_taken() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + 600 * LENGTH_MS, [span()])
     assert (windows.dropped, windows.ready(flush=True)) == (120, 480)
@@ -184,7 +183,7 @@ STEPS = st.lists(
 @settings(max_examples=200, deadline=None)
 def test_books_balance_through_any_history(steps: list[tuple[str, int, Any]], offset_ms: int) -> None:
     """Time, energy and tokens in = out; every batch is sound; through jumps, takes and restarts."""
-    windows = book()
+    windows = builder()
     windows.jump(START_MS + offset_ms)
     time_ms = energy_mj = token_count = 0
     batches: list[Batch] = []
@@ -206,7 +205,7 @@ def test_books_balance_through_any_history(steps: list[tuple[str, int, Any]], of
             batches += taken(windows)
         else:
             raw = msgspec.json.encode(windows.state())
-            windows = book(msgspec.json.decode(raw, type=BookState))
+            windows = builder(msgspec.json.decode(raw, type=BuilderState))
     windows.extend((windows.end_ms or 0) + 1, [])
     batches += taken(windows, flush=True)
     assert sum(batch.end_ms - batch.start_ms for batch in batches) == time_ms + 1
@@ -224,7 +223,7 @@ def sound(batches: list[Batch]) -> Batch:
 
 def test_workloads_under_ever_new_names_share_one_and_lose_nothing() -> None:
     """A tenant who starts processes under new names all the time does not cost the node its batch."""
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     for i in range(150):
         names = {f"process-{i}-{j}": 1 for j in range(40)}
@@ -239,8 +238,8 @@ def test_workloads_under_ever_new_names_share_one_and_lose_nothing() -> None:
     assert windows.folded["workload"] == 150 * 40 * 2 - HOLDINGS_MAX
 
 
-def test_tokens_and_askers_under_ever_new_names_share_one_and_lose_nothing() -> None:
-    windows = book()
+def test_tokens_and_callers_under_ever_new_names_share_one_and_lose_nothing() -> None:
+    windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + LENGTH_MS, [span()])
     at_ms = START_MS + 5
@@ -248,20 +247,20 @@ def test_tokens_and_askers_under_ever_new_names_share_one_and_lose_nothing() -> 
         event = tokens(at_ms, at_ms, 7)
         windows.add(replace(event, workload=f"server-{i}"))
     for gateway in range(20):
-        for i in range(ASKERS_MAX + 10):
+        for i in range(CALLERS_MAX + 10):
             counted = Counted(method="count", completion=3, asker=Asker(labels=(("user", f"u{i}"),)))
             windows.add(TokenEvent(workload=f"gateway-{gateway}", start_ms=at_ms, end_ms=at_ms, counted=counted))
     batch = sound(taken(windows, flush=True))
     made = {workload.key: sum(count.completion or 0 for count in workload.tokens) for workload in batch.workloads}
     assert sum(made.values()) == (COUNTED_MAX + 500) * 7
     assert made[OTHER_WORKLOAD] == 500 * 7
-    assert sum(asked.completion or 0 for asked in batch.demand) == 20 * (ASKERS_MAX + 10) * 3
+    assert sum(demand.completion or 0 for demand in batch.demand) == 20 * (CALLERS_MAX + 10) * 3
     assert len(batch.demand) <= DEMAND_MAX
-    assert windows.folded == {"workload": 500, "asker": 20 * (ASKERS_MAX + 10) - ASKERS_ALL_MAX + 11, "event": 0}
+    assert windows.folded == {"workload": 500, "caller": 20 * (CALLERS_MAX + 10) - CALLERS_ALL_MAX + 11, "event": 0}
 
 
 def test_servers_that_lie_are_cut_and_not_those_beside_them() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + LENGTH_MS, [span()])
     for name, completion in (("a", 900), ("liar", COUNT_MAX), ("liar too", COUNT_MAX - 5), ("z", 50)):
@@ -273,7 +272,7 @@ def test_servers_that_lie_are_cut_and_not_those_beside_them() -> None:
 
 
 def test_events_of_ever_new_kinds_share_one() -> None:
-    windows = book()
+    windows = builder()
     windows.jump(START_MS)
     for i in range(400):
         one = replace(span(), events={f"xid_{i}": 2})

@@ -1,0 +1,133 @@
+"""A closed window into the batch that goes over the wire. Pure."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from tokenyield_agent.tokens.event import Asker
+from tokenyield_agent.windows.open_window import ACTIVITY_FIELDS, GpuSums, OpenWindow, add
+from tokenyield_agent.workloads.workload_name import WorkloadName
+from tokenyield_wire.window import (
+    COUNT_MAX,
+    SUM_MAX,
+    Batch,
+    Demand,
+    GpuWindow,
+    Method,
+    StateMillijoules,
+    TokenCount,
+    Workload,
+    WorkloadShare,
+)
+
+Name = TypeVar("Name", str, Method)
+
+
+def batch_of(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Batch:
+    """Numbered `seq`. A workload that `names` does not hold goes by its key, of unknown server."""
+    length_ms = window.end_ms - window.start_ms
+    gpus = sorted(window.gpus.items())
+    shares = tuple(share for uuid, sums in gpus for share in _shares(uuid, sums))
+    tokens = fitted({(key, method): sums for key, of in window.tokens.items() for method, sums in of.items()})
+    counts: dict[str, list[TokenCount]] = {key: [] for key in window.tokens}
+    for (key, method), sums in sorted(tokens.items()):
+        counts[key].append(TokenCount(method=method, **sums))
+    demand = fitted({(gateway, key): sums for gateway, of in sorted(window.demand.items()) for key, sums in of.items()})
+    keys = sorted({share.workload for share in shares} | window.tokens.keys())
+    return Batch(
+        seq=seq,
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
+        gpus=tuple(_gpu_window(uuid, sums, length_ms) for uuid, sums in gpus),
+        shares=shares,
+        workloads=tuple(_workload(key, names, counts.get(key, [])) for key in keys),
+        demand=tuple(_demand(gateway, key, sums) for (gateway, key), sums in demand.items()),
+        host_energy_mj=window.host_mj,
+    )
+
+
+def _shares(uuid: str, sums: GpuSums) -> list[WorkloadShare]:
+    return [
+        WorkloadShare(
+            gpu_uuid=uuid,
+            workload=workload,
+            split=sums.splits[workload],
+            active_ms=share.active_ms,
+            idle_ms=share.idle_ms,
+            active_mj=share.active_mj,
+            idle_mj=share.idle_mj,
+            parked_ms=share.parked_ms,
+            parked_mj=share.parked_mj,
+        )
+        for workload, share in sorted(sums.shares.items())
+    ]
+
+
+def _workload(key: str, names: dict[str, WorkloadName], counts: list[TokenCount]) -> Workload:
+    name = names.get(key) or WorkloadName(server="unknown", place=key, model=None)
+    return Workload(
+        key=key,
+        server=name.server,
+        place=name.place,
+        model=name.model,
+        tokens=tuple(counts),
+        labels=dict(name.labels),
+    )
+
+
+def _demand(gateway: str, key: str, sums: dict[str, int]) -> Demand:
+    caller = msgspec.json.decode(key, type=Asker)
+    return Demand(gateway=gateway, model=caller.model, asker=dict(caller.labels), **sums)
+
+
+def _gpu_window(uuid: str, sums: GpuSums, length_ms: int) -> GpuWindow:
+    missing_ms = length_ms - sum(sums.state_ms.values())
+    add(sums.state_ms, "unknown", missing_ms)  # it was there at the start and not at the end
+    add(sums.unknown_reason_ms, "not_seen", missing_ms)
+    state_ms = sums.state_ms
+    return GpuWindow(
+        uuid=uuid,
+        model=sums.model,
+        index=sums.index,
+        active_ms=state_ms.get("active", 0),
+        idle_ms=state_ms.get("idle", 0),
+        unallocated_ms=state_ms.get("unallocated", 0),
+        unknown_ms=state_ms.get("unknown", 0),
+        unknown_reason_ms=sums.unknown_reason_ms,
+        energy_mj=StateMillijoules(**sums.state_mj),
+        energy_integrated_mj=sum(sums.method_mj.values()),
+        energy_method_mj=sums.method_mj,
+        energy_error_mj=sums.error_mj,
+        energy_missing_ms=sums.energy_missing_ms,
+        utilization_ms=None if sums.utilization_pct_ms is None else sums.utilization_pct_ms // 100,
+        memory_used_mib_seconds=None if sums.memory_mib_ms is None else sums.memory_mib_ms // 1000,
+        parked_ms=sums.parked_ms,
+        parked_mj=sums.parked_mj,
+        activity_known_ms=sums.activity_known_ms,
+        **{
+            field: sum_ // divisor
+            for quantity, (field, divisor) in ACTIVITY_FIELDS.items()
+            if (sum_ := sums.activity.get(quantity)) is not None
+        },
+        throttled_ms=sums.throttled_ms,
+        throttled_lost_ms={reason: us // 1000 for reason, us in sums.throttled_lost_us.items() if us >= 1000},
+        events=sums.events,
+        power_mw_max=sums.power_mw_max,
+        temperature_c_max=sums.temperature_c_max,
+        memory_total_mib=sums.memory_total_mib,
+    )
+
+
+def fitted(counts: Mapping[tuple[str, Name], Mapping[str, int]]) -> dict[tuple[str, Name], dict[str, int]]:
+    """The same counts, no kind of which sums to more than the wire takes. Where one does, each has at most an equal
+    part, so that a server that reports nonsense is cut and not those beside it."""
+    sums: dict[str, int] = {}
+    for kinds in counts.values():
+        for kind, count in kinds.items():
+            sums[kind] = sums.get(kind, 0) + count
+    cuts = {kind: SUM_MAX // len(counts) for kind, whole in sums.items() if whole > SUM_MAX}
+    return {
+        name: {kind: min(count, cuts.get(kind, COUNT_MAX)) for kind, count in kinds.items()} if cuts else dict(kinds)
+        for name, kinds in counts.items()
+    }

@@ -1,0 +1,34 @@
+"""How many names one window may hold, and where what comes later goes. Pure.
+
+The wire's own bounds are never met: whoever starts processes or sends requests under ever new names must not cost the
+node its batch. What comes later is laid under a common name, and counted by its kind in `WindowBuilder.folded`.
+"""
+
+from tokenyield_agent.tokens.event import Asker
+from tokenyield_wire.window import DEMAND_MAX, EVENT_NAMES_MAX, GPUS_MAX, SHARES_MAX, WORKLOADS_MAX
+
+CALLERS_MAX, CALLERS_ALL_MAX = 1_000, 12_000
+"""Callers of one gateway, and of all, in one window; those that come later are added up under `OTHER_CALLER`."""
+HOLDINGS_MAX, COUNTED_MAX = 3_000, 1_000
+"""Pairs of a GPU and a workload that held it, and workloads that made tokens, in one window; those that come later are
+added up under `OTHER_WORKLOAD`."""
+EVENT_KINDS_MAX = 200
+"""Kinds of events of one GPU; those that come later are added up under `OTHER_EVENT`."""
+assert CALLERS_ALL_MAX < DEMAND_MAX and HOLDINGS_MAX + COUNTED_MAX < WORKLOADS_MAX  # noqa: PT018
+assert HOLDINGS_MAX + GPUS_MAX <= SHARES_MAX and EVENT_KINDS_MAX < EVENT_NAMES_MAX  # noqa: PT018
+
+OTHER_CALLER = Asker(labels=(("team", "(other)"),))
+OTHER_WORKLOAD = "(other)"
+OTHER_EVENT = "other"
+
+
+class Folds:
+    """How often something was laid under a common name, by kind."""
+
+    def __init__(self) -> None:
+        self.counts = {"caller": 0, "workload": 0, "event": 0}
+
+    def fold(self, kind: str, common_name: str) -> str:
+        """The common name; counted."""
+        self.counts[kind] += 1
+        return common_name
