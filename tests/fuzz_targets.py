@@ -21,7 +21,7 @@ from unittest.mock import patch
 import msgspec
 import zstandard
 
-import tokenyield_agent.shipping.spool
+import tokenyield_agent.shipping.segments
 from collector import samples
 from recordings import FIXTURES, LOGS
 from tokenyield_agent.shipping.spool import Spool
@@ -223,9 +223,9 @@ def _counted_lines(path: Path) -> bytes:
 
 def _spooled(epoch: str) -> bytes:
     """Three records in each of two segments, of which the first two have their receipt."""
-    with tempfile.TemporaryDirectory() as name, patch.object(tokenyield_agent.shipping.spool, "SEGMENT_BYTES_MAX", 450):
+    with tempfile.TemporaryDirectory() as name, patch.object(tokenyield_agent.shipping.segments, "SEGMENT_BYTES_MAX", 450):
         one = Spool(Path(name), bytes_max=1 << 20, keep_bytes=1 << 20)
-        one.epoch = epoch
+        one._files.epoch = epoch
         for seq in range(1, 7):
             one.append([Batch(seq=seq, start_ms=seq, end_ms=seq + 15_000)], {"position": seq})
         waiting = one.waiting(batches_max=2)

@@ -16,7 +16,7 @@ import pytest
 from harness import Stack, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 from tokenyield_agent.cli import main as agent_main
-from tokenyield_agent.shipping.spool import _HEAD  # the frame of a record, to look into it
+from tokenyield_agent.shipping.record import HEAD  # the frame of a record, to look into it
 from tokenyield_collector.cli import main as collector_main
 
 PROMPT = "canary-prompt-4711"
@@ -49,8 +49,8 @@ def spoken_by(folder: Path) -> Iterator[tuple[str, bytes]]:
         yield str(path), raw
         at = 0
         while (at := raw.find(b"TYS1", at)) >= 0:
-            _, length, _ = _HEAD.unpack_from(raw, at)
-            unpacked = zlib.decompressobj().decompress(raw[at + _HEAD.size : at + _HEAD.size + length])
+            _, length, _ = HEAD.unpack_from(raw, at)
+            unpacked = zlib.decompressobj().decompress(raw[at + HEAD.size : at + HEAD.size + length])
             assert unpacked.startswith(b"{")
             yield f"{path} at {at}", unpacked
             at += 4

@@ -19,10 +19,10 @@ from tokenyield_agent.daemon import Agent
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
 from tokenyield_agent.host.clock import HostClock
-from tokenyield_agent.shipping import spool as spool_module
 from tokenyield_agent.shipping.disk import Disk
-from tokenyield_agent.shipping.shipper import Answer, Shipper
-from tokenyield_agent.shipping.spool import Spool, Waiting
+from tokenyield_agent.shipping.record import decoded
+from tokenyield_agent.shipping.shipper import CollectorAnswer, Shipper
+from tokenyield_agent.shipping.spool import Spool, WaitingBatches
 from tokenyield_agent.tokens.log_source import LogFiles
 from tokenyield_agent.tokens.tail import FileMark
 from tokenyield_wire.codec import encode_shipment
@@ -112,7 +112,7 @@ class SimulatedShipper(Shipper):
         super().__init__(settings, spool, agent_id, rejected)
         self._world = world
 
-    def _post(self, waiting: Waiting) -> Answer:
+    def _post(self, waiting: WaitingBatches) -> CollectorAnswer:
         return self._world.deliver(gzip.compress(encode_shipment(self._shipment(waiting)), 1))
 
     def ship_once(self) -> bool:
@@ -358,7 +358,7 @@ class SimulatedAgent:
         folder = self.state_dir / "spool"
         segments = sorted(folder.glob("*.seg"))
         beside = folder / "newest"
-        newest = spool_module._decoded(beside.read_bytes()) if beside.exists() else None
+        newest = decoded(beside.read_bytes()) if beside.exists() else None
         if newest is None or newest.next_seq < self.agent.spool.next_seq or not segments:
             return  # died before it stood beside: the one fault that is left out
         flip_in(self.world.chosen.choice(segments), self.world.chosen)

@@ -35,8 +35,8 @@ import duckdb
 import msgspec
 
 from faults.host import HANG_MS, HOUR_MS, START_MS, STEPS_OF_CLOCKS_MS, Closed, Died, SimulatedAgent, flip_in
-from tokenyield_agent.shipping import spool as spool_module
-from tokenyield_agent.shipping.shipper import Answer
+from tokenyield_agent.shipping import segments as segment_files
+from tokenyield_agent.shipping.shipper import CollectorAnswer
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ingest.bounds import too_early
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
@@ -168,20 +168,20 @@ class World:
         self.backup.mkdir()
         _copy_files(self.home, self.backup)
 
-    def receive(self, body: bytes) -> Answer:
+    def receive(self, body: bytes) -> CollectorAnswer:
         if self.ledger is None:
             raise ConnectionRefusedError
         shipment = decode_shipment(gzip.decompress(body))
         if too_early(shipment, self.now_ms + CLOCK_SKEW_MS):
-            return Answer(425, b"too early", 60.0)
+            return CollectorAnswer(425, b"too early", 60.0)
         receipt = self.ledger.append([shipment], self.now_ms)[0]
         missing = self.ledger.missing(shipment)
         said = {"accepted": receipt.accepted, "duplicates": receipt.duplicates, "missing": missing}
-        return Answer(200, msgspec.json.encode(said), None)
+        return CollectorAnswer(200, msgspec.json.encode(said), None)
 
     # --- the network -------------------------------------------------------------------------------------------------
 
-    def deliver(self, body: bytes) -> Answer:
+    def deliver(self, body: bytes) -> CollectorAnswer:
         if self.partition > 0 or self.ledger is None:
             raise TimeoutError("no way")
         luck = self.chosen.random()
@@ -194,9 +194,9 @@ class World:
             raise http.client.RemoteDisconnected("the receipt is lost")
         if luck < 0.84:
             self.receive(body)
-            return Answer(500, b"after the commit", None)
+            return CollectorAnswer(500, b"after the commit", None)
         if luck < 0.90:
-            return Answer(503, b"later", 0.0)
+            return CollectorAnswer(503, b"later", 0.0)
         self.delayed.append(body)  # a copy that wanders about
         return self.receive(body)
 
@@ -389,7 +389,7 @@ def _nobody() -> Shipment:
 
 def play(seed: int, root: Path | None = None) -> Counter[str]:
     """One schedule, to its end. Raises AssertionError where the books do not balance; returns what happened."""
-    usual, spool_module.SEGMENT_BYTES_MAX = spool_module.SEGMENT_BYTES_MAX, SEGMENT_BYTES
+    usual, segment_files.SEGMENT_BYTES_MAX = segment_files.SEGMENT_BYTES_MAX, SEGMENT_BYTES
     try:
         with tempfile.TemporaryDirectory(dir=root, prefix=f"world-{seed}-") as folder:
             world = World(seed, Path(folder))
@@ -400,7 +400,7 @@ def play(seed: int, root: Path | None = None) -> Counter[str]:
             assert world.ledger is not None
             world.ledger.close()
     finally:
-        spool_module.SEGMENT_BYTES_MAX = usual
+        segment_files.SEGMENT_BYTES_MAX = usual
     return Counter(each.partition(": ")[2] or each for each in world.happened)
 
 

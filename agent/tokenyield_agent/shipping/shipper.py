@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tokenyield_agent.config import Settings
-from tokenyield_agent.shipping.spool import Spool, Waiting
+from tokenyield_agent.shipping.spool import Spool, WaitingBatches
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import SCHEMA_VERSION, Shipment
 
@@ -40,7 +40,7 @@ class _Receipt(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CollectorAnswer:
     """What the collector said: status, the start of its body, and how long it asks to be left alone."""
 
     status: int
@@ -114,7 +114,7 @@ class Shipper:
                 return  # one try after the stop; the spool keeps the rest
             self._stop.wait(wait_s)
 
-    def _ship(self, waiting: Waiting, attempt: int) -> float | None:
+    def _ship(self, waiting: WaitingBatches, attempt: int) -> float | None:
         """Try once. None: go on; a number: wait that many seconds and try again."""
         try:
             answer = self._post(waiting)
@@ -147,7 +147,7 @@ class Shipper:
             log.warning("batches are kept in the spool: %s", problem)
         self._problem = problem
 
-    def _set_aside(self, waiting: Waiting, status: int, said: str) -> None:
+    def _set_aside(self, waiting: WaitingBatches, status: int, said: str) -> None:
         self.counts["rejected"] += len(waiting.batches)
         name = f"{waiting.epoch}-{waiting.batches[0].seq}.json"
         try:
@@ -159,7 +159,7 @@ class Shipper:
         log.error("batch %d refused for good with %d, set aside as %s: %s", waiting.batches[0].seq, status, name, said)
         self._spool.acknowledge(waiting, refused=True)
 
-    def _shipment(self, waiting: Waiting) -> Shipment:
+    def _shipment(self, waiting: WaitingBatches) -> Shipment:
         return Shipment(
             schema=SCHEMA_VERSION,
             agent_id=self._agent_id,
@@ -170,7 +170,7 @@ class Shipper:
             labels=self._settings.node_labels,
         )
 
-    def _post(self, waiting: Waiting) -> Answer:
+    def _post(self, waiting: WaitingBatches) -> CollectorAnswer:
         body = gzip.compress(encode_shipment(self._shipment(waiting)), 5)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", "User-Agent": "tokenyield-agent"}
         if self._settings.collector_token_file:
@@ -182,7 +182,7 @@ class Shipper:
         try:
             connection.request("POST", f"{self._url.path.rstrip('/')}/v1/batches", body=body, headers=headers)
             response = connection.getresponse()
-            return Answer(
+            return CollectorAnswer(
                 status=response.status,
                 body=response.read(ANSWER_BYTES_MAX),
                 retry_after_s=retry_after_s(response.getheader("Retry-After"), response.getheader("Date")),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenyield_agent.shipping import spool as spool_module
+from tokenyield_agent.shipping import segments as segment_files
 from tokenyield_agent.shipping.disk import Disk
 from tokenyield_agent.shipping.spool import Spool
 from tokenyield_wire.window import Batch
@@ -122,7 +122,7 @@ def test_what_is_no_segment_stays_untouched(tmp_path: Path) -> None:
 
 
 def test_segments_turn_over_and_go_when_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
+    monkeypatch.setattr(segment_files, "SEGMENT_BYTES_MAX", 500)
     spool = Spool(tmp_path, bytes_max=ROOMY)
     for n in range(30):
         spool.append(batches(spool, 1), {"n": n})
@@ -134,7 +134,7 @@ def test_segments_turn_over_and_go_when_shipped(tmp_path: Path, monkeypatch: pyt
 
 
 def test_when_full_the_oldest_go_and_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
+    monkeypatch.setattr(segment_files, "SEGMENT_BYTES_MAX", 500)
     spool = Spool(tmp_path, bytes_max=2000)
     for n in range(60):
         spool.append(batches(spool, 1), {"n": n})
@@ -146,7 +146,7 @@ def test_when_full_the_oldest_go_and_are_counted(tmp_path: Path, monkeypatch: py
 
 
 def test_old_segments_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
+    monkeypatch.setattr(segment_files, "SEGMENT_BYTES_MAX", 500)
     spool = Spool(tmp_path, bytes_max=ROOMY)
     for n in range(30):
         spool.append(batches(spool, 1), {"n": n})
@@ -182,7 +182,7 @@ def test_a_new_spool_is_a_new_epoch(tmp_path: Path) -> None:
 
 
 def test_resume_states_alone_fill_segments_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
+    monkeypatch.setattr(segment_files, "SEGMENT_BYTES_MAX", 500)
     spool = Spool(tmp_path, bytes_max=ROOMY)
     for n in range(20):
         spool.append([], {"n": n})
@@ -236,7 +236,7 @@ def test_a_damaged_receipt_ships_again_and_never_less(tmp_path: Path) -> None:
 
 
 def test_what_has_its_receipt_is_kept_and_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 500)
+    monkeypatch.setattr(segment_files, "SEGMENT_BYTES_MAX", 500)
     spool = filled(tmp_path, 60, keep_bytes=3000)
     assert drain(spool) == list(range(1, 61))
     spool.append(batches(spool, 1), {"n": 60})
