@@ -7,21 +7,18 @@ After each schedule all is healed and drained, and the books have to balance: ev
 ledger once or was counted as lost by a line of the agent's log; every token of the log is there; GPU seconds sum to the
 length of the windows; `verify` finds nothing.
 
-Wants root for the disk (a small tmpfs of its own) and Debian's `faketime` for the clock; without them those faults are
+Needs root for the disk (a small tmpfs of its own) and Debian's `faketime` for the clock; without them those faults are
 left out, and `play` says so. A schedule is decided by its seed, but for the instants at which processes are met.
 """
 
 import argparse
 import json
-import os
 import platform
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +28,8 @@ from pathlib import Path
 
 import duckdb
 
-from faults.host import LINE, flip_in
+from faults.host import flip_in
+from faults.program_host import ServerLog, StateDisk
 from faults.proxy import Proxy
 from harness import Stack, get, wait_until
 from nvml.stand_in import Scenario, build, gpu_lines
@@ -41,94 +39,11 @@ from tokenyield_collector.ledger.verify import verify
 
 FAKETIME = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
 EVENTS = (6, 14)
-DISK_BYTES = 8 << 20
 TORN_BYTES_MAX = 200
 """Of a write: less than any record has, for a write that is whole is not torn."""
 ANSWER_WITHIN_S = 1.5
 CLOCK_STEPS_S = (-3600, -61, -1, 1, 61, 240)
 _LOST = re.compile(r"gave up (\d+) batches|(\d+) batches from \d+ on are lost|(batch) \d+ refused for good")
-
-
-class Log:
-    """A llama-server's log, written by a thread of its own."""
-
-    def __init__(self, path: Path, chosen: random.Random) -> None:
-        self.path, self._chosen = path, chosen
-        self.completion = self._requests = self._rotations = 0
-        self._lock = threading.Lock()
-        self._is_paused, self._stop = threading.Event(), threading.Event()
-        self._is_paused.set()  # until the agent is there: it counts a log that is older than itself from its end
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.03):
-            if not self._is_paused.is_set():
-                self.write()
-
-    def write(self) -> None:
-        with self._lock, self.path.open("a") as file:
-            self._requests += 1
-            completion = self._chosen.randrange(1, 500)
-            self.completion += completion
-            file.write(LINE.format(n=self._requests, p=9, c=completion, length=9 + completion - 1))
-
-    def pause(self, is_paused: bool) -> None:
-        self._is_paused.set() if is_paused else self._is_paused.clear()
-        with self._lock:
-            return
-
-    def rotate(self) -> bool:
-        """Whether there was one."""
-        with self._lock:
-            if not self.path.exists():
-                return False
-            self._rotations += 1
-            self.path.rename(self.path.with_name(f"{self.path.name}.{self._rotations}"))
-            self.path.touch()
-            return True
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-class Disk:
-    """Where the agent's state lies: a tmpfs that can be filled and made read-only, or a plain folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self.is_own = os.geteuid() == 0 and self._mount(f"size={DISK_BYTES}") == 0
-        self.was_hurt = False
-        """Full or read-only since the agent was last started: then the spool's second copy of its newest record may be
-        missing, and a flipped bit in the first one costs more than is promised."""
-
-    def _mount(self, options: str) -> int:
-        call = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)]
-        return subprocess.run(call, check=False, capture_output=True).returncode
-
-    def fill(self) -> None:
-        self.was_hurt = True
-        try:
-            with (self.folder / "filler").open("wb", buffering=0) as file:
-                while file.write(b"\0" * 65536):
-                    pass
-        except OSError:  # full, or read-only
-            return
-
-    def make_read_only(self) -> bool:
-        self.was_hurt = True
-        return self._mount("remount,ro") == 0
-
-    def heal(self) -> None:
-        if self.is_own:
-            wait_until(lambda: self._mount("remount,rw") == 0, what=f"{self.folder} can be written again")
-            (self.folder / "filler").unlink(missing_ok=True)
-
-    def unmount(self) -> None:
-        if self.is_own:
-            subprocess.run(["umount", "-l", str(self.folder)], check=False)
 
 
 @dataclass
@@ -148,8 +63,8 @@ class Schedule:
         self.chosen = random.Random(seed)
         self.folder = folder
         self.happened: Counter[str] = Counter()
-        self.disk = Disk(folder / "disk")
-        self.log = Log(folder / "chat.log", random.Random(seed + 1))
+        self.disk = StateDisk(folder / "disk")
+        self.log = ServerLog(folder / "chat.log", random.Random(seed + 1))
         scenario = Scenario(folder / "scenario.txt")
         hang_s = self.chosen.uniform(1, 6)
         lines = [*gpu_lines(0), *gpu_lines(1, percent=0), f"hang 1 {hang_s} {hang_s + self.chosen.choice([0, 4])}"]
@@ -322,7 +237,7 @@ class Schedule:
 
     def delete_the_state(self) -> bool:
         """When all was shipped, so that it is known what may be missing: nothing."""
-        if self.is_damaged:  # what is found later could not be mended from an agent that forgot
+        if self.is_damaged:  # what is found later could not be restored from an agent that forgot
             return False
         self.disk.heal()
         self.proxy.way = "open"
@@ -372,10 +287,10 @@ class Schedule:
             return
         try:
             with closing(DuckDbLedger(self.stack.ledger_path)) as ledger:
-                found = [each for each in verify(ledger) if "times" not in each]
+                findings = [finding for finding in verify(ledger) if "times" not in finding]
         except (LedgerError, duckdb.Error) as error:
-            found = [str(error)]
-        if found:
+            findings = [str(error)]
+        if findings:
             self._undo_damage()
             self.stack.start_collector()
             self._start_agent()
@@ -403,7 +318,9 @@ class Schedule:
         ):
             assert total_ms == covered_ms, f"{uuid}: {total_ms} of {covered_ms} ms"
         with closing(DuckDbLedger(self.stack.ledger_path)) as ledger:
-            findings = [each for each in verify(ledger) if "times" not in each]  # a clock set back lives an hour twice
+            findings = [
+                finding for finding in verify(ledger) if "times" not in finding
+            ]  # a clock set back lives an hour twice
         assert not findings, findings
 
     def close(self) -> None:

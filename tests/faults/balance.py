@@ -1,0 +1,72 @@
+"""Whether nothing was lost and nothing counted twice, once a world is healed and drained."""
+
+from typing import TYPE_CHECKING, Any
+
+from faults.host import START_MS, Closed, SimulatedAgent
+
+if TYPE_CHECKING:
+    from faults.world import World
+
+
+def check(world: "World") -> None:
+    """The books balance."""
+    ledger = world.collector.ledger
+    assert ledger is not None
+    said = f"seed {world.seed}"
+    ledger.fold()
+    connection = ledger._connection
+    batches: list[Any] = connection.execute(
+        "SELECT node, epoch, seq, end_ms - start_ms FROM batches WHERE node != 'nobody'"
+    ).fetchall()
+    present = {(node, epoch, seq): length_ms for node, epoch, seq, length_ms in batches}
+    assert len(present) == len(batches), f"{said}: counted twice: {len(batches) - len(present)}"
+    for agent in world.agents:
+        agent.stop_dead()
+        closed = {(agent.name, *key): window for key, window in agent.closed.items()}
+        mine = {key: length_ms for key, length_ms in present.items() if key[0] == agent.name}
+        assert mine.items() <= {key: window.length_ms for key, window in closed.items()}.items(), (
+            f"{said}: {agent.name} never closed {sorted(mine.keys() - closed.keys())}"
+        )
+        lost = closed.keys() - mine.keys()
+        counted = sum(agent.gone.values())
+        assert len(lost) <= counted, f"{said}: {agent.name} lost {sorted(lost)}, counted {dict(agent.gone)}"
+        _check_host(world, agent)
+        _check_sums(world, agent, [closed[key] for key in mine])
+
+
+def _check_host(world: "World", agent: SimulatedAgent) -> None:
+    """What happened on the host is in its closed windows."""
+    said, closed = f"seed {world.seed}: {agent.name}", agent.closed.values()
+    tokens = sum(window.tokens for window in closed) + agent.skipped
+    assert tokens <= agent.log.tokens, f"{said} closed {tokens} of {agent.log.tokens} tokens"
+    energy_mj, made_mj = sum(window.energy_mj for window in closed), agent.gpu.made_mj - agent.first_mj
+    assert energy_mj <= made_mj, f"{said} closed {energy_mj} of {made_mj} mJ"
+    if agent.windows_dropped:
+        return
+    assert tokens == agent.log.tokens, f"{said} closed {tokens} of {agent.log.tokens} tokens"
+    if agent.is_unbroken:
+        passed_ms, length_ms = world.now_ms - agent.first_ms, sum(window.length_ms for window in closed)
+        assert length_ms == passed_ms, f"{said} closed {length_ms} ms of {passed_ms}"
+        assert energy_mj == made_mj or agent.clock.boots, f"{said} closed {energy_mj} of {made_mj} mJ"
+
+
+def _check_sums(world: "World", agent: SimulatedAgent, kept: list[Closed]) -> None:
+    """Hours and windows both hold the sums of the batches that are there."""
+    ledger = world.collector.ledger
+    assert ledger is not None
+    expected = [
+        sum(window.tokens for window in kept),
+        sum(window.gpu_ms for window in kept),
+        sum(window.energy_mj for window in kept),
+    ]
+    for facts, name in (
+        (ledger.facts_of_hours(), "hours"),
+        (ledger.facts_between(0, START_MS * 2), "windows"),
+    ):
+        gpus = [gpu for gpu in facts.gpus if gpu.node == agent.name]
+        sums = [
+            sum(row.completion or 0 for row in facts.tokens if row.node == agent.name),
+            sum(gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms for gpu in gpus),
+            sum(gpu.active_mj + gpu.idle_mj + gpu.unallocated_mj + gpu.unknown_mj for gpu in gpus),
+        ]
+        assert sums == expected, f"seed {world.seed}: {agent.name}: {name} hold {sums} of {expected}"
