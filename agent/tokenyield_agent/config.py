@@ -7,7 +7,7 @@ import argparse
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -46,12 +46,12 @@ class WorkloadSettings:
     process: str | None = None
     """Regular expression found in the command line of the server's process."""
     labels: dict[str, str] = field(default_factory=dict)
-    """Such as team and product; they travel with everything that is told of it."""
+    """Such as team and product; they travel with everything that is reported about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings:
-    """One gateway's log, which tells who asked. Its tokens are demand: never added to those that servers made."""
+    """One gateway's log, which names its callers. Its tokens are demand: never added to those that servers made."""
 
     name: str
     log: str | None = None
@@ -59,7 +59,7 @@ class GatewaySettings:
     dialect: str = "auto"
     start: Literal["end", "beginning"] = "end"
     fields: dict[str, str] = field(default_factory=dict)
-    """Label of the asker -> field of the line, for dialects that read JSON of the operator's own making."""
+    """Label of the caller -> field of the line, for dialects that read JSON of the operator's own making."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +90,15 @@ class Settings:
     )
     window_length_s: int = setting(15, "length of a window; must divide an hour", within=(1, 3600))
     window_settle_s: int = setting(
-        12, "how long a window waits for rates that speak of it; vLLM reports every 10 s", within=(0, 600)
+        12, "how long a window waits for rates that belong to it; vLLM reports every 10 s", within=(0, 600)
     )
     parked_after_s: int = setting(
         600,
-        "a held GPU whose workload has made no token for so long, while its SMs are nearly idle, is parked",
+        "a held GPU whose workload has made no token for so long, while it is nearly idle, is parked",
         within=(1, 30 * 86_400),
     )
-    parked_sm_percent: int = setting(
-        5, "nearly idle: up to this much SM activity (older GPUs: utilization)", within=(0, 100)
+    parked_activity_percent: int = setting(
+        5, "nearly idle: up to this much compute activity (older GPUs: utilization)", within=(0, 100)
     )
     restart_bridge_s: int = setting(
         3600,
@@ -119,15 +119,15 @@ class Settings:
     ship_batches_max: int = setting(64, "batches in one request, so that a backlog drains quickly", within=(1, 256))
     status_listen: str = setting("127.0.0.1:9465", "address of /metrics, /healthz and /readyz; empty: none")
     web_config_file: str | None = setting(
-        None, "TLS and basic auth of status_listen, as Prometheus' exporter-toolkit has it, see docs/access.md"
+        None, "TLS and basic auth of status_listen, in the format of Prometheus' exporter-toolkit, see docs/access.md"
     )
     insecure: bool = setting(False, "status_listen beyond loopback without authentication")
     log_format: Literal["text", "json"] = setting("text", "one line an event, as key=value or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least level that is logged")
     scrape_interval_s: float = setting(
-        5.0, "between two looks at a server's counters; three fit into a window", within=(1, 600)
+        5.0, "between two scrapes of a server's counters; three fit into a window", within=(1, 600)
     )
-    scrape_timeout_s: float = setting(2.0, "how long a server may take to show its counters", within=(0.1, 30))
+    scrape_timeout_s: float = setting(2.0, "how long a server may take to answer a scrape", within=(0.1, 30))
     discover: bool = setting(True, "find workloads by the processes that hold GPUs")
     discover_endpoints: bool = setting(True, "ask ports on which such processes listen for /metrics, once each")
     proc_dir: str = setting("/proc", "the host's /proc; in a container, where it is mounted")
@@ -135,62 +135,78 @@ class Settings:
     docker_dir: str = setting("/var/lib/docker/containers", "where Docker keeps logs")
     journal_dir: str | None = setting(None, "another journal than this host's, as journalctl's --directory")
     pod_resources_socket: str = setting(
-        "/var/lib/kubelet/pod-resources/kubelet.sock", "tells GPUs allocated to pods; empty: not asked"
+        "/var/lib/kubelet/pod-resources/kubelet.sock", "reports GPUs allocated to pods; empty: not used"
     )
     pod_labels: dict[str, str] = field(
         default_factory=dict,
         metadata={"help": "label here -> a pod's label or annotation; asks the API server, see agent.yaml"},
     )
-    asker_labels: tuple[str, ...] = setting(
-        ("team", "key", "project", "org"), "what may be told of who asked a gateway; also known: user, end_user, tags"
+    caller_labels: tuple[str, ...] = setting(
+        ("team", "key", "project", "org"),
+        "labels of a gateway's callers that may leave the host; also known: user, end_user, tags",
     )
     dialects: tuple[PatternSettings, ...] = setting((), "log formats of your own, see agent.yaml")
     workloads: tuple[WorkloadSettings, ...] = setting((), "inference servers to follow, see agent.yaml")
-    gateways: tuple[GatewaySettings, ...] = setting((), "gateways whose logs tell who asked, see agent.yaml")
+    gateways: tuple[GatewaySettings, ...] = setting((), "gateways whose logs name their callers, see agent.yaml")
 
     @property
     def node_name(self) -> str:
+        """`node`, or the host's name."""
         return self.node or socket.gethostname()
 
     @property
     def status_address(self) -> tuple[str, int] | None:
+        """Host and port of `status_listen`; None where nothing is served."""
         if not self.status_listen:
             return None
         host, _, port = self.status_listen.rpartition(":")
         return host.strip("[]"), int(port)
 
     def faults(self) -> Iterator[str]:
-        """What is wrong across fields, each with the mend."""
-        if not self.collector_url.startswith(("http://", "https://")):
-            yield f"collector_url: '{self.collector_url}' is no address; write http://host:port or https://host:port"
-        elif "@" in urlsplit(self.collector_url).netloc:
-            yield "collector_url: holds a password, which would be logged; use collector_token_file"
+        """What is wrong across fields: expected, found, how to fix it."""
+        yield from self._collector_faults()
         if self.window_length_s and 3600 % self.window_length_s:
-            yield f"window_length_s: {self.window_length_s} does not divide an hour; use 5, 10, 15, 30 or 60"
+            found = self.window_length_s
+            yield f"window_length_s: expected a divisor of an hour, found {found}; use 5, 10, 15, 30 or 60"
         if self.gpu_reader not in READERS:
-            yield f"gpu_reader: expected one of {', '.join(READERS)}, found '{self.gpu_reader}'"
+            yield f"gpu_reader: expected one of {', '.join(READERS)}, found '{self.gpu_reader}'; correct it"
         if self.gpu_reader == "trace" and not self.gpu_trace_file:
-            yield "gpu_trace_file: is empty while gpu_reader is trace; name a file made by `tokenyield-agent record`"
-        if bool(self.collector_client_cert_file) != bool(self.collector_client_key_file):
-            yield "collector_client_cert_file and collector_client_key_file: give both or none"
-        if self.status_listen and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]*):\d{1,5}", self.status_listen):
-            yield f"status_listen: '{self.status_listen}' is no address; write host:port"
-        elif self._is_open():
-            where = f"status_listen: {self.status_listen} can be reached from other hosts"
-            mend = "name a web_config_file that asks who comes, or set insecure: true behind a network policy"
-            yield f"{where}; {mend}"
-        if len(self.node_labels) > OWN_LABELS_MAX:
-            yield f"node_labels: {len(self.node_labels)} are more than {OWN_LABELS_MAX}"
-        if len(self.pod_labels) > OWN_LABELS_MAX:
-            yield f"pod_labels: {len(self.pod_labels)} are more than {OWN_LABELS_MAX}"
+            yield (
+                "gpu_trace_file: expected a file, for gpu_reader is trace, found none; "
+                "name one made by `tokenyield-agent record`"
+            )
+        yield from self._status_faults()
+        for name in ("node_labels", "pod_labels"):
+            yield from _count_faults(name, getattr(self, name))
+        yield from _label_faults("caller_labels", self.caller_labels)
         yield from self._source_faults()
+
+    def _collector_faults(self) -> Iterator[str]:
+        if not self.collector_url.startswith(("http://", "https://")):
+            url = self.collector_url
+            yield f"collector_url: expected http://host:port or https://host:port, found '{url}'; correct it"
+        elif "@" in urlsplit(self.collector_url).netloc:
+            yield ("collector_url: expected no user or password, for it is logged, found one; use collector_token_file")
+        if bool(self.collector_client_cert_file) != bool(self.collector_client_key_file):
+            yield (
+                "collector_client_cert_file: expected it together with collector_client_key_file, found one of them; "
+                "give both or none"
+            )
+
+    def _status_faults(self) -> Iterator[str]:
+        if self.status_listen and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]*):\d{1,5}", self.status_listen):
+            yield f"status_listen: expected host:port, found '{self.status_listen}'; correct it"
+        elif self._is_open():
+            yield (
+                f"status_listen: expected a loopback address, found {self.status_listen}, which other hosts can reach; "
+                "name a web_config_file that authenticates, or set insecure: true behind a network policy"
+            )
 
     def _is_open(self) -> bool:
         address = self.status_address
         return address is not None and not (self.insecure or self.web_config_file or is_loopback(address[0]))
 
     def _source_faults(self) -> Iterator[str]:
-        yield from _label_faults("asker_labels", self.asker_labels)
         if not (self.dialects or self.workloads or self.gateways):
             return
         from tokenyield_agent.tokens.dialects.registry import (  # all of them: only where it is needed
@@ -202,7 +218,7 @@ class Settings:
         for i, pattern in enumerate(self.dialects):
             yield from pattern.faults(f"dialects[{i}]")
             if pattern.name in ("auto", *SERVER_DIALECTS, *GATEWAY_DIALECTS):
-                yield f"dialects[{i}].name: '{pattern.name}' is a dialect already; choose another name"
+                yield f"dialects[{i}].name: expected a new name, found '{pattern.name}', which is built in; rename it"
         used: set[str] = set()
         for i, workload in enumerate(self.workloads):
             yield from _common_faults(f"workloads[{i}]", workload, used, {"auto", *SERVER_DIALECTS, *own})
@@ -210,7 +226,7 @@ class Settings:
         for i, gateway in enumerate(self.gateways):
             yield from _common_faults(f"gateways[{i}]", gateway, used, {"auto", *GATEWAY_DIALECTS, *own})
             if not (gateway.log or gateway.journal):
-                yield f"gateways[{i}].log: is missing; name the gateway's log, or its journal unit"
+                yield f"gateways[{i}].log: expected the gateway's log or journal unit, found neither; name one"
             yield from _label_faults(f"gateways[{i}].fields", gateway.fields)
 
 
@@ -218,41 +234,47 @@ def _common_faults(
     at: str, source: WorkloadSettings | GatewaySettings, used: set[str], dialects: set[str]
 ) -> Iterator[str]:
     if not re.fullmatch(r"[\w./:@-]{1,200}", source.name):
-        yield f"{at}.name: '{source.name}' wants 1 to 200 letters, digits or ._/:@-"
+        yield f"{at}.name: expected 1 to 200 letters, digits or ._/:@-, found '{source.name}'; rename it"
     if source.name in used:
-        yield f"{at}.name: '{source.name}' stands twice; every workload and gateway needs its own"
+        yield f"{at}.name: expected a name of its own, found '{source.name}' twice; rename one"
     used.add(source.name)
     if source.log and source.journal:
-        yield f"{at}.journal: stands beside log; the same lines would count twice: keep one of them"
+        yield f"{at}.journal: expected log or journal, found both, whose lines would count twice; keep one of them"
     if source.log and not os.path.isabs(source.log):
-        yield f"{at}.log: '{source.log}' is not an absolute path"
+        yield f"{at}.log: expected an absolute path, found '{source.log}'; correct it"
     if source.journal and not re.fullmatch(r"[\w@:.\\-]{1,200}\.(service|scope)", source.journal):
-        yield f"{at}.journal: '{source.journal}' is no unit; write it whole, as vllm.service"
+        yield f"{at}.journal: expected a whole unit, as vllm.service, found '{source.journal}'; correct it"
     if source.dialect not in dialects:
-        yield f"{at}.dialect: '{source.dialect}' is unknown; known are {', '.join(sorted(dialects))}"
+        yield f"{at}.dialect: expected one of {', '.join(sorted(dialects))}, found '{source.dialect}'; correct it"
 
 
 def _workload_faults(at: str, workload: WorkloadSettings) -> Iterator[str]:
     if not (workload.log or workload.journal or workload.metrics):
-        yield f"{at}.log: is missing; name the server's log, its journal unit, or its metrics endpoint"
+        yield f"{at}.log: expected the server's log, its journal unit or its metrics endpoint, found none; name one"
     if workload.metrics:
         split = urlsplit(workload.metrics)
         if split.scheme not in ("http", "https") or not split.hostname:
-            yield f"{at}.metrics: '{workload.metrics}' is no address; write http://host:port"
+            yield f"{at}.metrics: expected http://host:port, found '{workload.metrics}'; correct it"
         elif "@" in split.netloc:
-            yield f"{at}.metrics: holds a user or a password, which would be logged; only open endpoints are read"
+            yield (
+                f"{at}.metrics: expected no user or password, for it is logged, found one; only open endpoints are read"
+            )
     try:
         re.compile(workload.process or "")
     except re.error as error:
-        yield f"{at}.process: '{workload.process}' is no regular expression ({error})"
-    if len(workload.labels) > OWN_LABELS_MAX:
-        yield f"{at}.labels: {len(workload.labels)} are more than {OWN_LABELS_MAX}"
+        yield f"{at}.process: expected a regular expression, found '{workload.process}' ({error}); correct it"
+    yield from _count_faults(f"{at}.labels", workload.labels)
+
+
+def _count_faults(at: str, labels: Collection[str]) -> Iterator[str]:
+    if len(labels) > OWN_LABELS_MAX:
+        yield f"{at}: expected at most {OWN_LABELS_MAX} labels, found {len(labels)}; remove some"
 
 
 def _label_faults(at: str, labels: Iterable[str]) -> Iterator[str]:
     for label in labels:
         if label not in LABELS:
-            yield f"{at}: unknown label '{label}' of an asker; known are {', '.join(LABELS)}"
+            yield f"{at}: expected labels of a caller ({', '.join(LABELS)}), found '{label}'; correct it"
 
 
 def load_settings(file: Path | None, environ: Mapping[str, str], flags: list[str]) -> Settings:

@@ -239,7 +239,7 @@ class Agent:
             self.roster.quiet_since_ms(now_ms),
             now_ms=now_ms,
             after_ms=settings.parked_after_s * 1000,
-            activity_bp_max=settings.parked_sm_percent * 100,
+            activity_bp_max=settings.parked_activity_percent * 100,
         )
         return read + lost
 

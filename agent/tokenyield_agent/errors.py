@@ -1,7 +1,7 @@
-"""What can go wrong in a way that a caller acts upon.
+"""Errors that a caller acts upon.
 
 AgentError
-└── SetUpError      the agent cannot start as configured; the message names the setting and the mend
+└── SetUpError      the agent cannot start as configured; the message names the setting and how to fix it
 """
 
 

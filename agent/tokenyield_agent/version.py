@@ -1,3 +1,3 @@
-"""The version, kept here so that reading it costs no import of package metadata; a test holds it to pyproject.toml."""
+"""The version, kept here so that reading it costs no import of package metadata; a test keeps it pyproject.toml's."""
 
 VERSION = "0.1.0"

@@ -4,6 +4,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only programs on this host can reach it."""
     if host == "localhost":
         return True
     try:

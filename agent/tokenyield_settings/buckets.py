@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 class Buckets:
     """`rate_per_s` in the long run, `burst` at once, for each key. At most `keys_max` keys are remembered; the one that
-    was asked for longest ago goes first."""
+    was used longest ago goes first."""
 
     def __init__(self, rate_per_s: float, burst: float, keys_max: int = 10_000) -> None:
         self._rate = rate_per_s
@@ -18,13 +18,13 @@ class Buckets:
         return len(self._levels)
 
     def wait_s(self, key: Hashable, now_s: float, amount: float = 1.0) -> float:
-        """0: it may, and is counted. Else: how long until it may; nothing is counted. More than `burst` at once counts
-        as `burst`, so that nothing waits for ever."""
+        """0 where `amount` is allowed now, and is counted; else how long until it is, and nothing is counted. More than
+        `burst` at once counts as `burst`, so that nothing waits for ever."""
         amount = min(amount, self._burst)
         level, at_s = self._levels.pop(key, (self._burst, now_s))
         level = min(self._burst, level + (now_s - at_s) * self._rate)
-        may = level >= amount
-        self._levels[key] = (level - amount if may else level, now_s)
+        is_allowed = level >= amount
+        self._levels[key] = (level - amount if is_allowed else level, now_s)
         if len(self._levels) > self._keys_max:
             self._levels.popitem(last=False)
-        return 0.0 if may else (amount - level) / self._rate
+        return 0.0 if is_allowed else (amount - level) / self._rate

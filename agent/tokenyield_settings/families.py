@@ -1,7 +1,7 @@
 """Metric families as data: one table in each program makes its /metrics and docs/metrics.md.
 
-Names follow the Prometheus conventions (base units, `_total` for counters); `otel` is what OpenTelemetry's semantic
-conventions (hw.*, gen_ai.*) call the same thing, where they have a name for it.
+Names follow the Prometheus conventions (base units, `_total` for counters); `otel` is the name of the same thing in
+OpenTelemetry's semantic conventions (hw.*, gen_ai.*), where they have one.
 """
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -28,6 +28,6 @@ class Family(NamedTuple):
 
     def of(self, value: float) -> "CounterMetricFamily | GaugeMetricFamily":
         """The family with its one sample, for one without labels."""
-        found = self.new()
-        found.add_metric((), value)
-        return found
+        metric = self.new()
+        metric.add_metric((), value)
+        return metric

@@ -1,4 +1,4 @@
-"""`health`: asks the program that runs with the same settings whether it is well; for containers' health checks."""
+"""`health`: requests /healthz of the program that runs with the same settings; for containers' health checks."""
 
 import contextlib
 import http.client
@@ -9,7 +9,8 @@ ANSWER_S = 4.0
 
 
 def ask_health(address: tuple[str, int], *, is_https: bool) -> int:
-    """Exit code: 0 when it answers 200. The certificate is not looked at: it names another host than this loopback."""
+    """Exit code: 0 when it answers 200, else 1. The certificate is not verified: it names another host than this
+    loopback."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - no binding
     connection: http.client.HTTPConnection
     if is_https:
@@ -21,9 +22,9 @@ def ask_health(address: tuple[str, int], *, is_https: bool) -> int:
         with contextlib.closing(connection):
             connection.request("GET", "/healthz")
             answer = connection.getresponse()
-            said = answer.read(2000).decode("utf-8", "replace").strip()
+            text = answer.read(2000).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
         print(f"{host}:{address[1]} does not answer: {error}", file=sys.stderr)
         return 1
-    print(said)
+    print(text)
     return 0 if answer.status == 200 else 1

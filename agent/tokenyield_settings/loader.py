@@ -1,7 +1,7 @@
 """Settings from a YAML file, the environment and flags into one frozen dataclass.
 
 In: a dataclass type whose fields are made by `setting`, a path, an environment mapping, `name=value` flags.
-Out: an instance, or `SettingsError` with every fault found, each naming where it stands, the field, and the mend.
+Out: an instance, or `SettingsError` with every fault: file, field, what was expected, what was found, how to fix it.
 Later sources win: file < environment (`<PREFIX><FIELD>`) < flags.
 """
 
@@ -20,7 +20,7 @@ INT_BITS_MAX = 64
 
 
 def setting(default: Any, help_text: str, *, within: tuple[float, float] | None = None) -> Any:
-    """A field of a settings dataclass. `within` are the least and the greatest value of a number."""
+    """A field of a settings dataclass. `within` are the lowest and the highest value of a number."""
     return dataclasses.field(default=default, metadata={"help": help_text, "within": within})
 
 
@@ -29,14 +29,14 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """Says where a date or a number stands that there is not, such as 2026-02-30, or that is of no use: Python does
-        not even write out whole numbers of a few thousand digits."""
+        """Reports the place of a date that does not exist, such as 2026-02-30, and of a number that is too large:
+        Python does not even write out whole numbers of a few thousand digits."""
 
         def construct_object(self, node: Any, deep: bool = False) -> Any:
             try:
                 value = super().construct_object(node, deep)
                 if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
-                    raise ValueError("the number is too large")
+                    raise ValueError(f"expected a number of at most {INT_BITS_MAX} bits, found a larger one")
             except (ValueError, KeyError, OverflowError) as error:
                 raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
             return value
@@ -48,11 +48,13 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(text, Loader=Loader)  # noqa: S506 - it is a safe one
     except RecursionError as error:
-        raise SettingsError([f"{path}: not read: it is nested too deeply"]) from error
+        raise SettingsError([f"{path}: expected YAML of a few levels, found deeper nesting; flatten it"]) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise SettingsError([f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}"]) from error
+        raise SettingsError(
+            [f"{path}{where}: expected valid YAML, found: {getattr(error, 'problem', None) or error}"]
+        ) from error
 
 
 def load(
@@ -63,7 +65,8 @@ def load(
     flags: Iterable[str],
     prefix: str,
 ) -> T:
-    """An instance of dataclass `kind`. Raises `SettingsError`."""
+    """An instance of dataclass `kind`. Raises `SettingsError` with all faults at once: those of names and types, else
+    those of bounds and of the dataclass's own `faults()`."""
     hints = get_type_hints(kind, include_extras=True)
     faults: list[str] = []
     raw: dict[str, tuple[str, Any, bool]] = {}  # field -> (where, value, came as text)
@@ -72,7 +75,7 @@ def load(
         if document is None:
             document = {}
         if not isinstance(document, dict):
-            raise SettingsError([f"{file}: wanted a mapping of settings, found {type(document).__name__}"])
+            raise SettingsError([f"{file}: expected a mapping of settings, found {type(document).__name__}"])
         raw.update({str(name): (str(file), value, False) for name, value in document.items()})
     for variable, text in environ.items():
         if variable.startswith(prefix) and (name := variable.removeprefix(prefix).lower()) in hints:
@@ -80,7 +83,7 @@ def load(
     for flag in flags:
         name, separator, text = flag.partition("=")
         if not separator:
-            faults.append(f"--set {flag}: wanted name=value")
+            faults.append(f"--set {flag}: expected name=value, found no '='")
             continue
         raw[name.strip().replace("-", "_")] = (f"--set {name}", text, True)
 
@@ -97,9 +100,9 @@ def load(
         raise SettingsError(faults)
     settings = kind(**values)
     check = getattr(settings, "faults", tuple)
-    if found := [*_outside(settings), *check()]:
+    if faults := [*_outside(settings), *check()]:
         source = str(file) if file is not None else "settings"
-        raise SettingsError([f"{source}: {fault}" for fault in found])
+        raise SettingsError([f"{source}: {fault}" for fault in faults])
     return settings
 
 
@@ -108,7 +111,7 @@ def _outside(settings: Any) -> Iterator[str]:
     for field in dataclasses.fields(settings):
         value, within = getattr(settings, field.name), field.metadata.get("within")
         if within is not None and not within[0] <= value <= within[1]:
-            yield f"{field.name}: {value} is outside {_range(within)}"
+            yield f"{field.name}: expected {_range(within)}, found {value}"
 
 
 def _range(within: tuple[float, float]) -> str:
@@ -139,7 +142,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def describe(kind: type[Any]) -> list[tuple[str, str, str]]:
-    """(name, default, help) of every setting, in the order of the dataclass; the README's table is made of it."""
+    """(name, default, help) of every setting, in the order of the dataclass; docs/settings.md is generated from it."""
     rows = []
     for field in dataclasses.fields(kind):
         default = field.default if field.default is not dataclasses.MISSING else ()

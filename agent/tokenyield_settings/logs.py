@@ -20,6 +20,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def set_up_logging(log_format: str, level: str) -> None:
+    """`log_format`: text or json; `level`: the least that is logged."""
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     handler.setFormatter(_JsonFormatter() if log_format == "json" else plain)

@@ -1,4 +1,4 @@
-"""Telling systemd how we are, where it started us with Type=notify (sd_notify(3)); elsewhere nothing happens."""
+"""Reports to systemd where it started us with Type=notify (sd_notify(3)); elsewhere nothing happens."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ STOPPING = "STOPPING=1"
 
 
 def notify(message: str) -> None:
-    """Never raises: who watches us is not worth failing for."""
+    """Never raises: a watcher that is gone is no reason to fail."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -24,6 +24,6 @@ def notify(message: str) -> None:
 
 
 def watchdog_s() -> float | None:
-    """How often to say `ALIVE`: half of what the unit's WatchdogSec asks; None without a watchdog."""
-    asked_us = os.environ.get("WATCHDOG_USEC", "")
-    return int(asked_us) / 2e6 if asked_us.isdigit() and int(asked_us) else None
+    """How often to send `ALIVE`: half of the unit's WatchdogSec; None without a watchdog."""
+    watchdog_us = os.environ.get("WATCHDOG_USEC", "")
+    return int(watchdog_us) / 2e6 if watchdog_us.isdigit() and int(watchdog_us) else None

@@ -1,7 +1,7 @@
 """Whether a password is a user's: `basic_auth_users` of a web config, hashed with bcrypt.
 
 In: users with their hashes, the Authorization header. Out: the user's name, or None. bcrypt is slow on purpose (70 ms
-at a cost of 10), so a pair that once fitted is remembered, as a digest with a key of this process.
+at a cost of 10), so a pair that was once right is remembered, as a digest with a key of this process.
 """
 
 import base64
@@ -15,37 +15,37 @@ REMEMBERED_MAX = 1000
 HEADER_CHARS_MAX = 1024
 PASSWORD_BYTES_MAX = 72
 """What bcrypt looks at; longer passwords would be cut silently."""
-_NOBODY = "$2b$10$C6UzMDM.H6dfI/f/IKcEeO7ZQbNYm1S5v8hGkVr0m9jv8M1k4n1nS"
+_HASH_OF_NOBODY = "$2b$10$C6UzMDM.H6dfI/f/IKcEeO7ZQbNYm1S5v8hGkVr0m9jv8M1k4n1nS"
 
 
 class Passwords:
-    """Slow where the answer is new: `fits` belongs in a thread."""
+    """`check` is slow: it belongs in a thread."""
 
     def __init__(self, users: Mapping[str, str]) -> None:
         self._users = dict(users)
         self._key = os.urandom(32)
-        self._fitted: set[bytes] = set()
+        self._right: set[bytes] = set()
 
     def __bool__(self) -> bool:
         return bool(self._users)
 
-    def known(self, header: str) -> str | None:
-        """The user of a header that has fitted before. Quick."""
+    def remembered(self, header: str) -> str | None:
+        """The user of a header that was right before. Quick."""
         user, password = _credentials(header)
-        return user if user and self._digest(user, password) in self._fitted else None
+        return user if user and self._digest(user, password) in self._right else None
 
-    def fits(self, header: str) -> str | None:
-        """The user whose password the header holds. Takes as long for a user that does not exist."""
+    def check(self, header: str) -> str | None:
+        """The user whose password the header holds, else None. Takes as long for a user that does not exist."""
         import bcrypt
 
         user, password = _credentials(header)
-        hashed = self._users.get(user, _NOBODY)
+        hashed = self._users.get(user, _HASH_OF_NOBODY)
         is_right = bool(user) and len(password) <= PASSWORD_BYTES_MAX and bcrypt.checkpw(password, hashed.encode())
         if not is_right or user not in self._users:
             return None
-        if len(self._fitted) >= REMEMBERED_MAX:
-            self._fitted.clear()
-        self._fitted.add(self._digest(user, password))
+        if len(self._right) >= REMEMBERED_MAX:
+            self._right.clear()
+        self._right.add(self._digest(user, password))
         return user
 
     def _digest(self, user: str, password: bytes) -> bytes:
@@ -54,6 +54,7 @@ class Passwords:
 
 
 def is_basic(header: str) -> bool:
+    """Whether an Authorization header is of basic auth."""
     return header[:6].lower() == "basic "
 
 

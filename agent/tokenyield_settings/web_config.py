@@ -1,8 +1,9 @@
 """The web config file of Prometheus' exporter-toolkit: TLS, client certificates, basic auth, headers, a rate limit.
 
 In: such a file, as written for Prometheus or node_exporter. Out: a `WebConfig`, an `ssl.SSLContext`, and whether a
-password fits. Format: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md. Paths are
-relative to the file. What Python cannot do is refused, or where it only loosens nothing, said in `remarks`.
+password is right. Format: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.
+Paths are relative to the file. What Python cannot do is refused,
+or where that makes nothing less safe, listed in `remarks`.
 """
 
 import logging
@@ -16,7 +17,8 @@ from typing import Literal
 import msgspec
 
 from tokenyield_settings.buckets import Buckets
-from tokenyield_settings.loader import SettingsError, read_yaml
+from tokenyield_settings.errors import SettingsError
+from tokenyield_settings.loader import read_yaml
 from tokenyield_settings.passwords import Passwords
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ HEADERS = (
 
 
 class TlsServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`tls_server_config`. PEM stands in the file, or in a file of its own."""
+    """`tls_server_config`. PEM is in the file, or in a file of its own."""
 
     cert: str = ""
     key: str = ""
@@ -85,7 +87,7 @@ class TlsServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HttpServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`http_server_config`. HTTP/2 may be allowed and is not spoken."""
+    """`http_server_config`. HTTP/2 may be allowed and is not served."""
 
     http2: bool = True
     headers: dict[str, str] = {}
@@ -104,11 +106,11 @@ class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.interval / 1e9  # as Go reads a bare number
         parts = _DURATION.findall(self.interval)
         if "".join(number + unit for number, unit in parts) != self.interval:
-            raise ValueError(f"'{self.interval[:40]}' is no duration; write 1s or 100ms")
+            raise ValueError(f"expected a duration, found '{self.interval[:40]}'; write 1s or 100ms")
         return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
     def buckets(self) -> Buckets | None:
-        """To be asked for one key; None where there is no limit."""
+        """For one key; None where there is no limit."""
         return Buckets(1 / self.interval_s, self.burst, 1) if self.interval_s > 0 else None
 
 
@@ -123,13 +125,13 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Not of the format: where relative paths begin."""
 
     @property
-    def asks_for_certificate(self) -> bool:
+    def requests_certificate(self) -> bool:
         tls = self.tls_server_config
         return tls is not None and tls.client_auth_type in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 
     @property
-    def wants_certificate(self) -> bool:
-        """Nobody gets in without one that the client CA signed."""
+    def requires_certificate(self) -> bool:
+        """Nobody is allowed without one that the client CA signed."""
         tls = self.tls_server_config
         return tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
 
@@ -139,16 +141,16 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [Path(self.folder, name) for name in named if name]
 
     def remarks(self) -> list[str]:
-        """What of the file has no effect here."""
+        """Parts of the file that have no effect here."""
         tls = self.tls_server_config
         if tls is None:
             return []
-        said = []
+        remarks = []
         if len(tls.curve_preferences) > 1 or any(curve not in _CURVES for curve in tls.curve_preferences):
-            said.append("curve_preferences: OpenSSL's own are used; one of CurveP256, CurveP384, CurveP521 is kept")
+            remarks.append("curve_preferences: OpenSSL's own are used; one of CurveP256, CurveP384, CurveP521 is kept")
         if tls.client_auth_type == "RequestClientCert":
-            said.append("client_auth_type: RequestClientCert proves nothing, so no certificate is asked for")
-        return said
+            remarks.append("client_auth_type: RequestClientCert proves nothing, so no certificate is requested")
+        return remarks
 
     def server_context(self) -> ssl.SSLContext | None:
         """To serve https with; None for http. Raises `SettingsError`."""
@@ -175,35 +177,38 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             context.set_ciphers(ciphers)
         if len(tls.curve_preferences) == 1 and tls.curve_preferences[0] in _CURVES:
             context.set_ecdh_curve(_CURVES[tls.curve_preferences[0]])
-        if self.asks_for_certificate:
-            context.verify_mode = ssl.CERT_REQUIRED if self.wants_certificate else ssl.CERT_OPTIONAL
+        if self.requests_certificate:
+            context.verify_mode = ssl.CERT_REQUIRED if self.requires_certificate else ssl.CERT_OPTIONAL
             if tls.client_ca:
                 context.load_verify_locations(cadata=tls.client_ca)
             else:
                 context.load_verify_locations(str(Path(self.folder, tls.client_ca_file)))
 
     def faults(self) -> list[str]:
-        """What is wrong across fields, each with the mend. No secret is repeated."""
-        found = [
-            f"basic_auth_users.{user[:40]}: is no bcrypt hash; make one with: htpasswd -nBC 10 {user[:40]}"
+        """What is wrong across fields, each with how to fix it. No secret is repeated."""
+        faults = [
+            f"basic_auth_users.{user[:40]}: expected a bcrypt hash, found something else; make one with: "
+            f"htpasswd -nBC 10 {user[:40]}"
             for user, hashed in self.basic_auth_users.items()
             if not _BCRYPT.fullmatch(hashed)
         ]
-        found += [
-            f"http_server_config.headers: '{name[:60]}' cannot be set; known are {', '.join(HEADERS)}"
+        faults += [
+            f"http_server_config.headers: expected any of {', '.join(HEADERS)}, found '{name[:60]}'; remove it"
             for name in self.http_server_config.headers
             if name not in HEADERS
         ]
         try:
             if self.rate_limit.interval_s > 0 and self.rate_limit.burst < 1:
-                found.append("rate_limit.burst: wants to be at least 1, else no request is ever answered")
+                faults.append(
+                    f"rate_limit.burst: expected 1 or more, found {self.rate_limit.burst}; else no request is answered"
+                )
         except ValueError as error:
-            found.append(f"rate_limit.interval: {error}")
-        return found + (_tls_faults(self.tls_server_config) if self.tls_server_config else [])
+            faults.append(f"rate_limit.interval: {error}")
+        return faults + (_tls_faults(self.tls_server_config) if self.tls_server_config else [])
 
 
 def read_web_config(file: str | None) -> WebConfig:
-    """The file's content; without one, or with an empty one, nothing is asked. Raises `SettingsError`."""
+    """The file's content; without one, or with an empty one, nobody is authenticated. Raises `SettingsError`."""
     if not file:
         return WebConfig()
     path = Path(file)
@@ -235,12 +240,12 @@ class WebConfigFile:
         self._stamps = self._changed_at()
 
     @property
-    def asks(self) -> bool:
+    def authenticates(self) -> bool:
         """Whether anybody is kept out."""
-        return bool(self.passwords) or self.config.wants_certificate
+        return bool(self.passwords) or self.config.requires_certificate
 
     def reread(self) -> bool:
-        """True if something else holds from now on. What cannot be used is refused, and the one before it stays."""
+        """Whether the configuration changed. What cannot be used is refused, and the one before it stays."""
         stamps = self._changed_at()
         if stamps == self._stamps:
             return False
@@ -284,30 +289,42 @@ def allowed_by_name(config: WebConfig, certificate: Mapping[str, object] | None)
 def _tls_faults(tls: TlsServer) -> list[str]:
     at, kind = "tls_server_config", tls.client_auth_type
     verifies = kind in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
-    found = [
-        f"{at}.{name}: stands beside {name}_file; keep one of them"
+    faults = [
+        f"{at}.{name}: expected {name} or {name}_file, found both; keep one of them"
         for name in ("cert", "key", "client_ca")
         if getattr(tls, name) and getattr(tls, f"{name}_file")
     ]
-    found += [
-        f"{at}.{name}_file: is missing"
+    faults += [
+        f"{at}.{name}_file: expected a file, found none; name one"
         for name in ("cert", "key", *(["client_ca"] if verifies else []))
         if not getattr(tls, name) and not getattr(tls, f"{name}_file")
     ]
     if kind == "RequireAnyClientCert":
-        found.append(f"{at}.client_auth_type: {kind} lets in who nobody verified; use RequireAndVerifyClientCert")
+        faults.append(
+            f"{at}.client_auth_type: expected a type that verifies certificates, found {kind}; "
+            "use RequireAndVerifyClientCert"
+        )
     if (tls.client_ca or tls.client_ca_file) and not verifies:
-        found.append(f"{at}.client_ca_file: has no effect without client_auth_type: RequireAndVerifyClientCert")
+        faults.append(
+            f"{at}.client_ca_file: expected client_auth_type RequireAndVerifyClientCert beside it, "
+            f"found {kind or 'none'}; it has no effect"
+        )
     if tls.client_allowed_sans and kind != "RequireAndVerifyClientCert":
-        found.append(f"{at}.client_allowed_sans: wants client_auth_type: RequireAndVerifyClientCert")
-    found += [
-        f"{at}.cipher_suites: '{name[:60]}' is unknown; write Go's names, as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+        faults.append(
+            f"{at}.client_allowed_sans: expected client_auth_type RequireAndVerifyClientCert beside it, "
+            f"found {kind or 'none'}; set it"
+        )
+    faults += [
+        f"{at}.cipher_suites: expected Go's names, as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, found '{name[:60]}'; "
+        "correct it"
         for name in tls.cipher_suites
         if name not in _CIPHERS
     ]
     if list(_VERSIONS).index(tls.min_version) > list(_VERSIONS).index(tls.max_version):
-        found.append(f"{at}.min_version: {tls.min_version} is above max_version {tls.max_version}")
-    return found
+        faults.append(
+            f"{at}.min_version: expected at most max_version {tls.max_version}, found {tls.min_version}; lower it"
+        )
+    return faults
 
 
 class _AsFile:
@@ -330,7 +347,7 @@ class _AsFile:
 
 
 def _no_passphrase() -> str:
-    raise ValueError("the key has a passphrase; keys of servers are kept without one")
+    raise ValueError("the key has a passphrase; keep the keys of servers without one")
 
 
 def _named(error: Exception) -> str:

@@ -25,7 +25,7 @@ def test_tokens_as_text_and_a_named_dialect(capsys: pytest.CaptureFixture[str]) 
     assert "completion       20,941\n" in capsys.readouterr().out
 
 
-def test_tokens_of_a_gateways_log_by_who_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokens_of_a_gateways_log_by_caller(capsys: pytest.CaptureFixture[str]) -> None:
     log = str(FIXTURES / "gateways" / "litellm" / "1.106.log")
     assert main(["tokens", log, "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -90,10 +90,10 @@ def test_tokens_takes_nothing_from_a_line_longer_than_a_chunk(
         (["tokens", __file__], 1, "no line of it is in a known dialect"),
         (["tokens", __file__, "--dialect", "vlm"], 2, "no dialect 'vlm'"),
         (["check", "--set", "cluter=x"], 2, "did you mean 'cluster'?"),
-        (["check", "--set", "cluster"], 2, "wanted name=value"),
+        (["check", "--set", "cluster"], 2, "expected name=value"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_exit_code(
+def test_what_is_wrong_is_reported_with_its_exit_code(
     arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == code

@@ -79,7 +79,7 @@ def test_the_windows_of_a_long_absence_go_in_requests_that_a_collector_takes(tmp
     assert sum(gpu.energy_mj.unknown for batch in batches for gpu in batch.gpus) == 3_510 * 300_000
 
 
-def test_a_copied_host_tells_nothing_of_the_gpus_that_it_has_not(tmp_path: Path) -> None:
+def test_a_copied_host_reports_no_gpus_that_it_does_not_have(tmp_path: Path) -> None:
     original = Host(tmp_path)
     original.agent().poll()
     copy = Host(tmp_path, "n2")

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from tokenyield_agent.gpu.reading import Activity, GpuReading
-from tokenyield_agent.status.metrics import Exposition as AgentExposition
+from tokenyield_agent.status.metrics import AgentExposition
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.span import GpuSpan

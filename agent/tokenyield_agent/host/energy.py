@@ -2,16 +2,15 @@
 
 In: the kernel's files. Out: mJ since the last `read()`, and where they are from:
 
-* `rapl`: processors and memory, by the counters under /sys/class/powercap (Intel and AMD). Readable by root, or by whom
-  the administrator lets (since 2020, against side channels). Fans, disks, network cards and power supplies are not in
-  it.
+* `rapl`: processors and memory, by the counters under /sys/class/powercap (Intel and AMD). Readable by root, or by
+  users whom the administrator allows (since 2020, against side channels). Fans, disks, network cards and power supplies
+  are not in it.
 * `dcmi`: the whole machine as its management controller measures it, GPUs included: `ipmitool dcmi power reading`,
-  where
-  ipmitool is installed and /dev/ipmi0 may be opened; asked every `DCMI_EVERY_S` in a thread, for it takes a while.
+  where ipmitool is installed and /dev/ipmi0 may be opened; read every `DCMI_EVERY_S` in a thread, for it takes a while.
 * `power_meter`: the same by ACPI, where the kernel shows a hwmon of that name.
 
-The best that can be read is found once, at the start: the whole machine before a part of it. What is whole has the
-GPUs' own energy taken off by who reads it (the collector has both).
+The best that can be read is chosen once, at the start: the whole machine before a part of it. From the whole machine
+the collector, which has both, takes the GPUs' own energy off.
 """
 
 import logging
@@ -37,11 +36,13 @@ class HostEnergy(NamedTuple):
     source: str
 
 
-class Meter(Protocol):
+class EnergyMeter(Protocol):
+    """One way to measure the host; `source` is its name."""
+
     source: str
 
     def read(self, mono_s: float) -> int | None:
-        """mJ since the last call; None at the first, and where it cannot be told. Raises OSError, ValueError."""
+        """mJ since the last call; None at the first, and where it is not known. Raises OSError, ValueError."""
         ...
 
     def close(self) -> None: ...
@@ -63,10 +64,10 @@ class Rapl:
     def read(self, mono_s: float) -> int | None:
         used_uj, is_first = 0, not self._before
         for zone in self._zones:
-            stands = _number(zone / "energy_uj")
-            before = self._before.get(zone, stands)
-            used_uj += stands - before if stands >= before else stands - before + _number(zone / "max_energy_range_uj")
-            self._before[zone] = stands
+            total_uj = _number(zone / "energy_uj")
+            growth_uj = total_uj - self._before.get(zone, total_uj)
+            used_uj += growth_uj if growth_uj >= 0 else growth_uj + _number(zone / "max_energy_range_uj")
+            self._before[zone] = total_uj
         return None if is_first else used_uj // 1000
 
     def close(self) -> None: ...
@@ -81,7 +82,7 @@ def _counts(zone: Path) -> bool:
     return name.startswith("package") or name == "dram"
 
 
-class _Integrated:
+class _PowerIntegral:
     """Power between two readings, by trapezoid."""
 
     def __init__(self) -> None:
@@ -102,7 +103,7 @@ class PowerMeter:
     def __init__(self, root: Path) -> None:
         named = (folder for folder in sorted(root.glob("hwmon*")) if _name(folder) == "power_meter")
         self._file = next((folder / "power1_average" for folder in named), root / "none")
-        self._sum = _Integrated()
+        self._sum = _PowerIntegral()
 
     def is_there(self) -> bool:
         return os.access(self._file, os.R_OK)
@@ -122,7 +123,7 @@ class Dcmi:
         self._program: str | None = None
         self._device = device
         self._lock = threading.Lock()
-        self._sum = _Integrated()
+        self._sum = _PowerIntegral()
         self._waiting_mj: int | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -153,8 +154,8 @@ class Dcmi:
             self._thread = threading.Thread(target=self._run, name="dcmi", daemon=True)
             self._thread.start()
         with self._lock:
-            found, self._waiting_mj = self._waiting_mj, None
-        return found
+            used_mj, self._waiting_mj = self._waiting_mj, None
+        return used_mj
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -169,10 +170,10 @@ class Dcmi:
 
 
 class HostMeter:
-    """The best meter of this host, or none. `wanted`: `auto`, `off`, or the only one to try."""
+    """The best meter of this host, or none. `choice`: `auto`, `off`, or the only one to try."""
 
-    def __init__(self, wanted: str, sys_root: str = "/sys") -> None:
-        self._meter = _choose(wanted, Path(sys_root))
+    def __init__(self, choice: str, sys_root: str = "/sys") -> None:
+        self._meter = _choose(choice, Path(sys_root))
         self._has_failed = False
 
     @property
@@ -180,7 +181,7 @@ class HostMeter:
         return self._meter.source if self._meter is not None else None
 
     def read(self, mono_s: float) -> HostEnergy | None:
-        """Never raises: a meter that fails is told once, and asked again."""
+        """What was used since the last call. Never raises: a meter that fails is logged once, and read again."""
         if self._meter is None:
             return None
         try:
@@ -198,16 +199,16 @@ class HostMeter:
             self._meter.close()
 
 
-def _choose(wanted: str, sys_root: Path) -> Meter | None:
-    if wanted == "off":
+def _choose(choice: str, sys_root: Path) -> EnergyMeter | None:
+    if choice == "off":
         return None
     meters = (Dcmi(), PowerMeter(sys_root / "class" / "hwmon"), Rapl(sys_root / "class" / "powercap"))
     for meter in meters:
-        if wanted in ("auto", meter.source) and meter.is_there():
+        if choice in ("auto", meter.source) and meter.is_there():
             log.info("the host's energy is read by %s", meter.source)
             return meter
-    if wanted != "auto":
-        log.warning("host_energy: %s cannot be read here; see docs/gpu.md", wanted)
+    if choice != "auto":
+        log.warning("host_energy: %s cannot be read here; see docs/gpu.md", choice)
     return None
 
 

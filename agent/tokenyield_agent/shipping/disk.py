@@ -24,7 +24,8 @@ class Disk:
             raise
 
     def append(self, path: Path, offset: int, data: bytes) -> None:
-        """Write at `offset`, where the file is to end. Durable when it returns; else as it was, as far as can be."""
+        """Write at `offset`, where the file ends. Durable when it returns; after an error the file is as
+        before, if at all possible."""
         try:
             with path.open("r+b") as file:
                 file.seek(offset)

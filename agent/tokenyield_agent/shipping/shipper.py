@@ -2,7 +2,7 @@
 
 In: the spool. Out: acknowledged batches. A batch leaves the spool only on a 2xx answer, or into `rejected/` when the
 collector says that it can never succeed. Everything else is tried again, for ever, with exponential back-off and full
-jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), or after what Retry-After says.
+jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), or after the time that Retry-After names.
 """
 
 import gzip
@@ -29,9 +29,9 @@ BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 RETRY_AFTER_MAX_S = 600.0
 REJECTED_FILES_MAX = 100
-"""Batches set aside are kept for a person to look at; past this many they are only counted."""
+"""Batches set aside are kept for a person to look at; beyond this many they are only counted."""
 ANSWER_BYTES_MAX = 64 * 1024
-NEVER = {400, 413, 415, 422}
+STATUSES_FOR_GOOD = {400, 413, 415, 422}
 """The collector understood and refused: the same bytes will be refused again."""
 
 
@@ -41,7 +41,7 @@ class _Receipt(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class CollectorAnswer:
-    """What the collector said: status, the start of its body, and how long it asks to be left alone."""
+    """What the collector answered: status, the start of its body, and how long to wait before the next request."""
 
     status: int
     body: bytes
@@ -130,15 +130,15 @@ class Shipper:
             if gaps := _missing(answer.body):
                 self._spool.send_again(gaps)
             return None
-        said = answer.body[:500].decode("utf-8", "replace")
-        if answer.status in NEVER:
+        text = answer.body[:500].decode("utf-8", "replace")
+        if answer.status in STATUSES_FOR_GOOD:
             if len(waiting.batches) > 1:  # find the one that is refused; the others are good
                 self._batches_max = max(1, len(waiting.batches) // 2)
                 return None
-            self._set_aside(waiting, answer.status, said)
+            self._set_aside(waiting, answer.status, text)
             return None
         hint = " (check collector_token_file)" if answer.status in (401, 403) else ""
-        self._failed(f"{self._settings.collector_url} answered {answer.status}{hint}: {said}")
+        self._failed(f"{self._settings.collector_url} answered {answer.status}{hint}: {text}")
         return answer.retry_after_s or full_jitter_s(attempt, random.random())  # noqa: S311 - spreads retries, hides nothing
 
     def _failed(self, problem: str) -> None:
@@ -147,7 +147,7 @@ class Shipper:
             log.warning("batches are kept in the spool: %s", problem)
         self._problem = problem
 
-    def _set_aside(self, waiting: WaitingBatches, status: int, said: str) -> None:
+    def _set_aside(self, waiting: WaitingBatches, status: int, text: str) -> None:
         self.counts["rejected"] += len(waiting.batches)
         name = f"{waiting.epoch}-{waiting.batches[0].seq}.json"
         try:
@@ -156,7 +156,7 @@ class Shipper:
                 (self._rejected / name).write_bytes(encode_shipment(self._shipment(waiting)))
         except OSError as error:
             log.error("batch %d cannot be set aside: %s", waiting.batches[0].seq, error)
-        log.error("batch %d refused for good with %d, set aside as %s: %s", waiting.batches[0].seq, status, name, said)
+        log.error("batch %d refused for good with %d, set aside as %s: %s", waiting.batches[0].seq, status, name, text)
         self._spool.acknowledge(waiting, refused=True)
 
     def _shipment(self, waiting: WaitingBatches) -> Shipment:
@@ -201,7 +201,7 @@ class Shipper:
 
 
 def _missing(body: bytes) -> list[tuple[int, int]]:
-    """What the receipt says that the ledger lacks."""
+    """Ranges of numbers that the ledger lacks, by its receipt."""
     try:
         return msgspec.json.decode(body, type=_Receipt).missing
     except msgspec.DecodeError:

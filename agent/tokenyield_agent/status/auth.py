@@ -1,7 +1,7 @@
 """Who may read the agent's metrics: the web config's passwords, names of client certificates and rate limit.
 
-In: the header Authorization and the certificate of a request. Out: a refusal, or None. Checking a password that has not
-fitted before costs 70 ms of a core on purpose; that is done for one request at a time, and rarely for who guesses.
+In: the header Authorization and the certificate of a request. Out: a refusal, or None. Checking a password that was not
+right before costs 70 ms of a core on purpose; that is done for one request at a time, and rarely for those who guess.
 """
 
 import threading
@@ -14,7 +14,7 @@ from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.buckets import Buckets
-from tokenyield_settings.loader import SettingsError
+from tokenyield_settings.errors import SettingsError
 
 if TYPE_CHECKING:
     import ssl
@@ -25,24 +25,28 @@ GUESSES_PER_S, GUESSES_BURST = 1.0, 5
 
 
 @dataclass(frozen=True)
-class Refusal:
+class StatusRefusal:
+    """The answer to a request that may not read."""
+
     status: int
     text: str
     header: tuple[str, str] | None = None
 
 
-class StatusDoor:
-    """Without a web config it lets everybody in. Raises `SetUpError`."""
+class StatusAuthenticator:
+    """Without a web config everybody may read."""
 
     def __init__(self, settings: Settings, host: str) -> None:
+        """`host` is the address that is listened on. Raises `SetUpError`."""
         self._lock = threading.Lock()
         self._web = _web_config(settings.web_config_file)
         self._guesses = Buckets(GUESSES_PER_S, GUESSES_BURST, 1)
         self._requests = self._web.config.rate_limit.buckets() if self._web else None
-        if self._web and not (self._web.asks or settings.insecure or is_loopback(host)):
-            raise SetUpError(f"web_config_file: {settings.web_config_file} asks nobody who comes, and status_listen "
-                             f"({settings.status_listen}) can be reached from other hosts; give it basic_auth_users, "
-                             "or set insecure: true")  # fmt: skip
+        if self._web and not (self._web.authenticates or settings.insecure or is_loopback(host)):
+            raise SetUpError(
+                f"web_config_file: expected basic_auth_users, for other hosts can reach {settings.status_listen}, "
+                f"found none in {settings.web_config_file}; add some, or set insecure: true"
+            )
 
     @property
     def context(self) -> "ssl.SSLContext | None":
@@ -56,11 +60,11 @@ class StatusDoor:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the web config wants on every answer."""
+        """Headers that the web config adds to every answer."""
         return self._web.config.http_server_config.headers if self._web else {}
 
-    def refusal(self, authorization: str, certificate: Mapping[str, object] | None) -> Refusal | None:
-        """None: may read."""
+    def refusal(self, authorization: str, certificate: Mapping[str, object] | None) -> StatusRefusal | None:
+        """None where the request may read. `certificate` is the client's, as `SSLSocket.getpeercert` gives it."""
         if self._web is None:
             return None
         from tokenyield_settings.web_config import allowed_by_name
@@ -68,22 +72,21 @@ class StatusDoor:
         with self._lock:
             if self._requests is not None and (wait_s := self._requests.wait_s("", time.monotonic())):
                 return _later("more requests than rate_limit of web_config_file allows", wait_s)
-            if self._web.config.wants_certificate and not allowed_by_name(self._web.config, certificate):
-                return Refusal(403, "client_allowed_sans of web_config_file does not hold a name of this certificate")
+            if self._web.config.requires_certificate and not allowed_by_name(self._web.config, certificate):
+                return StatusRefusal(403, "this certificate has no name of client_allowed_sans in web_config_file")
             passwords = self._web.passwords
-            if not passwords or passwords.known(authorization):
+            if not passwords or passwords.remembered(authorization):
                 return None
-            asking = Refusal(
-                401, "a user of web_config_file is wanted", ("WWW-Authenticate", 'Basic realm="tokenyield"')
-            )
             if not authorization:
-                return asking
+                return _UNAUTHENTICATED
             if wait_s := self._guesses.wait_s("", time.monotonic()):
                 return _later("too many wrong passwords", wait_s)
-            return None if passwords.fits(authorization) else _ASKING
+            return None if passwords.check(authorization) else _UNAUTHENTICATED
 
 
-_ASKING = Refusal(401, "a user of web_config_file is wanted", ("WWW-Authenticate", 'Basic realm="tokenyield"'))
+_UNAUTHENTICATED = StatusRefusal(
+    401, "Missing or invalid user and password", ("WWW-Authenticate", 'Basic realm="tokenyield"')
+)
 
 
 def _web_config(file: str | None) -> "WebConfigFile | None":
@@ -97,5 +100,5 @@ def _web_config(file: str | None) -> "WebConfigFile | None":
         raise SetUpError("; ".join(error.faults)) from None
 
 
-def _later(text: str, wait_s: float) -> Refusal:
-    return Refusal(429, text, ("Retry-After", str(int(wait_s) + 1)))
+def _later(text: str, wait_s: float) -> StatusRefusal:
+    return StatusRefusal(429, text, ("Retry-After", str(int(wait_s) + 1)))

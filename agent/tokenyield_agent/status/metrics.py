@@ -1,4 +1,4 @@
-"""Every metric of the agent, and its /metrics from the present `Status`. docs/metrics.md is made from the families."""
+"""Every metric of the agent, and its /metrics from the present `Status`. docs/metrics.md is generated from it."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,10 +15,14 @@ INFO = Family("tokenyield_agent_info", "gauge", "Version of the agent", ("versio
 UP = Family("tokenyield_agent_gpu_up", "gauge", "1 while the GPU can be read", _GPU, "hw.status (hw.type=gpu)")
 MODEL = Family("tokenyield_agent_gpu_info", "gauge", "The GPU's product name", (*_GPU, "model"), "hw.model, hw.name")
 ENERGY = Family(
-    "tokenyield_agent_gpu_energy_joules_total", "counter", "The GPU's energy counter", _GPU, "hw.energy (hw.type=gpu)"
+    "tokenyield_agent_gpu_energy_joules_total",
+    "counter",
+    "The GPU's energy counter",
+    _GPU,
+    "hw.energy (hw.type=gpu)",
 )
 POWER = Family("tokenyield_agent_gpu_power_watts", "gauge", "Power drawn", _GPU, "hw.power (hw.type=gpu)")
-BUSY = Family(
+UTILIZATION = Family(
     "tokenyield_agent_gpu_utilization_ratio",
     "gauge",
     "Share of the driver's last sample period in which a kernel ran",
@@ -26,12 +30,12 @@ BUSY = Family(
     "hw.gpu.utilization (hw.gpu.task=general)",
 )
 MEMORY = Family("tokenyield_agent_gpu_memory_used_bytes", "gauge", "Memory in use", _GPU, "hw.gpu.memory.usage")
-MEMORY_SIZE = Family("tokenyield_agent_gpu_memory_bytes", "gauge", "Memory there is", _GPU, "hw.gpu.memory.limit")
-HEAT = Family(
+MEMORY_SIZE = Family("tokenyield_agent_gpu_memory_bytes", "gauge", "Memory of the GPU", _GPU, "hw.gpu.memory.limit")
+TEMPERATURE = Family(
     "tokenyield_agent_gpu_temperature_celsius", "gauge", "Core temperature", _GPU, "hw.temperature (hw.type=gpu)"
 )
 CLOCK = Family("tokenyield_agent_gpu_sm_clock_hertz", "gauge", "Clock of the SMs", _GPU)
-STATE = Family(
+STATE_SECONDS = Family(
     "tokenyield_agent_gpu_seconds_total",
     "counter",
     "GPU time by state (active, idle, unallocated, unknown)",
@@ -46,19 +50,19 @@ THROTTLED = Family(
 PARKED = Family(
     "tokenyield_agent_gpu_parked_seconds_total",
     "counter",
-    "Part of the idle time in which whoever holds the GPU had long made no token (parked_after_s)",
+    "Part of the idle time in which no workload on the GPU had made a token for parked_after_s",
     _GPU,
 )
-USED = Family(
+ENERGY_USED = Family(
     "tokenyield_agent_gpu_energy_used_joules_total",
     "counter",
-    "Energy as it goes into windows, by how it was got (counter, average, samples, instant, power)",
+    "Energy as it goes into windows, by how it was measured (counter, average, samples, instant, power)",
     (*_GPU, "method"),
 )
-USED_ERROR = Family(
+ENERGY_USED_ERROR = Family(
     "tokenyield_agent_gpu_energy_error_joules_total",
     "counter",
-    "By how much that may be off either way, from how far power moved between two samples",
+    "Estimated error of the used energy, either way, from how far power moved between two samples",
     _GPU,
 )
 ACTIVITY = Family(
@@ -75,26 +79,26 @@ MOVED = Family(
     (*_GPU, "link"),
     "hw.gpu.io",
 )
-LOST = Family(
+THROTTLED_LOST = Family(
     "tokenyield_agent_gpu_throttled_lost_seconds_total",
     "counter",
-    "What of the active time was lost while clocks were held down, at most, by reason",
+    "Upper bound of the active time lost while clocks were held down, by reason",
     (*_GPU, "reason"),
 )
 EVENTS = Family(
     "tokenyield_agent_gpu_events_total",
     "counter",
-    "XIDs (xid_N), ECC errors, remapped rows, errors of NVLink and PCIe since the agent watches",
+    "XIDs (xid_N), ECC errors, remapped rows, errors of NVLink and PCIe since the agent started",
     (*_GPU, "event"),
     "hw.errors (hw.type=gpu, error.type)",
 )
-MIG_MEMORY = Family(
+PARTITION_MEMORY = Family(
     "tokenyield_agent_mig_memory_used_bytes",
     "gauge",
     "Memory in use of a GPU instance (MIG)",
     (*_GPU, "instance"),
 )
-MIG_ACTIVITY = Family(
+PARTITION_ACTIVITY = Family(
     "tokenyield_agent_mig_sm_activity_ratio",
     "gauge",
     "Share of a GPU instance's SMs that were busy since the poll before, by GPM",
@@ -103,13 +107,13 @@ MIG_ACTIVITY = Family(
 HOST_ENERGY = Family(
     "tokenyield_agent_host_energy_joules_total",
     "counter",
-    "The host's own energy by where it is from: rapl (processors and memory), dcmi or power_meter (all of the machine, "
-    "GPUs included)",
+    "The host's own energy by source: rapl (processors and memory), dcmi or power_meter (the whole machine, GPUs "
+    "included)",
     ("source",),
     "hw.energy (hw.type=power_supply or cpu)",
 )
 READ_SECONDS = Family("tokenyield_agent_gpu_read_seconds_total", "counter", "Time that reading the GPUs has taken")
-HELD = Family(
+WORKLOAD_SECONDS = Family(
     "tokenyield_agent_workload_gpu_seconds_total",
     "counter",
     "GPU time that a workload held, by state (active, idle)",
@@ -171,9 +175,9 @@ BY_ENDPOINT = Family(
     ("workload",),
 )
 _SCRAPE = {
-    "requests": "Looks at servers' counters",
-    "failures": "Looks that were not answered",
-    "probes": "Questions whether an address shows a known server's counters",
+    "requests": "Scrapes of servers' counters",
+    "failures": "Scrapes that were not answered",
+    "probes": "Probes of addresses for a known server's counters",
 }
 SCRAPE = {
     name: Family(f"tokenyield_agent_scrape_{name}_total", "counter", help_text) for name, help_text in _SCRAPE.items()
@@ -185,11 +189,11 @@ def every_family() -> Iterator[Family]:
     for value in list(globals().values()):
         if isinstance(value, Family):
             yield value
-        elif isinstance(value, dict) and value and all(isinstance(one, Family) for one in value.values()):
+        elif isinstance(value, dict) and value and all(isinstance(item, Family) for item in value.values()):
             yield from value.values()
 
 
-class Exposition:
+class AgentExposition:
     """A prometheus_client collector over the present status."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
@@ -217,14 +221,14 @@ class Exposition:
         yield folded
         yield SPOOL_BATCHES.of(status.spool_batches)
         yield SPOOL_BYTES.of(status.spool_bytes)
-        for listed, counts in ((SPOOL, status.spool), (SHIP, status.ship)):
-            for name, family in listed.items():
+        for families, counts in ((SPOOL, status.spool), (SHIP, status.ship)):
+            for name, family in families.items():
                 yield family.of(counts.get(name, 0))
-        for name, source in (*SOURCE.items(), ("counted_by_endpoint", BY_ENDPOINT)):
-            found = source.new()
+        for name, family in (*SOURCE.items(), ("counted_by_endpoint", BY_ENDPOINT)):
+            metric = family.new()
             for workload, by_name in status.sources.items():
-                found.add_metric((workload,), by_name.get(name, 0))
-            yield found
+                metric.add_metric((workload,), by_name.get(name, 0))
+            yield metric
         for name, family in SCRAPE.items():
             yield family.of(status.scrapes.get(name, 0))
 
@@ -237,21 +241,21 @@ def _gpus(status: Status) -> Iterator[Metric]:
     for uuid in status.gpus_lost:
         up.add_metric((uuid, status.indices.get(uuid, "")), 0)
     yield from (up, model)
-    memory, activity = MIG_MEMORY.new(), MIG_ACTIVITY.new()
+    memory, activity = PARTITION_MEMORY.new(), PARTITION_ACTIVITY.new()
     for gpu in status.gpus:
-        for number, one in gpu.partitions.items():
-            place = (gpu.uuid, str(gpu.index), str(number))
-            if one.memory_used_mib is not None:
-                memory.add_metric(place, one.memory_used_mib * 2**20)
-            if one.compute_bp is not None:
-                activity.add_metric(place, one.compute_bp / 10_000)
+        for number, partition in gpu.partitions.items():
+            labels = (gpu.uuid, str(gpu.index), str(number))
+            if partition.memory_used_mib is not None:
+                memory.add_metric(labels, partition.memory_used_mib * 2**20)
+            if partition.compute_bp is not None:
+                activity.add_metric(labels, partition.compute_bp / 10_000)
     yield from (memory, activity)
     for family, value_of in _READINGS:
-        found = family.new()
+        metric = family.new()
         for gpu in status.gpus:
             if (value := value_of(gpu)) is not None:
-                found.add_metric((gpu.uuid, str(gpu.index)), value)
-        yield found
+                metric.add_metric((gpu.uuid, str(gpu.index)), value)
+        yield metric
 
 
 def _scaled(value: int | None, factor: float) -> float | None:
@@ -261,10 +265,10 @@ def _scaled(value: int | None, factor: float) -> float | None:
 _READINGS: tuple[tuple[Family, Callable[[GpuReading], float | None]], ...] = (
     (ENERGY, lambda gpu: None if gpu.energy_mj is None else mj_to_joules(gpu.energy_mj)),
     (POWER, lambda gpu: _scaled(gpu.power_mw, 1e-3)),
-    (BUSY, lambda gpu: _scaled(gpu.utilization_percent, 1e-2)),
+    (UTILIZATION, lambda gpu: _scaled(gpu.utilization_percent, 1e-2)),
     (MEMORY, lambda gpu: _scaled(gpu.memory_used_mib, 2**20)),
     (MEMORY_SIZE, lambda gpu: _scaled(gpu.memory_total_mib, 2**20)),
-    (HEAT, lambda gpu: gpu.temperature_c),
+    (TEMPERATURE, lambda gpu: gpu.temperature_c),
     (CLOCK, lambda gpu: _scaled(gpu.core_clock_mhz, 1e6)),
 )
 
@@ -273,33 +277,33 @@ def _totals(status: Status) -> Iterator[Metric]:
     totals = status.totals
     by_gpu: tuple[tuple[Family, Mapping[str, int], float], ...] = (
         (PARKED, totals.parked_ms, MS_PER_SECOND),
-        (USED_ERROR, totals.energy_error_mj, MJ_PER_JOULE),
+        (ENERGY_USED_ERROR, totals.energy_error_mj, MJ_PER_JOULE),
     )
     for family, sums, divisor in by_gpu:
-        found = family.new()
+        metric = family.new()
         for uuid, sum_ in sums.items():
-            found.add_metric((uuid, status.indices.get(uuid, "")), sum_ / divisor)
-        yield found
+            metric.add_metric((uuid, status.indices.get(uuid, "")), sum_ / divisor)
+        yield metric
     by_kind: tuple[tuple[Family, Mapping[tuple[str, str], int], float], ...] = (
-        (STATE, totals.state_ms, MS_PER_SECOND),
+        (STATE_SECONDS, totals.state_ms, MS_PER_SECOND),
         (THROTTLED, totals.throttled_ms, MS_PER_SECOND),
-        (LOST, totals.throttled_lost_us, 1e6),
-        (USED, totals.energy_mj, MJ_PER_JOULE),
+        (THROTTLED_LOST, totals.throttled_lost_us, 1e6),
+        (ENERGY_USED, totals.energy_mj, MJ_PER_JOULE),
         (ACTIVITY, totals.activity_bp_ms, 10_000 * MS_PER_SECOND),
         (MOVED, totals.moved_mib_ms, MS_PER_SECOND / 2**20),
         (EVENTS, totals.events, 1),
     )
     for family, values, divisor in by_kind:
-        found = family.new()
-        for (uuid, what), sum_ in values.items():
-            found.add_metric((uuid, status.indices.get(uuid, ""), what), sum_ / divisor)
-        yield found
+        metric = family.new()
+        for (uuid, kind), sum_ in values.items():
+            metric.add_metric((uuid, status.indices.get(uuid, ""), kind), sum_ / divisor)
+        yield metric
     host = HOST_ENERGY.new()
     for source, used_mj in totals.host_mj.items():
         host.add_metric((source,), mj_to_joules(used_mj))
     yield host
-    held = HELD.new()
+    workloads = WORKLOAD_SECONDS.new()
     for (workload, uuid, state), duration_ms in totals.held_ms.items():
         labels = (workload or "(untied)", uuid, status.indices.get(uuid, ""), state)
-        held.add_metric(labels, duration_ms / MS_PER_SECOND)
-    yield held
+        workloads.add_metric(labels, duration_ms / MS_PER_SECOND)
+    yield workloads

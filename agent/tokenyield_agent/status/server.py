@@ -1,8 +1,8 @@
 """Serves the agent's own /metrics, /healthz and /readyz.
 
 In: a function that gives the agent's present `Status`. Out: HTTP answers, on loopback unless configured otherwise.
-status_door.py says who may read /metrics, and with which TLS; /healthz and /readyz want no password, for the kubelet
-has none.
+auth.py decides who may read /metrics, and with which TLS; /healthz and /readyz need no password, for the kubelet has
+none.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from prometheus_client.exposition import choose_encoder
 
 from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
-from tokenyield_agent.status.auth import StatusDoor
-from tokenyield_agent.status.metrics import Exposition
+from tokenyield_agent.status.auth import StatusAuthenticator
+from tokenyield_agent.status.metrics import AgentExposition
 from tokenyield_agent.status.snapshot import Status
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,9 @@ class StatusServer:
         address = settings.status_address
         assert address is not None
         registry = CollectorRegistry()
-        registry.register(Exposition(status))
+        registry.register(AgentExposition(status))
         ProcessCollector(registry=registry)
-        door = StatusDoor(settings, address[0])
+        authenticator = StatusAuthenticator(settings, address[0])
 
         class Handler(BaseHTTPRequestHandler):
             timeout = REQUEST_TIMEOUT_S
@@ -66,7 +66,7 @@ class StatusServer:
 
             def _show(self) -> None:
                 certificate = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
-                if refusal := door.refusal(self.headers.get("Authorization", ""), certificate):
+                if refusal := authenticator.refusal(self.headers.get("Authorization", ""), certificate):
                     self._answer(refusal.status, f"{refusal.text}\n".encode(), PLAIN, refusal.header)
                 else:
                     encode, content_type = choose_encoder(self.headers.get("Accept", ""))
@@ -79,20 +79,20 @@ class StatusServer:
                 self.send_header("Cache-Control", "no-store")
                 self.send_header("X-Content-Type-Options", "nosniff")
                 self.send_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-                for name, value in [*door.headers.items(), *([header] if header else [])]:
+                for name, value in [*authenticator.headers.items(), *([header] if header else [])]:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                pass  # a request line is written by who asks
+                pass  # a request line is the client's text
 
         try:
-            self._server = _Server(address, Handler, door)
+            self._server = _Server(address, Handler, authenticator)
         except OSError as error:
             raise SetUpError(
-                f"status_listen: cannot listen on {address[0]}:{address[1]} ({error}); choose a free port or stop "
-                "the program that holds it"
+                f"status_listen: cannot listen on {address[0]}:{address[1]} ({error}); choose a free port, or stop "
+                "the program that uses it"
             ) from error
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="status", daemon=True)
@@ -110,9 +110,11 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], door: StatusDoor) -> None:
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], authenticator: StatusAuthenticator
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._door = door
+        self._authenticator = authenticator
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         super().__init__(address, handler)
@@ -131,13 +133,13 @@ class _Server(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         try:
             request.settimeout(REQUEST_TIMEOUT_S)
-            context = self._door.context
+            context = self._authenticator.context
             if context is None:
                 super().finish_request(request, client_address)
                 return
             with context.wrap_socket(request.dup(), server_side=True) as secured:
                 super().finish_request(secured, client_address)
-        except OSError:  # who asks went away, or spoke no TLS
+        except OSError:  # the client went away, or does not use TLS
             pass
         finally:
             with self._lock:

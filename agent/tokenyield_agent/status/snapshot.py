@@ -1,4 +1,4 @@
-"""What the agent shows of itself: numbers, and the names from the configuration, only."""
+"""What the agent reports of itself: only numbers, and names from the configuration."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from tokenyield_agent.windows.totals import GpuTotals
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What the agent shows of itself."""
+    """One instant of it."""
 
     version: str
     gpus: tuple[GpuReading, ...] = ()
@@ -18,7 +18,7 @@ class Status:
     """uuid -> index of every GPU seen"""
     totals: GpuTotals = field(default_factory=GpuTotals)
     gpu_read_s: float = 0.0
-    """What reading the GPUs has taken, in all."""
+    """Time that reading the GPUs has taken, in all."""
     gpu_faults: dict[str, int] = field(default_factory=dict)
     polls: int = 0
     last_poll_age_s: float = 0.0
@@ -37,11 +37,13 @@ class Status:
     scrapes: dict[str, int] = field(default_factory=dict)
 
     def not_ready(self) -> Iterator[str]:
+        """The reasons why it is not ready, in words for people."""
         if self.polls == 0:
             yield "no poll has finished yet"
         if self.ship_problem:
             yield self.ship_problem
 
     def unhealthy(self) -> Iterator[str]:
+        """The reasons why it is not healthy."""
         if self.polls and self.last_poll_age_s > 10 * max(1.0, self.poll_interval_s):
             yield f"the last poll was {self.last_poll_age_s:.0f} s ago"

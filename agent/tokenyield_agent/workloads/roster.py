@@ -78,7 +78,7 @@ class Roster:
 
     def _apply(self, settings: Settings) -> None:
         self.settings = settings
-        self._labels = frozenset(settings.asker_labels)
+        self._labels = frozenset(settings.caller_labels)
         self.workloads = {workload.name: workload for workload in settings.workloads}
         self.configured = {
             workload.name: WorkloadTokens(

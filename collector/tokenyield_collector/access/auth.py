@@ -108,7 +108,7 @@ class Authenticator:
         if right == Right.OPEN:
             return None
         config = self.credentials.web.config
-        if config.wants_certificate and not allowed_by_name(config, _certificate(request)):
+        if config.requires_certificate and not allowed_by_name(config, _certificate(request)):
             return problem(403, "client_allowed_sans does not contain a name of this certificate")
         if not self.credentials.are_required:
             return self._local_refusal(request)
@@ -159,12 +159,12 @@ class Authenticator:
 
     async def _grant_of_password(self, request: web.Request, header: str) -> Grant | web.StreamResponse | None:
         passwords = self.credentials.web.passwords
-        user = passwords.known(header)
+        user = passwords.remembered(header)
         if user is None:
             # The bucket comes before the slow check, for the check is what an attacker would make us do.
             if wait_s := self._failures.wait_s(peer_of(request), self._now_s()):
                 return _later("too many wrong credentials from this address", wait_s)
-            user = await asyncio.get_running_loop().run_in_executor(self._passwords, passwords.fits, header)
+            user = await asyncio.get_running_loop().run_in_executor(self._passwords, passwords.check, header)
         return Grant(user, frozenset({Right.READ})) if user else None
 
     def _log_refusal(self, request: web.Request, response: web.StreamResponse) -> None:

@@ -31,7 +31,7 @@ class Credentials:
     @property
     def are_required(self) -> bool:
         """False where neither file keeps anybody out."""
-        return self.has_token_file or self.web.asks
+        return self.has_token_file or self.web.authenticates
 
     def reread(self) -> bool:
         """Whether other clients have access from now on.
@@ -72,7 +72,7 @@ class Credentials:
                 f"hosts can reach; name a token_file ({_MAKE_ONE}), listen on 127.0.0.1, or set insecure: true if "
                 "a proxy in front authenticates"
             ])  # fmt: skip
-        if self.web.passwords and not (self._token_path or self.web.config.wants_certificate):
+        if self.web.passwords and not (self._token_path or self.web.config.requires_certificate):
             raise SettingsError([
                 f"{settings.web_config_file}: basic_auth_users: users may only read, and no agent could write; name a "
                 f"token_file too ({_MAKE_ONE})"

@@ -68,7 +68,7 @@ def test_a_reader_that_hangs_for_ever_does_not_keep_the_agent_from_stopping() ->
     inner.go.set()
 
 
-def test_a_reader_that_breaks_is_told_and_read_again() -> None:
+def test_a_reader_that_breaks_is_reported_and_read_again() -> None:
     inner = Hanging()
     poller = Poller(lambda: inner, name="nvml", read_s_max=5)
     poller.read()

@@ -45,7 +45,7 @@ def test_a_counter_that_wrapped_goes_on(tmp_path: Path) -> None:
     assert meter.read(1.0) == HostEnergy(2_000, "rapl")
 
 
-def test_a_meter_that_fails_is_told_once_and_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_meter_that_fails_is_reported_once_and_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     counter = zone(tmp_path, "0", "package-0", 1_000)
     meter = HostMeter("auto", str(tmp_path))
     meter.read(0.0)

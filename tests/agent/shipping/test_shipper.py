@@ -92,7 +92,7 @@ def test_all_arrive_in_order(collector: Collector, spool: Spool, tmp_path: Path)
     assert spool.depth()[0] == 0
 
 
-def test_failures_are_tried_again_and_said_once(
+def test_failures_are_tried_again_and_reported_once(
     collector: Collector,
     spool: Spool,
     tmp_path: Path,

@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tokenyield_agent.gpu.reading import Activity, GpuPartition, GpuReading
-from tokenyield_agent.status.metrics import Exposition, every_family
+from tokenyield_agent.status.metrics import AgentExposition, every_family
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.span import GpuSpan
@@ -43,7 +43,7 @@ def exposition() -> str:
         spool_batches=2, spool_bytes=1000, ship={"requests": 4}, sources={"chat": {"bytes": 11, "events": 2}},
     )  # fmt: skip
     registry = CollectorRegistry()
-    registry.register(Exposition(lambda: status))
+    registry.register(AgentExposition(lambda: status))
     return generate_latest(registry).decode()
 
 
@@ -53,12 +53,12 @@ def test_the_exposition_is_the_golden_one() -> None:
     assert exposition() == GOLDEN.read_text()
 
 
-def test_every_family_is_told_in_the_table_and_shown() -> None:
+def test_every_family_is_in_the_table_and_shown() -> None:
     shown = {line.split()[2] for line in exposition().splitlines() if line.startswith("# TYPE ")}
     assert shown == {family.name for family in every_family()}
 
 
-def test_states_sum_to_the_time_and_shares_to_what_was_held() -> None:
+def test_states_sum_to_the_time_and_shares_to_the_time_that_was_held() -> None:
     totals = GpuTotals()
     for state in ("active", "idle", "active", "unknown"):
         totals.add([span(state)], 333)

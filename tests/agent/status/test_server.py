@@ -136,8 +136,11 @@ def test_a_web_config_is_taken_up_when_it_changes(folder: Path) -> None:
         assert asked(server, "/metrics")[0] == 401  # the one before it stays
 
 
-def test_open_to_other_hosts_wants_somebody_to_be_asked(folder: Path) -> None:
-    with pytest.raises(SetUpError, match="asks nobody who comes"), serving(folder, "{}\n", status_listen="0.0.0.0:0"):
+def test_listening_to_other_hosts_needs_authentication(folder: Path) -> None:
+    with (
+        pytest.raises(SetUpError, match="web_config_file: expected basic_auth_users"),
+        serving(folder, "{}\n", status_listen="0.0.0.0:0"),
+    ):
         pass
     with serving(folder, "{}\n", status_listen="0.0.0.0:0", insecure=True) as server:
         assert asked(server, "/metrics")[0] == 200

@@ -96,7 +96,7 @@ def test_a_gpu_that_appears_or_goes_leaves_no_hole() -> None:
     assert (b.active_ms, b.unknown_ms, b.unknown_reason_ms) == (10_000, 5_000, {"not_seen": 5_000})
 
 
-def test_a_lost_gpu_keeps_its_model_and_says_why() -> None:
+def test_a_lost_gpu_keeps_its_model_and_reports_why() -> None:
     windows = builder()
     windows.jump(START_MS)
     windows.extend(START_MS + 15_000, [unread("A", "H100", "gpu_lost")])

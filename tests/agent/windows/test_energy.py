@@ -30,16 +30,16 @@ def test_samples_that_do_not_follow_on_are_not_bridged() -> None:
     assert between(None, after) is None
 
 
-def test_a_sensor_that_was_silent_for_too_long_tells_nothing() -> None:
+def test_a_sensor_that_was_silent_for_too_long_gives_no_energy() -> None:
     samples = ((0, 100), (3 * SECOND_US + 1, 100))
     assert between(replace(READING, power_samples=samples[:1]), replace(READING, power_samples=samples)) is None
 
 
-def test_a_sensor_whose_clock_went_back_tells_nothing() -> None:
+def test_a_sensor_whose_clock_went_back_gives_no_energy() -> None:
     assert between(replace(READING, power_instant=(5, 100)), replace(READING, power_instant=(4, 100))) is None
 
 
-def test_a_sensor_that_has_nothing_new_tells_it_with_the_next() -> None:
+def test_a_sensor_that_has_nothing_new_gives_it_with_the_next() -> None:
     still = replace(READING, power_samples=((7, 100_000),))
     assert between(still, still) == Energy(0, "samples")
 

@@ -157,14 +157,14 @@ def test_passwords_are_for_reading(tmp_path: Path, certificates: Path) -> None:
 def test_a_password_that_fits_is_remembered_and_another_is_not() -> None:
     passwords = Passwords({"alice": bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()})
     right, wrong = basic("alice", "right")["Authorization"], basic("alice", "wrong")["Authorization"]
-    assert passwords.known(right) is None
-    assert passwords.fits(right) == "alice"
-    assert passwords.known(right) == "alice"
-    assert passwords.fits(wrong) is None
-    assert passwords.known(wrong) is None
-    assert passwords.fits(basic("", "")["Authorization"]) is None
-    assert passwords.fits("Basic not base64") is None
-    assert passwords.fits(basic("alice", "r" * 200)["Authorization"]) is None
+    assert passwords.remembered(right) is None
+    assert passwords.check(right) == "alice"
+    assert passwords.remembered(right) == "alice"
+    assert passwords.check(wrong) is None
+    assert passwords.remembered(wrong) is None
+    assert passwords.check(basic("", "")["Authorization"]) is None
+    assert passwords.check("Basic not base64") is None
+    assert passwords.check(basic("alice", "r" * 200)["Authorization"]) is None
 
 
 def test_the_example_of_prometheus_itself(certificates: Path) -> None:
@@ -199,22 +199,22 @@ def test_an_empty_web_config_requires_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("tls_server_config: {cert_file: a.crt}", "key_file: is missing"),
+        ("tls_server_config: {cert_file: a.crt}", "key_file: expected a file, found none"),
         ("tls_server_config: {cert_file: none.crt, key_file: none.key}", "No such file"),
         ("tls_server_config: {cert_file: server.crt, key_file: gpu-7.key}", "check the PEM files"),
         ("tls_server_config: {cert_file: server.crt, key_file: server.key, client_auth_type: RequireAnyClientCert}",
          "use RequireAndVerifyClientCert"),
         ("tls_server_config: {cert_file: server.crt, key_file: server.key, client_auth_type: Maybe}", "Invalid enum"),
-        ("tls_server_config: {cert_file: server.crt, key_file: server.key, cipher_suites: [NONE]}", "write Go's names"),
+        ("tls_server_config: {cert_file: server.crt, key_file: server.key, cipher_suites: [NONE]}", "expected Go's names"),
         ("tls_server_config: {cert_file: server.crt, key_file: server.key, min_version: TLS13, max_version: TLS12}",
-         "is above max_version"),
+         "expected at most max_version TLS12, found TLS13"),
         ("tls_server_config: {cert_file: server.crt, key_file: server.key, client_ca_file: ca.crt}", "has no effect"),
-        ("basic_auth_users: {alice: hunter2-hunter2}", "is no bcrypt hash"),
-        ("http_server_config: {headers: {X-Other: a}}", "cannot be set"),
-        ("rate_limit: {interval: soon, burst: 1}", "is no duration"),
-        ("rate_limit: {interval: 1s}", "burst: wants"),
+        ("basic_auth_users: {alice: hunter2-hunter2}", "expected a bcrypt hash"),
+        ("http_server_config: {headers: {X-Other: a}}", "found 'X-Other'"),
+        ("rate_limit: {interval: soon, burst: 1}", "expected a duration, found 'soon'"),
+        ("rate_limit: {interval: 1s}", "burst: expected 1 or more, found 0"),
         ("tls: {}", "unknown field"),
-        ("[", "not valid YAML"),
+        ("[", "expected valid YAML"),
     ],
 )  # fmt: skip
 def test_a_web_config_that_cannot_be_used(text: str, fault: str, certificates: Path,

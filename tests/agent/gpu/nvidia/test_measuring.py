@@ -63,7 +63,7 @@ class Watch:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_each_architecture_tells_energy_as_well_as_it_can(
+def test_each_architecture_measures_energy_as_well_as_it_can(
     reader: NvmlReader, scenario: Scenario, architecture: str
 ) -> None:
     scenario.restart([*architecture_lines(0, architecture), "sampling 0 20 120", "sm 0 0 800"])

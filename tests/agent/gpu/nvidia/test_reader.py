@@ -98,7 +98,7 @@ def test_a_gpu_that_is_lost_while_an_agent_starts_is_not_forgotten(
 
 
 @pytest.mark.parametrize(("code", "reason"), [(15, "gpu_lost"), (16, "reset_required")])
-def test_a_lost_gpu_is_said_once_counted_and_found_again(
+def test_a_lost_gpu_is_reported_once_counted_and_found_again(
     reader: NvmlReader, scenario: Scenario, clock: Clock, code: int, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     scenario.restart([*gpu_lines(0), *gpu_lines(1), f"fault 1 0.2 0.5 {code}"])
@@ -158,7 +158,7 @@ def test_hot_plug(reader: NvmlReader, scenario: Scenario, tmp_path: Path) -> Non
     assert snapshot.lost == {"GPU-00000001-stand-in": "gone"}
 
 
-def test_without_a_driver_library_the_mend_is_named(tmp_path: Path) -> None:
+def test_without_a_driver_library_the_fix_is_named(tmp_path: Path) -> None:
     code = (
         "import json; from tokenyield_agent.gpu.nvidia.reader import NvmlReader; s = NvmlReader().read(); "
         "print(json.dumps([len(s.gpus), s.problem]))"
