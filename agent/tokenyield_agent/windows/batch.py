@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from tokenyield_agent.tokens.event import Asker
-from tokenyield_agent.windows.open_window import ACTIVITY_FIELDS, GpuSums, OpenWindow, add
+from tokenyield_agent.windows.open_window import ACTIVITY_FIELDS, OpenGpu, OpenWindow, add
 from tokenyield_agent.workloads.workload_name import WorkloadName
 from tokenyield_wire.window import (
     COUNT_MAX,
@@ -47,7 +47,7 @@ def batch_of(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Ba
     )
 
 
-def _shares(uuid: str, sums: GpuSums) -> list[WorkloadShare]:
+def _shares(uuid: str, sums: OpenGpu) -> list[WorkloadShare]:
     return [
         WorkloadShare(
             gpu_uuid=uuid,
@@ -81,7 +81,7 @@ def _demand(gateway: str, key: str, sums: dict[str, int]) -> Demand:
     return Demand(gateway=gateway, model=caller.model, asker=dict(caller.labels), **sums)
 
 
-def _gpu_window(uuid: str, sums: GpuSums, length_ms: int) -> GpuWindow:
+def _gpu_window(uuid: str, sums: OpenGpu, length_ms: int) -> GpuWindow:
     missing_ms = length_ms - sum(sums.state_ms.values())
     add(sums.state_ms, "unknown", missing_ms)  # it was there at the start and not at the end
     add(sums.unknown_reason_ms, "not_seen", missing_ms)

@@ -38,7 +38,7 @@ ACTIVITY_FIELDS = {
 }
 
 
-class ShareSums(msgspec.Struct, kw_only=True, omit_defaults=True):
+class OpenShare(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One workload's part of one GPU."""
 
     active_ms: int = 0
@@ -49,7 +49,7 @@ class ShareSums(msgspec.Struct, kw_only=True, omit_defaults=True):
     parked_mj: int = 0
 
 
-class GpuSums(msgspec.Struct, kw_only=True):
+class OpenGpu(msgspec.Struct, kw_only=True):
     """One GPU's sums in one open window."""
 
     model: str | None = None
@@ -74,7 +74,7 @@ class GpuSums(msgspec.Struct, kw_only=True):
     power_mw_max: int | None = None
     temperature_c_max: int | None = None
     memory_total_mib: int | None = None
-    shares: dict[str, ShareSums] = msgspec.field(default_factory=dict)
+    shares: dict[str, OpenShare] = msgspec.field(default_factory=dict)
     """By workload."""
     splits: dict[str, Split] = msgspec.field(default_factory=dict)
 
@@ -86,7 +86,7 @@ class OpenWindow(msgspec.Struct, kw_only=True):
     end_ms: int
     grid_end_ms: int
     jumped: bool = False
-    gpus: dict[str, GpuSums] = msgspec.field(default_factory=dict)
+    gpus: dict[str, OpenGpu] = msgspec.field(default_factory=dict)
     tokens: dict[str, dict[Method, dict[str, int]]] = msgspec.field(default_factory=dict)
     """workload -> method -> kind -> count"""
     demand: dict[str, dict[str, dict[str, int]]] = msgspec.field(default_factory=dict)
@@ -130,7 +130,7 @@ def _lay(window: OpenWindow, span: GpuSpan, length_ms: int, part: _SpanPart, fol
     energy_mj = part.energy_mj
     sums = window.gpus.get(span.uuid)
     if sums is None:
-        sums = window.gpus[span.uuid] = GpuSums()
+        sums = window.gpus[span.uuid] = OpenGpu()
         # The part of the window before this GPU was first seen. `length_ms` of it are being laid now.
         add(sums.state_ms, "unknown", window.end_ms - window.start_ms - length_ms)
         add(sums.unknown_reason_ms, "not_seen", window.end_ms - window.start_ms - length_ms)
@@ -159,14 +159,14 @@ def _lay(window: OpenWindow, span: GpuSpan, length_ms: int, part: _SpanPart, fol
             _lay_activity(sums, span.reading.activity, part.activity_ms)
 
 
-def _lay_activity(sums: GpuSums, activity: Activity, known_ms: int) -> None:
+def _lay_activity(sums: OpenGpu, activity: Activity, known_ms: int) -> None:
     sums.activity_known_ms += known_ms
     for quantity in ACTIVITY_FIELDS:
         if (value := getattr(activity, quantity)) is not None:
             sums.activity[quantity] = sums.activity.get(quantity, 0) + value * known_ms
 
 
-def _lay_reading(sums: GpuSums, reading: GpuReading, span: GpuSpan, length_ms: int) -> None:
+def _lay_reading(sums: OpenGpu, reading: GpuReading, span: GpuSpan, length_ms: int) -> None:
     sums.index = reading.index
     sums.memory_total_mib = reading.memory_total_mib
     if reading.power_mw is not None:
@@ -186,7 +186,7 @@ def _lay_reading(sums: GpuSums, reading: GpuReading, span: GpuSpan, length_ms: i
         add(sums.throttled_lost_us, reason, lost_us)
 
 
-def _share(window: OpenWindow, sums: GpuSums, span: GpuSpan, length_ms: int, energy_mj: int, folds: Folds) -> None:
+def _share(window: OpenWindow, sums: OpenGpu, span: GpuSpan, length_ms: int, energy_mj: int, folds: Folds) -> None:
     weights = list(span.holding.weights.values())
     parts = zip(span.holding.weights, apportion(length_ms, weights), apportion(energy_mj, weights), strict=True)
     for workload, part_ms, part_mj in parts:
@@ -196,7 +196,7 @@ def _share(window: OpenWindow, sums: GpuSums, span: GpuSpan, length_ms: int, ene
         if share is None:
             if sum(len(gpu.shares) for gpu in window.gpus.values()) >= HOLDINGS_MAX:
                 workload = folds.fold("workload", OTHER_WORKLOAD)
-            share = sums.shares.setdefault(workload, ShareSums())
+            share = sums.shares.setdefault(workload, OpenShare())
         if span.state == "active":
             share.active_ms += part_ms
             share.active_mj += part_mj
