@@ -13,6 +13,7 @@ PROG = "tokenyield-agent"
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The exit code; `argv` is the process's own where it is None."""
     examples = "".join(f"  {PROG} {command.EXAMPLE:<40} {command.HELP}\n" for command in COMMANDS.values())
     line = CommandLine(
         prog=PROG,

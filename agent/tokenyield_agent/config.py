@@ -129,7 +129,7 @@ class Settings:
     )
     scrape_timeout_s: float = setting(2.0, "how long a server may take to answer a scrape", within=(0.1, 30))
     discover: bool = setting(True, "find workloads by the processes that hold GPUs")
-    discover_endpoints: bool = setting(True, "ask ports on which such processes listen for /metrics, once each")
+    discover_endpoints: bool = setting(True, "try ports on which such processes listen for /metrics, once each")
     proc_dir: str = setting("/proc", "the host's /proc; in a container, where it is mounted")
     pods_dir: str = setting("/var/log/pods", "where the kubelet keeps logs")
     docker_dir: str = setting("/var/lib/docker/containers", "where Docker keeps logs")
@@ -139,7 +139,7 @@ class Settings:
     )
     pod_labels: dict[str, str] = field(
         default_factory=dict,
-        metadata={"help": "label here -> a pod's label or annotation; asks the API server, see agent.yaml"},
+        metadata={"help": "label here -> a pod's label or annotation; requests the API server, see agent.yaml"},
     )
     caller_labels: tuple[str, ...] = setting(
         ("team", "key", "project", "org"),

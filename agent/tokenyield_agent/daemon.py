@@ -62,7 +62,7 @@ class Agent:
         disk: Disk | None = None,
         reader: GpuReader | None = None,
     ) -> None:
-        """`clock`, `disk` and `reader` are the host's, but for tests that play faults."""
+        """`clock`, `disk` and `reader` are the host's, but for tests that play faults. Raises `SetUpError`."""
         self.settings = settings
         self._clock = clock or HostClock()
         self._reload_settings = reload_settings
@@ -114,7 +114,7 @@ class Agent:
     # --- life ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Poll until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+        """Poll until SIGTERM or SIGINT; SIGHUP reads the configuration again. Raises `SetUpError`."""
         signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
         signal.signal(signal.SIGINT, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
@@ -133,6 +133,7 @@ class Agent:
         self.stop()
 
     def start(self) -> None:
+        """Status page, first reading and shipping. Raises `SetUpError`."""
         if self.status_server:
             self.status_server.start()
         self.begin()
@@ -200,6 +201,7 @@ class Agent:
     # --- one poll ------------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
+        """One reading of GPUs and logs into windows. Raises nothing for a GPU, log or disk that fails."""
         self._snapshot = self._reader.read()
         # After the reading, which may have hung: its counters cover the time until then.
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
@@ -284,6 +286,7 @@ class Agent:
     # --- what it shows of itself ---------------------------------------------------------------------------------
 
     def status(self) -> Status:
+        """As of now; called by the status page's threads."""
         depth, size = self.spool.depth()
         return Status(
             version=VERSION,

@@ -1,4 +1,4 @@
-"""Token buckets: how often something may happen, by whom. Pure: the clock is an argument."""
+"""Token buckets: how often something may happen, for each key. Pure: the clock is an argument."""
 
 from collections import OrderedDict
 from collections.abc import Hashable

@@ -22,7 +22,9 @@ class Command(Protocol):
     EXAMPLE: str
     """Without the program's name."""
 
-    def add_flags(self, parser: argparse.ArgumentParser) -> None: ...
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        """The subcommand's own arguments."""
+        ...
 
     def run(self, arguments: argparse.Namespace) -> int:
         """The exit code. Raises `SettingsError`."""

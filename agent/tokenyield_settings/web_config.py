@@ -126,6 +126,7 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def requests_certificate(self) -> bool:
+        """Whether clients are asked for one, and it is verified where they have one."""
         tls = self.tls_server_config
         return tls is not None and tls.client_auth_type in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 
@@ -136,6 +137,7 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
 
     def files(self) -> list[Path]:
+        """The PEM files that it names."""
         tls = self.tls_server_config
         named = (tls.cert_file, tls.key_file, tls.client_ca_file) if tls else ()
         return [Path(self.folder, name) for name in named if name]

@@ -1,7 +1,7 @@
 """What the agent sees on this host, what is missing, and how to fix it.
 
 In: settings. Out: a `DoctorReport`: for each GPU who holds it and where its tokens come from, and a list of findings,
-each `ok`, `note` or `fault`, in words. Changes nothing; asks servers for their counters as the agent would.
+each `ok`, `note` or `fault`, in words. Changes nothing; scrapes servers' counters as the agent would.
 """
 
 import time
@@ -22,7 +22,7 @@ from tokenyield_agent.workloads.server_process import server_of
 from tokenyield_wire.window import Method
 
 ROUNDS = 3
-"""Looks at the processes, so that what is found in the first is asked in the second."""
+"""Of looking at the processes: a server found in the first round is scraped in the second."""
 
 
 def examine(settings: Settings) -> DoctorReport:
@@ -50,8 +50,8 @@ def examine(settings: Settings) -> DoctorReport:
 
 def _wait_for_endpoints(roster: Roster, settings: Settings) -> None:
     deadline_s = time.monotonic() + settings.scrape_timeout_s + 1
-    wanted = {name for name, tokens in roster.all_tokens().items() if tokens.has_endpoint}
-    while time.monotonic() < deadline_s and wanted - roster.scraper.known().keys() - roster.scraper.problems().keys():
+    names = {name for name, tokens in roster.all_tokens().items() if tokens.has_endpoint}
+    while time.monotonic() < deadline_s and names - roster.scraper.known().keys() - roster.scraper.problems().keys():
         time.sleep(0.05)
     roster.poll(0, time.monotonic())
 
@@ -59,7 +59,7 @@ def _wait_for_endpoints(roster: Roster, settings: Settings) -> None:
 def _rows(gpu: GpuReading, holding: Holding, roster: Roster) -> Iterator[GpuRow]:
     name, model = str(gpu.index), gpu.model or "unknown"
     if holding.held is None:
-        yield _row(name, model, "cannot be told", "-", change="the driver does not list processes of this GPU")
+        yield _row(name, model, "unknown", "-", change="the driver does not list processes of this GPU")
     elif not holding.held:
         yield _row(name, model, "nobody", "no process, no allocation")
     for workload, weight in holding.weights.items():
@@ -123,14 +123,14 @@ def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
 
 
 def _sample(tokens: WorkloadTokens) -> tuple[set[Method], str | None, str]:
-    """How the log counts tokens, of which server it is, and where it stands."""
+    """How the log counts tokens, of which server it is, and its place."""
     if not isinstance(tokens.log, LogFiles):
         server = SERVERS.get(tokens.server)
         report = server.log_report if server is not None else None
         method: Method = "count" if report is not None and "completion" in report.exact else "rate"
         return {method}, tokens.server if tokens.server != "unknown" else None, f"journal of {tokens.name}"
     for path, file in tokens.log.files.items():
-        known = recognised(file.dialect)  # where the beginning of the log has told it
+        known = recognised(file.dialect)  # where the beginning of the log shows it
         dialect = new_dialect("auto" if known is None else known.name)
         try:
             found = dialect.feed(end_of(path), time.time_ns() / 1e9)
@@ -146,10 +146,10 @@ def _sample(tokens: WorkloadTokens) -> tuple[set[Method], str | None, str]:
 def _explicit(settings: Settings, gpus: list[GpuReading]) -> Iterator[DoctorFinding]:
     known = {str(gpu.index) for gpu in gpus} | {gpu.uuid for gpu in gpus}
     for workload in settings.workloads:
-        for wanted in map(str, workload.gpus):
-            if gpus and wanted not in known:
+        for gpu in map(str, workload.gpus):
+            if gpus and gpu not in known:
                 yield DoctorFinding(
-                    "fault", "binding", f"{workload.name}: names GPU {wanted}, which this node does not have"
+                    "fault", "binding", f"{workload.name}: names GPU {gpu}, which this node does not have"
                 )
 
 
@@ -160,12 +160,12 @@ def _untied(roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFind
     servers = sorted(name for name in held & found.keys() if found[name].tokens.server != "unknown")
     for name in sorted(roster.workloads.keys() - held):
         if servers:
-            mend = "if they are one server its tokens count twice: give it metrics, gpus, pid_file or process"
-            yield DoctorFinding("fault", "binding", f"{name} holds no GPU, and {', '.join(servers)} was found: {mend}")
+            fix = "if they are one server its tokens count twice: give it metrics, gpus, pid_file or process"
+            yield DoctorFinding("fault", "binding", f"{name} holds no GPU, and {', '.join(servers)} was found: {fix}")
 
 
 def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFinding]:
-    """Inference servers that run here and hold no GPU that the driver tells of."""
+    """Inference servers that run here and hold no GPU by the driver's list of processes."""
     import psutil
 
     held = {workload for holding in holdings.values() for workload in holding.weights}
@@ -182,16 +182,16 @@ def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -
         if not any(pid in found.root_pids for found in roster.finder.found.values()) and not roster.is_root_of_any(pid):
             others.append((f"{kind.name} pid {pid}", kind.no_tokens))
     for other, no_tokens in others:
-        mend = "it holds no GPU that the driver tells of; if it does, add it to workloads with its log or metrics"
-        yield DoctorFinding("note", "server", f"{other} is followed by no workload: {no_tokens or mend}")
+        fix = "the driver lists no GPU of it; if it holds one, add it to workloads with its log or metrics"
+        yield DoctorFinding("note", "server", f"{other} is followed by no workload: {no_tokens or fix}")
     if not others and not followed:
-        yield DoctorFinding("note", "server", "no inference server is running that we know")
+        yield DoctorFinding("note", "server", "no known inference server is running")
 
 
 def _sources(settings: Settings, roster: Roster) -> Iterator[DoctorFinding]:
     if not settings.workloads and not roster.finder.found and not settings.gateways:
-        mend = "no workloads are configured and none is found on a GPU, so no tokens are counted now; see agent.yaml"
-        yield DoctorFinding("note" if settings.discover else "fault", "log", mend)
+        text = "no workloads are configured and none is found on a GPU, so no tokens are counted now; see agent.yaml"
+        yield DoctorFinding("note" if settings.discover else "fault", "log", text)
     for workload in settings.workloads:
         yield from findings_of_log(workload.name, workload.log, workload.dialect)
         if workload.metrics:

@@ -13,6 +13,7 @@ ANSWER_S = 5
 
 
 def findings_of_state_dir(settings: Settings) -> Iterator[DoctorFinding]:
+    """Whether `state_dir` can be written and has room for the spool."""
     folder = Path(settings.state_dir)
     existing = folder
     while not existing.exists():
@@ -31,6 +32,7 @@ def findings_of_state_dir(settings: Settings) -> Iterator[DoctorFinding]:
 
 
 def findings_of_collector(settings: Settings) -> Iterator[DoctorFinding]:
+    """Whether the collector answers; waits up to `ANSWER_S`."""
     url = f"{settings.collector_url.rstrip('/')}/readyz"
     try:
         with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310 - the settings checked the scheme

@@ -15,7 +15,7 @@ class DoctorFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuRow:
-    """One holder of one GPU. `tokens` says where its tokens come from, `quality` how good that is."""
+    """One holder of one GPU. `tokens` is where its tokens come from, `quality` how exact that is."""
 
     gpu: str
     model: str
@@ -28,5 +28,7 @@ class GpuRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorReport:
+    """Who holds each GPU, and the findings in the order in which data flows."""
+
     rows: list[GpuRow] = field(default_factory=list)
     findings: list[DoctorFinding] = field(default_factory=list)

@@ -25,4 +25,5 @@ class Backoff:
 
     @property
     def is_slow(self) -> bool:
+        """Whether calls are skipped at present."""
         return self._skips > 0

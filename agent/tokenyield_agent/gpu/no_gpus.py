@@ -19,4 +19,5 @@ class NoGpusReader:
 
 
 def open_reader(options: ReaderOptions) -> GpuReader:
+    """Needs no option."""
     return NoGpusReader()

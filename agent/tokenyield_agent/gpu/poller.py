@@ -70,6 +70,7 @@ class Poller:
 
     @property
     def faults(self) -> Mapping[str, int]:
+        """The reader's own, and how often a reading took too long."""
         of_reader = dict(self._reader.faults) if self._reader is not None else {}
         return {**of_reader, f"{self._name}_slow": self._hangs} if self._hangs else of_reader
 

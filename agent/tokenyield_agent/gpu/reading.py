@@ -3,7 +3,7 @@
 In: nothing. Out: the value types, and the `GpuReader` protocol that every vendor's reader and the trace reader keep.
 Words are neutral: *compute* is what runs kernels (SMs, compute units), *matrix* what multiplies matrices (tensor cores,
 matrix cores), a *link* joins GPUs (NVLink, Infinity Fabric), a *partition* is a part of a GPU that is given out as a
-GPU of its own (MIG). A vendor's folder says what it takes for each.
+GPU of its own (MIG). A vendor's folder documents what it takes for each.
 
 A field that a GPU does not support is None, never 0. A GPU that was there and cannot be read now is in
 `Snapshot.lost` with the reason, so that its time is reported as unknown and not forgotten.
@@ -112,7 +112,7 @@ class ReaderOptions:
 
 
 class GpuReader(Protocol):
-    """Reads every GPU of the node. Never raises for a GPU or driver that fails: the snapshot says so."""
+    """Reads every GPU of the node. Never raises for a GPU or driver that fails: the snapshot shows that."""
 
     @property
     def faults(self) -> Mapping[str, int]:
@@ -124,6 +124,10 @@ class GpuReader(Protocol):
         """What readings have taken, in all; 0 where that is not measured."""
         ...
 
-    def read(self) -> Snapshot: ...
+    def read(self) -> Snapshot:
+        """All GPUs, now."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the driver or file."""
+        ...

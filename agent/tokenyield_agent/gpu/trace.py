@@ -1,7 +1,7 @@
 """Recorded GPU readings: written by `tokenyield-agent record`, replayed for demos and tests.
 
-A trace is JSON lines. The first line is a header (`TraceHeader`) that says honestly what it is; every other line is
-one poll: milliseconds since the recording began, and the readings. Replay runs at the recorded speed, starts over at
+A trace is JSON lines. The first line is a header (`TraceHeader`) that describes honestly what it is; every other line
+is one poll: milliseconds since the recording began, and the readings. Replay runs at the recorded speed, starts over at
 the end, and carries energy counters on across the seam, so that they never run backwards.
 """
 
@@ -19,7 +19,7 @@ TRACE_VERSION = 2
 
 
 class TraceHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """`label` says in words what was recorded, on what, and whether the GPU was real."""
+    """`label` describes in words what was recorded and on what."""
 
     trace: int = TRACE_VERSION
     label: str
@@ -118,6 +118,7 @@ class TraceReader:
         self._started_s = mono_s()
 
     def read(self) -> Snapshot:
+        """The poll that shows now."""
         rounds, line = positions(self._lines, int((self._mono_s() - self._started_s) * 1000))
         return Snapshot(gpus=tuple(self._carried(line.gpus, rounds)))
 

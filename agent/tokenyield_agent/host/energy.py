@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 DCMI_EVERY_S = 10.0
 GAP_S_MAX = 60.0
-"""Power is not taken to have stood still for longer."""
+"""Between two readings of power; nothing is integrated over more."""
 _WATTS = re.compile(r"Instantaneous power reading:\s+(\d+) Watts")
 
 
@@ -45,7 +45,9 @@ class EnergyMeter(Protocol):
         """mJ since the last call; None at the first, and where it is not known. Raises OSError, ValueError."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop measuring."""
+        ...
 
 
 class Rapl:
@@ -178,6 +180,7 @@ class HostMeter:
 
     @property
     def source(self) -> str | None:
+        """The meter's name; None where there is no meter."""
         return self._meter.source if self._meter is not None else None
 
     def read(self, mono_s: float) -> HostEnergy | None:

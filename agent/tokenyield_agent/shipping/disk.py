@@ -44,9 +44,11 @@ class Disk:
         fresh.replace(path)
 
     def truncate(self, path: Path, size: int) -> None:
+        """Cut the file to `size` bytes."""
         os.truncate(path, size)
 
     def delete(self, path: Path) -> None:
+        """A file that is not there is deleted already."""
         path.unlink(missing_ok=True)
 
     def _write(self, path: Path, data: bytes) -> None:

@@ -70,7 +70,7 @@ class SegmentFiles:
         self.next_seq = 1
         self.turn = 0
         self.acknowledged = 0
-        """The last number that has its receipt, as the files say at the start."""
+        """The last number that has its receipt, by the files, at the start."""
         self._lost: set[int] = set()
         """Counted as lost already."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)

@@ -1,8 +1,8 @@
 """Batches to the collector, in order, until it has given a receipt for each.
 
 In: the spool. Out: acknowledged batches. A batch leaves the spool only on a 2xx answer, or into `rejected/` when the
-collector says that it can never succeed. Everything else is tried again, for ever, with exponential back-off and full
-jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), or after the time that Retry-After names.
+collector answers that it can never succeed. Everything else is tried again, for ever, with exponential back-off and
+full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), or after the time that Retry-After names.
 """
 
 import gzip
@@ -54,7 +54,7 @@ def full_jitter_s(attempt: int, uniform: float) -> float:
 
 
 def retry_after_s(header: str | None, date_header: str | None) -> float | None:
-    """Seconds asked for by a Retry-After header, in seconds or as a date against the answer's own Date."""
+    """Seconds that a Retry-After header names, in seconds or as a date against the answer's own Date."""
     if not header:
         return None
     if header.strip().isdigit():
@@ -82,6 +82,7 @@ class Shipper:
         self.counts = {"requests": 0, "failures": 0, "rejected": 0, "bytes": 0}
 
     def start(self) -> None:
+        """Begin to ship what the spool holds."""
         self._thread.start()
 
     def stop(self, drain_s: float) -> None:

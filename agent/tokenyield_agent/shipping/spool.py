@@ -8,7 +8,7 @@ that is true exactly when these batches are counted. Both are under one checksum
 both are there or neither: tokens are then read again from the log, never twice into a batch and never into none.
 What a record is on disk: record.py. How records survive kills and damaged disks: segments.py.
 
-Batches with a receipt stay for `keep_bytes`, in case that the collector is restored from a backup and asks for them.
+Batches with a receipt stay for `keep_bytes`, for a collector that is restored from a backup and lacks them.
 """
 
 import logging
@@ -72,6 +72,7 @@ class Spool:
 
     @property
     def epoch(self) -> str:
+        """Of this spool: its numbers are unique within it."""
         return self._files.epoch
 
     @property

@@ -200,6 +200,7 @@ class AgentExposition:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
+        """Every family, in the order of docs/metrics.md, with its samples."""
         status = self._status()
         info = INFO.new()
         info.add_metric((status.version,), 1)

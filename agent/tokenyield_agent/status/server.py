@@ -98,9 +98,11 @@ class StatusServer:
         self._thread = threading.Thread(target=self._server.serve_forever, name="status", daemon=True)
 
     def start(self) -> None:
+        """Answer from now on."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Close the port; requests under way are dropped."""
         self._server.shutdown()
         self._server.server_close()
 

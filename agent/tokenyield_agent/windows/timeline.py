@@ -12,13 +12,14 @@ STEP_MS_MIN = 250
 
 
 class Timeline:
-    """Where on the timeline the monotonic clock stands."""
+    """The place of the monotonic clock on the timeline."""
 
     def __init__(self, mono_ns: int, wall_ns: int) -> None:
         self._wall_less_mono_ns = wall_ns - mono_ns
         self.steps = 0
 
     def now_ms(self, mono_ns: int) -> int:
+        """Unix time of `mono_ns`, by the wall clock as it was last believed."""
         return ns_to_ms(mono_ns + self._wall_less_mono_ns)
 
     def step_ms(self, mono_ns: int, wall_ns: int) -> int:

@@ -9,4 +9,5 @@ from tokenyield_agent.gpu.reading import GpuReader, ReaderOptions
 
 
 def open_reader(options: ReaderOptions) -> GpuReader:
+    """NVML is initialised at the first reading."""
     return NvmlReader(known_uuids=options.known_uuids)

@@ -42,6 +42,7 @@ class ErrorCounters:
         self._due_s = 0.0
 
     def is_due(self, now_s: float) -> bool:
+        """`now_s` is monotonic."""
         return bool(self._fields) and now_s >= self._due_s
 
     def read(self, handle: Any, now_s: float) -> dict[str, int]:

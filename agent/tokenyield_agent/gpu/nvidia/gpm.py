@@ -29,7 +29,7 @@ _BP_PER_PERCENT = 100
 
 
 def is_supported(handle: Any) -> bool:
-    """Raises NVMLError where the driver is too old to say (before 520)."""
+    """Raises NVMLError where the driver is too old to report it (before 520)."""
     return bool(nvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice)
 
 
@@ -113,6 +113,7 @@ class Gpm:
             self._instances.pop(instance).close()
 
     def close(self) -> None:
+        """Raises NVMLError."""
         for samples in (self._whole, *self._instances.values()):
             if samples is not None:
                 samples.close()

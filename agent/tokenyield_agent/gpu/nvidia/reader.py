@@ -3,7 +3,7 @@
 In: the driver's library. Out: a `Snapshot` per `read()`. What can go wrong never raises:
 * NVML or the driver missing, or unloaded while we run: `Snapshot.problem`, and NVML is tried again every
   `RETRY_S`, so a driver that comes back is picked up without a restart;
-* one GPU lost or in need of a reset: it stands in `Snapshot.lost`; the others are read on;
+* one GPU lost or in need of a reset: it is in `Snapshot.lost`; the others are read on;
 * what one GPU does not support: device.py.
 
 A reader belongs to one thread (poller.py), because some drivers answer a second one only when the first is done.
@@ -62,6 +62,7 @@ class NvmlReader:
         self.faults: dict[str, int] = {}
 
     def read(self) -> Snapshot:
+        """All GPUs that NVML lists, and those that were there before. Never raises."""
         now_s = self._mono_s()
         if self._initialised and self._devices_changed(now_s):
             log.info("the set of GPUs changed or a lost one may be back; initialising NVML again")
