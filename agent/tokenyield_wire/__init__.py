@@ -1,1 +1,1 @@
-"""The words both programs speak: units, the window of additive facts, and how a batch of them is written down."""
+"""What both programs share: units, the window of additive facts, and a batch of them as bytes."""

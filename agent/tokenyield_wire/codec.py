@@ -22,14 +22,15 @@ _MSGSPEC_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
 class Refused(ValueError):
-    """The bytes are not a sound shipment. `faults` says why, field by field."""
+    """The bytes are not a sound shipment. `faults` are the reasons, field by field."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         self.faults = faults
-        super().__init__("; ".join(f"{f.field or '(body)'}: found {f.found}, wanted {f.wanted}" for f in faults))
+        super().__init__("; ".join(f"{f.field or '(body)'}: expected {f.expected}, found {f.found}" for f in faults))
 
 
 def encode_shipment(shipment: Shipment) -> bytes:
+    """JSON, not compressed."""
     return _encoder.encode(shipment)
 
 
@@ -53,8 +54,8 @@ def decode_shipment(body: bytes) -> Shipment:
         ) from error
     faults: list[Fault] = []
     if shipment.schema not in SCHEMA_VERSIONS_ACCEPTED:
-        wanted = f"one of {', '.join(map(str, SCHEMA_VERSIONS_ACCEPTED))}: upgrade the collector before its agents"
-        faults.append(Fault("schema", str(shipment.schema), wanted))
+        expected = f"one of {', '.join(map(str, SCHEMA_VERSIONS_ACCEPTED))}: upgrade the collector before its agents"
+        faults.append(Fault("schema", str(shipment.schema), expected))
     if not 1 <= len(shipment.batches) <= BATCHES_MAX:
         faults.append(Fault("batches", f"{len(shipment.batches)} batches", f"1 to {BATCHES_MAX}"))
     for i, batch in enumerate(shipment.batches):

@@ -15,6 +15,7 @@ JOULES_PER_KWH = 3_600_000
 
 
 def mj_to_joules(energy_mj: int) -> float:
+    """For what is shown; stored facts stay in mJ."""
     return energy_mj / MJ_PER_JOULE
 
 

@@ -9,7 +9,7 @@ What always holds is checked by `faults_of_batch`, which the collector runs on a
 * the reasons of unknown time sum to the unknown time;
 * a GPU's shares sum to at most its own active and idle time and energy;
 * parked time and energy are part of the idle ones; the methods of integrated energy sum to it;
-* every list and dict has at most as many entries, and every sum over them is at most as great, as the bounds here say.
+* every list and dict has at most as many entries, and every sum over them is at most as great, as the bounds here.
 
 `gc=False`: these records hold no cycles, and a collector decodes tens of thousands of them a second.
 """
@@ -19,6 +19,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Annotated, Literal, NamedTuple
 
+import msgspec
 from msgspec import Meta, Struct
 
 from tokenyield_wire.units import hour_of_ms
@@ -31,11 +32,11 @@ STATES = ("active", "idle", "unallocated", "unknown")
 TOKEN_KINDS = ("prompt_computed", "prompt_cached", "prompt_unsplit", "completion")
 REQUEST_KINDS = ("requests", "requests_aborted", "requests_failed")
 LOAD_KINDS = ("load_known_ms", "running_request_ms", "waiting_request_ms", "cache_used_ms")
-"""How a server stood: integrals over `load_known_ms` of requests running and waiting, and of the part of its KV cache
+"""A server's load: integrals over `load_known_ms` of requests running and waiting, and of the part of its KV cache
 in use."""
 ENERGY_METHODS = ("counter", "average", "samples", "instant", "power")
-"""How a joule was got, best first: NVML's energy counter; the sensor's mean over a second; its buffer of samples; its
-present value; the plain power reading. All but the first are power integrated."""
+"""How a joule was measured, best first: the driver's energy counter; the sensor's mean over a second; its buffer of
+samples; its present value; the plain power reading. All but the first are power integrated."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=253)]
 """A host, cluster, model or place; 253 is the longest DNS name and Kubernetes object name."""
@@ -56,7 +57,7 @@ WORKLOADS_MAX = 4_096
 COUNTS_MAX = 3
 """Token counts of one workload: one for each `Method`."""
 DEMAND_MAX = 16_384
-"""Askers, over all gateways of the node."""
+"""Callers, over all gateways of the node."""
 NAMES_MAX = 64
 """Names in a dict: reasons, methods, sources, of which the agent knows a dozen."""
 EVENT_NAMES_MAX = 256
@@ -64,7 +65,7 @@ EVENT_NAMES_MAX = 256
 
 
 def _at_most(**bound: int) -> Meta:
-    """For the JSON Schema. `faults_of_batch` holds it: it says how many there were, which msgspec does not."""
+    """For the JSON Schema. `faults_of_batch` holds it: it reports how many there were, which msgspec does not."""
     return Meta(extra_json_schema=bound)
 
 
@@ -76,7 +77,7 @@ Split = Literal["exclusive", "sm", "memory", "even", "mig"]
 Named = Annotated[dict[Name, Count], _at_most(maxProperties=NAMES_MAX)]
 
 LABELS_MAX = 16
-"""Labels of one workload or asker."""
+"""Labels of one workload or caller."""
 Labels = Annotated[dict[Name, Text], Meta(max_length=LABELS_MAX)]
 
 
@@ -93,7 +94,7 @@ class StateMillijoules(Struct, gc=False, frozen=True, kw_only=True):
 
 
 class GpuWindow(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
-    """One GPU over one window. `uuid` is NVML's; `model` is NVML's product name."""
+    """One GPU over one window. `uuid` and `model` (the product's name) are the driver's."""
 
     uuid: Name
     model: Text | None = None
@@ -107,21 +108,22 @@ class GpuWindow(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True)
     energy_integrated_mj: Count = 0
     """Part of the energy that was integrated from power because the GPU has no energy counter (or it was reset)."""
     energy_method_mj: Named = {}
-    """That part by how it was got, see `ENERGY_METHODS`; the rest is from the counter."""
+    """That part by method, see `ENERGY_METHODS`; the rest is from the counter."""
     energy_error_mj: Count = 0
-    """By how much that part may be off either way, from how far power moved between two samples."""
+    """Estimated error of that part, either way, from how far power moved between two samples."""
     energy_missing_ms: Count = 0
-    """Time for which no energy could be told at all."""
+    """Time for which no energy is known at all."""
     utilization_ms: Count | None = None
-    """Integral of NVML's utilization.gpu: ms during which some kernel ran. None where the GPU does not report it."""
+    """Integral of the driver's utilization: ms during which some kernel ran. None where the GPU does not report it."""
     memory_used_mib_seconds: Count | None = None
     """Integral of memory used, MiB x s."""
     parked_ms: Count = 0
-    """Part of the idle time in which whoever holds the GPU had long made no token, whether or not tiny kernels ran."""
+    """Part of the idle time in which no workload on the GPU had made a token for long, even if tiny kernels ran."""
     parked_mj: Count = 0
     """Part of the idle energy."""
     activity_known_ms: Count = 0
-    """Time over which GPM counted; the next five are None where it did not, or where the GPU does not tell them."""
+    """Time over which performance counters ran; the next five are None where they did not, or where the GPU does not
+    report them."""
     sm_ms: Count | None = None
     """Integral of the share of SMs that were busy."""
     tensor_ms: Count | None = None
@@ -133,7 +135,7 @@ class GpuWindow(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True)
     throttled_ms: Named = {}
     """By reason; reasons overlap."""
     throttled_lost_ms: Named = {}
-    """What of the active time was lost while throttled, by reason: the share of the highest clock that was missing,
+    """Active time lost while throttled, by reason: the share of the highest clock that was missing,
     divided among the reasons. At most: work that waits for memory loses less."""
     events: Annotated[dict[Name, Count], _at_most(maxProperties=EVENT_NAMES_MAX)] = {}
     """XIDs (`xid_N`), ECC errors, remapped rows, errors of links: how often."""
@@ -158,11 +160,11 @@ class WorkloadShare(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=T
 
 
 class TokenCount(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens of one workload counted in one way. A kind that the source cannot tell is None.
+    """Tokens of one workload counted in one way. A kind that the source does not report is None.
 
-    `prompt_computed` leaves out what the prefix cache served; that is `prompt_cached`. A source that cannot tell these
-    two apart gives `prompt_unsplit` instead. `requests` were answered; `requests_aborted` were given up by who asked.
-    The last four are how the server stood meanwhile, see `LOAD_KINDS`.
+    `prompt_computed` leaves out what the prefix cache served; that is `prompt_cached`. A source that does not
+    separate these two gives `prompt_unsplit` instead. `requests` were answered; `requests_aborted` were given up by
+    the caller. The last four are the server's load meanwhile, see `LOAD_KINDS`.
     """
 
     method: Method
@@ -193,13 +195,13 @@ class Workload(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Demand(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
-    """What one asker asked of one gateway. The tokens were made by servers behind it and are counted there too: demand
-    says who asked, and is never added to the tokens of workloads."""
+    """Tokens that one caller requested of one gateway. They were made by servers behind it and are counted there too:
+    demand shows who called, and is never added to the tokens of workloads."""
 
     gateway: Name
     model: Name | None = None
-    asker: Labels = {}
-    """team, key, user, end_user, project, org, tags: those that the agent's settings let out."""
+    caller: Labels = msgspec.field(name="asker", default_factory=dict)
+    """team, key, user, end_user, project, org, tags: those that the agent's settings allow."""
     prompt_computed: Count | None = None
     prompt_cached: Count | None = None
     prompt_unsplit: Count | None = None
@@ -238,11 +240,11 @@ class Shipment(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Fault(NamedTuple):
-    """Why a record is refused: the JSON path of the field, what was found, and what is wanted."""
+    """Why a record is refused: the JSON path of the field, what was found, and what was expected."""
 
     field: str
     found: str
-    wanted: str
+    expected: str
 
 
 def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
@@ -266,19 +268,19 @@ def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
         left[gpu.uuid] = [gpu.active_ms, gpu.idle_ms, energy.active, energy.idle]
         states_ms = gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms
         if states_ms != length_ms:
-            wanted = f"the length of the batch, {length_ms} ms"
-            yield Fault(f"{path}.gpus[{i}]", f"states that sum to {states_ms} ms", wanted)
+            expected = f"the length of the batch, {length_ms} ms"
+            yield Fault(f"{path}.gpus[{i}]", f"states that sum to {states_ms} ms", expected)
         if gpu.unknown_ms != (sum(gpu.unknown_reason_ms.values()) if gpu.unknown_reason_ms else 0):
             found = f"{sum(gpu.unknown_reason_ms.values())} ms over all reasons"
-            wanted = f"reasons that sum to unknown_ms ({gpu.unknown_ms})"
-            yield Fault(f"{path}.gpus[{i}].unknown_reason_ms", found, wanted)
+            expected = f"reasons that sum to unknown_ms ({gpu.unknown_ms})"
+            yield Fault(f"{path}.gpus[{i}].unknown_reason_ms", found, expected)
         if gpu.parked_ms > gpu.idle_ms or gpu.parked_mj > energy.idle:
             found = f"{gpu.parked_ms} ms and {gpu.parked_mj} mJ"
             yield Fault(f"{path}.gpus[{i}].parked_ms", found, "at most the idle time and energy")
         if gpu.energy_method_mj and sum(gpu.energy_method_mj.values()) != gpu.energy_integrated_mj:
             found = f"{sum(gpu.energy_method_mj.values())} mJ over all methods"
-            wanted = f"methods that sum to energy_integrated_mj ({gpu.energy_integrated_mj})"
-            yield Fault(f"{path}.gpus[{i}].energy_method_mj", found, wanted)
+            expected = f"methods that sum to energy_integrated_mj ({gpu.energy_integrated_mj})"
+            yield Fault(f"{path}.gpus[{i}].energy_method_mj", found, expected)
     keys = {workload.key for workload in batch.workloads}
     if len(keys) != len(batch.workloads):
         yield Fault(f"{path}.workloads", f"{len(batch.workloads)} of {len(keys)} keys", "each workload once in a batch")
@@ -300,8 +302,8 @@ def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
         if share.parked_ms > share.idle_ms or share.parked_mj > share.idle_mj:
             yield Fault(f"{path}.shares[{i}].parked_ms", str(share.parked_ms), "at most the idle time and energy")
         if min(own) < 0:
-            wanted = "shares that sum to at most the GPU's own"
-            yield Fault(f"{path}.shares[{i}]", "shares above the GPU's own time or energy", wanted)
+            expected = "shares that sum to at most the GPU's own"
+            yield Fault(f"{path}.shares[{i}]", "shares above the GPU's own time or energy", expected)
 
 
 def _too_many(batch: Batch, path: str) -> Iterator[Fault]:
@@ -368,8 +370,8 @@ def _is_great(batch: Batch) -> bool:
     for workload in batch.workloads:
         for count in workload.tokens:
             total += sum(filter(None, _of_tokens(count)))
-    for asked in batch.demand:
-        total += sum(filter(None, _of_demand(asked)))
+    for demand in batch.demand:
+        total += sum(filter(None, _of_demand(demand)))
     return total > SUM_MAX
 
 

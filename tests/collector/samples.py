@@ -91,14 +91,14 @@ def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> B
             Demand(
                 gateway="litellm",
                 model="chat",
-                asker={"team": "search", "key": "prod"},
+                caller={"team": "search", "key": "prod"},
                 prompt_computed=7,
                 prompt_cached=3,
                 completion=5,
                 requests=2,
                 requests_failed=1,
             ),
-            Demand(gateway="litellm", model="chat", asker={"team": "ads"}, prompt_unsplit=4, completion=9, requests=1),
+            Demand(gateway="litellm", model="chat", caller={"team": "ads"}, prompt_unsplit=4, completion=9, requests=1),
         ),
         host_energy_mj={"rapl": 2_700_000},
     )

@@ -78,7 +78,7 @@ def _workload(key: str, names: dict[str, WorkloadName], counts: list[TokenCount]
 
 def _demand(gateway: str, key: str, sums: dict[str, int]) -> Demand:
     caller = msgspec.json.decode(key, type=Asker)
-    return Demand(gateway=gateway, model=caller.model, asker=dict(caller.labels), **sums)
+    return Demand(gateway=gateway, model=caller.model, caller=dict(caller.labels), **sums)
 
 
 def _gpu_window(uuid: str, sums: OpenGpu, length_ms: int) -> GpuWindow:

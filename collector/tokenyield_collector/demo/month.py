@@ -210,7 +210,7 @@ def _asked(completion: int) -> list[Demand]:
         Demand(
             gateway="litellm",
             model="llama-3.3-70b",
-            asker={"team": team, "key": f"{team}-prod"},
+            caller={"team": team, "key": f"{team}-prod"},
             prompt_computed=round(completion * 3 * part),
             prompt_cached=round(completion * part),
             completion=round(completion * part),

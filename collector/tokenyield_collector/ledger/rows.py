@@ -195,6 +195,6 @@ def rows_of_batch(rows: Rows, shipment: Shipment, batch: Batch, received_ms: int
             labels = msgspec.json.encode(workload.labels, order="sorted").decode()
             rows["label_windows"].append((cluster, node, workload.key, labels, start_ms, batch.end_ms - start_ms))
     for asked in batch.demand:
-        asker = msgspec.json.encode(asked.asker, order="sorted").decode()
+        asker = msgspec.json.encode(asked.caller, order="sorted").decode()
         counts = (getattr(asked, kind) for kind in DEMAND_SUMS)
         rows["demand_windows"].append((cluster, node, asked.gateway, asked.model or "", asker, start_ms, *counts))

@@ -28,7 +28,7 @@ def impossible() -> Batch:
     """Of each amount more than 64 bits hold, in one hour."""
     one = batch(1, NOON_MS)
     lie = TokenCount(method="count", prompt_computed=COUNT_MAX, completion=COUNT_MAX, requests=COUNT_MAX)
-    asked = Demand(gateway="g", model="llama", asker={"team": "t"}, completion=COUNT_MAX, requests=COUNT_MAX)
+    asked = Demand(gateway="g", model="llama", caller={"team": "t"}, completion=COUNT_MAX, requests=COUNT_MAX)
     gpus = tuple(replace(gpu, energy_mj=StateMillijoules(active=COUNT_MAX, idle=240_000)) for gpu in one.gpus)
     shares = tuple(replace(share, active_mj=COUNT_MAX, idle_mj=240_000) for share in one.shares)
     workloads = (replace(one.workloads[0], tokens=(lie,) * LIES),)

@@ -344,8 +344,8 @@ def test_a_shared_server_is_split_by_who_asked_the_gateway(tmp_path: Path) -> No
     """
     fleet = Fleet()
     demand = [
-        Demand(gateway="litellm", model="chat", asker={"team": "search"}, completion=500_000, requests=5),
-        Demand(gateway="litellm", model="chat", asker={"team": "ads"}, completion=300_000, requests=3),
+        Demand(gateway="litellm", model="chat", caller={"team": "search"}, completion=500_000, requests=5),
+        Demand(gateway="litellm", model="chat", caller={"team": "ads"}, completion=300_000, requests=3),
     ]
     server = Server(key="w", labels={"team": "platform"}, completion=1_000_000, requests=10)
     fleet.hour("2026-10-05T07:00", [Gpu(held=[Held(workload="w", active_min=60)])], [server], demand)

@@ -73,7 +73,7 @@ def hours(draw: st.DrawFn) -> list[dict[str, Any]]:
             for key in keys
         ]
         demand = [
-            Demand(gateway="g", model=draw(st.sampled_from([*MODELS, "chat"])), asker={"team": team},
+            Demand(gateway="g", model=draw(st.sampled_from([*MODELS, "chat"])), caller={"team": team},
                    completion=draw(counts), prompt_unsplit=draw(counts), requests=draw(counts))
             for team in draw(st.lists(st.sampled_from(TEAMS), unique=True, max_size=3))
         ]  # fmt: skip
