@@ -223,7 +223,10 @@ def _counted_lines(path: Path) -> bytes:
 
 def _spooled(epoch: str) -> bytes:
     """Three records in each of two segments, of which the first two have their receipt."""
-    with tempfile.TemporaryDirectory() as name, patch.object(tokenyield_agent.shipping.segments, "SEGMENT_BYTES_MAX", 450):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch.object(tokenyield_agent.shipping.segments, "SEGMENT_BYTES_MAX", 450),
+    ):
         one = Spool(Path(name), bytes_max=1 << 20, keep_bytes=1 << 20)
         one._files.epoch = epoch
         for seq in range(1, 7):

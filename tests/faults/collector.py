@@ -11,8 +11,8 @@ import msgspec
 
 from faults.host import START_MS, flip_in
 from tokenyield_agent.shipping.shipper import CollectorAnswer
-from tokenyield_collector.ingest.bounds import too_early
 from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.ingest.bounds import too_early
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_wire.codec import decode_shipment, encode_shipment
 from tokenyield_wire.window import Batch, GpuWindow, Shipment, StateMillijoules
