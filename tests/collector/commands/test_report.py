@@ -17,8 +17,11 @@ from collector.reports.test_reports import BOOK, month_into
 from harness import free_port, wait_until
 from tokenyield_collector.examples import EXAMPLE_FILES
 
+pytestmark = pytest.mark.timeout(1500)
 SEARCH = "budgets: [{name: search, match: {team: search}, monthly: 10}]\n"
-TAKEN_UP_S = 120.0
+READY_S = 240.0
+"""A start prices a whole month: 13 s of a core, of which a busy machine has little."""
+TAKEN_UP_S = 600.0
 """A collector that prices its history again rests for four times as long before it looks at its files again."""
 
 
@@ -58,7 +61,12 @@ class Running:
         with self.log.open("wb") as out:
             command = [sys.executable, "-m", "tokenyield_collector.cli", "serve", *settings]
             self.process = subprocess.Popen(command, stdout=out, stderr=out)
-        wait_until(self.is_ready, what="the collector answers")
+        try:
+            wait_until(self.is_ready, READY_S, "the collector answers")
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def is_ready(self) -> bool:
         try:
