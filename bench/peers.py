@@ -293,9 +293,9 @@ def ours_on_clickhouse(load: Load, folder: Path) -> dict[str, Any]:
         settings = {**COLLECTOR, "ledger_url": ledger_url, "ledger_password_file": str(folder / "password")}
         result = to_collector(load, Stack(folder, collector=settings), clickhouse.process.pid)
         with closing(connect(clickhouse.address("ledger"), PASSWORD, "")) as ledger:
-            ledger._client.run("OPTIMIZE TABLE windows FINAL")
+            ledger._tables.client.run("OPTIMIZE TABLE windows FINAL")
             sql = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'ledger'"
-            result["bytes_per_sample"] = round(int(ledger._client.rows(sql)[0][0]) / load.samples, 2)
+            result["bytes_per_sample"] = round(int(ledger._tables.client.rows(sql)[0][0]) / load.samples, 2)
     finally:
         clickhouse.kill()
     return result | {

@@ -35,7 +35,7 @@ from tokenyield_agent.windows.builder import WindowBuilder
 from tokenyield_agent.workloads.workload_name import WorkloadName
 from tokenyield_collector.attribution.rules import load_rules
 from tokenyield_collector.ingest.decompress import BodyTooLarge, UnknownEncoding, decompress
-from tokenyield_collector.ledger.rows import Rows, rows_of_batch
+from tokenyield_collector.ledger.rows import TableRows, rows_of_batch
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.rate_card import rate_document
 from tokenyield_settings.loader import SettingsError
@@ -76,7 +76,7 @@ def batches(data: bytes) -> None:
         decoded = decode_shipment(body)
     except Refused:
         return
-    rows: Rows = defaultdict(list)
+    rows: TableRows = defaultdict(list)
     for batch in decoded.batches:
         rows_of_batch(rows, decoded, batch, 0)
         for gpu in batch.gpus:

@@ -14,7 +14,7 @@ def check(world: "World") -> None:
     assert ledger is not None
     said = f"seed {world.seed}"
     ledger.fold()
-    connection = ledger._connection
+    connection = ledger._file.connection
     batches: list[Any] = connection.execute(
         "SELECT node, epoch, seq, end_ms - start_ms FROM batches WHERE node != 'nobody'"
     ).fetchall()

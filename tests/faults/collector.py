@@ -104,7 +104,7 @@ class SimulatedCollector:
     def end_process(self) -> None:
         """Nothing is written down any more."""
         assert self.ledger is not None
-        for connection in (*self.ledger._cursors, self.ledger._connection):
+        for connection in (*self.ledger._file.cursors, self.ledger._file.connection):
             connection.close()
         self.ledger = None
 

@@ -48,7 +48,7 @@ class Server:
     def __init__(self, folder: Path, ports: Sequence[int], port: int) -> None:
         self.port, self.folder = port, folder
         folder.mkdir()
-        shards = "".join(_SHARD.format(port=each, password=PASSWORD) for each in ports)
+        shards = "".join(_SHARD.format(port=shard_port, password=PASSWORD) for shard_port in ports)
         (folder / "config.xml").write_text(_CONFIG.format(folder=folder, port=port, shards=shards))
         (folder / "users.xml").write_text(_USERS.format(password=PASSWORD))
         self.process: subprocess.Popen[bytes] | None = None
@@ -117,7 +117,7 @@ def clickhouse_two_shards(clickhouse_servers: list[Server]) -> Callable[[], Call
 
 
 class ChdbClient:
-    """`Client` over chdb in a process of its own (chdb_process.py)."""
+    """`ClickHouseClient` over chdb in a process of its own (chdb_process.py)."""
 
     def __init__(self, process: "subprocess.Popen[str]", database: str) -> None:
         self._process, self._database = process, database

@@ -108,7 +108,7 @@ def test_nothing_is_lost_or_doubled_whoever_dies(clickhouse_servers: list[Server
         assert said[0]["rows"]
         assert said[0] == said[1] == said[2]
         with closing(ledger(clickhouse_servers[1])) as opened:
-            ((active_ms,),) = opened._client.rows("SELECT sum(active_ms) FROM gpu_hours_all FINAL")
+            ((active_ms,),) = opened._tables.client.rows("SELECT sum(active_ms) FROM gpu_hours_all FINAL")
         assert active_ms == sum(kept.values()) * 2 * 9_000
         (leading,) = (stack for stack in stacks if shows_fleet(stack))
         (other,) = (stack for stack in stacks if stack is not leading)
@@ -134,7 +134,9 @@ def ledger(server: Server) -> ClickHouseLedger:
 
 def kept_batches(server: Server) -> dict[str, int]:
     with closing(ledger(server)) as opened:
-        rows = opened._client.rows("SELECT agent_id, count(), uniqExact(seq) FROM windows_all FINAL GROUP BY agent_id")
+        rows = opened._tables.client.rows(
+            "SELECT agent_id, count(), uniqExact(seq) FROM windows_all FINAL GROUP BY agent_id"
+        )
     assert all(count == distinct for _, count, distinct in rows)
     return {agent: count for agent, count, _ in rows}
 

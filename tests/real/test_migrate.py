@@ -14,9 +14,10 @@ import pytest
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from real.clickhouse_server import PASSWORD, Server
 from tokenyield_collector.commands.migrate import migrate
-from tokenyield_collector.ledger.base import Facts, Ledger, StatementRecord
+from tokenyield_collector.ledger.base import Ledger, StatementRecord
 from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.verify import verify
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]

@@ -19,9 +19,9 @@ from tokenyield_settings.command_line import add_settings_flags
 from tokenyield_wire.units import hour_of_ms
 
 if TYPE_CHECKING:
-    from tokenyield_collector.ledger.base import Facts
     from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger
     from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+    from tokenyield_collector.ledger.facts import Facts
 
 HELP = "move a DuckDB ledger into the ClickHouse that the settings name; run again to go on where it stopped"
 EXAMPLE = "migrate --config collector.yaml --ledger old.duckdb"
@@ -99,10 +99,10 @@ def migrate(
 ) -> Iterator[MigratedHour]:
     """Every hour of `source`, the oldest first. `progress`: hours done, of how many. Raises `LedgerError`."""
     source.roll()
-    export, hours = source.export(), source.hours()
+    export, importer, hours = source.export(), target.importer(), source.hours()
     oldest_window_ms = source.windows_from_ms()
     windows_from_ms = hour_of_ms(oldest_window_ms) if oldest_window_ms is not None else 0
-    target.take_rest(
+    importer.rest(
         windows_from_ms=windows_from_ms,
         node_labels=export.node_labels(),
         last_seen=export.last_seen(),
@@ -111,14 +111,14 @@ def migrate(
     )
     for i, hour_ms in enumerate(hours):
         facts, batches = _facts(source, hour_ms), export.batches(hour_ms)
-        was_there = _facts(target, hour_ms) == facts and target.batches_in(hour_ms) >= batches
+        was_there = _facts(target, hour_ms) == facts and importer.batches_in(hour_ms) >= batches
         if not was_there and oldest_window_ms is not None and hour_ms >= windows_from_ms:
             for columns in export.windows(hour_ms):
-                target.take_windows(columns)
-            target.refold(hour_ms)
+                importer.windows(columns)
+            importer.refold(hour_ms)
         elif not was_there:
-            target.take_hour(hour_ms, export.hour(hour_ms))
-        is_whole = was_there or _facts(target, hour_ms) == facts or target.batches_in(hour_ms) > batches
+            importer.hour(hour_ms, export.hour(hour_ms))
+        is_whole = was_there or _facts(target, hour_ms) == facts or importer.batches_in(hour_ms) > batches
         yield MigratedHour(hour_ms, batches, was_there, is_whole)
         progress(i + 1, len(hours))
 

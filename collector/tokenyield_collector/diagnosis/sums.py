@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tokenyield_collector.ledger.base import MadeSlot, WorkSlot
+from tokenyield_collector.ledger.facts import MadeSlot, WorkSlot
 from tokenyield_collector.statements.lines import sum_of_known
 
 AT_WORK = 0.9

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tokenyield_collector.config import Settings
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ingest.stats import IngestStats
-from tokenyield_collector.ledger.base import Ledger, Receipt
+from tokenyield_collector.ledger.base import Ledger, ShipmentReceipt
 from tokenyield_collector.steps import Steps
 from tokenyield_wire.units import NS_PER_MS
 from tokenyield_wire.window import Shipment
@@ -23,7 +23,7 @@ from tokenyield_wire.window import Shipment
 class CommittedShipment(NamedTuple):
     """A receipt, and the ranges of this agent's batch numbers that the ledger lacks."""
 
-    receipt: Receipt
+    receipt: ShipmentReceipt
     missing: list[tuple[int, int]]
 
 

@@ -10,219 +10,18 @@ The promises:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from tokenyield_collector.ledger.facts import Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_wire.window import Shipment
 
 
-class Receipt(NamedTuple):
-    """What became of one shipment."""
+class ShipmentReceipt(NamedTuple):
+    """How many batches of a shipment were new, and how many the ledger had."""
 
     accepted: int
     duplicates: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuSums:
-    """Sums over the GPUs of one model on one node. Times in ms, energies in mJ, both by state."""
-
-    hour_ms: int
-    cluster: str
-    node: str
-    gpu_model: str
-    gpus: int
-    active_ms: int
-    idle_ms: int
-    unallocated_ms: int
-    unknown_ms: int
-    active_mj: int
-    idle_mj: int
-    unallocated_mj: int
-    unknown_mj: int
-    integrated_mj: int = 0
-    """Energy that is not from the counter, and by how much it may be off."""
-    energy_error_mj: int = 0
-    energy_missing_ms: int = 0
-    parked_ms: int = 0
-    """Part of the idle time and energy."""
-    parked_mj: int = 0
-    utilization_ms: int | None = None
-    memory_used_mib_seconds: int | None = None
-    activity_known_ms: int = 0
-    """Over this time GPM counted the next five; None where it told nothing."""
-    sm_ms: int | None = None
-    tensor_ms: int | None = None
-    dram_ms: int | None = None
-    nvlink_mib: int | None = None
-    pcie_mib: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasureSums:
-    """What the GPUs of a node told beside; see `tables.MEASURE_KEYS` for the kinds."""
-
-    hour_ms: int
-    cluster: str
-    node: str
-    kind: str
-    name: str
-    amount: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasonSums:
-    """GPU time that was `unknown` or `throttled` (the kind), by reason. Reasons of throttling overlap."""
-
-    hour_ms: int
-    cluster: str
-    node: str
-    kind: str
-    reason: str
-    duration_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShareSums:
-    """What one workload held of the GPUs of one model on one node."""
-
-    hour_ms: int
-    cluster: str
-    node: str
-    gpu_model: str
-    workload: str
-    active_ms: int
-    idle_ms: int
-    active_mj: int
-    idle_mj: int
-    parked_ms: int = 0
-    parked_mj: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """Tokens and requests. None: never told by the source."""
-
-    prompt_computed: int | None = None
-    prompt_cached: int | None = None
-    prompt_unsplit: int | None = None
-    completion: int | None = None
-    requests: int | None = None
-    requests_aborted: int | None = None
-    requests_failed: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenSums(Counts):
-    """Tokens of one workload on one node, counted in one way."""
-
-    hour_ms: int
-    cluster: str
-    node: str
-    workload: str
-    server: str
-    model: str
-    method: str
-    load_known_ms: int | None = None
-    """How it stood, see `LOAD_KINDS`."""
-    running_request_ms: int | None = None
-    waiting_request_ms: int | None = None
-    cache_used_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemandSums(Counts):
-    """What one asker asked of one gateway on one node. `asker` is a JSON object of labels, its keys sorted."""
-
-    hour_ms: int
-    cluster: str
-    node: str
-    gateway: str
-    model: str
-    asker: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelSums:
-    """How long a workload carried these labels: a JSON object, its keys sorted."""
-
-    hour_ms: int
-    cluster: str
-    node: str
-    workload: str
-    labels: str
-    seen_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """All sums of one stretch of time. `hour_ms` of the rows is 0 where the stretch is not an hour of the ledger."""
-
-    gpus: Sequence[GpuSums] = ()
-    measures: Sequence[MeasureSums] = ()
-    reasons: Sequence[ReasonSums] = ()
-    shares: Sequence[ShareSums] = ()
-    tokens: Sequence[TokenSums] = ()
-    demand: Sequence[DemandSums] = ()
-    labels: Sequence[LabelSums] = ()
-    node_labels: Mapping[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    """(cluster, node) -> what it told of itself last."""
-
-
-class GpuNow(NamedTuple):
-    """One GPU over a stretch of time; one that said nothing in it has 0 everywhere. `workload` held it longest."""
-
-    cluster: str
-    node: str
-    uuid: str
-    gpu_model: str
-    active_ms: int
-    idle_ms: int
-    unallocated_ms: int
-    unknown_ms: int
-    energy_mj: int
-    workload: str
-
-
-class WorkSlot(NamedTuple):
-    """What one workload held of the GPUs of one model in one step of time, and what these did meanwhile: of a GPU that
-    is shared, in proportion to the time held."""
-
-    cluster: str
-    workload: str
-    gpu_model: str
-    slot_ms: int
-    gpus: int
-    active_ms: int
-    idle_ms: int
-    parked_ms: int
-    active_mj: int
-    idle_mj: int
-    activity_known_ms: int
-    sm_ms: int | None
-    tensor_ms: int | None
-    dram_ms: int | None
-    throttled_ms: int
-    """By the reason that held longest: reasons overlap."""
-    throttled_lost_ms: int
-
-
-class MadeSlot(NamedTuple):
-    """What one workload made in one step of time, and how it stood. None: not told."""
-
-    cluster: str
-    workload: str
-    server: str
-    model: str
-    slot_ms: int
-    prompt_computed: int | None
-    prompt_cached: int | None
-    completion: int | None
-    load_known_ms: int | None
-    running_request_ms: int | None
-    waiting_request_ms: int | None
-    cache_used_ms: int | None
 
 
 class StatementRecord(NamedTuple):
@@ -243,7 +42,7 @@ class Ledger(Protocol):
 
     Others commit while one reads. Every reading call answers from one state of the ledger: each batch counts in all of
     the answer or in none of it. Figures that are compared or subtracted must come from one call (or one `usage`
-    reader). What an engine cannot hold of that stands with its methods.
+    reader). What an engine cannot guarantee of that stands with its class.
     """
 
     is_shared: bool
@@ -251,16 +50,16 @@ class Ledger(Protocol):
 
     def leads(self) -> bool:
         """Whether, of the collectors that share the ledger, this one recomputes hours, retires, and shows the fleet's
-        metrics, so that they are not shown twice. Asked at every refresh."""
+        metrics, so that they are not shown twice. Called at every refresh."""
         ...
 
-    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[Receipt]:
+    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
         """Make all batches durable in one commit. Raises `LedgerError`, and then nothing was kept."""
         ...
 
     def missing(self, shipment: Shipment) -> list[tuple[int, int]]:
         """The newest ranges of its sender's batch numbers that are not here though later ones are, inclusive. For
-        agents to send again what a ledger restored from a backup has lost; empty where that is not known."""
+        agents to send again what a ledger restored from a backup has lost; empty where that is unknown."""
         ...
 
     def fold(self) -> list[int]:
@@ -325,7 +124,7 @@ class Ledger(Protocol):
         ...
 
     def statements(self, period: str) -> list[StatementRecord]:
-        """What was said of a period before, the first first."""
+        """What reports of a period were made of, the oldest first."""
         ...
 
     def add_statement(self, record: StatementRecord) -> None: ...

@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from tokenyield_wire.window import TOKEN_KINDS
+
 
 class GpuGroup(NamedTuple):
     """GPUs that no price book can tell apart. `labels` are the node's, a JSON object."""
@@ -33,8 +35,8 @@ class GpuGroup(NamedTuple):
     labels: str = "{}"
 
 
-class Identity(NamedTuple):
-    """A piece of work, as rules see it. `labels` and `caller` are JSON objects with sorted keys."""
+class WorkIdentity(NamedTuple):
+    """A piece of work, as attribution rules see it. `labels` and `caller` are JSON objects with sorted keys."""
 
     cluster: str
     workload: str
@@ -43,8 +45,8 @@ class Identity(NamedTuple):
     caller: str
 
 
-class Instance(NamedTuple):
-    """What a reference pace is about: a model on so many GPUs of a kind in one node."""
+class ModelInstance(NamedTuple):
+    """What a reference pace applies to: a model on so many GPUs of a kind in one node."""
 
     model: str
     gpu_model: str
@@ -57,7 +59,7 @@ class BestHour(NamedTuple):
     `units` are thousandths of weighted tokens; the pace is units per GPU-second, 0 where no hour was half busy.
     """
 
-    instance: Instance
+    instance: ModelInstance
     pace: int
     hour_ms: int
     cluster: str
@@ -66,6 +68,8 @@ class BestHour(NamedTuple):
     active_ms: int
 
 
+USAGE_KINDS = (*TOKEN_KINDS, "requests")
+REPORTED = tuple(f"{kind}_reported" for kind in USAGE_KINDS)
 WORK_SUMS = (
     "productive_ms",
     "under_yield_ms",
@@ -76,16 +80,8 @@ WORK_SUMS = (
     "idle_mj",
     "parked_ms",
     "parked_mj",
-    "prompt_computed",
-    "prompt_cached",
-    "prompt_unsplit",
-    "completion",
-    "requests",
-    "prompt_computed_reported",
-    "prompt_cached_reported",
-    "prompt_unsplit_reported",
-    "completion_reported",
-    "requests_reported",
+    *USAGE_KINDS,
+    *REPORTED,
 )
 """`parked_…` is part of idle. `…_reported`: how many rows of the ledger reported this kind; where that is 0, the sum is
 unknown and not 0."""
@@ -115,7 +111,7 @@ class WorkRow(NamedTuple):
 
 
 class CapacityRow(NamedTuple):
-    """All time and energy of the GPUs of one pool in one segment of a day, whoever held them."""
+    """All time and energy of the GPUs of one pool in one segment of a day, whichever workload held them."""
 
     day_ms: int
     segment: int
@@ -148,9 +144,9 @@ class UsageQuery:
     pool_of: Callable[[GpuGroup], str | None]
     segments: Mapping[str, Sequence[int]]
     """Of each pool, the segment of every hour from `start_ms` on."""
-    references: Mapping[Instance, int]
+    references: Mapping[ModelInstance, int]
     gateway_models: Mapping[str, str]
-    group_of: Callable[[Identity], int]
+    group_of: Callable[[WorkIdentity], int]
 
 
 class UsageRows(NamedTuple):

@@ -1,24 +1,25 @@
-"""Whether the books balance: what `tokenyield-collector verify` asks of a ledger, whichever engine keeps it.
+"""Whether a ledger's sums agree: what `tokenyield-collector verify` checks, whichever engine keeps them.
 
 In: a ledger. Out: findings, each with where and by how much; none when
 * no window of a node is there twice;
 * each hour is the sum of its windows, as far as these are kept;
-* what workloads hold of the GPUs of a node is at most what those GPUs did;
+* what workloads held of the GPUs of a node is at most what those GPUs did;
 * what reports read of each hour is all the time and energy of its GPUs.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
-from tokenyield_collector.ledger.base import Facts, Ledger
+from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, UsageQuery
 from tokenyield_collector.prices.period import iso
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
+from tokenyield_wire.window import TOKEN_KINDS
 
-KINDS = ("gpus", "shares", "tokens", "demand", "labels")
-_WEIGHTS = {"prompt_computed": 1, "prompt_cached": 1, "prompt_unsplit": 1, "completion": 1}
+Sums = dict[str, int | None]
+HELD_SUMS = ("active_ms", "idle_ms", "active_mj", "idle_mj")
 
 
 def verify(ledger: Ledger, progress: Callable[[int, int], None] = lambda done, of: None) -> Iterator[str]:
@@ -38,38 +39,35 @@ def verify(ledger: Ledger, progress: Callable[[int, int], None] = lambda done, o
 
 
 def _differences(hour_ms: int, hour: Facts, windows: Facts) -> Iterator[str]:
-    for kind in KINDS:
-        kept, summed = _by_key(getattr(hour, kind)), _by_key(getattr(windows, kind))
-        for key in sorted(kept.keys() | summed.keys(), key=repr):
+    for kind in FACT_KINDS:
+        kept, summed = _by_key(kind, hour), _by_key(kind, windows)
+        for key in sorted(kept.keys() | summed.keys()):
             if kept.get(key) != summed.get(key):
-                said, of_windows = _told(kept.get(key)), _told(summed.get(key))
-                yield f"{iso(hour_ms)} {kind} {'/'.join(key)}: the hour says {said}; its windows {of_windows}"
+                of_hour, of_windows = _in_words(kept.get(key)), _in_words(summed.get(key))
+                yield f"{iso(hour_ms)} {kind.field} {'/'.join(key)}: the hour has {of_hour}; its windows {of_windows}"
 
 
-def _by_key(rows: Sequence[Any]) -> dict[tuple[str, ...], dict[str, int | None]]:
-    """Names -> sums, without the hour."""
-    found = {}
-    for row in rows:
-        values = {field.name: getattr(row, field.name) for field in fields(row) if field.name != "hour_ms"}
-        names = tuple(value for value in values.values() if isinstance(value, str))
-        found[names] = {name: value for name, value in values.items() if not isinstance(value, str)}
-    return found
+def _by_key(kind: FactKind, facts: Facts) -> dict[tuple[str, ...], Sums]:
+    """Keys -> sums, without the hour."""
+    sums = [name for name in kind.names if name not in ("hour_ms", *kind.keys)]
+    rows: Sequence[Any] = getattr(facts, kind.field)
+    return {tuple(getattr(row, key) for key in kind.keys): {name: getattr(row, name) for name in sums} for row in rows}
 
 
-def _told(sums: dict[str, int | None] | None) -> str:
+def _in_words(sums: Sums | None) -> str:
     return "nothing" if sums is None else ", ".join(f"{name} {value}" for name, value in sums.items() if value)
 
 
 def _overheld(hour_ms: int, facts: Facts) -> Iterator[str]:
     held: Counter[tuple[str, str, str, str]] = Counter()
     for share in facts.shares:
-        for name in ("active_ms", "idle_ms", "active_mj", "idle_mj"):
+        for name in HELD_SUMS:
             held[share.cluster, share.node, share.gpu_model, name] += getattr(share, name)
     for gpu in facts.gpus:
-        for name in ("active_ms", "idle_ms", "active_mj", "idle_mj"):
-            here = held[gpu.cluster, gpu.node, gpu.gpu_model, name]
-            if here > getattr(gpu, name):
-                yield f"{iso(hour_ms)} {gpu.cluster}/{gpu.node}: workloads hold {here} {name} of {getattr(gpu, name)}"
+        for name in HELD_SUMS:
+            of_workloads, whole = held[gpu.cluster, gpu.node, gpu.gpu_model, name], getattr(gpu, name)
+            if of_workloads > whole:
+                yield f"{iso(hour_ms)} {gpu.cluster}/{gpu.node}: workloads hold {of_workloads} {name} of {whole}"
 
 
 def _unreported(hour_ms: int, facts: Facts, ledger: Ledger) -> Iterator[str]:
@@ -78,7 +76,7 @@ def _unreported(hour_ms: int, facts: Facts, ledger: Ledger) -> Iterator[str]:
             start_ms=hour_ms,
             end_ms=hour_ms + MS_PER_HOUR,
             by_node=False,
-            weights=_WEIGHTS,
+            weights=dict.fromkeys(TOKEN_KINDS, 1),
             pool_of=lambda group: "all",
             segments={"all": [1]},
             references={},
@@ -86,9 +84,8 @@ def _unreported(hour_ms: int, facts: Facts, ledger: Ledger) -> Iterator[str]:
             group_of=lambda identity: 0,
         )
     )
-    told = [sum(column) for column in zip(*(row.sums for row in usage.capacity), strict=True)] or [0] * len(
-        CAPACITY_SUMS
-    )
-    kept = [sum(getattr(gpu, name) for gpu in facts.gpus) for name in CAPACITY_SUMS]
-    if told != kept:
-        yield f"{iso(hour_ms)}: reports read {dict(zip(CAPACITY_SUMS, told, strict=True))}, the hour has {kept}"
+    rows = [row.sums for row in usage.capacity]
+    read = {name: sum(sums[i] for sums in rows) for i, name in enumerate(CAPACITY_SUMS)}
+    kept = {name: sum(getattr(gpu, name) for gpu in facts.gpus) for name in CAPACITY_SUMS}
+    if read != kept:
+        yield f"{iso(hour_ms)}: reports read {read}, the hour has {kept}"

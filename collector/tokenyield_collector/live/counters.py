@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenyield_collector.ledger.base import Facts
+from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.statements.names import UNPRICED
@@ -182,7 +182,7 @@ class Counters:
                 if (count := getattr(row, kind)) is not None:
                     amounts[Series("requests", (row.cluster, row.workload, row.model, outcome))] += count
         for demand in facts.demand:
-            caller = (demand.cluster, demand.gateway, demand.model, json.loads(demand.asker).get("team", ""))
+            caller = (demand.cluster, demand.gateway, demand.model, json.loads(demand.caller).get("team", ""))
             for kind in TOKEN_KINDS:
                 if (count := getattr(demand, kind)) is not None:
                     amounts[Series("demand_tokens", (*caller, kind))] += count

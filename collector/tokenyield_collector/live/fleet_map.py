@@ -7,7 +7,7 @@ In: GPUs as the ledger has them. Out: a document; names stand once, and GPUs ref
 from collections.abc import Sequence
 
 from tokenyield_collector.http.schemas import FleetDocument, GpuColumnsDocument
-from tokenyield_collector.ledger.base import GpuNow
+from tokenyield_collector.ledger.facts import GpuNow
 from tokenyield_collector.prices.period import iso
 
 STATES = ("active", "idle", "unallocated", "unknown", "silent")

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from tokenyield_collector.ledger.base import Facts, Ledger
+from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.live.window_usage import Stretch, WindowUsage, Workload, server_of_workloads
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.money import amount

@@ -19,7 +19,7 @@ from tokenyield_collector.http.schemas import (
     WaterfallStepDocument,
     WorkloadSummaryDocument,
 )
-from tokenyield_collector.ledger.base import Facts
+from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.live.live_view import (
     TOKEN_SUMS,
     LiveView,
@@ -160,7 +160,7 @@ def _demand(facts: Facts) -> list[DemandDocument]:
     """Tokens and requests by caller, over all nodes of a gateway."""
     sums: dict[tuple[str, str, str, str], dict[str, int | None]] = {}
     for row in facts.demand:
-        known = sums.setdefault((row.cluster, row.gateway, row.model, row.asker), {})
+        known = sums.setdefault((row.cluster, row.gateway, row.model, row.caller), {})
         for kind in (*TOKEN_KINDS, *REQUEST_KINDS):
             known[kind] = sum_of_known([known.get(kind), getattr(row, kind)])
     return [

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from tokenyield_collector.ledger.base import Facts
-from tokenyield_collector.ledger.rows import HOST_KINDS
+from tokenyield_collector.ledger.facts import Facts
+from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     WORK_SUMS,
@@ -21,9 +21,9 @@ from tokenyield_collector.ledger.usage import (
     CapacityRow,
     GpuGroup,
     HostDay,
-    Identity,
     UsageQuery,
     UsageRows,
+    WorkIdentity,
     WorkRow,
 )
 from tokenyield_wire.units import MS_PER_DAY
@@ -128,7 +128,7 @@ class WindowUsage:
     def _number(self, query: UsageQuery, workload: Workload) -> int:
         cluster, name = workload
         labels = self.labels.get(workload, "{}")
-        return query.group_of(Identity(cluster, name, self.models.get(workload, ""), labels, _NO_CALLER))
+        return query.group_of(WorkIdentity(cluster, name, self.models.get(workload, ""), labels, _NO_CALLER))
 
 
 def _work_sums(values: Mapping[str, int]) -> list[int]:

@@ -18,10 +18,10 @@ from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     WORK_SUMS,
     CapacityRow,
-    Identity,
     UsageQuery,
     UsageReader,
     UsageRows,
+    WorkIdentity,
     WorkRow,
 )
 from tokenyield_collector.policy import Policy
@@ -107,7 +107,7 @@ class _Carriers:
         self._numbers: dict[Carrier, int] = {}
         self.listed: list[Carrier] = []
 
-    def number_of(self, identity: Identity) -> int:
+    def number_of(self, identity: WorkIdentity) -> int:
         carrier = Carrier(
             "work",
             self._policy.dimension_values(*identity),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from tokenyield_collector.ledger.usage import BestHour, Instance, UsageReader
+from tokenyield_collector.ledger.usage import BestHour, ModelInstance, UsageReader
 from tokenyield_collector.prices.book import PriceBook, ReferencePace
 from tokenyield_wire.units import MS_PER_DAY
 
@@ -13,7 +13,7 @@ from tokenyield_wire.units import MS_PER_DAY
 class AppliedReference:
     """The pace that an instance is held to, in completion tokens a second, and where it is from."""
 
-    instance: Instance
+    instance: ModelInstance
     tokens_per_second: float
     source: str
     """`configured` or `learned`."""
@@ -22,11 +22,11 @@ class AppliedReference:
 
 def references_of(
     reader: UsageReader, prices: PriceBook, start_ms: int, end_ms: int, weights: Mapping[str, int]
-) -> tuple[dict[Instance, int], list[AppliedReference]]:
+) -> tuple[dict[ModelInstance, int], list[AppliedReference]]:
     """The pace of every instance that worked, in units per GPU-second; configured ones first."""
     rules = prices.reference_rates
     first_ms = min(start_ms, end_ms - rules.learn_days * MS_PER_DAY) if rules.learn else start_ms
-    paces: dict[Instance, int] = {}
+    paces: dict[ModelInstance, int] = {}
     applied = []
     per_token = weights["completion"]
     for best in reader.best_hours(first_ms, end_ms, weights):
@@ -46,7 +46,7 @@ def references_of(
     return paces, applied
 
 
-def _is_about(reference: ReferencePace, instance: Instance) -> bool:
+def _is_about(reference: ReferencePace, instance: ModelInstance) -> bool:
     return (
         fnmatchcase(instance.model, reference.model)
         and fnmatchcase(instance.gpu_model, reference.gpu)

@@ -49,8 +49,8 @@ def test_a_ledger_that_balances(ledger_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [
-        ("UPDATE gpu_hours SET active_ms = active_ms + 1 WHERE node = 'n2'", "gpus c/n2/NVIDIA H100 80GB HBM3: the hour says"),
-        ("DELETE FROM token_hours WHERE node = 'n1'", "the hour says nothing; its windows"),
+        ("UPDATE gpu_hours SET active_ms = active_ms + 1 WHERE node = 'n2'", "gpus c/n2/NVIDIA H100 80GB HBM3: the hour has"),
+        ("DELETE FROM token_hours WHERE node = 'n1'", "the hour has nothing; its windows"),
         ("INSERT INTO batches SELECT * REPLACE ('again' AS epoch) FROM batches WHERE node = 'n1'", "is there 2 times"),
         ("UPDATE share_hours SET idle_mj = idle_mj * 3", "workloads hold"),
         ("DELETE FROM capacity_hours", "reports read"),

@@ -13,8 +13,8 @@ from tokenyield_collector.diagnosis.findings import Diagnosis, Finding, HourlyCo
 from tokenyield_collector.diagnosis.make import diagnoses
 from tokenyield_collector.diagnosis.power_cap import SLOTS_MIN, advise
 from tokenyield_collector.diagnosis.sums import Slot, courses
-from tokenyield_collector.ledger.base import MadeSlot, WorkSlot
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.facts import MadeSlot, WorkSlot
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT

@@ -13,10 +13,11 @@ from msgspec import structs
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.errors import LedgerError, LedgerInUse
-from tokenyield_collector.ledger.base import Facts, GpuNow, Ledger, StatementRecord
+from tokenyield_collector.ledger.base import Ledger, StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
-from tokenyield_collector.ledger.usage import WORK_SUMS, Identity, Instance, UsageQuery
+from tokenyield_collector.ledger.facts import Facts, GpuNow
+from tokenyield_collector.ledger.usage import WORK_SUMS, ModelInstance, UsageQuery, WorkIdentity
 from tokenyield_wire.window import Batch
 
 DAY_MS = 86_400_000
@@ -92,8 +93,8 @@ def test_hours_and_windows_hold_the_same_sums(open_ledger: Open) -> None:
     (labels,) = hours.labels
     assert (labels.workload, labels.labels, labels.seen_ms) == ("chat", '{"pod":"chat-0","team":"search"}', 30_000)
     search, ads = hours.demand
-    assert (ads.gateway, ads.model, ads.asker, ads.completion) == ("litellm", "chat", '{"team":"ads"}', 18)
-    assert (search.asker, search.prompt_computed, search.prompt_cached, search.requests_failed) == (
+    assert (ads.gateway, ads.model, ads.caller, ads.completion) == ("litellm", "chat", '{"team":"ads"}', 18)
+    assert (search.caller, search.prompt_computed, search.prompt_cached, search.requests_failed) == (
         '{"key":"prod","team":"search"}', 14, 6, 2,
     )  # fmt: skip
     assert nameless(hours) == ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
@@ -334,12 +335,12 @@ WEIGHTS = {"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000
 
 
 def used(
-    ledger: Ledger, references: dict[Instance, int] | None = None, weights: dict[str, int] = WEIGHTS
+    ledger: Ledger, references: dict[ModelInstance, int] | None = None, weights: dict[str, int] = WEIGHTS
 ) -> dict[tuple[str, str], dict[str, int]]:
     """(workload, model) -> sums, of one day."""
-    found: list[Identity] = []
+    found: list[WorkIdentity] = []
 
-    def number(identity: Identity) -> int:
+    def number(identity: WorkIdentity) -> int:
         if identity not in found:
             found.append(identity)
         return found.index(identity)
@@ -455,7 +456,7 @@ def test_tokens_of_a_workload_on_two_nodes_fall_to_them_by_active_time_and_are_h
     whole = used(ledger)["chat", "llama"]
     assert (whole["productive_ms"], whole["under_yield_ms"], whole["completion"]) == (36_000, 0, 100)
     # 440,000 weighted thousandths over 36 s: 12,222 a GPU-second; at a pace of twice as much half is under-yield.
-    paced = used(ledger, {Instance("llama", "NVIDIA H100 80GB HBM3", 2): 24_444})["chat", "llama"]
+    paced = used(ledger, {ModelInstance("llama", "NVIDIA H100 80GB HBM3", 2): 24_444})["chat", "llama"]
     assert paced["productive_ms"] + paced["under_yield_ms"] == 36_000
     assert paced["productive_ms"] == pytest.approx(18_000, abs=5)
     assert paced["unrated_ms"] == 0
@@ -497,7 +498,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="schema version 99, this collector knows 6"):
+    with pytest.raises(LedgerError, match="expected schema version 6 or older, found 99"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 

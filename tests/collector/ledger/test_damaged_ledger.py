@@ -70,7 +70,7 @@ def test_what_the_file_does_not_give_is_no_error_of_duckdb(sound: Path, tmp_path
     path = tmp_path / "ledger.duckdb"
     shutil.copyfile(sound, path)
     ledger = DuckDbLedger(path)
-    ledger._connection.execute("DROP TABLE gpu_windows")
+    ledger._file.connection.execute("DROP TABLE gpu_windows")
     with pytest.raises(LedgerError, match="newest backup") as told:
         ledger.facts_between(0, NOON_MS * 2)
     assert isinstance(told.value.__cause__, duckdb.Error)

@@ -9,7 +9,7 @@ from collector.fleet import policy, prices
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.config import Settings
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
-from tokenyield_collector.ledger.rows import INTEGER_MAX
+from tokenyield_collector.ledger.tables import INTEGER_MAX
 from tokenyield_collector.ledger.verify import verify
 from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import read_live_view
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "ledger.duckdb"
     ledger = DuckDbLedger(path)
     ledger.append([shipment(impossible(), batch(2, NOON_MS + HOUR_MS))], NOON_MS)
-    ledger._connection.close()  # as killed
+    ledger._file.connection.close()  # as killed
     return path
 
 

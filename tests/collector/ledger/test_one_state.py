@@ -9,10 +9,11 @@ import pytest
 
 from collector.fleet import policy, prices
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.ledger.base import Facts
-from tokenyield_collector.ledger.clickhouse.ledger import READS_MAX, ClickHouseLedger
-from tokenyield_collector.ledger.clickhouse.schema import columns_wanted
+from tokenyield_collector.ledger.clickhouse.facts import READS_MAX
+from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger
+from tokenyield_collector.ledger.clickhouse.schema import expected_columns
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.live.live_view import LiveView, read_live_view
 from tokenyield_collector.statements.source import Grain, Span
 from tokenyield_collector.statements.statement import fleet_statement
@@ -46,8 +47,8 @@ class Busy:
         self.ledger = DuckDbLedger(path)
         self._seq, self._is_quiet, self._is_rolling = 0, True, False
         self.commit()
-        new_cursor = self.ledger._new_cursor
-        monkeypatch.setattr(self.ledger, "_new_cursor", lambda: Interrupted(new_cursor(), self._between))
+        new_cursor = self.ledger._file.new_cursor
+        monkeypatch.setattr(self.ledger._file, "new_cursor", lambda: Interrupted(new_cursor(), self._between))
 
     def commit(self) -> None:
         batches = []
@@ -160,9 +161,9 @@ def test_bases_are_read_beside_what_is_being_written(tmp_path: Path) -> None:
     """On a cursor of their own: on the writer's they would see a commit half done, and take its results from it."""
     ledger = DuckDbLedger(tmp_path / "ledger.duckdb")
     ledger.retire(windows_before_ms=0, hours_before_ms=0, counter_bases={"tokens": 7})
-    ledger._connection.execute("BEGIN; DELETE FROM counter_bases")
+    ledger._file.connection.execute("BEGIN; DELETE FROM counter_bases")
     assert ledger.counter_bases() == {"tokens": 7}
-    ledger._connection.execute("ROLLBACK")
+    ledger._file.connection.execute("ROLLBACK")
     ledger.close()
 
 
@@ -175,7 +176,7 @@ def test_what_was_committed_is_known_though_the_sums_in_memory_fail(
         raise TypeError("broken")
 
     with monkeypatch.context() as patched:
-        patched.setattr(ledger._live, "add", broken)
+        patched.setattr(ledger._hours.live, "add", broken)
         assert ledger.append([shipment(batch(1, NOON_MS))], NOON_MS) == [(1, 0)]
     assert ledger.append([shipment(batch(1, NOON_MS))], NOON_MS) == [(0, 1)]
     assert ledger.fold() == [NOON_MS]
@@ -196,7 +197,7 @@ class FakeClickHouse:
         if sql.startswith("SELECT count() FROM windows"):
             return [(self._counts.pop(0),)]
         if sql.startswith("DESCRIBE TABLE "):
-            return [(column,) for column in columns_wanted()[sql.removeprefix("DESCRIBE TABLE ")]]
+            return [(column,) for column in expected_columns()[sql.removeprefix("DESCRIBE TABLE ")]]
         if "count()" in sql:
             return [(0, 0)]
         return [(0,)] if "max(" in sql and "GROUP BY" not in sql else []

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from collector.samples import HOUR_MS, NOON_MS
-from tokenyield_collector.ledger.base import Facts, GpuSums, ShareSums, TokenSums
+from tokenyield_collector.ledger.facts import Facts, GpuSums, ShareSums, TokenSums
 from tokenyield_collector.live.counters import Counters, Series
 from tokenyield_collector.prices.book import Pool, PoolMatch, PriceBook, Rented
 

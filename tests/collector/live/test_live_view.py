@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, policy, prices
-from tokenyield_collector.ledger.base import Facts, GpuSums, ShareSums, TokenSums
+from tokenyield_collector.ledger.facts import Facts, GpuSums, ShareSums, TokenSums
 from tokenyield_collector.live.live_view import LiveView, live_cost, live_duration_ms, live_view, read_live_view
 from tokenyield_collector.live.window_usage import Stretch
 from tokenyield_collector.prices.book import Facility, Pool, PoolMatch, PriceBook, Rented

@@ -11,8 +11,8 @@ import pytest
 from collector.fleet import HOUR_MS
 from collector.samples import NOON_MS, batch, shipment
 from harness import Stack
-from tokenyield_collector.ledger.base import GpuNow
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.facts import GpuNow
 from tokenyield_collector.live.fleet_map import STATES, fleet_document
 from tokenyield_collector.web.page import STATIC
 

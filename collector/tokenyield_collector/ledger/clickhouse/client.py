@@ -1,7 +1,7 @@
 """How the ClickHouse ledger speaks to a server: the few calls it needs, and the native protocol behind them.
 
 In: statements and columns of values. Out: rows. One connection for each thread and server, made when it is needed.
-Errors of the server, of the network and of the driver are all told as `LedgerError`.
+Errors of the server, of the network and of the driver all become `LedgerError`.
 """
 
 import threading
@@ -16,7 +16,7 @@ CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 300
 
 
-class Client(Protocol):
+class ClickHouseClient(Protocol):
     """One server, or a cluster by any of its servers. From any thread."""
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]: ...
@@ -34,7 +34,7 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
-class Address(NamedTuple):
+class ClickHouseAddress(NamedTuple):
     """`clickhouse://user@host:port/database?secure=1&ca_certs=FILE`, the password apart."""
 
     host: str
@@ -48,26 +48,26 @@ class Address(NamedTuple):
         return f"clickhouse://{self.host}:{self.port}/{self.database}"
 
 
-def parse_address(url: str) -> Address:
+def parse_address(url: str) -> ClickHouseAddress:
     """Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme != "clickhouse" or not parts.hostname:
-        raise ValueError(f"'{url[:100]}' is no address; write clickhouse://user@host:9000/database")
+        raise ValueError(f"expected an address, found '{url[:100]}'; write clickhouse://user@host:9000/database")
     if parts.password is not None:
-        raise ValueError("the password belongs into ledger_password_file, for settings are shown")
+        raise ValueError("expected no password in the address, for settings are shown; use ledger_password_file")
     options = dict(parse_qsl(parts.query))
     if unknown := sorted(options.keys() - {"secure", "ca_certs", "alt_hosts"}):
-        raise ValueError(f"option '{unknown[0][:40]}' is none of secure, ca_certs, alt_hosts")
+        raise ValueError(f"expected the options secure, ca_certs or alt_hosts, found '{unknown[0][:40]}'; remove it")
     port = parts.port or (SECURE_PORT if options.get("secure") else NATIVE_PORT)
-    return Address(
+    return ClickHouseAddress(
         parts.hostname, port, unquote(parts.username or "default"), parts.path.strip("/") or "tokenyield", options
     )
 
 
 class NativeClient:
-    """`Client` by clickhouse-driver. Raises `LedgerError`, also where the driver is not installed."""
+    """`ClickHouseClient` by clickhouse-driver. Raises `LedgerError`, also where the driver is not installed."""
 
-    def __init__(self, address: Address, password: str, *, database: str | None = None) -> None:
+    def __init__(self, address: ClickHouseAddress, password: str, *, database: str | None = None) -> None:
         try:
             import clickhouse_driver
         except ImportError as error:
@@ -97,12 +97,12 @@ class NativeClient:
         self._open: list[Any] = []
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        found: list[tuple[Any, ...]] = self._execute(sql)
-        return found
+        rows: list[tuple[Any, ...]] = self._execute(sql)
+        return rows
 
     def columns(self, sql: str) -> list[Sequence[Any]]:
-        found: list[Sequence[Any]] = self._execute(sql, columnar=True)
-        return found
+        columns: list[Sequence[Any]] = self._execute(sql, columnar=True)
+        return columns
 
     def run(self, sql: str) -> None:
         self._execute(sql)
@@ -119,8 +119,8 @@ class NativeClient:
             return self._threads.connection.execute(sql, values, columnar=columnar)
         except self._errors as error:
             self._threads.connection.disconnect()
-            said = str(error).partition("Stack trace:")[0].strip().replace("\n", " ")[:500]
-            raise LedgerError(f"{self._address.name}: {said or type(error).__name__}") from error
+            message = str(error).partition("Stack trace:")[0].strip().replace("\n", " ")[:500]
+            raise LedgerError(f"{self._address.name}: {message or type(error).__name__}") from error
 
     def close(self) -> None:
         for connection in self._open:

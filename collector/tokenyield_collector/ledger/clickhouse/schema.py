@@ -5,10 +5,10 @@ whole or not at all, which ClickHouse promises of one row and of nothing more; a
 same collector or another, is one row again: ReplacingMergeTree by `IDENTITY`, read with FINAL.
 
 `x_hours` hold the sums of each hour. A recomputed hour replaces the one before it by its `version`, the number of
-batches in it: more batches, newer sums. `touched` counts the commits into each hour and `folded` tells up to which of
+batches in it: more batches, newer sums. `touched` counts the commits into each hour and `folded` has up to which of
 them it was recomputed, so that any collector knows what another left undone.
 
-`collectors` tells who is at work: the first of them by name leads.
+`collectors` are those that are alive: the first of them by name leads.
 
 With a cluster each table `t` of a shard is reached over `t_all`, a Distributed table; a batch always falls to the shard
 of its agent, so that both of its copies meet there.
@@ -17,12 +17,13 @@ of its agent, so that both of its copies meet there.
 from collections.abc import Iterator
 
 from tokenyield_collector.ledger.clickhouse.client import quoted
-from tokenyield_collector.ledger.rows import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, Sender, nested
+from tokenyield_collector.ledger.intake import BatchSender
+from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
 SCHEMA_VERSION = 2
-IDENTITY = ", ".join([*Sender._fields, "seq"])
-WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in nested(table))]
+IDENTITY = ", ".join([*BatchSender._fields, "seq"])
+WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 _BY_NODE = "cityHash64(cluster, node)"
 
 
@@ -40,7 +41,7 @@ def typed(columns: list[str] | tuple[str, ...]) -> str:
 
 def _tables() -> Iterator[tuple[str, str, str, str]]:
     """(name, columns, engine, how it falls to shards)"""
-    groups = ", ".join(f"{table} Nested({typed(nested(table))})" for table in TABLES)
+    groups = ", ".join(f"{table} Nested({typed(columns_of_batch(table))})" for table in TABLES)
     yield (
         "windows",
         f"{typed(BATCH_COLUMNS)}, {groups}",
@@ -96,9 +97,11 @@ def local_tables() -> list[str]:
     ]
 
 
-def columns_wanted() -> dict[str, dict[str, str]]:
+def expected_columns() -> dict[str, dict[str, str]]:
     """Table -> column -> type, of all that can have come with a newer version."""
-    windows = {f"{table}.{column}": f"Array({column_type(column)})" for table in TABLES for column in nested(table)}
+    windows = {
+        f"{table}.{column}": f"Array({column_type(column)})" for table in TABLES for column in columns_of_batch(table)
+    }
     hours = {f"{table}_hours": {column: column_type(column) for column in sums} for table, (_, sums) in TABLES.items()}
     return {"windows": windows, **hours}
 

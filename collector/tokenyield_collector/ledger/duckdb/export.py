@@ -1,4 +1,4 @@
-"""What a DuckDB ledger holds, column by column, for another engine to take in.
+"""What a DuckDB ledger holds, column by column, for another engine to import.
 
 In: a connection to the ledger. Out: the sums of an hour, and its windows as rows of one batch each, whose GPUs, shares
 and so on are lists. Windows come in slices of time, in which they lie beside each other in the file.
@@ -7,13 +7,14 @@ and so on are lists. Windows come in slices of time, in which they lie beside ea
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tokenyield_collector.ledger.rows import BATCH_COLUMNS, NODE_KEYS, TABLES, nested
-from tokenyield_wire.units import MS_PER_HOUR
+from tokenyield_collector.ledger.base import StatementRecord
+from tokenyield_collector.ledger.sql import starts_in, starts_in_hour
+from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NODE_KEYS, TABLES, columns_of_batch, columns_of_hours
 
 BATCHES_AT_ONCE = 5_000
 """With 8 GPUs each about 50 MB as Python objects."""
 
-Columns = dict[str, Sequence[Any]]
+ExportedColumns = dict[str, Sequence[Any]]
 """Name -> values; no names where there are no rows."""
 
 
@@ -23,24 +24,24 @@ class DuckDbExport:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def hour(self, hour_ms: int) -> dict[str, Columns]:
+    def hour(self, hour_ms: int) -> dict[str, ExportedColumns]:
         """Table -> its sums of this hour, as far as the file holds them (see `roll`)."""
-        found = {}
-        for table, (keys, sums) in TABLES.items():
-            columns = ["hour_ms", *keys, *sums]
+        tables = {}
+        for table in TABLES:
+            columns = columns_of_hours(table)
             sql = f"SELECT {', '.join(columns)} FROM {table}_hours WHERE hour_ms = {int(hour_ms)}"
-            found[table] = self._columns(columns, sql)
-        return found
+            tables[table] = self._columns(columns, sql)
+        return tables
 
     def batches(self, hour_ms: int) -> int:
         """How many have their window in this hour."""
-        rows = self._connection.execute(f"SELECT count(*) FROM batches WHERE {_within(hour_ms)}").fetchall()
+        rows = self._connection.execute(f"SELECT count(*) FROM batches WHERE {starts_in_hour(hour_ms)}").fetchall()
         return int(rows[0][0])
 
-    def windows(self, hour_ms: int) -> Iterator[Columns]:
+    def windows(self, hour_ms: int) -> Iterator[ExportedColumns]:
         """The hour's batches, some thousand at a time, by `BATCH_COLUMNS` and `table.column`."""
         counts = self._connection.execute(
-            f"SELECT start_ms, count(*) FROM batches WHERE {_within(hour_ms)} GROUP BY 1 ORDER BY 1"
+            f"SELECT start_ms, count(*) FROM batches WHERE {starts_in_hour(hour_ms)} GROUP BY 1 ORDER BY 1"
         ).fetchall()
         first_ms, gathered = hour_ms, 0
         for i, (start_ms, count) in enumerate(counts):
@@ -59,32 +60,28 @@ class DuckDbExport:
 
     def statements(self) -> list[tuple[Any, ...]]:
         """In the order of the fields of `StatementRecord`."""
-        return self._rows("SELECT period, version, facts, prices, attribution, change FROM statements")
+        return self._rows(f"SELECT {', '.join(StatementRecord._fields)} FROM statements")
 
     def _rows(self, sql: str) -> list[Any]:
-        found: list[Any] = self._connection.execute(sql).fetchall()
-        return found
+        rows: list[Any] = self._connection.execute(sql).fetchall()
+        return rows
 
-    def _slice(self, from_ms: int, before_ms: int) -> Columns:
+    def _slice(self, from_ms: int, before_ms: int) -> ExportedColumns:
         """Of several batches with one node and start the first holds what was stored of them all."""
-        within = f"start_ms >= {from_ms} AND start_ms < {before_ms}"
+        within = starts_in(from_ms, before_ms)
         key = ", ".join([*NODE_KEYS, "start_ms"])
         selected, joins = list(BATCH_COLUMNS), []
         for table in TABLES:
-            own = nested(table)
+            own = columns_of_batch(table)
             lists = ", ".join(f"list({column}) AS {table}_{column}" for column in own)
             joins.append(f"LEFT JOIN (SELECT 1 AS nth, {key}, {lists} FROM {table}_windows WHERE {within} "
                          f"GROUP BY {key}) USING (nth, {key})")  # fmt: skip
             selected += [f"coalesce({table}_{column}, []) AS {table}_{column}" for column in own]
         order = ", ".join(BATCH_COLUMNS[:3])
         picked = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS nth FROM batches WHERE {within}"
-        names = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in nested(table))]
+        names = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
         return self._columns(names, f"SELECT {', '.join(selected)} FROM ({picked}) {' '.join(joins)}")
 
-    def _columns(self, names: Sequence[str], sql: str) -> Columns:
+    def _columns(self, names: Sequence[str], sql: str) -> ExportedColumns:
         rows = self._connection.execute(sql).fetchall()
         return dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
-
-
-def _within(hour_ms: int) -> str:
-    return f"start_ms >= {int(hour_ms)} AND start_ms < {int(hour_ms) + MS_PER_HOUR}"

@@ -8,12 +8,12 @@ the process: until it is written an hour is listed in `dirty_hours`, and is reco
 from collections.abc import Iterable
 from typing import Any
 
-from tokenyield_collector.ledger.rows import SUM_MAX, TABLES
+from tokenyield_collector.ledger.tables import SUM_MAX, TABLES
 from tokenyield_wire.units import MS_PER_HOUR
 
 DATABASE = "live_hours"
 COMPACT_ROWS = 50_000
-"""Rows that may come on top of what was added up, or as many again as that is, before they are added up as well."""
+"""Rows that may be added beside those that were summed, or as many again as these, before all are summed."""
 
 
 class LiveHours:
@@ -69,8 +69,13 @@ class LiveHours:
         self._added[table] = 0
 
 
+def all_hours_of(table: str) -> str:
+    """All rows of a table's hours, in the file and in memory; several may be of one hour and key."""
+    return f"(FROM {table}_hours UNION ALL BY NAME FROM {DATABASE}.{table}_hours)"
+
+
 def summed(table: str) -> str:
-    """What an hour's rows add up to; needs `GROUP BY ALL`."""
+    """Columns of hours, their sums added up; needs `GROUP BY ALL`."""
     keys, sums = TABLES[table]
     return ", ".join(["hour_ms", *keys, *(f"{at_most(column, SUM_MAX[table])} AS {column}" for column in sums)])
 

@@ -1,4 +1,4 @@
-"""The roll-ups of `usage.py` in DuckDB: SQL that makes `work_hours` and `capacity_hours` of some hours again.
+"""The roll-ups of `ledger/usage.py` in DuckDB: SQL that makes `work_hours` and `capacity_hours` of some hours again.
 
 In: the tables of hours. Out: rows keyed by two dictionaries, `gpu_groups` and `identities`, so that reports join and
 group integers: on 21.6 million rows of shares that is what brings a month's report under two seconds
@@ -9,39 +9,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenyield_collector.ledger.duckdb.live_hours import at_most
-from tokenyield_collector.ledger.rows import AMOUNT_MAX, INTEGER_MAX
-from tokenyield_collector.ledger.usage import CAPACITY_SUMS
-from tokenyield_wire.window import TOKEN_KINDS
+from tokenyield_collector.ledger.duckdb.splits import part, shares, span
+from tokenyield_collector.ledger.sql import is_one_of
+from tokenyield_collector.ledger.tables import AMOUNT_MAX, INTEGER_MAX
+from tokenyield_collector.ledger.usage import CAPACITY_SUMS, REPORTED, USAGE_KINDS
 
-KINDS = (*TOKEN_KINDS, "requests")
-REPORTED = tuple(f"{kind}_reported" for kind in KINDS)
 TIMES = ("active_ms", "idle_ms", "active_mj", "idle_mj", "parked_ms", "parked_mj")
 NOBODY = 0
 """The gpu_group of tokens whose workload held no GPU that is known."""
 
-WORK_COLUMNS = ("hour_ms", "gpu_group", "identity", "gpus", "models", *TIMES, *KINDS, *REPORTED)
+WORK_COLUMNS = ("hour_ms", "gpu_group", "identity", "gpus", "models", *TIMES, *USAGE_KINDS, *REPORTED)
 """A row of `work_hours` has the whole time and energy of a workload on the GPUs of its gpu_group, and the tokens of one
 of the workload's `models` there. Readers split the times among these by the price book's token weights, so that the
 roll-up depends on facts alone."""
 
 
-def part(x: str, lo: str, hi: str, den: str) -> str:
-    """The part [lo, hi) of den of a whole; the parts sum to it. NULL where the whole is."""
-    return f"({x}::HUGEINT * {hi} // {den} - {x}::HUGEINT * {lo} // {den})::BIGINT"
-
-
-def span(amount: str) -> str:
-    """Columns lo, hi, den of a row: its stretch of what rows share by `amount`, in their order, out of `upto`, `whole`
-    and `place`; where none has any amount, the first has the whole."""
-    return (
-        f"CASE WHEN whole > 0 THEN upto - {amount} WHEN place = 1 THEN 0 ELSE 1 END AS lo, "
-        "CASE WHEN whole > 0 THEN upto ELSE 1 END AS hi, CASE WHEN whole > 0 THEN whole ELSE 1 END AS den"
-    )
-
-
 def roll(connection: Any, hours_ms: Sequence[int]) -> None:
     """Make the roll-ups of these hours again, inside the caller's transaction."""
-    within = f"WHERE hour_ms IN ({', '.join(str(int(hour_ms)) for hour_ms in hours_ms)})"
+    within = f"WHERE {is_one_of(hours_ms)}"
     connection.execute(f"DELETE FROM work_hours {within}")
     connection.execute(f"DELETE FROM capacity_hours {within}")
     connection.execute(
@@ -67,7 +52,8 @@ def roll(connection: Any, hours_ms: Sequence[int]) -> None:
     connection.execute("DROP TABLE pieces")
     sums = ", ".join(at_most(column, INTEGER_MAX) for column in CAPACITY_SUMS)
     connection.execute(
-        f"INSERT INTO capacity_hours SELECT hour_ms, g.id, {sums} FROM gpu_hours "
+        f"INSERT INTO capacity_hours (hour_ms, gpu_group, {', '.join(CAPACITY_SUMS)}) "
+        f"SELECT hour_ms, g.id, {sums} FROM gpu_hours "
         f"JOIN gpu_groups g USING (cluster, node, gpu_model) {within} GROUP BY hour_ms, g.id ORDER BY hour_ms, g.id"
     )
     _check(connection, within)
@@ -90,9 +76,10 @@ def _check(connection: Any, within: str) -> None:
 
 
 def _pieces(within: str) -> str:
-    kinds = ", ".join(f"{at_most(kind, AMOUNT_MAX)} AS {kind}, count({kind}) AS {kind}_reported" for kind in KINDS)
-    tokens = ", ".join(f"{part(kind, 'lo', 'hi', 'den')} AS {kind}" for kind in KINDS)
-    of_workload = "PARTITION BY hour_ms, cluster, workload"
+    sums = [f"{at_most(kind, AMOUNT_MAX)} AS {kind}" for kind in USAGE_KINDS]
+    counts = [f"count({kind}) AS {name}" for kind, name in zip(USAGE_KINDS, REPORTED, strict=True)]
+    tokens = ", ".join(f"{part(kind, 'lo', 'hi', 'den')} AS {kind}" for kind in USAGE_KINDS)
+    of_workload = "hour_ms, cluster, workload"
     return f"""
         CREATE OR REPLACE TEMP TABLE pieces AS
         WITH held AS (
@@ -100,16 +87,15 @@ def _pieces(within: str) -> str:
                  {", ".join(f"{at_most(x, AMOUNT_MAX)} AS {x}" for x in TIMES)}
           FROM share_hours {within} GROUP BY ALL),
         made AS (
-          SELECT hour_ms, cluster, workload, model, count(*) OVER ({of_workload}) AS models, {kinds}
-          FROM token_hours {within} GROUP BY hour_ms, cluster, workload, model),
+          SELECT hour_ms, cluster, workload, model, count(*) OVER (PARTITION BY {of_workload}) AS models,
+                 {", ".join((*sums, *counts))}
+          FROM token_hours {within} GROUP BY {of_workload}, model),
         labelled AS (
           SELECT hour_ms, cluster, workload, labels, sum(seen_ms) AS seen_ms FROM label_hours {within} GROUP BY ALL),
         labels AS (
           SELECT hour_ms, cluster, workload, arg_max(labels, (seen_ms, labels)) AS labels FROM labelled GROUP BY ALL),
         -- tokens fall to the nodes by the workload's active time; where none was active, to the first
-        shared AS (
-          SELECT *, sum(active_ms) OVER n AS upto, sum(active_ms) OVER w AS whole, row_number() OVER n AS place
-          FROM held WINDOW w AS ({of_workload}), n AS ({of_workload} ORDER BY node, gpu_model)),
+        shared AS (SELECT *, {shares("active_ms", of_workload, "node, gpu_model")} FROM held),
         spans AS (SELECT * EXCLUDE (upto, whole, place), {span("active_ms")} FROM shared),
         everything AS (
           SELECT hour_ms, cluster, node, workload, gpu_model, coalesce(model, '') AS model, gpus, models,
@@ -117,7 +103,7 @@ def _pieces(within: str) -> str:
           FROM spans LEFT JOIN made USING (hour_ms, cluster, workload)
           UNION ALL
           SELECT hour_ms, cluster, NULL, workload, NULL, model, 0, models, {", ".join("0" for _ in TIMES)},
-                 {", ".join((*KINDS, *REPORTED))}
+                 {", ".join((*USAGE_KINDS, *REPORTED))}
           FROM made ANTI JOIN held USING (hour_ms, cluster, workload))
         SELECT hour_ms, cluster, node, workload, gpu_model, model, coalesce(labels, '{{}}') AS labels, gpus,
                coalesce(models, 1) AS models, {", ".join(f"coalesce({x}, 0) AS {x}" for x in WORK_COLUMNS[5:])}

@@ -1,11 +1,8 @@
-"""The tables of a DuckDB ledger, and the way from each schema version to the next. Released migrations never change."""
+"""The tables of a DuckDB ledger, and the way from each schema version to the next."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-
-from tokenyield_collector.ledger.rows import (
+from tokenyield_collector.ledger.tables import (
     BATCH_COLUMNS,
     DEMAND_KEYS,
     GPU_KEYS,
@@ -48,7 +45,7 @@ def _migration_1() -> list[str]:
 
 
 def _migration_2() -> list[str]:
-    """Prompts that cannot be split, aborted and failed requests; who asked; labels of workloads."""
+    """Prompts that cannot be split, aborted and failed requests; callers of gateways; labels of workloads."""
     statements = []
     for kind in ("prompt_unsplit", "requests_aborted", "requests_failed"):
         statements += [f"ALTER TABLE token_{span} ADD COLUMN {kind} BIGINT" for span in ("windows", "hours")]
@@ -62,7 +59,7 @@ def _migration_2() -> list[str]:
 
 
 def _migration_3() -> list[str]:
-    """Roll-ups for reports, labels of nodes, and what was said of closed periods."""
+    """Roll-ups for reports, labels of nodes, and what reports of closed periods were made of."""
     times, kinds = ["active_ms", "idle_ms", "active_mj", "idle_mj"], [*TOKEN_KINDS, "requests"]
     return [
         "CREATE TABLE gpu_groups (id INTEGER, cluster VARCHAR, node VARCHAR, gpu_model VARCHAR)",
@@ -80,22 +77,22 @@ def _migration_3() -> list[str]:
 
 
 def _migration_4() -> list[str]:
-    """Money is no counter any more: what it was held by goes."""
+    """Money is no counter any more: its bases and floors go."""
     return ["DROP TABLE counter_floors", """DELETE FROM counter_bases WHERE name LIKE '["cost"%'"""]
 
 
 def _migration_5() -> list[str]:
-    """What GPUs measure of themselves, parked time, and how servers stood."""
-    told = {
+    """What GPUs measure of themselves, parked time, and the load of servers."""
+    required = {
         "gpu": ("energy_error_mj", "parked_ms", "parked_mj", "activity_known_ms"),
         "share": ("parked_ms", "parked_mj"),
     }
-    untold = {
+    optional = {
         "gpu": ("sm_ms", "tensor_ms", "dram_ms", "nvlink_mib", "pcie_mib"),
         "token": ("load_known_ms", "running_request_ms", "waiting_request_ms", "cache_used_ms"),
     }
     statements = []
-    for columns, default in ((told, " DEFAULT 0"), (untold, "")):
+    for columns, default in ((required, " DEFAULT 0"), (optional, "")):
         for table, names in columns.items():
             for span in ("windows", "hours"):
                 statements += [f"ALTER TABLE {table}_{span} ADD COLUMN {name} BIGINT{default}" for name in names]
@@ -129,30 +126,3 @@ def _rollup(table: str, numbers: Sequence[str], sums: Sequence[str]) -> str:
 
 MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3, 4: _migration_4, 5: _migration_5, 6: _migration_6}
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
-
-
-def insert_rows(connection: Any, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    insert_columns(connection, table, dict(zip(columns, zip(*rows, strict=True), strict=bool(rows))))
-
-
-def make_table(connection: Any, name: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """A temporary table of the connection's own, with these rows. `data` below is what DuckDB finds by this name."""
-    data = {column: _array(column, values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)}
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM data")
-    del data
-
-
-def insert_columns(connection: Any, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
-    """As numpy arrays; nothing where there are no rows."""
-    data = {name: _array(name, values) for name, values in columns.items()}
-    if data:  # DuckDB finds it by this name
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM data")
-
-
-def _array(column: str, values: Sequence[Any]) -> Any:
-    if column in TEXT:
-        return np.array(values, dtype=object)
-    if None in values:
-        missing = [value is None for value in values]
-        return np.ma.masked_array([value or 0 for value in values], mask=missing, dtype=np.int64)
-    return np.array(values, dtype=np.int64)

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.ledger.duckdb import ledger as engine
+from tokenyield_collector.ledger.duckdb import hours as duckdb_hours
 from tokenyield_collector.ledger.duckdb import live_hours as duckdb_live
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.live_hours import LiveHours
@@ -58,13 +58,13 @@ def test_what_is_added_up_or_written_down_for_want_of_memory_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duckdb_live, "COMPACT_ROWS", 2)
-    monkeypatch.setattr(engine, "LIVE_ROWS_MAX", 20)
+    monkeypatch.setattr(duckdb_hours, "LIVE_ROWS_MAX", 20)
     ledger = DuckDbLedger(tmp_path / "ledger")
     for seq in range(1, 25):
         append(ledger, seq, NOON_MS + seq % 3 * HOUR_MS)
         ledger.fold()
         assert completion(ledger) == 100 * seq
-    assert ledger._live.rows < 24
+    assert ledger._hours.live.rows < 24
     ledger.close()
 
 

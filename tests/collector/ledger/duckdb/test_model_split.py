@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from collector.samples import HOUR_MS, NOON_MS
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
-from tokenyield_collector.ledger.rows import GPU_KEYS, SHARE_KEYS, TOKEN_KEYS
-from tokenyield_collector.ledger.usage import WORK_SUMS, Identity, UsageQuery
+from tokenyield_collector.ledger.tables import GPU_KEYS, SHARE_KEYS, TOKEN_KEYS
+from tokenyield_collector.ledger.usage import WORK_SUMS, UsageQuery, WorkIdentity
 from tokenyield_wire.window import TOKEN_KINDS
 
 DEFAULT = {"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000, "completion": 4000}
@@ -78,9 +78,9 @@ def columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, 
 
 def read(ledger: DuckDbLedger, weights: Mapping[str, int]) -> dict[tuple[str, str, Place], dict[str, int]]:
     """(workload, model, place) -> sums."""
-    identities: list[Identity] = []
+    identities: list[WorkIdentity] = []
 
-    def number(identity: Identity) -> int:
+    def number(identity: WorkIdentity) -> int:
         if identity not in identities:
             identities.append(identity)
         return identities.index(identity)

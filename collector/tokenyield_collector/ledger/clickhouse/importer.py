@@ -1,0 +1,57 @@
+"""What another ledger held, into a ClickHouse ledger (commands/migrate.py); a second run changes nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenyield_collector.ledger.base import StatementRecord
+from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
+from tokenyield_collector.ledger.clickhouse.schema import WINDOW_COLUMNS
+from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
+
+
+class ClickHouseImport:
+    """Into one ledger."""
+
+    def __init__(self, tables: ClickHouseTables, hours: ClickHouseHours) -> None:
+        self._tables = tables
+        self._hours = hours
+
+    def batches_in(self, hour_ms: int) -> int:
+        """How many are there already."""
+        return self._hours.batches_in(hour_ms)
+
+    def windows(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Batches by `WINDOW_COLUMNS`; those that are here already stay what they are."""
+        self._tables.insert("windows", WINDOW_COLUMNS, [columns[name] for name in WINDOW_COLUMNS])
+
+    def refold(self, hour_ms: int) -> None:
+        """Recompute an hour whose windows were imported."""
+        self._tables.insert_rows("touched", ("hour_ms", "commits"), [(hour_ms, 1)])
+        self._hours.recompute_touched()
+
+    def hour(self, hour_ms: int, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> None:
+        """The sums of an hour whose windows are gone."""
+        for table, columns in tables.items():
+            if columns:
+                values = [*columns.values(), [1] * len(columns["hour_ms"])]
+                self._tables.insert(f"{table}_hours", [*columns, "version"], values)
+        for commits in ("touched", "folded"):
+            self._tables.insert_rows(commits, ("hour_ms", "commits"), [(hour_ms, 1)])
+
+    def rest(
+        self,
+        *,
+        windows_from_ms: int,
+        node_labels: Sequence[tuple[str, str, str]],
+        last_seen: Sequence[tuple[str, str, int]],
+        counter_bases: Mapping[str, int],
+        statements: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """What is of no hour; windows before `windows_from_ms` are gone, and their hours are not recomputed."""
+        self._tables.insert_rows("retired", ("what", "before_ms"), [("windows", windows_from_ms)])
+        labels = [(*row, 0) for row in node_labels]  # older than all that nodes reported to this ledger
+        self._tables.insert_rows("node_labels", ("cluster", "node", "labels", "received_ms"), labels)
+        self._tables.insert_rows("seen_nodes", ("cluster", "node", "end_ms"), last_seen)
+        bases = [(name, 0, value) for name, value in counter_bases.items()]
+        self._tables.insert_rows("counter_bases", ("name", "cut_ms", "value"), bases)
+        self._tables.insert_rows("statements", StatementRecord._fields, statements)

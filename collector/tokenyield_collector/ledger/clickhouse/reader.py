@@ -1,0 +1,55 @@
+"""What a ClickHouse ledger gives back beside facts and activity. From any thread; others commit meanwhile."""
+
+import time
+
+from tokenyield_collector.ledger.base import StatementRecord
+from tokenyield_collector.ledger.clickhouse.client import quoted
+from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
+from tokenyield_wire.units import MS_PER_DAY
+
+SIZE_EVERY_S = 60.0
+
+
+class ClickHouseReader:
+    """Of the tables of one ledger; the calls are those of `Ledger`."""
+
+    def __init__(self, tables: ClickHouseTables) -> None:
+        self._tables = tables
+        self._size = (0.0, 0)
+
+    def last_seen(self) -> dict[tuple[str, str], int]:
+        rows = self._tables.rows("SELECT cluster, node, max(end_ms) FROM {seen_nodes} GROUP BY cluster, node")
+        newest = max((end_ms for _, _, end_ms in rows), default=0)
+        return {(cluster, node): end_ms for cluster, node, end_ms in rows if end_ms > newest - MS_PER_DAY}
+
+    def counter_bases(self) -> dict[str, int]:
+        return dict(self._tables.rows("SELECT name, sum(value) FROM {counter_bases} FINAL GROUP BY name"))
+
+    def statements(self, period: str) -> list[StatementRecord]:
+        rows = self._tables.client.rows(  # not `rows` of the tables: a period's name may have any character
+            f"SELECT {', '.join(StatementRecord._fields)} FROM statements{self._tables.suffix} FINAL "
+            f"WHERE period = {quoted(period)} ORDER BY version"
+        )
+        return [StatementRecord(*row) for row in rows]
+
+    def hours(self) -> list[int]:
+        return sorted(self._tables.folds())
+
+    def windows_from_ms(self) -> int | None:
+        ((start_ms, windows),) = self._tables.rows("SELECT min(start_ms), count() FROM {windows}")
+        return int(start_ms) if windows else None
+
+    def doubled(self) -> list[tuple[str, str, int, int]]:
+        rows = self._tables.rows(
+            "SELECT cluster, node, start_ms, toInt64(count()) FROM {windows} FINAL GROUP BY cluster, node, start_ms "
+            "HAVING count() > 1 ORDER BY cluster, node, start_ms"
+        )
+        return [(cluster, node, start_ms, count) for cluster, node, start_ms, count in rows]
+
+    def size_bytes(self) -> int:
+        read_at_s, size = self._size
+        if time.monotonic() - read_at_s > SIZE_EVERY_S or not size:
+            sql = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()"
+            size = sum(int(row[0] or 0) for shard in self._tables.shards for row in shard.rows(sql))
+            self._size = time.monotonic(), size
+        return size

@@ -1,0 +1,152 @@
+"""The hours of a DuckDB ledger: how windows become sums, in memory and in the file, and roll-ups.
+
+An hour is *dirty* while the file does not hold all of its sums: they are in memory (live_hours.py), or, after a start
+or a failure, *unread* and recomputed from the windows. An hour that was written down is *unrolled* until its roll-ups
+are made again. Of the writing thread only.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+
+from tokenyield_collector.ledger.duckdb.bulk_insert import insert_columns, insert_rows
+from tokenyield_collector.ledger.duckdb.file import DuckDbFile
+from tokenyield_collector.ledger.duckdb.live_hours import DATABASE as LIVE
+from tokenyield_collector.ledger.duckdb.live_hours import LiveHours, summed
+from tokenyield_collector.ledger.duckdb.rollup import roll
+from tokenyield_collector.ledger.sql import is_one_of, starts_in_hour
+from tokenyield_collector.ledger.tables import TABLES
+
+log = logging.getLogger(__name__)
+
+ROLL_HOURS = 24
+"""Hours rolled up in one transaction: at 10,000 GPUs one takes 0.03 s."""
+LIVE_ROWS_MAX = 3_000_000
+"""Rows of hours kept in memory before they are written down though they may still grow: about 0.5 GiB."""
+
+
+class DuckDbHours:
+    """Of one file."""
+
+    def __init__(self, file: DuckDbFile) -> None:
+        self._file = file
+        self.dirty = {row[0] for row in file.rows("SELECT hour_ms FROM dirty_hours")}
+        """Hours of which the file does not hold all sums."""
+        self._unread = set(self.dirty)
+        """Of those, the hours whose sums are not in memory either."""
+        self.live = LiveHours(file.connection)
+        self._changed: set[int] = set()
+        """Hours whose windows changed since the last `fold`."""
+
+    def add(self, hours_ms: Iterable[int], tables: Sequence[str]) -> None:
+        """Windows of these hours were committed; those of each table are in `fresh_x_windows`, which go."""
+        self.dirty.update(hours_ms)
+        self._changed.update(hours_ms)
+        try:
+            self.live.add(tables)
+            for table in tables:
+                self._file.connection.execute(f"DROP TABLE fresh_{table}_windows")
+        except Exception as error:  # noqa: BLE001 - what was committed stays, and has its receipt
+            self._read_live_again(error)
+
+    def fold(self) -> list[int]:
+        try:
+            self.live.compact()
+        except duckdb.Error as error:
+            self._read_live_again(error)
+        if self.live.rows > LIVE_ROWS_MAX:
+            self.write_down(sorted(self.dirty)[: max(1, len(self.dirty) - 1)])
+        self._read_again()
+        changed, self._changed = sorted(self._changed), set()
+        return changed
+
+    def write_down(self, hours_ms: Iterable[int]) -> None:
+        """What memory has of these hours goes to the file."""
+        self._read_again()
+        hours_ms = [hour_ms for hour_ms in hours_ms if hour_ms in self.dirty]
+        if not hours_ms:
+            return
+        connection, within = self._file.connection, f"WHERE {is_one_of(hours_ms)}"
+        with self._moving(hours_ms):
+            for table in TABLES:
+                both = f"FROM {table}_hours {within} UNION ALL BY NAME FROM {LIVE}.{table}_hours {within}"
+                connection.execute(
+                    f"CREATE OR REPLACE TEMP TABLE whole AS SELECT {summed(table)} FROM ({both}) GROUP BY ALL"
+                )
+                connection.execute(f"DELETE FROM {table}_hours {within}")
+                connection.execute(f"INSERT INTO {table}_hours BY NAME FROM whole")
+            connection.execute("DROP TABLE whole")
+
+    def roll(self, before_ms: int | None, hours_max: int | None) -> bool:
+        dirty = sorted(hour_ms for hour_ms in self.dirty if before_ms is None or hour_ms < before_ms)
+        self.write_down(dirty[:hours_max])
+        where = "" if before_ms is None else f"WHERE hour_ms < {int(before_ms)}"
+        rows = self._file.rows(f"SELECT DISTINCT hour_ms FROM unrolled_hours {where} ORDER BY 1")
+        unrolled = [row[0] for row in rows]
+        hours = unrolled[:hours_max]
+        for i in range(0, len(hours), ROLL_HOURS):
+            chunk = hours[i : i + ROLL_HOURS]
+            with self._file.transaction("cannot roll up its hours"):
+                roll(self._file.connection, chunk)
+                self._file.connection.execute(f"DELETE FROM unrolled_hours WHERE {is_one_of(chunk)}")
+        return len(hours) < len(unrolled) or (hours_max is not None and hours_max < len(dirty))
+
+    def replace(
+        self,
+        hours_ms: Sequence[int],
+        columns: Mapping[str, Mapping[str, Sequence[Any]]],
+        node_labels: Mapping[tuple[str, str], str],
+    ) -> None:
+        """See `DuckDbLedger.take_hours`."""
+        connection = self._file.connection
+        with self._file.transaction("cannot take in hours"):
+            for table in TABLES:
+                connection.execute(f"DELETE FROM {table}_hours WHERE {is_one_of(hours_ms)}")
+                insert_columns(connection, f"{table}_hours", columns.get(table, {}))
+            connection.execute("DELETE FROM node_labels")
+            labels = [(*node, text) for node, text in node_labels.items()]
+            insert_rows(connection, "node_labels", ["cluster", "node", "labels"], labels)
+            self._mark_unrolled(hours_ms)
+
+    def _read_live_again(self, error: Exception) -> None:
+        self._file.rollback()
+        log.warning("hours that still grow are recomputed from their windows: %s", error)
+        self.live.clear()
+        self._unread |= self.dirty
+
+    def _read_again(self) -> None:
+        """The hours whose sums are not in memory, from their windows."""
+        self._changed |= self._unread
+        connection = self._file.connection
+        for hour_ms in sorted(self._unread):
+            windows = f"SELECT *, {hour_ms} AS hour_ms FROM {{}}_windows WHERE {starts_in_hour(hour_ms)}"
+            with self._moving([hour_ms]):
+                for table in TABLES:
+                    connection.execute(f"DELETE FROM {table}_hours WHERE hour_ms = {hour_ms}")
+                    connection.execute(
+                        f"INSERT INTO {table}_hours BY NAME SELECT {summed(table)} "
+                        f"FROM ({windows.format(table)}) GROUP BY ALL"
+                    )
+
+    @contextmanager
+    def _moving(self, hours_ms: Sequence[int]) -> Iterator[None]:
+        """A transaction that puts all sums of these hours into the file."""
+        with self._file.moving_hours:
+            with self._file.transaction("cannot write its hours down"):
+                yield
+                self._file.connection.execute(f"DELETE FROM dirty_hours WHERE {is_one_of(hours_ms)}")
+                self._mark_unrolled(hours_ms)
+            self.dirty.difference_update(hours_ms)
+            self._unread.difference_update(hours_ms)
+            try:
+                self.live.forget(hours_ms)
+            except duckdb.Error as error:
+                self._read_live_again(error)
+
+    def _mark_unrolled(self, hours_ms: Sequence[int]) -> None:
+        connection = self._file.connection
+        connection.execute(f"DELETE FROM unrolled_hours WHERE {is_one_of(hours_ms)}")
+        insert_rows(connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours_ms])

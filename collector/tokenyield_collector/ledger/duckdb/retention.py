@@ -1,0 +1,36 @@
+"""How a DuckDB ledger forgets old windows and hours. Of the writing thread only."""
+
+from collections.abc import Mapping
+
+from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows
+from tokenyield_collector.ledger.duckdb.file import DuckDbFile
+from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
+from tokenyield_collector.ledger.tables import INTEGER_MAX, TABLES
+from tokenyield_wire.units import hour_of_ms
+
+ROLL_UP_TABLES = ("work_hours", "capacity_hours", "unrolled_hours", "rolled_hours")
+
+
+def retire(
+    file: DuckDbFile,
+    hours: DuckDbHours,
+    *,
+    windows_before_ms: int,
+    hours_before_ms: int,
+    counter_bases: Mapping[str, int],
+) -> None:
+    """See `Ledger.retire`."""
+    cut_ms = hour_of_ms(windows_before_ms)  # whole hours only: what is left of an hour could not recompute it
+    hours.write_down([hour_ms for hour_ms in hours.dirty if hour_ms < max(cut_ms, hours_before_ms)])
+    connection = file.connection
+    with file.transaction("cannot remove old windows"):
+        for table in ("batches", *(f"{table}_windows" for table in TABLES)):
+            connection.execute(f"DELETE FROM {table} WHERE start_ms < {cut_ms}")
+        for table in (*ROLL_UP_TABLES, *(f"{table}_hours" for table in TABLES)):
+            connection.execute(f"DELETE FROM {table} WHERE hour_ms < {hours_before_ms}")
+        if counter_bases:
+            bases: dict[str, int] = dict(file.rows("SELECT name, value FROM counter_bases"))
+            for name, value in counter_bases.items():
+                bases[name] = min(bases.get(name, 0) + value, INTEGER_MAX)
+            connection.execute("DELETE FROM counter_bases")
+            insert_rows(connection, "counter_bases", ["name", "value"], list(bases.items()))
