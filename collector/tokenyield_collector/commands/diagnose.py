@@ -113,7 +113,7 @@ def _not_examined(workloads: list[dict[str, Any]]) -> "list[Text]":
 
     names: dict[str, list[str]] = {}
     for workload in workloads:
-        for reason in workload["untold"]:
+        for reason in workload["unknown"]:
             names.setdefault(reason, []).append(workload["workload"])
     lines = []
     for reason, concerned in sorted(names.items()):

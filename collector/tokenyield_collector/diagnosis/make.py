@@ -79,5 +79,5 @@ def _document(one: Diagnosis) -> DiagnosisDocument:
             }
             for finding in one.findings
         ],
-        "untold": list(one.untold),
+        "unknown": list(one.untold),
     }

@@ -212,7 +212,7 @@ class FindingDocument(TypedDict):
 
 
 class DiagnosisDocument(TypedDict):
-    """One workload, its most expensive finding first. `untold`: what could not be examined, and why."""
+    """One workload, its most expensive finding first. `unknown`: what could not be examined, and why."""
 
     cluster: str
     workload: str
@@ -222,7 +222,7 @@ class DiagnosisDocument(TypedDict):
     gpus: int
     cost_per_hour: Money | None
     findings: list[FindingDocument]
-    untold: list[str]
+    unknown: list[str]
 
 
 class DiagnosesDocument(TypedDict):
