@@ -38,7 +38,7 @@ def opened(browser: Any, url: str, screenshot: Path | None) -> tuple[float, floa
     page.add_init_script(MARKS)
     page.goto(url)
     wait_until(lambda: bool(page.evaluate("window.usefulAt !== null")), what="useful paint")
-    page.get_by_text("Teams by waste").wait_for(timeout=60_000)
+    page.get_by_text("Waste by team").wait_for(timeout=60_000)
     page.wait_for_timeout(1000)
     useful_ms, tasks = page.evaluate("[window.usefulAt, window.longTasks]")
     if screenshot:

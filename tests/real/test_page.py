@@ -107,11 +107,12 @@ PAGES = {
     "#/": "Workloads by waste",
     "#/diagnosis": "starved",
     "#/workloads": "search/llama-70b",
-    "#/teams": "support",
+    "#/chargeback": "support",
+    "#/chargeback/product": "Chargeback by product",
     "#/nodes": "gpu-1",
     "#/workload/onprem/search%2Fllama-70b": "Who carries it",
     "#/node/onprem/gpu-1": "GPUs over the live window",
-    "#/team/search": "Workloads in",
+    "#/chargeback/team/search": "Workloads in",
     "#/report": "Budgets",
 }
 
@@ -134,7 +135,7 @@ def axe(page: Page) -> list[Any]:
     return [{"id": one["id"], "nodes": [node["html"][:200] for node in one["nodes"]]} for one in found["violations"]]
 
 
-def test_a_figure_tells_its_formula_and_its_numbers(watched: Watched, fleet: Stack) -> None:
+def test_a_figure_shows_its_formula_and_its_numbers(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(fleet.url)
     page.get_by_role("button", name=re.compile("^Tokens/s per watt [0-9]")).first.wait_for(timeout=15_000)
@@ -167,7 +168,7 @@ def test_page_report_and_api_say_the_same(watched: Watched, fleet: Stack) -> Non
     assert cost.inner_text() == f"{report['total']['cost']:,.2f} USD"
     amounts = [bar.inner_text() for bar in page.locator(".waterfall button").all()]
     assert amounts == [f"{row['cost']:,.2f} USD" for row in report["waterfall"]]
-    teams = page.locator("table", has_text="Teams in").locator("tbody tr")
+    teams = page.locator("table", has_text="By team,").locator("tbody tr")
     expect(teams).to_have_count(len(report["rows"]), timeout=15_000)
     shown = {row.locator("td").nth(0).inner_text(): row.locator("td").nth(3).inner_text() for row in teams.all()}
     assert shown == {row["team"]: f"{row['cost']:,.2f} USD" for row in report["rows"]}
@@ -182,7 +183,7 @@ def test_page_report_and_api_say_the_same(watched: Watched, fleet: Stack) -> Non
 def test_a_diagnosis_is_what_the_api_says(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(f"{fleet.url}/#/diagnosis")
-    page.get_by_label("Of the newest").select_option("21600")
+    page.get_by_label("Time").select_option("21600")
     expect(page.locator("tbody tr").first).to_be_visible(timeout=15_000)
     page.wait_for_timeout(500)
     said = json.loads(get(f"{fleet.url}/v1/diagnosis?window_s=21600"))
@@ -222,7 +223,7 @@ def test_it_works_by_keyboard_and_remembers_its_theme(watched: Watched, fleet: S
     watched.is_well(fleet.url)
 
 
-def test_tables_sort_and_files_come(watched: Watched, fleet: Stack) -> None:
+def test_tables_sort_and_files_download(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(f"{fleet.url}/#/report")
     head = page.get_by_role("columnheader", name=re.compile("^cost"))
@@ -241,7 +242,7 @@ def test_an_empty_ledger_says_what_to_do(watched: Watched, tmp_path: Path) -> No
     stack = serving(tmp_path)
     try:
         watched.page.goto(stack.url)
-        expect(watched.page.locator("main")).to_contain_text("Nothing has arrived yet")
+        expect(watched.page.locator("main")).to_contain_text("No data yet")
         assert axe(watched.page) == []
         for place in ("#/workloads", "#/report", "#/node/a/b", "#/nowhere"):
             watched.page.goto(f"{stack.url}/{place}")
@@ -280,30 +281,30 @@ def test_a_collector_that_is_gone_and_back(browser: Browser, tmp_path: Path) -> 
     page = browser.new_page()
     try:
         page.goto(stack.url)
-        expect(page.locator("main")).to_contain_text("Nothing has arrived yet")
+        expect(page.locator("main")).to_contain_text("No data yet")
         stack.collector.kill()
         page.goto(f"{stack.url}/#/workloads")
         expect(page.locator("#banner")).to_contain_text("cannot be reached")
         assert axe(page) == []
         stack.start_collector()
         expect(page.locator("#banner")).to_be_hidden(timeout=20_000)
-        expect(page.locator("main")).to_contain_text("Nothing yet")
+        expect(page.locator("main")).to_contain_text("No data yet")
     finally:
         page.close()
         stack.kill_all()
 
 
-def test_a_collector_that_wants_a_token(browser: Browser, tmp_path: Path) -> None:
+def test_a_collector_that_needs_a_token(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("open-sesame-and-more\n")
     stack = serving(tmp_path, token_file=str(tmp_path / "tokens"))
     page = browser.new_page()
     try:
         page.goto(stack.url)
         for offered in ("wrong", "open-sesame-and-more"):
-            page.get_by_label("Token from its token_file").fill(offered)
+            page.get_by_label("Token from the collector's token_file").fill(offered)
             page.get_by_role("button", name="Use it").click()
             page.wait_for_timeout(300)
-        expect(page.locator("main")).to_contain_text("Nothing has arrived yet")
+        expect(page.locator("main")).to_contain_text("No data yet")
         expect(page.locator("dialog#token")).to_be_hidden()
     finally:
         page.close()
@@ -317,7 +318,7 @@ def test_ten_thousand_gpus(browser: Browser, tmp_path: Path) -> None:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(stack.url)
         expect(page.locator("main")).to_contain_text("10000 GPUs, 1250 nodes", timeout=30_000)
-        expect(page.locator("main")).to_contain_text("Teams by waste", timeout=60_000)
+        expect(page.locator("main")).to_contain_text("Waste by team", timeout=60_000)
         frame = page.get_by_role("application")
         high = frame.locator("canvas").evaluate("canvas => canvas.getBoundingClientRect().height")
         assert 100 < high < 700, "the whole fleet fits on a screen"

@@ -1,7 +1,7 @@
 // @ts-check
-// Asking the collector, with the token where it wants one.
+// Requests to the collector, with the token where one is needed.
 
-export class Gone extends Error {}
+export class UnreachableError extends Error {}
 
 let token = sessionStorage.getItem("token");
 
@@ -13,37 +13,37 @@ export function address(path, query = {}) {
 
 /**
  * @param {string} where
- * @returns {Promise<Response>} one that is ok; else throws, with what the collector said
+ * @returns {Promise<Response>} a successful one; otherwise throws, with the problem that the collector reported
  */
-export async function ask(where) {
+export async function request(where) {
   for (;;) {
     let answer;
     try {
       answer = await fetch(where, { headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
     } catch {
-      throw new Gone("The collector cannot be reached.");
+      throw new UnreachableError("The collector cannot be reached.");
     }
     if (answer.ok) return answer;
     if (answer.status === 401) {
       await askForToken();
       continue;
     }
-    const said = await answer.json().catch(() => ({}));
-    const problem = new Error(said.detail || said.title || `The collector answered ${answer.status}.`);
-    throw answer.status >= 502 ? new Gone(problem.message) : problem;
+    const problem = await answer.json().catch(() => ({}));
+    const text = problem.detail || problem.title || `The collector answered ${answer.status}.`;
+    throw answer.status >= 502 ? new UnreachableError(text) : new Error(text);
   }
 }
 
 /** @param {string} path @param {Record<string, string | number>} [query] @returns {Promise<any>} */
 export async function get(path, query) {
-  const found = await (await ask(address(path, query))).json();
+  const document = await (await request(address(path, query))).json();
   await new Promise((go) => setTimeout(go)); // reading a large answer and drawing it are two tasks, so that keys work between
-  return found;
+  return document;
 }
 
 /** Keep what the collector sends as a file. @param {string} where @param {string} name */
 export async function download(where, name) {
-  const url = URL.createObjectURL(await (await ask(where)).blob());
+  const url = URL.createObjectURL(await (await request(where)).blob());
   const link = document.createElement("a");
   link.href = url;
   link.download = name;

@@ -79,7 +79,7 @@ export function stacked(title, times, parts, unit) {
   if (used.length && times.length) {
     shown.add(chart);
     requestAnimationFrame(() => { if (host.isConnected) { draw(); resized.observe(host); } });
-  } else host.append(el("p", { class: "quiet" }, "Nothing in this time."));
+  } else host.append(el("p", { class: "quiet" }, "No data for this period."));
   return el("section", { class: "panel", "aria-label": title }, el("h3", {}, `${title} (${unit})`), key(used.map((part) => part.name)), host, numbers);
 }
 

@@ -30,9 +30,9 @@ const formats = new Map();
 /** Made once for each kind: making one takes longer than a hundred uses. @param {Intl.NumberFormatOptions} options */
 function format(options) {
   const id = JSON.stringify(options);
-  let found = formats.get(id);
-  if (!found) formats.set(id, found = new Intl.NumberFormat("en", options));
-  return found;
+  let made = formats.get(id);
+  if (!made) formats.set(id, made = new Intl.NumberFormat("en", options));
+  return made;
 }
 
 /** @param {number | null | undefined} value @param {number} [digits] significant digits of small ones */
@@ -62,6 +62,11 @@ export function money(value, currency) {
   if (value === null || value === undefined) return "–";
   const digits = value !== 0 && Math.abs(value) < 0.1 ? 4 : 2;
   return `${format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value)} ${currency}`.trimEnd();
+}
+
+/** "1 node", "2 nodes". @param {number} amount @param {string} noun */
+export function count(amount, noun) {
+  return `${amount} ${noun}${amount === 1 ? "" : "s"}`;
 }
 
 /** @param {number | null | undefined} share */
@@ -94,7 +99,7 @@ export function key(names) {
   return el("ul", { class: "key quiet" }, ...names.map((name) => el("li", {}, el("i", { class: `c-${name}` }), title(name))));
 }
 
-/** The name of a bucket, or of a kind of tokens, for people. @param {string} name */
+/** The name of a bucket, a kind of tokens or a dimension, for people. @param {string} name */
 export function title(name) {
   return CATALOGUE[name]?.title ?? name.replaceAll("_", " ");
 }

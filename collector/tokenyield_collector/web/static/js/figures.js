@@ -1,5 +1,5 @@
 // @ts-check
-// Figures that can be clicked: each brings its formula, the numbers in it, and where they are from.
+// Figures that can be clicked: each shows its formula, the numbers in it, and the request that returned them.
 import { el } from "./dom.js";
 
 /**
@@ -7,8 +7,8 @@ import { el } from "./dom.js";
  * @property {string} label
  * @property {string} value for people
  * @property {string} formula in words
- * @property {[string, string][]} inputs name and exact value of what stands in the formula
- * @property {string} source the request that told them
+ * @property {[string, string][]} inputs name and exact value of each term of the formula
+ * @property {string} source the request that returned them
  * @property {string} [note] below the value
  */
 

@@ -1,16 +1,19 @@
 // @ts-check
 // Which page is shown, by the part of the address after '#'; and what all pages share.
-import { Gone } from "./api.js";
+import { UnreachableError } from "./api.js";
 import { redraw } from "./charts.js";
 import { clock, el } from "./dom.js";
-import { node, team, workload } from "./pages/detail.js";
+import { carrier, node, workload } from "./pages/detail.js";
 import { diagnosis } from "./pages/diagnosis.js";
-import { nodes, teams, workloads } from "./pages/lists.js";
+import { chargeback, nodes, workloads } from "./pages/lists.js";
 import { overview } from "./pages/overview.js";
 import { report } from "./pages/report.js";
 
 /** @type {Record<string, (page: Page, ...names: string[]) => Promise<void>>} */
-const PAGES = { "": overview, diagnosis, workloads, teams, nodes, workload, team, node, report };
+const PAGES = {
+  "": overview, diagnosis, workloads, nodes, workload, node, report,
+  chargeback: (page, dimension, ...names) => (names.length ? carrier(page, dimension, names[0]) : chargeback(page, dimension)),
+};
 const RETRY_MS = 5000;
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 const banner = /** @type {HTMLElement} */ (document.getElementById("banner"));
@@ -43,25 +46,25 @@ export class Page {
     this.#theme?.();
   }
 
-  /** Do something now; when the collector is gone, say so and try again. @param {() => Promise<void>} what */
-  async run(what) {
+  /** Do something now; while the collector cannot be reached, show that and try again. @param {() => Promise<void>} work */
+  async run(work) {
     try {
-      await what();
+      await work();
       if (!this.#ended) banner.hidden = true;
     } catch (error) {
       if (this.#ended) return;
-      const gone = error instanceof Gone;
-      banner.textContent = gone ? `${error.message} What is shown may be old; trying again.` : String(error instanceof Error ? error.message : error);
+      const unreachable = error instanceof UnreachableError;
+      banner.textContent = unreachable ? `${error.message} The figures shown may be old. Trying again.` : String(error instanceof Error ? error.message : error);
       banner.hidden = false;
-      if (gone) this.#timers.push(setTimeout(() => this.run(what), RETRY_MS));
+      if (unreachable) this.#timers.push(setTimeout(() => this.run(work), RETRY_MS));
     }
   }
 
-  /** @param {number} ms @param {() => Promise<void>} what */
-  every(ms, what) {
+  /** @param {number} ms @param {() => Promise<void>} work */
+  every(ms, work) {
     this.#timers.push(setTimeout(async () => {
-      if (!document.hidden) await this.run(what);
-      if (!this.#ended) this.every(ms, what);
+      if (!document.hidden) await this.run(work);
+      if (!this.#ended) this.every(ms, work);
     }, ms));
   }
 
@@ -85,7 +88,7 @@ function open() {
   const shown = page, make = PAGES[name];
   document.title = name ? `tokenyield: ${[name, ...rest].join(" ")}` : "tokenyield";
   if (!make) {
-    page.show(el("h1", {}, "There is no such page"), el("a", { href: "#/" }, "To the fleet"));
+    page.show(el("h1", {}, "Page not found"), el("a", { href: "#/" }, "To the fleet"));
     return;
   }
   shown.run(() => make(shown, ...rest));

@@ -1,6 +1,6 @@
 // @ts-check
 // The map of the fleet: every GPU a cell, drawn on one canvas; also by keyboard.
-import { color, el, key, num, percent, to, watts } from "./dom.js";
+import { color, count, el, key, num, percent, to, watts } from "./dom.js";
 
 const NODE_GAP = 2, CELL_MOST = 22, CELL_LEAST = 4;
 // Cividis, which is made for color-blind eyes: from nothing (dark blue) to all (yellow).
@@ -14,11 +14,11 @@ let mode = "state";
  */
 export function fleetMap(fleet, yields) {
   const { gpus, nodes, states } = fleet;
-  const count = gpus.node.length;
+  const total = gpus.node.length;
   const best = Math.max(0, ...yields.values());
   const canvas = el("canvas", { "aria-hidden": "true" });
-  const said = el("p", { class: "quiet", role: "status", "aria-live": "polite" }, "Point at a GPU, or use the arrow keys; Enter opens its node.");
-  const frame = el("div", { class: "map", tabindex: "0", role: "application", "aria-label": `Map of ${count} GPUs on ${nodes.length} nodes; arrow keys move, Enter opens the node` }, canvas);
+  const status = el("p", { class: "quiet", role: "status", "aria-live": "polite" }, "Point at a GPU, or use the arrow keys; Enter opens its node.");
+  const frame = el("div", { class: "map", tabindex: "0", role: "application", "aria-label": `Map of ${count(total, "GPU")} on ${count(nodes.length, "node")}; arrow keys move, Enter opens the node` }, canvas);
   const legend = el("div");
   const select = el("select", { "aria-label": "Color by" }, ...MODES.map(([id, name]) => el("option", { value: id, selected: id === mode }, name)));
   /** @type {{x: number, y: number}[]} */
@@ -28,8 +28,8 @@ export function fleetMap(fleet, yields) {
   /** @param {number} i */
   function share(i) {
     if (mode === "active") return gpus.state[i] === states.indexOf("silent") ? null : gpus.active_permille[i] / 1000;
-    const found = gpus.workload[i] < 0 ? undefined : yields.get(fleet.workloads[gpus.workload[i]]);
-    return found === undefined || !best ? null : found / best;
+    const reached = gpus.workload[i] < 0 ? undefined : yields.get(fleet.workloads[gpus.workload[i]]);
+    return reached === undefined || !best ? null : reached / best;
   }
 
   function layOut() {
@@ -40,8 +40,8 @@ export function fleetMap(fleet, yields) {
     const blockWide = columns * size + NODE_GAP + 1, blockHigh = rows * size + NODE_GAP + 1;
     const perRow = Math.max(1, Math.floor(width / blockWide));
     const seen = new Array(nodes.length).fill(0);
-    cells = new Array(count);
-    for (let i = 0; i < count; i++) {
+    cells = new Array(total);
+    for (let i = 0; i < total; i++) {
       const node = gpus.node[i], within = seen[node]++;
       cells[i] = { x: (node % perRow) * blockWide + (within % columns) * size, y: Math.floor(node / perRow) * blockHigh + Math.floor(within / columns) * size };
     }
@@ -58,7 +58,7 @@ export function fleetMap(fleet, yields) {
     pen.clearRect(0, 0, width, canvas.height);
     const byState = states.map(color), unknown = color("line");
     const gap = size > 6 ? 1 : 0.5;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < total; i++) {
       const part = mode === "state" ? null : share(i);
       pen.fillStyle = mode === "state" ? byState[gpus.state[i]] : part === null ? unknown : SCALE[Math.min(SCALE.length - 1, Math.floor(part * SCALE.length))];
       pen.fillRect(cells[i].x, cells[i].y, size - gap, size - gap);
@@ -79,13 +79,13 @@ export function fleetMap(fleet, yields) {
   }
 
   /** @param {number} i */
-  function tell(i) {
+  function describe(i) {
     at = i;
     draw();
     if (i < 0) return;
     const [cluster, node] = nodes[gpus.node[i]];
     const workload = gpus.workload[i] < 0 ? "nobody" : fleet.workloads[gpus.workload[i]];
-    said.textContent = `${cluster} ${node}, ${gpus.uuid[i]}, ${fleet.models[gpus.model[i]]}: ${states[gpus.state[i]]}, active ${percent(gpus.active_permille[i] / 1000)}, ${watts(gpus.watts[i])}, held by ${workload}`;
+    status.textContent = `${cluster} ${node}, ${gpus.uuid[i]}, ${fleet.models[gpus.model[i]]}: ${states[gpus.state[i]]}, active ${percent(gpus.active_permille[i] / 1000)}, ${watts(gpus.watts[i])}, held by ${workload}`;
   }
 
   /** @param {MouseEvent} event */
@@ -94,16 +94,16 @@ export function fleetMap(fleet, yields) {
     return cells.findIndex((cell) => x >= cell.x && x < cell.x + size && y >= cell.y && y < cell.y + size);
   }
   const open = () => { if (at >= 0) location.hash = to("node", ...nodes[gpus.node[at]]); };
-  canvas.addEventListener("mousemove", (event) => { const i = under(event); if (i >= 0 && i !== at) tell(i); });
-  canvas.addEventListener("click", (event) => { const i = under(event); if (i >= 0) { tell(i); open(); } });
+  canvas.addEventListener("mousemove", (event) => { const i = under(event); if (i >= 0 && i !== at) describe(i); });
+  canvas.addEventListener("click", (event) => { const i = under(event); if (i >= 0) { describe(i); open(); } });
   frame.addEventListener("keydown", (event) => {
     const here = cells[Math.max(0, at)];
     const near = (/** @type {number} */ way) => cells.findIndex((cell) => cell.x === here.x && (way > 0 ? cell.y > here.y : cell.y < here.y && !cells.some((other) => other.x === here.x && other.y > cell.y && other.y < here.y)));
-    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, ArrowDown: near(1), ArrowUp: near(-1), Home: 0, End: count - 1 }[event.key];
+    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, ArrowDown: near(1), ArrowUp: near(-1), Home: 0, End: total - 1 }[event.key];
     if (event.key === "Enter") open();
     else if (next !== undefined) {
       event.preventDefault();
-      if (next >= 0 && next < count) tell(next);
+      if (next >= 0 && next < total) describe(next);
     }
   });
   select.addEventListener("change", () => { mode = select.value; explain(); draw(); });
@@ -112,7 +112,7 @@ export function fleetMap(fleet, yields) {
   new ResizeObserver(again).observe(frame);
   explain();
   return { host: el("section", { class: "panel", "aria-label": "Map of the fleet" },
-    el("div", { class: "controls" }, el("span", {}, `${count} GPUs, ${nodes.length} nodes`), el("label", {}, "color by ", select)), legend, frame, said), redraw: again };
+    el("div", { class: "controls" }, el("span", {}, `${count(total, "GPU")}, ${count(nodes.length, "node")}`), el("label", {}, "color by ", select)), legend, frame, status), redraw: again };
 }
 
 /** The most GPUs that a node has. @param {number[]} node @param {number} count */

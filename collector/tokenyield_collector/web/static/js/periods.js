@@ -1,5 +1,5 @@
 // @ts-check
-// Stretches of time that a page can show, in UTC days, as reports want them.
+// Periods that a page can show, in UTC days, as reports take them.
 import { el } from "./dom.js";
 
 /** @typedef {{ id: string, name: string, grain: "day" | "hour", text: () => string }} Period */
@@ -11,9 +11,9 @@ function day(back) {
 
 /** @type {Period[]} */
 export const PERIODS = [
-  { id: "2d", name: "yesterday and today", grain: "hour", text: () => `${day(1)}..${day(0)}` },
-  { id: "7d", name: "7 days", grain: "day", text: () => `${day(6)}..${day(0)}` },
-  { id: "30d", name: "30 days", grain: "day", text: () => `${day(29)}..${day(0)}` },
+  { id: "2d", name: "Yesterday and today", grain: "hour", text: () => `${day(1)}..${day(0)}` },
+  { id: "7d", name: "Last 7 days", grain: "day", text: () => `${day(6)}..${day(0)}` },
+  { id: "30d", name: "Last 30 days", grain: "day", text: () => `${day(29)}..${day(0)}` },
 ];
 let chosen = PERIODS[2];
 
@@ -31,7 +31,7 @@ export function chooser(changed) {
   return select;
 }
 
-/** The last thirteen months, the present one first. */
+/** The last thirteen months, the current one first. */
 export function months() {
   const now = new Date();
   return Array.from({ length: 13 }, (_, back) => new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1)).toISOString().slice(0, 7));

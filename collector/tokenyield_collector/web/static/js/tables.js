@@ -41,7 +41,7 @@ export function table(caption, rows, columns, sortBy) {
     more.textContent = `Show all ${rows.length}`;
   }
   draw();
-  if (!rows.length) made.append(el("p", { class: "quiet" }, "Nothing yet."));
+  if (!rows.length) made.append(el("p", { class: "quiet" }, "No data yet."));
   return made;
 }
 

@@ -1,26 +1,27 @@
 // @ts-check
-// One workload, node or team.
+// One workload, one node, or one value of a dimension.
 import { address, get } from "../api.js";
 import { COSTS, LIVE_BUCKETS } from "../buckets.js";
 import { stacked } from "../charts.js";
-import { el, exact, num, percent, to } from "../dom.js";
+import { dimensions } from "../dimensions.js";
+import { el, exact, num, percent, title, to } from "../dom.js";
 import { reported } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { chooser, period } from "../periods.js";
 import { table } from "../tables.js";
-import { nodeTable, teamTable, workloadTable } from "./lists.js";
+import { dimensionTable, nodeTable, workloadTable } from "./lists.js";
 
 const KINDS = ["prompt_computed", "prompt_cached", "prompt_unsplit", "completion"];
 
 /**
  * @param {import("../main.js").Page} page
- * @param {string} title
+ * @param {string} heading
  * @param {Record<string, string>} where
  * @param {(text: string) => Promise<[string, HTMLElement][]>} more tables
  */
-async function detail(page, title, where, more) {
-  const body = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
-  page.show(el("h1", {}, title), el("div", { class: "controls" }, chooser(() => page.run(fill))), body);
+async function detail(page, heading, where, more) {
+  const body = el("div", {}, el("p", { class: "quiet" }, "Calculating…"));
+  page.show(el("h1", {}, heading), el("div", { class: "controls" }, chooser(() => page.run(fill))), body);
 
   async function fill() {
     const { grain, text } = period();
@@ -37,7 +38,7 @@ async function detail(page, title, where, more) {
         stacked(`GPU-hours by ${grain}`, times, LIVE_BUCKETS.map((name) => ({ name, values: of(`${name}_gpu_hours`) })), "GPU-h")),
       el("p", { class: "quiet" }, report.notes.join(" · ")),
     );
-    for (const [heading, made] of await more(text())) body.append(el("h2", {}, heading), made);
+    for (const [name, made] of await more(text())) body.append(el("h2", {}, name), made);
   }
   await fill();
 }
@@ -45,13 +46,13 @@ async function detail(page, title, where, more) {
 /** @param {import("../main.js").Page} page @param {string} cluster @param {string} name */
 export async function workload(page, cluster, name) {
   const where = { cluster, workload: name };
-  await detail(page, `Workload ${name}`, where, async (text) => [["Who carries it", await teamTable(text, where)], ["Where it runs", await nodeTable(text, where)]]);
+  await detail(page, `Workload ${name}`, where, async (text) => [["Who carries it", await dimensionTable((await dimensions())[0], text, where)], ["Where it runs", await nodeTable(text, where)]]);
 }
 
-/** @param {import("../main.js").Page} page @param {string} name */
-export async function team(page, name) {
-  const where = { team: name };
-  await detail(page, `Team ${name}`, where, async (text) => [["Workloads", await workloadTable(text, where)]]);
+/** @param {import("../main.js").Page} page @param {string} dimension @param {string} name */
+export async function carrier(page, dimension, name) {
+  const where = { [dimension]: name };
+  await detail(page, `${title(dimension)}: ${name}`, where, async (text) => [["Workloads", await workloadTable(text, where)]]);
 }
 
 /** @param {import("../main.js").Page} page @param {string} cluster @param {string} name */

@@ -1,7 +1,8 @@
 // @ts-check
-// Workloads, teams and nodes, sorted by what they lose.
+// Workloads, nodes and the values of a dimension, sorted by what they lose.
 import { address, get } from "../api.js";
-import { el, ratio, to } from "../dom.js";
+import { dimensions } from "../dimensions.js";
+import { el, ratio, title, to } from "../dom.js";
 import { costFigure, heldFigure, liveWorkload, lostShareFigure, reported, wasted } from "../explained.js";
 import { inline } from "../figures.js";
 import { chooser, period } from "../periods.js";
@@ -16,8 +17,8 @@ function costs(report, source) {
   const made = new Map();
   const cell = (/** @type {string} */ label) => (/** @type {any} */ row) => {
     if (!made.has(row)) made.set(row, reported(row, report, source));
-    const found = made.get(row)?.find((one) => one.label === label);
-    return found ? inline(found) : "–";
+    const figure = made.get(row)?.find((one) => one.label === label);
+    return figure ? inline(figure) : "–";
   };
   return [
     { name: "lost", number: true, value: wasted, show: cell("Lost") },
@@ -55,12 +56,12 @@ export async function workloadTable(text, where = {}, top = ALL) {
   ], 2);
 }
 
-/** @param {string} text @param {Record<string, string>} [where] @param {number} [top] */
-export async function teamTable(text, where = {}, top = ALL) {
-  const query = { period: text, by: "team", top, ...where };
+/** @param {string} dimension @param {string} text @param {Record<string, string>} [where] @param {number} [top] */
+export async function dimensionTable(dimension, text, where = {}, top = ALL) {
+  const query = { period: text, by: dimension, top, ...where };
   const report = await get("report", query);
-  return table(`Teams in ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
-    { name: "team", value: (row) => row.team, show: (row) => row.team === OTHER ? OTHER : el("a", { href: to("team", row.team) }, row.team) },
+  return table(`By ${title(dimension)}, ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
+    { name: title(dimension), value: (row) => row[dimension], show: (row) => row[dimension] === OTHER ? OTHER : el("a", { href: to("chargeback", dimension, row[dimension]) }, row[dimension]) },
     ...costs(report, address("report", query)),
   ], 1);
 }
@@ -77,18 +78,30 @@ export async function nodeTable(text, where = {}) {
   ], 3);
 }
 
-/** @param {string} title @param {(text: string) => Promise<HTMLElement>} make */
-function list(title, make) {
-  return async (/** @type {import("../main.js").Page} */ page) => {
-    const body = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
-    page.show(el("h1", {}, title), el("div", { class: "controls" }, chooser(() => page.run(fill))), body);
-    async function fill() {
-      body.replaceChildren(await make(period().text()));
-    }
-    await fill();
-  };
+/** @param {import("../main.js").Page} page @param {string} heading @param {(text: string) => Promise<HTMLElement>} make @param {...Node} controls */
+async function list(page, heading, make, ...controls) {
+  const body = el("div", {}, el("p", { class: "quiet" }, "Calculating…"));
+  page.show(el("h1", {}, heading), el("div", { class: "controls" }, ...controls, chooser(() => page.run(fill))), body);
+  async function fill() {
+    body.replaceChildren(await make(period().text()));
+  }
+  await fill();
 }
 
-export const workloads = list("Workloads by waste", workloadTable);
-export const teams = list("Teams by waste", teamTable);
-export const nodes = list("Nodes by waste", nodeTable);
+/** @param {import("../main.js").Page} page */
+export async function workloads(page) {
+  await list(page, "Workloads by waste", workloadTable);
+}
+
+/** @param {import("../main.js").Page} page */
+export async function nodes(page) {
+  await list(page, "Nodes by waste", nodeTable);
+}
+
+/** @param {import("../main.js").Page} page @param {string} [dimension] the first one by default */
+export async function chargeback(page, dimension) {
+  const names = await dimensions(), shown = dimension ?? names[0];
+  const choice = el("select", { "aria-label": "Dimension", onchange: () => { location.hash = to("chargeback", choice.value); } },
+    ...[...new Set([...names, shown])].map((name) => el("option", { value: name, selected: name === shown }, title(name))));
+  await list(page, `Chargeback by ${title(shown)}`, (text) => dimensionTable(shown, text), el("label", {}, "by ", choice));
+}

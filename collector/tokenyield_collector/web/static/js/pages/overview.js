@@ -1,14 +1,15 @@
 // @ts-check
-// The fleet: its yield now and over a longer time, the waterfall, the map, and who loses most.
+// The fleet: its headline figures now and over a longer time, the waterfall, the map, and where most is lost.
 import { address, get } from "../api.js";
 import { COSTS } from "../buckets.js";
 import { stacked, waterfall } from "../charts.js";
-import { el, money } from "../dom.js";
+import { dimensions, remember } from "../dimensions.js";
+import { el, money, title } from "../dom.js";
 import { costFigure, live, liveSteps, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { fleetMap } from "../map.js";
 import { chooser, period } from "../periods.js";
-import { teamTable, workloadsNow, workloadTable } from "./lists.js";
+import { dimensionTable, workloadsNow, workloadTable } from "./lists.js";
 
 const LOSERS = 50;
 
@@ -21,12 +22,12 @@ export async function overview(page) {
   let latest = null;
   let hoursClosed = true;
 
-  /** Until the first hour has closed there is nothing over days: what the live window knows stands there. */
+  /** Until the first hour has closed there are no figures over days: those of the live window are shown. */
   function beginning() {
     const source = address("summary");
     past.replaceChildren(
-      el("p", { class: "panel" }, "No hour has closed yet. Figures over days, under-yield and teams begin with the next full hour; this is the live window."),
-      el("section", { class: "panel", "aria-label": "Waterfall" }, el("h2", {}, `Where ${money(latest.fleet.cost, latest.currency)} went, ${latest.seconds} s`), waterfall(liveSteps(latest, source))));
+      el("p", { class: "panel" }, "No hour has closed yet. Figures over days, under-yield and chargeback begin with the next full hour. This is the live window."),
+      el("section", { class: "panel", "aria-label": "Waterfall" }, el("h2", {}, `Where ${money(latest.fleet.cost, latest.currency)} went in ${latest.seconds} s`), waterfall(liveSteps(latest, source))));
     losers.replaceChildren(el("h2", {}, "Workloads now"), workloadsNow(latest, source));
   }
 
@@ -35,8 +36,9 @@ export async function overview(page) {
     const [summary, fleet] = await Promise.all([get("summary"), get("fleet")]);
     page.asOf(summary.end);
     latest = summary;
+    remember(summary);
     if (!fleet.gpus.node.length && !summary.fleet.gpus_reporting) {
-      now.replaceChildren(el("p", { class: "panel" }, "Nothing has arrived yet. Start an agent with ", el("code", {}, `--set collector_url=${location.origin}`), ", or try ", el("code", {}, "tokenyield-collector demo"), "."));
+      now.replaceChildren(el("p", { class: "panel" }, "No data yet. Start an agent with ", el("code", {}, `--set collector_url=${location.origin}`), ", or try ", el("code", {}, "tokenyield-collector demo"), "."));
       return;
     }
     now.replaceChildren(...live(summary, source).map(figure));
@@ -52,8 +54,8 @@ export async function overview(page) {
   async function history() {
     const { grain, name, text } = period();
     const query = { period: text(), by: grain };
-    const parts = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
-    const head = el("div", { class: "controls" }, el("h2", {}, "Over"), chooser(() => page.run(history)));
+    const parts = el("div", {}, el("p", { class: "quiet" }, "Calculating…"));
+    const head = el("div", { class: "controls" }, el("h2", {}, "Period"), chooser(() => page.run(history)));
     if (hoursClosed) past.replaceChildren(head, parts);
     const report = await get("report", query);
     hoursClosed = report.rows.length > 0;
@@ -68,14 +70,15 @@ export async function overview(page) {
     parts.replaceChildren(
       el("div", { class: "figures" }, ...reported(report.total, report, source).map(figure)),
       el("div", { class: "columns" },
-        el("section", { class: "panel", "aria-label": "Waterfall" }, el("h3", {}, `Where ${money(report.total.cost, report.currency)} went, ${name}`),
+        el("section", { class: "panel", "aria-label": "Waterfall" }, el("h3", {}, `Where ${money(report.total.cost, report.currency)} went: ${name.toLowerCase()}`),
           waterfall(steps(report, source)),
           el("p", {}, "Sum: ", inline(costFigure("Cost of the fleet", report.total, report, source)))),
         stacked(`Cost by ${grain}`, days, COSTS.map((part) => ({ name: part, values: report.rows.map((/** @type {any} */ row) => row[`cost_${part}`]) })), report.currency)),
       el("p", { class: "quiet" }, report.notes.join(" · ")),
     );
     losers.replaceChildren(el("h2", {}, "Workloads by waste"), await workloadTable(text(), {}, LOSERS));
-    losers.append(el("h2", {}, "Teams by waste"), await teamTable(text(), {}, LOSERS));
+    const [first] = await dimensions();
+    losers.append(el("h2", {}, `Waste by ${title(first)}`), await dimensionTable(first, text(), {}, LOSERS));
   }
 
   await present();

@@ -1,44 +1,50 @@
 // @ts-check
-// The report of a month, by what one chooses, and its files.
+// The report of a month, by the columns chosen, and its files.
 import { address, download, get } from "../api.js";
 import { COSTS } from "../buckets.js";
 import { waterfall } from "../charts.js";
+import { dimensions } from "../dimensions.js";
 import { el, money, title } from "../dom.js";
 import { costFigure, partFigure, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { months } from "../periods.js";
 import { table } from "../tables.js";
 
-const BY = ["team,model", "team,product", "workload,model", "pool", "cluster,node", "day"];
 const FORMATS = [["csv", "CSV"], ["parquet", "Parquet"], ["json", "JSON"], ["html", "HTML"], ["focus", "FOCUS"]];
 
-/** @param {import("../main.js").Page} page @param {string} [month] @param {string} [by] */
-export async function report(page, month = months()[0], by = BY[0]) {
-  const body = el("div", {}, el("p", { class: "quiet" }, "Reckoning …"));
+/** @param {string[]} names of the dimensions */
+function choices(names) {
+  return [`${names[0]},model`, ...(names.length > 1 ? [names.join(",")] : []), "workload,model", "pool", "cluster,node", "day"];
+}
+
+/** @param {import("../main.js").Page} page @param {string} [month] @param {string} [columnsChosen] the first dimension and the model by default */
+export async function report(page, month = months()[0], columnsChosen) {
+  const offered = choices(await dimensions()), by = columnsChosen ?? offered[0];
+  const body = el("div", {}, el("p", { class: "quiet" }, "Calculating…"));
   const choose = (/** @type {string} */ label, /** @type {string[]} */ values, /** @type {string} */ chosen) =>
     el("select", { "aria-label": label, onchange: () => { location.hash = `#/report/${picked.month.value}/${encodeURIComponent(picked.by.value)}`; } },
       ...[...new Set([...values, chosen])].map((value) => el("option", { value, selected: value === chosen }, value)));
-  const picked = { month: choose("Month", months(), month), by: choose("By", BY, by) };
+  const picked = { month: choose("Month", months(), month), by: choose("By", offered, by) };
   const query = { period: month, by };
   page.show(el("h1", {}, `Report of ${month}`),
     el("div", { class: "controls" }, picked.month, el("label", {}, "by ", picked.by),
       ...FORMATS.map(([format, name]) => el("button", { type: "button", onclick: () => page.run(() => download(address("report", { ...query, format }), `tokenyield-${month}.${format === "focus" ? "focus.csv" : format}`)) }, name))),
     body);
-  const [found, budgets] = await Promise.all([get("report", query), get("budgets", { month })]);
+  const [result, budgets] = await Promise.all([get("report", query), get("budgets", { month })]);
   const source = address("report", query), columns = by.split(",");
-  const of = (/** @type {any} */ row, /** @type {string} */ label) => /** @type {import("../figures.js").Figure} */ (reported(row, found, source).find((one) => one.label === label));
-  const shown = [`${found.start} to ${found.end}`, found.closed ? `closed, version ${found.version}` : "open", `price book ${found.price_book ?? "none"}`, ...found.notes];
+  const of = (/** @type {any} */ row, /** @type {string} */ label) => /** @type {import("../figures.js").Figure} */ (reported(row, result, source).find((one) => one.label === label));
+  const shown = [`${result.start} to ${result.end}`, result.closed ? `closed, version ${result.version}` : "open", `price book ${result.price_book ?? "none"}`, ...result.notes];
   body.replaceChildren(
     el("p", { class: "quiet" }, shown.join(" · ")),
-    el("div", { class: "figures" }, ...reported(found.total, found, source).map(figure)),
-    el("section", { class: "panel", "aria-label": "Waterfall" }, waterfall(steps(found, source))),
+    el("div", { class: "figures" }, ...reported(result.total, result, source).map(figure)),
+    el("section", { class: "panel", "aria-label": "Waterfall" }, waterfall(steps(result, source))),
     el("h2", {}, "Rows"),
-    table(`Report of ${month} by ${columns.join(" and ")}`, found.rows, [
+    table(`Report of ${month} by ${columns.join(" and ")}`, result.rows, [
       ...columns.map((name) => ({ name, value: (/** @type {any} */ row) => row[name] || "–" })),
-      { name: "cost", number: true, value: (/** @type {any} */ row) => row.cost, show: (/** @type {any} */ row) => inline(costFigure("Cost", row, found, source)) },
-      ...COSTS.map((part) => ({ name: title(part), number: true, value: (/** @type {any} */ row) => row[`cost_${part}`], show: (/** @type {any} */ row) => inline(partFigure(part, row, found, source)) })),
+      { name: "cost", number: true, value: (/** @type {any} */ row) => row.cost, show: (/** @type {any} */ row) => inline(costFigure("Cost", row, result, source)) },
+      ...COSTS.map((part) => ({ name: title(part), number: true, value: (/** @type {any} */ row) => row[`cost_${part}`], show: (/** @type {any} */ row) => inline(partFigure(part, row, result, source)) })),
       { name: "tokens", number: true, value: (/** @type {any} */ row) => row.tokens, show: (/** @type {any} */ row) => inline(of(row, "Tokens")) },
-      { name: `${found.currency}/Mtok loaded`, number: true, value: (/** @type {any} */ row) => row.cost_per_mtok_loaded, show: (/** @type {any} */ row) => inline(of(row, "Cost per million tokens, loaded")) },
+      { name: `${result.currency}/Mtok loaded`, number: true, value: (/** @type {any} */ row) => row.cost_per_mtok_loaded, show: (/** @type {any} */ row) => inline(of(row, "Cost per million tokens, loaded")) },
     ], columns.length),
     ...(budgets.budgets.length ? [el("h2", {}, "Budgets"), table(`Budgets in ${month}`, budgets.budgets, [
       { name: "budget", value: (/** @type {any} */ row) => row.name },
