@@ -50,9 +50,10 @@ Made by `make docs` from the code; do not edit.
 - **Money is not.** Late data, new prices and a better pace learned correct it, so it is a gauge: per hour over the live window
   (`live_window_s`), or *to date*: the sum of all closed hours, month by month as reports say it. Take `delta(…[1d])`, or
   exactly: `x - x offset 1d`. It steps once an hour.
-- Labels are bounded: workloads by `metrics_workloads_max`, teams and products by `metrics_groups_max`; what is beyond shares the
-  label `(other)` and keeps its sum. `tokenyield_collector_metric_names{fate="folded"}` says how many names that are.
-- `team` and `product` stand for the dimensions of your rules: each is a label.
+- Labels are bounded: workloads by `metrics_workloads_max`, values of the rules' dimensions by `metrics_groups_max`; those beyond share
+  the label `(other)` and keep their sum. `tokenyield_collector_metric_names{fate="folded"}` counts those names.
+- Where `team` and `product` stand, the labels are the dimensions of your rules.
+- A watt is a joule per second, so `tokenyield_tokens_per_watt` (tokens per second per watt) equals tokens per joule.
 - A series is absent where its value is unknown.
 """
 

@@ -128,13 +128,13 @@ DASHBOARD = page(
                 lines(
                     "GPUs by bucket",
                     [(f"sum by (bucket) (tokenyield_gpus{{{CP}}})", "{{bucket}}")],
-                    "In the mean over the live window.",
+                    "Mean over the live window.",
                     stacked=True,
                 ),
                 lines(
                     "Power by state",
                     [(f"sum by (state) (rate(tokenyield_energy_joules_total{{{CP}}}[$__rate_interval]))", "{{state}}")],
-                    "Joules a second of the GPUs by the state that they were in.",
+                    "Joules per second of the GPUs by their state.",
                     unit="watt",
                     stacked=True,
                 ),
@@ -189,7 +189,7 @@ DASHBOARD = page(
                             "per hour",
                         )
                     ],
-                    "Workloads that hold GPUs and have long made no token, by what that costs an hour. Part of what is idle.",
+                    "Workloads that hold GPUs and have made no token for long, by what that costs an hour. Part of idle.",
                     link=WORKLOAD_LINK,
                 ),
                 rows(

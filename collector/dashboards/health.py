@@ -1,4 +1,4 @@
-"""Agents and collector: are they well, do they keep up, is anything dropped, what do they cost."""
+"""Agents and collector: health, lag, drops, and the resources that they use."""
 
 from dashboards.panels import lines, number, page, rows
 
@@ -26,7 +26,7 @@ DASHBOARD = page(
                     decimals=0,
                 ),
                 number(
-                    "Furthest behind",
+                    "Longest lag",
                     "max(tokenyield_collector_node_lag_seconds) or on () vector(0)",
                     "Age of the newest window of the slowest node.",
                     unit="s",
@@ -35,13 +35,13 @@ DASHBOARD = page(
                 number(
                     "Dropped in the range",
                     "sum(increase(tokenyield_agent_spool_dropped_total[$__range])) + sum(increase(tokenyield_agent_windows_dropped_total[$__range])) + sum(increase(tokenyield_agent_ship_rejected_total[$__range]))",
-                    "Windows that agents gave up or the collector refused for good.",
+                    "Windows that agents dropped or the collector refused for good.",
                     decimals=0,
                 ),
                 number(
                     "Prices and rules fresh",
                     "min(tokenyield_collector_policy_fresh)",
-                    "0: what stands in the files was refused.",
+                    "0: a change of the files was refused.",
                     decimals=0,
                 ),
                 number("Ledger", "max(tokenyield_collector_ledger_bytes)", "On disk.", unit="bytes", decimals=1),
@@ -59,18 +59,18 @@ DASHBOARD = page(
                     "Drops",
                     [
                         (f"sum(rate(tokenyield_agent_spool_dropped_total{RATE}))", "spool full or too old"),
-                        (f"sum(rate(tokenyield_agent_windows_dropped_total{RATE}))", "given up in memory"),
+                        (f"sum(rate(tokenyield_agent_windows_dropped_total{RATE}))", "dropped in memory"),
                         (f"sum(rate(tokenyield_agent_ship_rejected_total{RATE}))", "refused for good"),
                         (
                             f"sum(rate(tokenyield_agent_source_files_lost_total{RATE})) or on () vector(0)",
-                            "log files gone unread",
+                            "log files lost unread",
                         ),
                         (
                             f"sum(rate(tokenyield_agent_source_lines_too_long_total{RATE})) or on () vector(0)",
                             "lines too long",
                         ),
                     ],
-                    "Whatever was not counted, by why.",
+                    "What was not counted, by cause.",
                 ),
                 lines(
                     "Shipments that failed",
@@ -78,7 +78,7 @@ DASHBOARD = page(
                         (f"sum(rate(tokenyield_agent_ship_failures_total{RATE}))", "failures"),
                         (f"sum(rate(tokenyield_agent_ship_requests_total{RATE}))", "shipments"),
                     ],
-                    "Tried again with back-off.",
+                    "Retried with back-off.",
                 ),
                 lines(
                     "Faults of GPUs",
@@ -88,7 +88,7 @@ DASHBOARD = page(
                             "{{kind}}",
                         )
                     ],
-                    "That began.",
+                    "Faults that began.",
                 ),
                 lines(
                     "CPU of an agent",
@@ -121,9 +121,9 @@ DASHBOARD = page(
                     "Batches",
                     [
                         (f"sum(rate(tokenyield_collector_batches_total{RATE}))", "committed"),
-                        (f"sum(rate(tokenyield_collector_duplicate_batches_total{RATE}))", "sent again"),
+                        (f"sum(rate(tokenyield_collector_duplicate_batches_total{RATE}))", "duplicates"),
                     ],
-                    "A second.",
+                    "Per second.",
                     unit="ops",
                 ),
                 lines(
@@ -134,7 +134,7 @@ DASHBOARD = page(
                             "mean",
                         )
                     ],
-                    "In the mean.",
+                    "Mean.",
                     unit="s",
                 ),
                 lines(
@@ -151,7 +151,7 @@ DASHBOARD = page(
                 lines(
                     "Batches waiting for a commit",
                     [("sum(tokenyield_collector_waiting_batches)", "waiting")],
-                    "Agents are asked to come later beyond queue_batches_max.",
+                    "Beyond queue_batches_max agents get 503 and retry later.",
                 ),
                 lines(
                     "CPU and memory",

@@ -1,4 +1,4 @@
-"""Node and GPU: each GPU of a node, what it draws, what holds it down and who holds it. From the agents' own metrics."""
+"""Node and GPU: power, throttling and workloads of each GPU of a node. From the agents' own metrics."""
 
 from dashboards.panels import choice, history, lines, number, page, rows
 
@@ -9,7 +9,7 @@ RATE = "[$__rate_interval]"
 DASHBOARD = page(
     "tokenyield-node",
     "tokenyield / Node and GPU",
-    "Every GPU of a node: power, energy, states, throttling, and who holds it. Prometheus must scrape the agents.",
+    "Every GPU of a node: power, energy, states, throttling, and the workloads that hold them. Prometheus must scrape the agents.",
     [
         choice("node", "Node", "label_values(tokenyield_agent_info, instance)"),
         choice("gpu", "GPU", 'label_values(tokenyield_agent_gpu_info{instance=~"$node"}, index)'),
@@ -18,7 +18,12 @@ DASHBOARD = page(
         (
             "The node",
             [
-                number("GPUs readable", f"sum(tokenyield_agent_gpu_up{{{N}}})", "Of those that were seen.", decimals=0),
+                number(
+                    "GPUs readable",
+                    f"sum(tokenyield_agent_gpu_up{{{N}}})",
+                    "Of those seen since the agent started.",
+                    decimals=0,
+                ),
                 number(
                     "GPUs lost",
                     f"sum(1 - tokenyield_agent_gpu_up{{{N}}})",
@@ -76,7 +81,7 @@ DASHBOARD = page(
                 lines(
                     "Time by state",
                     [(f"sum by (state) (rate(tokenyield_agent_gpu_seconds_total{{{NG}}}{RATE}))", "{{state}}")],
-                    "GPUs in the mean: active, idle (held, no kernel), unallocated, unknown.",
+                    "Mean number of GPUs: active, idle (held, no kernel), unallocated, unknown.",
                     stacked=True,
                 ),
                 lines(
@@ -99,7 +104,7 @@ DASHBOARD = page(
                             "{{instance}} GPU {{index}} {{reason}}",
                         )
                     ],
-                    "Share of the time in which the clocks were held down, by NVML's reason; reasons overlap.",
+                    "Share of the time in which the clocks were limited, by NVML's reason; reasons overlap.",
                     unit="percentunit",
                 ),
                 lines(
@@ -132,7 +137,7 @@ DASHBOARD = page(
             ],
         ),
         (
-            "Who holds what",
+            "Workloads on the GPUs",
             [
                 rows(
                     "Holders in the range",

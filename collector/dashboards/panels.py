@@ -1,4 +1,4 @@
-"""Parts that all dashboards are made of, over grafana-foundation-sdk."""
+"""Parts that all dashboards are made of, built with grafana-foundation-sdk."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -51,7 +51,7 @@ def _colored(panel: ColoredPanel) -> ColoredPanel:
 
 
 def number(title: str, expr: str, about: str, *, unit: str = "short", decimals: int = 2, legend: str = "") -> Panel:
-    """One figure, with its course behind it."""
+    """One figure, with its history as background."""
     return (
         stat.Panel()
         .title(title)
@@ -78,7 +78,7 @@ def lines(
     interval: str = "",
     span: int = 12,
 ) -> Panel:
-    """Courses over time."""
+    """Series over time."""
     panel = (
         timeseries.Panel()
         .title(title)

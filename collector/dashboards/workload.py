@@ -1,4 +1,4 @@
-"""Workload: what one inference server makes, how well, and what it costs."""
+"""Workload: tokens, yield and cost of one inference server."""
 
 from dashboards.panels import CLUSTER, choice, lines, number, page, rows
 
@@ -85,7 +85,7 @@ DASHBOARD = page(
                 lines(
                     "GPUs held",
                     [(f"sum by (state) (rate(tokenyield_workload_gpu_seconds_total{{{W}}}{RATE}))", "{{state}}")],
-                    "In the mean, by state.",
+                    "Mean, by state.",
                     stacked=True,
                 ),
             ],
@@ -106,7 +106,7 @@ DASHBOARD = page(
                             "{{workload}} {{basis}} {{currency}}",
                         )
                     ],
-                    "direct: active time only; allocated: and the idle time held; loaded: and a share of what nobody holds.",
+                    "direct: active time only; allocated: and the idle time held; loaded: and a share of what the pool lost.",
                 ),
                 lines(
                     "Cost per hour",
@@ -117,7 +117,7 @@ DASHBOARD = page(
                 lines(
                     "Cost per closed hour by bucket",
                     [(f"sum by (bucket) (delta(tokenyield_workload_cost_to_date{{{WM}}}[1h]))", "{{bucket}}")],
-                    "As reports say it.",
+                    "As in reports.",
                     bars=True,
                     interval="1h",
                 ),
@@ -129,7 +129,7 @@ DASHBOARD = page(
                             "tokens per second",
                         )
                     ],
-                    "What a model on so many GPUs is held to: configured, or the best hour of the last weeks.",
+                    "Expected pace of a model on so many GPUs: configured, or the best hour of the last weeks.",
                     span=24,
                 ),
             ],

@@ -96,11 +96,11 @@ def test_no_panel_is_empty(scene: Scene, name: str) -> None:
             query = filled_in(target["expr"], dimension)
             assert "$" not in query, query
             if target.get("instant"):
-                found = scene.prometheus.ask("query", query=query)["result"]
-                values = [row["value"][1] for row in found]
+                result = scene.prometheus.ask("query", query=query)["result"]
+                values = [row["value"][1] for row in result]
             else:
-                found = scene.prometheus.ask("query_range", query=query, start=now_s - 86_400, end=now_s, step=300)
-                values = [value for row in found["result"] for _, value in row["values"]]
+                result = scene.prometheus.ask("query_range", query=query, start=now_s - 86_400, end=now_s, step=300)
+                values = [value for row in result["result"] for _, value in row["values"]]
             numbers = [float(value) for value in values if value != "NaN"]
             assert numbers, f"{panel['title']}: {query}"
             assert all(abs(number) < float("inf") for number in numbers), f"{panel['title']}: {query}"
@@ -122,9 +122,9 @@ def test_every_rule_can_be_computed(scene: Scene) -> None:
                 query = rule["expr"].replace("[5m]", f"[{RATE_INTERVAL}]")
                 for name, expression in recorded.items():
                     query = query.replace(name, f"({expression})")
-                found = scene.prometheus.values(query, end_s)
+                values = scene.prometheus.values(query, end_s)
                 if "record" in rule:
-                    assert found, rule["record"]
+                    assert values, rule["record"]
                     recorded[rule["record"]] = query
 
 
@@ -132,7 +132,7 @@ def api(stack: Stack, path: str, **parameters: Any) -> Any:
     return json.loads(get(f"{stack.url}{path}?{urllib.parse.urlencode(parameters)}"))
 
 
-def test_prometheus_report_and_api_say_the_same(scene: Scene) -> None:
+def test_prometheus_report_and_api_agree(scene: Scene) -> None:
     """Yesterday (UTC), which is closed: to the cent, and to the token."""
     prometheus, (start_ms, end_ms) = scene.prometheus, (scene.recorded.start_ms, scene.recorded.end_ms)
     day = time.strftime("%Y-%m-%d", time.gmtime(start_ms / 1000))
@@ -142,16 +142,16 @@ def test_prometheus_report_and_api_say_the_same(scene: Scene) -> None:
     job = '{instance="collector:9464"}'
 
     def total(metric: str, by: str) -> dict[str, float]:
-        found = prometheus.ask("query", query=f"sum by ({by}) ({metric}{job})", time=at_s)["result"]
-        return {row["metric"].get(by, ""): float(row["value"][1]) for row in found}
+        values = prometheus.ask("query", query=f"sum by ({by}) ({metric}{job})", time=at_s)["result"]
+        return {row["metric"].get(by, ""): float(row["value"][1]) for row in values}
 
     by_team: dict[str, Decimal] = {}
     for row in report["rows"]:
         by_team[row["team"]] = by_team.get(row["team"], Decimal(0)) + Decimal(str(row["cost"]))
-    found = total("tokenyield_attributed_cost_to_date", "team")
-    assert {team for team, cost in by_team.items() if cost} == {team for team, cost in found.items() if cost}
+    values = total("tokenyield_attributed_cost_to_date", "team")
+    assert {team for team, cost in by_team.items() if cost} == {team for team, cost in values.items() if cost}
     for team, cost in by_team.items():
-        assert found.get(team, 0) == pytest.approx(float(cost), abs=0.02), team
+        assert values.get(team, 0) == pytest.approx(float(cost), abs=0.02), team
     assert sum(total("tokenyield_cost_to_date", "bucket").values()) == pytest.approx(report["total"]["cost"], abs=0.02)
     waterfall = {row["bucket"]: row["cost"] for row in report["waterfall"] if row["cost"]}
     assert total("tokenyield_cost_to_date", "bucket") == pytest.approx(waterfall, abs=0.02)
@@ -165,7 +165,7 @@ def test_prometheus_report_and_api_say_the_same(scene: Scene) -> None:
     assert joules == [pytest.approx(report["total"]["joules_gpu"])]
 
 
-def test_what_is_live_is_the_summary(scene: Scene) -> None:
+def test_live_gauges_equal_the_summary(scene: Scene) -> None:
     """The live collector's gauges and /v1/summary, of the same stretch."""
     stack = scene.stack
     for _ in range(20):
@@ -183,6 +183,20 @@ def test_what_is_live_is_the_summary(scene: Scene) -> None:
         if line.startswith("tokenyield_cost_per_hour{") and 'bucket="active"' not in line
     )
     assert lost == pytest.approx(summary["fleet"]["idle_capacity"]["cost_per_hour"], rel=1e-3)
+    idle = _sum_of(before, "tokenyield_idle_capacity_cost_per_hour{")
+    assert idle == pytest.approx(lost, rel=1e-6)
+    idle_hardware = _sum_of(
+        before, "tokenyield_idle_capacity_cost_per_hour{", 'component="hardware"', 'component="rent"'
+    )
+    hardware = _sum_of(before, "tokenyield_amortized_hardware_cost_per_hour{")
+    share = summary["fleet"]["idle_capacity"]["share_of_hardware_cost"]["total"]
+    assert idle_hardware / hardware == pytest.approx(share, rel=1e-3)
+
+
+def _sum_of(exposed: str, metric: str, *labels: str) -> float:
+    """Of the series of a metric that have one of the labels, or of all."""
+    lines = (line for line in exposed.splitlines() if line.startswith(metric))
+    return sum(float(line.rpartition(" ")[2]) for line in lines if not labels or any(one in line for one in labels))
 
 
 def _as_of(exposed: str) -> str:

@@ -1,6 +1,6 @@
 """The built-in page in a real Chromium: empty, with a made-up fleet, with 10,000 GPUs, with the collector gone.
 
-Nothing is asked of any other host, axe-core finds no violation, and what is shown is what the API says.
+No request goes to any other host, axe-core finds no violation, and the page shows what the API returns.
 """
 
 import json
@@ -40,23 +40,24 @@ def browser() -> Iterator[Browser]:
 
 
 class Watched:
-    """A page, and all that it asked for and complained of."""
+    """A page, its requests and its errors."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.asked: list[str] = []
-        self.complaints: list[str] = []
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.requested: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", lambda request: self.requested.append(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on(
-            "console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None
+            "console",
+            lambda message: self.errors.append(message.text) if message.type in ("error", "warning") else None,
         )
 
     def is_well(self, url: str) -> None:
-        assert self.complaints == []
-        assert {urllib.parse.urlsplit(one).netloc for one in self.asked if not one.startswith(("data:", "blob:"))} == {
-            urllib.parse.urlsplit(url).netloc
-        }
+        assert self.errors == []
+        assert {
+            urllib.parse.urlsplit(one).netloc for one in self.requested if not one.startswith(("data:", "blob:"))
+        } == {urllib.parse.urlsplit(url).netloc}
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -123,16 +124,16 @@ def test_every_page_is_shown_and_can_be_used_by_all(watched: Watched, fleet: Sta
     page.goto(f"{fleet.url}/{place}")
     expect(page.locator("main")).to_contain_text(PAGES[place], timeout=15_000)
     page.wait_for_timeout(300)
-    found = axe(page)
-    assert found == [], json.dumps(found, indent=1)[:4000]
+    violations = axe(page)
+    assert violations == [], json.dumps(violations, indent=1)[:4000]
     watched.is_well(fleet.url)
 
 
 def axe(page: Page) -> list[Any]:
     """axe-core's violations. It is put in by the debugger, since the page's policy lets no foreign script in."""
     page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
-    return [{"id": one["id"], "nodes": [node["html"][:200] for node in one["nodes"]]} for one in found["violations"]]
+    result = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    return [{"id": one["id"], "nodes": [node["html"][:200] for node in one["nodes"]]} for one in result["violations"]]
 
 
 def test_a_figure_shows_its_formula_and_its_numbers(watched: Watched, fleet: Stack) -> None:
@@ -157,7 +158,7 @@ def test_a_figure_shows_its_formula_and_its_numbers(watched: Watched, fleet: Sta
     watched.is_well(fleet.url)
 
 
-def test_page_report_and_api_say_the_same(watched: Watched, fleet: Stack) -> None:
+def test_page_report_and_api_agree(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(fleet.url)
     cost = page.locator("button.figure", has=page.locator(".label", has_text=re.compile("^Cost$"))).locator(".value")
@@ -180,18 +181,18 @@ def test_page_report_and_api_say_the_same(watched: Watched, fleet: Stack) -> Non
     assert to_date == pytest.approx(report["total"]["cost"], abs=0.05)
 
 
-def test_a_diagnosis_is_what_the_api_says(watched: Watched, fleet: Stack) -> None:
+def test_a_diagnosis_shows_what_the_api_returns(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(f"{fleet.url}/#/diagnosis")
     page.get_by_label("Time").select_option("21600")
     expect(page.locator("tbody tr").first).to_be_visible(timeout=15_000)
     page.wait_for_timeout(500)
-    said = json.loads(get(f"{fleet.url}/v1/diagnosis?window_s=21600"))
-    findings = [finding for one in said["workloads"] for finding in one["findings"]]
+    diagnoses = json.loads(get(f"{fleet.url}/v1/diagnosis?window_s=21600"))
+    findings = [finding for one in diagnoses["workloads"] for finding in one["findings"]]
     assert findings
     shown = [row.locator("td").nth(3).inner_text() for row in page.locator("tbody tr").all()]
     assert sorted(shown) == sorted(finding["text"] for finding in findings)
-    assert "before Hopper" in page.locator("main").inner_text(), "what could not be looked at is said"
+    assert "before Hopper" in page.locator("main").inner_text(), "what could not be examined is shown"
     page.locator("tbody tr").first.get_by_role("button").click()
     expect(page.locator("dialog#formula")).to_contain_text("cost of the workload per hour")
     if shots := os.environ.get("TOKENYIELD_SCREENSHOTS"):
@@ -210,8 +211,8 @@ def test_it_works_by_keyboard_and_remembers_its_theme(watched: Watched, fleet: S
     frame.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "End", "ArrowLeft"):
         page.keyboard.press(key)
-    said = page.locator(".panel p[role=status]")
-    expect(said).to_contain_text("onprem gpu-1")
+    status = page.locator(".panel p[role=status]")
+    expect(status).to_contain_text("onprem gpu-1")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Node gpu-1")
     before = page.locator("html").get_attribute("data-theme")
@@ -238,7 +239,7 @@ def test_tables_sort_and_files_download(watched: Watched, fleet: Stack) -> None:
     assert len(text.splitlines()) == 1 + len(numbers)
 
 
-def test_an_empty_ledger_says_what_to_do(watched: Watched, tmp_path: Path) -> None:
+def test_an_empty_ledger_shows_what_to_do(watched: Watched, tmp_path: Path) -> None:
     stack = serving(tmp_path)
     try:
         watched.page.goto(stack.url)

@@ -45,11 +45,11 @@ def test_every_alert_fires_in_some_test() -> None:
 
 @pytest.fixture
 def webhook() -> Iterator[tuple[str, "queue.Queue[dict[str, Any]]"]]:
-    told: queue.Queue[dict[str, Any]] = queue.Queue()
+    alerts: queue.Queue[dict[str, Any]] = queue.Queue()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            alerts.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
@@ -57,7 +57,7 @@ def webhook() -> Iterator[tuple[str, "queue.Queue[dict[str, Any]]"]]:
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/", told
+    yield f"http://127.0.0.1:{server.server_address[1]}/", alerts
     server.shutdown()
     server.server_close()
 
@@ -93,7 +93,7 @@ def _ready(port: int) -> bool:
     return True
 
 
-def test_dark_gpus_are_told_of_and_told_to_be_over(
+def test_dark_gpus_raise_an_alert_and_resolve_it(
     tmp_path: Path, alertmanager: int, webhook: tuple[str, "queue.Queue[dict[str, Any]]"]
 ) -> None:
     """The alert as it is shipped, but for its patience."""
@@ -122,19 +122,18 @@ def test_dark_gpus_are_told_of_and_told_to_be_over(
         stack.start_agent()
         with running(tmp_path, yaml.safe_dump(config)) as prometheus:
             wait_until(lambda: prometheus.values('tokenyield_gpus{bucket="dark"} > 0.5') != [], what="GPUs are dark")
-            fired = _told(webhook[1], "firing")
+            fired = _next_alert(webhook[1], "firing")
             assert "of pool h100 are paid for and do not report" in fired["annotations"]["summary"]
             assert fired["labels"]["severity"] == "warning"
             prices.write_text(PAID % 1)  # taken up by itself: more report than are paid for
-            resolved = _told(webhook[1], "resolved")
+            resolved = _next_alert(webhook[1], "resolved")
             assert resolved["labels"] == fired["labels"]
     finally:
         stack.kill_all()
 
 
-def _told(told: "queue.Queue[dict[str, Any]]", status: str) -> dict[str, Any]:
+def _next_alert(notifications: "queue.Queue[dict[str, Any]]", status: str) -> dict[str, Any]:
     while True:
-        for alert in told.get(timeout=60)["alerts"]:
-            found: dict[str, Any] = alert
-            if found["labels"]["alertname"] == "TokenyieldDarkGpus" and found["status"] == status:
-                return found
+        for alert in notifications.get(timeout=60)["alerts"]:
+            if alert["labels"]["alertname"] == "TokenyieldDarkGpus" and alert["status"] == status:
+                return dict(alert)

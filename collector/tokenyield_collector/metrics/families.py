@@ -20,21 +20,21 @@ TOKENS = Family(
 REQUESTS = Family(
     "tokenyield_requests_total",
     "counter",
-    "Requests by outcome: answered, aborted by who asked, failed",
+    "Requests by outcome: answered, aborted by the client, failed",
     ("cluster", "workload", "model", "outcome"),
     "count of gen_ai.server.request.duration (error.type)",
 )
 DEMAND_TOKENS = Family(
     "tokenyield_demand_tokens_total",
     "counter",
-    "Tokens asked of a gateway, by team; they are counted at the servers that made them too",
+    "Tokens requested from a gateway, by its callers' team; the servers that made them count them too",
     ("cluster", "gateway", "model", "team", "kind"),
     "gen_ai.client.token.usage at the gateway",
 )
 DEMAND_REQUESTS = Family(
     "tokenyield_demand_requests_total",
     "counter",
-    "Requests asked of a gateway, by team and outcome",
+    "Requests to a gateway, by its callers' team and by outcome",
     ("cluster", "gateway", "model", "team", "outcome"),
 )
 ENERGY = Family(
@@ -216,7 +216,7 @@ WORKLOAD_SECONDS_TO_DATE = Family(
 REFERENCE = Family(
     "tokenyield_reference_tokens_per_second",
     "gauge",
-    "The pace that a model on so many GPUs is held to, in completion tokens; configured, or learned",
+    "The expected pace of a model on so many GPUs, in completion tokens; configured, or learned",
     ("model", "gpu_model", "gpus", "source"),
 )
 BUDGET = Family("tokenyield_budget", "gauge", "What a budget allows in the present month (UTC)", ("currency", "budget"))
@@ -258,7 +258,7 @@ POLICY_FRESH = Family(
 NAMES = Family(
     "tokenyield_collector_metric_names",
     "gauge",
-    "Names of workloads (and teams that asked gateways) and of groups (teams and products) by what became of them: "
+    "Names of workloads (and of teams of gateways' callers) and of groups (values of the rules' dimensions) by fate: "
     "shown, or folded into '(other)' by metrics_workloads_max and metrics_groups_max",
     ("of", "fate"),
 )

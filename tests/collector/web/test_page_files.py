@@ -1,4 +1,4 @@
-"""What the page's server gives: its own files, with its policy, and nothing else; and the map of the fleet."""
+"""The server of the page: its own files, with its policy, and nothing else; and the map of the fleet."""
 
 import gzip
 import http.client
@@ -32,9 +32,9 @@ def ask(stack: Stack, path: str, headers: dict[str, str] | None = None) -> tuple
     connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=10)
     connection.request("GET", path, headers=headers or {})
     answer = connection.getresponse()
-    found = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    answered = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
     connection.close()
-    return found
+    return answered
 
 
 def test_every_file_that_the_page_names_is_there(stack: Stack) -> None:
@@ -85,7 +85,7 @@ def test_data_require_the_token_and_the_page_does_not(stack: Stack) -> None:
     assert ask(stack, "/")[0] == 200
 
 
-def test_what_every_gpu_does(tmp_path: Path) -> None:
+def test_state_power_and_workload_of_every_gpu(tmp_path: Path) -> None:
     ledger = DuckDbLedger(tmp_path / "l.duckdb")
     ledger.append([shipment(*(batch(i + 1, NOON_MS + i * 15_000) for i in range(4)))], NOON_MS)
     ledger.append([shipment(batch(1, NOON_MS - HOUR_MS, gpus=1), node="gone", agent_id="b")], NOON_MS)
