@@ -1,1 +1,1 @@
-"""Why a workload yields what it yields, in words, with the evidence and the money."""
+"""Why a workload yields what it yields: findings over measured facts, with the money at stake."""

@@ -1,12 +1,13 @@
-"""A stretch of the ledger into diagnoses.
+"""Diagnoses of a stretch of the ledger, as a document.
 
-In: a ledger and the policy. Out: the document that `/v1/diagnosis` answers and `tokenyield-collector diagnose` shows.
+In: a ledger and the policy. Out: what `/v1/diagnosis` answers and `tokenyield-collector diagnose` shows.
 """
 
 from decimal import Decimal
 
-from tokenyield_collector.diagnosis.findings import Diagnosis, HourlyCost, diagnose
-from tokenyield_collector.diagnosis.sums import courses
+from tokenyield_collector.diagnosis.diagnose import diagnose
+from tokenyield_collector.diagnosis.findings import Diagnosis, HourlyCost
+from tokenyield_collector.diagnosis.history import histories
 from tokenyield_collector.http.schemas import DiagnosesDocument, DiagnosisDocument
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.live_view import LiveView, read_live_view
@@ -17,33 +18,34 @@ from tokenyield_wire.units import MS_PER_HOUR
 STEP_MS = 60_000
 WINDOW_S_MAX = 7 * 86_400
 LOSS_PERCENT = 2.0
-"""Of the tokens, that a power cap may cost."""
+"""Percent of the tokens that a power cap may cost."""
 
 
 def diagnoses(
     ledger: Ledger, policy: Policy, start_ms: int, end_ms: int, *, loss_percent: float = LOSS_PERCENT
 ) -> DiagnosesDocument:
-    """Of [start, end), as far as its windows are kept. Raises `LedgerError`."""
+    """Of [start, end), as far as windows are kept. Raises `LedgerError`."""
     kept_ms = ledger.windows_from_ms()
     start_ms = min(max(start_ms, end_ms if kept_ms is None else kept_ms), end_ms)
-    found: list[Diagnosis] = []
+    made: list[Diagnosis] = []
     if start_ms < end_ms:
         live = read_live_view(ledger, policy, start_ms, end_ms)
-        found = diagnose(
-            courses(ledger.work_between(start_ms, end_ms, STEP_MS), ledger.made_between(start_ms, end_ms, STEP_MS)),
+        made = diagnose(
+            histories(ledger.work_between(start_ms, end_ms, STEP_MS), ledger.made_between(start_ms, end_ms, STEP_MS)),
             _costs(live),
             ledger.last_tokens(),
             step_ms=STEP_MS,
             loss=loss_percent / 100,
         )
-    stakes = [finding.at_stake for one in found for finding in one.findings[:1] if finding.at_stake is not None]
+    most = [finding.at_stake for diagnosis in made for finding in diagnosis.findings[:1]]
+    stakes = [at_stake for at_stake in most if at_stake is not None]
     return {
         "start": iso(start_ms),
         "end": iso(end_ms),
         "currency": policy.prices.currency,
         "loss_percent": loss_percent,
         "at_stake_per_hour": sum(stakes, Decimal(0)) if stakes else None,
-        "workloads": [_document(one) for one in found],
+        "workloads": [_document(diagnosis) for diagnosis in made],
     }
 
 
@@ -61,15 +63,15 @@ def _costs(live: LiveView) -> dict[tuple[str, str], HourlyCost]:
     return costs
 
 
-def _document(one: Diagnosis) -> DiagnosisDocument:
+def _document(diagnosis: Diagnosis) -> DiagnosisDocument:
     return {
-        "cluster": one.cluster,
-        "workload": one.workload,
-        "server": one.server,
-        "model": one.model or None,
-        "gpu_model": one.gpu_model,
-        "gpus": one.gpus,
-        "cost_per_hour": one.cost_per_hour,
+        "cluster": diagnosis.cluster,
+        "workload": diagnosis.workload,
+        "server": diagnosis.server,
+        "model": diagnosis.model or None,
+        "gpu_model": diagnosis.gpu_model,
+        "gpus": diagnosis.gpus,
+        "cost_per_hour": diagnosis.cost_per_hour,
         "findings": [
             {
                 "kind": finding.kind,
@@ -77,7 +79,7 @@ def _document(one: Diagnosis) -> DiagnosisDocument:
                 "evidence": {name: round(value, 4) for name, value in finding.evidence.items()},
                 "at_stake_per_hour": finding.at_stake,
             }
-            for finding in one.findings
+            for finding in diagnosis.findings
         ],
-        "unknown": list(one.untold),
+        "unknown": list(diagnosis.unknown),
     }

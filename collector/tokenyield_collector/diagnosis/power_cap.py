@@ -1,19 +1,21 @@
-"""Which power limit would have cost few tokens, by what was observed. Pure.
+"""The finding that a power limit would have cost few tokens, from what was observed. Pure.
 
-In: slots of time in which a workload was at work, with power and tokens. Out: an `Advice`, or None.
+In: slots of time in which a workload was at work, with power and tokens. Out: a `PowerCapAdvice`, or None.
 
 Under a limit of c watts a slot that drew more would have run slower. How much slower is not known without trying; but
-the workload *has* worked at c watts or less, and made up to `best(c)` tokens a GPU-second there. A GPU that is held at
-c makes at least that (a full batch at a lower clock makes more of a watt than a smaller batch at a high one), so the
-loss of a slot is at most `rate - best(c)`. The lowest c is taken at which the loss over all slots stays within bounds.
+the workload *has* worked at c watts or less, and made up to `best(c)` tokens a GPU-second there. A GPU that is limited
+to c makes at least that (a full batch at a lower clock makes more of a watt than a smaller batch at a high one), so the
+loss of a slot is at most `rate - best(c)`. The lowest c at which the loss over all slots stays within bounds is chosen.
 What a slot would have saved is what it drew above c.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tokenyield_collector.diagnosis.sums import AT_WORK, Slot
-from tokenyield_wire.units import MS_PER_SECOND
+from tokenyield_collector.diagnosis.findings import HourlyCost, WorkloadFinding
+from tokenyield_collector.diagnosis.history import AT_WORK, HistorySlot, WorkloadHistory
+from tokenyield_collector.prices.money import decimal
+from tokenyield_wire.units import MS_PER_HOUR, MS_PER_SECOND
 
 SLOTS_MIN = 20
 STEP_WATTS = 10
@@ -21,7 +23,7 @@ WORTH = 0.03
 """Advice that saves a smaller part of the power is not given."""
 
 
-class Advice(NamedTuple):
+class PowerCapAdvice(NamedTuple):
     """Per GPU. `lost`: part of the tokens, at most."""
 
     cap_watts: int
@@ -38,7 +40,7 @@ class _Point(NamedTuple):
     active_ms: int
 
 
-def advise(slots: Iterable[Slot], *, step_ms: int, loss: float) -> Advice | None:
+def advise(slots: Iterable[HistorySlot], *, step_ms: int, loss: float) -> PowerCapAdvice | None:
     points = sorted(
         _Point(slot.active_mj / slot.active_ms, slot.completion * MS_PER_SECOND / slot.active_ms, slot.active_ms)
         for slot in slots
@@ -57,5 +59,25 @@ def advise(slots: Iterable[Slot], *, step_ms: int, loss: float) -> Advice | None
         if saved < WORTH * mean_watts:
             return None
         if lost <= loss:
-            return Advice(cap, lost, saved, mean_watts, len(points))
+            return PowerCapAdvice(cap, lost, saved, mean_watts, len(points))
     return None
+
+
+def power_cap(history: WorkloadHistory, cost: HourlyCost | None, step_ms: int, loss: float) -> WorkloadFinding | None:
+    advice = advise(history.slots.values(), step_ms=step_ms, loss=loss)
+    if advice is None:
+        return None
+    saved_mj = round(advice.saved_watts * history.gpus * MS_PER_HOUR)
+    return WorkloadFinding(
+        kind="power_cap",
+        text=f"a power limit of {advice.cap_watts} W a GPU would have cost {advice.lost:.1%} of its tokens at most "
+        f"and saved {advice.saved_watts:.0f} of {advice.mean_watts:.0f} W, by {advice.slots} minutes at work; it is "
+        "advice, never set: nvidia-smi --power-limit",
+        evidence={
+            "cap_watts": advice.cap_watts,
+            "lost_share": advice.lost,
+            "saved_watts": advice.saved_watts,
+            "mean_watts": advice.mean_watts,
+        },
+        at_stake=None if cost is None or not cost.per_mj else decimal(cost.per_mj * saved_mj),
+    )

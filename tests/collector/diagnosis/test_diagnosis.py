@@ -1,4 +1,4 @@
-"""Diagnoses: every rule where it applies, and not where it does not; money from the books."""
+"""Diagnoses: every rule where it applies, and not where it does not; money from the price book."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -9,10 +9,11 @@ import pytest
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.commands.diagnose import diagnosis_table
-from tokenyield_collector.diagnosis.findings import Diagnosis, Finding, HourlyCost, diagnose
+from tokenyield_collector.diagnosis.diagnose import diagnose
+from tokenyield_collector.diagnosis.findings import Diagnosis, HourlyCost, WorkloadFinding
+from tokenyield_collector.diagnosis.history import HistorySlot, histories
 from tokenyield_collector.diagnosis.make import diagnoses
 from tokenyield_collector.diagnosis.power_cap import SLOTS_MIN, advise
-from tokenyield_collector.diagnosis.sums import Slot, courses
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.facts import MadeSlot, WorkSlot
 from tokenyield_collector.policy import Policy
@@ -46,19 +47,19 @@ def made(workload: str = "chat", slot: int = 0, **facts: Any) -> MadeSlot:
 def diagnosed(
     work_: Sequence[WorkSlot], made_: Sequence[MadeSlot], last: dict[tuple[str, str], int] | None = None
 ) -> list[Diagnosis]:
-    rows = courses(work_, made_)
+    rows = histories(work_, made_)
     costs = {(row.cluster, row.workload): COST for row in rows}
     return diagnose(rows, costs, last or {}, step_ms=STEP_MS, loss=0.02)
 
 
-def findings(work_: WorkSlot, made_: MadeSlot, last: dict[tuple[str, str], int] | None = None) -> list[Finding]:
+def findings(work_: WorkSlot, made_: MadeSlot, last: dict[tuple[str, str], int] | None = None) -> list[WorkloadFinding]:
     (one,) = diagnosed([work_], [made_], last)
     return list(one.findings)
 
 
 def test_a_healthy_workload_has_no_findings() -> None:
     (one,) = diagnosed([work()], [made()])
-    assert (one.findings, one.untold, one.gpus, one.cost_per_hour) == ([], [], 2, Decimal(10))
+    assert (one.findings, one.unknown, one.gpus, one.cost_per_hour) == ([], [], 2, Decimal(10))
 
 
 def test_parked_says_since_when_and_what_it_costs() -> None:
@@ -96,7 +97,7 @@ def test_saturated_by_its_cache_or_by_its_limit() -> None:
     assert limit.at_stake is None
 
 
-def test_memory_bound_is_held_to_its_own_best_pace() -> None:
+def test_memory_bound_is_compared_with_its_own_best_pace() -> None:
     facts: dict[str, Any] = {"dram_ms": round(1.5 * STEP_MS), "tensor_ms": STEP_MS // 5}
     rows = [work(slot=slot, **facts) for slot in range(2)]
     (one,) = diagnosed(rows, [made(slot=0, completion=12_000), made(slot=1, completion=6_000)])
@@ -107,8 +108,8 @@ def test_memory_bound_is_held_to_its_own_best_pace() -> None:
 
 
 def test_activity_is_of_the_busy_part() -> None:
-    (course,) = courses([work(active_ms=STEP_MS, idle_ms=STEP_MS, dram_ms=STEP_MS // 2)], [made()])
-    assert course.activity("dram") == pytest.approx(0.5)
+    (history,) = histories([work(active_ms=STEP_MS, idle_ms=STEP_MS, dram_ms=STEP_MS // 2)], [made()])
+    assert history.activity("dram") == pytest.approx(0.5)
 
 
 def test_prefill_heavy() -> None:
@@ -124,7 +125,7 @@ def test_throttled_costs_at_most_what_the_clock_lacked() -> None:
     assert "at most 10.0%" in finding.text
 
 
-def test_over_provisioned_is_reckoned_over_all_instances_of_a_model() -> None:
+def test_over_provisioned_is_computed_over_all_instances_of_a_model() -> None:
     names = ("a", "b", "c", "d")
     rows = [work(name, slot) for name in names for slot in range(3)]
     paces = {"a": (9_000, 1_000, 500), "b": (500, 3_000, 900), "c": (400, 200, 300), "d": (100, 100, 100)}
@@ -133,7 +134,7 @@ def test_over_provisioned_is_reckoned_over_all_instances_of_a_model() -> None:
     # At the busiest minute all made 10,000 and one alone has made 9,000: two would do, at 85 % of it.
     assert [name for name in names if "over_provisioned" in found[name]] == ["c", "d"]
     finding = found["d"]["over_provisioned"]
-    assert finding.evidence["wanted"] == 2
+    assert finding.evidence["needed"] == 2
     assert finding.text.startswith("2 of 4 instances of llama would do (4 GPUs)")
     assert finding.at_stake == Decimal(10)
 
@@ -142,10 +143,10 @@ def test_one_instance_is_never_too_many() -> None:
     assert diagnosed([work()], [made(completion=1, prompt_computed=1)])[0].findings == []
 
 
-def slots(*points: tuple[int, int]) -> list[Slot]:
+def slots(*points: tuple[int, int]) -> list[HistorySlot]:
     """(watts of one GPU, tokens a second)"""
     return [
-        Slot(gpus=1, active_ms=STEP_MS, active_mj=watts * STEP_MS, completion=rate * STEP_MS // 1000)
+        HistorySlot(gpus=1, active_ms=STEP_MS, active_mj=watts * STEP_MS, completion=rate * STEP_MS // 1000)
         for watts, rate in points
     ]
 
@@ -171,7 +172,7 @@ def test_no_advice_where_tokens_follow_power_or_little_was_seen() -> None:
     idle = [slot for _ in range(40) for slot in slots((300, 900))]
     for slot in idle:
         slot.active_ms //= 2
-    assert advise(idle, step_ms=STEP_MS, loss=0.5) is None, "half busy minutes tell no pace"
+    assert advise(idle, step_ms=STEP_MS, loss=0.5) is None, "half busy minutes show no pace"
 
 
 def test_what_is_not_measured_is_said_and_not_guessed() -> None:
@@ -179,9 +180,9 @@ def test_what_is_not_measured_is_said_and_not_guessed() -> None:
     silent = made(load_known_ms=None, running_request_ms=None, waiting_request_ms=None, cache_used_ms=None)
     (one,) = diagnosed([blind], [silent])
     assert one.findings == []
-    assert ["GPM" in one.untold[0], "queue" in one.untold[1]] == [True, True]
+    assert ["GPM" in one.unknown[0], "queue" in one.unknown[1]] == [True, True]
     (untied,) = diagnosed([blind], [])
-    assert "tokens are not read" in untied.untold[0]
+    assert "tokens are not read" in untied.unknown[0]
 
 
 PRICES = """
@@ -208,8 +209,8 @@ def test_the_document_from_a_ledger(tmp_path: Any) -> None:
     ]  # fmt: skip
     ledger.append([shipment(*quiet)], NOON_MS)
     (tmp_path / "prices.yaml").write_text(PRICES)
-    judged_by = Policy(prices=load_prices(tmp_path / "prices.yaml"))
-    document = diagnoses(ledger, judged_by, NOON_MS, NOON_MS + HOUR_MS // 10)
+    policy = Policy(prices=load_prices(tmp_path / "prices.yaml"))
+    document = diagnoses(ledger, policy, NOON_MS, NOON_MS + HOUR_MS // 10)
     (one,) = document["workloads"]
     (finding,) = one["findings"]
     assert (one["workload"], one["gpus"], finding["kind"]) == ("chat", 2, "parked")
@@ -218,6 +219,6 @@ def test_the_document_from_a_ledger(tmp_path: Any) -> None:
     assert float(one["cost_per_hour"] or 0) == pytest.approx(3.6 * held_hours / ((360 - 15) / 3600), rel=1e-6)
     assert document["at_stake_per_hour"] == finding["at_stake_per_hour"]
     assert diagnosis_table(dict(document))
-    empty = diagnoses(ledger, judged_by, NOON_MS - HOUR_MS, NOON_MS - HOUR_MS // 2)
+    empty = diagnoses(ledger, policy, NOON_MS - HOUR_MS, NOON_MS - HOUR_MS // 2)
     assert (empty["workloads"], empty["at_stake_per_hour"]) == ([], None)
     ledger.close()

@@ -111,18 +111,14 @@ def _days(report: Report) -> Iterator[PlotBar]:
     top = float(max(sum(day.values()) for day in report.days.values())) or 1.0
     step = (_WIDTH - _AXIS) / len(report.days)
     for i, (day, parts) in enumerate(report.days.items()):
-        y, pieces = float(_DAYS_HEIGHT), []
+        x, y, pieces = round(_AXIS + i * step, 2), float(_DAYS_HEIGHT), []
         for part in COSTS:
             height = float(parts[part]) / top * (_DAYS_HEIGHT - 10)
             if height > 0:
                 y -= height
                 title = f"{day}: {BY_NAME[part].title} {parts[part]:,.2f} {report.currency}"
-                pieces.append(
-                    PlotRectangle(
-                        round(_AXIS + i * step, 2), round(y, 2), round(step * 0.82, 2), round(height, 2), part, title
-                    )
-                )
-        yield PlotBar(day, round(_AXIS + i * step, 2), day[8:], pieces)
+                pieces.append(PlotRectangle(x, round(y, 2), round(step * 0.82, 2), round(height, 2), part, title))
+        yield PlotBar(day, x, day[8:], pieces)
 
 
 FORMAT = ReportFormat(name="html", media_type="text/html", encode=to_html)

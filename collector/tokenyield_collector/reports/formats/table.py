@@ -57,7 +57,7 @@ def _waterfall(report: Report) -> Table:
         share = float(report.waterfall[bucket] / whole) if whole else 0.0
         bar = Text("█" * round(share * BAR_CELLS), style=BY_NAME[bucket].terminal)
         hours = figure(report.waterfall_gpu_hours[bucket], 1)
-        table.add_row(bucket, bar, f"{share:.1%}", hours, f"{report.waterfall[bucket]:,.2f}")
+        table.add_row(BY_NAME[bucket].title, bar, f"{share:.1%}", hours, f"{report.waterfall[bucket]:,.2f}")
     table.add_row("[bold]sum[/bold]", "", "", "", f"[bold]{whole:,.2f}[/bold]")
     return table
 

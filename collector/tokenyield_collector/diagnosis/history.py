@@ -1,7 +1,7 @@
-"""What one workload did over a stretch of time, slot by slot, as diagnoses need it. Pure.
+"""What each workload did over a stretch of time, slot by slot, as diagnoses need it. Pure.
 
-In: rows of the ledger (`WorkSlot`, `MadeSlot`). Out: a `Course` for each workload, with means over the whole of it. A
-mean is None where nothing was told.
+In: rows of the ledger (`WorkSlot`, `MadeSlot`). Out: a `WorkloadHistory` for each workload, with means over the whole
+of it. A mean is None where nothing was reported.
 """
 
 from collections import defaultdict
@@ -12,11 +12,11 @@ from tokenyield_collector.ledger.facts import MadeSlot, WorkSlot
 from tokenyield_collector.statements.lines import sum_of_known
 
 AT_WORK = 0.9
-"""A step in which GPUs were active for this part of the time tells a pace."""
+"""A step in which GPUs were active for this part of the time shows a pace."""
 
 
 @dataclass(kw_only=True)
-class Slot:
+class HistorySlot:
     """One step of time."""
 
     gpus: int = 0
@@ -31,7 +31,7 @@ class Slot:
 
 
 @dataclass(kw_only=True)
-class Course:
+class WorkloadHistory:
     """One workload on the GPUs of one model."""
 
     cluster: str
@@ -41,7 +41,7 @@ class Course:
     server: str = "unknown"
     work: list[WorkSlot] = field(default_factory=list)
     made: list[MadeSlot] = field(default_factory=list)
-    slots: dict[int, Slot] = field(default_factory=lambda: defaultdict(Slot))
+    slots: dict[int, HistorySlot] = field(default_factory=lambda: defaultdict(HistorySlot))
     """By start (ms)."""
 
     def sum(self, name: str) -> int:
@@ -66,7 +66,7 @@ class Course:
     def activity(self, unit: str) -> float | None:
         """`sm`, `tensor` or `dram`: its mean while kernels ran, as far as GPM counted; None where it did not.
 
-        GPM counts all of the time held, and nothing moves in what is idle: so the mean over both is put on the busy
+        GPM counts over all the time held, and idle time adds nothing: so the mean over both is divided by the busy
         part.
         """
         name = f"{unit}_ms"
@@ -76,8 +76,8 @@ class Course:
         return min(1.0, sum(getattr(row, name) for row in rows) / known_ms / busy) if known_ms and busy else None
 
     def load(self, name: str) -> float | None:
-        """`running_request_ms`, `waiting_request_ms` or `cache_used_ms`, in the mean; None where the server is
-        silent."""
+        """`running_request_ms`, `waiting_request_ms` or `cache_used_ms`, on average; None where the server does
+        not report it."""
         rows = [row for row in self.made if row.load_known_ms and getattr(row, name) is not None]
         known_ms = sum(row.load_known_ms or 0 for row in rows)
         return sum(getattr(row, name) for row in rows) / known_ms if known_ms else None
@@ -95,30 +95,32 @@ class Course:
         return any(row.completion is not None or row.prompt_computed is not None for row in self.made)
 
 
-def courses(work: Iterable[WorkSlot], made: Iterable[MadeSlot]) -> list[Course]:
-    """One for each workload that held a GPU, by cluster and name. A workload on GPUs of several models is told of the
-    one of which it held most."""
+def histories(work: Iterable[WorkSlot], made: Iterable[MadeSlot]) -> list[WorkloadHistory]:
+    """One for each workload that held a GPU, by cluster and name. A workload on GPUs of several models is described
+    on the model of which it held most."""
     by_workload: dict[tuple[str, str], dict[str, list[WorkSlot]]] = defaultdict(lambda: defaultdict(list))
     for row in work:
         by_workload[row.cluster, row.workload][row.gpu_model].append(row)
     tokens: dict[tuple[str, str], list[MadeSlot]] = defaultdict(list)
     for made_row in made:
         tokens[made_row.cluster, made_row.workload].append(made_row)
-    return [_course(key, models, tokens[key]) for key, models in sorted(by_workload.items())]
+    return [_history(key, models, tokens[key]) for key, models in sorted(by_workload.items())]
 
 
-def _course(key: tuple[str, str], models: dict[str, list[WorkSlot]], made: Sequence[MadeSlot]) -> Course:
+def _history(key: tuple[str, str], models: dict[str, list[WorkSlot]], made: Sequence[MadeSlot]) -> WorkloadHistory:
     gpu_model = max(models, key=lambda name: (sum(row.active_ms + row.idle_ms for row in models[name]), name))
-    course = Course(cluster=key[0], workload=key[1], gpu_model=gpu_model, work=models[gpu_model], made=list(made))
-    course.model = next((row.model for row in reversed(made) if row.model), "")
-    course.server = next((row.server for row in made if row.server != "unknown"), "unknown")
-    for row in course.work:
-        slot = course.slots[row.slot_ms]
+    history = WorkloadHistory(
+        cluster=key[0], workload=key[1], gpu_model=gpu_model, work=models[gpu_model], made=list(made)
+    )
+    history.model = next((row.model for row in reversed(made) if row.model), "")
+    history.server = next((row.server for row in made if row.server != "unknown"), "unknown")
+    for row in history.work:
+        slot = history.slots[row.slot_ms]
         slot.gpus = max(slot.gpus, row.gpus)
         slot.active_ms += row.active_ms
         slot.idle_ms += row.idle_ms
         slot.active_mj += row.active_mj
     for made_row in made:
-        if made_row.slot_ms in course.slots:
-            course.slots[made_row.slot_ms].completion += made_row.completion or 0
-    return course
+        if made_row.slot_ms in history.slots:
+            history.slots[made_row.slot_ms].completion += made_row.completion or 0
+    return history
