@@ -29,7 +29,7 @@ from tokenyield_collector.http.right import Right
 from tokenyield_collector.ingest.committer import Committer
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.base import Ledger
-from tokenyield_collector.ledger.open import open_ledger
+from tokenyield_collector.ledger_engine import open_ledger
 from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy, files_changed_at, load_policy

@@ -58,7 +58,7 @@ def _copy(settings: "Settings", arguments: argparse.Namespace, target: Path) -> 
 def _copy_file(settings: "Settings", target: Path) -> None:
     from tokenyield_collector.errors import LedgerError
     from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
-    from tokenyield_collector.ledger.open import open_ledger
+    from tokenyield_collector.ledger_engine import open_ledger
 
     with closing(open_ledger(settings, has_to_exist=True)) as ledger:
         if not isinstance(ledger, DuckDbLedger):

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """0 every hour is there; 1 something failed, or differs; 2 the settings name no ClickHouse."""
     from tokenyield_collector.config import load_settings
     from tokenyield_collector.errors import LedgerError, LedgerInUse
-    from tokenyield_collector.ledger.open import open_ledger
+    from tokenyield_collector.ledger_engine import open_ledger
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
     if not settings.ledger_url:

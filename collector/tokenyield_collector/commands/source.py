@@ -51,7 +51,7 @@ def open_reports(settings: "Settings", arguments: argparse.Namespace) -> "tuple[
     if arguments.collector:
         return None
     from tokenyield_collector.errors import LedgerError, LedgerInUse
-    from tokenyield_collector.ledger.open import open_ledger
+    from tokenyield_collector.ledger_engine import open_ledger
     from tokenyield_collector.policy import load_policy
     from tokenyield_collector.reports.maker import ReportMaker
     from tokenyield_wire.units import NS_PER_MS

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from tokenyield_collector.commands.source import settings_of
     from tokenyield_collector.errors import LedgerInUse
-    from tokenyield_collector.ledger.open import open_ledger
+    from tokenyield_collector.ledger_engine import open_ledger
 
     try:
         ledger = open_ledger(settings_of(arguments), threads=os.cpu_count() or 1, has_to_exist=True)

@@ -25,8 +25,8 @@ from tokenyield_collector.ledger.usage import (
     WorkRow,
 )
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.prices.host_power import MeasuredHosts, measured_by_day
 from tokenyield_collector.prices.rates import Rate
+from tokenyield_collector.statements.host_power import MeasuredHosts, measured_by_day
 from tokenyield_collector.statements.lines import FIELD_AT, FIELDS, TOKENS_AT, Carrier, LineKey, LineKind, Sums
 from tokenyield_collector.statements.pricing import TIMES, Pricing, add_capacity, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of

@@ -12,9 +12,9 @@ from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.usage import GpuGroup, HostDay
 from tokenyield_collector.live.live_view import read_live_view
 from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.prices.host_power import MeasuredHosts, measured_by_day, own_uj
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.money import decimal
+from tokenyield_collector.statements.host_power import MeasuredHosts, measured_by_day, own_uj
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.source import Grain, Span
 from tokenyield_collector.statements.statement import fleet_statement
