@@ -88,7 +88,7 @@ def make_ledger(
 
 
 def _add_windows(connection: Any, to_ms: int) -> None:
-    """What every GPU did in its newest hour, spread over windows; some work half as much again, some say nothing."""
+    """What every GPU did in its newest hour, spread over windows; some work half as much again, some report nothing."""
     starts = f"SELECT {to_ms} - (i + 1) * {WINDOW_MS} AS start_ms FROM range({LIVE_WINDOWS}) a(i)"
     pace = "(2 + hash(gpu_uuid) % 3)"
     work = {name: f"({name} * {pace} * {WINDOW_MS} // (2 * {HOUR_MS}))" for name in ("active_ms", "active_mj")}
@@ -100,7 +100,7 @@ def _add_windows(connection: Any, to_ms: int) -> None:
     tokens = ", ".join(
         f"{name} * {WINDOW_MS} // {HOUR_MS} AS {name}" for name in ("completion", "prompt_computed", "requests")
     )
-    for table, keys, sums, told in (
+    for table, keys, sums, is_reported in (
         (
             "gpu",
             "gpu_uuid, gpu_model",
@@ -112,7 +112,7 @@ def _add_windows(connection: Any, to_ms: int) -> None:
     ):
         connection.execute(
             f"""INSERT INTO {table}_windows BY NAME SELECT cluster, node, {keys}, start_ms, {sums}
-            FROM {table}_hours, ({starts}) WHERE {told} AND hour_ms = (SELECT max(hour_ms) FROM {table}_hours)"""
+            FROM {table}_hours, ({starts}) WHERE {is_reported} AND hour_ms = (SELECT max(hour_ms) FROM {table}_hours)"""
         )
 
 

@@ -1,4 +1,4 @@
-"""Several collectors on one ClickHouse: what any of them took in is there once, whoever is killed, and all say the same."""
+"""Several collectors on one ClickHouse: what any of them took in is there once, whoever is killed, and all report the same."""
 
 import json
 import random
@@ -38,13 +38,13 @@ def collectors(folder: Path, servers: list[Server], database: str, count: int = 
     return made
 
 
-class Sender(threading.Thread):
+class BalancedAgent(threading.Thread):
     """An agent behind a balancer: each batch goes to any collector until one gives a receipt, sometimes to both."""
 
     def __init__(self, urls: list[str], name: str, start_ms: int, stop: threading.Event) -> None:
         super().__init__()
         self.name, self.receipts = name, 0
-        self._urls, self._start_ms, self._stop_asked = urls, start_ms, stop
+        self._urls, self._start_ms, self._should_stop = urls, start_ms, stop
         self._chosen = random.Random(name)
         self.start()
 
@@ -52,7 +52,7 @@ class Sender(threading.Thread):
         return encode_shipment(shipment(batch(seq, self._start_ms - seq * 15_000), agent_id=self.name, node=self.name))
 
     def run(self) -> None:
-        while not self._stop_asked.is_set():
+        while not self._should_stop.is_set():
             body = self.body(self.receipts + 1)
             sent = [self._sent(url, body) for url in self._chosen.sample(self._urls, self._chosen.choice([1, 1, 2]))]
             if any(sent):
@@ -76,7 +76,7 @@ def test_nothing_is_lost_or_doubled_whoever_dies(clickhouse_servers: list[Server
     try:
         for stack in stacks:
             stack.start_collector()
-        senders = [Sender([stack.url for stack in stacks], f"agent-{i}", start_ms, stop) for i in range(AGENTS)]
+        senders = [BalancedAgent([stack.url for stack in stacks], f"agent-{i}", start_ms, stop) for i in range(AGENTS)]
         for i in range(KILLS):
             time.sleep(chosen.uniform(0.5, 1.5))
             if i % 2:
@@ -104,9 +104,9 @@ def test_nothing_is_lost_or_doubled_whoever_dies(clickhouse_servers: list[Server
                 with urllib.request.urlopen(f"{alone.url}/v1/batches", sender.body(seq), timeout=20) as answer:
                     assert answer.status == 200
         wait_until(lambda: sum(shows_fleet(stack) for stack in stacks) == 1, what="one of them shows the fleet")
-        said = [settled(stack) for stack in (*stacks, alone)]
-        assert said[0]["rows"]
-        assert said[0] == said[1] == said[2]
+        reports = [settled(stack) for stack in (*stacks, alone)]
+        assert reports[0]["rows"]
+        assert reports[0] == reports[1] == reports[2]
         with closing(ledger(clickhouse_servers[1])) as opened:
             ((active_ms,),) = opened._tables.client.rows("SELECT sum(active_ms) FROM gpu_hours_all FINAL")
         assert active_ms == sum(kept.values()) * 2 * 9_000
@@ -152,7 +152,7 @@ def settled(stack: Stack) -> dict[str, Any]:
     return document
 
 
-def test_a_password_that_is_wrong_is_told_and_never_shown(clickhouse_servers: list[Server], tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_and_never_shown(clickhouse_servers: list[Server], tmp_path: Path) -> None:
     (tmp_path / "password").write_text("wrong-password")
     stack = Stack(tmp_path, collector={
         "ledger_url": f"clickhouse://default@127.0.0.1:{clickhouse_servers[0].port}/t",
@@ -161,11 +161,11 @@ def test_a_password_that_is_wrong_is_told_and_never_shown(clickhouse_servers: li
     stack.collector.start_without_waiting()
     assert stack.collector.process is not None
     assert stack.collector.process.wait(30) == 1
-    said = stack.collector.said()
-    assert f"clickhouse://127.0.0.1:{clickhouse_servers[0].port}/t" in said
-    assert "password" in said.lower()
-    assert "wrong-password" not in said
-    assert "Traceback" not in said
+    output = stack.collector.said()
+    assert f"clickhouse://127.0.0.1:{clickhouse_servers[0].port}/t" in output
+    assert "password" in output.lower()
+    assert "wrong-password" not in output
+    assert "Traceback" not in output
 
 
 NEWER = {

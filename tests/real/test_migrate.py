@@ -30,15 +30,15 @@ STATEMENT = StatementRecord("2026-11", 1, "f", "p", "a", "")
 
 def filled(path: Path) -> DuckDbLedger:
     """Three nodes over some hours, one of them under a second epoch and with two batches of one start; before them, an
-    hour of which only a gateway tells."""
+    hour in which only a gateway reported."""
     ledger = DuckDbLedger(path)
     for hour in range(HOURS):
         start_ms = NOON_MS + hour * HOUR_MS
         for node in ("n1", "n2", "n3"):
             windows = [batch(hour * 10 + i, start_ms + i * 15_000, gpus=i % 3, completion=i) for i in range(1, 9)]
             ledger.append([shipment(*windows, node=node, agent_id=f"a-{node}")], start_ms)
-    asked = msgspec.structs.replace(batch(1, NOON_MS - HOUR_MS), gpus=(), shares=(), workloads=())
-    ledger.append([shipment(asked, node="gateway")], NOON_MS)
+    gateway = msgspec.structs.replace(batch(1, NOON_MS - HOUR_MS), gpus=(), shares=(), workloads=())
+    ledger.append([shipment(gateway, node="gateway")], NOON_MS)
     twice = shipment(batch(1, NOON_MS + 5 * HOUR_MS + 15_000), node="n3", agent_id="a-n3", epoch="e2")
     ledger.append([twice, shipment(batch(999, NOON_MS), node="n4")], NOON_MS)
     ledger.add_statement(STATEMENT)

@@ -1,4 +1,4 @@
-"""What a ledger keeps and promises. Engines stand beside this file; one contract test suite holds them all.
+"""What a ledger keeps and promises. One suite of contract tests runs against every engine.
 
 In: shipments. Out: receipts, and sums of facts over any stretch of time. Never any money (design principle 2).
 
@@ -42,7 +42,7 @@ class Ledger(Protocol):
 
     Others commit while one reads. Every reading call answers from one state of the ledger: each batch counts in all of
     the answer or in none of it. Figures that are compared or subtracted must come from one call (or one `usage`
-    reader). What an engine cannot guarantee of that stands with its class.
+    reader). Where an engine guarantees less, its class says so.
     """
 
     is_shared: bool
@@ -119,7 +119,7 @@ class Ledger(Protocol):
         ...
 
     def usage(self) -> UsageReader:
-        """What reports read: of one state of the ledger for as long as the reader is held, from its first read on. For
+        """What reports read: of one state of the ledger for as long as the reader is kept, from its first read on. For
         one statement, in one thread."""
         ...
 

@@ -191,7 +191,7 @@ class WorkSlot(NamedTuple):
     tensor_ms: int | None
     dram_ms: int | None
     throttled_ms: int
-    """By the reason that held longest: reasons overlap."""
+    """By the reason that lasted longest: reasons overlap."""
     throttled_lost_ms: int
 
 

@@ -1,4 +1,4 @@
-"""What is new in some shipments, and what their senders are answered. Pure but for the engine's memory of what it has.
+"""What is new in some shipments, and the receipts for them. Pure but for `is_new`, the engine's memory of what it has.
 
 In: shipments, and whether a batch number is new. Out: the new batches, changed labels of nodes, receipts.
 """
@@ -38,7 +38,7 @@ def intake_of(
     is_new: Callable[[BatchSender, int], bool],
     node_labels: Mapping[tuple[str, str], str],
 ) -> Intake:
-    """`is_new` is asked once for each batch, and remembers it."""
+    """`is_new` is called once for each batch, and remembers it."""
     intake = Intake([], {}, [])
     for shipment in shipments:
         node, sender = (shipment.cluster, shipment.node), sender_of(shipment)

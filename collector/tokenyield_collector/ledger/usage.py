@@ -1,4 +1,4 @@
-"""What reports ask of a ledger: a period's facts, summed as prices and people need them. No money.
+"""What reports read of a ledger: a period's facts, summed as prices and people need them. No money.
 
 Beside the hours of GPUs, shares and tokens a ledger keeps two roll-ups of them, made again whenever an hour changes:
 * `work`: what a workload did on the GPUs of one model in one node in one hour, its time, energy and tokens in one row

@@ -338,12 +338,12 @@ def used(
     ledger: Ledger, references: dict[ModelInstance, int] | None = None, weights: dict[str, int] = WEIGHTS
 ) -> dict[tuple[str, str], dict[str, int]]:
     """(workload, model) -> sums, of one day."""
-    found: list[WorkIdentity] = []
+    identities: list[WorkIdentity] = []
 
     def number(identity: WorkIdentity) -> int:
-        if identity not in found:
-            found.append(identity)
-        return found.index(identity)
+        if identity not in identities:
+            identities.append(identity)
+        return identities.index(identity)
 
     ledger.roll()
     start_ms = NOON_MS - 12 * HOUR_MS
@@ -362,7 +362,7 @@ def used(
     )
     sums: dict[tuple[str, str], dict[str, int]] = {}
     for row in usage.work:
-        of = found[row.group]
+        of = identities[row.group]
         into = sums.setdefault((of.workload, of.model), dict.fromkeys(WORK_SUMS, 0))
         for name, value in zip(WORK_SUMS, row.sums, strict=True):
             into[name] += value
@@ -394,7 +394,7 @@ def test_roll_ups_follow_late_and_repeated_windows(open_ledger: Open) -> None:
     again.close()
 
 
-def test_rolling_up_takes_no_change_away_from_who_folds(open_ledger: Open) -> None:
+def test_rolling_up_hides_no_change_from_fold(open_ledger: Open) -> None:
     ledger = open_ledger()
     ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
     ledger.roll()
@@ -409,17 +409,17 @@ def test_models_of_one_server_share_its_time_by_their_tokens(open_ledger: Open) 
     other = batch(2, NOON_MS + 15_000, completion=300)
     other = structs.replace(other, workloads=(structs.replace(other.workloads[0], model="qwen"),))
     ledger.append([shipment(batch(1, NOON_MS), other)], NOON_MS)
-    found = used(ledger)
-    times = [found["chat", model]["productive_ms"] for model in ("llama", "qwen")]
+    sums = used(ledger)
+    times = [sums["chat", model]["productive_ms"] for model in ("llama", "qwen")]
     assert sum(times) == 36_000
     assert times[1] / times[0] == pytest.approx((300 * 40 + 40 * 10) / (100 * 40 + 40 * 10), rel=0.001)
-    assert [found["chat", model]["completion"] for model in ("llama", "qwen")] == [100, 300]
+    assert [sums["chat", model]["completion"] for model in ("llama", "qwen")] == [100, 300]
     ledger.close()
 
 
 def test_models_with_as_many_weighted_tokens_have_as_much_time(open_ledger: Open) -> None:
-    """A million prompt tokens of one model and a million completion tokens of the other: what a token weighs is the
-    price book's to say."""
+    """A million prompt tokens of one model and a million completion tokens of the other: the price book
+    defines what a token weighs."""
     ledger = open_ledger()
     sound = batch(1, NOON_MS)
     count = structs.replace(sound.workloads[0].tokens[1], prompt_computed=0, completion=0)
@@ -480,7 +480,7 @@ def test_labels_of_nodes_and_statements_are_kept(open_ledger: Open) -> None:
     again.close()
 
 
-def test_a_ledger_that_is_in_use_says_so(tmp_path: Path) -> None:
+def test_a_ledger_that_is_in_use_is_reported(tmp_path: Path) -> None:
     import subprocess
     import sys
 
@@ -502,7 +502,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 
-def test_a_ledger_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_opened_reports_why(tmp_path: Path) -> None:
     (tmp_path / "ledger.duckdb").write_bytes(b"this is no database" * 1000)
     with pytest.raises(LedgerError, match="cannot be opened"):
         DuckDbLedger(tmp_path / "ledger.duckdb")

@@ -15,7 +15,7 @@ AGENTS = 6
 KILLS = 5
 
 
-class Sender:
+class PersistentAgent:
     """An agent that sends its batches in order, each until it has a receipt."""
 
     def __init__(self, stack: Stack, name: str, stop: threading.Event) -> None:
@@ -48,7 +48,7 @@ def test_receipts_survive_kills(tmp_path: Path) -> None:
     chosen = random.Random(5)
     try:
         stack.start_collector()
-        senders = [Sender(stack, f"agent-{i}", stop) for i in range(AGENTS)]
+        senders = [PersistentAgent(stack, f"agent-{i}", stop) for i in range(AGENTS)]
         for _ in range(KILLS):
             time.sleep(chosen.uniform(0.3, 1.2))
             stack.collector.kill()

@@ -1,4 +1,4 @@
-"""A ledger file that was damaged on its disk: told as such, never a wrong sum; the collector goes on saying so."""
+"""A ledger file that was damaged on its disk: reported as such, never a wrong sum."""
 
 import os
 import random
@@ -30,12 +30,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_flipped_bit_is_told_or_changes_nothing(sound: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_reported_or_changes_nothing(sound: Path, tmp_path: Path) -> None:
     whole = DuckDbLedger(sound)
     expected = whole.facts_of_hours(), whole.facts_between(0, NOON_MS * 2)
     whole.close()
     chosen = random.Random(1)
-    told = []
+    errors = []
     for number in range(FLIPS):
         path = tmp_path / f"{number}.duckdb"
         shutil.copyfile(sound, path)
@@ -46,9 +46,9 @@ def test_a_flipped_bit_is_told_or_changes_nothing(sound: Path, tmp_path: Path) -
             assert list(verify(ledger)) == []
             ledger.close()
         except LedgerError as error:
-            told.append(str(error))
-    assert len(told) > FLIPS // 4
-    assert all(f"ledger {tmp_path}" in each for each in told)
+            errors.append(str(error))
+    assert len(errors) > FLIPS // 4
+    assert all(f"ledger {tmp_path}" in error for error in errors)
 
 
 def test_a_collector_does_not_start_on_a_damaged_file(sound: Path, tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_what_the_file_does_not_give_is_no_error_of_duckdb(sound: Path, tmp_path
     shutil.copyfile(sound, path)
     ledger = DuckDbLedger(path)
     ledger._file.connection.execute("DROP TABLE gpu_windows")
-    with pytest.raises(LedgerError, match="newest backup") as told:
+    with pytest.raises(LedgerError, match="newest backup") as raised:
         ledger.facts_between(0, NOON_MS * 2)
-    assert isinstance(told.value.__cause__, duckdb.Error)
+    assert isinstance(raised.value.__cause__, duckdb.Error)
     ledger.close()
 
 
@@ -83,14 +83,14 @@ def test_damage_is_not_taken_for_another_collector(sound: Path, tmp_path: Path) 
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 16_384)  # "… checksum … in block at location …"
-    with pytest.raises(LedgerError, match="newest backup") as told:
+    with pytest.raises(LedgerError, match="newest backup") as raised:
         DuckDbLedger(path)
-    assert not isinstance(told.value, LedgerInUse)
+    assert not isinstance(raised.value, LedgerInUse)
 
 
-def test_batches_in_a_damaged_log_of_a_young_ledger_are_asked_for_again(tmp_path: Path) -> None:
-    """DuckDB takes a damaged length in its write-ahead log for a torn write, cuts it and says nothing (found by schedule
-    1162 of faults/programs.py); the agents' numbers tell."""
+def test_batches_in_a_damaged_log_of_a_young_ledger_are_requested_again(tmp_path: Path) -> None:
+    """DuckDB takes a damaged length in its write-ahead log for a torn write, cuts it and reports nothing (seen in
+    schedule 1162 of faults/programs.py); the agents' numbers show it."""
     young, copy = tmp_path / "young.duckdb", tmp_path / "copy.duckdb"
     ledger = DuckDbLedger(young)
     for number in (1, 2, 3):

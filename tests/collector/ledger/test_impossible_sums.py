@@ -28,11 +28,11 @@ def impossible() -> Batch:
     """Of each amount more than 64 bits hold, in one hour."""
     one = batch(1, NOON_MS)
     lie = TokenCount(method="count", prompt_computed=COUNT_MAX, completion=COUNT_MAX, requests=COUNT_MAX)
-    asked = Demand(gateway="g", model="llama", caller={"team": "t"}, completion=COUNT_MAX, requests=COUNT_MAX)
+    demand = Demand(gateway="g", model="llama", caller={"team": "t"}, completion=COUNT_MAX, requests=COUNT_MAX)
     gpus = tuple(replace(gpu, energy_mj=StateMillijoules(active=COUNT_MAX, idle=240_000)) for gpu in one.gpus)
     shares = tuple(replace(share, active_mj=COUNT_MAX, idle_mj=240_000) for share in one.shares)
     workloads = (replace(one.workloads[0], tokens=(lie,) * LIES),)
-    return replace(one, gpus=gpus, shares=shares, workloads=workloads, demand=(asked,) * LIES)
+    return replace(one, gpus=gpus, shares=shares, workloads=workloads, demand=(demand,) * LIES)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_refreshes_and_reports_go_on(path: Path, tmp_path: Path) -> None:
     for form in ("json", "csv", "table", "focus"):
         assert maker.encode("2026-11", ["team", "model"], form)
     findings = list(verify(ledger))
-    assert findings, "it says where the lie is"
+    assert findings, "they show where the lie is"
     assert all("2026-11-23T12:00" in finding for finding in findings), findings
     ledger.close()
 

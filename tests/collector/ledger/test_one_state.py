@@ -32,9 +32,9 @@ class Interrupted:
         if "SELECT" in sql and not sql.startswith("SELECT 1 FROM dirty_hours"):  # with which the snapshot begins
             self._between()
         data = sys._getframe(1).f_locals.get("data")  # DuckDB finds a table by the name of a variable in its caller
-        found = self._inner.execute(sql, *rest)
+        result = self._inner.execute(sql, *rest)
         del data
-        return found
+        return result
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -91,14 +91,14 @@ def test_a_commit_between_two_reads_of_a_stretch_changes_nothing(busy: Busy, tmp
     def read() -> LiveView:
         return read_live_view(busy.ledger, judged_by, NOON_MS + 5, ONE_MS + HOUR_MS + 5)
 
-    found, again = busy.while_busy(read), read()
-    for view in (found, again):
+    first, again = busy.while_busy(read), read()
+    for view in (first, again):
         assert balances(view.facts)
         held_ms = view.whole.active_ms
         assert held_ms == view.facts.gpus[0].active_ms, "the hours are the whole"
         (row,) = view.workloads
         assert row.sums.active_ms == held_ms
-    assert found.facts.gpus[0].active_ms < again.facts.gpus[0].active_ms, "there were commits"
+    assert first.facts.gpus[0].active_ms < again.facts.gpus[0].active_ms, "there were commits"
     busy.ledger.close()
 
 
@@ -108,7 +108,7 @@ def test_a_commit_between_two_reads_of_hours_changes_nothing(busy: Busy) -> None
     busy.ledger.close()
 
 
-def test_stretches_are_answered_in_the_order_asked(busy: Busy) -> None:
+def test_stretches_are_answered_in_the_order_requested(busy: Busy) -> None:
     ledger = busy.ledger
     whole, noon, nothing, one = ledger.facts_of_stretches(
         [(NOON_MS, ONE_MS + HOUR_MS), (NOON_MS, ONE_MS), (5, 5), (ONE_MS, ONE_MS + HOUR_MS)]
@@ -185,15 +185,14 @@ def test_what_was_committed_is_known_though_the_sums_in_memory_fail(
 
 
 class FakeClickHouse:
-    """As much of a server as opens a ledger. `counts` are what it says of how many batches there are, one after the
-    other."""
+    """As much of a server as opens a ledger. `counts` are how many batches it reports, one after the other."""
 
     def __init__(self, counts: list[int]) -> None:
-        self.asked: list[str] = []
+        self.queries: list[str] = []
         self._counts = counts
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        self.asked.append(sql)
+        self.queries.append(sql)
         if sql.startswith("SELECT count() FROM windows"):
             return [(self._counts.pop(0),)]
         if sql.startswith("DESCRIBE TABLE "):
@@ -220,12 +219,12 @@ def test_clickhouse_reads_again_what_changed_and_wholes_last(counts: list[int], 
     """It has no snapshot over several queries: nothing in an answer may exceed what is read after it."""
     client = FakeClickHouse(counts)
     ledger = ClickHouseLedger(client, [client], "fake")
-    client.asked.clear()
+    client.queries.clear()
     ledger.facts_of_stretches([(NOON_MS, ONE_MS + HOUR_MS), (NOON_MS, ONE_MS), (ONE_MS, ONE_MS + HOUR_MS)])
     assert counts == []
     order = [
         (table, "hour" if f"start_ms < {ONE_MS + HOUR_MS}" not in sql or f"start_ms >= {ONE_MS}" in sql else "whole")
-        for sql in client.asked
+        for sql in client.queries
         for table in ("share", "gpu")
         if f"ARRAY JOIN {table} AS" in sql
     ]

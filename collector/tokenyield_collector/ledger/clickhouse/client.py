@@ -1,4 +1,4 @@
-"""How the ClickHouse ledger speaks to a server: the few calls it needs, and the native protocol behind them.
+"""How the ClickHouse ledger talks to a server: the few calls it needs, and the native protocol behind them.
 
 In: statements and columns of values. Out: rows. One connection for each thread and server, made when it is needed.
 Errors of the server, of the network and of the driver all become `LedgerError`.

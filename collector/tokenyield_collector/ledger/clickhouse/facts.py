@@ -1,7 +1,7 @@
 """A ClickHouse ledger's facts, summed over hours or over any stretch of windows.
 
-Queries are answered of several states of the ledger; ClickHouseLedger tells what is guaranteed, and how: parts are read
-before their wholes (the order of `FACT_KINDS`), and stretches again when batches came in meanwhile.
+Several queries see several states of the ledger. What ClickHouseLedger guarantees all the same comes from here: parts
+are read before their wholes (the order of `FACT_KINDS`), and stretches again when batches came in meanwhile.
 """
 
 import logging

@@ -34,7 +34,7 @@ class DuckDbFile:
         self.connection = self._connect(str(path))
         """The writer's."""
         self.moving_hours = threading.Lock()
-        """Held while an hour goes from memory to the file, and where a reader's snapshot of both begins."""
+        """Taken while an hour goes from memory to the file, and where a reader's snapshot of both begins."""
         self.cursors: weakref.WeakSet[Any] = weakref.WeakSet()
         self._readers = threading.local()
         try:
