@@ -7,11 +7,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 from tokenyield_collector.errors import LedgerError, ParameterError
 from tokenyield_collector.version import VERSION
-from tokenyield_settings.command_line import CommandLine
+from tokenyield_settings.command_line import Command, CommandLine
 
 COMMANDS = (
     "demo",
@@ -31,19 +31,6 @@ COMMANDS = (
 )
 """Files of commands/, in the order of the help."""
 _PROGRAM = "tokenyield-collector"
-
-
-class Command(Protocol):
-    """What a file of commands/ exports."""
-
-    HELP: str
-    EXAMPLE: str
-
-    def add_flags(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run(self, arguments: argparse.Namespace) -> int:
-        """Returns the exit code."""
-        ...
 
 
 def main(argv: list[str] | None = None) -> int:

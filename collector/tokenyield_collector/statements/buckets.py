@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Bucket(NamedTuple):
-    """`color` is CSS (Okabe and Ito's palette, told apart by the color-blind as well); `terminal` is rich's name."""
+    """`color` is CSS (Okabe and Ito's palette, which the color-blind can distinguish); `terminal` is rich's name."""
 
     name: str
     title: str

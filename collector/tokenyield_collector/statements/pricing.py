@@ -114,7 +114,7 @@ class Pricing:
         self.segments: dict[str, list[int]] = {}
         """Pool -> the segment of each piece."""
         self.hour_of: dict[tuple[str, int], int] = {}
-        """(pool, segment) -> the hour it stands for, where lines are told apart by hour."""
+        """(pool, segment) -> the hour it stands for, where lines are by hour."""
         for pool in prices.pools:
             known: dict[tuple[object, ...], int] = {}
             keys: dict[int, tuple[object, ...]] = {}  # by the rate's id: `rates` gives the same one for a day's hours

@@ -25,7 +25,7 @@ class Span(NamedTuple):
 
 
 class Grain(NamedTuple):
-    """How finely lines are told apart, beside the dimensions."""
+    """What lines are by, beside the dimensions."""
 
     hour: bool = False
     node: bool = False
