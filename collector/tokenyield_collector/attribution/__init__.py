@@ -1,1 +1,1 @@
-"""Whom a cost belongs to: the rules, and the budgets of those who carry it."""
+"""Who carries a cost: the rules, and the budgets of those who carry it."""

@@ -1,11 +1,10 @@
 """Budgets by month: what was spent, what is left, what the month will come to. Pure.
 
-In: a report of the month by day and the dimensions of the budgets. Out: one `BudgetState` each.
+In: the cost of each day of the month and of the weeks before it, by dimensions. Out: a `BudgetState` for each budget.
 
-Forecast (finops practice): what was spent, and for each day still to
-come the mean of the days with the same weekday among the last 28, or of all complete days while there are fewer than
-14. The range is the forecast with the least and the most costly of these days. A day that has not ended counts by
-what it has cost, or its mean, whichever is more.
+The forecast is what was spent, and for each day still to come the mean of the days with the same weekday among the last
+28, or of all complete days while there are fewer than 14. Its range takes the cheapest and the most expensive of these
+days. A day that has not ended counts with what it has cost, or with its mean, whichever is more.
 """
 
 from calendar import monthrange
@@ -22,8 +21,8 @@ LOOK_BACK_DAYS = 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What a month will come to. `low` and `high`: with its cheapest and dearest days."""
+class BudgetForecast:
+    """What a month will come to. `low` and `high`: with its cheapest and its most expensive days."""
 
     expected: Decimal
     low: Decimal
@@ -40,7 +39,7 @@ class BudgetState:
     spent: Decimal
     remaining: Decimal
     state: str
-    forecast: Forecast | None
+    forecast: BudgetForecast | None
 
 
 def budget_states(
@@ -50,41 +49,41 @@ def budget_states(
 
     `today` is the first day that has not ended.
     """
-    found = []
+    return [_state(budget, spent_by_day, first, today) for budget in budgets]
+
+
+def _state(
+    budget: Budget, spent_by_day: Sequence[tuple[date, Mapping[str, str], int]], first: date, today: date
+) -> BudgetState:
     last = first.replace(day=monthrange(first.year, first.month)[1])
-    for budget in budgets:
-        quanta: dict[date, int] = {}
-        for day, known, cost in spent_by_day:
-            if fits(budget.match, known):
-                quanta[day] = quanta.get(day, 0) + cost
-        spent = decimal(sum(cost for day, cost in quanta.items() if first <= day <= last), 2)
-        by_day = {day: decimal(cost) for day, cost in quanta.items()}
-        forecast = _forecast(by_day, first, last, today)
-        in_force = (budget.from_ is None or budget.from_ <= last) and (budget.until is None or first < budget.until)
-        if not in_force:
-            state = "not in force"
-        elif spent > budget.monthly:
-            state = "over"
-        elif forecast is not None and forecast.expected > budget.monthly:
-            state = "at risk"
-        else:
-            state = "ok"
-        found.append(
-            BudgetState(
-                name=budget.name,
-                month=first.strftime("%Y-%m"),
-                monthly=budget.monthly,
-                spent=spent,
-                remaining=budget.monthly - spent,
-                state=state,
-                forecast=forecast,
-            )
-        )
-    return found
+    quanta: dict[date, int] = {}
+    for day, names, cost in spent_by_day:
+        if fits(budget.match, names):
+            quanta[day] = quanta.get(day, 0) + cost
+    spent = decimal(sum(cost for day, cost in quanta.items() if first <= day <= last), 2)
+    forecast = _forecast({day: decimal(cost) for day, cost in quanta.items()}, first, last, today)
+    in_force = (budget.from_ is None or budget.from_ <= last) and (budget.until is None or first < budget.until)
+    if not in_force:
+        state = "not in force"
+    elif spent > budget.monthly:
+        state = "over"
+    elif forecast is not None and forecast.expected > budget.monthly:
+        state = "at risk"
+    else:
+        state = "ok"
+    return BudgetState(
+        name=budget.name,
+        month=first.strftime("%Y-%m"),
+        monthly=budget.monthly,
+        spent=spent,
+        remaining=budget.monthly - spent,
+        state=state,
+        forecast=forecast,
+    )
 
 
-def _forecast(by_day: Mapping[date, Decimal], first: date, last: date, today: date) -> Forecast | None:
-    """None when the month is over or nothing is known to go by."""
+def _forecast(by_day: Mapping[date, Decimal], first: date, last: date, today: date) -> BudgetForecast | None:
+    """None when the month is over, or when there is no complete day."""
     complete = {day: cost for day, cost in by_day.items() if day < today and (today - day).days <= LOOK_BACK_DAYS}
     if today > last or not complete:
         return None
@@ -103,7 +102,7 @@ def _forecast(by_day: Mapping[date, Decimal], first: date, last: date, today: da
         expected, low, high = expected + max(mean, begun), low + max(min(like), begun), high + max(*like, begun)
         day += timedelta(days=1)
     cent = Decimal("0.01")
-    return Forecast(expected=expected.quantize(cent), low=low.quantize(cent), high=high.quantize(cent))
+    return BudgetForecast(expected=expected.quantize(cent), low=low.quantize(cent), high=high.quantize(cent))
 
 
 def _same_weekday(day: date, since: date, today: date) -> list[date]:

@@ -1,6 +1,6 @@
 """Who carries a cost: rules over what is known about a workload and about the caller that it worked for. Pure.
 
-In: names (cluster, namespace, pod labels, unit, model, what a gateway logged of the caller). Out: a value for every
+In: names (cluster, namespace, pod labels, unit, model, what a gateway logged about the caller). Out: a value for every
 dimension that the rules name, None where no rule gives one (shown as unattributed). The first rule that matches holds.
 Dimensions are whatever the rules name; the first one is who is charged.
 """
@@ -22,7 +22,7 @@ DEFAULT_DIMENSIONS = ("team", "product")
 BUILT_IN = ("hour", "day", "source", "cluster", "pool", "node", "workload", "model")
 """Columns that a report can always be made by, beside the dimensions."""
 _FACTS = ("cluster", "workload", "model", "namespace", "unit")
-"""What a rule may match by its plain name."""
+"""Facts that a rule may match by their plain names."""
 _LABELS_TAKEN = ("bucket", "currency", "kind", "job", "instance", "le")
 """Label names of the metrics, which a dimension would hide."""
 DIMENSIONS_MAX = 12
@@ -33,7 +33,7 @@ Sharing = Literal["apart", "even", "usage", "ownership"]
 
 
 class RuleMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Shell patterns, all of which must fit; a pattern never fits what is not known."""
+    """Shell patterns, all of which must fit; a pattern never fits what is unknown."""
 
     cluster: str | None = None
     workload: str | None = None
@@ -42,7 +42,7 @@ class RuleMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     unit: str | None = None
     labels: dict[str, str] = {}
     gateway: dict[str, str] = {}
-    """team, key, user, end_user, project, org, tags: as the gateway's log tells."""
+    """team, key, user, end_user, project, org, tags: as in the gateway's log."""
 
 
 class AttributionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,10 +54,10 @@ class AttributionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class SharingPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who carries what makes no tokens, by day and pool.
+    """Who carries the cost of capacity that made no tokens, by day and pool.
 
     apart: a line of its own. usage: those who used the pool that day, by their active cost. even: each value of the
-    first dimension alike. ownership: for idle who held it, for the others the pool's `owner`.
+    first dimension alike. ownership: idle by its holder, the others by the pool's `owner`.
     """
 
     idle: Sharing = "ownership"
@@ -66,7 +66,7 @@ class SharingPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What those whose dimensions fit `match` may cost in a calendar month (UTC), in the price book's currency."""
+    """What everything that fits `match` may cost in a calendar month (UTC), in the price book's currency."""
 
     name: str
     match: dict[str, str] = {}
@@ -76,7 +76,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class FocusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Names in FOCUS files: who bills whom."""
+    """Names in FOCUS files."""
 
     billing_account_id: str = "gpu-fleet"
     billing_account_name: str = "GPU fleet"
@@ -86,8 +86,8 @@ class FocusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def default_rules(dimensions: Sequence[str]) -> tuple[AttributionRule, ...]:
-    """Without rules of one's own: what the gateway logged of the caller under the first dimension's name, else the
-    workload's labels under the names of the dimensions."""
+    """The rules where a file has none: what the gateway logged about the caller under the first dimension's name, else
+    the workload's labels under the names of the dimensions."""
     first = dimensions[0]
     return (
         AttributionRule(
@@ -104,12 +104,12 @@ def default_rules(dimensions: Sequence[str]) -> tuple[AttributionRule, ...]:
 
 
 class AttributionRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The rules and what goes with them. The first dimension is who is charged."""
+    """The rules, and settings beside them. The first dimension is who is charged."""
 
     version: int = 1
     dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS
     rules: tuple[AttributionRule, ...] | None = None
-    """None: `default_rules` of the dimensions, which is then what stands here."""
+    """None is replaced by the `default_rules` of the dimensions."""
     gateway_models: dict[str, str] = {}
     """A gateway's name of a model -> the name under which its server runs it."""
     sharing: SharingPolicy = SharingPolicy()
@@ -144,7 +144,7 @@ def names_for_rules(
 
 
 def fits(patterns: Mapping[str, str], names: Mapping[str, str]) -> bool:
-    """Whether every pattern fits; one never fits what is not known."""
+    """Whether every pattern fits; none fits what is unknown."""
     return all(name in names and fnmatchcase(names[name], pattern) for name, pattern in patterns.items())
 
 
@@ -155,7 +155,7 @@ def _patterns(match: RuleMatch) -> dict[str, str]:
 
 
 def _value(template: str, names: Mapping[str, str]) -> str | None:
-    """The template with what is known put in; None when nothing is left of it."""
+    """The template with known values put in; None when the result is empty."""
     text = "".join(
         literal + (names.get(name, "") if name else "") for literal, name, _, _ in string.Formatter().parse(template)
     ).strip()
@@ -163,7 +163,7 @@ def _value(template: str, names: Mapping[str, str]) -> str | None:
 
 
 def load_rules(path: Path | None) -> AttributionRules:
-    """Raises `SettingsError` with every fault. Without a file: the defaults, with team and product."""
+    """Raises `SettingsError` with every fault. Without a file: the defaults."""
     if path is None:
         return AttributionRules()
     raw = read_yaml(path)
@@ -188,7 +188,7 @@ def load_rules(path: Path | None) -> AttributionRules:
 
 
 def _sound_entries(part: str, entries: Any, kind: type[msgspec.Struct], faults: list[str]) -> list[Any]:
-    """The entries that can be read; what is wrong with the others goes to `faults`."""
+    """The entries that can be read; faults of the others are added to `faults`."""
     if not isinstance(entries, list):
         faults.append(f"{part}: expected a list, found {type(entries).__name__}")
         return []
@@ -213,22 +213,23 @@ def _faults(rules: AttributionRules) -> Iterator[str]:
         at = f"rules[{i}]" + (f" ({rule.name})" if rule.name else "")
         for name, template in rule.set.items():
             if name not in dimensions:
-                yield f"{at}.set.{name}: expected one of the dimensions{nearest(name, dimensions)}"
+                yield f"{at}.set.{name}: expected one of the dimensions, found '{name}'{nearest(name, dimensions)}"
             yield from _template_faults(f"{at}.set.{name}", template)
     for i, budget in enumerate(rules.budgets):
         at = f"budgets[{i}] ({budget.name})"
         if budget.monthly <= 0:
-            yield f"{at}.monthly: must be greater than 0, found {budget.monthly}"
+            yield f"{at}.monthly: expected a number greater than 0, found {budget.monthly}"
         for name in budget.match:
             if name not in (*dimensions, "model", "cluster"):
-                yield f"{at}.match.{name}: expected a dimension, model or cluster{nearest(name, dimensions)}"
+                close = nearest(name, dimensions)
+                yield f"{at}.match.{name}: expected a dimension, model or cluster, found '{name}'{close}"
 
 
 def dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:
     if not 1 <= len(dimensions) <= DIMENSIONS_MAX:
         yield f"dimensions: expected 1 to {DIMENSIONS_MAX}, found {len(dimensions)}"
     if len(set(dimensions)) != len(dimensions):
-        yield "dimensions: one is listed twice; list each once"
+        yield f"dimensions: expected each once, found {', '.join(dimensions)}; remove the repeated one"
     taken = (*BUILT_IN, *_LABELS_TAKEN)
     for name in dimensions:
         if name in taken or not re.fullmatch("[a-z][a-z0-9_]*", name):
@@ -240,7 +241,7 @@ def _template_faults(at: str, template: str) -> Iterator[str]:
     try:
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
-        yield f"{at}: '{template}' cannot be read ({error}); write {{namespace}} or {{labels.team}}"
+        yield f"{at}: expected a template, found '{template}' ({error}); write {{namespace}} or {{labels.team}}"
         return
     for name in names:
         if name not in _FACTS and not name.startswith(("labels.", "gateway.")):

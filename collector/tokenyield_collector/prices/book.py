@@ -1,7 +1,7 @@
 """The price book: who is in which pool, and the terms of each. Pure; `load.py` reads it from a file.
 
 Amounts are in the price book's `currency` unless an entry names its own. Facility, terms and token prices may be lists
-whose entries hold `from` a local day on; an entry says only what changes against the one before it.
+whose entries hold `from` a local day on; an entry states only what changes against the one before it.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from tokenyield_collector.prices.calendar import Band
+from tokenyield_collector.prices.calendar import TariffBand
 
 HOURS_PER_YEAR = 8760
 
@@ -53,7 +53,7 @@ class Facility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     currency: str | None = None
     pue: Decimal = Decimal("1.0")
     per_kwh: Decimal = ZERO
-    bands: tuple[Band, ...] = ()
+    bands: tuple[TariffBand, ...] = ()
     per_kw_month: Decimal | None = None
     preset: Literal["gigawatt"] | None = None
     capex_per_kw: Decimal | None = None
@@ -79,7 +79,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cost_of_capital: Decimal = ZERO
     maintenance_rate: Decimal = ZERO
     per_gpu_year: Decimal = ZERO
-    """What comes every year and is no share of the price: software licences, staff."""
+    """Yearly costs that do not depend on the price: software licences, staff."""
     in_service: date | None = None
     retired: date | None = None
     count: int | None = None
@@ -90,7 +90,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Rented(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Capacity paid by the hour. The landlord pays the energy unless `energy_included` is false."""
+    """Capacity paid by the hour. The provider pays the energy unless `energy_included` is false."""
 
     from_: date | None = msgspec.field(name="from", default=None)
     currency: str | None = None
@@ -99,7 +99,7 @@ class Rented(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     per_instance_hour: Decimal | None = None
     gpus_per_instance: int | None = None
     upfront_per_gpu: Decimal = ZERO
-    """Paid once for the whole term, spread evenly over its hours; wants `starts` and `ends`."""
+    """Paid once for the whole term, spread evenly over its hours; needs `starts` and `ends`."""
     energy_included: bool = True
     count: int | None = None
     starts: date | None = None
@@ -110,7 +110,7 @@ Terms = Owned | Rented
 
 
 class PoolHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a pool has beside its terms."""
+    """A pool without its terms."""
 
     name: str
     match: PoolMatch = PoolMatch()
@@ -118,7 +118,7 @@ class PoolHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kw_per_gpu: Decimal | None = None
     host_watts_per_gpu: Decimal | None = None
     owner: dict[str, str] = {}
-    """Values of the dimensions of who carries what the pool loses, under the sharing policy `ownership`."""
+    """Values of the dimensions; they carry what the pool loses, under the sharing policy `ownership`."""
 
 
 class Pool(PoolHead, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,7 +130,7 @@ class Pool(PoolHead, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class TokenWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a token of each kind counts for where several share one cost. At most three decimals."""
+    """How much a token of each kind counts where several share one cost. At most three decimals."""
 
     prompt: Decimal = Decimal(1)
     cached: Decimal = Decimal("0.1")
@@ -174,7 +174,7 @@ class TokenPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ApiPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the same tokens cost at somebody else's API."""
+    """What the same tokens cost at an API."""
 
     name: str
     model: str = "*"
@@ -194,7 +194,7 @@ class ReferencePace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ReferenceRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Configured ones go before learned ones."""
+    """Configured paces take precedence over learned ones."""
 
     learn: bool = True
     learn_days: int = 30
@@ -202,7 +202,7 @@ class ReferenceRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ExchangeRate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one unit of a currency is worth in the price book's."""
+    """The value of one unit of a currency in the price book's."""
 
     from_: date | None = msgspec.field(name="from", default=None)
     rate: Decimal
@@ -231,11 +231,11 @@ class PriceBook:
         return any(pool.match.depends_on_node for pool in self.pools)
 
     def pool_of(self, cluster: str, node: str, gpu_model: str, labels: dict[str, str] | None = None) -> Pool | None:
-        """The first pool that fits; None when none does, which is shown as a missing price."""
+        """The first pool that fits; None when none does: its price is shown as missing."""
         return next((pool for pool in self.pools if pool.match.fits(cluster, node, gpu_model, labels or {})), None)
 
     def facility_of(self, pool: Pool) -> tuple[Facility, ...]:
-        """The site of a pool: the one it names, or the only one there is."""
+        """The facility of a pool: the one that it names, or the only one."""
         if pool.facility is not None:
             return self.facilities[pool.facility]
         return next(iter(self.facilities.values())) if len(self.facilities) == 1 else (Facility(),)

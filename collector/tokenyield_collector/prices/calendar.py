@@ -23,7 +23,7 @@ _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?")
 
 
 class Dated(Protocol):
-    """What holds from a local day on; None: from ever."""
+    """What holds from a local day on; None: since ever."""
 
     @property
     def from_(self) -> date | None: ...
@@ -34,15 +34,15 @@ AnyDated = TypeVar("AnyDated", bound=Dated)
 
 def in_force(entries: Sequence[AnyDated], day: date) -> AnyDated | None:
     """The last of `entries` (in order of their days) that has begun on `day`; None before the first."""
-    found = None
+    latest = None
     for entry in entries:
         if entry.from_ is None or entry.from_ <= day:
-            found = entry
-    return found
+            latest = entry
+    return latest
 
 
-class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Times of the week with a tariff of their own. `hours` may pass midnight: each part is of its own day."""
+class TariffBand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Times of the week with a tariff of their own. `hours` may go over midnight: each part belongs to its own day."""
 
     name: str
     per_kwh: Decimal
@@ -51,16 +51,16 @@ class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     months: str = "1-12"
 
     def faults(self) -> Iterator[str]:
-        """What cannot be read, with the mend."""
-        for part, read, form in (
-            ("hours", _quarters, "07:00-20:00, on quarters of an hour"),
-            ("days", _weekdays, "mon-fri or sat,sun"),
-            ("months", _months, "6-9 or 12,1,2"),
+        """What cannot be read, and how to write it."""
+        for part, read, expected, example in (
+            ("hours", _quarters, "quarters of an hour", "07:00-20:00"),
+            ("days", _weekdays, "days of the week", "mon-fri or sat,sun"),
+            ("months", _months, "months by number", "6-9 or 12,1,2"),
         ):
             try:
                 read(getattr(self, part))
             except ValueError:
-                yield f"{part}: '{getattr(self, part)}' cannot be read; write {form}"
+                yield f"{part}: expected {expected}, found '{getattr(self, part)}'; write {example}"
 
     def holds(self, local: datetime) -> bool:
         quarter = local.hour * QUARTERS_PER_HOUR + local.minute // _MINUTES_PER_QUARTER
@@ -82,10 +82,10 @@ def _quarters(text: str) -> frozenset[int]:
 
 
 def _quarter(text: str) -> int:
-    found = _CLOCK.fullmatch(text.strip())
-    if found is None:
+    clock = _CLOCK.fullmatch(text.strip())
+    if clock is None:
         raise ValueError(text)
-    minutes = int(found[1]) * 60 + int(found[2] or 0)
+    minutes = int(clock[1]) * 60 + int(clock[2] or 0)
     if minutes > 24 * 60 or minutes % _MINUTES_PER_QUARTER:
         raise ValueError(text)
     return minutes // _MINUTES_PER_QUARTER
@@ -103,14 +103,14 @@ def _months(text: str) -> frozenset[int]:
 
 
 def _cyclic(spans: list[list[str]], names: list[str]) -> frozenset[int]:
-    """Positions of ['mon', 'fri'] or ['sat'] among `names`; a span may pass the end. Raises ValueError."""
-    found: set[int] = set()
+    """Positions of ['mon', 'fri'] or ['sat'] among `names`; a span may go over the end. Raises ValueError."""
+    positions: set[int] = set()
     for span in spans:
         if len(span) > 2:
             raise ValueError(span)
         start, end = names.index(span[0].strip()), names.index(span[-1].strip())
-        found.update(range(start, end + 1) if start <= end else (*range(start, len(names)), *range(end + 1)))
-    return frozenset(found)
+        positions.update(range(start, end + 1) if start <= end else (*range(start, len(names)), *range(end + 1)))
+    return frozenset(positions)
 
 
 def local_quarters(hour_ms: int, timezone: str) -> list[datetime]:

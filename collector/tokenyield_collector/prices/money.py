@@ -1,7 +1,7 @@
 """Exact money. Pure.
 
-A *quantum* is the smallest sum that can come up: one millionth of a millionth of a unit of currency a GPU-hour, times
-a thousandth of a millisecond; and just as well one such part a kWh, times a millijoule. Both products of a fact and a
+A *quantum* is the smallest amount that can occur: one millionth of a millionth of a unit of currency a GPU-hour, times
+a thousandth of a millisecond; and equally one such part a kWh, times a millijoule. Both products of a fact and a
 rate are whole numbers of quanta, so costs are integers that add up in any order, and nothing is rounded before it is
 shown.
 """
@@ -56,8 +56,8 @@ def spread(parts: Sequence[int], digits: int = 9) -> list[Decimal]:
 
 def scaled(value: int, digits: int) -> Decimal:
     """`value` steps of so many decimals, a zero written plainly."""
-    found = Decimal(value).scaleb(-digits)
-    return found if found or digits <= PLAIN_DIGITS_MAX else Decimal(0)
+    number = Decimal(value).scaleb(-digits)
+    return number if number or digits <= PLAIN_DIGITS_MAX else Decimal(0)
 
 
 def rounded(numerator: int, denominator: int) -> int:

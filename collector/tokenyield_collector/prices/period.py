@@ -10,7 +10,7 @@ from tokenyield_wire.units import MS_PER_DAY
 DAYS_MAX = 400
 """Longest period: a year and a month, what the ledger keeps."""
 YEARS = (1971, 9000)
-"""Beyond them a look back or ahead from a day may be none."""
+"""Beyond them a look back or ahead from a day may have no date."""
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
 
 

@@ -9,13 +9,13 @@ from rich.table import Table
 from tokenyield_collector.http.schemas import PoolRateDocument, RatesDocument
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
-from tokenyield_collector.prices.reference import Figure, reference_figures
+from tokenyield_collector.prices.reference import ReferenceFigure, reference_figures
 
 _DIGITS = 9
 
 
 def rate_document(prices: PriceBook, at_ms: int) -> RatesDocument:
-    """All pools at `at_ms`. `usd_per_gpu_hour` is null where the book tells no rate between its currency and USD."""
+    """All pools at `at_ms`. `usd_per_gpu_hour` is null without an exchange rate to USD."""
     rates = Rates(prices)
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     dollar = rates.exchange("USD", at.date())
@@ -57,7 +57,7 @@ def rate_table(prices: PriceBook, at_ms: int) -> Table:
         kind = pool.get("kind", "")
         if pool.get("count") is not None:
             kind += f", {pool['count']} GPUs"
-        left = [pool["name"], kind]  # what stands in the first column, line by line
+        left = [pool["name"], kind]  # the first column, line by line
         notes = "; ".join(pool["notes"])
         if not pool["parts"]:
             table.add_row(pool["name"], "-", notes, "-", end_section=True)
@@ -81,7 +81,7 @@ def reference_table() -> Table:
     table.add_column("GPU", min_width=15)
     for column in ("price", "rent/h", "TDP W", "idle W", "kW"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("where price and rent are from", overflow="fold")
+    table.add_column("source of price and rent", overflow="fold")
     for gpu in reference_figures().gpus:
         figures = (gpu.price, gpu.rent_per_hour, gpu.tdp_watts, gpu.idle_watts, gpu.kw_all_in)
         sources = f"{_source(gpu.price)}; {_source(gpu.rent_per_hour)}"
@@ -89,13 +89,13 @@ def reference_table() -> Table:
     return table
 
 
-def _cell(figure: Figure | None) -> str:
+def _cell(figure: ReferenceFigure | None) -> str:
     if figure is None:
         return "-"
     return f"{figure.value:,}" + ("" if figure.trust == "verified" else " (e)")
 
 
-def _source(figure: Figure | None) -> str:
+def _source(figure: ReferenceFigure | None) -> str:
     return f"{figure.source}, {figure.as_of}" if figure else "-"
 
 

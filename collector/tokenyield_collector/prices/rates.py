@@ -42,8 +42,8 @@ than a hundredth of a cent."""
 _DAYS_PER_YEAR = Decimal("365.25")
 
 
-class Part(NamedTuple):
-    """One line of a rate, in the book's currency per GPU-hour, and how it comes about."""
+class RatePart(NamedTuple):
+    """One line of a rate, in the price book's currency per GPU-hour, and its formula with figures."""
 
     name: str
     amount: Decimal
@@ -57,7 +57,7 @@ class Rate:
     pool: str
     kind: str
     """owned, on_demand, reserved or spot."""
-    parts: tuple[Part, ...]
+    parts: tuple[RatePart, ...]
     energy_per_kwh: Decimal
     """Per kWh at the GPU, PUE included; 0 where the rent includes it."""
     pue: Decimal
@@ -111,7 +111,7 @@ class Rate:
 
     def with_host(self, host_mw: int) -> "Rate":
         """The same with a measured draw of the host in place of the price book's: the one place where host power is
-        priced, rounded once, to a quantum a millisecond and never below nothing."""
+        priced, rounded once, to a quantum a millisecond and never below 0."""
         measured = replace(self)
         quanta = list(self.quanta_per_ms)
         host = COMPONENT_AT["host"]
@@ -120,7 +120,7 @@ class Rate:
         return measured
 
 
-def _component_quanta(parts: Sequence[Part], pico_per_gpu_hour: int) -> tuple[int, ...]:
+def _component_quanta(parts: Sequence[RatePart], pico_per_gpu_hour: int) -> tuple[int, ...]:
     """Quanta a millisecond by component; they sum to the rounded price of all parts."""
     amounts = dict.fromkeys(COMPONENTS, ZERO)
     for part in parts:
@@ -130,10 +130,10 @@ def _component_quanta(parts: Sequence[Part], pico_per_gpu_hour: int) -> tuple[in
 
 
 class Rates:
-    """The rates of a book; those that hold for many hours are computed once."""
+    """The rates of a price book; those that hold for many hours are computed once."""
 
-    def __init__(self, book: PriceBook) -> None:
-        self.book = book
+    def __init__(self, prices: PriceBook) -> None:
+        self.prices = prices
         self._quarters: dict[int, list[datetime]] = {}
         self._known: dict[tuple[str, date, Decimal, Decimal | None], Rate | None] = {}
 
@@ -142,9 +142,9 @@ class Rates:
         hour_ms = hour_of_ms(at_ms)
         quarters = self._quarters.get(hour_ms)
         if quarters is None:
-            quarters = self._quarters[hour_ms] = local_quarters(hour_ms, self.book.timezone)
+            quarters = self._quarters[hour_ms] = local_quarters(hour_ms, self.prices.timezone)
         day = quarters[0].date()
-        facility = in_force(self.book.facility_of(pool), day) or Facility()
+        facility = in_force(self.prices.facility_of(pool), day) or Facility()
         tariff = sum((_per_kwh(facility, quarter) for quarter in quarters), ZERO) / len(quarters)
         carbon = _carbon(facility, quarters)
         key = (pool.name, day, tariff, carbon)
@@ -153,11 +153,11 @@ class Rates:
         return self._known[key]
 
     def exchange(self, currency: str | None, day: date) -> Decimal | None:
-        """The book's currency for one unit of `currency`; None when the book does not tell for that day."""
-        if currency in (None, self.book.currency):
+        """The value of one unit of `currency` in the price book's; None when there is no rate for that day."""
+        if currency in (None, self.prices.currency):
             return Decimal(1)
-        found = in_force(self.book.exchange_rates.get(currency or "", ()), day)
-        return found.rate if found else None
+        entry = in_force(self.prices.exchange_rates.get(currency or "", ()), day)
+        return entry.rate if entry else None
 
     def _compute(
         self, pool: Pool, day: date, facility: Facility, tariff: Decimal, carbon: Decimal | None
@@ -165,21 +165,22 @@ class Rates:
         terms = in_force(pool.terms, day)
         if terms is None or not _is_paid(terms, day):
             return None
-        ours, theirs = self.exchange(terms.currency, day), self.exchange(facility.currency, day)
-        if ours is None or theirs is None:
+        terms_exchange = self.exchange(terms.currency, day)
+        facility_exchange = self.exchange(facility.currency, day)
+        if terms_exchange is None or facility_exchange is None:
             return None
         watts = facility.host_watts_per_gpu if pool.host_watts_per_gpu is None else pool.host_watts_per_gpu
-        per_kwh = tariff * theirs * facility.pue
+        per_kwh = tariff * facility_exchange * facility.pue
         kind: str = terms.kind if isinstance(terms, Rented) else "owned"
         energy = ZERO if isinstance(terms, Rented) and terms.energy_included else per_kwh
         own = _rented_parts(terms) if isinstance(terms, Rented) else _owned_parts(terms, day)
-        parts = [_converted(part, ours, terms.currency, self.book.currency) for part in own]
+        parts = [_converted(part, terms_exchange, terms.currency, self.prices.currency) for part in own]
         if energy or isinstance(terms, Owned):
             kw = facility.kw_per_gpu if pool.kw_per_gpu is None else pool.kw_per_gpu
             site = _facility_parts(facility, kw, watts, tariff)
-            parts += [_converted(part, theirs, facility.currency, self.book.currency) for part in site]
+            parts += [_converted(part, facility_exchange, facility.currency, self.prices.currency) for part in site]
         notes = []
-        if isinstance(terms, Owned) and not _on_the_books(terms, day):
+        if isinstance(terms, Owned) and not _within_life(terms, day):
             notes.append("past its life: no depreciation and no financing")
         if pool.reference:
             notes.append("reference figures, not your prices")
@@ -201,10 +202,10 @@ def _per_kwh(facility: Facility, local: datetime) -> Decimal:
 
 
 def _carbon(facility: Facility, quarters: list[datetime]) -> Decimal | None:
-    told = facility.carbon_g_per_kwh
-    if isinstance(told, tuple):
-        return sum((told[quarter.hour] for quarter in quarters), ZERO) / len(quarters)
-    return told
+    carbon = facility.carbon_g_per_kwh
+    if isinstance(carbon, tuple):
+        return sum((carbon[quarter.hour] for quarter in quarters), ZERO) / len(quarters)
+    return carbon
 
 
 def _is_paid(terms: Owned | Rented, day: date) -> bool:
@@ -212,62 +213,64 @@ def _is_paid(terms: Owned | Rented, day: date) -> bool:
     return (start is None or start <= day) and (end is None or day < end)
 
 
-def _on_the_books(owned: Owned, day: date) -> bool:
+def _within_life(owned: Owned, day: date) -> bool:
     return owned.in_service is None or Decimal((day - owned.in_service).days) / _DAYS_PER_YEAR < owned.life_years
 
 
-def _owned_parts(owned: Owned, day: date) -> Iterator[Part]:
+def _owned_parts(owned: Owned, day: date) -> Iterator[RatePart]:
     price, years, rate = owned.price, owned.life_years, owned.cost_of_capital
     residual = price * owned.residual_fraction
     level = (price - residual) / (years * HOURS_PER_YEAR)
     level_how = f"({_n(price)} - {_n(residual)}) / ({_n(years)} y x {HOURS_PER_YEAR} h)"
-    if not _on_the_books(owned, day):
-        yield Part("depreciation", ZERO, f"in service since {owned.in_service}, past its life of {_n(years)} y")
+    if not _within_life(owned, day):
+        yield RatePart("depreciation", ZERO, f"in service since {owned.in_service}, past its life of {_n(years)} y")
     elif owned.method == "annuity" and rate:
         growth = (1 + rate) ** years
         yearly = (price - residual / growth) * rate / (1 - 1 / growth)
-        yield Part("depreciation", level, level_how)
+        yield RatePart("depreciation", level, level_how)
         one, n = 1 + rate, _n(years)
         how = f"({_n(price)} - {_n(residual)} / {one}^{n}) x {rate} / (1 - {one}^-{n}) / {HOURS_PER_YEAR} h"
-        yield Part("financing", yearly / HOURS_PER_YEAR - level, f"annuity {how} - depreciation")
+        yield RatePart("financing", yearly / HOURS_PER_YEAR - level, f"annuity {how} - depreciation")
     else:
-        yield Part("depreciation", level, level_how)
+        yield RatePart("depreciation", level, level_how)
         how = f"({_n(price)} + {_n(residual)}) / 2 x {rate} / {HOURS_PER_YEAR} h"
-        yield Part("financing", (price + residual) / 2 * rate / HOURS_PER_YEAR, how)
+        yield RatePart("financing", (price + residual) / 2 * rate / HOURS_PER_YEAR, how)
     how = f"{_n(price)} x {owned.maintenance_rate} / {HOURS_PER_YEAR} h"
-    yield Part("maintenance", price * owned.maintenance_rate / HOURS_PER_YEAR, how)
-    yield Part("yearly", owned.per_gpu_year / HOURS_PER_YEAR, f"{_n(owned.per_gpu_year)} / {HOURS_PER_YEAR} h")
+    yield RatePart("maintenance", price * owned.maintenance_rate / HOURS_PER_YEAR, how)
+    yield RatePart("yearly", owned.per_gpu_year / HOURS_PER_YEAR, f"{_n(owned.per_gpu_year)} / {HOURS_PER_YEAR} h")
 
 
-def _rented_parts(rented: Rented) -> Iterator[Part]:
+def _rented_parts(rented: Rented) -> Iterator[RatePart]:
     if rented.per_gpu_hour is not None:
-        yield Part("rent", rented.per_gpu_hour, "per GPU-hour")
+        yield RatePart("rent", rented.per_gpu_hour, "per GPU-hour")
     elif rented.per_instance_hour is not None and rented.gpus_per_instance:
         how = f"{_n(rented.per_instance_hour)} an instance-hour / {rented.gpus_per_instance} GPUs"
-        yield Part("rent", rented.per_instance_hour / rented.gpus_per_instance, how)
+        yield RatePart("rent", rented.per_instance_hour / rented.gpus_per_instance, how)
     if rented.upfront_per_gpu and rented.starts and rented.ends:
         hours = (rented.ends - rented.starts).days * 24
-        yield Part("upfront", rented.upfront_per_gpu / hours, f"{_n(rented.upfront_per_gpu)} / {hours} h of the term")
+        yield RatePart(
+            "upfront", rented.upfront_per_gpu / hours, f"{_n(rented.upfront_per_gpu)} / {hours} h of the term"
+        )
 
 
-def _facility_parts(facility: Facility, kw: Decimal, watts: Decimal, tariff: Decimal) -> Iterator[Part]:
+def _facility_parts(facility: Facility, kw: Decimal, watts: Decimal, tariff: Decimal) -> Iterator[RatePart]:
     preset = PRESETS[facility.preset] if facility.preset else {}
     capex = preset.get("capex_per_kw", facility.capex_per_kw)
     life = preset.get("capex_life_years", facility.capex_life_years)
     if facility.per_kw_month is not None:
         how = f"{_n(kw)} kW x {_n(facility.per_kw_month)} a kW-month x 12 / {HOURS_PER_YEAR} h"
-        yield Part("facility", kw * facility.per_kw_month * 12 / HOURS_PER_YEAR, how)
+        yield RatePart("facility", kw * facility.per_kw_month * 12 / HOURS_PER_YEAR, how)
     elif capex is not None:
         how = f"{_n(kw)} kW x {_n(capex)} a kW / ({_n(life)} y x {HOURS_PER_YEAR} h)"
-        yield Part("facility", kw * capex / (life * HOURS_PER_YEAR), how)
+        yield RatePart("facility", kw * capex / (life * HOURS_PER_YEAR), how)
     how = f"{_n(watts)} W / 1000 x PUE {facility.pue} x {_n(tariff)} a kWh"
-    yield Part("host_energy", watts / 1000 * facility.pue * tariff, how)
+    yield RatePart("host_energy", watts / 1000 * facility.pue * tariff, how)
 
 
-def _converted(part: Part, rate: Decimal, currency: str | None, into: str) -> Part:
+def _converted(part: RatePart, rate: Decimal, currency: str | None, into: str) -> RatePart:
     if currency in (None, into):
         return part
-    return Part(part.name, part.amount * rate, f"{part.how} x {_n(rate)} {into}/{currency}")
+    return RatePart(part.name, part.amount * rate, f"{part.how} x {_n(rate)} {into}/{currency}")
 
 
 def _n(value: Decimal) -> str:

@@ -1,4 +1,4 @@
-"""Bundled reference figures of common GPUs: price, power, typical rent, each with source and day. Used only when asked.
+"""Bundled reference figures of common GPUs: price, power, typical rent, each with source and day. Used only on request.
 
 `reference_prices: rented` (or `owned`) in a price book prices the GPUs that none of its pools fits with these; their
 pools are named "reference ..." and every rate says so. `tokenyield-collector rate --reference` shows the figures.
@@ -16,8 +16,8 @@ from tokenyield_settings.loader import read_yaml
 FILE = Path(__file__).with_name("reference_gpus.yaml")
 
 
-class Figure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A number with where it is from. `trust`: verified in the source, general knowledge, or an estimate."""
+class ReferenceFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A number with its source. `trust`: verified in the source, general knowledge, or an estimate."""
 
     value: Decimal
     trust: str
@@ -31,15 +31,15 @@ class ReferenceGpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: str
     match: tuple[str, ...]
     """Patterns over NVML's product names, the closest first."""
-    price: Figure
-    rent_per_hour: Figure | None = None
-    tdp_watts: Figure
-    idle_watts: Figure
-    kw_all_in: Figure
+    price: ReferenceFigure
+    rent_per_hour: ReferenceFigure | None = None
+    tdp_watts: ReferenceFigure
+    idle_watts: ReferenceFigure
+    kw_all_in: ReferenceFigure
 
 
-class Assumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an owned reference pool takes for granted."""
+class ReferenceAssumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What owned reference pools have in common."""
 
     life_years: Decimal
     residual_fraction: Decimal
@@ -48,7 +48,7 @@ class Assumptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    assumptions: Assumptions
+    assumptions: ReferenceAssumptions
     gpus: tuple[ReferenceGpu, ...]
 
 
@@ -65,14 +65,14 @@ def reference_pools(kind: str) -> list[Pool]:
         for i, pattern in enumerate(gpu.match):
             terms: Owned | Rented
             if kind == "owned":
-                told = document.assumptions
+                assumed = document.assumptions
                 terms = Owned(
                     currency="USD",
                     gpu=gpu.price.value,
-                    life_years=told.life_years,
-                    residual_fraction=told.residual_fraction,
-                    cost_of_capital=told.cost_of_capital,
-                    maintenance_rate=told.maintenance_rate,
+                    life_years=assumed.life_years,
+                    residual_fraction=assumed.residual_fraction,
+                    cost_of_capital=assumed.cost_of_capital,
+                    maintenance_rate=assumed.maintenance_rate,
                 )
             elif gpu.rent_per_hour is not None:
                 terms = Rented(currency="USD", per_gpu_hour=gpu.rent_per_hour.value)

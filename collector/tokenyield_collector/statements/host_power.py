@@ -1,15 +1,15 @@
-"""What hosts were measured to draw, in the place of the price book's watts. Pure.
+"""What hosts were measured to draw, instead of the price book's watts. Pure.
 
-In: the measured energy of hosts by node and day (`HostDay`), which pool a node's GPUs are of, and how long a pool's
+In: the measured energy of hosts by node and day (`HostDay`), which pool a node's GPUs belong to, and how long a pool's
 GPUs reported. Out: for each pool and day the watts of host that a GPU carries, in mW: the measured energy over the GPU
 time of the nodes that measure, and the price book's watts for the rest,
 
     (measured + (reported - covered) x price book) / reported.
 
 So a pool's cost is the same however a report is cut, and GPUs that do not report are priced by the price book. A node
-whose GPUs are of several pools is priced by the price book too. What such watts cost stands in rates.py (`with_host`).
+whose GPUs belong to several pools is priced by the price book too. What such watts cost is in rates.py (`with_host`).
 
-`rapl` is the host's own; of the whole machine (`dcmi`, `power_meter`) what its GPUs drew is taken off.
+`rapl` is the host's own; of the whole machine (`dcmi`, `power_meter`) the draw of its GPUs is subtracted.
 """
 
 from collections import defaultdict

@@ -14,16 +14,16 @@ ROOT = Path(__file__).parents[3]
 
 
 def attribute(
-    found: AttributionRules,
+    rules_: AttributionRules,
     *,
     labels: dict[str, str] | None = None,
     caller: dict[str, str] | None = None,
     model: str = "llama",
     cluster: str = "eu",
 ) -> dict[str, str]:
-    known = names_for_rules(cluster=cluster, workload="w", model=model, labels=labels or {}, caller=caller or {})
-    values = (UNATTRIBUTED if value is None else value for value in found.attribute(known))
-    return dict(zip(found.dimensions, values, strict=True))
+    names = names_for_rules(cluster=cluster, workload="w", model=model, labels=labels or {}, caller=caller or {})
+    values = (UNATTRIBUTED if value is None else value for value in rules_.attribute(names))
+    return dict(zip(rules_.dimensions, values, strict=True))
 
 
 def test_the_annotated_example_is_the_default() -> None:
@@ -31,11 +31,11 @@ def test_the_annotated_example_is_the_default() -> None:
 
 
 def test_built_in_rules_take_the_gateways_team_before_labels() -> None:
-    found = AttributionRules()
+    own = AttributionRules()
     labels = {"team": "platform", "product": "serving"}
-    assert attribute(found, labels=labels) == {"team": "platform", "product": "serving"}
-    assert attribute(found, labels=labels, caller={"team": "search"}) == {"team": "search", "product": "unattributed"}
-    assert attribute(found) == {"team": "unattributed", "product": "unattributed"}
+    assert attribute(own, labels=labels) == {"team": "platform", "product": "serving"}
+    assert attribute(own, labels=labels, caller={"team": "search"}) == {"team": "search", "product": "unattributed"}
+    assert attribute(own) == {"team": "unattributed", "product": "unattributed"}
 
 
 def test_the_first_rule_that_matches_holds(tmp_path: Path) -> None:
@@ -48,21 +48,21 @@ def test_the_first_rule_that_matches_holds(tmp_path: Path) -> None:
             {"match": {"labels": {"app": "*"}}, "set": {"team": "any label"}},
         ],
     }  # fmt: skip
-    found = rules(tmp_path, document)
-    assert attribute(found, labels={"namespace": "search-prod"}) == {
+    own = rules(tmp_path, document)
+    assert attribute(own, labels={"namespace": "search-prod"}) == {
         "team": "search", "environment": "search-prod", "agent_task": "unattributed",
     }  # fmt: skip
-    assert attribute(found, labels={"namespace": "search-prod"}, model="qwen")["team"] == "unattributed"
-    assert attribute(found, caller={"tags": "night,batch", "user": "u1"})["agent_task"] == "u1/llama"
-    assert attribute(found, labels={"unit": "vllm.service"})["team"] == "lab"
-    assert attribute(found, labels={"unit": "vllm.service"}, cluster="us")["team"] == "unattributed"
-    assert attribute(found, labels={"app": "x"})["team"] == "any label"
+    assert attribute(own, labels={"namespace": "search-prod"}, model="qwen")["team"] == "unattributed"
+    assert attribute(own, caller={"tags": "night,batch", "user": "u1"})["agent_task"] == "u1/llama"
+    assert attribute(own, labels={"unit": "vllm.service"})["team"] == "lab"
+    assert attribute(own, labels={"unit": "vllm.service"}, cluster="us")["team"] == "unattributed"
+    assert attribute(own, labels={"app": "x"})["team"] == "any label"
 
 
-def test_a_pattern_does_not_fit_what_is_not_known(tmp_path: Path) -> None:
-    found = rules(tmp_path, {"rules": [{"match": {"labels": {"team": "?*"}}, "set": {"team": "x"}}]})
-    assert attribute(found, labels={"team": ""})["team"] == "unattributed"
-    assert attribute(found)["team"] == "unattributed"
+def test_a_pattern_does_not_fit_what_is_unknown(tmp_path: Path) -> None:
+    own = rules(tmp_path, {"rules": [{"match": {"labels": {"team": "?*"}}, "set": {"team": "x"}}]})
+    assert attribute(own, labels={"team": ""})["team"] == "unattributed"
+    assert attribute(own)["team"] == "unattributed"
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:
@@ -78,21 +78,21 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     """
     with pytest.raises(SettingsError) as error:
         rules(tmp_path, document)
-    said = str(error.value)
-    for wanted in ("rule: unknown entry, did you mean 'rules'?", "rules[0]: ", "sharing.idle"):
-        assert wanted in said, wanted
+    message = str(error.value)
+    for expected in ("rule: unknown entry, did you mean 'rules'?", "rules[0]: ", "sharing.idle"):
+        assert expected in message, expected
     sound = yaml.safe_load(document)
     sound["rules"][0]["match"] = {}
     del sound["rule"], sound["sharing"]
     with pytest.raises(SettingsError) as error:
         rules(tmp_path, sound)
-    said = str(error.value)
-    for wanted in (
+    message = str(error.value)
+    for expected in (
         "found 'model'; rename it",
         "found 'Team Name'; rename it",
-        "rules[1].set.tem: expected one of the dimensions, did you mean 'team'?",
+        "rules[1].set.tem: expected one of the dimensions, found 'tem', did you mean 'team'?",
         "labels.NAME, gateway.NAME, found {label.team}",
-        "rules[2].set.team: '{unclosed' cannot be read",
-        "budgets[0] (b).match.tea: expected a dimension, model or cluster, did you mean 'team'?",
+        "rules[2].set.team: expected a template, found '{unclosed'",
+        "budgets[0] (b).match.tea: expected a dimension, model or cluster, found 'tea', did you mean 'team'?",
     ):
-        assert wanted in said, wanted
+        assert expected in message, expected

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenyield_collector.prices.book import Pool, PriceBook
-from tokenyield_collector.prices.calendar import Band
+from tokenyield_collector.prices.calendar import TariffBand
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.rates import Rate, Rates
 from tokenyield_collector.prices.reference import reference_figures
@@ -25,7 +25,7 @@ def ms(moment: str) -> int:
     return int(datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def book(tmp_path: Path, document: Any) -> PriceBook:
+def price_book(tmp_path: Path, document: Any) -> PriceBook:
     file = tmp_path / "prices.yaml"
     file.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
     return load_prices(file)
@@ -41,11 +41,11 @@ def test_the_first_pool_that_fits_has_the_gpu(tmp_path: Path) -> None:
         {"name": "leased", "match": {"labels": {"contract": "po-*"}}, "rented": {"per_gpu_hour": 3}},
         {"name": "h100", "match": {"gpu": "*H100*"}, "rented": {"per_gpu_hour": 2}},
     ]
-    prices = book(tmp_path, {"pools": pools})
+    prices = price_book(tmp_path, {"pools": pools})
 
     def name(node: str, gpu: str, labels: dict[str, str]) -> str | None:
-        found: Pool | None = prices.pool_of("c", node, gpu, labels)
-        return found.name if found else None
+        pool: Pool | None = prices.pool_of("c", node, gpu, labels)
+        return pool.name if pool else None
 
     assert name("lab-1", "NVIDIA H100 80GB HBM3", {"contract": "po-1"}) == "lab"
     assert name("n1", "NVIDIA H100 80GB HBM3", {"contract": "po-1"}) == "leased"
@@ -62,7 +62,7 @@ def test_prices_hold_from_a_day_on_and_say_only_what_changes(tmp_path: Path) -> 
                                      {"from": "2026-10-15", "per_gpu_hour": 2}]}
         ],
     }  # fmt: skip
-    prices = book(tmp_path, yaml.safe_load(yaml.safe_dump(document)))
+    prices = price_book(tmp_path, yaml.safe_load(yaml.safe_dump(document)))
     assert rate(prices, "2026-05-31T23:00") is None, "before the first price there is none, and not 0"
     before, after = rate(prices, "2026-10-14T23:00"), rate(prices, "2026-10-15T00:00")
     assert before is not None
@@ -73,15 +73,15 @@ def test_prices_hold_from_a_day_on_and_say_only_what_changes(tmp_path: Path) -> 
 
 def test_days_are_local(tmp_path: Path) -> None:
     pools = [{"name": "p", "rented": [{"per_gpu_hour": 1}, {"from": "2026-10-15", "per_gpu_hour": 2}]}]
-    prices = book(tmp_path, {"timezone": "America/New_York", "pools": pools})
-    found = [rate(prices, f"2026-10-15T{hour:02}:00") for hour in (3, 4)]  # midnight in New York is 04:00 UTC
-    assert [one.per_gpu_hour for one in found if one] == [1, 2]
+    prices = price_book(tmp_path, {"timezone": "America/New_York", "pools": pools})
+    rates = [rate(prices, f"2026-10-15T{hour:02}:00") for hour in (3, 4)]  # midnight in New York is 04:00 UTC
+    assert [priced.per_gpu_hour for priced in rates if priced] == [1, 2]
 
 
 def test_contracts_begin_and_end(tmp_path: Path) -> None:
     rented = {"kind": "reserved", "count": 4, "per_gpu_hour": 1, "starts": "2026-06-01", "ends": "2027-06-01"}
     owned = {**OWNED, "in_service": "2026-01-01", "retired": "2026-09-01"}
-    prices = book(tmp_path, {"pools": [{"name": "a", "rented": rented}, {"name": "b", "owned": owned}]})
+    prices = price_book(tmp_path, {"pools": [{"name": "a", "rented": rented}, {"name": "b", "owned": owned}]})
     days = ("2025-12-31", "2026-05-31", "2026-06-01", "2026-08-31", "2026-09-01", "2027-06-01")
     assert [rate(prices, day) is not None for day in days] == [False, False, True, True, True, False]
     assert [rate(prices, day, 1) is not None for day in days] == [False, True, True, True, False, False]
@@ -92,33 +92,33 @@ def test_rent_of_instances_and_upfront_payments(tmp_path: Path) -> None:
         "kind": "reserved", "per_instance_hour": 13.9, "gpus_per_instance": 8, "upfront_per_gpu": 8760, "count": 16,
         "starts": "2026-01-01", "ends": "2027-01-01",
     }  # fmt: skip
-    found = rate(book(tmp_path, {"pools": [{"name": "a", "rented": rented}]}), "2026-05-05")
-    assert found is not None
-    assert {part.name: part.amount for part in found.parts} == {"rent": Decimal("1.7375"), "upfront": Decimal(1)}
-    assert (found.kind, found.count) == ("reserved", 16)
+    priced = rate(price_book(tmp_path, {"pools": [{"name": "a", "rented": rented}]}), "2026-05-05")
+    assert priced is not None
+    assert {part.name: part.amount for part in priced.parts} == {"rent": Decimal("1.7375"), "upfront": Decimal(1)}
+    assert (priced.kind, priced.count) == ("reserved", 16)
 
 
-def test_a_pool_has_its_own_power_and_names_its_site(tmp_path: Path) -> None:
+def test_a_pool_has_its_own_power_and_names_its_facility(tmp_path: Path) -> None:
     sites = {"a": {"per_kwh": 0.1, "kw_per_gpu": 1, "per_kw_month": 73}, "b": {"per_kwh": 0.2, "preset": "gigawatt"}}
     pools = [
         {"name": "p", "facility": "a", "owned": OWNED},
         {"name": "q", "facility": "b", "kw_per_gpu": 2, "host_watts_per_gpu": 100, "owned": OWNED},
     ]
-    prices = book(tmp_path, {"facilities": sites, "pools": pools})
+    prices = price_book(tmp_path, {"facilities": sites, "pools": pools})
     first, second = ({p.name: float(p.amount) for p in r.parts} for i in (0, 1) if (r := rate(prices, "2026-05-05", i)))
     assert first["facility"] == pytest.approx(0.1)
     assert second["facility"] == pytest.approx(2 * 0.304414, abs=1e-6)
     assert second["host_energy"] == pytest.approx(0.02)
 
 
-def test_reference_prices_only_when_asked_for_and_labelled(tmp_path: Path) -> None:
-    assert book(tmp_path, "pools: []").pool_of("c", "n", "NVIDIA H100 80GB HBM3") is None
-    prices = book(tmp_path, "reference_prices: rented")
-    names = {gpu: found.name for gpu in
+def test_reference_prices_only_on_request_and_labelled(tmp_path: Path) -> None:
+    assert price_book(tmp_path, "pools: []").pool_of("c", "n", "NVIDIA H100 80GB HBM3") is None
+    prices = price_book(tmp_path, "reference_prices: rented")
+    names = {gpu: pool.name for gpu in
              ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA L4", "NVIDIA L40S", "Tesla T4", "NVIDIA A10",
               "NVIDIA A10G", "NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", "NVIDIA GB200", "NVIDIA B200",
               "NVIDIA H200", "NVIDIA RTX 6000 Ada Generation", "AMD Instinct MI300X")
-             if (found := prices.pool_of("c", "n", gpu))}  # fmt: skip
+             if (pool := prices.pool_of("c", "n", gpu))}  # fmt: skip
     assert len(names) == 14
     assert names["NVIDIA H100 PCIe"] == "reference H100 PCIe 80 GB"
     assert names["NVIDIA L4"] == "reference L4 24 GB"
@@ -127,9 +127,9 @@ def test_reference_prices_only_when_asked_for_and_labelled(tmp_path: Path) -> No
     assert names["NVIDIA GB200"] == "reference GB200 NVL72"
     pool = prices.pool_of("c", "n", "Tesla T4")
     assert pool is not None
-    told = Rates(prices).of(pool, ms("2026-05-05"))
-    assert told is not None
-    assert told.notes == ("reference figures, not your prices",)
+    priced = Rates(prices).of(pool, ms("2026-05-05"))
+    assert priced is not None
+    assert priced.notes == ("reference figures, not your prices",)
 
 
 def test_every_reference_figure_has_a_source_and_a_day() -> None:
@@ -149,22 +149,22 @@ def test_a_band_and_the_rest_of_the_day_never_overlap(start: int, length: int) -
     def clock(quarter: int) -> str:
         return f"{quarter // 4:02}:{quarter % 4 * 15:02}"
 
-    band = Band(name="a", per_kwh=Decimal(1), hours=f"{clock(start)}-{clock(end)}")
-    rest = Band(name="b", per_kwh=Decimal(1), hours=f"{clock(end)}-{clock(start)}")
+    band = TariffBand(name="a", per_kwh=Decimal(1), hours=f"{clock(start)}-{clock(end)}")
+    rest = TariffBand(name="b", per_kwh=Decimal(1), hours=f"{clock(end)}-{clock(start)}")
     quarters = [datetime(2026, 5, 4, q // 4, q % 4 * 15) for q in range(96)]
     assert all(band.holds(q) != rest.holds(q) for q in quarters)
     assert sum(band.holds(q) for q in quarters) == length
 
 
 def test_the_fingerprint_follows_the_prices_and_not_the_writing(tmp_path: Path) -> None:
-    one = book(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 2}}]").fingerprint
-    assert one == book(tmp_path, "# a remark\npools:\n- rented: {per_gpu_hour: 2}\n  name: p\n").fingerprint
-    assert one != book(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 2.01}}]").fingerprint
+    one = price_book(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 2}}]").fingerprint
+    assert one == price_book(tmp_path, "# a remark\npools:\n- rented: {per_gpu_hour: 2}\n  name: p\n").fingerprint
+    assert one != price_book(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 2.01}}]").fingerprint
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as error:
-        book(
+        price_book(
             tmp_path,
             """
             facilty: {}
@@ -190,40 +190,41 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
             api_prices: [{name: x, per_million: {completion: .nan}}]
             """,
         )
-    said = str(error.value)
-    for wanted in (
+    message = str(error.value)
+    for expected in (
         "facilty: unknown entry, did you mean 'facilities'?",
-        "timezone: 'Mars/Olympus' is unknown",
-        "exchange_rates.EUR.rate: 0 wants to be above 0",
-        "facilities.a.pue: 0.9 is below 1",
-        "give per_kw_month (colocation), capex_per_kw (own building) or preset, not per_kw_month and capex_per_kw",
-        "carbon_g_per_kwh: 2 figures; give one, or 24",
-        "bands[0].hours: '25-26' cannot be read",
-        "bands[1].days: 'mon-fry' cannot be read",
-        "pools[0] (a): wants either owned or rented",
-        "(a).facility: 'c' is none of facilities",
-        "(a).name: stands twice",
-        "gpu: -1 is negative",
-        "life_years: 0 wants to be above 0",
-        "residual_fraction: 1.5 is more than the whole price",
-        "cost_of_capital: 8 is above 1; write 8 % as 0.08",
+        "timezone: expected the name of a time zone, found 'Mars/Olympus'; write Europe/Berlin or UTC",
+        "exchange_rates.EUR.rate: expected a number greater than 0, found 0",
+        "facilities.a.pue: expected at least 1, found 0.9",
+        "expected one of per_kw_month (colocation), capex_per_kw (own building) or preset, "
+        "found per_kw_month and capex_per_kw",
+        "carbon_g_per_kwh: expected one figure, or 24 by local hour, found 2 figures",
+        "bands[0].hours: expected quarters of an hour, found '25-26'; write 07:00-20:00",
+        "bands[1].days: expected days of the week, found 'mon-fry'; write mon-fri or sat,sun",
+        "pools[0] (a): expected either owned or rented, found neither",
+        "(a).facility: expected one of facilities, found 'c'",
+        "(a).name: expected a name of its own, found that of an earlier pool",
+        "gpu: expected at least 0, found -1",
+        "life_years: expected a number greater than 0, found 0",
+        "residual_fraction: expected a part of the price, at most 1, found 1.5",
+        "cost_of_capital: expected a fraction, at most 1, found 8; write 8 % as 0.08",
         "pools[2] (b).owned: ",
-        "rented.ends: 2026-01-01 is not after starts",
-        "currency: 'GBP' has no exchange rate; add exchange_rates.GBP",
-        "wants either per_gpu_hour, or per_instance_hour with gpus_per_instance",
-        "upfront_per_gpu: wants starts and ends",
-        "count: is missing; how many GPUs are committed?",
+        "rented.ends: expected a day after starts, found 2026-01-01",
+        "currency: expected a currency with an exchange rate, found 'GBP'; add exchange_rates.GBP",
+        "expected either per_gpu_hour, or per_instance_hour with gpus_per_instance, found neither",
+        "upfront_per_gpu: expected starts and ends beside it, found none",
+        "count: expected a number of GPUs, found nothing; write how many are committed",
         "(e).oned: unknown entry, did you mean 'owned'?",
-        "(e).facility: is missing; there are 2: a, b",
-        "'from' days must grow from entry to entry",
-        "pools[8] (g).rented: is an empty list",
-        "token_weights.completion: wants to be above 0",
-        "token_prices[0].per_million.prompt: -3 is negative",
-        "reference_rates.configured[0].tokens_per_second: wants to be above 0",
-        "reference_prices: 'stolen' is neither owned nor rented",
-        "api_prices[0].per_million.completion: nan is no amount",
+        "(e).facility: expected one of a, b, found nothing",
+        "expected 'from' days that grow from entry to entry, found 2026-05-01, 2026-04-01",
+        "pools[8] (g).rented: expected at least one entry, found an empty list",
+        "token_weights.completion: expected a number greater than 0, found 0",
+        "token_prices[0].per_million.prompt: expected at least 0, found -3",
+        "reference_rates.configured[0].tokens_per_second: expected a number greater than 0, found 0",
+        "reference_prices: expected owned or rented, found 'stolen'",
+        "api_prices[0].per_million.completion: expected an amount, found nan",
     ):
-        assert wanted in said, wanted
+        assert expected in message, expected
 
 
 def test_the_annotated_example_is_sound() -> None:

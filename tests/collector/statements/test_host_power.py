@@ -1,4 +1,4 @@
-"""Hosts priced by what they were measured to draw, and by the book where they do not measure."""
+"""Hosts priced by what they were measured to draw, and by the price book where they do not measure."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -19,10 +19,10 @@ from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.source import Grain, Span
 from tokenyield_collector.statements.statement import fleet_statement
 
-WATTS_OF_BOOK = 100
+PRICE_BOOK_WATTS = 100
 PRICES = f"""
 currency: USD
-facilities: {{main: {{pue: 2, per_kwh: 0.5, host_watts_per_gpu: {WATTS_OF_BOOK}}}}}
+facilities: {{main: {{pue: 2, per_kwh: 0.5, host_watts_per_gpu: {PRICE_BOOK_WATTS}}}}}
 pools: [{{name: h100, owned: {{gpu: 87600, life_years: 10}}}}]
 """
 """A GPU-hour: 1 for the GPU, and 0.001 for each watt of host."""
@@ -70,13 +70,13 @@ def statement(ledger: DuckDbLedger, prices: PriceBook, **grain: bool) -> Sums:
 @pytest.mark.parametrize(
     ("used", "watts"),
     [
-        ({}, WATTS_OF_BOOK),
+        ({}, PRICE_BOOK_WATTS),
         ({"rapl": 15 * 2 * 350 * 1000}, 350),
         ({"dcmi": 15 * 2 * 350 * 1000 + 12_000_000}, 350),  # less what its two GPUs drew
-        ({"power_meter": 1_000}, 0),  # less than its GPUs alone: nothing is left, and nothing below nothing
+        ({"power_meter": 1_000}, 0),  # less than its GPUs alone: nothing is left, never less than 0
     ],
 )
-def test_a_measured_host_takes_the_place_of_the_books_watts(
+def test_a_measured_host_takes_the_place_of_the_price_books_watts(
     tmp_path: Path, prices: PriceBook, used: dict[str, int], watts: int
 ) -> None:
     ledger = ledger_of(tmp_path, n1=used)
@@ -89,13 +89,13 @@ def test_a_measured_host_takes_the_place_of_the_books_watts(
     ledger.close()
 
 
-def test_nodes_without_a_meter_stay_with_the_book_and_every_cut_sums_to_the_same(
+def test_nodes_without_a_meter_use_the_price_book_and_every_cut_sums_to_the_same(
     tmp_path: Path, prices: PriceBook
 ) -> None:
     ledger = ledger_of(tmp_path, n1={"rapl": 15 * 2 * 317 * 1000 + 7}, n2={})
     # Both nodes are one pool: its hosts draw the mean, to the mW.
     measured = MeasuredHosts((15 * 2 * 317 * 1000 + 7) * 1000 * WINDOWS, 2 * HOUR_MS)
-    mw = measured.mw(4 * HOUR_MS, WATTS_OF_BOOK * 1000)
+    mw = measured.mw(4 * HOUR_MS, PRICE_BOOK_WATTS * 1000)
     assert mw == round((317_000 + 100_000) / 2)
     totals = {
         statement(ledger, prices, **grain).total
@@ -113,19 +113,19 @@ def test_nodes_without_a_meter_stay_with_the_book_and_every_cut_sums_to_the_same
     ledger.close()
 
 
-def test_gpus_that_do_not_report_are_priced_by_the_book(tmp_path: Path, prices: PriceBook) -> None:
+def test_gpus_that_do_not_report_are_priced_by_the_price_book(tmp_path: Path, prices: PriceBook) -> None:
     file = tmp_path / "counted.yaml"
     file.write_text(PRICES.replace("owned: {", "owned: {count: 3, "))
     counted = load_prices(file)
     ledger = ledger_of(tmp_path, n1={"rapl": 15 * 2 * 350 * 1000})
-    by_hand = capacity_by_hand(350) + capacity_by_hand(WATTS_OF_BOOK, 1) + ENERGY_OF_GPUS
+    by_hand = capacity_by_hand(350) + capacity_by_hand(PRICE_BOOK_WATTS, 1) + ENERGY_OF_GPUS
     assert decimal(statement(ledger, counted).total) == by_hand
     live = read_live_view(ledger, policy(counted), NOON_MS, NOON_MS + HOUR_MS)
     assert decimal(live.whole.total) == by_hand
     ledger.close()
 
 
-def test_a_node_of_several_pools_is_priced_by_the_book() -> None:
+def test_a_node_of_several_pools_is_priced_by_the_price_book() -> None:
     groups = [GpuGroup("c", "n", "A"), GpuGroup("c", "n", "B"), GpuGroup("c", "m", "A"), GpuGroup("c", "o", "X")]
     days = [HostDay(0, "c", node, "rapl", 7, 100, 0) for node in ("n", "m", "o", "gone")]
     pool_of = {"A": "a", "B": "b", "X": None}
@@ -134,7 +134,7 @@ def test_a_node_of_several_pools_is_priced_by_the_book() -> None:
     }
 
 
-def test_what_is_measured_is_never_below_nothing() -> None:
+def test_what_is_measured_is_never_below_0() -> None:
     assert own_uj("dcmi", 5, 9) == 0
     assert own_uj("rapl", 5, 9) == 5_000
     assert MeasuredHosts().mw(0, 70) == 70

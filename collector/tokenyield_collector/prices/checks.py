@@ -1,0 +1,153 @@
+"""What cannot be right in a price book, with every fault at once. Pure.
+
+In: a `PriceBook` whose types are right. Out: faults of the form `place: expected what, found what; how to fix it`.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from tokenyield_collector.prices.book import Facility, Owned, Pool, PriceBook, Rented
+from tokenyield_settings.loader import nearest
+
+NAME_CHARS_MAX = 100
+LEARN_DAYS_MAX = 366
+_CARBON_HOURS = 24
+_SMALLEST, _LARGEST = Decimal("1e-15"), Decimal("1e15")
+
+
+def faults_of(prices: PriceBook) -> Iterator[str]:
+    for name, facilities in prices.facilities.items():
+        for i, facility in enumerate(facilities):
+            yield from _facility_faults(_at(f"facilities.{name}", i, facilities), facility, prices)
+    for name, rates in prices.exchange_rates.items():
+        for i, rate in enumerate(rates):
+            yield from _not_above_0(f"{_at(f'exchange_rates.{name}', i, rates)}.rate", rate.rate)
+    names: set[str] = set()
+    for i, pool in enumerate(prices.pools):
+        at = f"pools[{i}] ({pool.name})"
+        if not 1 <= len(pool.name) <= NAME_CHARS_MAX:
+            yield f"pools[{i}].name: expected 1 to {NAME_CHARS_MAX} characters, found {len(pool.name)}"
+        if pool.name in names:
+            yield f"{at}.name: expected a name of its own, found that of an earlier pool"
+        names.add(pool.name)
+        yield from _pool_faults(at, pool, prices)
+    yield from _token_faults(prices)
+
+
+def _token_faults(prices: PriceBook) -> Iterator[str]:
+    for i, price in enumerate(prices.token_prices):
+        yield from _unknown_currency(f"token_prices[{i}]", price.currency, prices)
+        yield from _negative(f"token_prices[{i}].per_million", price.prices())
+    for i, api in enumerate(prices.api_prices):
+        yield from _unknown_currency(f"api_prices[{i}]", api.currency, prices)
+        yield from _negative(f"api_prices[{i}].per_million", api.per_million)
+    weights = prices.token_weights
+    for name in ("prompt", "cached", "completion"):
+        weight: Decimal = getattr(weights, name)
+        if weight < 0 or weight * 1000 % 1:
+            yield f"token_weights.{name}: expected at least 0, with at most three decimals, found {weight}"
+    yield from _not_above_0("token_weights.completion", weights.completion)
+    rates = prices.reference_rates
+    if not 1 <= rates.learn_days <= LEARN_DAYS_MAX:
+        yield f"reference_rates.learn_days: expected 1 to {LEARN_DAYS_MAX}, found {rates.learn_days}"
+    for i, pace in enumerate(rates.configured):
+        yield from _not_above_0(f"reference_rates.configured[{i}].tokens_per_second", pace.tokens_per_second)
+
+
+def _pool_faults(at: str, pool: Pool, prices: PriceBook) -> Iterator[str]:
+    known = prices.facilities
+    if pool.facility is not None and pool.facility not in known:
+        yield f"{at}.facility: expected one of facilities, found '{pool.facility}'{nearest(pool.facility, known)}"
+    elif pool.facility is None and len(known) > 1 and any(isinstance(terms, Owned) for terms in pool.terms):
+        yield f"{at}.facility: expected one of {', '.join(sorted(known))}, found nothing; name the pool's facility"
+    yield from _negative(at, pool)
+    for i, terms in enumerate(pool.terms):
+        kind = "owned" if isinstance(terms, Owned) else "rented"
+        here = _at(f"{at}.{kind}", i, pool.terms)
+        yield from _negative(here, terms)
+        yield from _unknown_currency(here, terms.currency, prices)
+        yield from _owned_faults(here, terms) if isinstance(terms, Owned) else _rented_faults(here, terms)
+
+
+def _owned_faults(at: str, owned: Owned) -> Iterator[str]:
+    yield from _not_above_0(f"{at}.life_years", owned.life_years)
+    if owned.residual_fraction > 1:
+        yield f"{at}.residual_fraction: expected a part of the price, at most 1, found {owned.residual_fraction}"
+    for name in ("cost_of_capital", "maintenance_rate"):
+        if getattr(owned, name) > 1:
+            yield f"{at}.{name}: expected a fraction, at most 1, found {getattr(owned, name)}; write 8 % as 0.08"
+    if owned.in_service and owned.retired and owned.retired <= owned.in_service:
+        yield f"{at}.retired: expected a day after in_service, found {owned.retired}"
+
+
+def _rented_faults(at: str, rented: Rented) -> Iterator[str]:
+    if (rented.per_gpu_hour is None) == (rented.per_instance_hour is None):
+        found = "neither" if rented.per_gpu_hour is None else "both"
+        yield f"{at}: expected either per_gpu_hour, or per_instance_hour with gpus_per_instance, found {found}"
+    if rented.per_instance_hour is not None and not rented.gpus_per_instance:
+        found = "nothing" if rented.gpus_per_instance is None else "0"
+        yield f"{at}.gpus_per_instance: expected a number of GPUs, found {found}; write how many an instance has"
+    if rented.starts and rented.ends and rented.ends <= rented.starts:
+        yield f"{at}.ends: expected a day after starts, found {rented.ends}"
+    if rented.upfront_per_gpu and not (rented.starts and rented.ends):
+        yield f"{at}.upfront_per_gpu: expected starts and ends beside it, found none; it is spread over the term"
+    if rented.kind == "reserved" and rented.count is None:
+        yield f"{at}.count: expected a number of GPUs, found nothing; write how many are committed, used or not"
+
+
+def _facility_faults(at: str, facility: Facility, prices: PriceBook) -> Iterator[str]:
+    yield from _negative(at, facility)
+    yield from _unknown_currency(at, facility.currency, prices)
+    if facility.pue < 1:
+        yield f"{at}.pue: expected at least 1, found {facility.pue}"
+    yield from _not_above_0(f"{at}.capex_life_years", facility.capex_life_years)
+    ways = [name for name in ("per_kw_month", "capex_per_kw", "preset") if getattr(facility, name) is not None]
+    if len(ways) > 1:
+        expected = "one of per_kw_month (colocation), capex_per_kw (own building) or preset"
+        yield f"{at}: expected {expected}, found {' and '.join(ways)}"
+    if facility.preset is not None and (currency := facility.currency or prices.currency) != "USD":
+        yield f"{at}.preset: expected a facility in US dollars, found {currency}; set currency: USD for the facility"
+    carbon = facility.carbon_g_per_kwh
+    if isinstance(carbon, tuple) and len(carbon) != _CARBON_HOURS:
+        expected = f"one figure, or {_CARBON_HOURS} by local hour"
+        yield f"{at}.carbon_g_per_kwh: expected {expected}, found {len(carbon)} figures"
+    for i, band in enumerate(facility.bands):
+        for fault in band.faults():
+            yield f"{at}.bands[{i}].{fault}"
+
+
+def _unknown_currency(at: str, currency: str | None, prices: PriceBook) -> Iterator[str]:
+    if currency not in (None, prices.currency) and currency not in prices.exchange_rates:
+        fix = f"add exchange_rates.{currency}"
+        yield f"{at}.currency: expected a currency with an exchange rate, found '{currency}'; {fix}"
+
+
+def not_amounts(at: str, value: Any) -> Iterator[str]:
+    """Numbers in a record that no price can have: their sums and powers would leave what decimals can hold."""
+    if isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            yield from not_amounts(f"{at}.{field.encode_name}", getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for i, entry in enumerate(value):
+            yield from not_amounts(f"{at}[{i}]", entry)
+    elif isinstance(value, Decimal) and not (value.is_finite() and (not value or _SMALLEST <= abs(value) <= _LARGEST)):
+        yield f"{at}: expected an amount, 0 or {_SMALLEST} to {_LARGEST}, found {value}"
+
+
+def _negative(at: str, record: msgspec.Struct) -> Iterator[str]:
+    for field in msgspec.structs.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Decimal | int) and not isinstance(value, bool) and value < 0:
+            yield f"{at}.{field.encode_name}: expected at least 0, found {value}"
+
+
+def _not_above_0(at: str, value: Decimal) -> Iterator[str]:
+    if value <= 0:
+        yield f"{at}: expected a number greater than 0, found {value}"
+
+
+def _at(at: str, i: int, entries: tuple[Any, ...]) -> str:
+    return f"{at}[{i}]" if len(entries) > 1 else at
