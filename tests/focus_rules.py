@@ -6,7 +6,7 @@ validator (PyPI `focus-validator`) knows no rules beyond 1.0; tests/real/test_fo
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 MANDATORY = {
@@ -45,7 +45,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _NAME = re.compile(r"(x_)?[A-Z][A-Za-z0-9]*")
 
 
-def faults(columns: list[str], rows: list[Mapping[str, str]]) -> Iterator[str]:
+def faults(columns: list[str], rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
     """Everything that breaks a rule."""
     yield from (f"{name}: a mandatory column is missing" for name in sorted(MANDATORY - set(columns)))
     yield from (f"{name}: not PascalCase" for name in columns if not _NAME.fullmatch(name))

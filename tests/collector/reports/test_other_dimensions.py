@@ -35,7 +35,7 @@ def maker(tmp_path: Path) -> ReportMaker:
     fleet = Fleet()
     server = Server(key="chat", model="llama", labels={"cost_center": "4200", "task": "triage"}, completion=1_000_000)
     fleet.hour("2026-10-05T07:00", [Gpu(held=[Held(workload="chat", active_min=60)])], [server])
-    caller = Demand(gateway="g", model="llama", asker={"cost_center": "4300"}, completion=500_000, requests=1)
+    caller = Demand(gateway="g", model="llama", caller={"cost_center": "4300"}, completion=500_000, requests=1)
     fleet.hour(ms("2026-10-05T07:00") + HOUR_MS, [Gpu(held=[Held(workload="chat", active_min=30)])], [server], [caller])
     return fleet.maker(prices(tmp_path, PRICES), rules(tmp_path, RULES), now="2026-10-05T09:00")
 
