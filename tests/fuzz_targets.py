@@ -29,7 +29,7 @@ from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_agent.tokens.dialects.registry import counters_of_page, names, new_dialect
 from tokenyield_agent.tokens.endpoint import read
-from tokenyield_agent.tokens.scrape import Answer
+from tokenyield_agent.tokens.scrape import ScrapeResult
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
 from tokenyield_agent.windows.builder import WindowBuilder
 from tokenyield_agent.workloads.workload_name import WorkloadName
@@ -123,11 +123,11 @@ def logs(data: bytes) -> None:
     dialect, unwrapper = new_dialect(kind, patterns=PATTERNS), Unwrapper()
     at = body.rfind(b"\n", 0, cut * len(body) // 255) + 1
     for block in (body[:at], body[at:] + b"\n"):
-        for counted in dialect.feed(unwrapper.feed(block), ARRIVAL_S):
-            assert all(0 <= count < COUNT_MAX for count in (counted.kinds() | counted.load()).values()), counted
-            assert 0 <= counted.span_ms <= SPAN_MS_MAX, counted
-            if counted.at_s is not None:
-                datetime.fromtimestamp(counted.at_s, UTC)
+        for counts in dialect.feed(unwrapper.feed(block), ARRIVAL_S):
+            assert all(0 <= count < COUNT_MAX for count in (counts.kinds() | counts.load()).values()), counts
+            assert 0 <= counts.span_ms <= SPAN_MS_MAX, counts
+            if counts.at_s is not None:
+                datetime.fromtimestamp(counts.at_s, UTC)
         state = json.loads(json.dumps(dialect.state()))
         dialect = new_dialect(kind, patterns=PATTERNS)
         dialect.restore(state)
@@ -147,8 +147,8 @@ def endpoints(data: bytes) -> None:
     builder.jump(NOW_MS)
     for i, scrape in enumerate((body[:at], body[at:])):
         reading = read(scrape, counters)
-        answer = Answer(target="w", asked_mono_s=15.0 * i, names=counters, reading=reading)
-        for event in workload.answered(answer, NOW_MS + 15_000 * i):
+        answer = ScrapeResult(target="w", scraped_mono_s=15.0 * i, names=counters, reading=reading)
+        for event in workload.from_endpoint(answer, NOW_MS + 15_000 * i):
             builder.add(event)
         builder.extend(NOW_MS + 15_000 * (i + 1), [])
         msgspec.json.encode((workload.mark(), builder.state()))

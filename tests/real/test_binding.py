@@ -107,8 +107,8 @@ def test_a_server_in_a_pod_of_its_own(pod_cgroup: Path, server: subprocess.Popen
     try:
         holdings = roster.holdings((gpu,), time.monotonic())
         assert holdings["GPU-0"].weights == {"prod/chat-0/server": 1}
-        wait_until(lambda: "prod/chat-0/server" in roster.scraper.known())
-        assert roster.scraper.known()["prod/chat-0/server"] == (f"http://{ADDRESS}:{PORT}/metrics", "vllm")
+        wait_until(lambda: "prod/chat-0/server" in roster.scraper.answering())
+        assert roster.scraper.answering()["prod/chat-0/server"] == (f"http://{ADDRESS}:{PORT}/metrics", "vllm")
         roster.poll(1000, time.monotonic())
         name = roster.names()["prod/chat-0/server"]
         assert (name.server, name.model, name.place) == ("vllm", "m", "prod/chat-0")

@@ -101,8 +101,8 @@ def test_a_recorded_server_in_the_journal_counts_as_in_a_file(machine: Machine, 
     read(journal, 1, timeout_s=1.5)
     machine.log("llama.service", *lines)
     for _, block in read(journal, len(lines), timeout_s=60):
-        unit.give(block)
+        unit.add(block)
     events = unit.poll(1_000_000, 0.0)
-    assert sum(event.counted.completion or 0 for event in events) == 20_941
-    assert sum(event.counted.requests or 0 for event in events) == 203
+    assert sum(event.counts.completion or 0 for event in events) == 20_941
+    assert sum(event.counts.requests or 0 for event in events) == 203
     journal.close()

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     import msgspec
 
     from tokenyield_agent.tokens.dialects.registry import UnknownDialect
-    from tokenyield_agent.tokens.offline import CannotTell, read_log, why_no_tokens
+    from tokenyield_agent.tokens.offline import UnrecognizedLog, read_log, why_no_tokens
 
     try:
         totals = read_log(arguments.file, arguments.dialect)
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     except UnknownDialect as error:
         print(f"--dialect: {error}", file=sys.stderr)
         return 2
-    except CannotTell as error:
+    except UnrecognizedLog as error:
         print(error, file=sys.stderr)
         return 1
     if reason := why_no_tokens(totals.dialect):
@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_totals(totals: Mapping[str, Any]) -> None:
-    callers = totals["askers"]
+    callers = totals["callers"]
     for name, value in totals.items():
-        if name != "askers":
+        if name != "callers":
             print(f"{name:<17}{_shown(value) or 'unknown'}")
     if callers:
         columns = tuple(dict.fromkeys(column for caller in callers for column in caller))

@@ -14,7 +14,7 @@ from tokenyield_agent.doctor.logs import end_of, findings_of_log
 from tokenyield_agent.doctor.report import DoctorFinding, DoctorReport, GpuRow
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.tokens.dialects.registry import SERVERS, new_dialect
-from tokenyield_agent.tokens.log_source import LogFiles, recognised
+from tokenyield_agent.tokens.log_source import LogFiles, recognized_dialect
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
 from tokenyield_agent.workloads.binding import UNTIED, Holding
 from tokenyield_agent.workloads.roster import Roster
@@ -51,7 +51,8 @@ def examine(settings: Settings) -> DoctorReport:
 def _wait_for_endpoints(roster: Roster, settings: Settings) -> None:
     deadline_s = time.monotonic() + settings.scrape_timeout_s + 1
     names = {name for name, tokens in roster.all_tokens().items() if tokens.has_endpoint}
-    while time.monotonic() < deadline_s and names - roster.scraper.known().keys() - roster.scraper.problems().keys():
+    scraper = roster.scraper
+    while time.monotonic() < deadline_s and names - scraper.answering().keys() - scraper.problems().keys():
         time.sleep(0.05)
     roster.poll(0, time.monotonic())
 
@@ -95,14 +96,14 @@ def _known_by(workload: str, gpu: GpuReading, roster: Roster) -> str:
             if getattr(configured, setting):
                 return f"workloads.{setting}"
         return "who writes its log" if configured.log else "who listens on its port"
-    found = roster.finder.found.get(workload)
+    found = roster.discovery.workloads.get(workload)
     return "its processes; " + found.log_of.how if found is not None and gpu.processes else "the kubelet's allocation"
 
 
 def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
     """(where tokens come from, how good that is, what to change)."""
-    if tokens.name in roster.scraper.known():
-        url, server = roster.scraper.known()[tokens.name]
+    if tokens.name in roster.scraper.answering():
+        url, server = roster.scraper.answering()[tokens.name]
         return f"{server} counters, {url}", "exact", ""
     problem = roster.scraper.problems().get(tokens.name, "")
     kind = SERVERS.get(tokens.server)
@@ -130,15 +131,15 @@ def _sample(tokens: WorkloadTokens) -> tuple[set[Method], str | None, str]:
         method: Method = "count" if report is not None and "completion" in report.exact else "rate"
         return {method}, tokens.server if tokens.server != "unknown" else None, f"journal of {tokens.name}"
     for path, file in tokens.log.files.items():
-        known = recognised(file.dialect)  # where the beginning of the log shows it
+        known = recognized_dialect(file.dialect)  # where the beginning of the log shows it
         dialect = new_dialect("auto" if known is None else known.name)
         try:
             found = dialect.feed(end_of(path), time.time_ns() / 1e9)
         except OSError:
             continue
-        chosen = recognised(dialect)
+        chosen = recognized_dialect(dialect)
         if chosen is not None:
-            kinds = {counted.method for counted in found if counted.completion is not None}
+            kinds = {counts.method for counts in found if counts.completion is not None}
             return kinds, chosen.name, path
     return set(), None, next(iter(tokens.log.files), "-")
 
@@ -156,7 +157,7 @@ def _explicit(settings: Settings, gpus: list[GpuReading]) -> Iterator[DoctorFind
 def _untied(roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFinding]:
     """Configured workloads that count tokens, while a server that was found holds the GPU they may run on."""
     held = {workload for holding in holdings.values() for workload in holding.weights}
-    found = roster.finder.found
+    found = roster.discovery.workloads
     servers = sorted(name for name in held & found.keys() if found[name].tokens.server != "unknown")
     for name in sorted(roster.workloads.keys() - held):
         if servers:
@@ -179,7 +180,8 @@ def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -
             families.update({pid} if parent in families else ())
             continue  # no server, or a worker of one that was named
         families.add(pid)
-        if not any(pid in found.root_pids for found in roster.finder.found.values()) and not roster.is_root_of_any(pid):
+        discovered = roster.discovery.workloads.values()
+        if not any(pid in workload.root_pids for workload in discovered) and not roster.is_root_of_any(pid):
             others.append((f"{kind.name} pid {pid}", kind.no_tokens))
     for other, no_tokens in others:
         fix = "the driver lists no GPU of it; if it holds one, add it to workloads with its log or metrics"
@@ -189,13 +191,13 @@ def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -
 
 
 def _sources(settings: Settings, roster: Roster) -> Iterator[DoctorFinding]:
-    if not settings.workloads and not roster.finder.found and not settings.gateways:
+    if not settings.workloads and not roster.discovery.workloads and not settings.gateways:
         text = "no workloads are configured and none is found on a GPU, so no tokens are counted now; see agent.yaml"
         yield DoctorFinding("note" if settings.discover else "fault", "log", text)
     for workload in settings.workloads:
         yield from findings_of_log(workload.name, workload.log, workload.dialect)
         if workload.metrics:
-            known = roster.scraper.known().get(workload.name)
+            known = roster.scraper.answering().get(workload.name)
             problem = roster.scraper.problems().get(workload.name, "no answer yet")
             if known:
                 yield DoctorFinding("ok", "endpoint", f"{workload.name}: {known[1]} counters at {known[0]}")

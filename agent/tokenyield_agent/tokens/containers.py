@@ -1,13 +1,13 @@
 """Container runtimes' log files back into the lines that the container wrote. Pure.
 
-In: blocks of whole lines of a log file. Out: blocks of the container's own lines. Two formats, told by their first
-line:
+In: blocks of whole lines of a log file. Out: blocks of the container's own lines. Two formats, recognized by their
+first line:
 
 * CRI (containerd, CRI-O; under /var/log/pods): `2026-11-23T12:00:00.123456789Z stdout F the line`. Runtimes cut lines
   at 16 KiB: a part is tagged `P`, the last one `F`; parts of stdout and stderr may interleave.
 * Docker's json-file: `{"log":"the line\\n","stream":"stdout","time":"..."}`, where a part has no newline at its end.
 
-Any other file is handed on as it is.
+Any other file is passed on unchanged.
 """
 
 import re
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tokenyield_agent.tokens.tail import Place
+from tokenyield_agent.tokens.tail import FilePosition
 
-NOWHERE = Place(0, 0, 0)
+NO_POSITION = FilePosition(0, 0, 0)
 
 PARTIAL_BYTES_MAX = 256 * 1024
 """Of a line joined from parts: a longer one is a logged prompt, and is dropped."""
@@ -41,16 +41,16 @@ _docker = msgspec.json.Decoder(_DockerLine)
 
 
 class Unwrapper:
-    """One log file's format, and the parts of lines that are not whole yet. What is kept over a restart says where the
-    parts stand, not what stands there: it may be a prompt."""
+    """One log file's format, and the parts of lines that are not whole yet. What is kept over a restart is where the
+    parts are, not what they hold: it may be a prompt."""
 
     def __init__(self) -> None:
         self.format: str | None = None
-        """`cri`, `docker` or `plain`, once a line was seen."""
+        """`cri`, `docker` or `plain`, once a line was read."""
         self._parts: dict[str, _Parts] = {}
         self.lines_too_long = 0
 
-    def feed(self, block: bytes, at: Place = NOWHERE) -> bytes:
+    def feed(self, block: bytes, at: FilePosition = NO_POSITION) -> bytes:
         """The container's lines in `block`, which holds whole lines of the file and begins `at`."""
         if self.format is None:
             self.format = "cri" if _CRI.match(block) else "docker" if _DOCKER.match(block) else "plain"
@@ -59,40 +59,40 @@ class Unwrapper:
         return self._docker(block, at) if self.format == "docker" else block
 
     def state(self) -> dict[str, Any]:
-        return {"format": self.format, "parts": {stream: parts.places for stream, parts in self._parts.items()}}
+        return {"format": self.format, "parts": {stream: parts.positions for stream, parts in self._parts.items()}}
 
-    def restore(self, state: dict[str, Any], read: Callable[[Place, int], bytes | None]) -> None:
-        """`read` gives the bytes at a place again, or None where they are gone: then that line is dropped."""
+    def restore(self, state: dict[str, Any], read: Callable[[FilePosition, int], bytes | None]) -> None:
+        """`read` gives the bytes at a position again, or None where they are gone: then that line is dropped."""
         self.format = state["format"]
-        for stream, places in state["parts"].items():
-            for *where, length in places or ():
-                at = Place(*where)
+        for stream, positions in state["parts"].items():
+            for *position, length in positions or ():
+                at = FilePosition(*position)
                 line = read(at, length)
-                part = None if line is None or at.inode == NOWHERE.inode else self._part(line)
-                self._keep(stream, part, at, length)
-            if not places:
+                part = None if line is None or at.inode == NO_POSITION.inode else self._part(line)
+                self._keep_part(stream, part, at, length)
+            if not positions:
                 self._parts[stream] = _Parts(None, [])
 
     def forget_parts(self) -> None:
-        """The next block does not follow on the last one."""
+        """The next block does not follow the last one."""
         self._parts = {}
 
-    def _cri(self, block: bytes, at: Place) -> bytes:
+    def _cri(self, block: bytes, at: FilePosition) -> bytes:
         if not self._parts and b" P " not in block and b" P:" not in block:
             return _CRI_FULL.sub(b"", block)
         lines, offset = [], at.offset
         for line in BytesIO(block):
             match = _CRI_PART.match(line)
             if match is None:
-                lines.append(line)  # not the runtime's: whoever wrote it, it is no part of anything
+                lines.append(line)  # not the runtime's: it is part of no line
             elif match[2] == b"P":
-                self._keep(match[1].decode(), _text(match[3]), at._replace(offset=offset), len(line))
+                self._keep_part(match[1].decode(), _text(match[3]), at._replace(offset=offset), len(line))
             else:
                 lines.append(self._joined(match[1].decode(), match[3]))
             offset += len(line)
         return b"".join(lines)
 
-    def _docker(self, block: bytes, at: Place) -> bytes:
+    def _docker(self, block: bytes, at: FilePosition) -> bytes:
         lines, offset = [], at.offset
         for line in BytesIO(block):
             before, offset = offset, offset + len(line)
@@ -101,7 +101,7 @@ class Unwrapper:
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
             if not entry.log.endswith("\n"):
-                self._keep(entry.stream, entry.log, at._replace(offset=before), len(line))
+                self._keep_part(entry.stream, entry.log, at._replace(offset=before), len(line))
             elif self._parts:
                 lines.append(self._joined(entry.stream, entry.log.encode("utf-8", "surrogateescape")))
             else:
@@ -109,7 +109,7 @@ class Unwrapper:
         return b"".join(lines)
 
     def _part(self, line: bytes) -> str | None:
-        """The text of a line that is a part; None if it is none any more."""
+        """The text of a line that is a part; None if it is not one any more."""
         if self.format == "cri":
             match = _CRI_PART.match(line)
             return _text(match[3]) if match is not None and match[2] == b"P" else None
@@ -118,15 +118,15 @@ class Unwrapper:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
-    def _keep(self, stream: str, part: str | None, at: Place, length: int) -> None:
-        known = self._parts.setdefault(stream, _Parts("", []))
-        if known.text is None:
+    def _keep_part(self, stream: str, part: str | None, at: FilePosition, length: int) -> None:
+        parts = self._parts.setdefault(stream, _Parts("", []))
+        if parts.text is None:
             return
-        if part is None or len(known.text) + len(part) > PARTIAL_BYTES_MAX:
+        if part is None or len(parts.text) + len(part) > PARTIAL_BYTES_MAX:
             self.lines_too_long += 1
             self._parts[stream] = _Parts(None, [])
         else:
-            self._parts[stream] = _Parts(known.text + part, [*known.places, (*at, length)])
+            self._parts[stream] = _Parts(parts.text + part, [*parts.positions, (*at, length)])
 
     def _joined(self, stream: str, last: bytes) -> bytes:
         before = self._parts.pop(stream, None)
@@ -136,10 +136,10 @@ class Unwrapper:
 
 
 class _Parts(NamedTuple):
-    """Of one line. `text` is None when it is more than is kept; `places`: device, inode, offset, length of each."""
+    """Of one line. `text` is None when it is more than is kept; `positions`: device, inode, offset, length of each."""
 
     text: str | None
-    places: list[tuple[int, int, int, int]]
+    positions: list[tuple[int, int, int, int]]
 
 
 def _text(part: bytes) -> str:

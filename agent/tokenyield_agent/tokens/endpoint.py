@@ -1,11 +1,11 @@
-"""A server's Prometheus exposition into what its counters stand at, and how far they moved. Pure.
+"""A server's Prometheus exposition into the values of its counters, and how far they moved. Pure.
 
-In: the text of one scrape and the names that a server gives its counters. Out: a `Reading`; two of them give the
-tokens in between, and how the server stood (`Gauges`) is read beside. Each series is compared with itself, so that a
-data-parallel engine that appears or restarts alone is seen as such. A series below its last value, or another process
-start time, means that the server was started anew.
+In: the text of one scrape and the names that a server gives its counters. Out: a `CounterReading`; two of them give the
+tokens in between. The server's load (`LoadGauges`) is read from the same page. Each series is compared with itself, so
+that a data-parallel engine that appears or restarts alone is recognized. A series below its last value, or another
+process start time, means that the server was restarted.
 
-Only the lines of the counters wanted are parsed (by prometheus_client): a server shows hundreds, most of histograms.
+Only the lines of the counters needed are parsed (by prometheus_client): a server shows hundreds, most of histograms.
 """
 
 import re
@@ -19,16 +19,16 @@ from tokenyield_agent.tokens.event import KINDS
 from tokenyield_wire.window import COUNT_MAX
 
 SERIES_MAX = 4096
-"""Of one scrape: a thousand engines. What is beyond is not read, so that memory stays bounded whatever answers."""
+"""Of one scrape: a thousand engines. More are not read, so that memory stays bounded whatever the page holds."""
 LINE_BYTES_MAX = 4096
 REQUESTS_MAX = 1_000_000
-"""Running on one engine, or waiting. A gauge that says more is not believed."""
+"""Running on one engine, or waiting. A gauge above it is implausible and not taken."""
 _START = "process_start_time_seconds"
-_ASKED = ("prompt", *KINDS)
+_COUNTERS = ("prompt", *KINDS)
 _GAUGES = ("running", "waiting", "cache_used")
 
 
-class Series:
+class SeriesName:
     """A metric's name, with the labels that a sample must have: `reason="stop|length"`, or `reason="!abort"` (not)."""
 
     __slots__ = ("name", "where")
@@ -37,34 +37,34 @@ class Series:
         self.name = name
         self.where = where
 
-    def holds(self, labels: Mapping[str, str]) -> bool:
+    def matches(self, labels: Mapping[str, str]) -> bool:
         return all(
-            (labels.get(label, "") in wanted.removeprefix("!").split("|")) != wanted.startswith("!")
-            for label, wanted in self.where.items()
+            (labels.get(label, "") in values.removeprefix("!").split("|")) != values.startswith("!")
+            for label, values in self.where.items()
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterNames:
     """What one server calls its counters. For each kind there are alternatives, newest first: the first that the server
-    declares is taken. `prompt` holds cached tokens too; a server that leaves them out has `prompt_computed` instead."""
+    declares is taken. `prompt` includes cached tokens; a server that leaves them out has `prompt_computed` instead."""
 
     server: str
-    known_by: tuple[Series, ...]
-    completion: tuple[Series, ...]
+    known_by: tuple[SeriesName, ...]
+    completion: tuple[SeriesName, ...]
     paths: tuple[str, ...] = ("/metrics",)
     model_labels: tuple[str, ...] = ("model_name", "model")
-    prompt: tuple[Series, ...] = ()
-    prompt_computed: tuple[Series, ...] = ()
-    prompt_cached: tuple[Series, ...] = ()
-    prompt_unsplit: tuple[Series, ...] = ()
-    requests: tuple[Series, ...] = ()
-    requests_aborted: tuple[Series, ...] = ()
-    requests_failed: tuple[Series, ...] = ()
-    running: tuple[Series, ...] = ()
+    prompt: tuple[SeriesName, ...] = ()
+    prompt_computed: tuple[SeriesName, ...] = ()
+    prompt_cached: tuple[SeriesName, ...] = ()
+    prompt_unsplit: tuple[SeriesName, ...] = ()
+    requests: tuple[SeriesName, ...] = ()
+    requests_aborted: tuple[SeriesName, ...] = ()
+    requests_failed: tuple[SeriesName, ...] = ()
+    running: tuple[SeriesName, ...] = ()
     """Gauges: requests running and waiting, of all engines; the part of its KV cache (of 1) that an engine uses."""
-    waiting: tuple[Series, ...] = ()
-    cache_used: tuple[Series, ...] = ()
+    waiting: tuple[SeriesName, ...] = ()
+    cache_used: tuple[SeriesName, ...] = ()
     fallback: bool = False
     """Taken only where no other server's names stand on the page."""
 
@@ -76,27 +76,27 @@ class CounterNames:
         return tuple(kind for kind in KINDS if derived.get(kind) or getattr(self, kind))
 
 
-class Gauges(msgspec.Struct, frozen=True, kw_only=True):
-    """How a server stands: requests running and waiting, part of its cache in use. None where it does not tell."""
+class LoadGauges(msgspec.Struct, frozen=True, kw_only=True):
+    """A server's load: requests running and waiting, part of its cache in use. None where it does not report it."""
 
     running: float
     waiting: float | None = None
     cache_used: float | None = None
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server's counters stand at. `values` maps kind and labels, joined by a tab, to the count."""
+class CounterReading(msgspec.Struct, frozen=True, kw_only=True):
+    """The values of a server's counters. `values` maps kind and labels, joined by a tab, to the count."""
 
     values: dict[str, int]
     started_s: float | None = None
     model: str | None = None
-    gauges: Gauges | None = None
+    gauges: LoadGauges | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """By how much the counters moved between two readings. `kinds` may hold a small negative where two counters of a
-    server are not raised at the same moment. `restarted`: since the start of a new server."""
+class CounterChange:
+    """By how much the counters moved between two readings. `kinds` may hold a small negative number where two counters
+    of a server are not raised at the same moment. `restarted`: what moved is all since the start of a new server."""
 
     kinds: dict[str, int] = field(default_factory=dict)
     restarted: bool = False
@@ -107,60 +107,63 @@ def is_known(body: bytes, names: CounterNames) -> bool:
     return any(_declares(body, series.name) for series in names.known_by)
 
 
-def read(body: bytes, names: CounterNames) -> Reading:
-    """What the counters in `body` stand at. A sample that no server reaches, or that is no number, is left out."""
-    chosen = {kind: series for kind in _ASKED if (series := _choose(body, getattr(names, kind)))}
+def read(body: bytes, names: CounterNames) -> CounterReading:
+    """The values of the counters in `body`. A sample beyond what any server reaches, or that is not a number, is left
+    out."""
+    chosen = {kind: series for kind in _COUNTERS if (series := _choose(body, getattr(names, kind)))}
     gauges = {gauge: series for gauge in _GAUGES if (series := _choose(body, getattr(names, gauge)))}
-    stands: dict[str, list[float]] = {gauge: [] for gauge in gauges}
+    gauge_values: dict[str, list[float]] = {gauge: [] for gauge in gauges}
     samples = _samples(body, {series.name for series in (*chosen.values(), *gauges.values())} | {_START})
     values: dict[str, int] = {}
-    started_s, model, most = None, None, -1
+    started_s, model, completion_max = None, None, -1
     for name, labels, value in samples:
         if name == _START:
             started_s = value
             continue
         for gauge, series in gauges.items():
-            if series.name == name and series.holds(labels) and value <= REQUESTS_MAX:
-                stands[gauge].append(value)
+            if series.name == name and series.matches(labels) and value <= REQUESTS_MAX:
+                gauge_values[gauge].append(value)
         labelled = ",".join(f"{label}={text}" for label, text in sorted(labels.items()))
         for kind, series in chosen.items():
-            if series.name == name and series.holds(labels):
+            if series.name == name and series.matches(labels):
                 values[f"{kind}\t{labelled}"] = int(value)
-                if kind == "completion" and value > most:
-                    most = int(value)
+                if kind == "completion" and value > completion_max:
+                    completion_max = int(value)
                     model = next((labels[label] for label in names.model_labels if labels.get(label)), None)
     for kind in chosen:  # declared, and not raised yet: some clients show a labelled counter only once it is
         if not any(key.startswith(f"{kind}\t") for key in values):
             values[f"{kind}\t"] = 0
-    return Reading(values=values, started_s=started_s, model=model and model[:253], gauges=_gauges(stands))
+    return CounterReading(values=values, started_s=started_s, model=model and model[:253], gauges=_load(gauge_values))
 
 
-def _gauges(stands: Mapping[str, list[float]]) -> Gauges | None:
-    if not stands.get("running"):
+def _load(values: Mapping[str, list[float]]) -> LoadGauges | None:
+    if not values.get("running"):
         return None
-    waiting, used = stands.get("waiting"), stands.get("cache_used")
-    return Gauges(
-        running=sum(stands["running"]),
+    waiting, used = values.get("waiting"), values.get("cache_used")
+    return LoadGauges(
+        running=sum(values["running"]),
         waiting=sum(waiting) if waiting else None,
         cache_used=min(1.0, sum(used) / len(used)) if used else None,
     )
 
 
-def moved(before: Reading, after: Reading) -> Moved:
+def change_between(before: CounterReading, after: CounterReading) -> CounterChange:
     """What was counted between two readings of one endpoint."""
-    lower = any(value < before.values.get(key, 0) for key, value in after.values.items())
-    other = before.started_s is not None and after.started_s is not None and abs(after.started_s - before.started_s) > 1
-    restarted = lower or other
+    is_lower = any(value < before.values.get(key, 0) for key, value in after.values.items())
+    has_other_start = (
+        before.started_s is not None and after.started_s is not None and abs(after.started_s - before.started_s) > 1
+    )
+    restarted = is_lower or has_other_start
     by_kind: dict[str, int] = {}
     for key, value in after.values.items():
         kind = key.partition("\t")[0]
         by_kind[kind] = by_kind.get(kind, 0) + value - (0 if restarted else before.values.get(key, 0))
-    return Moved(kinds=_split_prompt(by_kind), restarted=restarted)
+    return CounterChange(kinds=_split_prompt(by_kind), restarted=restarted)
 
 
-def since_start(reading: Reading) -> Moved:
+def since_start(reading: CounterReading) -> CounterChange:
     """All that was counted since the server started."""
-    return moved(Reading(values={}), reading)
+    return change_between(CounterReading(values={}), reading)
 
 
 def _split_prompt(by_kind: dict[str, int]) -> dict[str, int]:
@@ -173,7 +176,7 @@ def _split_prompt(by_kind: dict[str, int]) -> dict[str, int]:
     return kinds
 
 
-def _choose(body: bytes, alternatives: Iterable[Series]) -> Series | None:
+def _choose(body: bytes, alternatives: Iterable[SeriesName]) -> SeriesName | None:
     return next((series for series in alternatives if _declares(body, series.name)), None)
 
 
@@ -186,17 +189,17 @@ def _declares(body: bytes, name: str) -> bool:
 def _samples(body: bytes, names: set[str]) -> list[tuple[str, dict[str, str], float]]:
     alternatives = b"|".join(re.escape(name.encode()) for name in sorted(names))
     lines = re.findall(rb"^(?:" + alternatives + rb")[ {][^\n]*$", body, re.MULTILINE)[:SERIES_MAX]
-    found = []
+    samples = []
     for line in lines:
         if len(line) > LINE_BYTES_MAX:
             continue
         try:
             for family in text_string_to_metric_families(line.decode("utf-8") + "\n"):
-                found += [
+                samples += [
                     (sample.name, dict(sample.labels), float(sample.value))
                     for sample in family.samples
                     if 0 <= sample.value <= COUNT_MAX
                 ]
         except (ValueError, ArithmeticError, LookupError):
             continue  # one broken line costs that line; a timestamp may have any number of digits, and is divided
-    return found
+    return samples

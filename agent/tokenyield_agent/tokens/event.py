@@ -1,7 +1,7 @@
-"""Token counts as a dialect finds them, and as the window wants them. Pure.
+"""Token counts as a dialect reads them, and as a window takes them. Pure.
 
-`Counted` is what one dialect read off its log, or what a server's counters moved by. `TokenEvent` is the same laid on
-the node's timeline. A kind that the source cannot tell is None.
+`TokenCounts` are what one dialect read off its log, or what a server's counters moved by. A `TokenEvent` is the same on
+the node's timeline. A kind that the source does not report is None.
 """
 
 from collections.abc import Mapping
@@ -13,21 +13,21 @@ import msgspec
 from tokenyield_wire.window import LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS, Method
 
 LINE_COUNT_MAX = 2**40
-"""What one line may say at most: far above what any answer holds, and thousands of them still sum into a batch."""
+"""The most that one line may count: far above what any answer holds, and thousands of them still sum into a batch."""
 SPAN_S_MAX = 86_400.0
-"""Longer than any request, and than any interval of statistics: what a line says beyond it is not believed."""
+"""Longer than any request, and than any interval of statistics: a line beyond it is implausible and not counted."""
 KINDS = (*TOKEN_KINDS, *REQUEST_KINDS)
-"""What is counted. The prompt is `computed` + `cached`, or `unsplit` where the source cannot tell these two apart."""
+"""What is counted. The prompt is `computed` + `cached`, or `unsplit` where the source does not separate these two."""
 
 
-class Asker(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Who asked, as a gateway knows it. `labels` holds at most team, key, user, end_user, project, org and tags."""
+class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Who called a gateway, as its log shows it. `labels`: at most team, key, user, end_user, project, org, tags."""
 
     model: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
 
 
-class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class TokenCounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one line or request. `at_s` is the line's own time (Unix seconds), None where the log has none.
 
     A Struct, because making one is five times as fast as a frozen dataclass, and a log gives one a line.
@@ -45,11 +45,11 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     requests_aborted: int | None = None
     requests_failed: int | None = None
     load_known_ms: int | None = None
-    """How the server stood meanwhile, see `tokenyield_wire.window.LOAD_KINDS`."""
+    """How loaded the server was meanwhile, see `tokenyield_wire.window.LOAD_KINDS`."""
     running_request_ms: int | None = None
     waiting_request_ms: int | None = None
     cache_used_ms: int | None = None
-    asker: Asker | None = None
+    caller: Caller | None = None
     """Set by gateways. Their tokens were made, and are counted, by a server behind them."""
 
     def kinds(self) -> dict[str, int]:
@@ -57,7 +57,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return {kind: value for kind in KINDS if (value := getattr(self, kind)) is not None}
 
     def load(self) -> dict[str, int]:
-        """How the server stood, as far as it is known."""
+        """How loaded the server was, as far as it is known."""
         return {kind: value for kind in LOAD_KINDS if (value := getattr(self, kind)) is not None}
 
     @property
@@ -68,21 +68,21 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def load_over(
     span_ms: int, *, running: float, waiting: float | None = None, cache_used: float | None = None
 ) -> dict[str, int]:
-    """`LOAD_KINDS` of a server that stood so for `span_ms`; `cache_used` is a part of 1."""
-    stood = {"running_request_ms": running, "waiting_request_ms": waiting, "cache_used_ms": cache_used}
-    known = {kind: round(value * span_ms) for kind, value in stood.items() if value is not None and value >= 0}
+    """`LOAD_KINDS` of a server that was loaded so for `span_ms`; `cache_used` is a part of 1."""
+    load = {"running_request_ms": running, "waiting_request_ms": waiting, "cache_used_ms": cache_used}
+    known = {kind: round(value * span_ms) for kind, value in load.items() if value is not None and value >= 0}
     return {"load_known_ms": span_ms, **known}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEvent:
-    """Tokens of one workload, or asked of one gateway, over [start_ms, end_ms) of the node's timeline; an instant when
-    both are equal."""
+    """Tokens of one workload, or requested from one gateway, over [start_ms, end_ms) of the node's timeline; an instant
+    when both are equal."""
 
     workload: str
     start_ms: int
     end_ms: int
-    counted: Counted
+    counts: TokenCounts
 
 
 class Dialect(Protocol):
@@ -93,7 +93,7 @@ class Dialect(Protocol):
 
     @property
     def model(self) -> str | None:
-        """The served model, once the log has told it."""
+        """The served model, once the log has shown it."""
         ...
 
     @property
@@ -101,12 +101,13 @@ class Dialect(Protocol):
         """Statistics lines read so far; 0 means that this is perhaps not this server's log."""
         ...
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        """Counts in `block`: whole lines, each ending in a newline; not kept. `arrival_s` is when it was read."""
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        """Counts in `block`: whole lines, each ending in a newline; the block is not kept. `arrival_s` is when it was
+        read."""
         ...
 
-    def finish(self) -> list[Counted]:
-        """What was held back waiting for a line that will not come: the log is at its end for good."""
+    def finish(self) -> list[TokenCounts]:
+        """What was kept back waiting for a line that will not come: the log is at its end for good."""
         ...
 
     def forget_counts(self) -> None:
@@ -114,7 +115,7 @@ class Dialect(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """All that `feed` remembers, as plain JSON values, so that a restart goes on as if nothing had been."""
+        """All that `feed` remembers, as plain JSON values, so that a restart continues as if nothing had happened."""
         ...
 
     def restore(self, state: dict[str, Any]) -> None: ...

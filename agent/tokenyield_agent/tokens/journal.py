@@ -1,11 +1,11 @@
 """systemd's journal, by unit: one `journalctl --follow` child for all units.
 
 In: units, and the cursor of the last run. Out: (unit, block of whole lines). The journal's cursor names an entry: given
-back at start, reading goes on behind it, whatever was rotated meanwhile. The child is started again when it dies, with
-growing pauses, and whenever the units change. Nothing here raises: `problem` says in words what is wrong.
+back at start, reading continues after it, whatever was rotated meanwhile. The child is restarted when it ends, with
+growing pauses, and whenever the units change. Nothing here raises: `problem` says what is wrong.
 
 The format is `journalctl -o json`: one object a line, with `MESSAGE` as a string, or as an array of bytes where it is
-no UTF-8, or null where it is too long to show (systemd.journal-fields(7), journalctl(1)).
+not UTF-8, or null where it is too long to show (systemd.journal-fields(7), journalctl(1)).
 """
 
 import json
@@ -68,7 +68,7 @@ class Journal:
             self.counts["bytes"] += len(data)
             yield from self._lines(data)
         if ended:
-            self._died(now_mono_s)
+            self._ended(now_mono_s)
 
     def close(self) -> None:
         if self._child is not None:
@@ -94,26 +94,26 @@ class Journal:
                 call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         except OSError as error:
-            self._say(f"journalctl cannot be started ({error}); install systemd's tools or name a log file instead")
-            self._put_off(now_mono_s)
+            self._set_problem(f"journalctl cannot be started ({error}); install systemd or name a log file instead")
+            self._delay_restart(now_mono_s)
             return
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdout.fileno(), False)
         self.counts["restarts"] += 1
 
-    def _died(self, now_mono_s: float) -> None:
+    def _ended(self, now_mono_s: float) -> None:
         assert self._child is not None
         assert self._child.stderr is not None
-        said = self._child.stderr.read(500).decode("utf-8", "replace").strip()
+        message = self._child.stderr.read(500).decode("utf-8", "replace").strip()
         self.close()
-        self._say(f"journalctl ended: {said or 'without a word'}; it is started again")
-        self._put_off(now_mono_s)
+        self._set_problem(f"journalctl ended: {message or 'without a message'}; it is restarted")
+        self._delay_restart(now_mono_s)
 
-    def _put_off(self, now_mono_s: float) -> None:
+    def _delay_restart(self, now_mono_s: float) -> None:
         self._retry_at_s = now_mono_s + self._pause_s
         self._pause_s = min(RETRY_S_MAX, 2 * self._pause_s)
 
-    def _say(self, problem: str | None) -> None:
+    def _set_problem(self, problem: str | None) -> None:
         if problem and problem != self.problem:
             log.warning("journal: %s", problem)
         self.problem = problem
@@ -131,14 +131,14 @@ class Journal:
             if (entry := _entry(line)) is not None and entry[0] != self.cursor:
                 self.cursor, unit, message = entry
                 if self.problem:
-                    self._say(None)
+                    self._set_problem(None)
                     self._pause_s = RETRY_S_MIN
                 if unit in self._units and message:
                     yield unit, message
 
 
 def _last_cursor(call: list[str]) -> str | None:
-    """Where the journal ends now, whoever wrote last: what comes later is read, even if the child dies at once."""
+    """Where the journal ends now, in any unit: what comes later is read, even if the child ends at once."""
     try:
         done = subprocess.run(call, stdin=subprocess.DEVNULL, capture_output=True, timeout=LAST_CURSOR_S, check=False)
         return str(json.loads(done.stdout)["__CURSOR"])

@@ -1,6 +1,6 @@
 """Followed logs: a file or a pattern of files, and a unit of the journal; each with what its dialect remembers.
 
-In: what the tail or the journal read. Out: token events, laid to end now. `mark` is all that a later run needs to go on
+In: what the tail or the journal read. Out: token events that end now. `mark` is all that a later run needs to continue
 where this one stopped.
 """
 
@@ -14,21 +14,21 @@ import msgspec
 
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.registry import AutoDialect
-from tokenyield_agent.tokens.event import Asker, Counted, Dialect, TokenEvent, sum_kinds
+from tokenyield_agent.tokens.event import Caller, Dialect, TokenCounts, TokenEvent, sum_kinds
 from tokenyield_agent.tokens.tail import Tail, TailMark
 
 MERGED_MS = 1_000
 MODEL_BYTES = 1 << 20
-"""Of the beginning of a log that was there before us."""
+"""Of the beginning of a log that is older than the agent's watch."""
 FILES_MAX = 64
 """Files of one pattern; the newest are followed."""
 MATCHES_MAX = 1024
 RESCAN_S = 5.0
-"""Between two looks for new files of a pattern."""
+"""Between two searches for new files of a pattern."""
 
 
 class SourceMark(msgspec.Struct, frozen=True, kw_only=True):
-    """Where reading stands in one file or unit, with all that its dialect remembers."""
+    """How far one file or unit is read, with all that its dialect remembers."""
 
     path: str
     dialect: str
@@ -42,7 +42,7 @@ class LogSource(Protocol):
 
     @property
     def problem(self) -> str | None:
-        """Why nothing can be read now, in words; None while all is well."""
+        """Why nothing can be read now; None while all is well."""
         ...
 
     def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]: ...
@@ -56,48 +56,48 @@ class LogSource(Protocol):
     def close(self) -> None: ...
 
 
-def lay(workload: str, found: Iterable[Counted], now_ms: int) -> list[TokenEvent]:
+def to_events(workload: str, all_counts: Iterable[TokenCounts], now_ms: int) -> list[TokenEvent]:
     """Counts as events that end now. Those that took no longer than `MERGED_MS` are added up, method by method: they
     end in the same poll, and a busy server answers hundreds of requests in one."""
     merged: dict[str, tuple[dict[str, int], int]] = {}
     apart = []
-    for counted in found:
-        if counted.asker is not None or counted.span_ms > MERGED_MS:
-            apart.append(counted)
+    for counts in all_counts:
+        if counts.caller is not None or counts.span_ms > MERGED_MS:
+            apart.append(counts)
         else:
-            kinds, span_ms = merged.get(counted.method, ({}, 0))
-            merged[counted.method] = (
-                sum_kinds(kinds, {**counted.kinds(), **counted.load()}),
-                max(span_ms, counted.span_ms),
+            kinds, span_ms = merged.get(counts.method, ({}, 0))
+            merged[counts.method] = (
+                sum_kinds(kinds, {**counts.kinds(), **counts.load()}),
+                max(span_ms, counts.span_ms),
             )
     for method, (kinds, span_ms) in merged.items():
-        apart.append(Counted(method=method, span_ms=span_ms, **kinds))  # type: ignore[arg-type]
+        apart.append(TokenCounts(method=method, span_ms=span_ms, **kinds))  # type: ignore[arg-type]
     return [
-        TokenEvent(workload=workload, start_ms=now_ms - counted.span_ms, end_ms=now_ms, counted=counted)
-        for counted in apart
+        TokenEvent(workload=workload, start_ms=now_ms - counts.span_ms, end_ms=now_ms, counts=counts)
+        for counts in apart
     ]
 
 
-def recognised(dialect: Dialect) -> Dialect | None:
+def recognized_dialect(dialect: Dialect) -> Dialect | None:
     """The dialect that reads this log, once it is known."""
     if isinstance(dialect, AutoDialect):
         return dialect.chosen
     return dialect if dialect.recognised else None
 
 
-def only_labels(found: list[Counted], allowed: frozenset[str]) -> list[Counted]:
-    """Counts whose askers show the `allowed` labels alone; what is not allowed does not leave this function."""
+def only_labels(all_counts: list[TokenCounts], allowed: frozenset[str]) -> list[TokenCounts]:
+    """The same with only the `allowed` labels of callers; others do not leave this function."""
     return [
-        counted
-        if counted.asker is None
+        counts
+        if counts.caller is None
         else msgspec.structs.replace(
-            counted,
-            asker=Asker(
-                model=counted.asker.model,
-                labels=tuple((label, text) for label, text in counted.asker.labels if label in allowed),
+            counts,
+            caller=Caller(
+                model=counts.caller.model,
+                labels=tuple((label, text) for label, text in counts.caller.labels if label in allowed),
             ),
         )
-        for counted in found
+        for counts in all_counts
     ]
 
 
@@ -123,22 +123,22 @@ class FollowedFile:
                 self._learn_model(self.tail.first_bytes(MODEL_BYTES))
 
     def _learn_model(self, head: bytes) -> None:
-        """The model, which servers log once as they start; what else stands there was before our time."""
+        """The model, which servers log once as they start; what else is there was before the agent's watch."""
         whole = head[: head.rfind(b"\n") + 1]
         if whole:
             self.dialect.feed(self._container.feed(whole), 0.0)
         self.dialect.forget_counts()
         self._container.forget_parts()
 
-    def poll(self, now_s: float, now_mono_s: float) -> list[Counted]:
+    def poll(self, now_s: float, now_mono_s: float) -> list[TokenCounts]:
         """What was written since the last poll. Never raises for a file that cannot be read."""
-        found: list[Counted] = []
+        all_counts: list[TokenCounts] = []
         try:
             for block in self.tail.poll(now_mono_s):
-                found += self.dialect.feed(self._container.feed(block, self.tail.at), now_s)
+                all_counts += self.dialect.feed(self._container.feed(block, self.tail.at), now_s)
         except OSError as error:
-            self.tail.say(str(error))
-        return found
+            self.tail.set_problem(str(error))
+        return all_counts
 
     def mark(self) -> SourceMark:
         return SourceMark(
@@ -196,17 +196,17 @@ class LogFiles:
         if self._has_patterns and now_mono_s >= self._rescan_at_s:
             self._rescan_at_s = now_mono_s + RESCAN_S
             self._rescan()
-        found: list[Counted] = []
+        all_counts: list[TokenCounts] = []
         for file in self.files.values():
-            found += file.poll(now_ms / 1000, now_mono_s)
-        return lay(self._workload, only_labels(found, self._labels), now_ms)
+            all_counts += file.poll(now_ms / 1000, now_mono_s)
+        return to_events(self._workload, only_labels(all_counts, self._labels), now_ms)
 
     def open_files(self) -> set[tuple[int, int]]:
         """(device, inode) of every file being followed."""
         return set().union(*(file.tail.files() for file in self.files.values()))
 
     def dialects(self) -> list[Dialect]:
-        known = [(file, recognised(file.dialect)) for _, file in sorted(self.files.items())]
+        known = [(file, recognized_dialect(file.dialect)) for _, file in sorted(self.files.items())]
         return [dialect for _, dialect in known if dialect is not None]
 
     def marks(self) -> list[SourceMark]:
@@ -218,14 +218,14 @@ class LogFiles:
 
     def _paths(self) -> list[str]:
         """The files of all patterns, the newest first; a path without a pattern is followed before it exists."""
-        found = []
+        by_mtime = []
         for pattern in self._patterns:
             for path in itertools.islice(glob.iglob(pattern), MATCHES_MAX) if glob.has_magic(pattern) else ():
                 try:
-                    found.append((os.stat(path).st_mtime_ns, path))
+                    by_mtime.append((os.stat(path).st_mtime_ns, path))
                 except OSError:
                     continue
-        newest = [path for _, path in sorted(found, reverse=True) if not path.endswith(".gz")]
+        newest = [path for _, path in sorted(by_mtime, reverse=True) if not path.endswith(".gz")]
         return ([pattern for pattern in self._patterns if not glob.has_magic(pattern)] + newest)[:FILES_MAX]
 
     def _rescan(self) -> None:
@@ -248,7 +248,7 @@ class LogFiles:
 
 
 class JournalUnit:
-    """Events of one unit of the journal, which the agent's one journal reader hands over."""
+    """Events of one unit of the journal, which the agent's one journal reader passes on."""
 
     def __init__(
         self,
@@ -272,7 +272,7 @@ class JournalUnit:
             if (mark.path, mark.dialect) == (self._path, dialect_name):
                 self._dialect.restore(mark.dialect_state)
 
-    def give(self, block: bytes) -> None:
+    def add(self, block: bytes) -> None:
         """Whole lines of this unit, to be read at the next poll."""
         self._blocks.append(block)
 
@@ -280,11 +280,11 @@ class JournalUnit:
         if not self._blocks:
             return []
         block, self._blocks = b"".join(self._blocks), []
-        found = self._dialect.feed(block, now_ms / 1000)
-        return lay(self._workload, only_labels(found, self._labels), now_ms)
+        all_counts = self._dialect.feed(block, now_ms / 1000)
+        return to_events(self._workload, only_labels(all_counts, self._labels), now_ms)
 
     def dialects(self) -> list[Dialect]:
-        known = recognised(self._dialect)
+        known = recognized_dialect(self._dialect)
         return [] if known is None else [known]
 
     def marks(self) -> list[SourceMark]:

@@ -1,6 +1,6 @@
 """Reading a whole log file at once and summing what it holds: `tokenyield-agent tokens FILE`.
 
-In: a path, plain or gzip. Out: a `Totals`. Raises `CannotTell` when no dialect recognises the log.
+In: a path, plain or gzip. Out: `LogTotals`. Raises `UnrecognizedLog` when no dialect recognizes the log.
 """
 
 import gzip
@@ -14,19 +14,19 @@ import msgspec
 
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.registry import SERVERS, AutoDialect, log_advice, names, new_dialect
-from tokenyield_agent.tokens.event import KINDS, Asker, Counted, sum_kinds
+from tokenyield_agent.tokens.event import KINDS, Caller, TokenCounts, sum_kinds
 from tokenyield_wire.window import REQUEST_KINDS
 
 CHUNK_BYTES = 256 * 1024
 """Fits the processor's second-level cache, where searching is fastest."""
 
 
-class CannotTell(Exception):
+class UnrecognizedLog(Exception):
     """The log is in no known dialect, or holds no statistics."""
 
 
-class Totals(msgspec.Struct, kw_only=True):
-    """What one log holds. A count that the log does not tell is None; timestamps are ISO 8601 in UTC."""
+class LogTotals(msgspec.Struct, kw_only=True):
+    """What one log holds. A count that the log does not report is None; timestamps are ISO 8601 in UTC."""
 
     dialect: str
     model: str | None
@@ -41,29 +41,29 @@ class Totals(msgspec.Struct, kw_only=True):
     prompt_unsplit: int | None
     requests_aborted: int | None
     requests_failed: int | None
-    askers: list[dict[str, Any]]
-    """Of a gateway's log: each asker's labels and counts."""
+    callers: list[dict[str, Any]]
+    """Of a gateway's log: each caller's labels and counts."""
 
 
-def read_log(path: Path, dialect_name: str) -> Totals:
-    """Totals of `path`. Raises OSError, `CannotTell`, or `UnknownDialect`."""
+def read_log(path: Path, dialect_name: str) -> LogTotals:
+    """Totals of `path`. Raises OSError, `UnrecognizedLog`, or `UnknownDialect`."""
     dialect, container = new_dialect(dialect_name), Unwrapper()
     arrival_s = os.stat(path).st_mtime
-    found: list[Counted] = []
+    all_counts: list[TokenCounts] = []
     for block in _blocks(path):
-        found += dialect.feed(container.feed(bytes(block)) if container.format != "plain" else block, arrival_s)
-    found += dialect.finish()
+        all_counts += dialect.feed(container.feed(bytes(block)) if container.format != "plain" else block, arrival_s)
+    all_counts += dialect.finish()
     if isinstance(dialect, AutoDialect):
         if dialect.chosen is None:
             known = ", ".join(names())
-            raise CannotTell(
-                f"{path}: no line of it is in a known dialect ({known}); if you know the server, name it with "
-                f"--dialect, and check that it logs statistics ({log_advice()})"
+            raise UnrecognizedLog(
+                f"{path}: expected lines of a known dialect ({known}), found none; if you know the server, name it "
+                f"with --dialect, and check that it logs statistics ({log_advice()})"
             )
         name = dialect.chosen.name
     else:
         name = dialect.name
-    return _totals(name, dialect.model, found)
+    return _totals(name, dialect.model, all_counts)
 
 
 def why_no_tokens(dialect_name: str) -> str:
@@ -91,19 +91,19 @@ def _blocks(path: Path) -> Iterator[bytearray]:
         yield buffer[:kept] + b"\n"
 
 
-def _totals(name: str, model: str | None, found: list[Counted]) -> Totals:
+def _totals(name: str, model: str | None, all_counts: list[TokenCounts]) -> LogTotals:
     sums: dict[str, int] = {}
-    askers: dict[Asker, dict[str, int]] = {}
-    for counted in found:
-        kinds = counted.kinds()
+    callers: dict[Caller, dict[str, int]] = {}
+    for counts in all_counts:
+        kinds = counts.kinds()
         sums = sum_kinds(sums, kinds)
-        if counted.asker is not None:
-            askers[counted.asker] = sum_kinds(askers.get(counted.asker, {}), kinds)
-    tokens = [counted for counted in found if counted.kinds().keys() - REQUEST_KINDS]
-    instants = [counted.at_s for counted in found if counted.at_s is not None]
-    if any(counted.prompt_computed is not None and counted.prompt_cached is None for counted in found):
+        if counts.caller is not None:
+            callers[counts.caller] = sum_kinds(callers.get(counts.caller, {}), kinds)
+    tokens = [counts for counts in all_counts if counts.kinds().keys() - REQUEST_KINDS]
+    instants = [counts.at_s for counts in all_counts if counts.at_s is not None]
+    if any(counts.prompt_computed is not None and counts.prompt_cached is None for counts in all_counts):
         sums.pop("prompt_cached", None)  # of some prompts it is not known: a part is not the whole
-    return Totals(
+    return LogTotals(
         dialect=name,
         model=model,
         **{kind: sums.get(kind) for kind in KINDS},
@@ -111,7 +111,7 @@ def _totals(name: str, model: str | None, found: list[Counted]) -> Totals:
         first_timestamp=_iso(min(instants)) if instants else None,
         last_timestamp=_iso(max(instants)) if instants else None,
         events=len(tokens),
-        askers=[{"model": asker.model, **dict(asker.labels), **kinds} for asker, kinds in askers.items()],
+        callers=[{"model": caller.model, **dict(caller.labels), **kinds} for caller, kinds in callers.items()],
     )
 
 

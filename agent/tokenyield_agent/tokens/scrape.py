@@ -1,10 +1,10 @@
-"""Asking inference servers for their counters: one thread, one request at a time.
+"""Scraping the counters of inference servers: one thread, one request at a time.
 
-In: targets, each the addresses where a workload's server may answer. Out: `Answer`s, which the agent's loop takes. A
-target's addresses and paths are tried until one shows a known server's counters; that one is asked from then on, every
-`interval_s`, at the loop's beat: just after the logs were read, so that a log and an answer speak of the same moment.
-An address that answers something else is left alone for an hour; one that does not answer is tried again with growing
-pauses. Time, size and number of requests are bounded, and nothing a server answers can stop the thread.
+In: targets, each the addresses where a workload's server may answer. Out: `ScrapeResult`s, which the agent's loop
+takes. A target's addresses and paths are tried until one shows a known server's counters; that one is scraped from then
+on, every `interval_s`, when the loop triggers it: just after the logs were read, so that a log and a scrape describe
+the same moment. An address that answers something else is left alone for an hour; one that does not answer is tried
+again with growing pauses. Time, size and number of requests are bounded, and no answer can stop the thread.
 """
 
 import http.client
@@ -17,33 +17,33 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from tokenyield_agent.tokens.dialects.registry import COUNTERS, counters_of_page
-from tokenyield_agent.tokens.endpoint import CounterNames, Reading, read
+from tokenyield_agent.tokens.endpoint import CounterNames, CounterReading, read
 
 log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """Ray shows tens of thousands of series on one page; a larger page is no inference server's."""
 TARGETS_MAX = 128
-ANSWERS_MAX = 1024
-"""Waiting to be taken; more come only while the agent's loop stands still, and then the oldest are dropped."""
+RESULTS_MAX = 1024
+"""Waiting to be taken. There are more only while the agent's loop is blocked, and then the oldest are dropped."""
 PROBE_PAUSE_S = 0.2
 """Between two requests to addresses that are not known yet."""
 EARLY = 0.1
-"""By which part of the interval a target may be asked early, so that a late beat does not cost a whole one."""
+"""By which part of the interval a target may be scraped early, so that a late trigger does not cost a whole one."""
 RETRY_S_MIN, RETRY_S_MAX = 5.0, 300.0
 RETRY_FOREIGN_S = 3600.0
-"""Before an address that answers something else is asked again."""
+"""Before an address that answers something else is tried again."""
 PATHS = tuple(dict.fromkeys(path for names in COUNTERS.values() for path in names.paths))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came of asking one target once. `reading` is None where it did not answer; `refused`: nobody listens."""
+class ScrapeResult:
+    """One scrape of one target. `reading` is None where it did not answer; `refused`: nothing listens there."""
 
     target: str
-    asked_mono_s: float
+    scraped_mono_s: float
     names: CounterNames | None = None
-    reading: Reading | None = None
+    reading: CounterReading | None = None
     refused: bool = False
     problem: str | None = None
 
@@ -63,8 +63,8 @@ class _Target:
     problem: str | None = None
 
 
-class NoAnswer(Exception):
-    """The request brought no page. `refused`: nobody listens. `alive`: somebody answered, but not this."""
+class ScrapeError(Exception):
+    """The request returned no page. `refused`: nothing listens there. `alive`: there was another answer."""
 
     def __init__(self, problem: str, *, refused: bool = False, alive: bool = False) -> None:
         super().__init__(problem)
@@ -75,7 +75,7 @@ class NoAnswer(Exception):
 @dataclass(slots=True)
 class _Shared:
     targets: dict[str, _Target] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
+    results: list[ScrapeResult] = field(default_factory=list)
 
 
 class Scraper:
@@ -92,30 +92,30 @@ class Scraper:
         self.counts = {"requests": 0, "failures": 0, "probes": 0}
 
     def set_targets(self, targets: Mapping[str, Iterable[str]]) -> None:
-        """Ask these from now on: a name and the addresses (http://host:port[/path]) where it may answer."""
+        """Scrape these from now on: a name and the addresses (http://host:port[/path]) where it may answer."""
         with self._lock:
             before = self._shared.targets
             fresh: dict[str, _Target] = {}
             for name, urls in list(targets.items())[:TARGETS_MAX]:
-                wanted = list(dict.fromkeys(urls))
-                known = before.get(name)
-                if known is not None and [address.url for address in known.addresses] == wanted:
-                    fresh[name] = known
+                addresses = list(dict.fromkeys(urls))
+                target = before.get(name)
+                if target is not None and [address.url for address in target.addresses] == addresses:
+                    fresh[name] = target
                 else:
-                    fresh[name] = _Target([_Address(url) for url in wanted])
+                    fresh[name] = _Target([_Address(url) for url in addresses])
             self._shared.targets = fresh
         self._wake.set()
         if fresh and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="scrape", daemon=True)
             self._thread.start()
 
-    def take(self) -> list[Answer]:
-        """The answers since the last call, oldest first."""
+    def take(self) -> list[ScrapeResult]:
+        """The results since the last call, oldest first."""
         with self._lock:
-            answers, self._shared.answers = self._shared.answers, []
-        return answers
+            results, self._shared.results = self._shared.results, []
+        return results
 
-    def known(self) -> dict[str, tuple[str, str]]:
+    def answering(self) -> dict[str, tuple[str, str]]:
         """target -> (address, server) of those that have answered."""
         with self._lock:
             return {
@@ -128,8 +128,8 @@ class Scraper:
         with self._lock:
             return {name: target.problem for name, target in self._shared.targets.items() if target.problem}
 
-    def beat(self) -> None:
-        """Ask whoever is due, now; the thread asks at no other time."""
+    def trigger(self) -> None:
+        """Scrape the targets that are due, now; the thread scrapes at no other time."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -151,22 +151,22 @@ class Scraper:
             now_s = time.monotonic()
             if target.known is not None and now_s >= target.due_s:
                 target.due_s = now_s + self._interval_s * (1 - EARLY)
-                self._ask(name, target)
+                self._scrape(name, target)
             elif target.known is None:
                 self._probe(name, target)
 
-    def _ask(self, name: str, target: _Target) -> None:
+    def _scrape(self, name: str, target: _Target) -> None:
         assert target.known is not None
         url, names = target.known
         self.counts["requests"] += 1
         try:
             body = get(url, self._timeout_s)
-            answer = Answer(target=name, asked_mono_s=time.monotonic(), names=names, reading=read(body, names))
+            result = ScrapeResult(target=name, scraped_mono_s=time.monotonic(), names=names, reading=read(body, names))
             target.problem = None
-        except NoAnswer as error:
+        except ScrapeError as error:
             self.counts["failures"] += 1
-            answer = self._failure(name, target, error)
-        self._give(answer)
+            result = self._failure(name, target, error)
+        self._add(result)
 
     def _probe(self, name: str, target: _Target) -> None:
         for address in target.addresses:
@@ -188,10 +188,10 @@ class Scraper:
                     target.known, target.problem = (base + path, names), None
                     now_s = time.monotonic()
                     target.due_s = now_s + self._interval_s * (1 - EARLY)
-                    self._give(Answer(target=name, asked_mono_s=now_s, names=names, reading=read(body, names)))
+                    self._add(ScrapeResult(target=name, scraped_mono_s=now_s, names=names, reading=read(body, names)))
                     return
-                failures.append(NoAnswer(f"{base}{path} shows no counters of a server that we know", alive=True))
-            except NoAnswer as error:
+                failures.append(ScrapeError(f"{base}{path} shows no counters of a known server", alive=True))
+            except ScrapeError as error:
                 failures.append(error)
                 if error.refused:
                     break
@@ -199,22 +199,22 @@ class Scraper:
         is_foreign = all(failure.alive for failure in failures)
         address.retry_at_s = time.monotonic() + (RETRY_FOREIGN_S if is_foreign else address.pause_s)
         address.pause_s = min(RETRY_S_MAX, 2 * address.pause_s)
-        self._give(self._failure(name, target, failures[-1]))
+        self._add(self._failure(name, target, failures[-1]))
 
-    def _failure(self, name: str, target: _Target, error: NoAnswer) -> Answer:
+    def _failure(self, name: str, target: _Target, error: ScrapeError) -> ScrapeResult:
         if str(error) != target.problem:
             log.info("workload=%s endpoint: %s", name, error)
         target.problem = str(error)
-        return Answer(target=name, asked_mono_s=time.monotonic(), refused=error.refused, problem=str(error))
+        return ScrapeResult(target=name, scraped_mono_s=time.monotonic(), refused=error.refused, problem=str(error))
 
-    def _give(self, answer: Answer) -> None:
+    def _add(self, result: ScrapeResult) -> None:
         with self._lock:
-            self._shared.answers.append(answer)
-            del self._shared.answers[:-ANSWERS_MAX]
+            self._shared.results.append(result)
+            del self._shared.results[:-RESULTS_MAX]
 
 
 def get(url: str, timeout_s: float) -> bytes:
-    """The page at `url`. Raises `NoAnswer`. Redirects are not followed, and no proxy is asked."""
+    """The page at `url`. Raises `NoAnswer`. Redirects are not followed, and no proxy is used."""
     split = urlsplit(url)
     host, port = split.hostname or "", split.port
     deadline_s = time.monotonic() + timeout_s
@@ -228,19 +228,19 @@ def get(url: str, timeout_s: float) -> bytes:
         connection.request("GET", target, headers={"Accept": "text/plain", "User-Agent": "tokenyield-agent"})
         response = connection.getresponse()
         if response.status != 200:
-            raise NoAnswer(f"{url} answers {response.status}", alive=response.status < 500)
+            raise ScrapeError(f"{url} answers {response.status}", alive=response.status < 500)
         parts, size = [], 0
         while part := response.read1(1 << 16):
             parts.append(part)
             size += len(part)
             if size > BODY_BYTES_MAX:
-                raise NoAnswer(f"{url} answers more than {BODY_BYTES_MAX >> 20} MiB")
+                raise ScrapeError(f"{url} answers more than {BODY_BYTES_MAX >> 20} MiB")
             if time.monotonic() > deadline_s:
-                raise NoAnswer(f"{url} does not come to an end within {timeout_s:g} s")
+                raise ScrapeError(f"{url} does not end within {timeout_s:g} s")
         return b"".join(parts)
     except ConnectionRefusedError as error:
-        raise NoAnswer(f"{url} refuses connections: nobody listens there", refused=True) from error
+        raise ScrapeError(f"{url} refuses connections: nothing listens there", refused=True) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NoAnswer(f"{url} does not answer: {error or type(error).__name__}") from error
+        raise ScrapeError(f"{url} does not answer: {error or type(error).__name__}") from error
     finally:
         connection.close()

@@ -2,15 +2,15 @@
 
 In: a path and the marks of the last run. Out: blocks of whole lines as bytes, each line exactly once, in order.
 Theory: a file is its device, its inode and the checksum of its first bytes (an inode is reused; a beginning is not).
-Each open file has an offset, which only ever moves past whole lines that were handed out. The marks of all open files
-are the whole memory: given back at start, they continue where they were, wherever the files have moved meanwhile.
+Each open file has an offset, which only ever moves past whole lines that were returned. The marks of all open files are
+all that is remembered: given back at start, reading continues where it was, wherever the files have moved meanwhile.
 
-* **Rename rotation**: the path names another file. The old one is followed on, because its writer may not have
+* **Rename rotation**: the path names another file. The old one is still followed, because its writer may not have
   reopened yet, until a newer file has something in it and the old one has not grown for `LINGER_S`. Rotations that
-  happened while nobody looked are found beside the path by number.
-* **Truncation and copytruncate**: the file is shorter than the offset, or begins otherwise. What was written since the
-  last look may live on in copies, which are looked for beside the path; then reading starts at 0. A writer that does
-  not append leaves a hole of zero bytes in front, which is skipped.
+  happened while the agent was down are found beside the path by number.
+* **Truncation and copytruncate**: the file is shorter than the offset, or begins differently. What was written since
+  the last poll may still be in copies, which are searched for beside the path; then reading starts at 0. A writer that
+  does not append leaves a hole of zero bytes in front, which is skipped.
 * **A line longer than LINE_BYTES_MAX** is dropped and counted; a half-written line waits for its newline.
 """
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 LINE_BYTES_MAX = 256 * 1024
 """Also the size of one read: a line this long is a logged prompt, not statistics, and memory stays bounded."""
 POLL_BYTES_MAX = 64 * 1024 * 1024
-"""Per poll and log, so that one huge backlog does not hold up the readings; the rest is read at the next poll."""
+"""Per poll and log, so that one huge backlog does not delay the readings; the rest is read at the next poll."""
 HEAD_BYTES_MAX = 1024
 LINGER_S = 10.0
 SIBLINGS_MAX = 1000
@@ -38,7 +38,7 @@ OPEN_FILES_MAX = 16
 """Per log; a log that is rotated this often while its writer never reopens loses its oldest file."""
 
 
-class Place(NamedTuple):
+class FilePosition(NamedTuple):
     """A byte of a file."""
 
     device: int
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 
 class FileMark(msgspec.Struct, frozen=True, kw_only=True):
-    """Where reading stands in one file."""
+    """How far one file is read."""
 
     device: int
     inode: int
@@ -58,7 +58,7 @@ class FileMark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TailMark(msgspec.Struct, frozen=True, kw_only=True):
-    """Where reading stands in one log: its open files, oldest first. Empty when the file did not exist yet."""
+    """How far one log is read: its open files, oldest first. Empty when the file did not exist yet."""
 
     files: tuple[FileMark, ...] = ()
 
@@ -84,8 +84,8 @@ class Tail:
         self._rotated_name = re.compile(re.escape(os.path.basename(path)) + r"[.-]\d[\d._T-]*$")
         self._files: list[_OpenFile] = []
         self.problem: str | None = None
-        self.at = Place(0, 0, 0)
-        """Where the block stands that `poll` gave last."""
+        self.at = FilePosition(0, 0, 0)
+        """Where the block is that `poll` returned last."""
         self.counts = {"bytes": 0, "rotations": 0, "truncations": 0, "lines_too_long": 0, "files_lost": 0}
         if mark is not None:
             self._reopen(mark)
@@ -136,8 +136,8 @@ class Tail:
         """The beginning of the file being followed; empty where there is none."""
         return os.pread(self._files[0].fd, length, 0) if self._files else b""
 
-    def read_again(self, at: Place, length: int) -> bytes | None:
-        """What stands there, of a file that is being followed; None of another."""
+    def read_again(self, at: FilePosition, length: int) -> bytes | None:
+        """What is there, of a file that is being followed; None for another file."""
         for file in self._files:
             if (file.device, file.inode) == (at.device, at.inode):
                 return os.pread(file.fd, length, at.offset)
@@ -152,20 +152,20 @@ class Tail:
 
     def _open(self, path: str) -> _OpenFile | None:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold up the readings
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block the readings
         except OSError as error:
-            self.say(f"{path}: {error.strerror}")
+            self.set_problem(f"{path}: {error.strerror}")
             return None
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
-            self.say(f"{path}: is no regular file")
+            self.set_problem(f"{path}: is not a regular file")
             return None
         if path == self.path:
-            self.say(None)
+            self.set_problem(None)
         return _OpenFile(fd=fd, device=status.st_dev, inode=status.st_ino)
 
-    def say(self, problem: str | None) -> None:
+    def set_problem(self, problem: str | None) -> None:
         """Log that the file cannot be read, or can be again."""
         if problem != self.problem:  # once per change of state
             if problem:
@@ -180,43 +180,43 @@ class Tail:
             return
         file.offset = os.fstat(file.fd).st_size
         if file.offset and os.pread(file.fd, 1, file.offset - 1) != b"\n":
-            file.skipping = True  # we came in the middle of a line
+            file.skipping = True  # reading begins in the middle of a line
         self._grow_head(file)
         self._files.append(file)
 
     def _reopen(self, mark: TailMark) -> None:
-        """Find the marked files again, here or rotated away, and the rotations in between that nobody read."""
+        """Find the marked files again, here or rotated away, and the rotations in between that were not read."""
         newest_mtime_ns = -1
-        for wanted in mark.files:
-            found = self._find(wanted)
-            if found is None:
+        for file_mark in mark.files:
+            reopened = self._find(file_mark)
+            if reopened is None:
                 self.counts["files_lost"] += 1
                 log.warning("log=%s a file read before is gone; what was written to it since is not counted", self.path)
                 continue
-            file, mtime_ns = found
-            file.offset, file.skipping = wanted.offset, wanted.skipping
-            file.head_length, file.head_crc = wanted.head_length, wanted.head_crc
+            file, mtime_ns = reopened
+            file.offset, file.skipping = file_mark.offset, file_mark.skipping
+            file.head_length, file.head_crc = file_mark.head_length, file_mark.head_crc
             self._files.append(file)
             newest_mtime_ns = max(newest_mtime_ns, mtime_ns)
         if not mark.files and os.path.exists(self.path) and (newcomer := self._open(self.path)):
             self._grow_head(newcomer)
-            self._files.append(newcomer)  # it came while nobody looked; now it may go, and is read all the same
+            self._files.append(newcomer)  # it appeared while the agent was down
         elif self._files:
             self._add_unseen_rotations(newest_mtime_ns)
 
-    def _find(self, wanted: FileMark) -> tuple[_OpenFile, int] | None:
+    def _find(self, mark: FileMark) -> tuple[_OpenFile, int] | None:
         for path in (self.path, *(path for _, path in self._siblings())):
             try:
                 status = os.stat(path)
             except OSError:
                 continue
-            if (status.st_dev, status.st_ino) != (wanted.device, wanted.inode):
+            if (status.st_dev, status.st_ino) != (mark.device, mark.inode):
                 continue
             file = self._open(path)
             if file is None:
                 return None
-            # A file that begins otherwise was truncated in place (poll sees to that) unless it is not at the path.
-            if path != self.path and _head_crc(file.fd, wanted.head_length) != wanted.head_crc:
+            # A file that begins differently was truncated in place (poll handles that) unless it is not at the path.
+            if path != self.path and _head_crc(file.fd, mark.head_length) != mark.head_crc:
                 os.close(file.fd)
                 continue
             return file, status.st_mtime_ns
@@ -224,24 +224,24 @@ class Tail:
 
     def _siblings(self) -> list[tuple[int, str]]:
         """(mtime_ns, path) of uncompressed rotated files beside the path, oldest first."""
-        found = []
+        siblings = []
         try:
             with os.scandir(self._folder) as entries:
                 for entry in entries:
                     if self._rotated_name.match(entry.name) and entry.is_file():
-                        found.append((entry.stat().st_mtime_ns, entry.path))
-                        if len(found) >= SIBLINGS_MAX:
+                        siblings.append((entry.stat().st_mtime_ns, entry.path))
+                        if len(siblings) >= SIBLINGS_MAX:
                             break
         except OSError:
             return []
-        return sorted(found)
+        return sorted(siblings)
 
     def _notice_rotation(self, now_mono_s: float) -> None:
         try:
             status = os.stat(self.path)
         except OSError as error:
             if not self._files:
-                self.say(f"{self.path}: {error.strerror}")
+                self.set_problem(f"{self.path}: {error.strerror}")
             return  # between rename and create, or not there yet
         current = self._files[-1] if self._files else None
         if current is not None and (status.st_dev, status.st_ino) == (current.device, current.inode):
@@ -285,8 +285,8 @@ class Tail:
         return file.head_length > 0 and _head_crc(file.fd, file.head_length) != file.head_crc
 
     def _rest_of_copies(self, file: _OpenFile) -> Iterator[bytes]:
-        """What was written to a truncated file after our last look: the rest of the copy that copytruncate made of it
-        first, and all of the copies made since, each of a beginning that we never saw."""
+        """What was written to a truncated file after the last poll: the rest of the copy that copytruncate made of it
+        first, and all of the copies made since, each with a beginning that was never read."""
         if not file.head_length:
             return
         siblings = [path for _, path in self._siblings()]
@@ -347,17 +347,17 @@ class Tail:
                 continue
             start = data.find(b"\n") + 1 if file.skipping else 0
             file.skipping = False
-            self.at = Place(file.device, file.inode, file.offset + start)
+            self.at = FilePosition(file.device, file.inode, file.offset + start)
             file.offset += end
             self.counts["bytes"] += end
             if start < end:
                 yield data[start:end] if start or end < len(data) else data
 
     def _last_line(self, file: _OpenFile) -> Iterator[bytes]:
-        """The unfinished line of a file that nobody writes to any more."""
+        """The unfinished line of a file that is not written to any more."""
         rest = os.pread(file.fd, LINE_BYTES_MAX, file.offset)
         if rest and not file.skipping and not rest.startswith(b"\0"):
-            self.at = Place(file.device, file.inode, file.offset)
+            self.at = FilePosition(file.device, file.inode, file.offset)
             file.offset += len(rest)
             yield rest + b"\n"
 

@@ -1,6 +1,6 @@
 """One workload's or gateway's tokens: its log and its endpoint brought together.
 
-In: polls of the log, answers of the endpoint. Out: events for the window, each token once (takeover.py says how).
+In: polls of the log, scrapes of the endpoint. Out: events for the window, each token once (handover.py explains how).
 """
 
 from dataclasses import replace
@@ -8,15 +8,15 @@ from dataclasses import replace
 import msgspec
 
 from tokenyield_agent.tokens.dialects.registry import reports_tokens
-from tokenyield_agent.tokens.endpoint import Gauges
-from tokenyield_agent.tokens.event import Counted, TokenEvent, load_over
-from tokenyield_agent.tokens.handover import Standing, TakeOver
+from tokenyield_agent.tokens.endpoint import LoadGauges
+from tokenyield_agent.tokens.event import TokenCounts, TokenEvent, load_over
+from tokenyield_agent.tokens.handover import Handover, HandoverState
 from tokenyield_agent.tokens.log_source import LogSource, SourceMark
-from tokenyield_agent.tokens.scrape import Answer
+from tokenyield_agent.tokens.scrape import ScrapeResult
 from tokenyield_wire.window import LOAD_KINDS
 
 LOAD_GAP_MS_MAX = 60_000
-"""Between two looks at a server, over which how it stood may be laid."""
+"""Between two scrapes of a server, over which its load may be integrated."""
 _NO_LOAD: dict[str, int | None] = dict.fromkeys(LOAD_KINDS)
 
 
@@ -24,7 +24,7 @@ class TokensMark(msgspec.Struct, kw_only=True):
     """All that must outlive the process of one workload's tokens."""
 
     logs: list[SourceMark] = msgspec.field(default_factory=list)
-    standing: Standing | None = None
+    handover: HandoverState | None = msgspec.field(default=None, name="standing")
     last_token_ms: int | None = None
     """When it made its last token, or was first read."""
 
@@ -46,16 +46,16 @@ class WorkloadTokens:
         """The server's kind by its command line, where that is known."""
         self.events = 0
         self.last_token_ms = mark.last_token_ms if mark is not None else None
-        self._stood: tuple[int, Gauges] | None = None
-        """What the endpoint's last answer told of the server, and when."""
+        self._load: tuple[int, LoadGauges] | None = None
+        """The server's load at the endpoint's last answer, and when that was."""
         self._is_new = is_new
-        standing = mark.standing if mark is not None else None
-        self._takeover = TakeOver(name, standing if standing is not None else Standing(away=not has_endpoint))
+        state = mark.handover if mark is not None else None
+        self._handover = Handover(name, state if state is not None else HandoverState(log_counts=not has_endpoint))
 
     @property
     def _has_counters(self) -> bool:
-        """There is an endpoint to ask, or there was one before a restart of the agent that will be found again."""
-        return self.has_endpoint or self._takeover.standing.reading is not None
+        """There is an endpoint to scrape, or there was one before a restart of the agent that will be found again."""
+        return self.has_endpoint or self._handover.state.reading is not None
 
     @property
     def server(self) -> str:
@@ -73,7 +73,7 @@ class WorkloadTokens:
     @property
     def counted_by(self) -> str:
         """`counters`, `log`, or `nothing`, as it is now."""
-        if not self._takeover.log_counts and self._takeover.standing.reading is not None:
+        if not self._handover.log_counts and self._handover.state.reading is not None:
             return "counters"
         return "log" if self.log is not None else "nothing"
 
@@ -84,8 +84,8 @@ class WorkloadTokens:
         events = self.log.poll(now_ms, now_mono_s)
         if not self._has_counters:
             return self._count(events)
-        tokens = self._takeover.from_log([_without_load(event) for event in events])
-        if self._stood is None:  # else the endpoint tells it
+        tokens = self._handover.from_log([_without_load(event) for event in events])
+        if self._load is None:  # else the endpoint reports it
             tokens += [load for event in events if (load := _only_load(event)) is not None]
         return self._count(tokens)
 
@@ -102,49 +102,49 @@ class WorkloadTokens:
         dialects = self.log.dialects() if self.log is not None else []
         return any((d.recognised or d.model) and reports_tokens(d.name) for d in dialects)
 
-    def answered(self, answer: Answer, at_ms: int) -> list[TokenEvent]:
-        """What the endpoint's answer at `at_ms` adds."""
-        if answer.reading is None or answer.names is None:
-            self._stood = None
-            return self._count(self._takeover.failed(refused=answer.refused))
-        self.endpoint_server = answer.names.server
-        self.endpoint_model = answer.reading.model or self.endpoint_model
-        reading = answer.reading
+    def from_endpoint(self, result: ScrapeResult, at_ms: int) -> list[TokenEvent]:
+        """What a scrape of the endpoint at `at_ms` adds."""
+        if result.reading is None or result.names is None:
+            self._load = None
+            return self._count(self._handover.endpoint_failed(refused=result.refused))
+        self.endpoint_server = result.names.server
+        self.endpoint_model = result.reading.model or self.endpoint_model
+        reading = result.reading
         if reading.started_s is None:
             reading = msgspec.structs.replace(reading, started_s=self.process_started_s)
-        tokens = self._takeover.answered(reading, at_ms, new=self._is_new)
+        tokens = self._handover.from_counters(reading, at_ms, new=self._is_new)
         return self._count(tokens + self._load_until(at_ms, reading.gauges))
 
-    def _load_until(self, at_ms: int, gauges: Gauges | None) -> list[TokenEvent]:
-        """How the server stood since the answer before, by trapezoid."""
-        before, self._stood = self._stood, None if gauges is None else (at_ms, gauges)
+    def _load_until(self, at_ms: int, gauges: LoadGauges | None) -> list[TokenEvent]:
+        """The server's load since the answer before, by trapezoid."""
+        before, self._load = self._load, None if gauges is None else (at_ms, gauges)
         if before is None or gauges is None or not 0 < at_ms - before[0] <= LOAD_GAP_MS_MAX:
             return []
-        stood = load_over(
+        load = load_over(
             at_ms - before[0],
             running=(before[1].running + gauges.running) / 2,
             waiting=_mean(before[1].waiting, gauges.waiting),
             cache_used=_mean(before[1].cache_used, gauges.cache_used),
         )
-        counted = Counted(method="counter", **stood)  # type: ignore[arg-type]
-        return [TokenEvent(workload=self.name, start_ms=before[0], end_ms=at_ms, counted=counted)]
+        counts = TokenCounts(method="counter", **load)  # type: ignore[arg-type]
+        return [TokenEvent(workload=self.name, start_ms=before[0], end_ms=at_ms, counts=counts)]
 
-    def is_first(self, answer: Answer) -> bool:
-        """Whether `answer` is where the counters begin."""
-        return answer.reading is not None and self._takeover.standing.reading is None
+    def is_first(self, result: ScrapeResult) -> bool:
+        """Whether `result` is where the counters begin."""
+        return result.reading is not None and self._handover.state.reading is None
 
     def unreachable(self) -> list[TokenEvent]:
-        """No address is known at which the endpoint could be asked."""
-        return self._count(self._takeover.failed(refused=False)) if self._has_counters else []
+        """No address is known at which the endpoint could be scraped."""
+        return self._count(self._handover.endpoint_failed(refused=False)) if self._has_counters else []
 
     def finish(self) -> list[TokenEvent]:
         """The workload is not followed any more: what its log has that the counters have not confirmed."""
-        return self._count(self._takeover.gone()) if self._has_counters else []
+        return self._count(self._handover.endpoint_removed()) if self._has_counters else []
 
     def mark(self) -> TokensMark:
         return TokensMark(
             logs=self.log.marks() if self.log is not None else [],
-            standing=self._takeover.standing if self._has_counters else None,
+            handover=self._handover.state if self._has_counters else None,
             last_token_ms=self.last_token_ms,
         )
 
@@ -154,23 +154,23 @@ class WorkloadTokens:
 
     def _count(self, events: list[TokenEvent]) -> list[TokenEvent]:
         self.events += len(events)
-        made_ms = max((event.end_ms for event in events if event.counted.has_tokens), default=None)
+        made_ms = max((event.end_ms for event in events if event.counts.has_tokens), default=None)
         if made_ms is not None:
             self.last_token_ms = made_ms if self.last_token_ms is None else max(made_ms, self.last_token_ms)
         return events
 
 
 def _without_load(event: TokenEvent) -> TokenEvent:
-    if event.counted.load_known_ms is None:
+    if event.counts.load_known_ms is None:
         return event
-    return replace(event, counted=msgspec.structs.replace(event.counted, **_NO_LOAD))
+    return replace(event, counts=msgspec.structs.replace(event.counts, **_NO_LOAD))
 
 
 def _only_load(event: TokenEvent) -> TokenEvent | None:
-    load = event.counted.load()
+    load = event.counts.load()
     if not load:
         return None
-    return replace(event, counted=Counted(method=event.counted.method, at_s=event.counted.at_s, **load))  # type: ignore[arg-type]
+    return replace(event, counts=TokenCounts(method=event.counts.method, at_s=event.counts.at_s, **load))  # type: ignore[arg-type]
 
 
 def _mean(one: float | None, other: float | None) -> float | None:

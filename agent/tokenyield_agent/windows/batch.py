@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tokenyield_agent.tokens.event import Asker
+from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.windows.open_window import ACTIVITY_FIELDS, OpenGpu, OpenWindow, add
 from tokenyield_agent.workloads.workload_name import WorkloadName
 from tokenyield_wire.window import (
@@ -77,7 +77,7 @@ def _workload(key: str, names: dict[str, WorkloadName], counts: list[TokenCount]
 
 
 def _demand(gateway: str, key: str, sums: dict[str, int]) -> Demand:
-    caller = msgspec.json.decode(key, type=Asker)
+    caller = msgspec.json.decode(key, type=Caller)
     return Demand(gateway=gateway, model=caller.model, caller=dict(caller.labels), **sums)
 
 

@@ -4,7 +4,7 @@ The wire's own bounds are never met: whoever starts processes or sends requests 
 node its batch. What comes later is laid under a common name, and counted by its kind in `WindowBuilder.folded`.
 """
 
-from tokenyield_agent.tokens.event import Asker
+from tokenyield_agent.tokens.event import Caller
 from tokenyield_wire.window import DEMAND_MAX, EVENT_NAMES_MAX, GPUS_MAX, SHARES_MAX, WORKLOADS_MAX
 
 CALLERS_MAX, CALLERS_ALL_MAX = 1_000, 12_000
@@ -17,7 +17,7 @@ EVENT_KINDS_MAX = 200
 assert CALLERS_ALL_MAX < DEMAND_MAX and HOLDINGS_MAX + COUNTED_MAX < WORKLOADS_MAX  # noqa: PT018
 assert HOLDINGS_MAX + GPUS_MAX <= SHARES_MAX and EVENT_KINDS_MAX < EVENT_NAMES_MAX  # noqa: PT018
 
-OTHER_CALLER = Asker(labels=(("team", "(other)"),))
+OTHER_CALLER = Caller(labels=(("team", "(other)"),))
 OTHER_WORKLOAD = "(other)"
 OTHER_EVENT = "other"
 

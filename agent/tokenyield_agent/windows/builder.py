@@ -106,15 +106,15 @@ class WindowBuilder:
         parts = {
             kind: apportion(whole, overlaps_ms)
             for kind in (*KINDS, *LOAD_KINDS)
-            if (whole := getattr(event.counted, kind)) is not None
+            if (whole := getattr(event.counts, kind)) is not None
         }
         for i, window in enumerate(windows):
             if overlaps_ms[i]:
                 part_of = {kind: part[i] for kind, part in parts.items()}
-                if event.counted.asker is not None:
-                    add_demand(window, event.workload, event.counted.asker, part_of, self._folds)
+                if event.counts.caller is not None:
+                    add_demand(window, event.workload, event.counts.caller, part_of, self._folds)
                 else:
-                    add_tokens(window, event.workload, event.counted, part_of, self._folds)
+                    add_tokens(window, event.workload, event.counts, part_of, self._folds)
 
     def add_host_energy(self, mj: int, source: str) -> None:
         """Lay what the host used on the newest window."""

@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 
 from tokenyield_agent.gpu.reading import Activity, GpuReading
-from tokenyield_agent.tokens.event import Asker, Counted, sum_kinds
+from tokenyield_agent.tokens.event import Caller, TokenCounts, sum_kinds
 from tokenyield_agent.windows.bounds import (
     CALLERS_ALL_MAX,
     CALLERS_MAX,
@@ -215,16 +215,16 @@ def add(sums: dict[str, int], key: str, amount: int) -> None:
         sums[key] = sums.get(key, 0) + amount
 
 
-def add_tokens(window: OpenWindow, workload: str, counted: Counted, parts: Mapping[str, int], folds: Folds) -> None:
-    """`parts`: kind -> the window's part of `counted`."""
+def add_tokens(window: OpenWindow, workload: str, counts: TokenCounts, parts: Mapping[str, int], folds: Folds) -> None:
+    """`parts`: kind -> the window's part of `counts`."""
     if workload not in window.tokens and len(window.tokens) >= COUNTED_MAX:
         workload = folds.fold("workload", OTHER_WORKLOAD)
-    sums = window.tokens.setdefault(workload, {}).setdefault(counted.method, {})
+    sums = window.tokens.setdefault(workload, {}).setdefault(counts.method, {})
     for kind, part in parts.items():
         sums[kind] = _bounded(sums.get(kind, 0) + part)
 
 
-def add_demand(window: OpenWindow, gateway: str, caller: Asker, parts: Mapping[str, int], folds: Folds) -> None:
+def add_demand(window: OpenWindow, gateway: str, caller: Caller, parts: Mapping[str, int], folds: Folds) -> None:
     """`parts`: kind -> the window's part of what `caller` requested of `gateway`."""
     callers = window.demand.setdefault(gateway, {})
     key = msgspec.json.encode(caller).decode()

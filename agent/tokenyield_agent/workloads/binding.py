@@ -6,7 +6,7 @@ ancestors. Out: a `Holding` per GPU.
 Explicit configuration wins: a workload that lists GPUs holds those, whoever runs there. Otherwise a GPU process belongs
 to the workload whose root process it is or descends from (tensor-parallel workers are children of the server). A
 process that belongs to no workload holds the GPU but is tied to nothing, and its share is shown as such. A GPU without
-processes is still held by whom the kubelet allocated it to.
+processes is still held by the pod that the kubelet allocated it to.
 
 A GPU of several workloads is divided by its MIG slices, else by SM time, else by memory, else evenly. CUDA's MPS server
 holds memory for its clients; while they are listed beside it, it counts for nothing.
@@ -34,9 +34,9 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """Who holds one GPU, and in what proportion.
+    """Which workloads hold one GPU, and in what proportion.
 
-    `held` is None when it cannot be told. `weights` maps workload keys (and UNTIED) to integer weights in the unit
+    `held` is None when it is unknown. `weights` maps workload keys (and UNTIED) to integer weights in the unit
     that `split` names.
     """
 
@@ -68,7 +68,7 @@ def _holding(
 ) -> Holding:
     explicit = [h.workload for h in holders if gpu.uuid in h.gpus or str(gpu.index) in h.gpus]
     if explicit:
-        # The processes of workloads that share a GPU by configuration cannot be told apart without their roots.
+        # The processes of workloads that share a GPU by configuration cannot be distinguished without their roots.
         return Holding(
             held=True,
             split="exclusive" if len(explicit) == 1 else "even",
@@ -95,19 +95,19 @@ def _holding(
     for split, unit in (("sm", "compute_percent"), ("memory", "memory_mib")):
         measured = {w: [getattr(p, unit) for p in processes] for w, processes in by_workload.items()}
         # A process with no SM sample did not run; one with no memory figure could hold any amount.
-        known = (
+        is_known = (
             any(None not in v for v in measured.values())
             if split == "sm"
             else all(None not in v for v in measured.values())
         )
         weights = {w: sum(value or 0 for value in values) for w, values in measured.items()}
-        if known and sum(weights.values()) > 0:
+        if is_known and sum(weights.values()) > 0:
             return Holding(held=True, split=split, weights=weights)
     return Holding(held=True, split="even", weights=dict.fromkeys(by_workload, 1))
 
 
 def _by_slices(gpu: GpuReading, by_workload: Mapping[str, Sequence[GpuProcess]]) -> dict[str, int] | None:
-    """Compute slices by workload; slices that nobody holds are tied to nobody. None where instances are not told."""
+    """Compute slices by workload; slices that nobody holds are tied to nobody. None where instances are unknown."""
     of_instance: dict[int, str] = {}
     for workload, processes in by_workload.items():
         for process in processes:
@@ -115,7 +115,7 @@ def _by_slices(gpu: GpuReading, by_workload: Mapping[str, Sequence[GpuProcess]])
                 return None
             of_instance.setdefault(process.partition or 0, workload)
     weights: dict[str, int] = {}
-    for instance, one in sorted(gpu.partitions.items()):
+    for instance, partition in sorted(gpu.partitions.items()):
         workload = of_instance.get(instance, UNTIED)
-        weights[workload] = weights.get(workload, 0) + one.slices
+        weights[workload] = weights.get(workload, 0) + partition.slices
     return weights

@@ -17,7 +17,7 @@ from tokenyield_agent.tokens.log_source import LogSource
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.host_logs import ContainerLog, HostLogs
 from tokenyield_agent.workloads.pods import Pods
-from tokenyield_agent.workloads.process_groups import Group, names
+from tokenyield_agent.workloads.process_groups import ProcessGroup, group_names
 from tokenyield_agent.workloads.process_location import NOWHERE, Place
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
 
@@ -34,7 +34,7 @@ LOOK_S_MAX = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Others:
+class ConfiguredSources:
     """What configured workloads and gateways have: a found one must not count it again."""
 
     names: Set[str]
@@ -46,7 +46,7 @@ class Others:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundLog:
+class DiscoveredLog:
     """Where a found workload's log is: files, a unit of the journal, or nowhere. `how` says how it is known."""
 
     patterns: tuple[str, ...] = ()
@@ -55,11 +55,11 @@ class FoundLog:
 
 
 @dataclass(slots=True)
-class Found:
+class DiscoveredWorkload:
     """One workload that nobody configured."""
 
     tokens: WorkloadTokens
-    log_of: FoundLog
+    log_of: DiscoveredLog
     labels: dict[str, str]
     place: str
     root_pids: frozenset[int] = frozenset()
@@ -70,7 +70,7 @@ class Found:
     pause_s: float = REFRESH_S
 
 
-class Finder:
+class Discovery:
     """The found workloads. `open_log` follows a log; `marks` is what an earlier run, or an earlier life, remembered."""
 
     def __init__(
@@ -79,11 +79,11 @@ class Finder:
         procfs: Procfs,
         pods: Pods,
         *,
-        open_log: Callable[[str, FoundLog], LogSource | None],
+        open_log: Callable[[str, DiscoveredLog], LogSource | None],
         marks: MutableMapping[str, TokensMark],
         watched_since_s: float,
     ) -> None:
-        self.found: dict[str, Found] = {}
+        self.workloads: dict[str, DiscoveredWorkload] = {}
         self.marks = marks
         self.met = False
         """A workload was met since this was last set to False."""
@@ -94,27 +94,29 @@ class Finder:
         self._host_logs = HostLogs(settings.pods_dir, settings.docker_dir)
         self._asks_endpoints = settings.discover_endpoints
 
-    def update(self, groups: list[Group], mono_s: float, others: Others, known: Set[str]) -> list[TokenEvent]:
+    def update(
+        self, groups: list[ProcessGroup], mono_s: float, others: ConfiguredSources, known: Set[str]
+    ) -> list[TokenEvent]:
         """Take these groups for all there are. `known`: found workloads whose endpoint answers. Gives what is left to
         count of those that are forgotten, or that cannot be asked any more."""
         left: list[TokenEvent] = []
         logs = {one.place: self._host_logs.of(one.place) for one in groups if one.place != NOWHERE}
         where = {place: name for place, log_of in logs.items() if (name := _container_name(log_of))}
-        for one, name in zip(groups, names(groups, where), strict=True):
+        for one, name in zip(groups, group_names(groups, where), strict=True):
             if name in others.names:
                 continue
             container = logs.get(one.place, ContainerLog())
             roots = frozenset(process.pid for process in one.roots)
-            met = self.found.get(name)
+            met = self.workloads.get(name)
             if met is None or met.root_pids != roots:
                 log_of = self._log_found(one, container, others)
                 if met is not None and met.log_of != log_of:
                     left += self.forget(name)  # started anew, and writes elsewhere
                     met = None
-                if met is None and len(self.found) >= FOUND_MAX:
+                if met is None and len(self.workloads) >= FOUND_MAX:
                     continue
                 if met is None:
-                    met = self.found[name] = self._meet(name, one, container, log_of)
+                    met = self.workloads[name] = self._meet(name, one, container, log_of)
             met.tokens.process_started_s = one.started_s
             met.tokens.process_server = one.server.name if one.server is not None else None
             if self._asks_endpoints and name not in known and (mono_s >= met.look_at_s or met.root_pids != roots):
@@ -126,13 +128,13 @@ class Finder:
             met.root_pids, met.seen_s = roots, mono_s
             if "pod" in met.labels:
                 met.labels = {**met.labels, **self._pods.labels(met.labels["namespace"], met.labels["pod"])}
-        for name in [name for name, met in self.found.items() if mono_s - met.seen_s > LINGER_S]:
+        for name in [name for name, met in self.workloads.items() if mono_s - met.seen_s > LINGER_S]:
             left += self.forget(name)
         return left
 
     def forget(self, name: str) -> list[TokenEvent]:
         """Follow it no longer; what it remembers waits in `marks`. Gives what is left to count."""
-        gone = self.found.pop(name)
+        gone = self.workloads.pop(name)
         left = gone.tokens.finish()
         self.marks[name] = gone.tokens.mark()
         gone.tokens.close()
@@ -140,10 +142,10 @@ class Finder:
 
     def close(self) -> None:
         """Follow nobody any longer, without taking it for their end."""
-        for met in self.found.values():
+        for met in self.workloads.values():
             met.tokens.close()
 
-    def _meet(self, name: str, one: Group, container: ContainerLog, log_of: FoundLog) -> Found:
+    def _meet(self, name: str, one: ProcessGroup, container: ContainerLog, log_of: DiscoveredLog) -> DiscoveredWorkload:
         labels = {
             key: value
             for key, value in (
@@ -165,24 +167,24 @@ class Finder:
         )
         self.met = True
         log.info("workload=%s found: %s", name, log_of.how)
-        return Found(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, one.place))
+        return DiscoveredWorkload(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, one.place))
 
-    def _log_found(self, one: Group, container: ContainerLog, others: Others) -> FoundLog:
+    def _log_found(self, one: ProcessGroup, container: ContainerLog, others: ConfiguredSources) -> DiscoveredLog:
         """Where the log of a group is, unless a configured workload follows it already."""
         if one.server is None and (one.place.is_bare or one.place.slurm_job):
-            return FoundLog(how="process tree")  # whatever it writes is its own affair
+            return DiscoveredLog(how="process tree")  # whatever it writes is its own affair
         if container.pattern is not None and not one.shares_place:
             if not _any_of(glob.glob(container.pattern), others.files):
-                return FoundLog(patterns=(container.pattern,), how="container log")
-            return FoundLog(how="process tree; its log is followed by a workload of the settings")
+                return DiscoveredLog(patterns=(container.pattern,), how="container log")
+            return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
         files = tuple(path for root in one.roots for path in self._procfs.output_files(root.pid))
         if files and not _any_of(files, others.files):
-            return FoundLog(patterns=files, how="standard output")
+            return DiscoveredLog(patterns=files, how="standard output")
         if one.place.unit is not None and one.place.unit not in others.units and not files and not one.shares_place:
-            return FoundLog(unit=one.place.unit, how="systemd journal")
-        return FoundLog(how="process tree; its log is shared" if one.shares_place else "process tree")
+            return DiscoveredLog(unit=one.place.unit, how="systemd journal")
+        return DiscoveredLog(how="process tree; its log is shared" if one.shares_place else "process tree")
 
-    def _addresses(self, one: Group, others: Others) -> list[str]:
+    def _addresses(self, one: ProcessGroup, others: ConfiguredSources) -> list[str]:
         """Where the group's server may show its counters, the likeliest first."""
         pids = {root.pid for root in one.roots}
         for root in one.roots:

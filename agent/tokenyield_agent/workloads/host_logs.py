@@ -1,6 +1,6 @@
-"""Where container runtimes keep their logs on this host. A thin reader; what it cannot read it does not know.
+"""Where container runtimes keep their logs on this host. A thin reader; what it cannot read is unknown.
 
-In: a `Place`. Out: a `ContainerLog`: the log's path or pattern, and the names that its path tells, without asking any
+In: a `Place`. Out: a `ContainerLog`: the log's path or pattern, and the names in its path, without any request to an
 API server. Kubernetes: /var/log/pods/<namespace>_<pod>_<uid>/<container>/<restarts>.log. Docker:
 /var/lib/docker/containers/<id>/<id>-json.log, with the name in config.v2.json beside it.
 """
@@ -56,8 +56,8 @@ class HostLogs:
     def _of_pod(self, uid: str, container_id: str | None) -> ContainerLog:
         for folder in _names(self._pods_dir):
             namespace, _, rest = folder.partition("_")
-            pod, _, found_uid = rest.rpartition("_")
-            if found_uid.replace("-", "") != uid.replace("-", ""):
+            pod, _, folder_uid = rest.rpartition("_")
+            if folder_uid.replace("-", "") != uid.replace("-", ""):
                 continue
             containers = _names(os.path.join(self._pods_dir, folder))
             name = self._container_name(namespace, pod, container_id)

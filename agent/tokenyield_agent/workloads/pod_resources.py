@@ -26,8 +26,8 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """The GPUs of one container."""
+class GpuAllocation:
+    """The GPUs that the kubelet gave to one container."""
 
     namespace: str
     pod: str
@@ -36,16 +36,16 @@ class Given:
 
 
 class KubeletError(Exception):
-    """The kubelet did not answer, or refused; the message says what to do."""
+    """The kubelet did not answer, or refused; the message says how to fix it."""
 
 
-def list_gpus(path: str, timeout_s: float) -> list[Given]:
-    """Every container that was given GPUs, as the kubelet listening at `path` tells. Raises `KubeletError`."""
+def list_gpus(path: str, timeout_s: float) -> list[GpuAllocation]:
+    """Every container that was given GPUs, as the kubelet listening at `path` reports. Raises `KubeletError`."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
             stream.settimeout(timeout_s)
             stream.connect(path)
-            return list(read_answer(_call(stream, LIST)))
+            return list(read_allocations(_call(stream, LIST)))
     except (OSError, h2.exceptions.ProtocolError, DecodeError) as error:
         raise KubeletError(f"{path}: {error}; check that the socket is mounted and may be opened") from error
 
@@ -87,11 +87,11 @@ def _message(body: bytes, status: dict[Any, Any]) -> bytes:
         raise OSError(f"gRPC status {status.get('grpc-status')}: {status.get('grpc-message', 'no message')}")
     compressed, length = struct.unpack(">?I", body[:5]) if len(body) >= 5 else (True, 0)
     if compressed or len(body) != 5 + length:
-        raise OSError("answers what is no single plain gRPC message")
+        raise OSError("expected a single plain gRPC message, found something else")
     return body[5:]
 
 
-def read_answer(body: bytes) -> Iterator[Given]:
+def read_allocations(body: bytes) -> Iterator[GpuAllocation]:
     """The GPUs in a serialized ListPodResourcesResponse. Raises google.protobuf.message.DecodeError."""
     for pod in _RESPONSE.FromString(body).pod_resources:
         for container in pod.containers:
@@ -102,7 +102,9 @@ def read_answer(body: bytes) -> Iterator[Given]:
                 for device_id in devices.device_ids
             ]
             if ids:
-                yield Given(namespace=pod.namespace, pod=pod.name, container=container.name, device_ids=tuple(ids))
+                yield GpuAllocation(
+                    namespace=pod.namespace, pod=pod.name, container=container.name, device_ids=tuple(ids)
+                )
 
 
 def _declare() -> Any:

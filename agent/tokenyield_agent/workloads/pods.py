@@ -1,11 +1,11 @@
-"""What Kubernetes tells of this node's pods, when it is there and allowed: their labels, and the GPUs given to them.
+"""What Kubernetes reports about this node's pods, where it runs and allows it: their labels and the GPUs given to them.
 
 In: settings. Out: `labels(namespace, pod)` and `allocations()`, from snapshots that a thread refreshes. Everything
-here is optional: without a kubelet's socket or a service account, nothing is asked and nothing is known.
+here is optional: without a kubelet's socket or a service account, nothing is requested and nothing is known.
 
 * Labels come from the API server: GET /api/v1/pods?fieldSelector=spec.nodeName=NODE with the service account's token.
-* Allocations come from the kubelet's pod-resources socket (gRPC, k8s.io/kubelet/pkg/apis/podresources/v1): they tell
-  of a GPU that a pod holds while nothing runs on it. Needs the extra `kubernetes`.
+* Allocations come from the kubelet's pod-resources socket (gRPC, k8s.io/kubelet/pkg/apis/podresources/v1): they show
+  a GPU that a pod holds while nothing runs on it. Needs the extra `kubernetes`.
 """
 
 import http.client
@@ -45,10 +45,10 @@ class _PodList(msgspec.Struct):
 
 
 class Pods:
-    """Snapshots of this node's pods. The thread starts only where there is something to ask."""
+    """Snapshots of this node's pods. The thread starts only where there is something to request."""
 
     def __init__(self, settings: Settings, account: Path = ACCOUNT, environ: Mapping[str, str] = os.environ) -> None:
-        self._wanted = dict(settings.pod_labels)
+        self._label_names = dict(settings.pod_labels)
         self._socket = settings.pod_resources_socket
         self._node = settings.node_name
         self._account = account
@@ -57,9 +57,9 @@ class Pods:
         self._allocations: dict[str, frozenset[str]] = {}
         self.problems: dict[str, str] = {}
         self._stop = threading.Event()
-        self.asks_api = bool(self._wanted) and bool(self._server[0]) and account.exists()
-        self.asks_kubelet = bool(self._socket) and os.path.exists(self._socket)
-        if self.asks_api or self.asks_kubelet:
+        self.uses_api = bool(self._label_names) and bool(self._server[0]) and account.exists()
+        self.uses_kubelet = bool(self._socket) and os.path.exists(self._socket)
+        if self.uses_api or self.uses_kubelet:
             threading.Thread(target=self._run, name="pods", daemon=True).start()
 
     def labels(self, namespace: str, pod: str) -> dict[str, str]:
@@ -75,23 +75,23 @@ class Pods:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            if self.asks_api:
-                self._try("API server", self.ask_api)
-            if self.asks_kubelet:
-                self._try("pod-resources", self.ask_kubelet)
+            if self.uses_api:
+                self._try("API server", self.refresh_labels)
+            if self.uses_kubelet:
+                self._try("pod-resources", self.refresh_allocations)
             self._stop.wait(REFRESH_S)
 
-    def _try(self, what: str, ask: Callable[[], None]) -> None:
+    def _try(self, service: str, refresh: Callable[[], None]) -> None:
         try:
-            ask()
-            self.problems.pop(what, None)
+            refresh()
+            self.problems.pop(service, None)
         except Exception as error:  # noqa: BLE001 - whatever Kubernetes answers costs its labels only
             problem = f"{type(error).__name__}: {error}"[:300]
-            if self.problems.get(what) != problem:  # once per change of state
-                log.warning("%s cannot be asked: %s", what, problem)
-            self.problems[what] = problem
+            if self.problems.get(service) != problem:  # once per change of state
+                log.warning("%s: no answer can be used: %s", service, problem)
+            self.problems[service] = problem
 
-    def ask_api(self) -> None:
+    def refresh_labels(self) -> None:
         """Refresh the labels. Raises OSError, http.client.HTTPException, msgspec.MsgspecError or ValueError."""
         host, port = self._server
         context = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
@@ -112,16 +112,16 @@ class Pods:
         self._labels = {(pod.metadata.namespace, pod.metadata.name): self._pick(pod.metadata) for pod in pods}
 
     def _pick(self, metadata: _Metadata) -> dict[str, str]:
-        known = {**metadata.annotations, **metadata.labels}
-        return {here: known[there] for here, there in self._wanted.items() if known.get(there)}
+        labels = {**metadata.annotations, **metadata.labels}
+        return {here: labels[there] for here, there in self._label_names.items() if labels.get(there)}
 
-    def ask_kubelet(self) -> None:
+    def refresh_allocations(self) -> None:
         """Refresh the allocations. Raises ImportError without the extra `kubernetes`, or KubeletError."""
         from tokenyield_agent.workloads.pod_resources import list_gpus
 
-        found: dict[str, set[str]] = {}
+        by_container: dict[str, set[str]] = {}
         for entry in list_gpus(self._socket, TIMEOUT_S):
             # A time-sliced GPU is listed as uuid::replica.
             uuids = {uuid.partition("::")[0] for uuid in entry.device_ids}
-            found.setdefault(f"{entry.namespace}/{entry.pod}/{entry.container}", set()).update(uuids)
-        self._allocations = {pod: frozenset(uuids) for pod, uuids in found.items()}
+            by_container.setdefault(f"{entry.namespace}/{entry.pod}/{entry.container}", set()).update(uuids)
+        self._allocations = {pod: frozenset(uuids) for pod, uuids in by_container.items()}

@@ -1,12 +1,12 @@
-"""The workloads that hold this node's GPUs, told from its processes. Pure.
+"""The workloads that hold this node's GPUs, recognized by its processes. Pure.
 
-In: the processes that hold a GPU and their ancestors, and which of them belong to configured workloads. Out: a `Group`
-for each workload that nobody configured, named so that it keeps its name over restarts.
+In: the processes that hold a GPU and their ancestors, and which of them belong to configured workloads. Out: a
+`ProcessGroup` for each workload that nobody configured, named so that it keeps its name over restarts.
 
 A group is one server: the highest ancestor, in the same container, unit or job, whose command line is a known server's,
 with all below it. Where no ancestor is known, the container, unit or job is the group; where there is none either, the
-processes of one command. Two servers in one container or unit are two groups, and its log, which cannot be told apart,
-belongs to neither.
+processes of one command. Two servers in one container or unit are two groups, and its log, whose lines cannot be
+assigned, belongs to neither.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ MPS_SERVER = "nvidia-cuda-mps-server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class ProcessGroup:
     """Processes of one workload. `roots` are those from which all others descend."""
 
     roots: tuple[Process, ...]
@@ -40,65 +40,65 @@ class Group:
         return port_of(self.roots[0].command, self.server) if self.server is not None else None
 
 
-def group(
+def group_processes(
     gpu_pids: Iterable[int], processes: Mapping[int, Process], ancestors: Mapping[int, tuple[int, ...]], taken: set[int]
-) -> list[Group]:
+) -> list[ProcessGroup]:
     """The groups of the processes that hold a GPU and do not descend from any of `taken`."""
-    found: dict[tuple[object, ...], dict[int, Process]] = defaultdict(dict)
+    roots_of: dict[tuple[object, ...], dict[int, Process]] = defaultdict(dict)
     servers: dict[tuple[object, ...], Server | None] = {}
     for pid in gpu_pids:
         chain = [pid, *ancestors.get(pid, ())]
         if pid not in processes or taken.intersection(chain) or processes[pid].name.startswith(MPS_SERVER[:15]):
             continue
-        root, kind = _root([processes[p] for p in chain if p in processes])
+        root, server = _root([processes[p] for p in chain if p in processes])
         key: tuple[object, ...]
-        if kind is not None:
+        if server is not None:
             key = (root.place, root.pid)
         elif root.place != NOWHERE:
             key = (root.place,)
         else:
             key = (NOWHERE, root.name)
-        found[key][root.pid] = root
-        servers[key] = kind
-    places = [key[0] for key in found]
+        roots_of[key][root.pid] = root
+        servers[key] = server
+    places = [key[0] for key in roots_of]
     return [
-        Group(
+        ProcessGroup(
             roots=tuple(roots[pid] for pid in sorted(roots)),
             place=key[0] if isinstance(key[0], Place) else NOWHERE,
             server=servers[key],
             shares_place=key[0] != NOWHERE and places.count(key[0]) > 1,
         )
-        for key, roots in found.items()
+        for key, roots in roots_of.items()
     ]
 
 
-def names(groups: Iterable[Group], where: Mapping[Place, str]) -> list[str]:
+def group_names(groups: Iterable[ProcessGroup], where: Mapping[Place, str]) -> list[str]:
     """A name for each group. `where` names the containers: `namespace/pod/container`, or Docker's name."""
-    wanted = [_name(one, where) for one in groups]
+    plain = [_name(group, where) for group in groups]
     return [
-        name if wanted.count(name) == 1 else f"{name}:{one.roots[0].pid}"
-        for name, one in zip(wanted, groups, strict=True)
+        name if plain.count(name) == 1 else f"{name}:{group.roots[0].pid}"
+        for name, group in zip(plain, groups, strict=True)
     ]
 
 
 def _root(chain: list[Process]) -> tuple[Process, Server | None]:
     """The server's process: the highest of `chain` (a process and its parents) in the same place that is a server."""
     own = chain[0]
-    root, kind = own, server_of(own.command)
+    root, server = own, server_of(own.command)
     for process in chain[1:]:
         if process.place != own.place or process.pid <= 1:
             break
-        if (found := server_of(process.command)) is not None:
-            root, kind = process, found
-    return root, kind
+        if (outer := server_of(process.command)) is not None:
+            root, server = process, outer
+    return root, server
 
 
-def _name(one: Group, where: Mapping[Place, str]) -> str:
-    place = one.place
+def _name(group: ProcessGroup, where: Mapping[Place, str]) -> str:
+    place = group.place
     name = where.get(place) or place.unit or (f"slurm/{place.slurm_job}" if place.slurm_job else None)
     if name is None and place.container is not None:
         name = place.container[:12]
     if name is None:
-        name = one.server.name if one.server is not None else one.roots[0].name or "process"
-        return f"{name}:{one.port}" if one.port is not None else name
-    return f"{name}:{one.port}" if one.shares_place and one.port is not None else name
+        name = group.server.name if group.server is not None else group.roots[0].name or "process"
+        return f"{name}:{group.port}" if group.port is not None else name
+    return f"{name}:{group.port}" if group.shares_place and group.port is not None else name

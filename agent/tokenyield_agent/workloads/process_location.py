@@ -8,7 +8,7 @@ In: the text of /proc/PID/cgroup. Out: a `Place`. The forms, with cgroup v1 (a l
     /system.slice/vllm.service    /user.slice/user-1000.slice/user@1000.service/app.slice/vllm.service
     /slurm/uid_1000/job_42/step_0    /system.slice/slurmstepd.scope/job_42/step_0/user/task_0
 
-A login session's scope is no place of its own: what runs there is told apart by its processes.
+A login session's scope is not a place of its own: what runs there is distinguished by its processes.
 """
 
 import re
@@ -56,9 +56,9 @@ class Process:
 
 
 def place_of(cgroup: str) -> Place:
-    """The place that `cgroup` (the text of /proc/PID/cgroup) tells."""
+    """The place that `cgroup` (the text of /proc/PID/cgroup) shows."""
     paths = [line.split(":", 2)[2] for line in cgroup.splitlines() if line.count(":") >= 2]
-    # On v1 every controller has a path; the longest tells most. A nested container is the innermost.
+    # On v1 every controller has a path; the longest shows most. A nested container is the innermost.
     path = max(paths, key=len, default="")
     containers, pod = _CONTAINER.findall(path), _POD.search(path)
     if containers or pod:

@@ -1,8 +1,8 @@
 """The thin reader of /proc that binding and discovery need: processes, their parents, places, logs and sockets.
 
 Only processes that hold a GPU, their ancestors and a server's children are looked at: a handful on any host, however
-many run there. Answers are kept for `REFRESH_S`, because a server's workers do not change parents from one second to
-the next. A process that is gone, or not ours to read, has no answer.
+many run there. Parents are remembered for `REFRESH_S`, because a server's workers do not change them from one second
+to the next. Of a process that is gone, or may not be read, nothing is known.
 """
 
 import os
@@ -62,13 +62,13 @@ class Procfs:
 
     def descendants_of(self, pid: int) -> list[int]:
         """The processes below `pid`, without it."""
-        found: list[int] = []
+        descendants: list[int] = []
         waiting = [pid]
-        while waiting and len(found) < CHILDREN_MAX:
+        while waiting and len(descendants) < CHILDREN_MAX:
             children = self._children(waiting.pop())
-            found += children
+            descendants += children
             waiting += children
-        return found[:CHILDREN_MAX]
+        return descendants[:CHILDREN_MAX]
 
     def _children(self, pid: int) -> set[int]:
         try:
@@ -106,8 +106,8 @@ class Procfs:
     def _has_open(self, pid: int, files: Set[tuple[int, int]]) -> bool:
         for descriptor in self._descriptors(pid):
             try:
-                found = os.stat(f"{self.root}/{pid}/fd/{descriptor}")
-                if (found.st_dev, found.st_ino) in files and self._writable(pid, descriptor):
+                status = os.stat(f"{self.root}/{pid}/fd/{descriptor}")
+                if (status.st_dev, status.st_ino) in files and self._writable(pid, descriptor):
                     return True
             except OSError:
                 continue
@@ -115,7 +115,7 @@ class Procfs:
 
     def output_files(self, pid: int) -> list[str]:
         """The regular files that standard output and error go to, as paths that can be opened from here."""
-        found = []
+        files = []
         for descriptor in ("1", "2"):
             link = f"{self.root}/{pid}/fd/{descriptor}"
             try:
@@ -124,13 +124,13 @@ class Procfs:
             except OSError:
                 continue
             is_same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-            if is_same and os.path.isfile(path) and path not in found:
-                found.append(path)
-        return found
+            if is_same and os.path.isfile(path) and path not in files:
+                files.append(path)
+        return files
 
     def listening(self, pids: Iterable[int]) -> list[str]:
         """`host:port` of the TCP sockets on which any of `pids` listens, reachable from here; lowest port first."""
-        found: set[tuple[int, str]] = set()
+        addresses: set[tuple[int, str]] = set()
         for pid in pids:
             inodes = set(self._socket_inodes(pid))
             if not inodes:
@@ -138,8 +138,8 @@ class Procfs:
             elsewhere = self._network_of(pid) != self._network_of(None)
             for host, port in self._sockets(pid, inodes):
                 for reachable in self._reachable(pid, host, elsewhere):
-                    found.add((port, reachable))
-        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for port, host in sorted(found)]
+                    addresses.add((port, reachable))
+        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for port, host in sorted(addresses)]
 
     def _reachable(self, pid: int, host: str, elsewhere: bool) -> list[str]:
         """At which addresses a socket bound to `host` is reached from this network namespace."""
@@ -174,14 +174,14 @@ class Procfs:
 
     def _own_addresses(self, pid: int) -> list[str]:
         """IPv4 addresses of the network namespace of `pid`, from its routing table (`/32 host LOCAL` in fib_trie)."""
-        found, last = [], ""
+        addresses, last = [], ""
         for line in self._text(pid, "net/fib_trie").splitlines():
             text = line.strip()
             if text.startswith("|-- "):
                 last = text[4:]
-            elif text == "/32 host LOCAL" and not last.startswith("127.") and last not in found:
-                found.append(last)
-        return found[:4]
+            elif text == "/32 host LOCAL" and not last.startswith("127.") and last not in addresses:
+                addresses.append(last)
+        return addresses[:4]
 
     def _network_of(self, pid: int | None) -> str:
         try:

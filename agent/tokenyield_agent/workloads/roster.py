@@ -22,10 +22,10 @@ from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource
 from tokenyield_agent.tokens.scrape import Scraper
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.binding import Holder, Holding, bind
-from tokenyield_agent.workloads.discovered import Finder, Others
+from tokenyield_agent.workloads.discovered import ConfiguredSources, Discovery
 from tokenyield_agent.workloads.host_logs import pod_of_log_path
 from tokenyield_agent.workloads.pods import Pods
-from tokenyield_agent.workloads.process_groups import MPS_SERVER, group
+from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processes
 from tokenyield_agent.workloads.process_location import Process
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
 from tokenyield_agent.workloads.server_process import server_of
@@ -72,7 +72,7 @@ class Roster:
         self._marks.update(self.marks())
         for tokens in [*self.configured.values(), *self.gateways.values()]:
             tokens.close()
-        self.finder.close()  # what is still there is met again, and goes on where it stood
+        self.discovery.close()  # what is still there is met again, and goes on where it stood
         self._apply(settings)
         self._refresh_at_s = 0.0
 
@@ -95,7 +95,7 @@ class Roster:
             )
             for gateway in settings.gateways
         }
-        self.finder = Finder(
+        self.discovery = Discovery(
             settings,
             self._procfs,
             self.pods,
@@ -154,7 +154,7 @@ class Roster:
     def all_tokens(self) -> dict[str, WorkloadTokens]:
         return {
             **self.configured,
-            **{name: found.tokens for name, found in self.finder.found.items()},
+            **{name: found.tokens for name, found in self.discovery.workloads.items()},
             **self.gateways,
         }
 
@@ -163,7 +163,7 @@ class Roster:
         targets: dict[str, Iterable[str]] = {
             workload.name: [workload.metrics] for workload in self.workloads.values() if workload.metrics
         }
-        targets |= {name: found.addresses for name, found in self.finder.found.items() if found.addresses}
+        targets |= {name: found.addresses for name, found in self.discovery.workloads.items() if found.addresses}
         self.scraper.set_targets(targets)
         logs = [tokens.log for tokens in self.all_tokens().values()]
         self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))
@@ -199,13 +199,13 @@ class Roster:
             for workload in self.workloads.values()
         ]
         named = {_pod_key(workload) for workload in self.workloads.values()}
-        for name, found in self.finder.found.items():
+        for name, found in self.discovery.workloads.items():
             allocated = allocations.get(name, frozenset()) & present
             holders.append(Holder(workload=name, root_pids=found.root_pids, allocated=allocated))
         return holders + [
             Holder(workload=pod, allocated=uuids & present)
             for pod, uuids in allocations.items()
-            if pod not in self.finder.found and pod not in named and uuids & present
+            if pod not in self.discovery.workloads and pod not in named and uuids & present
         ]
 
     def _refresh(
@@ -228,9 +228,9 @@ class Roster:
             self.configured[name].process_started_s = min((processes[pid].started_s for pid in roots), default=None)
         taken = {pid for roots in self._roots.values() for pid in roots} | by_settings
         if self.settings.discover:
-            groups = group(pids, processes, ancestors, taken)
-            self._leftover += self.finder.update(groups, mono_s, self._others(), self.scraper.known().keys())
-            self.unsaved, self.finder.met = self.unsaved or self.finder.met, False
+            groups = group_processes(pids, processes, ancestors, taken)
+            self._leftover += self.discovery.update(groups, mono_s, self._others(), self.scraper.answering().keys())
+            self.unsaved, self.discovery.met = self.unsaved or self.discovery.met, False
             self._retarget()
         if mono_s > self._marks_until_s:
             self._marks.clear()
@@ -240,9 +240,9 @@ class Roster:
         files: set[tuple[int, int]] = tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
         return is_root(self._procfs, workload, process, files)
 
-    def _others(self) -> Others:
+    def _others(self) -> ConfiguredSources:
         logs = [tokens.log for tokens in [*self.configured.values(), *self.gateways.values()]]
-        return Others(
+        return ConfiguredSources(
             names=self.workloads.keys() | self.gateways.keys(),
             files=set().union(*(log.open_files() for log in logs if isinstance(log, LogFiles))),
             units={log.unit for log in logs if isinstance(log, JournalUnit)},
@@ -259,21 +259,21 @@ class Roster:
         had_cursor = self.journal.cursor is not None
         for unit, block in self.journal.poll(mono_s):
             if unit in by_unit:
-                by_unit[unit].give(block)
+                by_unit[unit].add(block)
         self.unsaved |= self.journal.cursor is not None and not had_cursor
         # Answers first: each was asked for just after the logs were last read, so what is read now came after it.
         for answer in self.scraper.take():
             if (asked := everyone.get(answer.target)) is not None:
                 self.unsaved |= asked.is_first(answer)
-                events += asked.answered(answer, now_ms - round((mono_s - answer.asked_mono_s) * 1000))
+                events += asked.from_endpoint(answer, now_ms - round((mono_s - answer.scraped_mono_s) * 1000))
         for tokens in everyone.values():
             events += tokens.poll(now_ms, mono_s)
-        self.scraper.beat()
+        self.scraper.trigger()
         return events
 
     def quiet_since_ms(self, now_ms: int) -> dict[str, int]:
         """workload -> when it made its last token, or was first read; without those whose tokens are not read."""
-        servers = {**self.configured, **{name: found.tokens for name, found in self.finder.found.items()}}
+        servers = {**self.configured, **{name: found.tokens for name, found in self.discovery.workloads.items()}}
         return {
             name: since_ms
             for name, tokens in servers.items()
@@ -297,7 +297,7 @@ class Roster:
             )
             for name, tokens in self.configured.items()
         }
-        for name, found in self.finder.found.items():
+        for name, found in self.discovery.workloads.items():
             named[name] = WorkloadName(
                 server=found.tokens.server, place=found.place, model=found.tokens.model, labels=_clipped(found.labels)
             )

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tokenyield_agent.tokens.containers import PARTIAL_BYTES_MAX, Unwrapper
-from tokenyield_agent.tokens.tail import Place
+from tokenyield_agent.tokens.tail import FilePosition
 
 STAMP = "2026-11-23T12:00:00.123456789Z"
 
@@ -50,7 +50,7 @@ def test_a_line_beyond_the_bound_is_dropped_and_the_next_is_whole() -> None:
 
 def test_a_part_is_kept_by_where_it_stands_and_not_by_what_it_says() -> None:
     unwrapper = Unwrapper()
-    unwrapper.feed(cri("stdout", "P", "a prompt ").encode(), Place(1, 2, 300))
+    unwrapper.feed(cri("stdout", "P", "a prompt ").encode(), FilePosition(1, 2, 300))
     state = json.dumps(unwrapper.state())
     assert "prompt" not in state
     gone = Unwrapper()
@@ -84,7 +84,7 @@ def test_any_cutting_gives_the_same_lines(lines: list[str], cuts: list[int], is_
     size = len(written) // blocks + 1
     whole = "".join(written).encode()
     for start in range(0, len(written), size):
-        at = Place(1, 1, len("".join(written[:start]).encode()))
+        at = FilePosition(1, 1, len("".join(written[:start]).encode()))
         found += unwrapper.feed("".join(written[start : start + size]).encode(), at)
         state = json.loads(json.dumps(unwrapper.state()))
         unwrapper = Unwrapper()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recordings import PAGES, RUNS, Recording
 from tokenyield_agent.tokens.dialects import llamacpp, vllm
 from tokenyield_agent.tokens.dialects.registry import COUNTERS, counters_of_page
-from tokenyield_agent.tokens.endpoint import CounterNames, Reading, moved, read, since_start
+from tokenyield_agent.tokens.endpoint import CounterNames, CounterReading, change_between, read, since_start
 
 
 def kinds_of(body: bytes, names: CounterNames) -> dict[str, int]:
@@ -20,7 +20,7 @@ def test_a_recorded_vllm_run_gives_the_usage_of_all_answers() -> None:
     truth = json.loads((RUNS["vllm"] / "truth.json").read_bytes())["from_responses_usage"]
     before = read((RUNS["vllm"] / "metrics.before.prom").read_bytes(), vllm.COUNTERS)
     after = read((RUNS["vllm"] / "metrics.after.prom").read_bytes(), vllm.COUNTERS)
-    change = moved(before, after)
+    change = change_between(before, after)
     assert not change.restarted
     assert change.kinds["completion"] == truth["completion"]
     assert change.kinds["prompt_computed"] + change.kinds["prompt_cached"] == truth["prompt"]
@@ -52,8 +52,8 @@ def test_the_counters_of_a_whole_run_give_the_usage_of_all_answers(name: str) ->
     if names is None:
         return  # it has none: its tokens are unknown
     before = RUNS[name] / "metrics.before.prom"
-    first = read(before.read_bytes(), names) if before.exists() else Reading(values={})
-    kinds = moved(first, read(page, names)).kinds
+    first = read(before.read_bytes(), names) if before.exists() else CounterReading(values={})
+    kinds = change_between(first, read(page, names)).kinds
     assert kinds["completion"] == usage["completion"]
     assert sum(kinds.get(kind, 0) for kind in ("prompt_computed", "prompt_cached", "prompt_unsplit")) == usage["prompt"]
     assert kinds.get("requests", usage["requests"]) == usage["requests"]
@@ -85,11 +85,11 @@ vllm:generation_tokens_total{engine="5"} five
 
 
 def test_an_engine_that_appears_counts_from_nothing_and_one_that_restarts_is_seen() -> None:
-    first = Reading(values={"completion\tengine=0": 100})
-    assert moved(first, Reading(values={"completion\tengine=0": 110, "completion\tengine=1": 4})).kinds == {
-        "completion": 14
-    }
-    again = moved(first, Reading(values={"completion\tengine=0": 3}))
+    first = CounterReading(values={"completion\tengine=0": 100})
+    assert change_between(
+        first, CounterReading(values={"completion\tengine=0": 110, "completion\tengine=1": 4})
+    ).kinds == {"completion": 14}
+    again = change_between(first, CounterReading(values={"completion\tengine=0": 3}))
     assert (again.restarted, again.kinds) == (True, {"completion": 3})
 
 

@@ -7,10 +7,10 @@ from tokenyield_agent.tokens.dialects import llamacpp, registry, sglang, vllm
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.dialects.sglang import SgLang
 from tokenyield_agent.tokens.dialects.vllm import Vllm
-from tokenyield_agent.tokens.endpoint import Gauges, read
-from tokenyield_agent.tokens.event import Counted, TokenEvent
-from tokenyield_agent.tokens.log_source import LogSource, lay
-from tokenyield_agent.tokens.scrape import Answer
+from tokenyield_agent.tokens.endpoint import LoadGauges, read
+from tokenyield_agent.tokens.event import TokenCounts, TokenEvent
+from tokenyield_agent.tokens.log_source import LogSource, to_events
+from tokenyield_agent.tokens.scrape import ScrapeResult
 from tokenyield_agent.tokens.workload_tokens import LOAD_GAP_MS_MAX, WorkloadTokens
 
 V0 = (
@@ -36,8 +36,8 @@ SGLANG = b"".join(
 def test_a_line_of_vllm_speaks_of_its_interval(
     line: bytes, span_ms: int, running: int, waiting: int, cache: int
 ) -> None:
-    (counted,) = Vllm().feed(line, 1_764_000_000.0)
-    assert counted.load() == {
+    (counts,) = Vllm().feed(line, 1_764_000_000.0)
+    assert counts.load() == {
         "load_known_ms": span_ms,
         "running_request_ms": running,
         "waiting_request_ms": waiting,
@@ -46,8 +46,8 @@ def test_a_line_of_vllm_speaks_of_its_interval(
 
 
 def test_a_decode_line_of_sglang_speaks_of_the_time_since_the_last() -> None:
-    _, counted = SgLang().feed(SGLANG, 1_756_924_400.0)
-    assert counted.load() == {
+    _, counts = SgLang().feed(SGLANG, 1_756_924_400.0)
+    assert counts.load() == {
         "load_known_ms": 2_000,
         "running_request_ms": 12_000,
         "waiting_request_ms": 6_000,
@@ -56,9 +56,9 @@ def test_a_decode_line_of_sglang_speaks_of_the_time_since_the_last() -> None:
 
 
 def test_lines_that_end_in_one_poll_are_added_up() -> None:
-    parts = [Counted(method="rate", span_ms=500, completion=1, load_known_ms=500, running_request_ms=900)] * 2
-    (event,) = lay("w", parts, 1000)
-    assert (event.counted.completion, event.counted.load_known_ms, event.counted.running_request_ms) == (2, 1000, 1800)
+    parts = [TokenCounts(method="rate", span_ms=500, completion=1, load_known_ms=500, running_request_ms=900)] * 2
+    (event,) = to_events("w", parts, 1000)
+    assert (event.counts.completion, event.counts.load_known_ms, event.counts.running_request_ms) == (2, 1000, 1800)
 
 
 PAGE = b"""# TYPE vllm:generation_tokens_total counter
@@ -79,12 +79,12 @@ vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.5
 
 
 def test_engines_add_up_and_their_caches_are_a_mean() -> None:
-    assert read(PAGE, vllm.COUNTERS).gauges == Gauges(running=4, waiting=2, cache_used=0.7)
+    assert read(PAGE, vllm.COUNTERS).gauges == LoadGauges(running=4, waiting=2, cache_used=0.7)
 
 
 def test_recorded_pages_tell_how_the_server_stood() -> None:
     page = (RUNS["vllm"] / "metrics.after.prom").read_bytes()
-    assert read(page, vllm.COUNTERS).gauges == Gauges(running=0, waiting=0, cache_used=0)
+    assert read(page, vllm.COUNTERS).gauges == LoadGauges(running=0, waiting=0, cache_used=0)
     page = (RUNS["llamacpp"] / "metrics.after.prom").read_bytes()
     gauges = read(page, llamacpp.COUNTERS).gauges
     assert gauges is not None
@@ -101,7 +101,7 @@ class Mine(LogDialect):
         super().__init__()
         self.recognised = 1
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         return []
 
 
@@ -126,42 +126,46 @@ class NoLog:
     def close(self) -> None: ...
 
 
-def answer(page: bytes = PAGE) -> Answer:
-    return Answer(target="w", asked_mono_s=0.0, names=vllm.COUNTERS, reading=read(page, vllm.COUNTERS))
+def answer(page: bytes = PAGE) -> ScrapeResult:
+    return ScrapeResult(target="w", scraped_mono_s=0.0, names=vllm.COUNTERS, reading=read(page, vllm.COUNTERS))
 
 
 def loads(events: list[TokenEvent]) -> list[tuple[int, int, int | None]]:
-    known = [event for event in events if event.counted.load_known_ms is not None]
-    return [(event.start_ms, event.end_ms, event.counted.waiting_request_ms) for event in known]
+    known = [event for event in events if event.counts.load_known_ms is not None]
+    return [(event.start_ms, event.end_ms, event.counts.waiting_request_ms) for event in known]
 
 
 def test_an_endpoint_is_integrated_between_its_answers_and_told_once() -> None:
     log = NoLog()
     source: LogSource = log  # type: ignore[assignment]
     tokens = WorkloadTokens("w", source, has_endpoint=True, mark=None)
-    spoken = Counted(method="rate", span_ms=10_000, completion=9, load_known_ms=10_000, waiting_request_ms=1)
-    log.events = [TokenEvent(workload="w", start_ms=0, end_ms=10_000, counted=spoken)]
+    spoken = TokenCounts(method="rate", span_ms=10_000, completion=9, load_known_ms=10_000, waiting_request_ms=1)
+    log.events = [TokenEvent(workload="w", start_ms=0, end_ms=10_000, counts=spoken)]
     assert loads(tokens.poll(10_000, 0.0)) == [(0, 10_000, 1)], "the endpoint has not spoken yet"
-    assert loads(tokens.answered(answer(), 10_000)) == []
+    assert loads(tokens.from_endpoint(answer(), 10_000)) == []
     empty = PAGE.replace(b'waiting{engine="0",model_name="m"} 2', b'waiting{engine="0",model_name="m"} 0')
-    assert loads(tokens.answered(answer(empty), 20_000)) == [(10_000, 20_000, 10_000)], "half of two, for ten seconds"
-    log.events = [TokenEvent(workload="w", start_ms=10_000, end_ms=20_000, counted=spoken)]
+    assert loads(tokens.from_endpoint(answer(empty), 20_000)) == [(10_000, 20_000, 10_000)], (
+        "half of two, for ten seconds"
+    )
+    log.events = [TokenEvent(workload="w", start_ms=10_000, end_ms=20_000, counts=spoken)]
     assert loads(tokens.poll(21_000, 0.0)) == [], "of one time it is told once"
-    assert loads(tokens.answered(answer(empty), 20_001 + LOAD_GAP_MS_MAX)) == [], "nothing is said of a long silence"
+    assert loads(tokens.from_endpoint(answer(empty), 20_001 + LOAD_GAP_MS_MAX)) == [], (
+        "nothing is said of a long silence"
+    )
 
 
 def test_a_workload_is_quiet_since_its_last_token() -> None:
     tokens = WorkloadTokens("w", None, has_endpoint=True, mark=None)
     assert tokens.quiet_since_ms(500) is None, "nobody reads its tokens yet"
-    tokens.answered(answer(), 1_000)
+    tokens.from_endpoint(answer(), 1_000)
     assert tokens.quiet_since_ms(5_000) == 5_000, "since it was first read"
-    tokens.answered(answer(), 6_000)
+    tokens.from_endpoint(answer(), 6_000)
     assert tokens.quiet_since_ms(9_000) == 5_000
     more = PAGE.replace(b"} 100", b"} 101")
-    tokens.answered(answer(more), 9_000)
+    tokens.from_endpoint(answer(more), 9_000)
     assert tokens.quiet_since_ms(20_000) == 9_000
     again = WorkloadTokens("w", None, has_endpoint=True, mark=tokens.mark())
-    again.answered(answer(more), 21_000)
+    again.from_endpoint(answer(more), 21_000)
     assert again.quiet_since_ms(30_000) == 9_000, "a restart of the agent forgets nothing"
 
 

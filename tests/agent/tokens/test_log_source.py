@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tokenyield_agent.tokens.dialects.registry import SERVER_DIALECTS, new_dialect
-from tokenyield_agent.tokens.event import Asker, Counted
+from tokenyield_agent.tokens.event import Caller, TokenCounts
 from tokenyield_agent.tokens.log_source import LogFiles, SourceMark, only_labels
 
 LINE = "slot print_timing: id  0 | task {task} | prompt eval time =  1.0 ms / 3 tokens (\nslot print_timing: id  0 | task {task} |        eval time =  1.0 ms / {made} tokens (\nslot release: id  0 | task {task} | stop processing: n_tokens = {length}, truncated = 0\n"
@@ -34,7 +34,7 @@ def follow(pattern: Path | str, marks: list[SourceMark] | None = None, *, from_e
 
 
 def made(source: LogFiles, at_s: float) -> int:
-    return sum(event.counted.completion or 0 for event in source.poll(int(at_s * 1000), at_s))
+    return sum(event.counts.completion or 0 for event in source.poll(int(at_s * 1000), at_s))
 
 
 def remembered(source: LogFiles) -> list[SourceMark]:
@@ -110,6 +110,6 @@ def test_a_pattern_follows_a_bounded_number_of_files(tmp_path: Path) -> None:
 
 
 def test_labels_that_may_not_leave_the_host_do_not() -> None:
-    asker = Asker(model="m", labels=(("team", "search"), ("user", "someone")))
-    (counted,) = only_labels([Counted(method="count", requests=1, asker=asker)], frozenset({"team"}))
-    assert counted.asker == Asker(model="m", labels=(("team", "search"),))
+    caller = Caller(model="m", labels=(("team", "search"), ("user", "someone")))
+    (counts,) = only_labels([TokenCounts(method="count", requests=1, caller=caller)], frozenset({"team"}))
+    assert counts.caller == Caller(model="m", labels=(("team", "search"),))

@@ -104,7 +104,7 @@ def test_what_is_no_file_is_said_once_and_holds_nothing_up(
     reader = Reader(log)
     for _ in range(3):
         assert reader.poll() == []
-    assert "no regular file" in (reader.tail.problem or "")
+    assert "is not a regular file" in (reader.tail.problem or "")
     assert len(caplog.messages) == 1
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenyield_agent.gpu.reading import GpuReading
-from tokenyield_agent.tokens.event import Asker, Counted, TokenEvent
+from tokenyield_agent.tokens.event import Caller, TokenCounts, TokenEvent
 from tokenyield_agent.windows.bounds import (
     CALLERS_ALL_MAX,
     CALLERS_MAX,
@@ -40,8 +40,8 @@ def span(uuid: str = "G", state: str = "active", energy_mj: int | None = 0, hold
 
 
 def tokens(start_ms: int, end_ms: int, completion: int, **kinds: Any) -> TokenEvent:
-    counted = Counted(method=kinds.pop("method", "count"), completion=completion, **kinds)
-    return TokenEvent(workload="chat", start_ms=start_ms, end_ms=end_ms, counted=counted)
+    counted = TokenCounts(method=kinds.pop("method", "count"), completion=completion, **kinds)
+    return TokenEvent(workload="chat", start_ms=start_ms, end_ms=end_ms, counts=counted)
 
 
 def taken(of: WindowBuilder, *, flush: bool = False) -> list[Batch]:
@@ -248,8 +248,8 @@ def test_tokens_and_callers_under_ever_new_names_share_one_and_lose_nothing() ->
         windows.add(replace(event, workload=f"server-{i}"))
     for gateway in range(20):
         for i in range(CALLERS_MAX + 10):
-            counted = Counted(method="count", completion=3, asker=Asker(labels=(("user", f"u{i}"),)))
-            windows.add(TokenEvent(workload=f"gateway-{gateway}", start_ms=at_ms, end_ms=at_ms, counted=counted))
+            counts = TokenCounts(method="count", completion=3, caller=Caller(labels=(("user", f"u{i}"),)))
+            windows.add(TokenEvent(workload=f"gateway-{gateway}", start_ms=at_ms, end_ms=at_ms, counts=counts))
     batch = sound(taken(windows, flush=True))
     made = {workload.key: sum(count.completion or 0 for count in workload.tokens) for workload in batch.workloads}
     assert sum(made.values()) == (COUNTED_MAX + 500) * 7

@@ -19,7 +19,7 @@ from harness import wait_until
 from tokenyield_agent.config import Settings
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.workloads.binding import bind
-from tokenyield_agent.workloads.pod_resources import Given, KubeletError, list_gpus
+from tokenyield_agent.workloads.pod_resources import GpuAllocation, KubeletError, list_gpus
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.roster import Roster
 
@@ -92,7 +92,7 @@ def test_gpus_that_the_kubelet_gave(messages: Any, socket: Path) -> None:
     finally:
         kubelet.stop()
     assert len(given) == 2000, "larger than one HTTP/2 window"
-    assert given[0] == Given(
+    assert given[0] == GpuAllocation(
         namespace="prod", pod="chat-0", container="server", device_ids=("GPU-0", "GPU-1::3", "MIG-7")
     )
 
@@ -198,5 +198,5 @@ def test_an_account_that_may_not_list_pods_is_told_the_mend(api: ApiServer, tmp_
 
 def test_without_kubernetes_nothing_is_asked(tmp_path: Path) -> None:
     pods = Pods(replace(Settings(), pod_resources_socket=str(tmp_path / "none")), account=tmp_path / "no", environ={})
-    assert not pods.asks_api
-    assert not pods.asks_kubelet
+    assert not pods.uses_api
+    assert not pods.uses_kubelet

@@ -13,7 +13,7 @@ from recordings import COMMANDS
 from tokenyield_agent.gpu.reading import GpuPartition, GpuProcess, GpuReading
 from tokenyield_agent.workloads.binding import UNTIED, Holder, bind
 from tokenyield_agent.workloads.host_logs import HostLogs, pod_of_log_path
-from tokenyield_agent.workloads.process_groups import Group, group, names
+from tokenyield_agent.workloads.process_groups import ProcessGroup, group_names, group_processes
 from tokenyield_agent.workloads.process_location import Place
 from tokenyield_agent.workloads.procfs import Procfs
 from tokenyield_agent.workloads.server_process import port_of, server_of
@@ -41,7 +41,9 @@ def lay_out(root: Path, processes: list[dict[str, Any]]) -> Procfs:
     return Procfs(str(root))
 
 
-def found_in(tree: dict[str, Any], root: Path) -> tuple[list[Group], list[str], list[GpuReading], dict[str, Any]]:
+def found_in(
+    tree: dict[str, Any], root: Path
+) -> tuple[list[ProcessGroup], list[str], list[GpuReading], dict[str, Any]]:
     procfs = lay_out(root, tree["processes"])
     gpus = [
         GpuReading(
@@ -57,9 +59,9 @@ def found_in(tree: dict[str, Any], root: Path) -> tuple[list[Group], list[str], 
     ancestors = procfs.ancestors_of(pids, 0.0)
     wanted = pids.union(*(ancestors[pid] for pid in pids))
     processes = {pid: process for pid in wanted if (process := procfs.process(pid)) is not None}
-    groups = group(sorted(pids), processes, ancestors, set())
+    groups = group_processes(sorted(pids), processes, ancestors, set())
     where = {one.place: tree["where"] for one in groups if one.place.container} if "where" in tree else {}
-    called = names(groups, where)
+    called = group_names(groups, where)
     holders = [
         Holder(workload=name, root_pids=frozenset(root.pid for root in one.roots))
         for name, one in zip(called, groups, strict=True)
@@ -85,13 +87,13 @@ def test_a_configured_server_is_not_found_again(tmp_path: Path) -> None:
     pids = {201, 202}
     ancestors = procfs.ancestors_of(pids, 0.0)
     processes = {pid: process for pid in (200, 201, 202, 100) if (process := procfs.process(pid)) is not None}
-    assert group(pids, processes, ancestors, {100}) == []
+    assert group_processes(pids, processes, ancestors, {100}) == []
 
 
 def test_processes_that_are_gone_are_nobody(tmp_path: Path) -> None:
     procfs = lay_out(tmp_path, [])
     assert procfs.process(4711) is None
-    assert group([4711], {}, procfs.ancestors_of([4711], 0.0), set()) == []
+    assert group_processes([4711], {}, procfs.ancestors_of([4711], 0.0), set()) == []
     gpu = GpuReading(uuid="GPU-0", index=0, processes=(GpuProcess(pid=4711),))
     assert bind([gpu], [], {})["GPU-0"].weights == {UNTIED: 1}
 

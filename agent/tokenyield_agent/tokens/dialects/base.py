@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenyield_agent.tokens.endpoint import CounterNames
-from tokenyield_agent.tokens.event import Counted, Dialect
+from tokenyield_agent.tokens.event import Dialect, TokenCounts
 from tokenyield_wire.window import TOKEN_KINDS
 
 
@@ -99,7 +99,7 @@ class LogDialect:
         self.model: str | None = None
         self.recognised = 0
 
-    def finish(self) -> list[Counted]:
+    def finish(self) -> list[TokenCounts]:
         return []
 
     def forget_counts(self) -> None:

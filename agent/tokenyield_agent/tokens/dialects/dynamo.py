@@ -8,17 +8,20 @@ holds no GPU itself: it is scraped only when configured.
 import re
 
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 
 COUNTERS = CounterNames(
     server="dynamo",
-    known_by=(Series("dynamo_frontend_requests_total"), Series("dynamo_frontend_output_sequence_tokens_sum")),
+    known_by=(SeriesName("dynamo_frontend_requests_total"), SeriesName("dynamo_frontend_output_sequence_tokens_sum")),
     # The total counts while a request streams; the sum of the histogram only once it is answered.
-    completion=(Series("dynamo_frontend_output_tokens_total"), Series("dynamo_frontend_output_sequence_tokens_sum")),
-    prompt=(Series("dynamo_frontend_input_sequence_tokens_sum"),),
-    prompt_cached=(Series("dynamo_frontend_cached_tokens_sum"),),
-    requests=(Series("dynamo_frontend_requests_total", status="success"),),
-    requests_failed=(Series("dynamo_frontend_requests_total", status="error"),),
+    completion=(
+        SeriesName("dynamo_frontend_output_tokens_total"),
+        SeriesName("dynamo_frontend_output_sequence_tokens_sum"),
+    ),
+    prompt=(SeriesName("dynamo_frontend_input_sequence_tokens_sum"),),
+    prompt_cached=(SeriesName("dynamo_frontend_cached_tokens_sum"),),
+    requests=(SeriesName("dynamo_frontend_requests_total", status="success"),),
+    requests_failed=(SeriesName("dynamo_frontend_requests_total", status="error"),),
     fallback=True,
 )
 

@@ -4,23 +4,23 @@
      "response_code":200,"start_time":"2025-08-30T16:51:37.894Z",...}
 
 The fields are the operator's own choice of names; those of the documentation are read, and
-`gen_ai.usage.cached_input_tokens` where it is logged. Who asked stands under whatever header names the team: say
-where with `fields: {team: x-team-id}`.
+`gen_ai.usage.cached_input_tokens` where it is logged. The caller stands under whatever header names the
+team: set it with `fields: {team: x-team-id}`.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar
 
 from tokenyield_agent.tokens.dialects.base import Gateway
-from tokenyield_agent.tokens.dialects.json_lines import JsonLines, asker_of, decode, dig, usage_kinds
-from tokenyield_agent.tokens.event import Asker
+from tokenyield_agent.tokens.dialects.json_lines import JsonLines, caller_of, decode, dig, usage_kinds
+from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.tokens.parsing import instants
 
 DEFAULT_FIELDS = {"team": "x-team-id", "user": "x-user-id"}
 
 
 class EnvoyAiGateway(JsonLines):
-    """Dialect of Envoy AI Gateway's access log. `fields` maps labels of the asker to fields of the line."""
+    """Dialect of Envoy AI Gateway's access log. `fields` maps labels of the caller to fields of the line."""
 
     name: ClassVar[str] = "envoy-ai-gateway"
     words: ClassVar[tuple[bytes, ...]] = (b"gen_ai.usage.",)
@@ -29,11 +29,11 @@ class EnvoyAiGateway(JsonLines):
         super().__init__()
         self._fields = fields or DEFAULT_FIELDS
 
-    def count(self, line: bytes) -> tuple[Asker, dict[str, int], float | None] | None:
+    def count(self, line: bytes) -> tuple[Caller, dict[str, int], float | None] | None:
         entry = decode(line)
         if not isinstance(entry, dict) or "response_code" not in entry:
             return None
-        asker = asker_of(
+        caller = caller_of(
             entry.get("gen_ai.response.model") or entry.get("gen_ai.request.model"),
             ((label, dig(entry, path)) for label, path in self._fields.items()),
         )
@@ -42,9 +42,9 @@ class EnvoyAiGateway(JsonLines):
         code = entry["response_code"]
         if not isinstance(code, int) or not 200 <= code < 400:
             aborted = code in (0, 499)  # the client went away before the answer
-            return asker, {"requests_aborted" if aborted else "requests_failed": 1}, at_s
+            return caller, {"requests_aborted" if aborted else "requests_failed": 1}, at_s
         prompt, completion = entry.get("gen_ai.usage.input_tokens"), entry.get("gen_ai.usage.output_tokens")
-        return asker, usage_kinds(prompt, completion, entry.get("gen_ai.usage.cached_input_tokens")), at_s
+        return caller, usage_kinds(prompt, completion, entry.get("gen_ai.usage.cached_input_tokens")), at_s
 
 
 GATEWAY = Gateway(

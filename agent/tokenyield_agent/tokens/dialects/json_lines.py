@@ -1,7 +1,7 @@
-"""What the gateways' dialects share: JSON lines into counts by who asked. Pure.
+"""What the gateways' dialects share: JSON lines into counts by caller. Pure.
 
 A gateway knows the team and key of a request, and the `usage` of its answer. Nothing else of a line is kept: messages
-and answers may stand in it. Lines of one asker in one block are added up, because a busy gateway writes thousands a
+and answers may stand in it. Lines of one caller in one block are added up, because a busy gateway writes thousands a
 second.
 """
 
@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import msgspec
 
 from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.event import LINE_COUNT_MAX, Asker, Counted
+from tokenyield_agent.tokens.event import LINE_COUNT_MAX, Caller, TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
 
 LINE_BYTES_MAX = 256 * 1024
-"""As long a line as is followed: gateways may log messages and answers too."""
+"""The longest line that is read: gateways may log messages and answers too."""
 LABEL_CHARS_MAX = 128
 LABELS = ("team", "key", "user", "end_user", "project", "org", "tags")
-"""What may be known of an asker."""
+"""What may be known of a caller."""
 
 
 class JsonLines(LogDialect):
@@ -28,31 +28,33 @@ class JsonLines(LogDialect):
     words: ClassVar[tuple[bytes, ...]]
     """Any of these stands in every line of interest."""
 
-    def count(self, line: bytes) -> tuple[Asker, dict[str, int], float | None] | None:
-        """(who asked, counts by kind, the line's instant); None for a line that is not this gateway's."""
+    def count(self, line: bytes) -> tuple[Caller, dict[str, int], float | None] | None:
+        """(caller, counts by kind, the line's instant); None for a line that is not this gateway's."""
         raise NotImplementedError
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        sums: dict[Asker, tuple[dict[str, int], float | None]] = {}
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        sums: dict[Caller, tuple[dict[str, int], float | None]] = {}
         for line in lines_with(block, *self.words, bytes_max=LINE_BYTES_MAX):
             start = line.find(b"{")
-            if start < 0 or (counted := self.count(line[start:])) is None:
+            if start < 0 or (counts := self.count(line[start:])) is None:
                 continue
-            asker, kinds, at_s = counted
+            caller, kinds, at_s = counts
             self.recognised += 1
-            known, _ = sums.setdefault(asker, ({}, at_s))
+            caller_kinds, _ = sums.setdefault(caller, ({}, at_s))
             for kind, count in kinds.items():
-                known[kind] = known.get(kind, 0) + count
-        return [Counted(method="count", at_s=at_s, asker=asker, **kinds) for asker, (kinds, at_s) in sums.items()]
+                caller_kinds[kind] = caller_kinds.get(kind, 0) + count
+        return [
+            TokenCounts(method="count", at_s=at_s, caller=caller, **kinds) for caller, (kinds, at_s) in sums.items()
+        ]
 
 
-def asker_of(model: Any, labels: Iterable[tuple[str, Any]]) -> Asker:
-    """An asker from what a line says; what is no text, or empty, is left out."""
-    return Asker(model=_text(model), labels=tuple((label, text) for label, value in labels if (text := _text(value))))
+def caller_of(model: Any, labels: Iterable[tuple[str, Any]]) -> Caller:
+    """A caller from the fields of a line; what is not text, or is empty, is left out."""
+    return Caller(model=_text(model), labels=tuple((label, text) for label, value in labels if (text := _text(value))))
 
 
 def usage_kinds(prompt: Any, completion: Any, cached: Any) -> dict[str, int]:
-    """Counts of one answered request from the numbers of its `usage` object; what is no count is unknown."""
+    """Counts of one answered request from the numbers of its `usage` object; what is not a count is unknown."""
     kinds = {"requests": 1}
     if is_count(completion):
         kinds["completion"] = completion
@@ -70,7 +72,7 @@ def is_count(value: Any) -> bool:
 
 
 def decode(line: bytes) -> Any:
-    """The JSON document that `line` is; None when it is none."""
+    """The JSON document in `line`; None when it is not one."""
     try:
         return msgspec.json.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

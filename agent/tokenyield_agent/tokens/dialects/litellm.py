@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from tokenyield_agent.tokens.dialects.base import Gateway
-from tokenyield_agent.tokens.dialects.json_lines import JsonLines, asker_of, usage_kinds
-from tokenyield_agent.tokens.event import Asker
+from tokenyield_agent.tokens.dialects.json_lines import JsonLines, caller_of, usage_kinds
+from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.tokens.parsing import instants
 
 
@@ -52,30 +52,34 @@ class LiteLlm(JsonLines):
     name: ClassVar[str] = "litellm"
     words: ClassVar[tuple[bytes, ...]] = (b'"call_type"',)
 
-    def count(self, line: bytes) -> tuple[Asker, dict[str, int], float | None] | None:
+    def count(self, line: bytes) -> tuple[Caller, dict[str, int], float | None] | None:
         try:
             payload = _decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        known = payload.metadata
-        asker = asker_of(
+        metadata = payload.metadata
+        caller = caller_of(
             payload.model_group or payload.model,
             (
-                ("team", known.user_api_key_team_alias or known.user_api_key_team_id),
-                ("key", known.user_api_key_alias),
-                ("user", known.user_api_key_user_id),
+                ("team", metadata.user_api_key_team_alias or metadata.user_api_key_team_id),
+                ("key", metadata.user_api_key_alias),
+                ("user", metadata.user_api_key_user_id),
                 ("end_user", payload.end_user),
-                ("project", known.user_api_key_project_alias),
-                ("org", known.user_api_key_org_alias),
+                ("project", metadata.user_api_key_project_alias),
+                ("org", metadata.user_api_key_org_alias),
                 ("tags", payload.request_tags),
             ),
         )
-        at_s = instants.sound(payload.endTime) if isinstance(payload.endTime, (int, float)) else None
+        at_s = instants.valid(payload.endTime) if isinstance(payload.endTime, (int, float)) else None
         if payload.status != "success":
-            return asker, {"requests_failed": 1}, at_s
+            return caller, {"requests_failed": 1}, at_s
         if payload.cache_hit is True:
-            return asker, {"requests": 1}, at_s
-        return asker, usage_kinds(payload.prompt_tokens, payload.completion_tokens, _cached(known.usage_object)), at_s
+            return caller, {"requests": 1}, at_s
+        return (
+            caller,
+            usage_kinds(payload.prompt_tokens, payload.completion_tokens, _cached(metadata.usage_object)),
+            at_s,
+        )
 
 
 def _cached(usage: Any) -> Any:

@@ -31,8 +31,8 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import SPAN_S_MAX, Counted
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
 
 PENDING_MAX = 1024
@@ -68,15 +68,15 @@ _MODEL = re.compile(rb"(?:loading model|load_model:.* model) '(?P<path>[^']{1,10
 
 COUNTERS = CounterNames(
     server="llamacpp",
-    known_by=(Series("llamacpp:tokens_predicted_total"),),
-    completion=(Series("llamacpp:tokens_predicted_total"),),
-    prompt_computed=(Series("llamacpp:prompt_tokens_total"),),
-    prompt_cached=(Series("llamacpp:prompt_tokens_cached_total"),),
-    running=(Series("llamacpp:requests_processing"),),
-    waiting=(Series("llamacpp:requests_deferred"),),
-    cache_used=(Series("llamacpp:kv_cache_usage_ratio"),),
+    known_by=(SeriesName("llamacpp:tokens_predicted_total"),),
+    completion=(SeriesName("llamacpp:tokens_predicted_total"),),
+    prompt_computed=(SeriesName("llamacpp:prompt_tokens_total"),),
+    prompt_cached=(SeriesName("llamacpp:prompt_tokens_cached_total"),),
+    running=(SeriesName("llamacpp:requests_processing"),),
+    waiting=(SeriesName("llamacpp:requests_deferred"),),
+    cache_used=(SeriesName("llamacpp:kv_cache_usage_ratio"),),
 )
-"""llama-server's Prometheus names (`--metrics`). Versions before mid-2026 do not tell the cached tokens; none tells
+"""llama-server's Prometheus names (`--metrics`). Versions before mid-2026 do not report cached tokens; none reports
 requests."""
 
 
@@ -90,59 +90,59 @@ class LlamaCpp(LogDialect):
         self._pending: dict[str, dict[str, Any]] = {}
         self._current: str | None = None
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        found: list[Counted] = []
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        events: list[TokenCounts] = []
         for line in lines_with(block, *_WORDS):
             slot = _SLOT.search(line)
             if slot is not None:
                 self._current = f"{int(slot['slot'])}:{int(slot['task'])}"
-                self._read(slot["rest"], self._current, found)
+                self._read(slot["rest"], self._current, events)
             elif model := _MODEL.search(line):
                 self.model = model["path"].rpartition(b"/")[2].decode("utf-8", "replace")[:253]
                 self._pending.clear()  # this line opens a server's log; requests of the last one end here
             elif keyed := _KEYED.search(line):
-                self._read_keyed(keyed, line, found)
+                self._read_keyed(keyed, line, events)
             elif library := _LIBRARY.match(line):
-                self._read_library(library, found)
+                self._read_library(library, events)
             elif self._current is not None:
-                self._read(line, self._current, found)
-        return found
+                self._read(line, self._current, events)
+        return events
 
-    def finish(self) -> list[Counted]:
+    def finish(self) -> list[TokenCounts]:
         """Requests whose timings were read but whose slot was never seen released."""
-        found = [counted for request in self._pending.values() if (counted := _request(request, whole=False))]
+        events = [counts for request in self._pending.values() if (counts := _request(request, whole=False))]
         self._pending.clear()
-        return found
+        return events
 
     def forget_counts(self) -> None:
         self._pending.clear()
 
-    def _read(self, text: bytes, key: str, found: list[Counted]) -> None:
+    def _read(self, text: bytes, key: str, events: list[TokenCounts]) -> None:
         if match := _TIMING.match(text):
             kind = "computed" if match["prompt"] else "completion"
-            request = self._of(key, found)
+            request = self._of(key, events)
             request[kind] = int(match["tokens"])
             request["ms"] = request.get("ms", 0.0) + float(match["ms"])
         elif match := _RELEASE.match(text):
-            request = self._of(key, found)
+            request = self._of(key, events)
             request["length"] = int(match["length"]) if match["truncated"] == b"0" else -1
         else:
             return
-        self._settle(key, found, needs_release=True)
+        self._settle(key, events, needs_release=True)
 
-    def _read_keyed(self, match: re.Match[bytes], line: bytes, found: list[Counted]) -> None:
+    def _read_keyed(self, match: re.Match[bytes], line: bytes, events: list[TokenCounts]) -> None:
         slot, task = _KEYED_SLOT.search(line), _KEYED_TASK.search(line)
         if slot is None or task is None:
             return
         key = f"{int(slot['slot'])}:{int(task['task'])}"
-        request = self._of(key, found)
+        request = self._of(key, events)
         request["computed" if match["kind"] == b"prompt" else "completion"] = int(match["tokens"])
         request["ms"] = request.get("ms", 0.0) + float(match["ms"])
-        self._settle(key, found, needs_release=False)
+        self._settle(key, events, needs_release=False)
 
-    def _read_library(self, match: re.Match[bytes], found: list[Counted]) -> None:
+    def _read_library(self, match: re.Match[bytes], events: list[TokenCounts]) -> None:
         """Three lines that always come together, from one thread: sample, prompt eval, eval."""
-        request = self._of(_LIBRARY_KEY, found)
+        request = self._of(_LIBRARY_KEY, events)
         if match["kind"] == b"sample":
             request.clear()
             request["completion"] = int(match["tokens"])
@@ -150,22 +150,22 @@ class LlamaCpp(LogDialect):
             request["computed"] = int(match["tokens"])
         request["ms"] = request.get("ms", 0.0) + float(match["ms"])
         if match["kind"] == b"eval":
-            self._settle(_LIBRARY_KEY, found, needs_release=False)
+            self._settle(_LIBRARY_KEY, events, needs_release=False)
             self._pending.pop(_LIBRARY_KEY, None)
 
-    def _settle(self, key: str, found: list[Counted], *, needs_release: bool) -> None:
-        """Hand out the request if all its lines are read."""
-        if counted := _request(self._pending[key], whole=needs_release):
+    def _settle(self, key: str, events: list[TokenCounts], *, needs_release: bool) -> None:
+        """Emit the request if all its lines are read."""
+        if counts := _request(self._pending[key], whole=needs_release):
             del self._pending[key]
             self.recognised += 1
-            found.append(counted)
+            events.append(counts)
 
-    def _of(self, key: str, found: list[Counted]) -> dict[str, Any]:
+    def _of(self, key: str, events: list[TokenCounts]) -> dict[str, Any]:
         request = self._pending.setdefault(key, {})
         if len(self._pending) > PENDING_MAX:
             oldest = self._pending.pop(next(iter(self._pending)))
-            if counted := _request(oldest, whole=False):
-                found.append(counted)
+            if counts := _request(oldest, whole=False):
+                events.append(counts)
         return request
 
     def state(self) -> dict[str, Any]:
@@ -181,12 +181,12 @@ class LlamaCpp(LogDialect):
         self._pending = {key: dict(request) for key, request in state["pending"].items()}
 
 
-def _request(request: dict[str, Any], *, whole: bool) -> Counted | None:
+def _request(request: dict[str, Any], *, whole: bool) -> TokenCounts | None:
     """The request's counts, or None when lines are missing: its timings, and when `whole` its release too."""
     if "computed" not in request or "completion" not in request or (whole and "length" not in request):
         return None
     cached = request.get("length", -1) + 1 - request["computed"] - request["completion"]
-    return Counted(
+    return TokenCounts(
         method="count",
         span_ms=int(min(request["ms"], SPAN_S_MAX * 1000)),
         prompt_computed=request["computed"],

@@ -13,10 +13,10 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing import instants
-from tokenyield_agent.tokens.parsing.intervals import ENGINES_MAX, Intervals
+from tokenyield_agent.tokens.parsing.intervals import ENGINES_MAX, RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
 
 NOMINAL_S = 10.0
@@ -27,16 +27,16 @@ _STATS = re.compile(
     rb"(?:thr \(in/out\): (?P<in>\d{1,9}\.\d) / (?P<out>\d{1,9}\.\d) tokens/s, "
     rb"|prompt throughput: (?P<prompt>\d{1,9}\.\d) tokens/s, "
     rb"Avg generation throughput: (?P<made>\d{1,9}\.\d) tokens/s, )"
-    rb"(?:Server \(succeeded/failed/routed/waiting\): (?P<good>\d{1,12}) / (?P<failed>\d{1,12}) / )?"
+    rb"(?:Server \(succeeded/failed/routed/waiting\): (?P<succeeded>\d{1,12}) / (?P<failed>\d{1,12}) / )?"
 )
 
 COUNTERS = CounterNames(
     server="lmdeploy",
-    known_by=(Series("lmdeploy:generation_tokens_total"),),
-    completion=(Series("lmdeploy:generation_tokens_total"),),
-    prompt=(Series("lmdeploy:prompt_tokens_total"),),
-    prompt_cached=(Series("lmdeploy:cached_tokens_total"),),
-    requests=(Series("lmdeploy:request_success_total"),),
+    known_by=(SeriesName("lmdeploy:generation_tokens_total"),),
+    completion=(SeriesName("lmdeploy:generation_tokens_total"),),
+    prompt=(SeriesName("lmdeploy:prompt_tokens_total"),),
+    prompt_cached=(SeriesName("lmdeploy:cached_tokens_total"),),
+    requests=(SeriesName("lmdeploy:request_success_total"),),
 )
 """LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-08."""
 
@@ -48,22 +48,22 @@ class LmDeploy(LogDialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._intervals = Intervals()
+        self._intervals = RateIntervals()
         self._totals: dict[str, list[int]] = {}
-        """Rank -> requests succeeded and failed, as last told."""
+        """Rank -> requests succeeded and failed, as last reported."""
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        found = []
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        events = []
         for line in lines_with(block, b"] Avg thr (in/out): ", b"] Avg prompt throughput: "):
             if match := _STATS.match(line):
                 self.recognised += 1
-                found.append(self._counted(match, arrival_s))
-        return found
+                events.append(self._counts_of(match, arrival_s))
+        return events
 
     def forget_counts(self) -> None:
         self._intervals.clear()
 
-    def _counted(self, match: re.Match[bytes], arrival_s: float) -> Counted:
+    def _counts_of(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
         rank = match["rank"].decode("ascii")
         at_s = instants.parse(match["at"], arrival_s)
         interval_s, (prompt, made) = self._intervals.tokens(
@@ -74,7 +74,7 @@ class LmDeploy(LogDialect):
             silence_factor=SILENCE_FACTOR,
         )
         requests, failed = self._requests(rank, match)
-        return Counted(
+        return TokenCounts(
             method="rate",
             at_s=at_s,
             span_ms=int(interval_s * 1000),
@@ -85,17 +85,17 @@ class LmDeploy(LogDialect):
         )
 
     def _requests(self, rank: str, match: re.Match[bytes]) -> tuple[int | None, int | None]:
-        if match["good"] is None:
+        if match["succeeded"] is None:
             return None, None
-        now = [int(match["good"]), int(match["failed"])]
+        now = [int(match["succeeded"]), int(match["failed"])]
         if len(self._totals) >= ENGINES_MAX:
             self._totals.clear()
         before = self._totals.get(rank)
         self._totals[rank] = now
         if before is None:
-            return None, None  # since when these stand cannot be told
+            return None, None  # since when these count is unknown
         if now[0] < before[0] or now[1] < before[1]:
-            return now[0], now[1]  # the server was started anew
+            return now[0], now[1]  # the server was restarted
         return now[0] - before[0], now[1] - before[1]
 
     def state(self) -> dict[str, Any]:

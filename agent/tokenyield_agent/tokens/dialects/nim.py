@@ -7,19 +7,19 @@ counters without a prefix on /v1/metrics (docs.nvidia.com/nim, Observability); N
 import re
 
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 
 COUNTERS = CounterNames(
     server="nim",
     paths=("/v1/metrics", "/metrics"),
-    known_by=(Series("generation_tokens_total"),),
-    completion=(Series("generation_tokens_total"),),
-    prompt=(Series("prompt_tokens_total"),),
-    requests=(Series("request_success_total"),),
-    requests_failed=(Series("request_failure_total"),),
-    running=(Series("num_requests_running"),),
-    waiting=(Series("num_requests_waiting"),),
-    cache_used=(Series("gpu_cache_usage_perc"),),
+    known_by=(SeriesName("generation_tokens_total"),),
+    completion=(SeriesName("generation_tokens_total"),),
+    prompt=(SeriesName("prompt_tokens_total"),),
+    requests=(SeriesName("request_success_total"),),
+    requests_failed=(SeriesName("request_failure_total"),),
+    running=(SeriesName("num_requests_running"),),
+    waiting=(SeriesName("num_requests_waiting"),),
+    cache_used=(SeriesName("gpu_cache_usage_perc"),),
     fallback=True,
 )
 

@@ -17,7 +17,7 @@ import msgspec
 
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
 from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
-from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
 
 _ACCESS = re.compile(
@@ -44,25 +44,25 @@ class Ollama:
 
     @property
     def recognised(self) -> int:
-        """A runner's lines alone are llama-server's: lines of Ollama's own tell that this is Ollama's log."""
+        """A runner's lines alone are llama-server's: lines of Ollama's own show that this is Ollama's log."""
         return self._runner.recognised + self._accesses if self._is_ollama else 0
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         if not self._is_ollama:
             self._is_ollama = any(_MARK.search(line) for line in lines_with(block, b"[GIN] ", b" source="))
-        found = [msgspec.structs.replace(c, requests=None) for c in self._runner.feed(block, arrival_s)]
+        events = [msgspec.structs.replace(c, requests=None) for c in self._runner.feed(block, arrival_s)]
         for line in lines_with(block, b"[GIN] "):
             if match := _ACCESS.match(line):
                 self._accesses += 1
                 status = int(match["status"])
                 if status == _CANCELLED:
-                    found.append(Counted(method="count", requests_aborted=1))
+                    events.append(TokenCounts(method="count", requests_aborted=1))
                 else:
                     kind = "requests" if status == 200 else "requests_failed"
-                    found.append(Counted(method="count", **{kind: 1}))  # type: ignore[arg-type]
-        return found
+                    events.append(TokenCounts(method="count", **{kind: 1}))  # type: ignore[arg-type]
+        return events
 
-    def finish(self) -> list[Counted]:
+    def finish(self) -> list[TokenCounts]:
         return [msgspec.structs.replace(c, requests=None) for c in self._runner.finish()]
 
     def forget_counts(self) -> None:

@@ -5,16 +5,16 @@
     {"custom_id":"r1","response":{"status_code":200,"body":{"model":"chat","usage":{...}}},"error":null}
 
 The object is looked for at the top, and under `response`, `body`, `response.body` and `data`. A `usage` that is null or
-holds no counts is no usage. Who asked is taken from `team`, `user` and the like at the top or under `metadata`, or from
-where `fields` says.
+holds no counts is not usage. The caller is taken from `team`, `user` and the like at the top or under `metadata`, or
+from where `fields` says.
 """
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import Gateway
-from tokenyield_agent.tokens.dialects.json_lines import JsonLines, asker_of, decode, dig, is_count, usage_kinds
-from tokenyield_agent.tokens.event import Asker
+from tokenyield_agent.tokens.dialects.json_lines import JsonLines, caller_of, decode, dig, is_count, usage_kinds
+from tokenyield_agent.tokens.event import Caller
 
 _HOLDERS = ("", "response", "body", "response.body", "data")
 _DEFAULT_FIELDS = (
@@ -26,7 +26,7 @@ _DEFAULT_FIELDS = (
 
 
 class OpenAiUsage(JsonLines):
-    """Dialect of JSON lines with a `usage` object. `fields` maps labels of the asker to dotted paths."""
+    """Dialect of JSON lines with a `usage` object. `fields` maps labels of the caller to dotted paths."""
 
     name: ClassVar[str] = "openai-usage"
     words: ClassVar[tuple[bytes, ...]] = (b'"usage"',)
@@ -35,14 +35,14 @@ class OpenAiUsage(JsonLines):
         super().__init__()
         self._fields = [(label, (path,)) for label, path in fields.items()] if fields else list(_DEFAULT_FIELDS)
 
-    def count(self, line: bytes) -> tuple[Asker, dict[str, int], float | None] | None:
+    def count(self, line: bytes) -> tuple[Caller, dict[str, int], float | None] | None:
         entry = decode(line)
         for place in _HOLDERS:
             holder = dig(entry, place) if place else entry
             kinds = _kinds(holder.get("usage")) if isinstance(holder, dict) else None
             if kinds is not None:
                 model = holder.get("model") or entry.get("model")
-                return asker_of(model, self._labels(entry)), kinds, None
+                return caller_of(model, self._labels(entry)), kinds, None
         return None
 
     def _labels(self, entry: Any) -> list[tuple[str, Any]]:

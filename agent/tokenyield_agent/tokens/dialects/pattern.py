@@ -9,10 +9,10 @@
         contains: "tok/s"
         pattern: 'engine (?P<engine>\\d+): (?P<completion>[\\d.]+) tok/s'
         units: {completion: tokens/s}
-        interval_s: 10                               # of rates, where two lines do not tell
+        interval_s: 10                               # of rates, until two lines show it
 
 Groups: the kinds of tokens and requests (`prompt` stands for prompt_unsplit), `time`, `took`, `engine`, `model`, and
-the labels of an asker. Numbers may have commas between thousands. A rate times the interval since the engine's last
+the labels of a caller. Numbers may have commas between thousands. A rate times the interval since the engine's last
 line makes tokens, see intervals.py. All this is checked when the settings are read.
 """
 
@@ -23,16 +23,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.dialects.json_lines import LABELS, asker_of
-from tokenyield_agent.tokens.event import KINDS, LINE_COUNT_MAX, SPAN_S_MAX, Counted
+from tokenyield_agent.tokens.dialects.json_lines import LABELS, caller_of
+from tokenyield_agent.tokens.event import KINDS, LINE_COUNT_MAX, SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing import instants
-from tokenyield_agent.tokens.parsing.intervals import Intervals
+from tokenyield_agent.tokens.parsing.intervals import RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
 
 UNITS = {"tokens": 1.0, "kilotokens": 1e3, "requests": 1.0, "tokens/s": 1.0, "ms": 1e-3, "s": 1.0}
 _RATE = "tokens/s"
 _COUNTS = {"prompt": "prompt_unsplit", **{kind: kind for kind in KINDS}}
-_OTHERS = ("time", "took", "engine", "model", *LABELS)
+_OTHER_GROUPS = ("time", "took", "engine", "model", *LABELS)
 SILENCE_FACTOR = 1.5
 
 
@@ -47,33 +47,33 @@ class PatternSettings:
     interval_s: float = 10.0
 
     def faults(self, at: str) -> Iterator[str]:
-        """What is wrong with it, each fault with the mend."""
+        """What is wrong with it, each fault with the fix."""
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,40}", self.name):
-            yield f"{at}.name: '{self.name}' wants small letters, digits and -"
+            yield f"{at}.name: expected small letters, digits and -, found '{self.name}'"
         if len(self.contains) < 3:
-            yield f"{at}.contains: '{self.contains}' is too short; name a literal that stands in every such line"
+            yield f"{at}.contains: expected 3 characters or more, found '{self.contains}'; name a literal of every line"
         if not 0.1 <= self.interval_s <= 3600:
-            yield f"{at}.interval_s: {self.interval_s} is outside 0.1 to 3600"
+            yield f"{at}.interval_s: expected 0.1 to 3600, found {self.interval_s}"
         try:
             groups = list(re.compile(self.pattern.encode()).groupindex)
         except re.error as error:
-            yield f"{at}.pattern: no regular expression ({error})"
+            yield f"{at}.pattern: expected a regular expression, found '{self.pattern}' ({error})"
             return
-        known = (*_COUNTS, *_OTHERS)
+        known = (*_COUNTS, *_OTHER_GROUPS)
         for group in groups:
             if group not in known:
-                yield f"{at}.pattern: unknown group '{group}'; known are {', '.join(known)}"
+                yield f"{at}.pattern: expected groups of {', '.join(known)}; found '{group}'"
         if not set(groups) & set(_COUNTS):
-            yield f"{at}.pattern: counts nothing; name a group completion, prompt, requests or another kind"
+            yield f"{at}.pattern: expected a group that counts, found none; name one completion, prompt or requests"
         for group, unit in self.units.items():
             if group not in groups:
-                yield f"{at}.units.{group}: the pattern has no such group"
+                yield f"{at}.units.{group}: expected a group of the pattern, found '{group}'; remove the unit"
             allowed = ("ms", "s") if group == "took" else ("tokens", "kilotokens", "tokens/s", "requests")
             if unit not in allowed:
-                yield f"{at}.units.{group}: '{unit}' is no unit for it; known are {', '.join(allowed)}"
+                yield f"{at}.units.{group}: expected one of {', '.join(allowed)}; found '{unit}'"
 
 
-class Pattern(LogDialect):
+class PatternDialect(LogDialect):
     """The dialect of one `PatternSettings`, which must be without faults."""
 
     name: str
@@ -89,20 +89,20 @@ class Pattern(LogDialect):
         self._counts = [group for group in groups if group in _COUNTS]
         self._rates = [group for group in self._counts if self._units.get(group) == _RATE]
         self._labels = [group for group in groups if group in LABELS]
-        self._intervals = Intervals()
+        self._intervals = RateIntervals()
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        found = []
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        events = []
         for line in lines_with(block, self._contains):
-            if (match := self._pattern.search(line)) and (counted := self._counted(match.groupdict(), arrival_s)):
+            if (match := self._pattern.search(line)) and (counts := self._counts_of(match.groupdict(), arrival_s)):
                 self.recognised += 1
-                found.append(counted)
-        return found
+                events.append(counts)
+        return events
 
     def forget_counts(self) -> None:
         self._intervals.clear()
 
-    def _counted(self, groups: Mapping[str, bytes | None], arrival_s: float) -> Counted | None:
+    def _counts_of(self, groups: Mapping[str, bytes | None], arrival_s: float) -> TokenCounts | None:
         values = {group: _number(groups[group]) for group in self._counts}
         if None in values.values() and not any(value is not None for value in values.values()):
             return None
@@ -129,9 +129,10 @@ class Pattern(LogDialect):
         texts = {group: (groups.get(group) or b"").decode("utf-8", "replace") for group in ("model", *self._labels)}
         if texts["model"]:
             self.model = texts["model"][:253]
-        asker = asker_of(texts["model"], [(label, texts[label]) for label in self._labels]) if self._labels else None
+        caller = caller_of(texts["model"], [(label, texts[label]) for label in self._labels]) if self._labels else None
         method: Any = "rate" if self._rates else "count"
-        return Counted(method=method, at_s=at_s, span_ms=int(min(span_s, SPAN_S_MAX) * 1000), asker=asker, **kinds)
+        span_ms = int(min(span_s, SPAN_S_MAX) * 1000)
+        return TokenCounts(method=method, at_s=at_s, span_ms=span_ms, caller=caller, **kinds)
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "engines": self._intervals.state()}

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from tokenyield_agent.tokens import dialects
 from tokenyield_agent.tokens.dialects.base import Gateway, Server
-from tokenyield_agent.tokens.dialects.pattern import Pattern, PatternSettings
+from tokenyield_agent.tokens.dialects.pattern import PatternDialect, PatternSettings
 from tokenyield_agent.tokens.endpoint import CounterNames, is_known
-from tokenyield_agent.tokens.event import Counted, Dialect
+from tokenyield_agent.tokens.event import Dialect, TokenCounts
 
 
 class UnknownDialect(ValueError):
@@ -89,9 +89,9 @@ def new_dialect(
         return AutoDialect(among or known, fields)
     own = {pattern.name: pattern for pattern in patterns}
     if name in own:
-        return Pattern(own[name])
+        return PatternDialect(own[name])
     if name not in known:
-        raise UnknownDialect(f"no dialect '{name}'; known are {', '.join(['auto', *known, *own])}")
+        raise UnknownDialect(f"expected one of {', '.join(['auto', *known, *own])}; found '{name}'")
     return _make(name, known[name], fields)
 
 
@@ -141,14 +141,14 @@ class AutoDialect:
     def recognised(self) -> int:
         return self.chosen.recognised if self.chosen else 0
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         if self.chosen is not None:
             return self.chosen.feed(block, arrival_s)
-        found = {name: dialect.feed(block, arrival_s) for name, dialect in self._open.items()}
+        events = {name: dialect.feed(block, arrival_s) for name, dialect in self._open.items()}
         self.chosen = next((dialect for dialect in self._open.values() if dialect.recognised), None)
-        return found[self.chosen.name] if self.chosen is not None else []
+        return events[self.chosen.name] if self.chosen is not None else []
 
-    def finish(self) -> list[Counted]:
+    def finish(self) -> list[TokenCounts]:
         return self.chosen.finish() if self.chosen else []
 
     def forget_counts(self) -> None:

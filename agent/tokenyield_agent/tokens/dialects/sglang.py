@@ -15,17 +15,17 @@
   `#running-req` is taken. The same for logs without timestamps. Accepted speculative tokens are in the rate already.
 * A decode line's running and queued requests and token usage are taken for all of that time.
 * Tensor-parallel ranks repeat the same numbers and pipeline stages the same batches: one rank is counted of each
-  data-parallel rank, the first that speaks. Data-parallel ranks add up.
+  data-parallel rank, the first that prints. Data-parallel ranks add up.
 """
 
 import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import SPAN_S_MAX, Counted, load_over
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts, load_over
 from tokenyield_agent.tokens.parsing import instants
-from tokenyield_agent.tokens.parsing.lines import Answers, lines_with
+from tokenyield_agent.tokens.parsing.lines import AccessLog, lines_with
 
 DECODE_STEPS = 40
 """Between two decode lines, SGLang's default."""
@@ -54,18 +54,18 @@ _RANK = re.compile(rb"([A-Z]{2,4})(\d{1,4})")
 
 COUNTERS = CounterNames(
     server="sglang",
-    known_by=(Series("sglang:generation_tokens_total"), Series("sglang:num_running_reqs")),
-    completion=(Series("sglang:generation_tokens_total"),),
-    prompt=(Series("sglang:prompt_tokens_total"),),
-    prompt_cached=(Series("sglang:cached_tokens_total"),),
-    requests=(Series("sglang:num_requests_total"),),
-    requests_aborted=(Series("sglang:num_aborted_requests_total"),),
-    running=(Series("sglang:num_running_reqs"),),
-    waiting=(Series("sglang:num_queue_reqs"),),
-    cache_used=(Series("sglang:token_usage"),),
+    known_by=(SeriesName("sglang:generation_tokens_total"), SeriesName("sglang:num_running_reqs")),
+    completion=(SeriesName("sglang:generation_tokens_total"),),
+    prompt=(SeriesName("sglang:prompt_tokens_total"),),
+    prompt_cached=(SeriesName("sglang:cached_tokens_total"),),
+    requests=(SeriesName("sglang:num_requests_total"),),
+    requests_aborted=(SeriesName("sglang:num_aborted_requests_total"),),
+    running=(SeriesName("sglang:num_running_reqs"),),
+    waiting=(SeriesName("sglang:num_queue_reqs"),),
+    cache_used=(SeriesName("sglang:token_usage"),),
 )
 """SGLang's Prometheus names, 0.3.6 to 0.5.6, read off each version's metrics/collector.py. `prompt_tokens` holds the
-cached ones; cached tokens are told since 0.4.6."""
+cached ones; cached tokens are reported since 0.4.6."""
 
 
 class SgLang(LogDialect):
@@ -75,41 +75,43 @@ class SgLang(LogDialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers = Answers(b"completions", b"POST /generate")
+        self._answers = AccessLog(b"completions", b"POST /generate")
         self._ranks: dict[str, dict[str, Any]] = {}
         """Data-parallel rank -> the tensor rank that is counted, its last decode instant, fraction of a token."""
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        found: list[Counted] = []
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        events: list[TokenCounts] = []
         words = [b"#new-token: ", b"gen throughput (token/s): ", b"new fill batch. "]
         if self.model is None:
             words.append(b"server_args=ServerArgs(")
         for line in lines_with(block, *words):
             if match := _DECODE.match(line):
-                self._decode(match, arrival_s, found)
+                self._decode(match, arrival_s, events)
             elif match := _PREFILL.match(line):
                 if self._rank(match) is not None:
                     at_s = instants.parse(match["at"], arrival_s) if match["at"] else None
-                    found.append(self._prefill(match, at_s))
+                    events.append(self._prefill(match, at_s))
             elif match := _FILL.match(line):
-                found.append(self._prefill(match, None))
+                events.append(self._prefill(match, None))
             elif match := _MODEL.search(line):
                 self.model = match["model"].decode("utf-8", "replace")
                 self._ranks = {}  # this line opens a server's log
         self._answers.read(block)
         if self.recognised and (answers := self._answers.take()):
-            found.append(Counted(method="count", **answers))  # type: ignore[arg-type]
-        return found
+            events.append(TokenCounts(method="count", **answers))  # type: ignore[arg-type]
+        return events
 
     def forget_counts(self) -> None:
         self._ranks = {}
         self._answers.clear()
 
-    def _prefill(self, match: re.Match[bytes], at_s: float | None) -> Counted:
+    def _prefill(self, match: re.Match[bytes], at_s: float | None) -> TokenCounts:
         self.recognised += 1
-        return Counted(method="count", at_s=at_s, prompt_computed=int(match["new"]), prompt_cached=int(match["cached"]))
+        return TokenCounts(
+            method="count", at_s=at_s, prompt_computed=int(match["new"]), prompt_cached=int(match["cached"])
+        )
 
-    def _decode(self, match: re.Match[bytes], arrival_s: float, found: list[Counted]) -> None:
+    def _decode(self, match: re.Match[bytes], arrival_s: float, events: list[TokenCounts]) -> None:
         rank = self._rank(match)
         if rank is None:
             return
@@ -127,16 +129,16 @@ class SgLang(LogDialect):
             gap_s = min(exact / rate, SPAN_S_MAX) if rate else 0.0
         span_ms = int(gap_s * 1000)
         waiting, cache = _QUEUE.search(match.string, match.end("running")), _USAGE.search(match.string)
-        stood = load_over(
+        load = load_over(
             span_ms,
             running=int(match["running"]),
             waiting=int(waiting[1]) if waiting else None,
             cache_used=float(cache[1]) if cache else None,
         )
-        found.append(Counted(method="rate", at_s=at_s, span_ms=span_ms, completion=int(exact), **stood))  # type: ignore[arg-type]
+        events.append(TokenCounts(method="rate", at_s=at_s, span_ms=span_ms, completion=int(exact), **load))  # type: ignore[arg-type]
 
     def _rank(self, match: re.Match[bytes]) -> dict[str, Any] | None:
-        """The data-parallel rank of a line; None when the line repeats what another tensor rank or stage says."""
+        """The data-parallel rank of a line; None when the line repeats that of another tensor rank or stage."""
         ranks = {name: int(number) for name, number in _RANK.findall(match["ranks"] or b"")}
         tensor = ranks.get(b"TP", 0) if match["gpu"] is None else int(match["gpu"])
         if ranks.get(b"PP", 0) or (b"DP" not in ranks and tensor):

@@ -7,15 +7,15 @@
         "span":{"inference_time":"1.7s",...,"time_per_token":"17ms",...,"name":"generate"},...}
 
 `time_per_token` is `inference_time` divided by the tokens generated, in whole nanoseconds (router/src/server.rs). So
-the tokens are their quotient, to the token. The log does not tell the prompt's length: take the endpoint for that.
+the tokens are their quotient, to the token. The log does not report the prompt's length: the endpoint does.
 """
 
 import re
 from typing import ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, Counted
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.lines import lines_with
 
@@ -48,13 +48,13 @@ _MODEL = re.compile(rb'Args \{ model_id: "(?P<model>[^"]{1,253})"|"model_id":"(?
 
 COUNTERS = CounterNames(
     server="tgi",
-    known_by=(Series("tgi_request_generated_tokens_sum"), Series("tgi_request_count")),
-    completion=(Series("tgi_request_generated_tokens_sum"),),
-    prompt_unsplit=(Series("tgi_request_input_length_sum"),),
-    requests=(Series("tgi_request_success"),),
-    requests_failed=(Series("tgi_request_failure"),),
-    running=(Series("tgi_batch_current_size"),),
-    waiting=(Series("tgi_queue_size"),),
+    known_by=(SeriesName("tgi_request_generated_tokens_sum"), SeriesName("tgi_request_count")),
+    completion=(SeriesName("tgi_request_generated_tokens_sum"),),
+    prompt_unsplit=(SeriesName("tgi_request_input_length_sum"),),
+    requests=(SeriesName("tgi_request_success"),),
+    requests_failed=(SeriesName("tgi_request_failure"),),
+    running=(SeriesName("tgi_batch_current_size"),),
+    waiting=(SeriesName("tgi_queue_size"),),
 )
 """TGI's Prometheus names, read off router/src/server.rs: sums of histograms of tokens per request."""
 
@@ -64,19 +64,19 @@ class Tgi(LogDialect):
 
     name: ClassVar[str] = "tgi"
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        found = []
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        events = []
         for line in lines_with(block, b"time_per_token", b"ERROR", b"model_id"):
-            if counted := self._counted(line, arrival_s):
+            if counts := self._counts_of(line, arrival_s):
                 self.recognised += 1
-                found.append(counted)
+                events.append(counts)
             elif self.recognised and _FAILED.search(line):
-                found.append(Counted(method="count", requests_failed=1))
+                events.append(TokenCounts(method="count", requests_failed=1))
             elif self.model is None and (model := _MODEL.search(line)):
                 self.model = (model["model"] or model["json"]).decode("utf-8", "replace")
-        return found
+        return events
 
-    def _counted(self, line: bytes, arrival_s: float) -> Counted | None:
+    def _counts_of(self, line: bytes, arrival_s: float) -> TokenCounts | None:
         match = _TEXT.match(line) or _JSON.match(line)
         if match is None:
             return None
@@ -85,7 +85,7 @@ class Tgi(LogDialect):
         per_token_ns = float(per_token) * _UNIT_NS[per_token_unit]
         if not per_token_ns or inference_ns > SPAN_S_MAX * 1e9 or inference_ns / per_token_ns > LINE_COUNT_MAX:
             return None
-        return Counted(
+        return TokenCounts(
             method="count",
             at_s=instants.parse(at, arrival_s) if at else None,
             span_ms=int(inference_ns / 1e6),

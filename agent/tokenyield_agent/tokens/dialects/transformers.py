@@ -12,8 +12,8 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
-from tokenyield_agent.tokens.event import Counted
-from tokenyield_agent.tokens.parsing.lines import Answers, lines_with
+from tokenyield_agent.tokens.event import TokenCounts
+from tokenyield_agent.tokens.parsing.lines import AccessLog, lines_with
 
 _REQUEST = re.compile(
     rb"^[^'\"]{0,120}?\[Request received\] Model: (?P<model>[^\s,@]{1,253})(?:@[\w./-]{1,80})?, CB: (?:True|False)\s*$"
@@ -27,16 +27,16 @@ class Transformers(LogDialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers = Answers(b"completions", b"/v1/responses")
+        self._answers = AccessLog(b"completions", b"/v1/responses")
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         for line in lines_with(block, b"[Request received] Model: "):
             if match := _REQUEST.match(line):
                 self.recognised += 1
                 self.model = match["model"].decode("utf-8", "replace")
         self._answers.read(block)
         if self.recognised and (answers := self._answers.take()):
-            return [Counted(method="count", **answers)]  # type: ignore[arg-type]
+            return [TokenCounts(method="count", **answers)]  # type: ignore[arg-type]
         return []
 
     def forget_counts(self) -> None:

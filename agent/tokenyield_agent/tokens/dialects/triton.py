@@ -6,15 +6,15 @@ Its log is TensorRT-LLM's, which the trtllm dialect reads (`--log-verbose`).
 import re
 
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 
 COUNTERS = CounterNames(
     server="triton",
-    known_by=(Series("nv_llm_output_token_len_sum"),),
+    known_by=(SeriesName("nv_llm_output_token_len_sum"),),
     model_labels=("model",),
-    completion=(Series("nv_llm_output_token_len_sum"),),
-    prompt_unsplit=(Series("nv_llm_input_token_len_sum"),),
-    requests=(Series("nv_llm_output_token_len_count"),),
+    completion=(SeriesName("nv_llm_output_token_len_sum"),),
+    prompt_unsplit=(SeriesName("nv_llm_input_token_len_sum"),),
+    requests=(SeriesName("nv_llm_output_token_len_count"),),
 )
 """Histograms of tokens per request, on the metrics port (8002)."""
 

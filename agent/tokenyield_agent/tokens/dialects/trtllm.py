@@ -13,15 +13,15 @@ A step computes `num_ctx_tokens` of prompts, and one token for each request in g
 not that number: it holds the padding of CUDA graphs and draft tokens that may be refused (TensorRT-LLM pull request
 3914). So completion = scheduled requests - context requests, at most `num_generation_tokens`. This leaves out the first
 token of each request, which comes with its context, and accepted draft tokens: it is a lower bound, and marked `rate`.
-Only rank 0 is read; ranks of attention data parallelism are not told. Prefer the endpoint: /prometheus/metrics.
+Only rank 0 is read; ranks of attention data parallelism are not reported. Prefer the endpoint: /prometheus/metrics.
 """
 
 import re
 from typing import ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import Counted
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.lines import lines_with
 
@@ -44,16 +44,16 @@ _TRITON = re.compile(
 COUNTERS = CounterNames(
     server="trtllm",
     paths=("/prometheus/metrics", "/metrics"),
-    known_by=(Series("trtllm_request_success_total"), Series("trtllm:request_success_total")),
-    completion=(Series("trtllm_generation_tokens_total"), Series("trtllm:generation_tokens_total")),
-    prompt=(Series("trtllm_prompt_tokens_total"), Series("trtllm:prompt_tokens_total")),
-    prompt_cached=(Series("trtllm_prompt_cached_tokens_total"), Series("trtllm:prompt_cached_tokens_total")),
+    known_by=(SeriesName("trtllm_request_success_total"), SeriesName("trtllm:request_success_total")),
+    completion=(SeriesName("trtllm_generation_tokens_total"), SeriesName("trtllm:generation_tokens_total")),
+    prompt=(SeriesName("trtllm_prompt_tokens_total"), SeriesName("trtllm:prompt_tokens_total")),
+    prompt_cached=(SeriesName("trtllm_prompt_cached_tokens_total"), SeriesName("trtllm:prompt_cached_tokens_total")),
     requests=(
-        Series("trtllm_request_success_total", finished_reason="!cancelled|error"),
-        Series("trtllm:request_success_total", finished_reason="!cancelled|error"),
+        SeriesName("trtllm_request_success_total", finished_reason="!cancelled|error"),
+        SeriesName("trtllm:request_success_total", finished_reason="!cancelled|error"),
     ),
-    requests_aborted=(Series("trtllm_request_success_total", finished_reason="cancelled"),),
-    requests_failed=(Series("trtllm_request_error_total"),),
+    requests_aborted=(SeriesName("trtllm_request_success_total", finished_reason="cancelled"),),
+    requests_failed=(SeriesName("trtllm_request_error_total"),),
 )
 """trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py; with `trtllm:` as Dynamo passes them on.
 Before 1.2 there are no token counters among them."""
@@ -64,30 +64,30 @@ class TrtLlm(LogDialect):
 
     name: ClassVar[str] = "trtllm"
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        found = []
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        events = []
         for line in lines_with(block, b"'num_ctx_tokens': ", b'"Total Context Tokens":'):
             if (match := _STEP.match(line)) is not None:
                 self.recognised += 1
                 if match["rank"] == b"0":
-                    found.append(self._of_step(match, arrival_s))
+                    events.append(self._of_step(match, arrival_s))
             elif (match := _TRITON.match(line)) is not None:
                 self.recognised += 1
-                found.append(self._of_triton(match, arrival_s))
-        return found
+                events.append(self._of_triton(match, arrival_s))
+        return events
 
-    def _of_step(self, match: re.Match[bytes], arrival_s: float) -> Counted:
+    def _of_step(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
         made = int(match["made"])
         if match["scheduled"] is not None:
             made = min(made, max(0, int(match["scheduled"]) - int(match["context"])))
         at_s = instants.parse(match["at"], arrival_s) if match["at"] else None
-        return Counted(method="rate", at_s=at_s, prompt_computed=int(match["prompt"]), completion=made)
+        return TokenCounts(method="rate", at_s=at_s, prompt_computed=int(match["prompt"]), completion=made)
 
-    def _of_triton(self, match: re.Match[bytes], arrival_s: float) -> Counted:
+    def _of_triton(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
         day, _, clock = match["at"].partition(b" ")
         at_s = instants.parse(day.replace(b"-", b"/") + b"-" + clock, arrival_s)
         prompt = int(match["prompt"]) if int(match["context"]) else 0
-        return Counted(method="rate", at_s=at_s, prompt_computed=prompt, completion=int(match["made"]))
+        return TokenCounts(method="rate", at_s=at_s, prompt_computed=prompt, completion=int(match["made"]))
 
 
 SERVER = Server(

@@ -25,21 +25,21 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, Series
-from tokenyield_agent.tokens.event import Counted, load_over
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.event import TokenCounts, load_over
 from tokenyield_agent.tokens.parsing import instants
-from tokenyield_agent.tokens.parsing.intervals import Intervals
-from tokenyield_agent.tokens.parsing.lines import Answers, lines_with
+from tokenyield_agent.tokens.parsing.intervals import RateIntervals
+from tokenyield_agent.tokens.parsing.lines import AccessLog, lines_with
 
 NOMINAL_V1_S = 10.0
 NOMINAL_V0_S = 5.0
 SILENCE_FACTOR_V1 = 1.5
 SILENCE_FACTOR_V0 = 2.2
-"""v0 prints after 5 s under load and after 10 s at the latest, so twice its nominal interval is no silence."""
+"""v0 prints after 5 s under load and after 10 s at the latest, so twice its nominal interval is not silence."""
 
 PIDS_MAX = 16
 BEFORE_BYTES = 64 * 1024
-"""Of the end of a block: where a server that starts in the next one may have told its model."""
+"""Of the end of a block: where a server whose statistics are in the next one may have logged its model."""
 
 _STATS = re.compile(
     rb"^[^'\"]{0,200}?(?:\((?P<process>[\w:.-]{1,120}) pid=(?P<pid>\d{1,10})(?:, ip=[\d.]{7,15})?\) )?"
@@ -53,15 +53,15 @@ _STATS = re.compile(
 )
 _WAITING = re.compile(rb", (?:Pending|Waiting): (\d{1,6}) reqs")
 _CACHE = re.compile(rb", [GC]PU KV cache usage: (\d{1,3}(?:\.\d)?)%")
-"""v0 tells both its caches, the GPU's first."""
+"""v0 reports both its caches, the GPU's first."""
 _MODEL = re.compile(rb"""served_model_name(?:'|")?\s*[:=]\s*\[?\s*['"]?(?P<model>[^'",\]\s]{1,253})""")
 _STATS_WORDS = b"Avg generation throughput"
 _MODEL_WORDS = b"served_model_name"
 
 
-def _everywhere(name: str, **where: str) -> tuple[Series, ...]:
+def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
     """The alternatives of a counter's name: vLLM's own, and as Ray exports it."""
-    return tuple(Series(prefix + name, **where) for prefix in ("vllm:", "ray_vllm:", "ray_vllm_"))
+    return tuple(SeriesName(prefix + name, **where) for prefix in ("vllm:", "ray_vllm:", "ray_vllm_"))
 
 
 COUNTERS = CounterNames(
@@ -72,7 +72,7 @@ COUNTERS = CounterNames(
     completion=_everywhere("generation_tokens_total"),
     prompt=_everywhere("prompt_tokens_total"),
     # Hits were counted in blocks until 0.8 and under the name gpu_prefix_cache_hits; since 0.9 in tokens. A preempted
-    # request asks the cache again, so that the newest versions' own counter of cached prompt tokens is preferred.
+    # request queries the cache again, so that the newest versions' own counter of cached prompt tokens is preferred.
     prompt_cached=(*_everywhere("prompt_tokens_cached_total"), *_everywhere("prefix_cache_hits_total")),
     requests=_everywhere("request_success_total", finished_reason="!abort|error"),
     requests_aborted=_everywhere("request_success_total", finished_reason="abort"),
@@ -92,38 +92,38 @@ class Vllm(LogDialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers = Answers(b"completions")
-        self._intervals = Intervals()
+        self._answers = AccessLog(b"completions")
+        self._intervals = RateIntervals()
         self._pids: list[int] = []
         """Processes whose statistics were read; newer versions begin their lines with '(APIServer pid=N) '."""
         self._before = b""
 
-    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[Counted]:
-        found = []
-        # A server tells its model as it starts, before its first statistics. Where a line names its process, the model
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        events = []
+        # A server logs its model as it starts, before its first statistics. Where a line names its process, the model
         # is looked for only when the process changes, which saves a fifth of the time of reading a log.
         watch = self.model is None or not self._pids
         for line in lines_with(block, _STATS_WORDS, _MODEL_WORDS) if watch else lines_with(block, _STATS_WORDS):
             if match := _STATS.match(line):
                 if match["pid"] is not None and int(match["pid"]) not in self._pids:
-                    self._server_started(int(match["pid"]), block, watch)
-                found.append(self._counted(match, arrival_s))
+                    self._follow_process(int(match["pid"]), block, watch)
+                events.append(self._counts_of(match, arrival_s))
             elif model := _MODEL.search(line):
                 self.model = model["model"].decode("utf-8", "replace")
-                self._intervals.clear()  # this line opens a server's log: its engines start anew
+                self._intervals.clear()  # this line opens a server's log: its engines start from nothing
         self._answers.read(block)
         if not watch:
             self._before = bytes(block[-BEFORE_BYTES:])
         if self.recognised and (answers := self._answers.take()):
-            found.append(Counted(method="count", **answers))  # type: ignore[arg-type]
-        return found
+            events.append(TokenCounts(method="count", **answers))  # type: ignore[arg-type]
+        return events
 
-    def _server_started(self, pid: int, block: bytes | bytearray, watched: bool) -> None:
-        """Another process writes now, perhaps of another model: what it said as it started is not far back."""
+    def _follow_process(self, pid: int, block: bytes | bytearray, watched: bool) -> None:
+        """Another process writes now, perhaps of another model: what it logged as it started is not far back."""
         if not watched:
-            told = [m for line in lines_with(self._before + block, _MODEL_WORDS) if (m := _MODEL.search(line))]
-            if told:
-                self.model = told[-1]["model"].decode("utf-8", "replace")
+            models = [m for line in lines_with(self._before + block, _MODEL_WORDS) if (m := _MODEL.search(line))]
+            if models:
+                self.model = models[-1]["model"].decode("utf-8", "replace")
                 self._intervals.clear()
         self._pids = [*self._pids, pid][-PIDS_MAX:]
 
@@ -131,7 +131,7 @@ class Vllm(LogDialect):
         self._intervals.clear()
         self._answers.clear()
 
-    def _counted(self, match: re.Match[bytes], arrival_s: float) -> Counted:
+    def _counts_of(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
         self.recognised += 1
         is_v0 = match["next"] == b"Swapped"
         parts = (match["process"], match["pid"], match["engine"] or match["engines"])
@@ -145,19 +145,19 @@ class Vllm(LogDialect):
         )
         waiting, cache = _WAITING.search(match.string, match.end() - 10), _CACHE.search(match.string, match.end())
         span_ms = int(interval_s * 1000)
-        stood = load_over(
+        load = load_over(
             span_ms,
             running=int(match["running"]),
             waiting=int(waiting[1]) if waiting else None,
             cache_used=float(cache[1]) / 100 if cache else None,
         )
-        return Counted(
+        return TokenCounts(
             method="rate",
             at_s=at_s,
             span_ms=span_ms,
             prompt_computed=prompt,
             completion=generation,
-            **stood,  # type: ignore[arg-type]
+            **load,  # type: ignore[arg-type]
         )
 
     def state(self) -> dict[str, Any]:

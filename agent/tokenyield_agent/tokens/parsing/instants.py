@@ -10,14 +10,14 @@ from functools import lru_cache
 
 DAY_S = 86_400
 _END_S = 253_402_214_400
-"""9999-12-31: later ones are no dates in some zone."""
+"""9999-12-31: later ones are not dates in every zone."""
 
 
 def parse(text: bytes, arrival_s: float) -> float | None:
     """The instant of `text`, in one of the forms that inference servers write; None for any other.
 
     `2026-11-23T12:00:00.123Z`, `2026-11-23 12:00:00[,.123]`, `11-23 12:00:00` (no year), `11/23/2026-12:00:00`,
-    `12:00:00` (no date). What is left out is taken so that the instant is the latest not after `arrival_s`.
+    `12:00:00` (no date). What is left out is chosen so that the instant is the latest one not after `arrival_s`.
     """
     head, seconds = text[:-2], text[-2:]
     if (iso := _ISO.match(text)) is not None:
@@ -35,8 +35,8 @@ def parse(text: bytes, arrival_s: float) -> float | None:
     return None
 
 
-def sound(at_s: float) -> float | None:
-    """The same where a calendar has it, for lines may hold any number."""
+def valid(at_s: float) -> float | None:
+    """The same where it is a date of the calendar, else None: lines may hold any number."""
     return float(at_s) if 0 <= at_s < _END_S else None
 
 
@@ -49,7 +49,7 @@ _CLOCK = re.compile(rb"^(?P<hour>\d\d):(?P<minute>\d\d):\d\d$")
 @lru_cache(maxsize=256)
 def _minute(text: bytes, utc: bool) -> float | None:
     try:
-        return sound(datetime.fromisoformat(text.decode("ascii") + (":00+00:00" if utc else "")).timestamp())
+        return valid(datetime.fromisoformat(text.decode("ascii") + (":00+00:00" if utc else "")).timestamp())
     except ValueError:
         return None
 
@@ -63,7 +63,7 @@ def _yearless(text: bytes, arrival_minute: int) -> float:
     for candidate in range(year + 1, year - 6, -1):
         try:
             at_s = datetime(candidate, month, day, hour, minute).timestamp()
-        except ValueError:  # 29 February of another year, or no date at all
+        except ValueError:  # 29 February of another year, or not a date
             continue
         if at_s <= arrival_s + DAY_S:
             return at_s

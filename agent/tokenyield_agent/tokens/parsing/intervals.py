@@ -2,9 +2,9 @@
 
 Tokens = rate x interval, where the interval is the time since the same engine's last statistics. Timestamps have whole
 seconds, so a spacing within one second of the usual interval *is* the usual one. Another interval set by the operator
-is learned once three spacings in a row agree on it. A much longer spacing is silence, not work: servers that say
-nothing while idle do not spread their next rate over it, and the usual interval stands. Fractions of a token go to the
-engine's next line, so that nothing is lost to rounding.
+is learned once three spacings in a row agree on it. A much longer spacing is silence, not work: servers that print
+nothing while idle do not spread their next rate over it, and the usual interval is taken. Fractions of a token go to
+the engine's next line, so that nothing is lost to rounding.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ ENGINES_MAX = 1024
 """Of one log: more than any data-parallel server has, so that memory stays bounded whatever a log holds."""
 
 
-class Intervals:
-    """Each engine's last statistics. `engine` is whatever tells the lines of one engine from those of another."""
+class RateIntervals:
+    """Each engine's last statistics. `engine` is whatever distinguishes the lines of one from those of another."""
 
     def __init__(self) -> None:
         self._engines: dict[str, dict[str, Any]] = {}
@@ -30,29 +30,29 @@ class Intervals:
         self, engine: str, at_s: float, rates: tuple[float, ...], *, nominal_s: float, silence_factor: float
     ) -> tuple[float, list[int]]:
         """(interval in seconds, tokens of each rate) of a line at `at_s`."""
-        seen = self._engines.get(engine)
-        if seen is None:
+        last = self._engines.get(engine)
+        if last is None:
             if len(self._engines) >= ENGINES_MAX:
                 self._engines.clear()
-            seen = self._engines[engine] = {"at_s": None, "spacings_s": [], "fractions": [0.0] * len(rates)}
-        spacing_s = None if seen["at_s"] is None else at_s - seen["at_s"]
-        interval_s = _interval(spacing_s, seen["spacings_s"], nominal_s, silence_factor)
-        seen["at_s"] = at_s
+            last = self._engines[engine] = {"at_s": None, "spacings_s": [], "fractions": [0.0] * len(rates)}
+        spacing_s = None if last["at_s"] is None else at_s - last["at_s"]
+        interval_s = _interval(spacing_s, last["spacings_s"], nominal_s, silence_factor)
+        last["at_s"] = at_s
         if spacing_s is not None:
-            seen["spacings_s"] = [*seen["spacings_s"], spacing_s][-LEARN_FROM:]
-        exact = [rate * interval_s + fraction for rate, fraction in zip(rates, seen["fractions"], strict=True)]
-        seen["fractions"] = [tokens % 1 for tokens in exact]
+            last["spacings_s"] = [*last["spacings_s"], spacing_s][-LEARN_FROM:]
+        exact = [rate * interval_s + fraction for rate, fraction in zip(rates, last["fractions"], strict=True)]
+        last["fractions"] = [tokens % 1 for tokens in exact]
         return interval_s, [int(tokens) for tokens in exact]
 
     def state(self) -> dict[str, Any]:
-        return {engine: dict(seen) for engine, seen in self._engines.items()}
+        return {engine: dict(last) for engine, last in self._engines.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._engines = {engine: dict(seen) for engine, seen in state.items()}
+        self._engines = {engine: dict(last) for engine, last in state.items()}
 
 
 def _interval(spacing_s: float | None, earlier_s: list[float], nominal_s: float, silence_factor: float) -> float:
-    """Over how many seconds the engine took the rates of this line."""
+    """The seconds over which the engine took the rates of this line."""
     usual_s = nominal_s
     is_steady = len(earlier_s) == LEARN_FROM and max(earlier_s) - min(earlier_s) <= RESOLUTION_S
     if is_steady and 0 < min(earlier_s) < SPAN_S_MAX:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 _ANSI = re.compile(rb"\x1b\[[0-9;]*m")
 LINE_BYTES_MAX = 8_192
-"""A statistics line is a few hundred bytes; a longer line that holds the words is a logged prompt."""
+"""A statistics line is a few hundred bytes; a longer line with the same words is a logged prompt."""
 
 
 def lines_with(block: bytes | bytearray, *literals: bytes, bytes_max: int = LINE_BYTES_MAX) -> Iterator[bytes]:
@@ -28,9 +28,9 @@ def lines_with(block: bytes | bytearray, *literals: bytes, bytes_max: int = LINE
             yield _ANSI.sub(b"", line) if b"\x1b" in line else line
 
 
-class Answers:
-    """Requests by uvicorn's access log. They wait until a statistics line has shown whose log this is, because many
-    programs log this way. `endpoint` ends the path of the requests that make tokens."""
+class AccessLog:
+    """Requests by uvicorn's access log. They wait until a statistics line has shown which server's log this is, because
+    many programs log this way. `endpoints` end the paths of the requests that make tokens."""
 
     def __init__(self, *endpoints: bytes) -> None:
         self._endpoints = [endpoint + b' HTTP/1.1" ' for endpoint in endpoints]
@@ -40,9 +40,9 @@ class Answers:
         for endpoint in self._endpoints:
             answered = block.count(endpoint)
             if answered:
-                good = block.count(endpoint + b"200")
-                self._counts["requests"] += good
-                self._counts["requests_failed"] += answered - good
+                succeeded = block.count(endpoint + b"200")
+                self._counts["requests"] += succeeded
+                self._counts["requests_failed"] += answered - succeeded
 
     def take(self) -> dict[str, int]:
         """What was counted since the last time: `requests` answered with 200, and `requests_failed` if any."""

@@ -13,8 +13,8 @@ from recordings import RUNS
 from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
 from tokenyield_agent.tokens.dialects.registry import UnknownDialect, new_dialect
 from tokenyield_agent.tokens.dialects.vllm import Vllm
-from tokenyield_agent.tokens.event import Counted, Dialect
-from tokenyield_agent.tokens.offline import CannotTell, read_log
+from tokenyield_agent.tokens.event import Dialect, TokenCounts
+from tokenyield_agent.tokens.offline import UnrecognizedLog, read_log
 
 ARRIVAL_S = datetime(2026, 11, 23, 13, 0).timestamp()
 TAIL = "Running: 4 reqs, Waiting: 0 reqs, GPU KV cache usage: 0.1%, Prefix cache hit rate: 33.5%"
@@ -31,12 +31,12 @@ def v0(clock: str, prompt: float, generation: float, source: str = "metrics.py:4
     return f"INFO 11-23 {clock} {source} {rates}, {TAIL_V0}"
 
 
-def feed(dialect: Dialect, *lines: str) -> list[Counted]:
+def feed(dialect: Dialect, *lines: str) -> list[TokenCounts]:
     return dialect.feed("".join(f"{line}\n" for line in lines).encode(), ARRIVAL_S)
 
 
-def completion(found: list[Counted]) -> list[int | None]:
-    return [counted.completion for counted in found if counted.completion is not None]
+def completion(found: list[TokenCounts]) -> list[int | None]:
+    return [counts.completion for counts in found if counts.completion is not None]
 
 
 def truth(name: str) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def test_blocks_and_restarts_change_nothing(name: str, data: st.DataObject) -> N
     wanted = whole.feed(b"".join(lines), ARRIVAL_S)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(lines)), max_size=8)))
     dialect = new_dialect(name)
-    found: list[Counted] = []
+    found: list[TokenCounts] = []
     for start, end in zip([0, *cuts], [*cuts, len(lines)], strict=True):
         found += dialect.feed(b"".join(lines[start:end]), ARRIVAL_S)
         restored = new_dialect(name)
@@ -305,13 +305,13 @@ def test_no_bytes_break_a_dialect(junk: bytes) -> None:
     dialect.finish()
 
 
-def test_auto_says_when_it_cannot_tell(tmp_path: Path) -> None:
+def test_auto_reports_a_log_that_it_does_not_recognize(tmp_path: Path) -> None:
     log = tmp_path / "other.log"
     log.write_text('hello\nINFO:     127.0.0.1:1 - "POST /v1/chat/completions HTTP/1.1" 200 OK\n')
-    with pytest.raises(CannotTell, match="no line of it is in a known dialect"):
+    with pytest.raises(UnrecognizedLog, match="expected lines of a known dialect"):
         read_log(log, "auto")
 
 
 def test_an_unknown_dialect_is_named() -> None:
-    with pytest.raises(UnknownDialect, match="no dialect 'vlm'"):
+    with pytest.raises(UnknownDialect, match=r"expected one of auto, .*; found 'vlm'"):
         new_dialect("vlm")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tokenyield_agent.tokens.dialects.pattern import Pattern, PatternSettings
+from tokenyield_agent.tokens.dialects.pattern import PatternDialect, PatternSettings
 
 ARRIVAL_S = datetime(2026, 11, 23, 13, 0).timestamp()
 
@@ -15,23 +15,23 @@ def settings(**changes: Any) -> PatternSettings:
     return PatternSettings(**{**known, **changes})
 
 
-def test_counts_with_time_span_model_and_asker() -> None:
-    dialect = Pattern(
+def test_counts_with_time_span_model_and_caller() -> None:
+    dialect = PatternDialect(
         settings(
             pattern=r"^(?P<time>\S+ \S+) done (?P<model>\S+) for (?P<team>\S+) in=(?P<prompt>\d+) "
             r"out=(?P<completion>[\d,]+) took=(?P<took>[\d.]+)ms",
             units={"took": "ms", "completion": "tokens"},
         )
     )
-    (counted,) = dialect.feed(b"2026-11-23 12:00:00 done chat for search in=10 out=1,234 took=2500.5ms\n", ARRIVAL_S)
-    assert (counted.method, counted.prompt_unsplit, counted.completion, counted.span_ms) == ("count", 10, 1234, 2500)
-    assert counted.at_s == datetime(2026, 11, 23, 12, 0).timestamp()
-    assert counted.asker is not None
-    assert (counted.asker.model, counted.asker.labels, dialect.model) == ("chat", (("team", "search"),), "chat")
+    (counts,) = dialect.feed(b"2026-11-23 12:00:00 done chat for search in=10 out=1,234 took=2500.5ms\n", ARRIVAL_S)
+    assert (counts.method, counts.prompt_unsplit, counts.completion, counts.span_ms) == ("count", 10, 1234, 2500)
+    assert counts.at_s == datetime(2026, 11, 23, 12, 0).timestamp()
+    assert counts.caller is not None
+    assert (counts.caller.model, counts.caller.labels, dialect.model) == ("chat", (("team", "search"),), "chat")
 
 
 def test_rates_take_the_interval_of_their_engine() -> None:
-    dialect = Pattern(
+    dialect = PatternDialect(
         settings(
             pattern=r"^(?P<time>\S+ \S+) e(?P<engine>\d) done (?P<completion>[\d.]+) tok/s",
             units={"completion": "tokens/s"},
@@ -41,29 +41,29 @@ def test_rates_take_the_interval_of_their_engine() -> None:
     lines = b"".join(
         b"2026-11-23 12:00:%02d e%d done 10.5 tok/s\n" % (second, engine) for second in (0, 5, 10) for engine in (0, 1)
     )
-    assert [counted.completion for counted in dialect.feed(lines, ARRIVAL_S)] == [52, 52, 53, 53, 52, 52]
+    assert [counts.completion for counts in dialect.feed(lines, ARRIVAL_S)] == [52, 52, 53, 53, 52, 52]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-3", "1e9", "", "9" * 40])
-def test_what_is_no_number_counts_nothing(value: str) -> None:
-    dialect = Pattern(settings(pattern=r"done out=(?P<completion>\S*)"))
+def test_what_is_not_a_number_counts_nothing(value: str) -> None:
+    dialect = PatternDialect(settings(pattern=r"done out=(?P<completion>\S*)"))
     assert dialect.feed(f"done out={value}\n".encode(), ARRIVAL_S) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pattern": "("}, "no regular expression"),
-        ({"pattern": r"(?P<tokens>\d+)"}, "unknown group 'tokens'; known are prompt"),
-        ({"pattern": r"done (?P<time>\d+)"}, "counts nothing"),
-        ({"units": {"completion": "tokns"}}, "'tokns' is no unit for it; known are tokens, kilotokens"),
-        ({"units": {"prompt": "tokens"}}, "the pattern has no such group"),
-        ({"contains": "x"}, "too short"),
-        ({"name": "My Server"}, "wants small letters"),
-        ({"interval_s": 0}, "outside 0.1 to 3600"),
+        ({"pattern": "("}, "expected a regular expression, found '('"),
+        ({"pattern": r"(?P<tokens>\d+)"}, "expected groups of prompt"),
+        ({"pattern": r"done (?P<time>\d+)"}, "expected a group that counts, found none"),
+        ({"units": {"completion": "tokns"}}, "expected one of tokens, kilotokens, tokens/s, requests; found 'tokns'"),
+        ({"units": {"prompt": "tokens"}}, "expected a group of the pattern"),
+        ({"contains": "x"}, "expected 3 characters or more"),
+        ({"name": "My Server"}, "expected small letters, digits and -"),
+        ({"interval_s": 0}, "expected 0.1 to 3600, found 0"),
     ],
 )
-def test_faults_name_the_mend(changes: dict[str, Any], said: str) -> None:
+def test_faults_name_the_fix(changes: dict[str, Any], said: str) -> None:
     assert any(said in fault for fault in settings(**changes).faults("dialects[0]"))
 
 

@@ -20,7 +20,7 @@ from tokenyield_agent.tokens.dialects.registry import (
     names,
     new_dialect,
 )
-from tokenyield_agent.tokens.event import KINDS, Counted, Dialect
+from tokenyield_agent.tokens.event import KINDS, Dialect, TokenCounts
 from tokenyield_agent.tokens.offline import read_log
 
 ARRIVAL_S = datetime(2026, 11, 23, 13, 0).timestamp()
@@ -30,23 +30,23 @@ RELATED = ({"llamacpp", "ollama"}, {"litellm", "openai-usage"})
 """Dialects of which one reads lines that stand in the other's log."""
 
 
-def as_rows(found: list[Counted]) -> list[dict[str, Any]]:
+def as_rows(found: list[TokenCounts]) -> list[dict[str, Any]]:
     rows = []
-    first_s = next((counted.at_s for counted in found if counted.at_s is not None), 0.0)
-    for counted in found:
-        row: dict[str, Any] = {"method": counted.method, **counted.kinds()}
-        if counted.span_ms:
-            row["span_ms"] = counted.span_ms
-        if counted.at_s is not None:
-            row["after_s"] = round(counted.at_s - first_s, 3)
-        if counted.asker is not None:
-            row["asker"] = msgspec.to_builtins(counted.asker)
+    first_s = next((counts.at_s for counts in found if counts.at_s is not None), 0.0)
+    for counts in found:
+        row: dict[str, Any] = {"method": counts.method, **counts.kinds()}
+        if counts.span_ms:
+            row["span_ms"] = counts.span_ms
+        if counts.at_s is not None:
+            row["after_s"] = round(counts.at_s - first_s, 3)
+        if counts.caller is not None:
+            row["asker"] = msgspec.to_builtins(counts.caller)
         rows.append(row)
     return rows
 
 
-def totals(found: list[Counted]) -> dict[str, int]:
-    return {kind: sum(getattr(counted, kind) or 0 for counted in found) for kind in KINDS}
+def totals(found: list[TokenCounts]) -> dict[str, int]:
+    return {kind: sum(getattr(counts, kind) or 0 for counts in found) for kind in KINDS}
 
 
 @pytest.mark.parametrize("recording", LOGS, ids=str)
@@ -70,9 +70,9 @@ def test_a_recorded_log_gives_exactly_its_events(recording: Recording) -> None:
 @pytest.mark.parametrize("recording", [log for log in LOGS if "totals" in log.expected], ids=str)
 def test_the_totals_are_those_worked_out_by_hand(recording: Recording) -> None:
     by_hand = {**dict.fromkeys(KINDS, 0), **recording.expected["totals"]}
-    counted = totals(new_dialect("auto").feed(recording.body, ARRIVAL_S))
+    counts = totals(new_dialect("auto").feed(recording.body, ARRIVAL_S))
     worked_out = {kind: count for kind, count in by_hand.items() if count is not None}
-    assert {kind: count for kind, count in counted.items() if kind in worked_out} == worked_out
+    assert {kind: count for kind, count in counts.items() if kind in worked_out} == worked_out
 
 
 @pytest.mark.parametrize("recording", LOGS, ids=str)
@@ -82,8 +82,8 @@ def test_a_log_reports_no_other_kinds_than_its_server_declares(recording: Record
     report = SERVERS[recording.dialect].log_report
     assert report is not None
     events = new_dialect("auto").feed(recording.body, ARRIVAL_S)
-    assert {kind for counted in events for kind in counted.kinds()} <= {*report.exact, *report.rates}
-    assert report.has_load or not any(counted.load() for counted in events)
+    assert {kind for counts in events for kind in counts.kinds()} <= {*report.exact, *report.rates}
+    assert report.has_load or not any(counts.load() for counts in events)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -111,7 +111,7 @@ def test_the_same_events_however_the_log_is_cut_into_blocks(recording: Recording
     """Line by line, with the state written down and restored after each."""
     kind = recording.dialect
     whole = totals(new_dialect(kind).feed(recording.body, ARRIVAL_S))
-    found: list[Counted] = []
+    found: list[TokenCounts] = []
     dialect = new_dialect(kind)
     for line in recording.body.splitlines(keepends=True):
         found += dialect.feed(line, ARRIVAL_S)
@@ -165,8 +165,8 @@ def mutated(draw: st.DrawFn) -> bytes:
 def test_mutated_lines_neither_raise_nor_give_what_the_wire_refuses(kind: str, blocks: list[bytes]) -> None:
     dialect: Dialect = new_dialect(kind)
     for block in blocks:
-        for counted in dialect.feed(block, ARRIVAL_S):
-            assert all(0 <= count < COUNT_MAX for count in counted.kinds().values()), counted
-            assert 0 <= counted.span_ms <= 100 * 86_400_000
+        for counts in dialect.feed(block, ARRIVAL_S):
+            assert all(0 <= count < COUNT_MAX for count in counts.kinds().values()), counts
+            assert 0 <= counts.span_ms <= 100 * 86_400_000
     json.dumps(dialect.state())
     dialect.finish()
