@@ -1,8 +1,9 @@
-"""Workloads that nobody configured: met when their processes appear on a GPU, forgotten when they are gone.
+"""Workloads that are in no settings: discovered when their processes appear on a GPU, forgotten when they are gone.
 
-In: groups of processes (discovery.py), and what the configured workloads follow already. Out: `Found` workloads, each
-with its log and the addresses where its counters may be, and what is left to count of one that is forgotten. A found
-workload whose processes are gone is followed for `LINGER_S` more, so that the last lines of its log are read.
+In: groups of processes (process_groups.py), and what the configured workloads follow already. Out: a
+`DiscoveredWorkload` for each, with its log and the addresses where its counters may be, and what is left to count of
+one that is forgotten. One whose processes are gone is followed for `LINGER_S` more, so that the last lines of its log
+are read.
 """
 
 import glob
@@ -24,30 +25,30 @@ from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
 log = logging.getLogger(__name__)
 
 LINGER_S = 60.0
-FOUND_MAX = 64
-"""Found workloads; a node has a handful. What is beyond holds its GPUs without a name."""
+DISCOVERED_MAX = 64
+"""Discovered workloads; a node has a handful. One more holds its GPUs without a name."""
 EPHEMERAL_PORT = 32_768
 """Ports from here on are chosen by the kernel: for rendezvous and messages between workers, not for HTTP."""
 PORTS_MAX = 8
-LOOK_S_MAX = 300.0
+SOCKETS_PAUSE_S_MAX = 300.0
 """Between two looks at the sockets of a workload whose endpoint is not known: loading a model takes minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfiguredSources:
-    """What configured workloads and gateways have: a found one must not count it again."""
+    """What configured workloads and gateways have: a discovered one must not count it again."""
 
     names: Set[str]
     files: Set[tuple[int, int]]
     """(device, inode) of the files they follow."""
     units: Set[str]
     addresses: Set[str]
-    """`host:port` of the endpoints they are asked at."""
+    """`host:port` of the endpoints at which they are scraped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveredLog:
-    """Where a found workload's log is: files, a unit of the journal, or nowhere. `how` says how it is known."""
+    """Where a discovered workload's log is: files, a unit of the journal, or nowhere. `how`: how that is known."""
 
     patterns: tuple[str, ...] = ()
     unit: str | None = None
@@ -56,7 +57,7 @@ class DiscoveredLog:
 
 @dataclass(slots=True)
 class DiscoveredWorkload:
-    """One workload that nobody configured."""
+    """One workload that is in no settings."""
 
     tokens: WorkloadTokens
     log_of: DiscoveredLog
@@ -65,13 +66,14 @@ class DiscoveredWorkload:
     root_pids: frozenset[int] = frozenset()
     seen_s: float = 0.0
     addresses: list[str] = field(default_factory=list)
-    look_at_s: float = 0.0
+    sockets_due_s: float = 0.0
     """When its sockets are looked at again, while its endpoint is not known; and how long until then."""
-    pause_s: float = REFRESH_S
+    sockets_pause_s: float = REFRESH_S
 
 
 class Discovery:
-    """The found workloads. `open_log` follows a log; `marks` is what an earlier run, or an earlier life, remembered."""
+    """The discovered workloads. `open_log` follows a log; `marks` is what is remembered of them from an earlier run, or
+    from before they were forgotten."""
 
     def __init__(
         self,
@@ -85,55 +87,45 @@ class Discovery:
     ) -> None:
         self.workloads: dict[str, DiscoveredWorkload] = {}
         self.marks = marks
-        self.met = False
-        """A workload was met since this was last set to False."""
+        self.has_new = False
+        """A workload was discovered since this was last set to False."""
         self._procfs = procfs
         self._pods = pods
         self._open_log = open_log
         self._watched_since_s = watched_since_s
         self._host_logs = HostLogs(settings.pods_dir, settings.docker_dir)
-        self._asks_endpoints = settings.discover_endpoints
+        self._finds_endpoints = settings.discover_endpoints
 
     def update(
-        self, groups: list[ProcessGroup], mono_s: float, others: ConfiguredSources, known: Set[str]
+        self, groups: list[ProcessGroup], mono_s: float, configured: ConfiguredSources, answering: Set[str]
     ) -> list[TokenEvent]:
-        """Take these groups for all there are. `known`: found workloads whose endpoint answers. Gives what is left to
-        count of those that are forgotten, or that cannot be asked any more."""
+        """Take these groups for all there are. `answering`: workloads whose endpoint answers. Returns what is left to
+        count of those that are forgotten, or that cannot be scraped any more."""
         left: list[TokenEvent] = []
-        logs = {one.place: self._host_logs.of(one.place) for one in groups if one.place != NOWHERE}
-        where = {place: name for place, log_of in logs.items() if (name := _container_name(log_of))}
-        for one, name in zip(groups, group_names(groups, where), strict=True):
-            if name in others.names:
+        logs = {group.place: self._host_logs.of(group.place) for group in groups if group.place != NOWHERE}
+        where = {place: name for place, container in logs.items() if (name := _container_name(container))}
+        for group, name in zip(groups, group_names(groups, where), strict=True):
+            if name in configured.names:
                 continue
-            container = logs.get(one.place, ContainerLog())
-            roots = frozenset(process.pid for process in one.roots)
-            met = self.workloads.get(name)
-            if met is None or met.root_pids != roots:
-                log_of = self._log_found(one, container, others)
-                if met is not None and met.log_of != log_of:
-                    left += self.forget(name)  # started anew, and writes elsewhere
-                    met = None
-                if met is None and len(self.workloads) >= FOUND_MAX:
-                    continue
-                if met is None:
-                    met = self.workloads[name] = self._meet(name, one, container, log_of)
-            met.tokens.process_started_s = one.started_s
-            met.tokens.process_server = one.server.name if one.server is not None else None
-            if self._asks_endpoints and name not in known and (mono_s >= met.look_at_s or met.root_pids != roots):
-                met.look_at_s, met.pause_s = mono_s + met.pause_s, min(2 * met.pause_s, LOOK_S_MAX)
-                met.addresses = self._addresses(one, others)
-                met.tokens.has_endpoint = met.tokens.has_endpoint or bool(met.addresses)
-                if not met.addresses:
-                    left += met.tokens.unreachable()
-            met.root_pids, met.seen_s = roots, mono_s
-            if "pod" in met.labels:
-                met.labels = {**met.labels, **self._pods.labels(met.labels["namespace"], met.labels["pod"])}
-        for name in [name for name, met in self.workloads.items() if mono_s - met.seen_s > LINGER_S]:
+            container = logs.get(group.place, ContainerLog())
+            workload, left_of_it = self._workload_of(name, group, container, configured)
+            left += left_of_it
+            if workload is None:
+                continue
+            workload.tokens.process_started_s = group.started_s
+            workload.tokens.process_server = group.server.name if group.server is not None else None
+            if self._finds_endpoints and name not in answering:
+                left += self._look_for_endpoint(workload, group, mono_s, configured)
+            workload.root_pids, workload.seen_s = group.root_pids, mono_s
+            if "pod" in workload.labels:
+                namespace, pod = workload.labels["namespace"], workload.labels["pod"]
+                workload.labels = {**workload.labels, **self._pods.labels(namespace, pod)}
+        for name in [name for name, workload in self.workloads.items() if mono_s - workload.seen_s > LINGER_S]:
             left += self.forget(name)
         return left
 
     def forget(self, name: str) -> list[TokenEvent]:
-        """Follow it no longer; what it remembers waits in `marks`. Gives what is left to count."""
+        """Stop following it; what is remembered of it waits in `marks`. Returns what is left to count."""
         gone = self.workloads.pop(name)
         left = gone.tokens.finish()
         self.marks[name] = gone.tokens.mark()
@@ -141,59 +133,94 @@ class Discovery:
         return left
 
     def close(self) -> None:
-        """Follow nobody any longer, without taking it for their end."""
-        for met in self.workloads.values():
-            met.tokens.close()
+        """Stop following all, without taking it for their end."""
+        for workload in self.workloads.values():
+            workload.tokens.close()
 
-    def _meet(self, name: str, one: ProcessGroup, container: ContainerLog, log_of: DiscoveredLog) -> DiscoveredWorkload:
+    def _workload_of(
+        self, name: str, group: ProcessGroup, container: ContainerLog, configured: ConfiguredSources
+    ) -> tuple[DiscoveredWorkload | None, list[TokenEvent]]:
+        """The workload of a group, new where it is not known; None where there are too many. With what is left to
+        count of the one that had this name before."""
+        left: list[TokenEvent] = []
+        workload = self.workloads.get(name)
+        if workload is not None and workload.root_pids == group.root_pids:
+            return workload, left
+        log_of = self._log_of(group, container, configured)
+        if workload is not None and workload.log_of != log_of:
+            left = self.forget(name)  # it was restarted, and writes to another log
+            workload = None
+        if workload is None and len(self.workloads) < DISCOVERED_MAX:
+            workload = self.workloads[name] = self._add(name, group, container, log_of)
+        return workload, left
+
+    def _add(
+        self, name: str, group: ProcessGroup, container: ContainerLog, log_of: DiscoveredLog
+    ) -> DiscoveredWorkload:
         labels = {
             key: value
             for key, value in (
                 ("namespace", container.namespace),
                 ("pod", container.pod),
                 ("container", container.container),
-                ("unit", one.place.unit),
-                ("slurm_job", one.place.slurm_job),
+                ("unit", group.place.unit),
+                ("slurm_job", group.place.slurm_job),
             )
             if value
         }
         tokens = WorkloadTokens(
             name,
-            # From its end: what a server wrote before it was found is about its start, not about tokens.
+            # From its end: what a server wrote before it was discovered is about its start, not about tokens.
             self._open_log(name, log_of),
             has_endpoint=False,
-            is_new=one.started_s > self._watched_since_s,
+            is_new=group.started_s > self._watched_since_s,
             mark=self.marks.pop(name, None),
         )
-        self.met = True
-        log.info("workload=%s found: %s", name, log_of.how)
-        return DiscoveredWorkload(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, one.place))
+        self.has_new = True
+        log.info("workload=%s discovered: %s", name, log_of.how)
+        return DiscoveredWorkload(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, group.place))
 
-    def _log_found(self, one: ProcessGroup, container: ContainerLog, others: ConfiguredSources) -> DiscoveredLog:
+    def _log_of(self, group: ProcessGroup, container: ContainerLog, configured: ConfiguredSources) -> DiscoveredLog:
         """Where the log of a group is, unless a configured workload follows it already."""
-        if one.server is None and (one.place.is_bare or one.place.slurm_job):
-            return DiscoveredLog(how="process tree")  # whatever it writes is its own affair
-        if container.pattern is not None and not one.shares_place:
-            if not _any_of(glob.glob(container.pattern), others.files):
+        if group.server is None and (group.place.is_bare or group.place.slurm_job):
+            return DiscoveredLog(how="process tree")  # its output need not be a server's log
+        if container.pattern is not None and not group.shares_place:
+            if not _any_of(glob.glob(container.pattern), configured.files):
                 return DiscoveredLog(patterns=(container.pattern,), how="container log")
             return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
-        files = tuple(path for root in one.roots for path in self._procfs.output_files(root.pid))
-        if files and not _any_of(files, others.files):
+        files = tuple(path for root in group.roots for path in self._procfs.output_files(root.pid))
+        if files and not _any_of(files, configured.files):
             return DiscoveredLog(patterns=files, how="standard output")
-        if one.place.unit is not None and one.place.unit not in others.units and not files and not one.shares_place:
-            return DiscoveredLog(unit=one.place.unit, how="systemd journal")
-        return DiscoveredLog(how="process tree; its log is shared" if one.shares_place else "process tree")
+        unit = group.place.unit
+        if unit is not None and unit not in configured.units and not files and not group.shares_place:
+            return DiscoveredLog(unit=unit, how="systemd journal")
+        return DiscoveredLog(how="process tree; its log is shared" if group.shares_place else "process tree")
 
-    def _addresses(self, one: ProcessGroup, others: ConfiguredSources) -> list[str]:
+    def _look_for_endpoint(
+        self, workload: DiscoveredWorkload, group: ProcessGroup, mono_s: float, configured: ConfiguredSources
+    ) -> list[TokenEvent]:
+        """Look at its sockets, if that is due or its processes are others. Returns what is counted now if there are
+        none."""
+        if mono_s < workload.sockets_due_s and workload.root_pids == group.root_pids:
+            return []
+        workload.sockets_due_s = mono_s + workload.sockets_pause_s
+        workload.sockets_pause_s = min(2 * workload.sockets_pause_s, SOCKETS_PAUSE_S_MAX)
+        workload.addresses = self._addresses(group, configured)
+        if not workload.addresses:
+            return workload.tokens.unreachable()
+        workload.tokens.has_endpoint = True
+        return []
+
+    def _addresses(self, group: ProcessGroup, configured: ConfiguredSources) -> list[str]:
         """Where the group's server may show its counters, the likeliest first."""
-        pids = {root.pid for root in one.roots}
-        for root in one.roots:
+        pids = {root.pid for root in group.roots}
+        for root in group.roots:
             pids.update(self._procfs.descendants_of(root.pid))
         listening = self._procfs.listening(pids)
         ports = [address for address in listening if int(address.rpartition(":")[2]) < EPHEMERAL_PORT]
-        likely = [address for address in listening if one.port and address.endswith(f":{one.port}")]
-        found = [address for address in dict.fromkeys(likely + ports) if address not in others.addresses]
-        return [f"http://{address}" for address in found][:PORTS_MAX]
+        likely = [address for address in listening if group.port and address.endswith(f":{group.port}")]
+        addresses = [address for address in dict.fromkeys(likely + ports) if address not in configured.addresses]
+        return [f"http://{address}" for address in addresses][:PORTS_MAX]
 
 
 def _any_of(paths: Iterable[str], files: Set[tuple[int, int]]) -> bool:
@@ -208,10 +235,10 @@ def _any_of(paths: Iterable[str], files: Set[tuple[int, int]]) -> bool:
     return False
 
 
-def _container_name(found: ContainerLog) -> str:
-    if found.pod is not None:
-        return "/".join(part for part in (found.namespace, found.pod, found.container) if part)
-    return f"docker/{found.container}" if found.container else ""
+def _container_name(container: ContainerLog) -> str:
+    if container.pod is not None:
+        return "/".join(part for part in (container.namespace, container.pod, container.container) if part)
+    return f"docker/{container.container}" if container.container else ""
 
 
 def _place(labels: Mapping[str, str], place: Place) -> str:

@@ -32,6 +32,10 @@ class ProcessGroup:
     """Another server runs in the same container, unit or job."""
 
     @property
+    def root_pids(self) -> frozenset[int]:
+        return frozenset(root.pid for root in self.roots)
+
+    @property
     def started_s(self) -> float:
         return min(root.started_s for root in self.roots)
 

@@ -1,40 +1,37 @@
-"""The workloads and gateways of this node: configured ones and found ones, their tokens, and the GPUs they hold.
+"""The workloads and gateways of this node: configured and discovered ones, their tokens, and the GPUs they hold.
 
 In: settings, readings of the GPUs, and what the last run remembered. Out: token events and holdings for the window.
 
-Configured workloads stand first. What else holds a GPU is found (found.py), every `REFRESH_S` and whenever a new
-process appears on a GPU.
+Configured workloads come first. What else holds a GPU is discovered (discovered.py), every `REFRESH_S` and whenever a
+new process appears on a GPU.
 """
 
 import logging
-import re
 import time
-from collections.abc import Iterable, Mapping, Set
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from tokenyield_agent.config import GatewaySettings, Settings, WorkloadSettings
 from tokenyield_agent.gpu.reading import GpuReading
-from tokenyield_agent.tokens.dialects.registry import GATEWAY_DIALECTS, SERVER_DIALECTS, new_dialect
-from tokenyield_agent.tokens.event import Dialect, TokenEvent
+from tokenyield_agent.tokens.event import TokenEvent
 from tokenyield_agent.tokens.journal import Journal
-from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource
+from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource, SourceMark
 from tokenyield_agent.tokens.scrape import Scraper
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.binding import Holder, Holding, bind
-from tokenyield_agent.workloads.discovered import ConfiguredSources, Discovery
-from tokenyield_agent.workloads.host_logs import pod_of_log_path
+from tokenyield_agent.workloads.configured_process import is_root, pod_key
+from tokenyield_agent.workloads.discovered import ConfiguredSources, DiscoveredLog, Discovery
+from tokenyield_agent.workloads.open_log import open_configured, open_discovered
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processes
 from tokenyield_agent.workloads.process_location import Process
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
-from tokenyield_agent.workloads.server_process import server_of
 from tokenyield_agent.workloads.workload_name import WorkloadName
 
 log = logging.getLogger(__name__)
 
 MARKS_KEPT_S = 900.0
-"""How long what the last run remembered of a found workload waits for it to be found again."""
+"""How long what the last run remembered of a discovered workload waits for it to be discovered again."""
 LABEL_CHARS_MAX = 256
 
 
@@ -62,23 +59,22 @@ class Roster:
         self._mps_servers: frozenset[int] = frozenset()
         self._leftover: list[TokenEvent] = []
         self.unsaved = False
-        """Something began to be counted from where it stands now: a kill must not move that beginning."""
+        """Something is counted from its present position on: a kill of the agent must not move that beginning."""
         self._apply(settings)
 
-    # --- which -------------------------------------------------------------------------------------------------------
+    # --- which workloads ---------------------------------------------------------------------------------------------
 
     def reload(self, settings: Settings) -> None:
         """Other workloads and gateways from now on; the rest of the settings takes effect at the next start."""
         self._marks.update(self.marks())
         for tokens in [*self.configured.values(), *self.gateways.values()]:
             tokens.close()
-        self.discovery.close()  # what is still there is met again, and goes on where it stood
+        self.discovery.close()  # what is still there is discovered again, and continues where it was
         self._apply(settings)
         self._refresh_at_s = 0.0
 
     def _apply(self, settings: Settings) -> None:
         self.settings = settings
-        self._labels = frozenset(settings.caller_labels)
         self.workloads = {workload.name: workload for workload in settings.workloads}
         self.configured = {
             workload.name: WorkloadTokens(
@@ -99,79 +95,43 @@ class Roster:
             settings,
             self._procfs,
             self.pods,
-            # From its end: what a server wrote before it was found is about its start, not about tokens.
-            open_log=lambda name, found: self._open_log(name, found.patterns, found.unit, "auto", from_end=True),
+            open_log=self._log_of_discovered,
             marks=self._marks,
             watched_since_s=self._watched_since_s,
         )
         self._retarget()
 
-    def _log_of(self, source: WorkloadSettings | GatewaySettings) -> LogSource | None:
-        is_gateway = isinstance(source, GatewaySettings)
-        fields = source.fields if isinstance(source, GatewaySettings) else {}
-        return self._open_log(
-            source.name,
-            (source.log,) if source.log else (),
-            source.journal,
-            source.dialect,
-            from_end=source.start == "end",
-            among=GATEWAY_DIALECTS if is_gateway else SERVER_DIALECTS,
-            fields=fields,
-        )
-
-    def _open_log(
-        self,
-        name: str,
-        patterns: tuple[str, ...],
-        unit: str | None,
-        dialect: str,
-        *,
-        from_end: bool,
-        among: Mapping[str, type[Dialect]] = SERVER_DIALECTS,
-        fields: Mapping[str, str] | None = None,
-    ) -> LogSource | None:
-        def make() -> Dialect:
-            return new_dialect(dialect, patterns=self.settings.dialects, fields=fields, among=among)
-
+    def _log_marks(self, name: str) -> list[SourceMark]:
         mark = self._marks.get(name)
-        marks = mark.logs if mark is not None else []
-        if unit is not None:
-            return JournalUnit(
-                workload=name, unit=unit, dialect_name=dialect, dialect=make(), marks=marks, labels=self._labels
-            )
-        if not patterns:
-            return None
-        return LogFiles(
-            workload=name,
-            patterns=patterns,
-            dialect_name=dialect,
-            make_dialect=make,
-            from_end=from_end,
-            marks=marks,
-            labels=self._labels,
-        )
+        return mark.logs if mark is not None else []
+
+    def _log_of(self, source: WorkloadSettings | GatewaySettings) -> LogSource | None:
+        return open_configured(source, self.settings, self._log_marks(source.name))
+
+    def _log_of_discovered(self, name: str, log: DiscoveredLog) -> LogSource | None:
+        return open_discovered(name, log, self.settings, self._log_marks(name))
 
     def all_tokens(self) -> dict[str, WorkloadTokens]:
         return {
             **self.configured,
-            **{name: found.tokens for name, found in self.discovery.workloads.items()},
+            **{name: workload.tokens for name, workload in self.discovery.workloads.items()},
             **self.gateways,
         }
 
     def _retarget(self) -> None:
-        """Tell the scraper and the journal whom to ask and follow."""
+        """Set what the scraper scrapes and the journal follows."""
         targets: dict[str, Iterable[str]] = {
             workload.name: [workload.metrics] for workload in self.workloads.values() if workload.metrics
         }
-        targets |= {name: found.addresses for name, found in self.discovery.workloads.items() if found.addresses}
+        targets |= {name: one.addresses for name, one in self.discovery.workloads.items() if one.addresses}
         self.scraper.set_targets(targets)
         logs = [tokens.log for tokens in self.all_tokens().values()]
         self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))
 
-    # --- who holds what ----------------------------------------------------------------------------------------------
+    # --- which GPUs they hold ----------------------------------------------------------------------------------------
 
     def holdings(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
-        """uuid -> who holds the GPU."""
+        """uuid -> which workloads hold the GPU."""
         pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
         ancestors = self._procfs.ancestors_of(pids, mono_s)
         if mono_s >= self._refresh_at_s or not pids <= self._known_pids:
@@ -194,14 +154,14 @@ class Roster:
                 workload=workload.name,
                 gpus=tuple(str(gpu) for gpu in workload.gpus),
                 root_pids=self._roots.get(workload.name, frozenset()),
-                allocated=allocations.get(_pod_key(workload), frozenset()) & present,
+                allocated=allocations.get(pod_key(workload), frozenset()) & present,
             )
             for workload in self.workloads.values()
         ]
-        named = {_pod_key(workload) for workload in self.workloads.values()}
-        for name, found in self.discovery.workloads.items():
+        named = {pod_key(workload) for workload in self.workloads.values()}
+        for name, discovered in self.discovery.workloads.items():
             allocated = allocations.get(name, frozenset()) & present
-            holders.append(Holder(workload=name, root_pids=found.root_pids, allocated=allocated))
+            holders.append(Holder(workload=name, root_pids=discovered.root_pids, allocated=allocated))
         return holders + [
             Holder(workload=pod, allocated=uuids & present)
             for pod, uuids in allocations.items()
@@ -214,8 +174,8 @@ class Roster:
         """`by_settings`: the processes on GPUs that the settings give to a workload."""
         self._refresh_at_s = mono_s + REFRESH_S
         self._known_pids = pids
-        wanted = pids.union(*(ancestors[pid] for pid in pids))
-        processes = {pid: process for pid in wanted if (process := self._procfs.process(pid)) is not None}
+        related = pids.union(*(ancestors[pid] for pid in pids))
+        processes = {pid: process for pid in related if (process := self._procfs.process(pid)) is not None}
         self._mps_servers = frozenset(
             pid for pid, process in processes.items() if process.name.startswith(MPS_SERVER[:15])
         )
@@ -229,8 +189,10 @@ class Roster:
         taken = {pid for roots in self._roots.values() for pid in roots} | by_settings
         if self.settings.discover:
             groups = group_processes(pids, processes, ancestors, taken)
-            self._leftover += self.discovery.update(groups, mono_s, self._others(), self.scraper.answering().keys())
-            self.unsaved, self.discovery.met = self.unsaved or self.discovery.met, False
+            self._leftover += self.discovery.update(
+                groups, mono_s, self._configured_sources(), self.scraper.answering().keys()
+            )
+            self.unsaved, self.discovery.has_new = self.unsaved or self.discovery.has_new, False
             self._retarget()
         if mono_s > self._marks_until_s:
             self._marks.clear()
@@ -240,7 +202,7 @@ class Roster:
         files: set[tuple[int, int]] = tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
         return is_root(self._procfs, workload, process, files)
 
-    def _others(self) -> ConfiguredSources:
+    def _configured_sources(self) -> ConfiguredSources:
         logs = [tokens.log for tokens in [*self.configured.values(), *self.gateways.values()]]
         return ConfiguredSources(
             names=self.workloads.keys() | self.gateways.keys(),
@@ -254,26 +216,26 @@ class Roster:
     def poll(self, now_ms: int, mono_s: float) -> list[TokenEvent]:
         """What every log and endpoint gave since the last poll."""
         events, self._leftover = self._leftover, []
-        everyone = self.all_tokens()
-        by_unit = {tokens.log.unit: tokens.log for tokens in everyone.values() if isinstance(tokens.log, JournalUnit)}
+        every = self.all_tokens()
+        by_unit = {tokens.log.unit: tokens.log for tokens in every.values() if isinstance(tokens.log, JournalUnit)}
         had_cursor = self.journal.cursor is not None
         for unit, block in self.journal.poll(mono_s):
             if unit in by_unit:
                 by_unit[unit].add(block)
         self.unsaved |= self.journal.cursor is not None and not had_cursor
-        # Answers first: each was asked for just after the logs were last read, so what is read now came after it.
-        for answer in self.scraper.take():
-            if (asked := everyone.get(answer.target)) is not None:
-                self.unsaved |= asked.is_first(answer)
-                events += asked.from_endpoint(answer, now_ms - round((mono_s - answer.scraped_mono_s) * 1000))
-        for tokens in everyone.values():
+        # Scrapes first: each was made just after the logs were last read, so what is read now came after it.
+        for result in self.scraper.take():
+            if (scraped := every.get(result.target)) is not None:
+                self.unsaved |= scraped.is_first(result)
+                events += scraped.from_endpoint(result, now_ms - round((mono_s - result.scraped_mono_s) * 1000))
+        for tokens in every.values():
             events += tokens.poll(now_ms, mono_s)
         self.scraper.trigger()
         return events
 
     def quiet_since_ms(self, now_ms: int) -> dict[str, int]:
         """workload -> when it made its last token, or was first read; without those whose tokens are not read."""
-        servers = {**self.configured, **{name: found.tokens for name, found in self.discovery.workloads.items()}}
+        servers = {**self.configured, **{name: one.tokens for name, one in self.discovery.workloads.items()}}
         return {
             name: since_ms
             for name, tokens in servers.items()
@@ -297,9 +259,9 @@ class Roster:
             )
             for name, tokens in self.configured.items()
         }
-        for name, found in self.discovery.workloads.items():
+        for name, one in self.discovery.workloads.items():
             named[name] = WorkloadName(
-                server=found.tokens.server, place=found.place, model=found.tokens.model, labels=_clipped(found.labels)
+                server=one.tokens.server, place=one.place, model=one.tokens.model, labels=_clipped(one.labels)
             )
         for pod in self.pods.allocations():
             if pod not in named:
@@ -308,16 +270,16 @@ class Roster:
         return named
 
     def marks(self) -> dict[str, TokensMark]:
-        """What must outlive the process: of everyone followed, and of found workloads not met again yet."""
+        """What must outlive the process: of all that are followed, and of workloads not discovered again yet."""
         return {**self._marks, **{name: tokens.mark() for name, tokens in self.all_tokens().items()}}
 
     def is_root_of_any(self, pid: int) -> bool:
-        """Whether a configured workload takes `pid` for its server, whether or not that holds a GPU."""
+        """Whether `pid` is the server of a configured workload, whether or not it holds a GPU."""
         process = self._procfs.process(pid)
         return process is not None and any(self._is_root(workload, process) for workload in self.workloads.values())
 
     def source_counts(self) -> dict[str, dict[str, int]]:
-        """workload -> what was counted of its sources, for the agent's own metrics."""
+        """workload -> counts of its sources, for the agent's own metrics."""
         counts = {}
         for name, tokens in self.all_tokens().items():
             own: dict[str, int] = tokens.log.counts if isinstance(tokens.log, LogFiles) else {}
@@ -331,35 +293,6 @@ class Roster:
         self.journal.close()
         for tokens in self.all_tokens().values():
             tokens.close()
-
-
-def is_root(procfs: Procfs, workload: WorkloadSettings, process: Process, log_files: Set[tuple[int, int]]) -> bool:
-    """Whether `process` is the workload's server: by its pid file, by its command line, by the unit or pod whose log is
-    followed, by the port that is scraped, or as the writer of its log."""
-    if workload.pid_file:
-        try:
-            return int(Path(workload.pid_file).read_text(encoding="ascii").split()[0]) == process.pid
-        except (OSError, ValueError, IndexError):
-            return False
-    if workload.process:
-        return re.search(workload.process, process.command) is not None
-    if workload.journal is not None and process.place.unit == workload.journal:
-        return True
-    pod = pod_of_log_path(workload.log) if workload.log else None
-    if pod is not None and process.place.pod_uid is not None:
-        return process.place.pod_uid.replace("-", "") == pod[2].replace("-", "")
-    if workload.metrics is not None and server_of(process.command) is not None:
-        port = workload.metrics.partition("://")[2].partition("/")[0].rpartition(":")[2]
-        pids = [process.pid, *procfs.descendants_of(process.pid)]
-        if any(address.endswith(f":{port}") for address in procfs.listening(pids)):
-            return True
-    return procfs.writes_to(process.pid, log_files)
-
-
-def _pod_key(workload: WorkloadSettings) -> str:
-    """`namespace/pod/container` of a workload whose pod's log is followed, as the kubelet's allocations are keyed."""
-    pod = pod_of_log_path(workload.log) if workload.log else None
-    return f"{pod[0]}/{pod[1]}/{pod[3]}" if pod else ""
 
 
 def _clipped(labels: Mapping[str, str]) -> dict[str, str]:
