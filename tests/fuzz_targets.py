@@ -213,7 +213,7 @@ def seeds(target: str) -> list[bytes]:
 
 
 def _counted_lines(path: Path) -> bytes:
-    """Of an exposition what is not of a histogram, of which there are hundreds of lines that nobody reads, nor told in words."""
+    """An exposition without histograms, of which there are hundreds of lines that are not read, and without its help texts."""
     return b"".join(
         line
         for line in path.read_bytes().splitlines(keepends=True)

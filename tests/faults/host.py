@@ -24,7 +24,7 @@ from tokenyield_agent.shipping.record import decoded
 from tokenyield_agent.shipping.shipper import CollectorAnswer, Shipper
 from tokenyield_agent.shipping.spool import Spool, WaitingBatches
 from tokenyield_agent.tokens.log_source import LogFiles
-from tokenyield_agent.tokens.tail import FileMark
+from tokenyield_agent.tokens.open_file import FileMark
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import Batch
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tokenyield_agent.tokens.tail import FilePosition
+from tokenyield_agent.tokens.open_file import FilePosition
 
 NO_POSITION = FilePosition(0, 0, 0)
 

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tokenyield_agent.tokens.containers import PARTIAL_BYTES_MAX, Unwrapper
-from tokenyield_agent.tokens.tail import FilePosition
+from tokenyield_agent.tokens.open_file import FilePosition
 
 STAMP = "2026-11-23T12:00:00.123456789Z"
 
@@ -80,13 +80,13 @@ def test_any_cutting_gives_the_same_lines(lines: list[str], cuts: list[int], is_
                 )
             else:
                 written.append(cri("stdout", "F" if last else "P", part))
-    unwrapper, found = Unwrapper(), b""
+    unwrapper, unwrapped = Unwrapper(), b""
     size = len(written) // blocks + 1
     whole = "".join(written).encode()
     for start in range(0, len(written), size):
         at = FilePosition(1, 1, len("".join(written[:start]).encode()))
-        found += unwrapper.feed("".join(written[start : start + size]).encode(), at)
+        unwrapped += unwrapper.feed("".join(written[start : start + size]).encode(), at)
         state = json.loads(json.dumps(unwrapper.state()))
         unwrapper = Unwrapper()
         unwrapper.restore(state, lambda at, length: whole[at.offset : at.offset + length])
-    assert found == "".join(f"{line}\n" for line in lines).encode()
+    assert unwrapped == "".join(f"{line}\n" for line in lines).encode()

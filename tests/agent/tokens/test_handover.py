@@ -97,7 +97,7 @@ def test_a_refusal_without_a_restart_does_not_double() -> None:
     assert completion(handover.from_counters(reading(110), 10_000)) == 4
 
 
-def test_a_restart_that_nobody_noticed_takes_the_larger_of_log_and_counters() -> None:
+def test_a_restart_that_was_not_noticed_takes_the_larger_of_log_and_counters() -> None:
     handover = Handover("w")
     handover.from_counters(reading(100, started_s=1.0), 0)
     handover.from_log(logged(30, 3000))

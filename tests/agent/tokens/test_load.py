@@ -1,4 +1,4 @@
-"""How servers stood (requests running and waiting, cache in use), from their logs and their endpoints."""
+"""How loaded servers were (requests running and waiting, cache in use), from their logs and their endpoints."""
 
 import pytest
 
@@ -33,9 +33,7 @@ SGLANG = b"".join(
     ("line", "span_ms", "running", "waiting", "cache"),
     [(V0, 5_000, 15_000, 10_000, 625), (V1, 10_000, 40_000, 70_000, 9_610)],
 )
-def test_a_line_of_vllm_speaks_of_its_interval(
-    line: bytes, span_ms: int, running: int, waiting: int, cache: int
-) -> None:
+def test_a_line_of_vllm_reports_its_interval(line: bytes, span_ms: int, running: int, waiting: int, cache: int) -> None:
     (counts,) = Vllm().feed(line, 1_764_000_000.0)
     assert counts.load() == {
         "load_known_ms": span_ms,
@@ -45,7 +43,7 @@ def test_a_line_of_vllm_speaks_of_its_interval(
     }
 
 
-def test_a_decode_line_of_sglang_speaks_of_the_time_since_the_last() -> None:
+def test_a_decode_line_of_sglang_reports_the_time_since_the_last() -> None:
     _, counts = SgLang().feed(SGLANG, 1_756_924_400.0)
     assert counts.load() == {
         "load_known_ms": 2_000,
@@ -82,7 +80,7 @@ def test_engines_add_up_and_their_caches_are_a_mean() -> None:
     assert read(PAGE, vllm.COUNTERS).gauges == LoadGauges(running=4, waiting=2, cache_used=0.7)
 
 
-def test_recorded_pages_tell_how_the_server_stood() -> None:
+def test_recorded_pages_report_the_load() -> None:
     page = (RUNS["vllm"] / "metrics.after.prom").read_bytes()
     assert read(page, vllm.COUNTERS).gauges == LoadGauges(running=0, waiting=0, cache_used=0)
     page = (RUNS["llamacpp"] / "metrics.after.prom").read_bytes()
@@ -106,7 +104,7 @@ class Mine(LogDialect):
 
 
 class NoLog:
-    """A log that gives what it is told to."""
+    """A log that gives the events that it is given."""
 
     problem = None
 
@@ -114,8 +112,8 @@ class NoLog:
         self.events: list[TokenEvent] = []
 
     def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
-        found, self.events = self.events, []
-        return found
+        events, self.events = self.events, []
+        return events
 
     def dialects(self) -> list[Vllm]:
         return []
@@ -135,28 +133,28 @@ def loads(events: list[TokenEvent]) -> list[tuple[int, int, int | None]]:
     return [(event.start_ms, event.end_ms, event.counts.waiting_request_ms) for event in known]
 
 
-def test_an_endpoint_is_integrated_between_its_answers_and_told_once() -> None:
+def test_the_load_is_integrated_between_two_scrapes_and_reported_once() -> None:
     log = NoLog()
     source: LogSource = log  # type: ignore[assignment]
     tokens = WorkloadTokens("w", source, has_endpoint=True, mark=None)
-    spoken = TokenCounts(method="rate", span_ms=10_000, completion=9, load_known_ms=10_000, waiting_request_ms=1)
-    log.events = [TokenEvent(workload="w", start_ms=0, end_ms=10_000, counts=spoken)]
-    assert loads(tokens.poll(10_000, 0.0)) == [(0, 10_000, 1)], "the endpoint has not spoken yet"
+    logged = TokenCounts(method="rate", span_ms=10_000, completion=9, load_known_ms=10_000, waiting_request_ms=1)
+    log.events = [TokenEvent(workload="w", start_ms=0, end_ms=10_000, counts=logged)]
+    assert loads(tokens.poll(10_000, 0.0)) == [(0, 10_000, 1)], "the endpoint has not answered yet"
     assert loads(tokens.from_endpoint(answer(), 10_000)) == []
     empty = PAGE.replace(b'waiting{engine="0",model_name="m"} 2', b'waiting{engine="0",model_name="m"} 0')
     assert loads(tokens.from_endpoint(answer(empty), 20_000)) == [(10_000, 20_000, 10_000)], (
         "half of two, for ten seconds"
     )
-    log.events = [TokenEvent(workload="w", start_ms=10_000, end_ms=20_000, counts=spoken)]
-    assert loads(tokens.poll(21_000, 0.0)) == [], "of one time it is told once"
+    log.events = [TokenEvent(workload="w", start_ms=10_000, end_ms=20_000, counts=logged)]
+    assert loads(tokens.poll(21_000, 0.0)) == [], "the load of one time is reported once"
     assert loads(tokens.from_endpoint(answer(empty), 20_001 + LOAD_GAP_MS_MAX)) == [], (
-        "nothing is said of a long silence"
+        "nothing is reported about a long silence"
     )
 
 
 def test_a_workload_is_quiet_since_its_last_token() -> None:
     tokens = WorkloadTokens("w", None, has_endpoint=True, mark=None)
-    assert tokens.quiet_since_ms(500) is None, "nobody reads its tokens yet"
+    assert tokens.quiet_since_ms(500) is None, "its tokens are not read yet"
     tokens.from_endpoint(answer(), 1_000)
     assert tokens.quiet_since_ms(5_000) == 5_000, "since it was first read"
     tokens.from_endpoint(answer(), 6_000)

@@ -66,7 +66,7 @@ def test_a_pods_log_through_rotation_and_restarts(tmp_path: Path) -> None:
         log.write(cri(request(2, 19)))
     (folder / "2.log").write_text(cri(request(1, 23)))
     again = follow(folder / "*.log", marks)
-    assert made(again, 20) == 42, "what was written while nobody watched, and a file that appeared then"
+    assert made(again, 20) == 42, "what was written while the agent was down, and a file that appeared then"
     again.close()
 
 

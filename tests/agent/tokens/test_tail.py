@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenyield_agent.tokens.tail import LINE_BYTES_MAX, LINGER_S, Tail, TailMark
+from tokenyield_agent.tokens.open_file import LINE_BYTES_MAX
+from tokenyield_agent.tokens.tail import LINGER_S, Tail, TailMark
 
 
 class Reader:
@@ -52,7 +53,7 @@ def test_a_file_that_is_there_is_read_from_its_end(log: Path) -> None:
     assert reader.poll() == [b"new"]
 
 
-def test_the_rest_of_a_line_that_began_before_us_is_not_a_line(log: Path) -> None:
+def test_the_rest_of_a_line_that_began_before_is_not_a_line(log: Path) -> None:
     append(log, "old and ha")
     reader = Reader(log)
     append(log, "lf\nnew\n")
@@ -194,7 +195,7 @@ def test_copytruncate(log: Path, while_away: bool, writer_appends: bool) -> None
     assert reader.lines == [b"1"] * 3 + [b"2 before the copy"] + [b"3 after"] * 9 + [b"4"]
 
 
-def test_a_log_that_came_while_nobody_looked_may_go_before_the_first_look(log: Path) -> None:
+def test_a_log_that_appeared_while_the_agent_was_down_may_be_rotated_before_the_first_poll(log: Path) -> None:
     reader = Reader(log)
     append(log, "1\n")
     reader.restart()
@@ -204,7 +205,7 @@ def test_a_log_that_came_while_nobody_looked_may_go_before_the_first_look(log: P
     assert reader.lines == [b"1", b"2"]
 
 
-def test_copies_that_were_made_while_nobody_looked(log: Path) -> None:
+def test_copies_that_were_made_while_the_agent_was_down(log: Path) -> None:
     """As when an agent's last state is from before several of them."""
     reader = Reader(log)
     append(log, "1\n")

@@ -1,4 +1,4 @@
-"""What Kubernetes tells: allocations from a gRPC server on the published proto, labels from an HTTPS API server."""
+"""What Kubernetes reports: allocations from a gRPC server on the published proto, labels from an HTTPS API server."""
 
 import json
 import ssl
@@ -184,7 +184,7 @@ def test_labels_that_the_settings_name_and_no_others(api: ApiServer, tmp_path: P
         pods.stop()
 
 
-def test_an_account_that_may_not_list_pods_is_told_the_mend(api: ApiServer, tmp_path: Path) -> None:
+def test_an_account_that_may_not_list_pods_is_shown_the_fix(api: ApiServer, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("wrong")
     environ = {"KUBERNETES_SERVICE_HOST": "localhost", "KUBERNETES_SERVICE_PORT": str(api.port)}
     settings = replace(Settings(), pod_labels={"team": "team"}, pod_resources_socket="")

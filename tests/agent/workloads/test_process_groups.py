@@ -1,4 +1,4 @@
-"""Workloads told from the processes that hold GPUs, over whole /proc trees of hosts that people run.
+"""Workloads recognized by the processes that hold GPUs, over whole /proc trees of hosts that people run.
 
 The trees stand in tests/fixtures/proc.yaml, a process a line, and are laid out as files before the test reads them.
 """
@@ -41,7 +41,7 @@ def lay_out(root: Path, processes: list[dict[str, Any]]) -> Procfs:
     return Procfs(str(root))
 
 
-def found_in(
+def discovered_in(
     tree: dict[str, Any], root: Path
 ) -> tuple[list[ProcessGroup], list[str], list[GpuReading], dict[str, Any]]:
     procfs = lay_out(root, tree["processes"])
@@ -75,13 +75,13 @@ def found_in(
 @pytest.mark.parametrize("name", TREES)
 def test_who_holds_the_gpus_of_this_host(name: str, tmp_path: Path) -> None:
     tree = TREES[name]
-    groups, called, _, held = found_in(tree, tmp_path)
+    groups, called, _, held = discovered_in(tree, tmp_path)
     expected = tree["expected"]
     assert dict(zip(called, [one.server and one.server.name for one in groups], strict=True)) == expected["workloads"]
     assert held == {uuid: (split, weights) for uuid, (split, weights) in expected["held"].items()}
 
 
-def test_a_configured_server_is_not_found_again(tmp_path: Path) -> None:
+def test_a_configured_server_is_not_discovered_again(tmp_path: Path) -> None:
     tree = TREES["tensor-parallel vLLM, bare"]
     procfs = lay_out(tmp_path, tree["processes"])
     pids = {201, 202}
@@ -90,7 +90,7 @@ def test_a_configured_server_is_not_found_again(tmp_path: Path) -> None:
     assert group_processes(pids, processes, ancestors, {100}) == []
 
 
-def test_processes_that_are_gone_are_nobody(tmp_path: Path) -> None:
+def test_processes_that_are_gone_are_unknown(tmp_path: Path) -> None:
     procfs = lay_out(tmp_path, [])
     assert procfs.process(4711) is None
     assert group_processes([4711], {}, procfs.ancestors_of([4711], 0.0), set()) == []
@@ -124,11 +124,11 @@ def test_the_log_of_a_pod_is_found_with_its_names(tmp_path: Path) -> None:
     links.mkdir()
     (links / f"chat-7c9_prod_server-{container}.log").symlink_to(pod / "server" / "0.log")
     logs = HostLogs(str(tmp_path / "pods"), str(tmp_path / "docker"))
-    found = logs.of(Place(container=container, pod_uid=uid))
-    assert (found.namespace, found.pod, found.container) == ("prod", "chat-7c9", "server")
-    assert found.pattern == str(pod / "server" / "*.log")
+    container_log = logs.of(Place(container=container, pod_uid=uid))
+    assert (container_log.namespace, container_log.pod, container_log.container) == ("prod", "chat-7c9", "server")
+    assert container_log.pattern == str(pod / "server" / "*.log")
     unknown = logs.of(Place(container="cd" * 32, pod_uid=uid))
-    assert (unknown.pod, unknown.pattern) == ("chat-7c9", None), "which of two containers cannot be told"
+    assert (unknown.pod, unknown.pattern) == ("chat-7c9", None), "which of two containers is unknown"
     assert pod_of_log_path(f"/var/log/pods/prod_chat-7c9_{uid}/server/0.log") == ("prod", "chat-7c9", uid, "server")
     assert pod_of_log_path("/var/log/vllm.log") is None
 
@@ -140,6 +140,6 @@ def test_the_log_of_a_docker_container_is_found_with_its_name(tmp_path: Path) ->
     logs = HostLogs(str(tmp_path / "pods"), str(tmp_path / "docker"))
     assert logs.of(Place(container="ab" * 32)).container == "abababababab"
     (folder / "config.v2.json").write_text('{"Name":"/chat","State":{}}')
-    found = logs.of(Place(container="ab" * 32))
-    assert (found.container, found.pattern) == ("chat", str(folder / f"{'ab' * 32}-json.log"))
+    container_log = logs.of(Place(container="ab" * 32))
+    assert (container_log.container, container_log.pattern) == ("chat", str(folder / f"{'ab' * 32}-json.log"))
     assert logs.of(Place()).pattern is None

@@ -35,8 +35,8 @@ def feed(dialect: Dialect, *lines: str) -> list[TokenCounts]:
     return dialect.feed("".join(f"{line}\n" for line in lines).encode(), ARRIVAL_S)
 
 
-def completion(found: list[TokenCounts]) -> list[int | None]:
-    return [counts.completion for counts in found if counts.completion is not None]
+def completion(events: list[TokenCounts]) -> list[int | None]:
+    return [counts.completion for counts in events if counts.completion is not None]
 
 
 def truth(name: str) -> dict[str, Any]:
@@ -48,32 +48,32 @@ def truth(name: str) -> dict[str, Any]:
 
 
 def test_llamacpp_counts_equal_the_usage_of_all_answers() -> None:
-    said = truth("llamacpp")
-    found = read_log(RUNS["llamacpp"] / "server.log", "auto")
-    assert (found.dialect, found.model, found.method) == ("llamacpp", "tiny.gguf", "count")
-    assert found.completion == said["from_responses_usage"]["completion"]
-    assert found.requests == said["from_responses_usage"]["requests"]
-    assert found.prompt_computed == said["from_metrics"]["prompt_computed"]
-    assert found.prompt_cached == said["from_metrics"]["prompt_cached"]
-    assert found.first_timestamp is None, "this log has no wall clock"
+    usage = truth("llamacpp")
+    read = read_log(RUNS["llamacpp"] / "server.log", "auto")
+    assert (read.dialect, read.model, read.method) == ("llamacpp", "tiny.gguf", "count")
+    assert read.completion == usage["from_responses_usage"]["completion"]
+    assert read.requests == usage["from_responses_usage"]["requests"]
+    assert read.prompt_computed == usage["from_metrics"]["prompt_computed"]
+    assert read.prompt_cached == usage["from_metrics"]["prompt_cached"]
+    assert read.first_timestamp is None, "this log has no wall clock"
 
 
 def test_vllm_rates_are_within_two_percent_of_the_usage_of_all_answers() -> None:
-    said = truth("vllm")["from_responses_usage"]
-    found = read_log(RUNS["vllm"] / "server.log", "auto")
-    assert (found.dialect, found.model, found.method) == ("vllm", "tiny-llama", "rate")
-    assert found.completion == pytest.approx(said["completion"], rel=0.02)
-    assert found.requests == said["requests"]
-    assert found.prompt_cached is None, "the log does not tell them"
-    assert found.first_timestamp is not None
+    usage = truth("vllm")["from_responses_usage"]
+    read = read_log(RUNS["vllm"] / "server.log", "auto")
+    assert (read.dialect, read.model, read.method) == ("vllm", "tiny-llama", "rate")
+    assert read.completion == pytest.approx(usage["completion"], rel=0.02)
+    assert read.requests == usage["requests"]
+    assert read.prompt_cached is None, "the log does not report them"
+    assert read.first_timestamp is not None
 
 
 def test_vllm_regular_intervals_are_within_a_thousandth() -> None:
     """The second burst of the recording, after the silent gap: 20,535 tokens by the server's counter."""
     lines = (RUNS["vllm"] / "server.log").read_bytes().splitlines(keepends=True)
     dialect = Vllm()
-    found = [c for line in lines if b"throughput: " in line for c in dialect.feed(line, ARRIVAL_S)]
-    assert sum(c.completion or 0 for c in found[5:]) == pytest.approx(20_535, rel=0.001)
+    events = [c for line in lines if b"throughput: " in line for c in dialect.feed(line, ARRIVAL_S)]
+    assert sum(c.completion or 0 for c in events[5:]) == pytest.approx(20_535, rel=0.001)
 
 
 # --- vLLM's forms -----------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_vllm_v0_uses_the_spacing_of_its_lines() -> None:
     assert completion(feed(Vllm(), *lines)) == [50, 50, 50, 100, 100]
 
 
-def test_vllm_engines_are_told_apart_and_add_up() -> None:
+def test_vllm_engines_are_distinguished_and_add_up() -> None:
     lines = []
     for clock in ("12:00:00", "12:00:10", "12:00:20"):
         lines += [v1(clock, 1.0, 100.0, "000"), v1(clock, 1.0, 50.0, "001")]
@@ -125,13 +125,13 @@ def test_vllm_engines_are_told_apart_and_add_up() -> None:
 def test_vllm_what_a_log_driver_puts_before_the_line_does_not_matter() -> None:
     prefixes = [f"2026-11-23T12:00:{s:02}.331095044Z (APIServer pid=1) " for s in range(0, 60, 10)]
     dialect = Vllm()
-    found = feed(dialect, *[v1(f"12:00:{n * 10:02}", 0.0, 0.25, prefix=prefix) for n, prefix in enumerate(prefixes)])
-    assert sum(filter(None, completion(found))) == 15, "one engine, its fractions carried"
+    events = feed(dialect, *[v1(f"12:00:{n * 10:02}", 0.0, 0.25, prefix=prefix) for n, prefix in enumerate(prefixes)])
+    assert sum(filter(None, completion(events))) == 15, "one engine, its fractions carried"
     assert len(dialect.state()["engines"]) == 1
     assert "2026" not in json.dumps(dialect.state()), "nothing of a line but its numbers is kept"
 
 
-def test_vllm_a_server_that_starts_anew_brings_its_model() -> None:
+def test_vllm_a_restarted_server_brings_its_model() -> None:
     def started(model: str, pid: int) -> str:
         return (
             f"(EngineCore pid={pid}) INFO 11-23 12:00:00 [core.py:1] config: model='x', served_model_name={model}, a=1"
@@ -153,8 +153,8 @@ def test_vllm_memory_is_bounded() -> None:
 
 
 def test_vllm_silence_is_not_invented_into_tokens() -> None:
-    found = feed(Vllm(), v1("12:00:00", 0.0, 10.0), v1("12:30:00", 0.0, 10.0))
-    assert completion(found) == [100, 100]
+    events = feed(Vllm(), v1("12:00:00", 0.0, 10.0), v1("12:30:00", 0.0, 10.0))
+    assert completion(events) == [100, 100]
 
 
 def test_vllm_interval_of_the_operator_is_learned() -> None:
@@ -163,8 +163,8 @@ def test_vllm_interval_of_the_operator_is_learned() -> None:
 
 
 def test_vllm_fractions_of_tokens_are_carried() -> None:
-    found = completion(feed(Vllm(), *[v1(f"12:00:{s:02}", 0.0, 0.1) for s in range(0, 60, 10)]))
-    assert sum(filter(None, found)) == 6
+    events = completion(feed(Vllm(), *[v1(f"12:00:{s:02}", 0.0, 0.1) for s in range(0, 60, 10)]))
+    assert sum(filter(None, events)) == 6
     lines = [v1(f"12:{s // 60:02}:{s % 60:02}", 0.0, 0.25) for s in range(0, 400, 10)]
     assert sum(filter(None, completion(feed(Vllm(), *lines)))) == 100
 
@@ -192,11 +192,11 @@ def test_vllm_traps_count_nothing(line: str) -> None:
 def test_vllm_dates_without_a_year_are_in_the_past() -> None:
     arrival_s = datetime(2026, 1, 1, 0, 5).timestamp()
     line = v1("23:59:00", 0.0, 1.0).replace("11-23", "12-31")
-    (found,) = Vllm().feed(line.encode() + b"\n", arrival_s)
-    assert found.at_s == datetime(2025, 12, 31, 23, 59).timestamp()
+    (counts,) = Vllm().feed(line.encode() + b"\n", arrival_s)
+    assert counts.at_s == datetime(2025, 12, 31, 23, 59).timestamp()
     leap = v1("12:00:00", 0.0, 1.0).replace("11-23", "02-29")
-    (found,) = Vllm().feed(leap.encode() + b"\n", arrival_s)
-    assert found.at_s == datetime(2024, 2, 29, 12, 0).timestamp()
+    (counts,) = Vllm().feed(leap.encode() + b"\n", arrival_s)
+    assert counts.at_s == datetime(2024, 2, 29, 12, 0).timestamp()
 
 
 def test_requests_wait_for_a_line_that_shows_whose_they_are() -> None:
@@ -238,9 +238,9 @@ CANCELLED = "0.05 I slot      release: id  0 | task 22416 | stop processing: n_t
     ],
 )
 def test_llamacpp_forms(log: str, wanted: tuple[int, int | None, int]) -> None:
-    (found,) = feed(LlamaCpp(), log)
-    assert (found.prompt_computed, found.prompt_cached, found.completion) == wanted
-    assert found.requests == 1
+    (counts,) = feed(LlamaCpp(), log)
+    assert (counts.prompt_computed, counts.prompt_cached, counts.completion) == wanted
+    assert counts.requests == 1
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ def test_llamacpp_traps_count_nothing(log: str) -> None:
 def test_llamacpp_counts_a_request_whose_release_was_not_seen() -> None:
     dialect = LlamaCpp()
     assert feed(dialect, *NEW.split("\n")[:2]) == []
-    (found,) = dialect.finish()
-    assert (found.prompt_computed, found.prompt_cached, found.completion) == (162, None, 5)
+    (counts,) = dialect.finish()
+    assert (counts.prompt_computed, counts.prompt_cached, counts.completion) == (162, None, 5)
 
 
 def test_llamacpp_memory_is_bounded() -> None:
@@ -287,14 +287,14 @@ def test_blocks_and_restarts_change_nothing(name: str, data: st.DataObject) -> N
     wanted = whole.feed(b"".join(lines), ARRIVAL_S)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(lines)), max_size=8)))
     dialect = new_dialect(name)
-    found: list[TokenCounts] = []
+    events: list[TokenCounts] = []
     for start, end in zip([0, *cuts], [*cuts, len(lines)], strict=True):
-        found += dialect.feed(b"".join(lines[start:end]), ARRIVAL_S)
+        events += dialect.feed(b"".join(lines[start:end]), ARRIVAL_S)
         restored = new_dialect(name)
         restored.restore(json.loads(json.dumps(dialect.state())))
         dialect = restored
     for kind in ("prompt_computed", "prompt_cached", "completion", "requests"):
-        assert sum(getattr(c, kind) or 0 for c in found) == sum(getattr(c, kind) or 0 for c in wanted)
+        assert sum(getattr(c, kind) or 0 for c in events) == sum(getattr(c, kind) or 0 for c in wanted)
     assert dialect.model == whole.model
 
 

@@ -1,6 +1,6 @@
 """Every recorded log gives exactly its expected events, `auto` picks its dialect, and no trap counts.
 
-`TOKENYIELD_WRITE_GOLDEN=1` writes the expected events anew; read them in review.
+`TOKENYIELD_WRITE_GOLDEN=1` writes the expected events; read them in review.
 """
 
 import json
@@ -30,23 +30,23 @@ RELATED = ({"llamacpp", "ollama"}, {"litellm", "openai-usage"})
 """Dialects of which one reads lines that stand in the other's log."""
 
 
-def as_rows(found: list[TokenCounts]) -> list[dict[str, Any]]:
+def as_rows(events: list[TokenCounts]) -> list[dict[str, Any]]:
     rows = []
-    first_s = next((counts.at_s for counts in found if counts.at_s is not None), 0.0)
-    for counts in found:
+    first_s = next((counts.at_s for counts in events if counts.at_s is not None), 0.0)
+    for counts in events:
         row: dict[str, Any] = {"method": counts.method, **counts.kinds()}
         if counts.span_ms:
             row["span_ms"] = counts.span_ms
         if counts.at_s is not None:
             row["after_s"] = round(counts.at_s - first_s, 3)
         if counts.caller is not None:
-            row["asker"] = msgspec.to_builtins(counts.caller)
+            row["caller"] = msgspec.to_builtins(counts.caller)
         rows.append(row)
     return rows
 
 
-def totals(found: list[TokenCounts]) -> dict[str, int]:
-    return {kind: sum(getattr(counts, kind) or 0 for counts in found) for kind in KINDS}
+def totals(events: list[TokenCounts]) -> dict[str, int]:
+    return {kind: sum(getattr(counts, kind) or 0 for counts in events) for kind in KINDS}
 
 
 @pytest.mark.parametrize("recording", LOGS, ids=str)
@@ -93,17 +93,17 @@ def test_the_log_of_a_whole_run_gives_the_usage_of_all_answers(name: str) -> Non
     report = SERVERS[name].log_report
     assert report is not None
     usage = json.loads((RUNS[name] / "truth.json").read_bytes())["from_responses_usage"]
-    found = read_log(RUNS[name] / "server.log", "auto")
-    assert found.dialect == name
+    read = read_log(RUNS[name] / "server.log", "auto")
+    assert read.dialect == name
     for kind in ("completion", "requests"):
         if kind in report.exact:
-            assert getattr(found, kind) == usage[kind]
+            assert getattr(read, kind) == usage[kind]
         elif kind in report.rates:
-            assert getattr(found, kind) == pytest.approx(usage[kind], rel=EXPECTED[name]["run"]["rates_off_by"])
+            assert getattr(read, kind) == pytest.approx(usage[kind], rel=EXPECTED[name]["run"]["rates_off_by"])
         else:
-            assert getattr(found, kind) is None
+            assert getattr(read, kind) is None
     if {"prompt_computed", "prompt_cached"} <= set(report.exact):
-        assert (found.prompt_computed or 0) + (found.prompt_cached or 0) == usage["prompt"]
+        assert (read.prompt_computed or 0) + (read.prompt_cached or 0) == usage["prompt"]
 
 
 @pytest.mark.parametrize("recording", LOGS, ids=str)
@@ -111,14 +111,14 @@ def test_the_same_events_however_the_log_is_cut_into_blocks(recording: Recording
     """Line by line, with the state written down and restored after each."""
     kind = recording.dialect
     whole = totals(new_dialect(kind).feed(recording.body, ARRIVAL_S))
-    found: list[TokenCounts] = []
+    events: list[TokenCounts] = []
     dialect = new_dialect(kind)
     for line in recording.body.splitlines(keepends=True):
-        found += dialect.feed(line, ARRIVAL_S)
+        events += dialect.feed(line, ARRIVAL_S)
         state = json.loads(json.dumps(dialect.state()))
         dialect = new_dialect(kind)
         dialect.restore(state)
-    assert totals(found) == whole
+    assert totals(events) == whole
 
 
 @pytest.mark.parametrize("kind", [*names(), "auto"])
