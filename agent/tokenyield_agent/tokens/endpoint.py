@@ -66,7 +66,7 @@ class CounterNames:
     waiting: tuple[SeriesName, ...] = ()
     cache_used: tuple[SeriesName, ...] = ()
     fallback: bool = False
-    """Taken only where no other server's names stand on the page."""
+    """Taken only where no other server's names are on the page."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ def _choose(body: bytes, alternatives: Iterable[SeriesName]) -> SeriesName | Non
 
 
 def _declares(body: bytes, name: str) -> bool:
-    """Whether a TYPE line or a sample of `name` stands in `body`."""
+    """Whether a TYPE line or a sample of `name` is in `body`."""
     raw = name.encode()
     return re.search(rb"^(?:# TYPE )?" + re.escape(raw) + rb"[ {]", body, re.MULTILINE) is not None
 

@@ -50,7 +50,7 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     waiting_request_ms: int | None = None
     cache_used_ms: int | None = None
     caller: Caller | None = None
-    """Set by gateways. Their tokens were made, and are counted, by a server behind them."""
+    """Set by gateways. Their tokens were made, and are counted, by the servers that they call."""
 
     def kinds(self) -> dict[str, int]:
         """The kinds that are known."""

@@ -13,7 +13,7 @@ Counters and log do not move at the same moment: a line may be written some mill
 prompt be logged when it is computed and counted when its request ends. So by how much the log *leads* the counters
 (negative: lags) is kept from answer to answer. At a handover that much more is emitted, or is subtracted from the log's
 next lines. It is never more than what moved recently, over a few answers, because a request may be in progress for that
-long; so a log that misses lines does not fall behind for ever, and where both stand still it fades to nothing. Only
+long; so a log that misses lines does not lag for ever, and where both stand still it fades to nothing. Only
 logs that count exactly are compared in this way.
 
 A server that was restarted counts from nothing:
@@ -26,7 +26,7 @@ Without a log the old server's tokens since the last answer are lost, as they ar
 A restart is recognized by the server's start time, else by a counter below its last value: a server without a start
 time whose counters pass their old value before it is scraped again is taken for the old one, as Prometheus does.
 
-A rate in the log speaks of the seconds before it; only the part of it after the last answer is buffered.
+A rate in the log is about the seconds before it; only the part of it after the last answer is buffered.
 
 The first answer ever is only a beginning: what was counted before it is not ours to report. But an endpoint that was
 refused first, or that belongs to a process younger than this agent's watch (`new`), is read from nothing.
@@ -124,7 +124,7 @@ class Handover:
         return emitted
 
     def from_counters(self, reading: CounterReading, at_ms: int, *, new: bool = False) -> list[TokenEvent]:
-        """What is counted now that the endpoint's counters stood at `reading` at `at_ms`."""
+        """What is counted now that `reading` was taken of the endpoint's counters at `at_ms`."""
         state = self.state
         if state.reading is None and not (state.refused or new):
             events = self._flush_buffered()  # before the beginning of the counters

@@ -107,7 +107,7 @@ def _holding(
 
 
 def _by_slices(gpu: GpuReading, by_workload: Mapping[str, Sequence[GpuProcess]]) -> dict[str, int] | None:
-    """Compute slices by workload; slices that nobody holds are tied to nobody. None where instances are unknown."""
+    """Compute slices by workload; slices without a holder are untied. None where instances are unknown."""
     of_instance: dict[int, str] = {}
     for workload, processes in by_workload.items():
         for process in processes:

@@ -1,7 +1,7 @@
 """The workloads that hold this node's GPUs, recognized by its processes. Pure.
 
 In: the processes that hold a GPU and their ancestors, and which of them belong to configured workloads. Out: a
-`ProcessGroup` for each workload that nobody configured, named so that it keeps its name over restarts.
+`ProcessGroup` for each workload that is in no settings, named so that it keeps its name over restarts.
 
 A group is one server: the highest ancestor, in the same container, unit or job, whose command line is a known server's,
 with all below it. Where no ancestor is known, the container, unit or job is the group; where there is none either, the

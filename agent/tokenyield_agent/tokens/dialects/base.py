@@ -20,7 +20,7 @@ class PathReport:
     """What one path to a server's tokens, its counters or its log, reports and what it cannot report."""
 
     exact: tuple[str, ...] = ()
-    """Kinds that are counted: per request, per batch or as a total. Of counters: left out, their names say it."""
+    """Kinds that are counted: per request, per batch or as a total. Of counters: left out, their names show it."""
     rates: tuple[str, ...] = ()
     """Kinds that are a rate times its interval."""
     has_load: bool = False
@@ -85,7 +85,7 @@ class Gateway:
     title: str
     log: type[Dialect]
     reports: str
-    """For people: what of the caller stands in its log, as a clause in the table of docs/dialects.md."""
+    """For people: what its log shows of the caller, as a clause in the table of docs/dialects.md."""
     takes_fields: bool = False
     """Its dialect is made with `fields`: label of the caller -> field of the line."""
     before: tuple[str, ...] = ()

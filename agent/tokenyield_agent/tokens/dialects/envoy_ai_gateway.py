@@ -4,7 +4,7 @@
      "response_code":200,"start_time":"2025-08-30T16:51:37.894Z",...}
 
 The fields are the operator's own choice of names; those of the documentation are read, and
-`gen_ai.usage.cached_input_tokens` where it is logged. The caller stands under whatever header names the
+`gen_ai.usage.cached_input_tokens` where it is logged. The caller is under whatever header names the
 team: set it with `fields: {team: x-team-id}`.
 """
 

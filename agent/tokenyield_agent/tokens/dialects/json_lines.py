@@ -1,7 +1,7 @@
 """What the gateways' dialects share: JSON lines into counts by caller. Pure.
 
 A gateway knows the team and key of a request, and the `usage` of its answer. Nothing else of a line is kept: messages
-and answers may stand in it. Lines of one caller in one block are added up, because a busy gateway writes thousands a
+and answers may be in it. Lines of one caller in one block are added up, because a busy gateway writes thousands a
 second.
 """
 
@@ -26,7 +26,7 @@ class JsonLines(LogDialect):
 
     name: ClassVar[str]
     words: ClassVar[tuple[bytes, ...]]
-    """Any of these stands in every line of interest."""
+    """Any of these is in every line of interest."""
 
     def count(self, line: bytes) -> tuple[Caller, dict[str, int], float | None] | None:
         """(caller, counts by kind, the line's instant); None for a line that is not this gateway's."""

@@ -92,5 +92,5 @@ GATEWAY = Gateway(
     title="LiteLLM proxy",
     log=LiteLlm,
     reports="team, key, user, end user, project, organization, tags; failed requests apart",
-    before=("openai-usage",),  # whose object may stand in LiteLLM's payload
+    before=("openai-usage",),  # whose object may be in LiteLLM's payload
 )

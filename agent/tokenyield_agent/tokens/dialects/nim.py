@@ -31,5 +31,5 @@ SERVER = Server(
     counters=COUNTERS,
     counters_report=PathReport(caveat="at `/v1/metrics`; since 2.0 the engine's"),
     engines=("vllm", "sglang", "trtllm"),
-    last=True,  # its names have no prefix, and its folder stands in the engine's command line
+    last=True,  # its names have no prefix, and its folder is in the engine's command line
 )

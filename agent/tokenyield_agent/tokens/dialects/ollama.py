@@ -88,5 +88,5 @@ SERVER = Server(
         "access log",
     ),
     advice="it has no counters; a gateway in front of it that logs usage reports the rest",
-    before=("llamacpp",),  # whose lines stand in Ollama's log
+    before=("llamacpp",),  # whose lines are in Ollama's log
 )

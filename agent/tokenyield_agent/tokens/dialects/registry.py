@@ -33,7 +33,7 @@ _R = TypeVar("_R", bound=_Ranked)
 
 def in_order(entries: Iterable[_R]) -> dict[str, _R]:
     """Name -> entry, in the order in which they are tried: by name, but as `before` and `last` demand. Raises
-    ValueError for a name that stands twice, an unknown name in `before`, and a circle."""
+    ValueError for a name that is used twice, an unknown name in `before`, and a circle."""
     waiting = sorted(entries, key=lambda entry: (entry.last, entry.name))
     names = [entry.name for entry in waiting]
     for name in names:
@@ -124,7 +124,7 @@ class AutoDialect:
     """Feeds every dialect until one recognises a statistics line, then is that one.
 
     A dialect gives no counts before it recognises a line, so nothing is counted in the wrong format. Where two
-    recognise a line in the same block, the one that stands first in the registry is taken.
+    recognise a line in the same block, the first in the registry is taken.
     """
 
     name: ClassVar[str] = "auto"
