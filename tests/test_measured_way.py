@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ from harness import Stack, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 from test_whole_way import LINE
 
+UP_S = 12
+"""By then the agent polls, on a machine with a load of 20 too."""
 PRICES = "currency: USD\npools: [{name: h100, rented: {per_gpu_hour: 3.6}}]\n"
 
 
@@ -22,9 +26,9 @@ def stack(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> Iterator[St
     hangs for two seconds."""
     scenario.restart(
         [
-            *gpu_lines(0), "sm 0 0 20", "dram 0 0 10", "throttle 0 0 4", "clock 0 0 1584", "xid 0 2.5 31",
+            *gpu_lines(0), "sm 0 0 20", "dram 0 0 10", "throttle 0 0 4", "clock 0 0 1584", f"xid 0 {UP_S} 31",
             *gpu_lines(1), "unsupported 1 energy", "unsupported 1 average", "sampling 1 20 200",
-            *gpu_lines(2), "hang 2 2.5 4.5",
+            *gpu_lines(2), f"hang 2 {UP_S} {UP_S + 2}",
         ]
     )  # fmt: skip
     prices = tmp_path / "prices.yaml"
@@ -46,30 +50,44 @@ def answer(stack: Stack, workload: int, number: int, completion: int) -> None:
         file.write(LINE.format(n=number, p=5, c=completion, length=5 + completion - 1))
 
 
+def what_people_see(stack: Stack) -> tuple[set[str], dict[str, Any]]:
+    """Names that `diagnose` lists, and the summary, once w0 is parked and the hang of GPU 2 is over."""
+    parked = b'workload_parked_gpu_seconds_total{cluster="default",workload="w0"}'
+    wait_until(lambda: parked in get(f"{stack.url}/metrics"), timeout_s=60, what="w0 is parked")
+    wait_until(lambda: b'nvml_slow"} 1.0' in get(f"{stack.agent_url}/metrics"), what="the hang is counted")
+    summary_url = f"{stack.url}/v1/summary?window_s=60"
+    wait_until(lambda: b"xid_31" in get(summary_url), what="the windows of the hang are there")
+    diagnosis = subprocess.run(
+        [sys.executable, "-m", "tokenyield_collector.cli", "diagnose", "--collector", stack.url, "--hours", "0.01",
+         "--format", "json"],
+        check=True, capture_output=True, env={**os.environ, "PYTHONPATH": "agent:collector"},
+    )  # fmt: skip
+    names = {row["workload"] for row in json.loads(diagnosis.stdout)["workloads"]}
+    return names, json.loads(get(summary_url))
+
+
 def test_what_is_measured_reaches_who_looks(stack: Stack) -> None:
     stack.start_collector()
     stack.start_agent()
     wait_until(lambda: b"tokenyield_agent_polls_total 0.0" not in get(f"{stack.agent_url}/metrics"), what="it polls")
     for workload in range(3):
         answer(stack, workload, 1, 100)
-    written = [0]
+    written, is_over = [0], threading.Event()
 
-    def parked() -> bool:
-        written[0] += 1
-        for workload in (1, 2):  # these go on, and the hang of a GPU does not hold up their logs
-            answer(stack, workload, 1 + written[0], 10)
-        return b'workload_parked_gpu_seconds_total{cluster="default",workload="w0"}' in get(f"{stack.url}/metrics")
+    def keep_answering() -> None:
+        while not is_over.wait(0.1):
+            written[0] += 1
+            for workload in (1, 2):  # these go on, and the hang of a GPU does not hold up their logs
+                answer(stack, workload, 1 + written[0], 10)
 
-    wait_until(parked, timeout_s=60, what="w0 is parked")
-    wait_until(lambda: b'nvml_slow"} 1.0' in get(f"{stack.agent_url}/metrics"), what="the hang is counted")
-    said = subprocess.run(
-        [sys.executable, "-m", "tokenyield_collector.cli", "diagnose", "--collector", stack.url, "--hours", "0.01",
-         "--format", "json"],
-        check=True, capture_output=True, env={**os.environ, "PYTHONPATH": "agent:collector"},
-    )  # fmt: skip
-    by_name = {one["workload"]: one for one in json.loads(said.stdout)["workloads"]}
-    assert set(by_name) == {"w0", "w1", "w2"}
-    summary = json.loads(get(f"{stack.url}/v1/summary?window_s=60"))
+    answering = threading.Thread(target=keep_answering)
+    answering.start()
+    try:
+        names, summary = what_people_see(stack)
+    finally:
+        is_over.set()
+        answering.join()
+    assert names == {"w0", "w1", "w2"}
     stack.stop()
     fleet, workloads = summary["fleet"], {row["workload"]: row for row in summary["workloads"]}
     assert workloads["w0"]["gpu_seconds"]["parked"] > 0

@@ -185,11 +185,11 @@ def test_reload_takes_new_workloads_and_keeps_the_old_on_a_fault(tmp_path: Path)
 
 
 def test_a_gpu_that_is_lost_while_the_agent_restarts_keeps_its_time(stack: Stack, scenario: Scenario) -> None:
-    scenario.restart([*gpu_lines(0), *gpu_lines(1, percent=0), "fault 0 2 7 15"])
-    began_s = time.monotonic()
     stack.start_collector()
+    scenario.restart([*gpu_lines(0), *gpu_lines(1, percent=0), "fault 0 12 120 15"])
+    began_s = time.monotonic()
     stack.start_agent()
-    time.sleep(max(0.0, began_s + 3.5 - time.monotonic()))
+    time.sleep(max(0.0, began_s + 13.5 - time.monotonic()))
     stack.agent.kill()
     stack.start_agent()
     time.sleep(2.5)
