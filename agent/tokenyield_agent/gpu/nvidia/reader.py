@@ -6,7 +6,8 @@ In: the driver's library. Out: a `Snapshot` per `read()`. What can go wrong neve
 * one GPU lost or in need of a reset: it is in `Snapshot.lost`; the others are read on;
 * what one GPU does not support: device.py.
 
-A reader belongs to one thread (poller.py), because some drivers answer a second one only when the first is done.
+A reader belongs to one thread (poller.py), because some drivers answer a second one only when the first is done. Time
+that passes while it hangs is unknown, with the reason `nvml_slow`.
 """
 
 import logging
