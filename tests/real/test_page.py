@@ -139,7 +139,7 @@ def axe(page: Page) -> list[Any]:
 def test_a_figure_shows_its_formula_and_its_numbers(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(fleet.url)
-    page.get_by_role("button", name=re.compile("^Tokens/s per watt [0-9]")).first.wait_for(timeout=15_000)
+    page.get_by_role("button", name=re.compile("^Tokens.s per watt [0-9]")).first.wait_for(timeout=15_000)
     figures = page.locator("button.figure")
     assert figures.count() >= 14
     for i in range(figures.count()):
