@@ -34,7 +34,7 @@ from tokenyield_collector.prices.book import (
 from tokenyield_collector.prices.calendar import in_force, local_quarters
 from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENT_OF_PART, COMPONENTS
 from tokenyield_collector.prices.money import capacity_quanta, energy_quanta
-from tokenyield_wire.units import apportion, hour_of_ms
+from tokenyield_wire.units import hour_of_ms
 
 PICO = 10**12
 """Rates are rounded to a millionth of a millionth of a unit of the currency: over a month of 100,000 GPUs that is less
@@ -115,7 +115,9 @@ class Rate:
         measured = replace(self)
         quanta = list(self.quanta_per_ms)
         host = COMPONENT_AT["host"]
-        quanta[host] = max(0, quanta[host] + self.quanta_per_mj * (host_mw - self.host_mw) // 1000)
+        quanta[host] += self.quanta_per_mj * (host_mw - self.host_mw) // 1000
+        if self.quanta_per_mj >= 0:
+            quanta[host] = max(0, quanta[host])
         measured._set_time_price(quanta, host_mw)
         return measured
 
@@ -125,7 +127,9 @@ def _component_quanta(parts: Sequence[RatePart], pico_per_gpu_hour: int) -> tupl
     amounts = dict.fromkeys(COMPONENTS, ZERO)
     for part in parts:
         amounts[COMPONENT_OF_PART[part.name]] += part.amount
-    pico = apportion(pico_per_gpu_hour, [round(amount * PICO) for amount in amounts.values()])
+    pico = [round(amount * PICO) for amount in amounts.values()]
+    largest = max(range(len(pico)), key=lambda number: abs(pico[number]))
+    pico[largest] += pico_per_gpu_hour - sum(pico)  # a tariff may be negative, and a component with it
     return tuple(capacity_quanta(value, 1) for value in pico)
 
 
