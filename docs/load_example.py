@@ -1,7 +1,7 @@
 """The worked example of docs/load-example.md: what a million tokens cost on the same hardware, by load alone.
 
 `python docs/load_example.py measure` offers a real llama-server (tests/real builds it) requests at several rates, open loop, and
-keeps what its answers say in load-example.json. `python docs/load_example.py write` prices these figures with the collector's own
+keeps what its answers report in load-example.json. `python docs/load_example.py write` prices these figures with the collector's own
 report and writes the page; a test holds page and code together.
 """
 
@@ -36,18 +36,18 @@ pools:
 def measure() -> None:
     from real.llama_server import LlamaServer
 
-    found = []
+    loads = []
     with tempfile.TemporaryDirectory() as folder:
         server = LlamaServer(Path(folder), Path(folder) / "server.log")
         try:
             for rate in RATES_PER_SECOND:
-                found.append(offer(server, rate))
-                print(found[-1], file=sys.stderr)
+                loads.append(offer(server, rate))
+                print(loads[-1], file=sys.stderr)
         finally:
             server.kill()
-    told = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in told if "model name" in line), "")
-    document = {"machine": f"{os.cpu_count()} cores, {cpu}", "seconds": SECONDS, "max_tokens": TOKENS, "loads": found}
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+    document = {"machine": f"{os.cpu_count()} cores, {cpu}", "seconds": SECONDS, "max_tokens": TOKENS, "loads": loads}
     (HERE / "load-example.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
@@ -116,24 +116,26 @@ def page() -> str:
         file = Path(folder) / "prices.yaml"
         file.write_text(PRICES)
         report = fleet.maker(load_prices(file)).report("2026-10-05", ["workload"])
-    told = {row.by["workload"]: row for row in report.rows}
+    rows_of = {row.by["workload"]: row for row in report.rows}
     rows = []
     for load in loads:
-        row = told[f"{load['requests_per_second']:g} requests/s"]
-        one = row.figures
+        row = rows_of[f"{load['requests_per_second']:g} requests/s"]
+        figures = row.figures
         rows.append(
             (
                 f"{load['requests_per_second']:g}",
                 f"{load['completion_tokens_per_second']:,.1f}",
                 f"{load['busy_share']:.1%}",
-                f"{one['cost_per_mtok_direct']:,.2f}",
-                f"{one['cost_per_mtok_allocated']:,.2f}",
+                f"{figures['cost_per_mtok_direct']:,.2f}",
+                f"{figures['cost_per_mtok_allocated']:,.2f}",
                 f"{row.parts['under_yield']:,.2f}",
                 f"{row.parts['idle']:,.2f}",
             )
         )
-    costs = [told[f"{load['requests_per_second']:g} requests/s"].figures["cost_per_mtok_allocated"] for load in loads]
-    direct = [told[f"{load['requests_per_second']:g} requests/s"].figures["cost_per_mtok_direct"] for load in loads]
+    costs = [
+        rows_of[f"{load['requests_per_second']:g} requests/s"].figures["cost_per_mtok_allocated"] for load in loads
+    ]
+    direct = [rows_of[f"{load['requests_per_second']:g} requests/s"].figures["cost_per_mtok_direct"] for load in loads]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return f"""# What load alone does to the cost of a token
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from collector.fleet import prices, rules
-from collector.reports.test_reports import BOOK, month
+from collector.reports.test_reports import PRICE_BOOK, month
 from real.own_venv import install
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -38,7 +38,7 @@ def failed(program: Path, file: Path) -> set[str]:
 def test_it_finds_nothing_but_its_own_faults(tmp_path: Path) -> None:
     program = install("focus-validator", Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
     policy = rules(tmp_path, {"sharing": {"unallocated": "usage"}})
-    maker = month().maker(prices(tmp_path, BOOK), policy)
+    maker = month().maker(prices(tmp_path, PRICE_BOOK), policy)
     file = tmp_path / "focus.csv"
     with file.open("w") as out:
         maker.focus("2026-10", out)

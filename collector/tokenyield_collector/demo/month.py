@@ -1,9 +1,9 @@
-"""A month of a made-up fleet in a new ledger, to try reports on: `demo --month 2026-10 --ledger FILE`.
+"""A month of a made-up fleet in a new ledger, to try reports with: `demo --month 2026-10 --ledger FILE`.
 
 In: a month, a path. Out: a ledger whose GPUs fit the pools of the example price book. The same every time.
 
-Three nodes: eight owned H100, of which four serve two teams behind a gateway, two a third team, and two nobody; two
-nodes of a cloud contract with A100, one of which says nothing for three days.
+Three nodes: eight owned H100, of which four serve two teams behind a gateway, two a third team, and two none; two
+nodes of a cloud contract with A100, one of which does not report for three days.
 """
 
 import math
@@ -28,8 +28,8 @@ from tokenyield_wire.window import (
 )
 
 
-class _Server:
-    """One made-up inference server: where it runs, whom it serves, how fast it is and how busy."""
+class _Instance:
+    """One made-up inference server: where it runs, which team it serves, how fast it is and how busy."""
 
     def __init__(
         self,
@@ -46,37 +46,37 @@ class _Server:
         self.labels = {"namespace": key.partition("/")[0], "team": team, "product": product}
         self.tokens_per_second, self.busy, self.watts = tokens_per_second, busy, watts
 
-    def busy_at(self, at_ms: int, chosen: random.Random) -> float:
+    def busy_at(self, at_ms: int, generator: random.Random) -> float:
         """Share of the time: working days and afternoons are busy."""
         hour, weekday = at_ms // MS_PER_HOUR % 24, (at_ms // MS_PER_DAY + 3) % 7
         daily = 0.35 + 0.65 * math.exp(-(((hour - 14) / 5) ** 2))
-        return min(0.98, self.busy * daily * (0.45 if weekday >= 5 else 1.0) * chosen.uniform(0.85, 1.15))
+        return min(0.98, self.busy * daily * (0.45 if weekday >= 5 else 1.0) * generator.uniform(0.85, 1.15))
 
 
-_NODES: tuple[tuple[str, str, str, int, tuple[_Server, ...]], ...] = (
+_NODES: tuple[tuple[str, str, str, int, tuple[_Instance, ...]], ...] = (
     ("onprem", "gpu-1", "NVIDIA H100 80GB HBM3", 8, (
-        _Server("search/llama-70b", "llama-3.3-70b", range(4), "search", "assistant", 2300, 0.85, 560),
-        _Server("ads/qwen-32b", "qwen3-32b", range(4, 6), "ads", "ranking", 1900, 0.7, 540),
+        _Instance("search/llama-70b", "llama-3.3-70b", range(4), "search", "assistant", 2300, 0.85, 560),
+        _Instance("ads/qwen-32b", "qwen3-32b", range(4, 6), "ads", "ranking", 1900, 0.7, 540),
     )),
     ("eks-prod", "ip-10-0-1-7", "NVIDIA A100-SXM4-80GB", 8, (
-        _Server("docs/mistral-24b", "mistral-small-24b", range(4), "docs", "summaries", 1500, 0.6, 310),
-        _Server("lab/llama-70b-draft", "llama-3.3-70b-draft", range(4, 8), "research", "experiments", 900, 0.08, 300),
+        _Instance("docs/mistral-24b", "mistral-small-24b", range(4), "docs", "summaries", 1500, 0.6, 310),
+        _Instance("lab/llama-70b-draft", "llama-3.3-70b-draft", range(4, 8), "research", "experiments", 900, 0.08, 300),
     )),
     ("eks-prod", "ip-10-0-1-9", "NVIDIA A100-SXM4-80GB", 8, (
-        _Server("docs/mistral-24b", "mistral-small-24b", range(6), "docs", "summaries", 1500, 0.5, 310),
+        _Instance("docs/mistral-24b", "mistral-small-24b", range(6), "docs", "summaries", 1500, 0.5, 310),
     )),
 )  # fmt: skip
 _QUIET = 0.1
 """A server that is busier is never parked."""
 _LOST = ("ip-10-0-1-9", 18, 21)
-"""The node that says nothing from one day of the month to another."""
+"""The node that does not report, from one day of the month to another."""
 
 
 def make_month(month: str, path: Path) -> Period:
     """Raises `LedgerError` when the file is there already, `ParameterError` when the month is not one."""
     period = parse_period(month)
     if path.exists():
-        raise LedgerError(f"{path} is there already; name a new file")
+        raise LedgerError(f"{path}: expected a new file, found one; name another")
     ledger = DuckDbLedger(path)
     try:
         for shipment in made_up(period):
@@ -89,9 +89,9 @@ def make_month(month: str, path: Path) -> Period:
 
 def made_up(period: Period, window_ms: int = MS_PER_HOUR) -> Iterator[Shipment]:
     """What the made-up nodes send of a period, one shipment each. `window_ms` divides an hour."""
-    chosen = random.Random(period.start_ms)  # noqa: S311 - made up, and the same every time
+    generator = random.Random(period.start_ms)  # noqa: S311 - made up, and the same every time
     for cluster, node, model, gpus, servers in _NODES:
-        batches = tuple(_batches(period, window_ms, node, model, gpus, servers, chosen))
+        batches = tuple(_batches(period, window_ms, node, model, gpus, servers, generator))
         yield Shipment(
             schema=1, agent_id=f"demo-{node}", epoch=period.name, cluster=cluster, node=node, batches=batches
         )
@@ -103,8 +103,8 @@ def _batches(
     node: str,
     model: str,
     gpus: int,
-    servers: tuple[_Server, ...],
-    chosen: random.Random,
+    servers: tuple[_Instance, ...],
+    generator: random.Random,
 ) -> Iterator[Batch]:
     for seq, start_ms in enumerate(range(period.start_ms, period.end_ms, window_ms), start=1):
         day = (start_ms - period.start_ms) // MS_PER_DAY
@@ -115,7 +115,7 @@ def _batches(
         workloads: list[Workload] = []
         demand: list[Demand] = []
         held = {number: server for server in servers for number in server.gpus}
-        busy = {server.key: server.busy_at(start_ms, chosen) for server in servers}
+        busy = {server.key: server.busy_at(start_ms, generator) for server in servers}
         for number in range(gpus):
             server = held.get(number)
             uuid = f"GPU-{node}-{number}"
@@ -154,7 +154,7 @@ def _batches(
             )
         for server in servers:
             completion = round(
-                server.tokens_per_second * window_ms / 1000 * busy[server.key] * chosen.uniform(0.6, 1.0)
+                server.tokens_per_second * window_ms / 1000 * busy[server.key] * generator.uniform(0.6, 1.0)
             )
             count = TokenCount(
                 method="counter",
@@ -173,7 +173,7 @@ def _batches(
                 )
             )
             if server.model == "llama-3.3-70b":
-                demand += _asked(completion)
+                demand += _demand(completion)
         yield Batch(
             seq=seq,
             start_ms=start_ms,
@@ -186,7 +186,7 @@ def _batches(
 
 
 def _activity(model: str, active_ms: int, window_ms: int) -> dict[str, Any]:
-    """As GPM tells it of decoding, on GPUs that have it."""
+    """As GPM reports decoding, on GPUs that have it."""
     if "H100" not in model:
         return {}
     return {
@@ -204,8 +204,8 @@ def _idle_gpu(uuid: str, number: int, model: str, window_ms: int) -> GpuWindow:
     return GpuWindow(uuid=uuid, model=model, index=number, unallocated_ms=window_ms, energy_mj=energy)
 
 
-def _asked(completion: int) -> list[Demand]:
-    """Two teams come through the gateway; a tenth goes past it."""
+def _demand(completion: int) -> list[Demand]:
+    """Two teams come through the gateway; a tenth of the tokens does not."""
     return [
         Demand(
             gateway="litellm",

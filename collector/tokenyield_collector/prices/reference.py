@@ -1,7 +1,7 @@
 """Bundled reference figures of common GPUs: price, power, typical rent, each with source and day. Used only on request.
 
 `reference_prices: rented` (or `owned`) in a price book prices the GPUs that none of its pools fits with these; their
-pools are named "reference ..." and every rate says so. `tokenyield-collector rate --reference` shows the figures.
+pools are named "reference ...", and every rate is marked so. `tokenyield-collector rate --reference` shows the figures.
 """
 
 from decimal import Decimal

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from collector.reports.test_reports import BOOK, month_into
+from collector.reports.test_reports import PRICE_BOOK, month_into
 from harness import free_port, wait_until
 from tokenyield_collector.examples import EXAMPLE_FILES
 
@@ -28,7 +28,7 @@ TAKEN_UP_S = 600.0
 @pytest.fixture
 def settings(tmp_path: Path) -> list[str]:
     month_into(tmp_path / "ledger.duckdb")
-    (tmp_path / "prices.yaml").write_text(BOOK)
+    (tmp_path / "prices.yaml").write_text(PRICE_BOOK)
     (tmp_path / "rules.yaml").write_text(SEARCH)
     values = {
         "ledger_path": tmp_path / "ledger.duckdb",
@@ -120,7 +120,7 @@ def test_a_price_book_is_taken_up_without_restart_and_a_broken_one_is_refused(
     try:
         assert price() == 1
         before = float(json.loads(get(f"{running.url}/v1/report?period=2026-10&by=team"))["total"]["cost"])
-        book.write_text(BOOK.replace("35040", "70080"))
+        book.write_text(PRICE_BOOK.replace("35040", "70080"))
         wait_until(lambda: price() == 2, TAKEN_UP_S, "the new price holds")
         after = json.loads(get(f"{running.url}/v1/report?period=2026-10&by=team"))
         assert after["total"]["cost"] > before * 1.5
@@ -182,7 +182,7 @@ def test_examples_are_the_annotated_files(name: str) -> None:
 
 
 def test_rates_line_by_line(tmp_path: Path) -> None:
-    (tmp_path / "prices.yaml").write_text(BOOK)
+    (tmp_path / "prices.yaml").write_text(PRICE_BOOK)
     document = json.loads(call("rate", "--prices", str(tmp_path / "prices.yaml"), "--format", "json"))
     (pool,) = document["pools"]
     assert pool["name"] == "h100"

@@ -37,11 +37,11 @@ def test_the_month_is_the_same_every_time_in_every_ledger(tmp_path: Path) -> Non
     make_month("2026-10", tmp_path / "a.duckdb")
     make_month("2026-10", tmp_path / "b.duckdb")
     assert report_of(tmp_path / "a.duckdb") == report_of(tmp_path / "b.duckdb")
-    with pytest.raises(LedgerError, match="is there already"):
+    with pytest.raises(LedgerError, match="expected a new file"):
         make_month("2026-10", tmp_path / "a.duckdb")
 
 
-def test_the_worked_example_is_what_the_code_says() -> None:
+def test_the_worked_example_is_what_the_code_computes() -> None:
     spec = importlib.util.spec_from_file_location("load_example", ROOT / "docs" / "load_example.py")
     assert spec is not None
     assert spec.loader is not None

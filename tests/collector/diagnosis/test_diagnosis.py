@@ -53,13 +53,13 @@ def diagnosed(
 
 
 def findings(work_: WorkSlot, made_: MadeSlot, last: dict[tuple[str, str], int] | None = None) -> list[WorkloadFinding]:
-    (one,) = diagnosed([work_], [made_], last)
-    return list(one.findings)
+    (diagnosis,) = diagnosed([work_], [made_], last)
+    return list(diagnosis.findings)
 
 
 def test_a_healthy_workload_has_no_findings() -> None:
-    (one,) = diagnosed([work()], [made()])
-    assert (one.findings, one.unknown, one.gpus, one.cost_per_hour) == ([], [], 2, Decimal(10))
+    (diagnosis,) = diagnosed([work()], [made()])
+    assert (diagnosis.findings, diagnosis.unknown, diagnosis.gpus, diagnosis.cost_per_hour) == ([], [], 2, Decimal(10))
 
 
 def test_parked_says_since_when_and_what_it_costs() -> None:
@@ -79,10 +79,10 @@ def test_half_parked_costs_half() -> None:
 
 @pytest.mark.parametrize(("waiting_ms", "is_starved"), [(0, True), (None, True), (STEP_MS, False)])
 def test_starved_costs_what_is_idle(waiting_ms: int | None, is_starved: bool) -> None:
-    found = findings(work(active_ms=STEP_MS // 2, idle_ms=3 * STEP_MS // 2), made(waiting_request_ms=waiting_ms))
-    assert ("starved" in {one.kind for one in found}) == is_starved
+    listed = findings(work(active_ms=STEP_MS // 2, idle_ms=3 * STEP_MS // 2), made(waiting_request_ms=waiting_ms))
+    assert ("starved" in {finding.kind for finding in listed}) == is_starved
     if is_starved:
-        (starved,) = (one for one in found if one.kind == "starved")
+        (starved,) = (finding for finding in listed if finding.kind == "starved")
         assert starved.at_stake == Decimal(4)
         assert starved.evidence["busy"] == pytest.approx(0.25)
 
@@ -100,8 +100,8 @@ def test_saturated_by_its_cache_or_by_its_limit() -> None:
 def test_memory_bound_is_compared_with_its_own_best_pace() -> None:
     facts: dict[str, Any] = {"dram_ms": round(1.5 * STEP_MS), "tensor_ms": STEP_MS // 5}
     rows = [work(slot=slot, **facts) for slot in range(2)]
-    (one,) = diagnosed(rows, [made(slot=0, completion=12_000), made(slot=1, completion=6_000)])
-    (finding,) = one.findings
+    (diagnosis,) = diagnosed(rows, [made(slot=0, completion=12_000), made(slot=1, completion=6_000)])
+    (finding,) = diagnosis.findings
     assert finding.kind == "memory_bound"
     assert finding.evidence == {"dram": 0.75, "tensor": 0.1, "running": 8.0}
     assert finding.at_stake == Decimal("1.5"), "a quarter of the active cost, for it made three quarters of its best"
@@ -130,10 +130,10 @@ def test_over_provisioned_is_computed_over_all_instances_of_a_model() -> None:
     rows = [work(name, slot) for name in names for slot in range(3)]
     paces = {"a": (9_000, 1_000, 500), "b": (500, 3_000, 900), "c": (400, 200, 300), "d": (100, 100, 100)}
     tokens = [made(name, slot, completion=paces[name][slot]) for name in names for slot in range(3)]
-    found = {one.workload: {f.kind: f for f in one.findings} for one in diagnosed(rows, tokens)}
+    by_kind = {row.workload: {f.kind: f for f in row.findings} for row in diagnosed(rows, tokens)}
     # At the busiest minute all made 10,000 and one alone has made 9,000: two would do, at 85 % of it.
-    assert [name for name in names if "over_provisioned" in found[name]] == ["c", "d"]
-    finding = found["d"]["over_provisioned"]
+    assert [name for name in names if "over_provisioned" in by_kind[name]] == ["c", "d"]
+    finding = by_kind["d"]["over_provisioned"]
     assert finding.evidence["needed"] == 2
     assert finding.text.startswith("2 of 4 instances of llama would do (4 GPUs)")
     assert finding.at_stake == Decimal(10)
@@ -178,9 +178,9 @@ def test_no_advice_where_tokens_follow_power_or_little_was_seen() -> None:
 def test_what_is_not_measured_is_said_and_not_guessed() -> None:
     blind = work(activity_known_ms=0, sm_ms=None, tensor_ms=None, dram_ms=None)
     silent = made(load_known_ms=None, running_request_ms=None, waiting_request_ms=None, cache_used_ms=None)
-    (one,) = diagnosed([blind], [silent])
-    assert one.findings == []
-    assert ["GPM" in one.unknown[0], "queue" in one.unknown[1]] == [True, True]
+    (diagnosis,) = diagnosed([blind], [silent])
+    assert diagnosis.findings == []
+    assert ["GPM" in diagnosis.unknown[0], "queue" in diagnosis.unknown[1]] == [True, True]
     (untied,) = diagnosed([blind], [])
     assert "tokens are not read" in untied.unknown[0]
 
@@ -211,12 +211,12 @@ def test_the_document_from_a_ledger(tmp_path: Any) -> None:
     (tmp_path / "prices.yaml").write_text(PRICES)
     policy = Policy(prices=load_prices(tmp_path / "prices.yaml"))
     document = diagnoses(ledger, policy, NOON_MS, NOON_MS + HOUR_MS // 10)
-    (one,) = document["workloads"]
-    (finding,) = one["findings"]
-    assert (one["workload"], one["gpus"], finding["kind"]) == ("chat", 2, "parked")
+    (workload,) = document["workloads"]
+    (finding,) = workload["findings"]
+    assert (workload["workload"], workload["gpus"], finding["kind"]) == ("chat", 2, "parked")
     # 2 GPUs x 13 of 15 s over 20 windows of the hour's first six minutes less the 15 s before the first window.
     held_hours = 2 * 13 * 20 / 3600
-    assert float(one["cost_per_hour"] or 0) == pytest.approx(3.6 * held_hours / ((360 - 15) / 3600), rel=1e-6)
+    assert float(workload["cost_per_hour"] or 0) == pytest.approx(3.6 * held_hours / ((360 - 15) / 3600), rel=1e-6)
     assert document["at_stake_per_hour"] == finding["at_stake_per_hour"]
     assert diagnosis_table(dict(document))
     empty = diagnoses(ledger, policy, NOON_MS - HOUR_MS, NOON_MS - HOUR_MS // 2)

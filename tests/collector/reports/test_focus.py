@@ -1,4 +1,4 @@
-"""FOCUS files against the published rules of version 1.2, and against what the report says."""
+"""FOCUS files against the published rules of version 1.2, and against the report."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.fleet import prices, rules
-from collector.reports.test_reports import BOOK, month
+from collector.reports.test_reports import PRICE_BOOK, month
 from focus_rules import faults
 from tokenyield_collector.reports.maker import ReportMaker
 
@@ -21,52 +21,52 @@ def rows(maker: ReportMaker) -> tuple[list[str], list[dict[str, str]]]:
 @pytest.mark.parametrize("way", ["apart", "usage", "ownership"])
 def test_every_row_keeps_the_rules(way: str, tmp_path: Path) -> None:
     policy = rules(tmp_path, {"sharing": {"dark": way, "unallocated": way, "idle": way}})
-    book = prices(tmp_path, BOOK.replace("name: h100,", "name: h100, owner: {team: lab},"))
-    columns, found = rows(month().maker(book, policy))
-    assert len(found) > 10
-    assert list(faults(columns, list(found))) == []
-    assert {row["ChargeCategory"] for row in found} == ({"Usage"} if way == "apart" else {"Usage", "Adjustment"})
+    price_book = prices(tmp_path, PRICE_BOOK.replace("name: h100,", "name: h100, owner: {team: lab},"))
+    columns, lines = rows(month().maker(price_book, policy))
+    assert len(lines) > 10
+    assert list(faults(columns, list(lines))) == []
+    assert {row["ChargeCategory"] for row in lines} == ({"Usage"} if way == "apart" else {"Usage", "Adjustment"})
 
 
 def test_the_rules_find_faults(tmp_path: Path) -> None:
-    columns, found = rows(month().maker(prices(tmp_path, BOOK)))
+    columns, lines = rows(month().maker(prices(tmp_path, PRICE_BOOK)))
     broken = dict(
-        found[0], EffectiveCost="1,5", ChargeCategory="Use", ContractedCost="99", ConsumedUnit="", BillingCurrency="$"
+        lines[0], EffectiveCost="1,5", ChargeCategory="Use", ContractedCost="99", ConsumedUnit="", BillingCurrency="$"
     )
-    said = "\n".join(faults([*columns[1:], "lower"], [broken]))
-    for wanted in (
+    message = "\n".join(faults([*columns[1:], "lower"], [broken]))
+    for expected in (
         "BilledCost: a mandatory",
         "lower: not Pascal",
         "'1,5' is no decimal",
         "'Use' is not allowed",
         "99 is not",
     ):
-        assert wanted in said
+        assert expected in message
 
 
 def test_tokens_and_idle_capacity_have_rows_of_their_own(tmp_path: Path) -> None:
-    maker = month().maker(prices(tmp_path, BOOK))
-    _, found = rows(maker)
+    maker = month().maker(prices(tmp_path, PRICE_BOOK))
+    _, lines = rows(maker)
     report = maker.report("2026-10", ["team"])
     by_meter: dict[str, Decimal] = {}
-    for row in found:
+    for row in lines:
         key = f"{row['SkuMeter']}/{row['CapacityReservationStatus']}/{row['x_CostBucket']}"
         by_meter[key] = by_meter.get(key, Decimal(0)) + Decimal(row["EffectiveCost"])
     for bucket in ("dark", "idle", "unallocated"):
         exact = by_meter[f"GPU Idle Time/Unused/{bucket}"]
         assert abs(exact - report.waterfall[bucket]) < Decimal("0.01"), "a cent by largest remainder"
     assert by_meter["Output Tokens/Used/used"] > by_meter["Cached Prompt Tokens/Used/used"] > 0
-    tokens = sum(int(row["ConsumedQuantity"]) for row in found if row["ConsumedUnit"] == "Tokens")
-    assert tokens == report.total.figures["tokens"] == sum(int(row["x_Tokens"] or 0) for row in found)
-    listed = sum(Decimal(row["ListCost"]) for row in found if row["ConsumedUnit"] == "Tokens")
+    tokens = sum(int(row["ConsumedQuantity"]) for row in lines if row["ConsumedUnit"] == "Tokens")
+    assert tokens == report.total.figures["tokens"] == sum(int(row["x_Tokens"] or 0) for row in lines)
+    listed = sum(Decimal(row["ListCost"]) for row in lines if row["ConsumedUnit"] == "Tokens")
     assert float(listed) == pytest.approx(report.total.figures["revenue"], abs=1e-5), "list price is the token price"
 
 
-def test_metadata_stand_beside_it(tmp_path: Path) -> None:
+def test_metadata_go_with_it(tmp_path: Path) -> None:
     import json
 
-    maker = month().maker(prices(tmp_path, BOOK))
-    told = json.loads(maker.focus_metadata("2026-10"))
+    maker = month().maker(prices(tmp_path, PRICE_BOOK))
+    document = json.loads(maker.focus_metadata("2026-10"))
     columns, _ = rows(maker)
-    assert [column["ColumnName"] for column in told["Schema"]["ColumnDefinition"]] == columns
-    assert (told["Schema"]["FocusVersion"], told["StatementVersion"]) == ("1.2", 1)
+    assert [column["ColumnName"] for column in document["Schema"]["ColumnDefinition"]] == columns
+    assert (document["Schema"]["FocusVersion"], document["StatementVersion"]) == ("1.2", 1)

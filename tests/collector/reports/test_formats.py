@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from collector.fleet import prices
-from collector.reports.test_reports import BOOK, month
+from collector.reports.test_reports import PRICE_BOOK, month
 from tokenyield_collector.reports import formats
 from tokenyield_collector.reports.formats import FORMAT_NAMES, MEDIA_TYPES, load_format
 
@@ -63,7 +63,7 @@ def test_a_new_file_is_a_new_format(tmp_path: Path) -> None:
 
 
 def test_the_header_names_the_columns_of_an_empty_report(tmp_path: Path) -> None:
-    maker = month().maker(prices(tmp_path, BOOK))
+    maker = month().maker(prices(tmp_path, PRICE_BOOK))
     full, empty = (maker.encode("2026-10", ["team", "model"], "csv", where) for where in ({}, {"team": "nobody"}))
     assert empty.splitlines() == full.splitlines()[:1]
     assert empty.startswith(b"team,model,cost,")

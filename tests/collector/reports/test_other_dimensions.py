@@ -70,7 +70,7 @@ def test_every_format_names_them(maker: ReportMaker, form: str) -> None:
 def test_a_focus_file_bills_the_first(maker: ReportMaker) -> None:
     reader = csv.DictReader(io.StringIO(maker.encode("2026-10-05", (), "focus").decode()))
     rows = list(reader)
-    assert list(faults(list(reader.fieldnames or ()), rows)) == []
+    assert list(faults(list(reader.fieldnames or ()), list(rows))) == []
     assert {row["SubAccountType"] for row in rows} == {"Cost center"}
     assert {row["SubAccountId"] for row in rows} == {"4200", "4300", "(unallocated)", "(dark)"}
     tags = [json.loads(row["Tags"]) for row in rows if row["SubAccountId"] == "4200"]

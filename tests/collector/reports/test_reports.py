@@ -17,7 +17,7 @@ from tokenyield_collector.prices.period import parse_period
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.versions import differences
 
-BOOK = """
+PRICE_BOOK = """
 facilities: {a: {pue: 1.3, per_kwh: 0.08, carbon_g_per_kwh: 400, host_watts_per_gpu: 100}}
 pools: [{name: h100, match: {gpu: "*H100*"}, owned: {count: 3, gpu: 35040, life_years: 4}}]
 token_prices: [{name: standard, per_million: 3}]
@@ -51,27 +51,27 @@ def month(path: Path | str = ":memory:") -> Fleet:
 
 @pytest.fixture
 def maker(tmp_path: Path) -> ReportMaker:
-    return month().maker(prices(tmp_path, BOOK))
+    return month().maker(prices(tmp_path, PRICE_BOOK))
 
 
 def test_every_format_has_the_same_totals(maker: ReportMaker, tmp_path: Path) -> None:
     report = maker.report("2026-10", ["team", "model"])
     whole = report.total.cost
     assert whole > 80
-    told = json.loads(maker.encode("2026-10", ["team", "model"], "json"), parse_float=Decimal)
-    assert told["total"]["cost"] == whole == sum(row["cost"] for row in told["rows"])
-    assert sum(row["cost"] for row in told["waterfall"]) == whole
+    document = json.loads(maker.encode("2026-10", ["team", "model"], "json"), parse_float=Decimal)
+    assert document["total"]["cost"] == whole == sum(row["cost"] for row in document["rows"])
+    assert sum(row["cost"] for row in document["waterfall"]) == whole
     rows = list(csv.DictReader(io.StringIO(maker.encode("2026-10", ["team", "model"], "csv").decode())))
     assert sum(Decimal(row["cost"]) for row in rows) == whole
     assert {row["team"] for row in rows} == {"search", "ads", "(unallocated)", "(dark)"}
     (tmp_path / "r.parquet").write_bytes(maker.encode("2026-10", ["team", "model"], "parquet"))
     (tmp_path / "r.csv").write_bytes(maker.encode("2026-10", ["team"], "focus"))
     with duckdb.connect() as connection:
-        found = connection.execute(f"SELECT sum(cost) FROM '{tmp_path}/r.parquet'").fetchone()
-        assert found == (whole,)
-        found = connection.execute(f"SELECT round(sum(EffectiveCost), 2) FROM '{tmp_path}/r.csv'").fetchone()
-        assert found is not None
-        assert Decimal(str(found[0])) == whole
+        row = connection.execute(f"SELECT sum(cost) FROM '{tmp_path}/r.parquet'").fetchone()
+        assert row == (whole,)
+        row = connection.execute(f"SELECT round(sum(EffectiveCost), 2) FROM '{tmp_path}/r.csv'").fetchone()
+        assert row is not None
+        assert Decimal(str(row[0])) == whole
         by_team = dict(connection.execute(
             f"SELECT SubAccountId, round(sum(BilledCost), 2) FROM '{tmp_path}/r.csv' GROUP BY 1").fetchall())  # fmt: skip
     for team in ("search", "ads"):
@@ -91,7 +91,7 @@ def test_a_closed_period_gives_the_same_bytes(maker: ReportMaker, form: str) -> 
 def test_a_changed_price_book_is_a_new_version_that_says_what_changed(maker: ReportMaker, tmp_path: Path) -> None:
     first = maker.report("2026-10", ["team"])
     assert (first.version, first.is_closed) == (1, True)
-    changed = prices(tmp_path, BOOK.replace("35040", "70080"))
+    changed = prices(tmp_path, PRICE_BOOK.replace("35040", "70080"))
     again = ReportMaker(ledger=maker.ledger, policy=policy(changed), now_ms=maker.now_ms)
     second = again.report("2026-10", ["team"])
     assert second.version == 2
@@ -104,7 +104,7 @@ def test_a_changed_price_book_is_a_new_version_that_says_what_changed(maker: Rep
 
 def test_late_data_is_a_new_version(tmp_path: Path) -> None:
     fleet = month()
-    maker = fleet.maker(prices(tmp_path, BOOK))
+    maker = fleet.maker(prices(tmp_path, PRICE_BOOK))
     assert maker.report("2026-10", ["team"]).version == 1
     fleet.hour("2026-10-20T10:00", [Gpu(uuid="late")], node="n2")
     late = maker.report("2026-10", ["team"])
@@ -113,18 +113,18 @@ def test_late_data_is_a_new_version(tmp_path: Path) -> None:
 
 
 def test_an_open_period_says_so(tmp_path: Path) -> None:
-    report = month().maker(prices(tmp_path, BOOK), now="2026-10-06T12:30").report("2026-10", ["team"])
+    report = month().maker(prices(tmp_path, PRICE_BOOK), now="2026-10-06T12:30").report("2026-10", ["team"])
     assert (report.is_closed, report.version) == (False, None)
     assert report.end == "2026-10-06T12:00:00Z"
     assert any("open" in note for note in report.notes)
 
 
 def test_an_empty_ledger_and_no_price_book(tmp_path: Path) -> None:
-    empty = Fleet().maker(prices(tmp_path, BOOK)).report("2026-10", ["team"])
+    empty = Fleet().maker(prices(tmp_path, PRICE_BOOK)).report("2026-10", ["team"])
     assert empty.total.cost == 0
     assert "the ledger has nothing of this period" in empty.notes
     for form in ("table", "csv", "json", "parquet", "html", "focus"):
-        assert Fleet().maker(prices(tmp_path, BOOK)).encode("2026-10", ["team"], form)
+        assert Fleet().maker(prices(tmp_path, PRICE_BOOK)).encode("2026-10", ["team"], form)
     unpriced = month().maker(prices(tmp_path, "pools: []")).report("2026-10", ["team"])
     assert unpriced.total.cost == 0
     assert unpriced.total.figures["price_missing_gpu_hours"] == 60
@@ -139,7 +139,7 @@ def test_unknown_is_null_and_not_zero(maker: ReportMaker) -> None:
     assert rows["(dark)"]["cost_per_mtok_direct"] is None
 
 
-def test_what_cannot_be_made_is_refused_with_the_mend(maker: ReportMaker) -> None:
+def test_what_cannot_be_made_is_refused_with_the_fix(maker: ReportMaker) -> None:
     with pytest.raises(ParameterError, match="expected a column, found 'tem'; did you mean 'team'"):
         maker.report("2026-10", ["tem"])
     with pytest.raises(ParameterError, match="write 2026-10, 2026-10-05 or"):
@@ -152,8 +152,8 @@ def test_what_cannot_be_made_is_refused_with_the_mend(maker: ReportMaker) -> Non
     ("text", "start", "days"), [("2026-02", "2026-02-01", 28), ("2026-12", "2026-12-01", 31), ("2024-02-28..2024-03-01", "2024-02-28", 3)]
 )  # fmt: skip
 def test_periods(text: str, start: str, days: int) -> None:
-    found = parse_period(text)
-    assert (found.start_ms, found.days) == (ms(start), days)
+    period = parse_period(text)
+    assert (period.start_ms, period.days) == (ms(start), days)
 
 
 def test_differences_name_pools_and_not_their_numbers() -> None:
@@ -198,8 +198,8 @@ def test_the_page_stands_alone_and_names_are_only_text(maker: ReportMaker) -> No
     assert text.count("<svg") == 2
 
 
-def test_a_part_of_a_report_is_what_the_whole_says_of_it(tmp_path: Path) -> None:
-    maker = month().maker(prices(tmp_path, BOOK))
+def test_a_part_of_a_report_is_the_same_as_in_the_whole(tmp_path: Path) -> None:
+    maker = month().maker(prices(tmp_path, PRICE_BOOK))
     whole = maker.report("2026-10", ["team", "model"])
     for row in whole.rows:
         part = maker.report("2026-10", ["model"], {"team": row.by["team"], "model": row.by["model"]})
@@ -215,7 +215,7 @@ def test_a_part_of_a_report_is_what_the_whole_says_of_it(tmp_path: Path) -> None
 
 
 def test_the_top_rows_and_the_rest_are_the_whole(tmp_path: Path) -> None:
-    maker = month().maker(prices(tmp_path, BOOK))
+    maker = month().maker(prices(tmp_path, PRICE_BOOK))
     whole, top = maker.report("2026-10", ["team", "model"]), maker.report("2026-10", ["team", "model"], top=1)
     assert len(whole.rows) > 2
     assert [row.by["team"] == "(other)" for row in top.rows].count(True) == 1

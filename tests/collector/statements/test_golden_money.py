@@ -18,8 +18,8 @@ from tokenyield_wire.window import Demand
 NODE = "gpu: 37500, residual_fraction: 0.15, life_years: 4"  # 300,000 USD a node of 8, 15 % residual, 4 years
 
 
-def parts(book: PriceBook, at: str = "2026-11-23") -> dict[str, float]:
-    rate = Rates(book).of(book.pools[0], ms(at))
+def parts(price_book: PriceBook, at: str = "2026-11-23") -> dict[str, float]:
+    rate = Rates(price_book).of(price_book.pools[0], ms(at))
     assert rate is not None
     return {part.name: float(part.amount) for part in rate.parts}
 
@@ -42,8 +42,8 @@ def test_g1_straight_line(tmp_path: Path) -> None:
 
 def test_financing_of_the_mean_book_value(tmp_path: Path) -> None:
     """(37,500 + 5,625) / 2 x 0.08 / 8760 = 21,562.5 x 0.08 / 8760 = 1,725 / 8760 = 0.196918"""
-    found = parts(prices(tmp_path, f"pools: [{{name: p, owned: {{{NODE}, cost_of_capital: 0.08}}}}]"))
-    assert found["financing"] == pytest.approx(0.196918, abs=5e-7)
+    amounts = parts(prices(tmp_path, f"pools: [{{name: p, owned: {{{NODE}, cost_of_capital: 0.08}}}}]"))
+    assert amounts["financing"] == pytest.approx(0.196918, abs=5e-7)
 
 
 def test_g2_annuity(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_g2_annuity(tmp_path: Path) -> None:
 
     and year; / 8760 h / 8 GPUs = 1.212116, of which 0.909675 is depreciation and 0.302441 financing.
     """
-    found = parts(prices(tmp_path, f"pools: [{{name: p, owned: {{{NODE}, method: annuity, cost_of_capital: 0.1}}}}]"))
-    assert found == {
+    amounts = parts(prices(tmp_path, f"pools: [{{name: p, owned: {{{NODE}, method: annuity, cost_of_capital: 0.1}}}}]"))
+    assert amounts == {
         "depreciation": pytest.approx(0.909675, abs=5e-7),
         "financing": pytest.approx(0.302441, abs=5e-7),
     }
@@ -78,9 +78,9 @@ def test_g5_g6_g7_energy_and_facility(tmp_path: Path) -> None:
     text = f"""
     facilities: {{a: {{pue: 1.3, per_kwh: 0.08, host_watts_per_gpu: 812.5, per_kw_month: 150, kw_per_gpu: 1.275}}}}
     pools: [{{name: p, owned: {{{NODE}}}}}]"""
-    found = parts(prices(tmp_path, text))
-    assert found["host_energy"] == pytest.approx(0.0845)
-    assert found["facility"] == pytest.approx(0.261986, abs=5e-7)
+    amounts = parts(prices(tmp_path, text))
+    assert amounts["host_energy"] == pytest.approx(0.0845)
+    assert amounts["facility"] == pytest.approx(0.261986, abs=5e-7)
     text = f"facilities: {{a: {{preset: gigawatt, kw_per_gpu: 1.73}}}}\npools: [{{name: p, owned: {{{NODE}}}}}]"
     assert parts(prices(tmp_path, text))["facility"] == pytest.approx(0.526636, abs=5e-7)  # 1.73 x 0.304414
 
@@ -93,8 +93,8 @@ def test_a_gpu_past_its_life_costs_what_still_runs(tmp_path: Path) -> None:
     text = f"""
     facilities: {{a: {{per_kw_month: 150, kw_per_gpu: 1}}}}
     pools: [{{name: p, owned: {{{NODE}, maintenance_rate: 0.05, in_service: 2022-01-01}}}}]"""
-    book = prices(tmp_path, text)
-    rates = [Rates(book).of(book.pools[0], ms(at)) for at in ("2025-12-31T23:00", "2026-01-01T00:00")]
+    price_book = prices(tmp_path, text)
+    rates = [Rates(price_book).of(price_book.pools[0], ms(at)) for at in ("2025-12-31T23:00", "2026-01-01T00:00")]
     assert [float(rate.per_gpu_hour) for rate in rates if rate] == [
         pytest.approx(1.329195, abs=1e-6),
         pytest.approx(0.419520, abs=1e-6),
@@ -118,20 +118,20 @@ def test_g10_the_waterfall_of_a_day(tmp_path: Path) -> None:
             fleet.hour(start, [Gpu(held=[Held(workload="w", idle_min=60)])], [Server(key="w")])
         else:
             fleet.hour(start, [Gpu()])
-    book = prices(
+    price_book = prices(
         tmp_path,
         "pools: [{name: p, rented: {per_gpu_hour: 2}}]\n"
         "reference_rates: {configured: [{model: llama, gpus: 1, tokens_per_second: 100}]}",
     )
-    report = fleet.maker(book).report("2026-10-05", ["model"])
+    report = fleet.maker(price_book).report("2026-10-05", ["model"])
     assert {name: str(cost) for name, cost in report.waterfall.items()} == {
         "dark": "0.00", "unallocated": "8.00", "idle": "16.00", "under_yield": "7.20", "productive": "16.80",
     }  # fmt: skip
     assert report.total.cost == 48
-    told = next(row for row in report.rows if row.by["model"] == "llama").figures
-    assert told["cost_per_mtok_direct"] == pytest.approx(24 / 3.024)
-    assert told["cost_per_mtok_allocated"] == pytest.approx(40 / 3.024)
-    assert told["cost_per_mtok_loaded"] == pytest.approx(48 / 3.024)
+    figures = next(row for row in report.rows if row.by["model"] == "llama").figures
+    assert figures["cost_per_mtok_direct"] == pytest.approx(24 / 3.024)
+    assert figures["cost_per_mtok_allocated"] == pytest.approx(40 / 3.024)
+    assert figures["cost_per_mtok_loaded"] == pytest.approx(48 / 3.024)
 
 
 def test_a_time_of_use_tariff_over_the_day_the_clock_goes_back(tmp_path: Path) -> None:
@@ -158,19 +158,19 @@ def test_a_time_of_use_tariff_over_the_day_the_clock_goes_back(tmp_path: Path) -
 
 def test_a_reserved_contract_half_used(tmp_path: Path) -> None:
     """8 GPUs committed at 1.50, of which 4 report for a day, half of the time in use: 8 x 24 x 1.50 = 288 whatever is
-    used: 144 dark (the 4 that nobody started), 72 unallocated, 72 productive."""
+    used: 144 dark (the 4 that were never started), 72 unallocated, 72 productive."""
     fleet = Fleet()
     for hour in range(24):
         gpus = [Gpu(uuid=f"GPU-{i}", held=[Held(workload="w", active_min=30)]) for i in range(4)]
         fleet.hour(ms("2026-10-05") + hour * HOUR_MS, gpus, [Server(key="w")])
-    book = prices(tmp_path, "pools: [{name: p, rented: {kind: reserved, per_gpu_hour: 1.5, count: 8}}]")
-    report = fleet.maker(book).report("2026-10-05", ["team"])
+    price_book = prices(tmp_path, "pools: [{name: p, rented: {kind: reserved, per_gpu_hour: 1.5, count: 8}}]")
+    report = fleet.maker(price_book).report("2026-10-05", ["team"])
     assert [report.waterfall[name] for name in ("dark", "unallocated", "idle", "productive")] == [144, 72, 0, 72]
     assert by(report, "team") == {"(dark)": 144, "(unallocated)": 72, "unattributed": 72}
 
 
 def test_a_gpu_shared_by_three_workloads(tmp_path: Path) -> None:
-    """3 an hour: a has 30 min = 1.50, b 20 min = 1.00, c 6 min active = 0.30; 4 min nobody's = 0.20.
+    """3 an hour: a has 30 min = 1.50, b 20 min = 1.00, c 6 min active = 0.30; 4 min unallocated = 0.20.
 
     Energy 0.12 a kWh: a 0.5 kWh = 0.06, b 0.25 kWh = 0.03, c nothing.
     """
@@ -209,32 +209,32 @@ def test_a_currency_that_changes_in_mid_month(tmp_path: Path) -> None:
 
 
 def test_a_dark_node(tmp_path: Path) -> None:
-    """Two nodes of 2 GPUs at 1 an hour; from 12:00 on the second says nothing: 12 h x 2 = 24 dark of 96."""
+    """Two nodes of 2 GPUs at 1 an hour; from 12:00 on the second does not report: 12 h x 2 = 24 dark of 96."""
     fleet = Fleet()
     for hour in range(24):
         start = ms("2026-10-05") + hour * HOUR_MS
         fleet.hour(start, [Gpu(uuid="a"), Gpu(uuid="b")], node="n1")
         if hour < 12:
             fleet.hour(start, [Gpu(uuid="c"), Gpu(uuid="d")], node="n2")
-    book = prices(tmp_path, "pools: [{name: p, owned: {gpu: 8760, life_years: 1, count: 4}}]")
-    report = fleet.maker(book).report("2026-10-05", ["node", "team"])
+    price_book = prices(tmp_path, "pools: [{name: p, owned: {gpu: 8760, life_years: 1, count: 4}}]")
+    report = fleet.maker(price_book).report("2026-10-05", ["node", "team"])
     assert by(report, "node", "team") == {("", "(dark)"): 24, ("n1", "(unallocated)"): 48, ("n2", "(unallocated)"): 24}
 
 
-def test_g11_sharing_what_nobody_used(tmp_path: Path) -> None:
+def test_g11_sharing_what_was_not_used(tmp_path: Path) -> None:
     """Direct A 30 and B 10, unallocated 20. By usage 45 and 15; even 40 and 20; by ownership the owner has the 20."""
     fleet = Fleet()
     labels = {"a": {"team": "A"}, "b": {"team": "B"}}
     held = [Held(workload="a", active_min=30), Held(workload="b", active_min=10)]
     servers = [Server(key=key, labels=labels[key]) for key in "ab"]
     fleet.hour("2026-10-05T07:00", [Gpu(held=held)], servers)
-    book = prices(tmp_path, "pools: [{name: p, owner: {team: O}, rented: {per_gpu_hour: 60}}]")
+    price_book = prices(tmp_path, "pools: [{name: p, owner: {team: O}, rented: {per_gpu_hour: 60}}]")
 
     def shared(way: str) -> dict[str, int]:
         policy = rules(tmp_path, {"sharing": {"unallocated": way}})
-        report = fleet.maker(book, policy).report("2026-10-05", ["team"])
+        report = fleet.maker(price_book, policy).report("2026-10-05", ["team"])
         assert report.total.cost == 60
-        assert report.waterfall["unallocated"] == 20, "the waterfall tells where it was lost, whoever carries it"
+        assert report.waterfall["unallocated"] == 20, "the waterfall shows where it was lost, whoever carries it"
         return {team: int(cost) for team, cost in by(report, "team").items()}
 
     assert shared("apart") == {"A": 30, "B": 10, "(unallocated)": 20}
@@ -251,9 +251,9 @@ def test_g14_a_price_for_each_kind_of_token(tmp_path: Path) -> None:
     fleet = Fleet()
     made = Server(key="w", prompt_computed=8_000_000, prompt_cached=4_000_000, completion=1_000_000)
     fleet.hour("2026-10-05T07:00", [Gpu(held=[Held(workload="w", active_min=60)])], [made])
-    book = prices(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 10}}]")
-    told = fleet.maker(book).report("2026-10-05", ["model"]).rows[0].figures
-    assert [told[f"cost_per_mtok_direct{kind}"] for kind in ("", "_prompt", "_cached", "_completion")] == [
+    price_book = prices(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 10}}]")
+    figures = fleet.maker(price_book).report("2026-10-05", ["model"]).rows[0].figures
+    assert [figures[f"cost_per_mtok_direct{kind}"] for kind in ("", "_prompt", "_cached", "_completion")] == [
         pytest.approx(value, abs=5e-7) for value in (0.769231, 0.806452, 0.0806452, 3.225806)
     ]
 
@@ -270,10 +270,10 @@ def test_g17_tokens_per_joule_and_carbon(tmp_path: Path) -> None:
     text = """
     facilities: {a: {pue: 1.3, host_watts_per_gpu: 100, carbon_g_per_kwh: 400}}
     pools: [{name: p, owned: {gpu: 0, life_years: 1}}]"""
-    told = fleet.maker(prices(tmp_path, text)).report("2026-10-05", ["model"]).total.figures
-    found = [told[f"tokens_per_joule_{level}"] for level in ("gpu", "host", "facility")]
-    assert found == [pytest.approx(value, abs=5e-7) for value in (3.076923, 2.666667, 2.051282)]
-    assert told["co2_grams_per_million_tokens"] == pytest.approx(54.166667, abs=5e-7)
+    figures = fleet.maker(prices(tmp_path, text)).report("2026-10-05", ["model"]).total.figures
+    tokens_per_joule = [figures[f"tokens_per_joule_{level}"] for level in ("gpu", "host", "facility")]
+    assert tokens_per_joule == [pytest.approx(value, abs=5e-7) for value in (3.076923, 2.666667, 2.051282)]
+    assert figures["co2_grams_per_million_tokens"] == pytest.approx(54.166667, abs=5e-7)
 
 
 def test_g19_tiers_revenue_and_margin(tmp_path: Path) -> None:
@@ -288,9 +288,9 @@ def test_g19_tiers_revenue_and_margin(tmp_path: Path) -> None:
     fleet.hour("2026-10-05T07:00", [Gpu(held=held)], servers)
     sold = ", ".join(f"{{name: {n}, match: {{model: {n}}}, per_million: {p}}}" for n, p in
                      (("free", 0), ("t3", 3), ("t6", 6), ("t45", 45), ("t150", 150)))  # fmt: skip
-    book = prices(tmp_path, f"pools: [{{name: p, rented: {{per_gpu_hour: 90}}}}]\ntoken_prices: [{sold}]")
+    price_book = prices(tmp_path, f"pools: [{{name: p, rented: {{per_gpu_hour: 90}}}}]\ntoken_prices: [{sold}]")
     policy = rules(tmp_path, {"sharing": {"unallocated": "usage"}})
-    report = fleet.maker(book, policy).report("2026-10-05", ["model"])
+    report = fleet.maker(price_book, policy).report("2026-10-05", ["model"])
     assert report.total.figures["revenue"] == 510
     assert report.total.figures["margin"] == 420
     assert report.total.figures["break_even_utilization"] == pytest.approx(0.75 * 90 / 510)
@@ -305,20 +305,20 @@ def test_g20_run_it_here_or_buy_it(tmp_path: Path) -> None:
     fleet = Fleet()
     gpus = [Gpu(uuid=f"GPU-{i}", held=[Held(workload="w", active_min=60)]) for i in range(8)]
     fleet.hour("2026-10-05T07:00", gpus, [Server(key="w", completion=3_600_000)])
-    book = prices(
+    price_book = prices(
         tmp_path,
         "pools: [{name: p, rented: {per_gpu_hour: 1.3}}]\n"
         "api_prices: [{name: x, model: llama, per_million: {prompt: 1, completion: 3}}]",
     )
-    (found,) = fleet.maker(book).report("2026-10-05", ["model"]).buy_or_run
-    assert (found.api_cost, found.allocated_cost) == (10.8, 10.4)
-    assert found.break_even_tokens_per_second == pytest.approx(120.370370, abs=1e-6)
+    (comparison,) = fleet.maker(price_book).report("2026-10-05", ["model"]).buy_or_run
+    assert (comparison.api_cost, comparison.allocated_cost) == (10.8, 10.4)
+    assert comparison.break_even_tokens_per_second == pytest.approx(120.370370, abs=1e-6)
 
 
 def test_a_learned_pace_is_the_best_hour(tmp_path: Path) -> None:
     """Hours of 360,000, 180,000 and 90,000 tokens: the best is 100 tokens/s; the others yield 50 % and 25 %.
 
-    At 4 an hour: productive 4 + 2 + 1 = 7, under-yield 0 + 2 + 3 = 5. An hour of 10 minutes teaches nothing, though its
+    At 4 an hour: productive 4 + 2 + 1 = 7, under-yield 0 + 2 + 3 = 5. No pace is learned from an hour of 10 minutes, though its
     pace of 200 tokens/s is twice as high: it is productive as a whole (0.666667).
     """
     fleet = Fleet()
@@ -337,8 +337,8 @@ def test_a_learned_pace_is_the_best_hour(tmp_path: Path) -> None:
     assert report.waterfall["productive"] == Decimal("7.67")
 
 
-def test_a_shared_server_is_split_by_who_asked_the_gateway(tmp_path: Path) -> None:
-    """1 M tokens served; search asked for 500,000 and ads for 300,000 of them; 200,000 came past the gateway.
+def test_a_shared_server_is_split_by_the_callers_of_the_gateway(tmp_path: Path) -> None:
+    """1 M tokens served; search requested 500,000 and ads 300,000 of them; 200,000 did not come through the gateway.
 
     10 for the hour: search 5, ads 3, and 2 stay with the server's own label (platform).
     """

@@ -50,9 +50,9 @@ FORMAT_NAMES = tuple(sorted(module.name.replace("_", "-") for module in pkgutil.
 
 def load_format(name: str) -> ReportFormat | StatementFormat:
     """The format of that name, which is one of `FORMAT_NAMES`."""
-    found: ReportFormat | StatementFormat = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").FORMAT
-    assert found.name == name
-    return found
+    chosen: ReportFormat | StatementFormat = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").FORMAT
+    assert chosen.name == name
+    return chosen
 
 
 class _MediaTypes(Mapping[str, str]):
