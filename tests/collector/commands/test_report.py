@@ -171,8 +171,8 @@ def test_what_a_user_can_get_wrong(settings: list[str], tmp_path: Path) -> None:
     assert "no ledger at" in call("report", "--period", "2026-10", "--set", f"ledger_path={tmp_path}/none", code=1)
     (tmp_path / "prices.yaml").write_text("pools: [{name: a, owned: {gpu: -1, life_years: 0}}]")
     errors = call("report", "--period", "2026-10", *settings, code=2)
-    assert "gpu: -1 is negative" in errors
-    assert "life_years: 0 wants to be above 0" in errors
+    assert "gpu: expected at least 0, found -1" in errors
+    assert "life_years: expected a number greater than 0, found 0" in errors
     assert "cannot be reached" in call("report", "--period", "2026-10", "--collector", "http://127.0.0.1:9", code=1)
 
 
