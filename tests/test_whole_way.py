@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,10 +127,14 @@ def test_counters_do_not_go_back_and_the_summary_adds_up(stack: Stack, scenario:
         now = counters(stack)
         assert all(now.get(series, -1.0) >= value for series, value in before.items())
         before = now
-    summary = json.loads(get(f"{stack.url}/v1/summary?window_s=30"))
+    wait_until(  # an agent whose collector was away waits before it tries again
+        lambda: all(row["capacity_cost"] > 0 for row in summary_of(stack)["waterfall"]),
+        what="one GPU each is dark, held by nobody, idle, at work",
+    )
+    summary = summary_of(stack)
     fleet, waterfall = summary["fleet"], summary["waterfall"]
     assert [row["bucket"] for row in waterfall] == ["dark", "unallocated", "idle", "active"]
-    assert all(row["capacity_cost"] > 0 for row in waterfall), "one GPU each: dark, held by nobody, idle, at work"
+    assert all(row["capacity_cost"] > 0 for row in waterfall)
     parts = sum(row["capacity_cost"] + row["energy_cost"] for row in waterfall)
     assert parts == pytest.approx(fleet["cost"], abs=1e-9)
     assert fleet["cost"] > 4 * 1.0 * summary["seconds"] / 3600 * 0.999, "four GPUs at 1 USD an hour, and energy"
@@ -137,6 +142,11 @@ def test_counters_do_not_go_back_and_the_summary_adds_up(stack: Stack, scenario:
     assert chat["tokens_per_joule"]["total"] > 0
     per_million = chat["cost_per_million_tokens"]["total"]
     assert 0 < per_million["direct"] <= per_million["allocated"] < per_million["loaded"]
+
+
+def summary_of(stack: Stack) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads(get(f"{stack.url}/v1/summary?window_s=30"))
+    return summary
 
 
 def counters(stack: Stack) -> dict[str, float]:
