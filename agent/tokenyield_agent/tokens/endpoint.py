@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
-from prometheus_client.parser import text_string_to_metric_families
 
 from tokenyield_agent.tokens.event import KINDS
 from tokenyield_wire.window import COUNT_MAX
@@ -187,6 +186,10 @@ def _declares(body: bytes, name: str) -> bool:
 
 
 def _samples(body: bytes, names: set[str]) -> list[tuple[str, dict[str, str], float]]:
+    from prometheus_client.parser import (
+        text_string_to_metric_families,  # loads an HTTP server too: only where it is used
+    )
+
     alternatives = b"|".join(re.escape(name.encode()) for name in sorted(names))
     lines = re.findall(rb"^(?:" + alternatives + rb")[ {][^\n]*$", body, re.MULTILINE)[:SERIES_MAX]
     samples = []
