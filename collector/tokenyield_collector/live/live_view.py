@@ -70,7 +70,7 @@ class LiveWorkload:
         has_cost = self.sums.total or (self.sums.held_ms or self.sums.get("gpu_mj"))
         if self.sums.get("missing_ms") or not has_cost:
             return None
-        return {"direct": self.sums.direct, "allocated": self.sums.allocated, "loaded": self.sums.get("loaded")}[basis]
+        return self.sums.on_basis(basis)
 
     @property
     def parked_quanta(self) -> int | None:
@@ -82,7 +82,7 @@ class LiveWorkload:
 
     def reported(self, kind: str) -> int | None:
         """Tokens of one kind, or requests; None where its server does not report them."""
-        return self.sums.get(kind) if self.sums.get(f"{kind}_reported") else None
+        return self.sums.reported(kind)
 
     def tokens_per_joule(self, kind: str) -> float | None:
         """Over all energy of the GPUs while the workload held them, idle included."""
@@ -189,13 +189,9 @@ def _places(statement: Statement) -> tuple[dict[tuple[str, str], Sums], Sums]:
             unreported[pool].take(sums)
     for pool, sums in unreported.items():
         clusters = sorted(cluster for cluster, other in priced if other == pool)
-        most = max(clusters, key=lambda cluster: _reported_ms(priced[cluster, pool]), default="")
+        most = max(clusters, key=lambda cluster: priced[cluster, pool].paid_ms, default="")
         priced[most, pool].take(sums)
     return dict(sorted(priced.items())), unpriced
-
-
-def _reported_ms(sums: Sums) -> int:
-    return sum(sums.get(f"{bucket}_ms") for bucket in BUCKETS)
 
 
 assert set(LIVE_BUCKETS) == {*BUCKETS} - {*_OF_ACTIVE} | {"active"}

@@ -29,7 +29,7 @@ from tokenyield_collector.live.live_view import (
     live_energy_cost,
 )
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.prices.components import COMPONENTS
+from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import amount, decimal, spread
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
@@ -112,19 +112,13 @@ def idle_capacity(whole: Sums, elapsed_ms: int) -> IdleCapacityDocument:
 
 
 def _by_ownership(whole: Sums) -> HardwareCostDocument:
-    total, owned, rented = (decimal(whole.hardware(component)) for component in (None, "hardware", "rent"))
+    total, owned, rented = (decimal(whole.hardware(component)) for component in (None, *OWNERSHIP))
     return {"total": total, "owned": owned, "rented": rented}
 
 
 def _idle_shares(whole: Sums) -> dict[str, float | None]:
-    components = {"total": None, "owned": "hardware", "rented": "rent"}
-    return {name: idle_share(whole, component) for name, component in components.items()}
-
-
-def idle_share(whole: Sums, component: str | None = None) -> float | None:
-    """The idle part of the hardware cost; None where no hardware was paid for."""
-    hardware = whole.hardware(component)
-    return whole.idle_hardware(component) / hardware if hardware else None
+    by_ownership = {ownership: whole.idle_share(component) for component, ownership in OWNERSHIP.items()}
+    return {"total": whole.idle_share(), **by_ownership}
 
 
 def _components(whole: Sums) -> dict[str, Decimal]:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tokenyield_collector.live.counters import Series
-from tokenyield_collector.prices.components import COMPONENTS, HARDWARE_COMPONENTS
+from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import nano
 from tokenyield_collector.prices.period import month_of, parse_period
-from tokenyield_collector.statements.buckets import BUCKETS, COSTS, IDLE_CAPACITY
+from tokenyield_collector.statements.buckets import BUCKETS, COSTS
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import dimension_values, model_name, pool_name, workload_name
 from tokenyield_collector.statements.references import AppliedReference
@@ -37,7 +37,6 @@ METRICS = (
     "attributed_tokens",
     "attributed_requests",
 )
-OWNERSHIP = dict(zip(HARDWARE_COMPONENTS, ("owned", "rented"), strict=True))
 _HELD = ("productive", "under_yield", "idle")
 
 
@@ -68,8 +67,8 @@ class _Values(defaultdict[Series, int]):
 
     def add_reported(self, metric: str, labels: tuple[str, ...], sums: Sums, kind: str) -> None:
         """Tokens or requests, a 0 as well where it was reported."""
-        if sums.get(f"{kind}_reported"):
-            self[Series(metric, labels)] += sums.get(kind)
+        if (count := sums.reported(kind)) is not None:
+            self[Series(metric, labels)] += count
 
 
 def _add_attributed(values: _Values, key: LineKey, sums: Sums) -> None:
@@ -98,8 +97,7 @@ def _add_place(values: _Values, place: tuple[str, str], sums: Sums) -> None:
     for bucket in BUCKETS:
         values.add("cost", (*place, bucket), sums.cost(bucket))
     for component in COMPONENTS:
-        idle = sum(sums.cell(bucket, component) for bucket in IDLE_CAPACITY)
-        values.add("idle_capacity_cost", (*place, component), idle)
+        values.add("idle_capacity_cost", (*place, component), sums.idle_component(component))
     for component, ownership in OWNERSHIP.items():
         values.add("hardware_cost", (*place, ownership), sums.component(component))
 

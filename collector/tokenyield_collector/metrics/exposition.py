@@ -15,12 +15,11 @@ from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import TOKEN_SUMS, LiveView, LiveWorkload, live_cost, live_duration_ms
-from tokenyield_collector.live.to_date import OWNERSHIP
 from tokenyield_collector.live.view import View
 from tokenyield_collector.metrics import families
-from tokenyield_collector.prices.components import COMPONENTS
+from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import NANO_PER_UNIT
-from tokenyield_collector.statements.buckets import IDLE_CAPACITY, LIVE_BUCKETS
+from tokenyield_collector.statements.buckets import LIVE_BUCKETS
 from tokenyield_collector.statements.lines import BASES
 from tokenyield_collector.statements.names import OTHER
 from tokenyield_collector.statements.references import AppliedReference
@@ -238,8 +237,7 @@ def _live_places(live: LiveView, currency: str) -> Iterator[Metric]:
             costs[currency, *place, bucket] = live.per_hour(live_cost(sums, bucket))
         for component in COMPONENTS:
             if sums.component(component):
-                quanta = sum(sums.cell(bucket, component) for bucket in IDLE_CAPACITY)
-                idle[currency, *place, component] = live.per_hour(quanta)
+                idle[currency, *place, component] = live.per_hour(sums.idle_component(component))
         for component, ownership in OWNERSHIP.items():
             if quanta := sums.component(component):
                 hardware[currency, *place, ownership] = live.per_hour(quanta)

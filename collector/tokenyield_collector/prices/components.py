@@ -8,8 +8,8 @@ the GPUs, `energy` that of the GPUs themselves, `purchase` what is bought ready-
 
 COMPONENTS = ("hardware", "rent", "capital", "maintenance", "facility", "host", "energy", "purchase")
 COMPONENT_AT = {name: i for i, name in enumerate(COMPONENTS)}
-HARDWARE_COMPONENTS = ("hardware", "rent")
-"""What pays for the hardware itself: owned, rented."""
+OWNERSHIP = {"hardware": "owned", "rent": "rented"}
+"""Component that pays for the hardware itself -> whose that hardware is."""
 COMPONENT_OF_PART = {
     "depreciation": "hardware",
     "financing": "capital",

@@ -9,7 +9,6 @@ from typing import Any
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, amount
-from tokenyield_collector.statements.buckets import BUCKETS
 from tokenyield_collector.statements.lines import BASES, Sums
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
 from tokenyield_wire.window import TOKEN_KINDS
@@ -21,14 +20,14 @@ _NJ_PER_JOULE = 10**9
 
 
 def row_figures(sums: Sums, prices: PriceBook) -> dict[str, Any]:
-    tokens = {kind: sums.get(kind) if sums.get(f"{kind}_reported") else None for kind in TOKEN_KINDS}
+    tokens = {kind: sums.reported(kind) for kind in TOKEN_KINDS}
     all_tokens = sum(count or 0 for count in tokens.values())
     return {
         **_costs(sums),
         **_hours(sums),
         **tokens,
         "tokens": all_tokens if any(count is not None for count in tokens.values()) else None,
-        "requests": sums.get("requests") if sums.get("requests_reported") else None,
+        "requests": sums.reported("requests"),
         **_energy(sums, all_tokens - sums.get("unmetered_tokens")),
         "revenue": _money(sums.get("revenue")) if prices.token_prices else None,
         **_unit_costs(sums, prices, all_tokens),
@@ -44,17 +43,11 @@ def _costs(sums: Sums) -> dict[str, float | None]:
         "hardware_cost": _money(sums.hardware()),
         "hardware_cost_owned": _money(sums.hardware("hardware")),
         "hardware_cost_rented": _money(sums.hardware("rent")),
-        "idle_capacity_share_of_hardware_cost": _idle_share(sums),
-        "idle_capacity_share_of_hardware_cost_owned": _idle_share(sums, "hardware"),
-        "idle_capacity_share_of_hardware_cost_rented": _idle_share(sums, "rent"),
+        "idle_capacity_share_of_hardware_cost": sums.idle_share(),
+        "idle_capacity_share_of_hardware_cost_owned": sums.idle_share("hardware"),
+        "idle_capacity_share_of_hardware_cost_rented": sums.idle_share("rent"),
         **{f"cost_of_{name}": _money(sums.component(name)) for name in COMPONENTS},
     }
-
-
-def _idle_share(sums: Sums, component: str | None = None) -> float | None:
-    """The part of the hardware's cost that was paid for idle capacity; None without such hardware."""
-    whole = sums.hardware(component)
-    return sums.idle_hardware(component) / whole if whole else None
 
 
 def _hours(sums: Sums) -> dict[str, float]:
@@ -93,11 +86,10 @@ def _unit_costs(sums: Sums, prices: PriceBook, all_tokens: int) -> dict[str, flo
     """Cost per million tokens, by basis: over all tokens, and by kind as weight x cost / sum(weight x tokens)."""
     weights = prices.token_weights.per_thousand()
     weighted = sum(weights[kind] * sums.get(kind) for kind in TOKEN_KINDS)
-    costs = {"direct": sums.direct, "allocated": sums.allocated, "loaded": sums.get("loaded")}
     kinds = {"prompt": "prompt_computed", "cached": "prompt_cached", "completion": "completion"}
     figures: dict[str, float | None] = {}
     for basis in BASES:
-        quanta = costs[basis]
+        quanta = sums.on_basis(basis)
         per_weight = quanta / QUANTA_PER_UNIT / weighted * _MEGA if weighted else None
         figures[f"cost_per_mtok_{basis}"] = _ratio(amount(quanta), all_tokens / _MEGA)
         for name, kind in kinds.items():
@@ -118,10 +110,9 @@ def _break_even_utilization(sums: Sums) -> float | None:
 
     Revenue comes with active time, cost with all time: u* = (cost / all hours) / (revenue / active hours).
     """
-    all_ms = sum(sums.get(f"{bucket}_ms") for bucket in BUCKETS)
-    if not sums.get("revenue") or not all_ms or not sums.active_ms:
+    if not sums.get("revenue") or not sums.paid_ms or not sums.active_ms:
         return None
-    return (sums.total / all_ms) / (sums.get("revenue") / sums.active_ms)
+    return (sums.total / sums.paid_ms) / (sums.get("revenue") / sums.active_ms)
 
 
 def _ratio(value: float | None, by: float) -> float | None:

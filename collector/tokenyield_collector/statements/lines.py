@@ -8,9 +8,9 @@ import operator
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENTS, HARDWARE_COMPONENTS
+from tokenyield_collector.ledger.usage import REPORTED, USAGE_KINDS
+from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENTS, OWNERSHIP
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS, IDLE_CAPACITY
-from tokenyield_wire.window import TOKEN_KINDS
 
 COMPONENT_COUNT = len(COMPONENTS)
 COST_CELLS = tuple(f"{bucket}.{component}" for bucket in COSTS for component in COMPONENTS)
@@ -31,9 +31,8 @@ FIELDS = (
     "carbon",
     "carbon_missing_nj",
     "unmetered_tokens",
-    *TOKEN_KINDS,
-    "requests",
-    *(f"{kind}_reported" for kind in (*TOKEN_KINDS, "requests")),
+    *USAGE_KINDS,
+    *REPORTED,
 )
 """What a line sums. `energy_cost` is what the energy of its GPUs cost before sharing; `parked` is part of idle;
 `carbon` is thousandths of a gram a kWh x nJ; `missing_ms` has no price; `unmetered_tokens` are those whose energy
@@ -46,7 +45,7 @@ _DIRECT = slice(COST_AT["under_yield"], _END)
 _ALLOCATED = slice(COST_AT["idle"], _END)
 assert COSTS[2:5] == ("idle", "under_yield", "productive"), "what is held stands together"
 DURATION_AT = {bucket: FIELD_AT[f"{bucket}_ms"] for bucket in BUCKETS}
-TOKENS_AT = FIELD_AT[TOKEN_KINDS[0]]
+TOKENS_AT = FIELD_AT[USAGE_KINDS[0]]
 """From here on the fields are those of `WORK_SUMS` from its tokens on, see fleet.py."""
 
 
@@ -60,6 +59,10 @@ class Sums(list[int]):
         if name in COST_AT:
             return self.cost(name)
         return self[FIELD_AT[name]]
+
+    def reported(self, kind: str) -> int | None:
+        """Tokens of one kind, or requests; None where no server reported them."""
+        return self.get(kind) if self.get(f"{kind}_reported") else None
 
     def add(self, name: str, value: int) -> None:
         self[FIELD_AT[name]] += value
@@ -105,6 +108,15 @@ class Sums(list[int]):
     def allocated(self) -> int:
         return sum(self[_ALLOCATED])
 
+    def on_basis(self, basis: str) -> int:
+        """The cost on one of `BASES`."""
+        return {"direct": self.direct, "allocated": self.allocated, "loaded": self.get("loaded")}[basis]
+
+    @property
+    def paid_ms(self) -> int:
+        """All GPU time, whichever bucket it is in."""
+        return sum(self.get(f"{bucket}_ms") for bucket in BUCKETS)
+
     @property
     def active_ms(self) -> int:
         return self.get("under_yield_ms") + self.get("productive_ms")
@@ -118,14 +130,19 @@ class Sums(list[int]):
         """What was paid for capacity on which nothing ran: dark, unallocated and idle, all components."""
         return sum(self.cost(bucket) for bucket in IDLE_CAPACITY)
 
+    def idle_component(self, name: str) -> int:
+        """The part of a component that was paid for idle capacity."""
+        return sum(self.cell(bucket, name) for bucket in IDLE_CAPACITY)
+
     def hardware(self, component: str | None = None) -> int:
         """What the hardware itself cost: owned (`hardware`), rented (`rent`), or both."""
-        return sum(self.component(name) for name in HARDWARE_COMPONENTS if component in (None, name))
+        return sum(self.component(name) for name in OWNERSHIP if component in (None, name))
 
-    def idle_hardware(self, component: str | None = None) -> int:
-        """The part of `hardware` that was paid for idle capacity."""
-        names = [name for name in HARDWARE_COMPONENTS if component in (None, name)]
-        return sum(self.cell(bucket, name) for bucket in IDLE_CAPACITY for name in names)
+    def idle_share(self, component: str | None = None) -> float | None:
+        """The part of `hardware` that was paid for idle capacity; None where no such hardware was paid for."""
+        whole = self.hardware(component)
+        idle = sum(self.idle_component(name) for name in OWNERSHIP if component in (None, name))
+        return idle / whole if whole else None
 
 
 LineKind = Literal["work", "untied", "idle", "unallocated", "dark", "owner_unallocated", "owner_dark"]
