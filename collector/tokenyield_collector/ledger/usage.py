@@ -85,16 +85,22 @@ WORK_SUMS = (
 )
 """`parked_…` is part of idle. `…_reported`: how many rows of the ledger reported this kind; where that is 0, the sum is
 unknown and not 0."""
-CAPACITY_SUMS = (
-    "active_ms",
-    "idle_ms",
-    "unallocated_ms",
-    "unknown_ms",
-    "active_mj",
-    "idle_mj",
-    "unallocated_mj",
-    "unknown_mj",
-)
+
+
+class CapacityTimes(NamedTuple):
+    """All time and energy of some GPUs, by state."""
+
+    active_ms: int
+    idle_ms: int
+    unallocated_ms: int
+    unknown_ms: int
+    active_mj: int
+    idle_mj: int
+    unallocated_mj: int
+    unknown_mj: int
+
+
+CAPACITY_SUMS = CapacityTimes._fields
 
 
 class WorkRow(NamedTuple):

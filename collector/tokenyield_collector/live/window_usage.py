@@ -16,6 +16,7 @@ from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
+    USAGE_KINDS,
     WORK_SUMS,
     BestHour,
     CapacityRow,
@@ -27,7 +28,6 @@ from tokenyield_collector.ledger.usage import (
     WorkRow,
 )
 from tokenyield_wire.units import MS_PER_DAY
-from tokenyield_wire.window import TOKEN_KINDS
 
 _NO_CAPACITY = [0] * len(CAPACITY_SUMS)
 _Place = tuple[int, int, str | None, tuple[str, str]]
@@ -35,7 +35,6 @@ _Place = tuple[int, int, str | None, tuple[str, str]]
 Workload = tuple[str, str]
 """(cluster, name)."""
 _NO_CALLER = "{}"
-_REPORTED = (*TOKEN_KINDS, "requests")
 
 
 class Stretch(NamedTuple):
@@ -140,7 +139,7 @@ def _tokens_of(facts: Facts) -> dict[Workload, dict[str, int]]:
     counts: dict[Workload, dict[str, int]] = {}
     for row in facts.tokens:
         of_workload = counts.setdefault((row.cluster, row.workload), defaultdict(int))
-        for kind in _REPORTED:
+        for kind in USAGE_KINDS:
             if (count := getattr(row, kind)) is not None:
                 of_workload[kind] += count
                 of_workload[f"{kind}_reported"] += 1

@@ -11,13 +11,12 @@ Waterfall, to the exact total: dark -> unallocated -> idle -> under_yield -> pro
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
 
 from tokenyield_collector.ledger.usage import (
-    CAPACITY_SUMS,
     WORK_SUMS,
     CapacityRow,
+    CapacityTimes,
     UsageQuery,
     UsageReader,
     UsageRows,
@@ -31,29 +30,14 @@ from tokenyield_collector.statements.lines import FIELD_AT, FIELDS, TOKENS_AT, C
 from tokenyield_collector.statements.pricing import TIMES, Pricing, add_capacity, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of
 from tokenyield_collector.statements.revenue import KindPrices, Revenue
-from tokenyield_collector.statements.source import NO_NODE, Grain, Span
+from tokenyield_collector.statements.source import NO_NODE, Grain, Span, day_by_day
 from tokenyield_wire.units import MS_PER_DAY
 
 FLEET = "fleet"
+_day_of = operator.attrgetter("day_ms")
 
 assert WORK_SUMS[TIMES:] == FIELDS[TOKENS_AT:], "tokens of usage and of lines are added field by field"
 _UNRATED_AT, _REVENUE_AT = FIELD_AT["unrated_ms"], FIELD_AT["revenue"]
-
-
-class _CapacityTimes(NamedTuple):
-    """All of a `CapacityRow`."""
-
-    active_ms: int
-    idle_ms: int
-    unallocated_ms: int
-    unknown_ms: int
-    active_mj: int
-    idle_mj: int
-    unallocated_mj: int
-    unknown_mj: int
-
-
-assert _CapacityTimes._fields == CAPACITY_SUMS
 
 
 HeldTimes = dict[tuple[int, str | None, tuple[str, str]], list[int]]
@@ -93,7 +77,7 @@ class FleetSource:
         host_days = reader.host_energy(span.start_ms, span.end_ms)
         measured = measured_by_day(host_days, reader.gpu_groups() if host_days else (), pricing.pool_of)
         day = _FleetDay(self._policy, self._grain, pricing, carriers, usage, measured)
-        work_of, capacity_of = _by_day(usage.work), _by_day(usage.capacity)
+        work_of, capacity_of = day_by_day(usage.work, _day_of), day_by_day(usage.capacity, _day_of)
         for day_ms in span.days():
             yield from day.lines(day_ms, work_of(day_ms), capacity_of(day_ms))
 
@@ -158,7 +142,7 @@ class _FleetDay:
         self._rate_of = {}
         reported: dict[str, int] = defaultdict(int)
         for row in capacity if self._measured else ():
-            times = _CapacityTimes(*row.sums)
+            times = CapacityTimes(*row.sums)
             reported[row.pool or ""] += times.active_ms + times.idle_ms + times.unallocated_ms + times.unknown_ms
         self._host = {
             pool: (self._measured[pool, day_ms], total_ms)
@@ -190,7 +174,7 @@ class _FleetDay:
         """What nobody held, and what was held by no workload that is known."""
         nothing = [0] * 4
         for row in capacity:
-            times = _CapacityTimes(*row.sums)
+            times = CapacityTimes(*row.sums)
             known = held.get((row.segment, row.pool, row.node), nothing)
             rate = self._rate(row.pool, row.segment)
             active = (times.active_ms - known[0], times.active_mj - known[2])
@@ -242,30 +226,3 @@ class _FleetDay:
                 rate = rate.with_host(measured.mw(reported_ms, rate.host_mw))
             self._rate_of[pool, segment] = rate
         return self._rate_of[pool, segment]
-
-
-class _OfDay(Protocol):
-    @property
-    def day_ms(self) -> int: ...
-
-
-AnyOfDay = TypeVar("AnyOfDay", bound=_OfDay)
-
-
-def _by_day(rows: Iterator[AnyOfDay]) -> Callable[[int], list[AnyOfDay]]:
-    """A function that gives the rows of one day after the other; days must be asked for in order."""
-    waiting: list[AnyOfDay] = []
-
-    def of(day_ms: int) -> list[AnyOfDay]:
-        taken = [row for row in waiting if row.day_ms == day_ms]
-        if waiting and not taken:
-            return []
-        waiting.clear()
-        for row in rows:
-            if row.day_ms != day_ms:
-                waiting.append(row)
-                break
-            taken.append(row)
-        return taken
-
-    return of

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.statements.buckets import IDLE_CAPACITY
 from tokenyield_collector.statements.lines import COMPONENT_COUNT, FIELD_AT, Carrier, LineKey, LineKind, Sums
+from tokenyield_collector.statements.source import NO_NODE
 from tokenyield_wire.units import apportion
 
 Lines = dict[LineKey, Sums]
@@ -143,4 +144,4 @@ class _Move:
 
     def _key(self, carrier: Carrier) -> LineKey:
         source, pool = self._place
-        return LineKey(self._day_ms, source, pool, ("", ""), carrier)
+        return LineKey(self._day_ms, source, pool, NO_NODE, carrier)

@@ -3,14 +3,16 @@
 Sharing, reports, budgets, exports and the live view know lines only, and never ask which source gave one.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple, Protocol, TypeVar
 
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_wire.units import MS_PER_DAY
 
 NO_NODE = ("", "")
+Item = TypeVar("Item")
 
 
 class Span(NamedTuple):
@@ -62,3 +64,19 @@ class CostSource(Protocol):
         """What `span` cost, in order of days, before any sharing. Keys may be finer than a statement asks for, and one
         may come several times."""
         ...
+
+
+def day_by_day(items: Iterable[Item], day_of: Callable[[Item], int]) -> Callable[[int], list[Item]]:
+    """A function that gives the items of one day after the other. They come, and days are asked for, in order."""
+    groups = groupby(items, day_of)
+    ahead = next(groups, None)
+
+    def of(day_ms: int) -> list[Item]:
+        nonlocal ahead
+        taken: list[Item] = []
+        while ahead is not None and ahead[0] <= day_ms:
+            taken += ahead[1]
+            ahead = next(groups, None)
+        return taken
+
+    return of

@@ -9,7 +9,7 @@ is the whole cost of all sources.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tokenyield_collector.ledger.usage import UsageReader
@@ -18,7 +18,7 @@ from tokenyield_collector.statements.fleet import FleetSource
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.sharing import load, share
-from tokenyield_collector.statements.source import CostSource, Grain, Span
+from tokenyield_collector.statements.source import CostSource, Grain, Span, day_by_day
 from tokenyield_wire.units import MS_PER_DAY
 
 KeyedLine = tuple[LineKey, Sums]
@@ -33,7 +33,7 @@ class Statement:
     span: Span
     grain: Grain
     before_sharing: dict[tuple[str, str, str | None], Sums] = field(default_factory=lambda: defaultdict(Sums))
-    """(cluster where the grain tells it, source, pool) -> the sum of all lines so far, before anything was shared."""
+    """(cluster where the grain has it, source, pool) -> the sum of all lines so far, before anything was shared."""
 
     @property
     def references(self) -> list[AppliedReference]:
@@ -60,7 +60,7 @@ class Statement:
             yield from lines.items()
 
     def _days(self) -> Iterator[tuple[int, dict[LineKey, Sums]]]:
-        streams = [_day_by_day(source.lines(self.span)) for source in self.sources]
+        streams = [day_by_day(source.lines(self.span), _day_of) for source in self.sources]
         for day_ms in self.span.days():
             lines: dict[LineKey, Sums] = defaultdict(Sums)
             for stream in streams:
@@ -79,22 +79,9 @@ class Statement:
 def fleet_statement(
     reader: UsageReader, policy: Policy, span: Span, grain: Grain, others: Sequence[CostSource] = ()
 ) -> Statement:
-    """The statement of the fleet that `reader` tells of, and of other cost sources."""
+    """The statement of the fleet that `reader` reads, and of other cost sources."""
     return Statement(policy=policy, sources=(FleetSource(reader, policy, grain), *others), span=span, grain=grain)
 
 
-def _day_by_day(lines: Iterator[KeyedLine]) -> Callable[[int], Iterator[KeyedLine]]:
-    """A function that gives the lines of one day after the other; days must be asked for in order."""
-    waiting: list[KeyedLine] = []
-
-    def of(day_ms: int) -> Iterator[KeyedLine]:
-        while True:
-            line = waiting.pop() if waiting else next(lines, None)
-            if line is None:
-                return
-            if line[0].start_ms >= day_ms + MS_PER_DAY:
-                waiting.append(line)
-                return
-            yield line
-
-    return of
+def _day_of(line: KeyedLine) -> int:
+    return line[0].start_ms - line[0].start_ms % MS_PER_DAY
