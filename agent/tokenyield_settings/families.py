@@ -4,10 +4,13 @@ Names follow the Prometheus conventions (base units, `_total` for counters); `ot
 OpenTelemetry's semantic conventions (hw.*, gen_ai.*), where they have one.
 """
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 
 class Family(NamedTuple):
@@ -26,8 +29,13 @@ class Family(NamedTuple):
         kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         return kind(self.name.removesuffix("_total"), self.help, labels=self.labels)
 
+    def samples(self, values: Mapping[Labels, float]) -> "CounterMetricFamily | GaugeMetricFamily":
+        """The family with a sample for each of the label values."""
+        metric = self.new()
+        for labels, value in values.items():
+            metric.add_metric(labels, value)
+        return metric
+
     def of(self, value: float) -> "CounterMetricFamily | GaugeMetricFamily":
         """The family with its one sample, for one without labels."""
-        metric = self.new()
-        metric.add_metric((), value)
-        return metric
+        return self.samples({(): value})

@@ -202,34 +202,23 @@ class AgentExposition:
     def collect(self) -> Iterator[Metric]:
         """Every family, in the order of docs/metrics.md, with its samples."""
         status = self._status()
-        info = INFO.new()
-        info.add_metric((status.version,), 1)
-        yield info
+        yield INFO.samples({(status.version,): 1})
         yield from _gpus(status)
         yield from _totals(status)
-        faults = FAULTS.new()
-        for kind, count in status.gpu_faults.items():
-            faults.add_metric((kind,), count)
-        yield faults
+        yield FAULTS.samples({(kind,): count for kind, count in status.gpu_faults.items()})
         yield READ_SECONDS.of(status.gpu_read_s)
         yield POLLS.of(status.polls)
         yield POLL_AGE.of(status.last_poll_age_s)
         yield CLOCK_STEPS.of(status.clock_steps)
         yield WINDOWS_DROPPED.of(status.windows_dropped)
-        folded = NAMES_FOLDED.new()
-        for kind, times in status.names_folded.items():
-            folded.add_metric((kind,), times)
-        yield folded
+        yield NAMES_FOLDED.samples({(kind,): times for kind, times in status.names_folded.items()})
         yield SPOOL_BATCHES.of(status.spool_batches)
         yield SPOOL_BYTES.of(status.spool_bytes)
         for families, counts in ((SPOOL, status.spool), (SHIP, status.ship)):
             for name, family in families.items():
                 yield family.of(counts.get(name, 0))
         for name, family in (*SOURCE.items(), ("counted_by_endpoint", BY_ENDPOINT)):
-            metric = family.new()
-            for workload, by_name in status.sources.items():
-                metric.add_metric((workload,), by_name.get(name, 0))
-            yield metric
+            yield family.samples({(workload,): by_name.get(name, 0) for workload, by_name in status.sources.items()})
         for name, family in SCRAPE.items():
             yield family.of(status.scrapes.get(name, 0))
 
@@ -281,10 +270,7 @@ def _totals(status: Status) -> Iterator[Metric]:
         (ENERGY_USED_ERROR, totals.energy_error_mj, MJ_PER_JOULE),
     )
     for family, sums, divisor in by_gpu:
-        metric = family.new()
-        for uuid, sum_ in sums.items():
-            metric.add_metric((uuid, status.indices.get(uuid, "")), sum_ / divisor)
-        yield metric
+        yield family.samples({(uuid, status.indices.get(uuid, "")): sum_ / divisor for uuid, sum_ in sums.items()})
     by_kind: tuple[tuple[Family, Mapping[tuple[str, str], int], float], ...] = (
         (STATE_SECONDS, totals.state_ms, MS_PER_SECOND),
         (THROTTLED, totals.throttled_ms, MS_PER_SECOND),
@@ -295,14 +281,10 @@ def _totals(status: Status) -> Iterator[Metric]:
         (EVENTS, totals.events, 1),
     )
     for family, values, divisor in by_kind:
-        metric = family.new()
-        for (uuid, kind), sum_ in values.items():
-            metric.add_metric((uuid, status.indices.get(uuid, ""), kind), sum_ / divisor)
-        yield metric
-    host = HOST_ENERGY.new()
-    for source, used_mj in totals.host_mj.items():
-        host.add_metric((source,), mj_to_joules(used_mj))
-    yield host
+        yield family.samples(
+            {(uuid, status.indices.get(uuid, ""), kind): sum_ / divisor for (uuid, kind), sum_ in values.items()}
+        )
+    yield HOST_ENERGY.samples({(source,): mj_to_joules(used_mj) for source, used_mj in totals.host_mj.items()})
     workloads = WORKLOAD_SECONDS.new()
     for (workload, uuid, state), duration_ms in totals.held_ms.items():
         labels = (workload or "(untied)", uuid, status.indices.get(uuid, ""), state)

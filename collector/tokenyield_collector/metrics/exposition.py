@@ -7,7 +7,6 @@ rules' dimensions) and their models beyond `metrics_groups_max`, share the label
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -28,7 +27,6 @@ from tokenyield_settings.families import Family
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_SECOND
 
 AnyFamily = CounterMetricFamily | GaugeMetricFamily
-Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 # metric of a Series -> (family, divisor to base units, position of the workload's or team's label)
 _COUNTERS: dict[str, tuple[Family, int, int | None]] = {
@@ -70,7 +68,7 @@ _GROUP_AT = 3
 
 
 class Exposition:
-    """A prometheus_client collector over one view: all but what the collector tells of itself."""
+    """A prometheus_client collector over one view: all but what the collector counts of itself."""
 
     def __init__(self, view: View, workloads_max: int, groups_max: int) -> None:
         self._view = view
@@ -91,10 +89,10 @@ class Exposition:
         yield from _attributed(view, groups)
         yield _references(view.references)
         yield from _budgets(view.budgets, view.currency)
-        yield _labelled(families.NODES, view.nodes)
-        yield _labelled(families.NODE_LAG, {(cluster,): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
+        yield families.NODES.samples(view.nodes)
+        yield families.NODE_LAG.samples({(cluster,): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
-        yield _labelled(families.NAMES, _fates(len(view.workloads), self._workloads_max, groups.count, groups.shown))
+        yield families.NAMES.samples(_fates(len(view.workloads), self._workloads_max, groups.count, groups.shown))
         yield families.AS_OF.of(view.as_of_ms / 1000)
         yield families.TO_DATE_AT.of(view.to_date_ms / 1000)
 
@@ -107,10 +105,10 @@ class OwnExposition:
 
     def collect(self) -> Iterator[Metric]:
         ingest = self._ingest
-        yield _labelled(families.INFO, {(VERSION,): 1})
+        yield families.INFO.samples({(VERSION,): 1})
         yield families.BATCHES.of(ingest.batches)
         yield families.DUPLICATES.of(ingest.duplicates)
-        yield _labelled(families.REFUSED, {(reason,): count for reason, count in sorted(ingest.refused.items())})
+        yield families.REFUSED.samples({(reason,): count for reason, count in sorted(ingest.refused.items())})
         yield families.COMMITS.of(ingest.commits)
         yield families.COMMIT_SECONDS.of(ingest.commit_seconds)
         yield families.WAITING.of(ingest.waiting_batches)
@@ -146,7 +144,7 @@ def _summed(
             yield family.of(sums[metric].get((), 0) / divisor)
             continue
         head = (currency,) if family.labels[0] == "currency" else ()
-        yield _labelled(family, {(*head, *labels): sum_ / divisor for labels, sum_ in sorted(sums[metric].items())})
+        yield family.samples({(*head, *labels): sum_ / divisor for labels, sum_ in sorted(sums[metric].items())})
 
 
 class _ShownGroups:
@@ -186,21 +184,13 @@ def _attributed(view: View, groups: _ShownGroups) -> Iterator[Metric]:
     for metric, family in listed.items():
         head = (view.currency,) if family.labels[0] == "currency" else ()
         divisor = _ATTRIBUTED[metric]
-        yield _labelled(
-            family,
+        yield family.samples(
             {
                 (*head, *labels): sum_ / divisor
                 for labels, sum_ in sorted(sums[metric].items())
                 if len(head) + len(labels) == len(family.labels)  # what was retired under other dimensions has no place
-            },
+            }
         )
-
-
-def _labelled(family: Family, samples: Mapping[Labels, float]) -> Metric:
-    found = family.new()
-    for labels, value in samples.items():
-        found.add_metric(labels, value)
-    return found
 
 
 def _live(live: LiveView, currency: str, admitted: set[str]) -> Iterator[Metric]:
@@ -241,10 +231,10 @@ def _live_places(live: LiveView, currency: str) -> Iterator[Metric]:
         for component, ownership in OWNERSHIP.items():
             if quanta := sums.component(component):
                 hardware[currency, *place, ownership] = live.per_hour(quanta)
-    yield _labelled(families.GPUS, dict(sorted(gpus.items())))
-    yield _labelled(families.COST_PER_HOUR, dict(sorted(costs.items())))
-    yield _labelled(families.IDLE_CAPACITY_PER_HOUR, dict(sorted(idle.items())))
-    yield _labelled(families.HARDWARE_PER_HOUR, dict(sorted(hardware.items())))
+    yield families.GPUS.samples(dict(sorted(gpus.items())))
+    yield families.COST_PER_HOUR.samples(dict(sorted(costs.items())))
+    yield families.IDLE_CAPACITY_PER_HOUR.samples(dict(sorted(idle.items())))
+    yield families.HARDWARE_PER_HOUR.samples(dict(sorted(hardware.items())))
 
 
 def _add_workload_cost(held: AnyFamily, parked: AnyFamily, live: LiveView, row: LiveWorkload, currency: str) -> None:
@@ -259,11 +249,11 @@ def _add_workload_cost(held: AnyFamily, parked: AnyFamily, live: LiveView, row: 
 
 
 def _references(references: Iterable[AppliedReference]) -> Metric:
-    found = families.REFERENCE.new()
+    paces = families.REFERENCE.new()
     for one in references:
         at = one.instance
-        found.add_metric([at.model, at.gpu_model, str(at.gpus), one.source], one.tokens_per_second)
-    return found
+        paces.add_metric([at.model, at.gpu_model, str(at.gpus), one.source], one.tokens_per_second)
+    return paces
 
 
 def _budgets(budgets: Iterable[BudgetState], currency: str) -> Iterator[Metric]:
