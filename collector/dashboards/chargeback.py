@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as kinds
 
-from dashboards.panels import CLUSTER, POOL, bars, choice, lines, number, page, rows
+from dashboards.panels import CLUSTER, POOL, Panel, bars, choice, lines, number, page, rows
 from tokenyield_collector.attribution.rules import DEFAULT_DIMENSIONS
 
 PLACE = 'cluster=~"$cluster",pool=~"$pool",model=~"$model"'
@@ -19,6 +19,11 @@ TOKENS = f"tokenyield_attributed_tokens_to_date{{{CHOSEN}}}"
 
 def cost(by: str, span: str, selector: str = CHOSEN) -> str:
     return f"sum by ({by}) (delta(tokenyield_attributed_cost_to_date{{{selector}}}[{span}]))"
+
+
+def cost_bars(title: str, by: str, span: str, description: str) -> Panel:
+    """A bar for each `span`."""
+    return lines(title, [(cost(by, span), f"{{{{{by}}}}}")], description, bars=True, interval=span)
 
 
 def dimension_choice(dimensions: Sequence[str]) -> dashboard.CustomVariable:
@@ -85,27 +90,9 @@ def chargeback(dimensions: Sequence[str] = DEFAULT_DIMENSIONS) -> kinds.Dashboar
             (
                 "By $dimension",
                 [
-                    lines(
-                        "Cost per day by $dimension",
-                        [(cost("$dimension", "1d"), "{{$dimension}}")],
-                        "Of 24 hours.",
-                        bars=True,
-                        interval="1d",
-                    ),
-                    lines(
-                        "Cost per day by model",
-                        [(cost("model", "1d"), "{{model}}")],
-                        "Of 24 hours.",
-                        bars=True,
-                        interval="1d",
-                    ),
-                    lines(
-                        "Cost of 30 days by $dimension",
-                        [(cost("$dimension", "30d"), "{{$dimension}}")],
-                        "Of the 30 days before each bar.",
-                        bars=True,
-                        interval="30d",
-                    ),
+                    cost_bars("Cost per day by $dimension", "$dimension", "1d", "Of 24 hours."),
+                    cost_bars("Cost per day by model", "model", "1d", "Of 24 hours."),
+                    cost_bars("Cost of 30 days by $dimension", "$dimension", "30d", "Of the 30 days before each bar."),
                     bars(
                         "Where it goes",
                         cost("bucket", "$__range"),
