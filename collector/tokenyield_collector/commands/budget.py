@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from tokenyield_collector.commands.console import print_document
 from tokenyield_collector.commands.source import add_source_flags, document_from
 
 if TYPE_CHECKING:
@@ -32,14 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     query = {"month": arguments.month} if arguments.month is not None else {}
     document = document_from(arguments, "/v1/budgets", query, make)
-    if arguments.format == "json":
-        import json
-
-        print(json.dumps(document, indent=2, default=float))
-    else:
-        from tokenyield_collector.commands.console import console_for
-
-        console_for(None).print(budget_table(document))
+    print_document(document, arguments.format, budget_table)
     return 0
 
 

@@ -1,10 +1,11 @@
 """Where commands print tables: a terminal, or a file or pipe that is wide enough for them."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 WIDTH_CHARS = 160
 """Of a file or a pipe."""
@@ -18,3 +19,13 @@ def console_for(output: Path | None) -> "Console":
         return Console(file=output.open("w", encoding="utf-8"), width=WIDTH_CHARS)
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, WIDTH_CHARS))
+
+
+def print_document(document: dict[str, Any], form: str, table: "Callable[[dict[str, Any]], RenderableType]") -> None:
+    """On standard output: as JSON, or as the table that `table` makes of it."""
+    if form == "json":
+        import json
+
+        print(json.dumps(document, indent=2, default=float))
+    else:
+        console_for(None).print(table(document))

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from tokenyield_collector.commands.console import print_document
 from tokenyield_collector.commands.source import add_source_flags, document_from
 
 if TYPE_CHECKING:
@@ -49,14 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     query = {"window_s": str(window_s), "loss_percent": str(arguments.loss)}
     document = document_from(arguments, "/v1/diagnosis", query, make)
-    if arguments.format == "json":
-        import json
-
-        print(json.dumps(document, indent=2, default=float))
-    else:
-        from tokenyield_collector.commands.console import console_for
-
-        console_for(None).print(diagnosis_table(document))
+    print_document(document, arguments.format, diagnosis_table)
     return 0
 
 
