@@ -10,8 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -32,31 +30,40 @@ class Stopped(BaseException):
     """A signal asked the demo to stop. No `Exception`, so that nothing on the way takes it for an error."""
 
 
-@contextmanager
-def stopped_by_signals() -> Iterator[Callable[[], None]]:
-    """SIGINT, SIGTERM and SIGHUP raise `Stopped`: the first of them, until what is yielded was called, which is before
-    cleaning up."""
-    is_stopping = False
+class StopSignals:
+    """SIGINT, SIGTERM and SIGHUP raise `Stopped` in the main thread: the first of them only, until `ignore`.
 
-    def enough() -> None:
-        nonlocal is_stopping
-        is_stopping = True
+    Python drops what a handler raises while a destructor runs; therefore loops call `check` as well.
+    """
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal is_stopping
-        if not is_stopping:
-            is_stopping = True
+    def __init__(self) -> None:
+        self._is_ignored = False
+        self._has_arrived = False
+
+    def __enter__(self) -> "StopSignals":
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else nohup asked to outlive the terminal
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        is_first, self._has_arrived = not self._has_arrived, True
+        if is_first:
+            self.check()
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal arrived."""
+        if self._has_arrived and not self._is_ignored:
             raise Stopped
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else nohup asked to outlive the terminal
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield enough
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def ignore(self) -> None:
+        """From now on, before cleaning up, which no signal may interrupt."""
+        self._is_ignored = True
 
 
 def check_ports(port: int) -> None:
@@ -76,8 +83,9 @@ def check_ports(port: int) -> None:
 class Programs:
     """What runs in `folder`, which is the demo's own and private."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, signals: StopSignals) -> None:
         self._folder = folder
+        self._signals = signals
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, module: str, command: str, *settings: str) -> None:
@@ -109,7 +117,8 @@ class Programs:
         raise DemoFailed(f"the {name} was not ready within {START_TIMEOUT_S:.0f} s; it said:\n{self._said(name)}")
 
     def check(self) -> None:
-        """Raises `DemoFailed` where one has ended: its port may be anybody's now."""
+        """Raises `Stopped`, and `DemoFailed` where one has ended: its port may be anybody's now."""
+        self._signals.check()
         for name, process in self._running.items():
             if (code := process.poll()) is not None:
                 raise DemoFailed(f"the {name} ended with exit code {code}; it said:\n{self._said(name)}")

@@ -27,9 +27,9 @@ from tokenyield_collector.demo.programs import (
     DemoFailed,
     Programs,
     Stopped,
+    StopSignals,
     check_ports,
     clean_environment,
-    stopped_by_signals,
 )
 
 HERE = Path(__file__).parent
@@ -45,10 +45,10 @@ def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
     """0 when it ran for its time or was asked to stop, 1 when it could not begin or go on. Leaves nothing behind."""
     console = Console(width=None if sys.stdout.isatty() else 110)
     with (
-        stopped_by_signals() as enough,
+        StopSignals() as signals,
         tempfile.TemporaryDirectory(prefix="tokenyield-demo-", ignore_cleanup_errors=True) as folder,
     ):
-        demo = _Demo(Path(folder), port, log_file)
+        demo = _Demo(Path(folder), port, log_file, signals)
         try:
             check_ports(port)
             demo.start()
@@ -62,7 +62,7 @@ def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
             with suppress(OSError):  # the terminal may be gone
                 console.print("stopping")
         finally:
-            enough()
+            signals.ignore()
             demo.stop()
     if demo.latest is not None and not console.is_terminal:
         with suppress(OSError):
@@ -73,7 +73,7 @@ def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
 class _Demo:
     """The two programs and the replay that feeds the recorded logs."""
 
-    def __init__(self, folder: Path, port: int, log_file: Path | None) -> None:
+    def __init__(self, folder: Path, port: int, log_file: Path | None, signals: StopSignals) -> None:
         self.url = f"http://{HOST}:{port}"
         self.latest: dict[str, Any] | None = None
         """The last summary."""
@@ -81,7 +81,7 @@ class _Demo:
         self._agent_port = port + 1
         self._port = port
         self._log_file = log_file
-        self._programs = Programs(folder)
+        self._programs = Programs(folder, signals)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._stop = threading.Event()
         self.notes: list[str] = []

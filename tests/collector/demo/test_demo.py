@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,7 +15,12 @@ from pathlib import Path
 import pytest
 
 from harness import get, wait_until
+from tokenyield_collector.demo.programs import Stopped, StopSignals
 
+DEFAULT_HUP = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Under nohup these tests inherit that SIGHUP is ignored, which a demo respects."""
 RUN = [sys.executable, "-m", "tokenyield_collector.cli", "demo"]
 
 
@@ -37,7 +43,7 @@ class Demo:
         self._out = folder.with_name("demo.out")
         with self._out.open("wb") as out:
             self.process = subprocess.Popen(
-                [*RUN, "--port", str(self.port)],
+                [sys.executable, "-c", DEFAULT_HUP, *RUN, "--port", str(self.port)],
                 stdout=out,
                 stderr=out,
                 env=os.environ | {"TMPDIR": str(folder), "TOKENYIELD_COLLECTOR_TOKEN_FILE": "/not/for/the/demo"},
@@ -179,3 +185,23 @@ def test_a_port_that_has_no_next_one_is_refused(port: str) -> None:
     found = subprocess.run([*RUN, "--port", port], capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 2
     assert found.stderr == f"demo: --port: expected 1 to 65534, found {port}; the agent takes the next one\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_interrupts_a_destructor_is_not_lost() -> None:
+    """Python drops what the handler raises there."""
+
+    class Interrupted:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # the handler has run at the latest when this returns
+
+    with StopSignals() as signals:
+        signals.check()
+        Interrupted()
+        with pytest.raises(Stopped):
+            signals.check()
+        signals.ignore()
+        signals.check()
+        os.kill(os.getpid(), signal.SIGTERM)  # cleaning up is not interrupted
+        time.sleep(0)
