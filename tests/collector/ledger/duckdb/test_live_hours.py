@@ -7,12 +7,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from msgspec import structs
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.ledger.duckdb import hours as duckdb_hours
 from tokenyield_collector.ledger.duckdb import live_hours as duckdb_live
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
-from tokenyield_collector.ledger.duckdb.live_hours import LiveHours
+from tokenyield_collector.ledger.duckdb.live_hours import LiveHours, at_most
 
 
 def completion(ledger: DuckDbLedger) -> int:
@@ -113,4 +114,34 @@ def test_a_reader_sees_an_hour_once_while_it_is_written_down(tmp_path: Path) -> 
     reader.join()
     assert len(set(seen)) > 10
     assert seen == sorted(seen), "neither twice nor not at all"
+    ledger.close()
+
+
+def test_sums_are_cut_right_where_a_join_finds_nothing() -> None:
+    """DuckDB 2.0.1 takes a sum over such a LEFT JOIN for 0: `coalesce(sum(x), 0)` is -64 here, and CASE no better."""
+    connection = duckdb.connect()
+    connection.execute(
+        "CREATE TABLE t AS SELECT 3600000 * (range % 30) AS h, 2400000 + range * 1000 AS x FROM range(60)"
+    )
+    connection.execute("CREATE TABLE nothing (h BIGINT)")
+    whole = [116_472_000, 29_298_000]
+    for most, expected in ((2**63 - 1, whole), (2**48, whole), (10**8, [10**8, whole[1]])):
+        rows = connection.execute(
+            f"SELECT t.h - t.h % 86400000, {at_most('x', most)}, {at_most('nullif(x, x)', most)} "
+            "FROM t LEFT JOIN nothing n ON n.h = t.h WHERE t.h >= 0 AND t.h < 172800000 GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+        assert [(cut, unknown) for _, cut, unknown in rows] == [(value, None) for value in expected]
+
+
+def test_work_is_right_where_nothing_was_throttled(tmp_path: Path) -> None:
+    """Its query joins what was throttled from the left."""
+    ledger = DuckDbLedger(tmp_path / "ledger")
+    one = batch(1, NOON_MS)
+    calm = structs.replace(
+        one, gpus=tuple(structs.replace(gpu, throttled_ms={}, throttled_lost_ms={}, events={}) for gpu in one.gpus)
+    )
+    ledger.append([shipment(calm)], NOON_MS)
+    (work,) = ledger.work_between(NOON_MS, NOON_MS + 60_000, 60_000)
+    assert (work.active_ms, work.idle_ms, work.activity_known_ms, work.sm_ms) == (18_000, 8_000, 15_000, 6_000)
+    assert (work.throttled_ms, work.throttled_lost_ms) == (0, 0)
     ledger.close()
