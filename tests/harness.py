@@ -136,7 +136,7 @@ class Stack:
         self.agent.start(f"{self.agent_url}/healthz")
 
     def stop(self) -> None:
-        """Orderly: the agent ships what it has, then the collector closes its books."""
+        """Orderly: the agent ships what it has, then the collector closes its ledger."""
         assert self.agent.terminate() == 0, self.agent.said()[-3000:]
         assert self.collector.terminate() == 0, self.collector.said()[-3000:]
 

@@ -71,7 +71,7 @@ def load_policy(settings: Settings) -> Policy:
 
 
 def files_changed_at(settings: Settings) -> list[tuple[int, int] | None]:
-    """What tells a changed file from the one before: its time (ns) and size; None where there is none."""
+    """What distinguishes a changed file from the one before: its time (ns) and size; None where there is none."""
     states: list[tuple[int, int] | None] = []
     for name in (settings.prices_file, settings.attribution_file):
         try:

@@ -68,14 +68,14 @@ class StopSignals:
 
 def check_ports(port: int) -> None:
     """Raises `DemoFailed` unless the collector's port and the agent's, the next one, can be listened on."""
-    for name, wanted in (("collector", port), ("agent", port + 1)):
+    for name, number in (("collector", port), ("agent", port + 1)):
         try:
-            with socket.create_server((HOST, wanted)):
+            with socket.create_server((HOST, number)):
                 pass
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise DemoFailed(
-                f"port {wanted} of {HOST}, for the demo's {name}, cannot be used ({why}). The demo needs free ports "
+                f"port {number} of {HOST}, for the demo's {name}, cannot be used ({why}). The demo needs free ports "
                 f"two in a row, here {port} and {port + 1}; stop what listens there, or choose others with --port"
             ) from error
 
@@ -124,7 +124,7 @@ class Programs:
                 raise DemoFailed(f"the {name} ended with exit code {code}; it said:\n{self._said(name)}")
 
     def stop(self) -> None:
-        """The last one first: the agent ships what it has, then the collector closes its books."""
+        """The last one first: the agent ships what it has, then the collector closes its ledger."""
         for process in reversed(self._running.values()):
             process.terminate()
             try:

@@ -1,4 +1,4 @@
-"""What a browser must not be made to do, and the headers that tell it so."""
+"""What a browser must not be made to do, and the headers that forbid it."""
 
 from pathlib import Path
 
