@@ -6,7 +6,7 @@ import pytest
 from tokenyield_agent.config import Settings, load_settings
 from tokenyield_agent.tokens.dialects.registry import SERVER_DIALECTS
 from tokenyield_agent.version import VERSION
-from tokenyield_collector.config import Settings as CollectorSettings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_settings.loader import SettingsError, describe
 
 ROOT = Path(__file__).parents[2]
