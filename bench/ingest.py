@@ -116,9 +116,7 @@ def requests(agents: int, per_agent: int, now_ms: int) -> list[list[bytes]]:
                 schema=1, agent_id=f"agent-{agent}", epoch="e", cluster="c", node=f"n{agent}", batches=(numbered,)
             )
             body = gzip.compress(encode_shipment(shipment), 1)
-            head = (
-                f"POST /v1/batches HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
-            )
+            head = f"POST /v1/batches HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
             mine.append(head.encode() + body)
         made.append(mine)
     return made
