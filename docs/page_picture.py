@@ -11,7 +11,6 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "tests")]
 
 from harness import Stack, wait_until
-
 from tokenyield_collector.demo.month import made_up
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.prices.period import Period
