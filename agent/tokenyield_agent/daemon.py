@@ -12,6 +12,7 @@ import logging
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from tokenyield_agent.windows.timeline import Timeline
 from tokenyield_agent.windows.totals import GpuTotals
 from tokenyield_agent.workloads.roster import Roster
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify
+from tokenyield_wire.units import ns_to_ms
 from tokenyield_wire.window import Batch
 
 log = logging.getLogger(__name__)
@@ -91,7 +93,9 @@ class Agent:
             state=resume.builder if resume else None,
         )
         self._gpus = GpuTracker(
-            resume.models if resume else {}, resume.counters_mj if resume and self._is_same_boot else {}
+            resume.models if resume else {},
+            resume.counters_mj if resume and self._is_same_boot else {},
+            resume.counters_read_ms if resume and self._is_same_boot else {},
         )
         self._timeline = Timeline(self._clock.mono_ns(), self._clock.wall_ns())
         last_ms = resume.builder.end_ms if resume else None
@@ -172,7 +176,8 @@ class Agent:
     def _begin_timeline(self) -> None:
         """Take the first reading, and account for the time since the last run."""
         self._snapshot = self._reader.read()
-        now_ms = self._timeline.now_ms(self._clock.mono_ns())
+        mono_ns = self._clock.mono_ns()
+        now_ms, mono_ms = self._timeline.now_ms(mono_ns), ns_to_ms(mono_ns)
         last_ms = self._builder.end_ms
         if last_ms is None or not 0 <= now_ms - last_ms <= self.settings.restart_bridge_s * 1000:
             if last_ms is not None:
@@ -180,8 +185,9 @@ class Agent:
             self._gpus.forget()
             self._builder.jump(now_ms)
         else:
-            self._builder.extend(now_ms, self._gpus.spans_of_absence(self._snapshot, is_same_boot=self._is_same_boot))
-        self._gpus.remember(self._snapshot)
+            absence = self._gpus.spans_of_absence(self._snapshot, is_same_boot=self._is_same_boot, now_ms=mono_ms)
+            self._builder.extend(now_ms, absence)
+        self._gpus.remember(self._snapshot, mono_ms)
 
     def _do_reload(self) -> None:
         if self._reload_settings is None:
@@ -213,7 +219,7 @@ class Agent:
         if (host := self._host.read(mono_s)) is not None:
             self._builder.add_host_energy(host.mj, host.source)
             self._totals.host_mj[host.source] += host.mj
-        self._gpus.remember(self._snapshot)
+        self._gpus.remember(self._snapshot, ns_to_ms(mono_ns))
         if step_ms := self._timeline.step_ms(mono_ns, wall_ns):
             log.warning("the wall clock was stepped by %d ms; durations are not affected", step_ms)
             now_ms = self._timeline.now_ms(mono_ns)
@@ -235,7 +241,10 @@ class Agent:
             self.roster.holdings(snapshot.gpus, mono_s),
             duration_ms=duration_ms,
             gap_ms_max=max(GAP_MS_MAX, 2 * settings.poll_interval_ms),
+            now_ms=int(mono_s * 1000),
         )
+        for uuid in self._gpus.jumped:
+            log.warning("gpu=%s its energy counter grew by more than the board can use, and is not believed", uuid)
         read = mark_parked(
             read,
             self.roster.quiet_since_ms(now_ms),
@@ -278,6 +287,7 @@ class Agent:
             models=self._gpus.models,
             builder=self._builder.state(without=taken),
             counters_mj=self._gpus.counters_mj,
+            counters_read_ms=self._gpus.counters_read_ms,
             tokens=self.roster.marks(),
             journal_cursor=self.roster.journal.cursor,
         )
@@ -295,7 +305,7 @@ class Agent:
             indices=dict(self._gpus.indices),
             totals=self._totals.copy(),
             gpu_read_s=self._reader.read_seconds,
-            gpu_faults=dict(self._reader.faults),
+            gpu_faults=dict(Counter(self._reader.faults) + self._gpus.faults),
             polls=self._polls,
             last_poll_age_s=self._clock.mono_ns() / 1e9 - self._last_poll_mono_s,
             poll_interval_s=self.settings.poll_interval_ms / 1000,
