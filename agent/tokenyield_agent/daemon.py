@@ -20,8 +20,10 @@ import msgspec
 
 from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
+from tokenyield_agent.gpu.poller import Poller
 from tokenyield_agent.gpu.readers import open_bounded_reader
 from tokenyield_agent.gpu.reading import GpuReader, ReaderOptions, Snapshot
+from tokenyield_agent.gpu.release import ReleaseRequest
 from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.host.energy import HostMeter
 from tokenyield_agent.shipping.disk import Disk
@@ -87,6 +89,7 @@ class Agent:
         # A GPU that is lost just when an agent starts still has its time; one taken out while the host was off has not.
         self._is_same_boot = resume is not None and resume.boot_id == self._boot_id
         self._reader = reader or _reader(settings, tuple(resume.models) if resume and self._is_same_boot else ())
+        self._release = ReleaseRequest(state_dir)
         self._builder = WindowBuilder(
             length_ms=settings.window_length_s * 1000,
             settle_ms=settings.window_settle_s * 1000,
@@ -208,7 +211,7 @@ class Agent:
 
     def poll(self) -> None:
         """One reading of GPUs and logs into windows. Raises nothing for a GPU, log or disk that fails."""
-        self._snapshot = self._reader.read()
+        self._snapshot = self._read_or_release()
         # After the reading, which may have hung: its counters cover the time until then.
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         mono_s = mono_ns / 1e9
@@ -232,6 +235,16 @@ class Agent:
         self._take()
         self._polls += 1
         self._last_poll_mono_s = mono_s
+
+    def _read_or_release(self) -> Snapshot:
+        seconds = self._release.pending(self._clock.wall_ns() / 1e9)
+        poller = self._reader if isinstance(self._reader, Poller) else None
+        if seconds is not None and poller is not None:
+            poller.release(seconds)
+        snapshot = self._reader.read()
+        if seconds is not None and (poller is None or poller.is_released == (seconds > 0)):
+            self._release.remove()
+        return snapshot
 
     def _spans(self, snapshot: Snapshot, now_ms: int, mono_s: float) -> list[GpuSpan]:
         duration_ms = now_ms - (self._builder.end_ms or now_ms)

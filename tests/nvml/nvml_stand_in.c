@@ -38,6 +38,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
 enum { GPUS = 16, ROWS = 2048, HANG = -1 };
@@ -82,7 +84,7 @@ static double now(void) {
 /* For a test in the same process, which does not want to wait: so many seconds later than it is. */
 void stand_in_ahead(double seconds) { ahead = seconds; }
 
-static int init_count;
+static int init_count, device = -1; /* the scenario stands for /dev/nvidia0: it is open as long as the driver is */
 int stand_in_inits(void) { return init_count; }
 
 static int field_bit(const char *name) {
@@ -291,14 +293,14 @@ int nvmlInitWithFlags(unsigned flags) {
         for (int i = 0; i < GPUS; i++)
             if (gpus[i].defined && now() >= gpus[i].from && now() < gpus[i].to) order[order_count++] = i;
     }
-    references++;
+    if (!references++) device = open(getenv("TOKENYIELD_NVML_SCENARIO"), O_RDONLY);
     init_count++;
     return OK;
 }
 
 int nvmlShutdown(void) {
     if (!references) return UNINITIALIZED;
-    references--;
+    if (!--references && device >= 0) close(device);
     return OK;
 }
 

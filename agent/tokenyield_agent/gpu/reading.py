@@ -137,5 +137,5 @@ class GpuReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the driver or file."""
+        """Release the driver or file. A `read` after it takes it up again."""
         ...

@@ -92,8 +92,7 @@ def test_no_answer_makes_energy_or_time_out_of_nothing(polls: list[tuple[int, Gp
     used_mj = sum(gpu.energy_mj.total() for batch in batches for gpu in batch.gpus)
     assert used_mj <= power_bound_mw(LIMIT_MW) * now_ms // 1000 + allowed_mj
     for batch in batches:
-        for gpu in batch.gpus:
-            assert (gpu.utilization_ms or 0) <= batch.end_ms - batch.start_ms
+        assert all((window.utilization_ms or 0) <= batch.end_ms - batch.start_ms for window in batch.gpus)
 
 
 def reading(energy_mj: int | None, power_mw: int | None = 300_000) -> GpuReading:
