@@ -23,7 +23,7 @@ from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.poller import Poller
 from tokenyield_agent.gpu.readers import open_bounded_reader
 from tokenyield_agent.gpu.reading import GpuReader, ReaderOptions, Snapshot
-from tokenyield_agent.gpu.release import ReleaseRequest
+from tokenyield_agent.gpu.release import RELEASE_S, ReleaseRequest
 from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.host.energy import HostMeter
 from tokenyield_agent.shipping.disk import Disk
@@ -115,16 +115,19 @@ class Agent:
         self._last_poll_mono_s = 0.0
         self._stop = threading.Event()
         self._reload = threading.Event()
+        self._let_go = threading.Event()
         self.shipper = Shipper(settings, self.spool, self.agent_id, state_dir / "rejected")
         self.status_server = StatusServer(settings, self.status) if settings.status_address else None
 
     # --- life ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Poll until SIGTERM or SIGINT; SIGHUP reads the configuration again. Raises `SetUpError`."""
+        """Poll until SIGTERM or SIGINT; SIGHUP reads the configuration again, SIGUSR1 lets go of the GPUs for
+        `RELEASE_S`. Raises `SetUpError`."""
         signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
         signal.signal(signal.SIGINT, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        signal.signal(signal.SIGUSR1, lambda *_: self._let_go.set())
         self.start()
         notify(READY)
         interval_s = self.settings.poll_interval_ms / 1000
@@ -238,6 +241,9 @@ class Agent:
 
     def _read_or_release(self) -> Snapshot:
         seconds = self._release.pending(self._clock.wall_ns() / 1e9)
+        if self._let_go.is_set():
+            self._let_go.clear()
+            seconds = RELEASE_S
         poller = self._reader if isinstance(self._reader, Poller) else None
         if seconds is not None and poller is not None:
             poller.release(seconds)

@@ -105,6 +105,8 @@ class Snapshot:
     gpus: tuple[GpuReading, ...] = ()
     lost: dict[str, str] = field(default_factory=dict)
     """uuid -> reason, for GPUs seen before that cannot be read now."""
+    lost_indices: dict[str, int] = field(default_factory=dict)
+    """uuid -> index, of lost GPUs of which it is known."""
     lost_events: dict[str, dict[str, int]] = field(default_factory=dict)
     """uuid -> the events of a lost GPU, as in `GpuReading.events`."""
     problem: str | None = None

@@ -4,7 +4,8 @@ In: snapshots, one after another, and who holds the GPUs. Out: a `GpuSpan` for e
 one that is lost with the reason.
 
 An energy counter goes on from where it was last seen, however long ago, and grows by at most what the board can use in
-that time. The counter begins anew after a span whose energy was measured in another way, which is not to be counted
+that time. One that stands still for `STUCK_MS` while the GPU draws power is not believed until it moves. The counter
+begins anew after a span whose energy was measured in another way, which is not to be counted
 twice.
 """
 
@@ -20,6 +21,11 @@ from tokenyield_agent.workloads.binding import Holding
 
 JUMP = f"{IMPLAUSIBLE}_energy"
 """Kind of fault: a counter that grew by more than its board can use."""
+
+STUCK = "stuck_energy"
+"""Kind of fault: a counter that stands still while its GPU draws power."""
+STUCK_MS = 5_000
+"""Drivers write their counters several times a second."""
 
 
 class GpuTracker:
@@ -41,6 +47,9 @@ class GpuTracker:
         self.indices: dict[str, str] = {}
         """uuid -> index of every GPU seen"""
         self._last_readings: dict[str, GpuReading] = {}
+        self._moved: dict[str, tuple[int, int]] = {}
+        """uuid -> the energy counter, and when it came to stand at that."""
+        self._stuck: set[str] = set()
 
     def forget(self) -> None:
         """What the last run knew is too old to go on from."""
@@ -49,10 +58,13 @@ class GpuTracker:
     def remember(self, snapshot: Snapshot, now_ms: int) -> None:
         """The next spans begin at this snapshot."""
         self._last_readings = {gpu.uuid: gpu for gpu in snapshot.gpus}
+        self.indices |= {uuid: str(index) for uuid, index in snapshot.lost_indices.items()}
         for gpu in snapshot.gpus:
             self.models[gpu.uuid] = gpu.model
             self.indices[gpu.uuid] = str(gpu.index)
             if gpu.energy_mj is not None:
+                if gpu.energy_mj != self._moved.get(gpu.uuid, (None, 0))[0]:
+                    self._moved[gpu.uuid] = gpu.energy_mj, now_ms
                 self.counters_mj[gpu.uuid] = gpu.energy_mj
                 self.counters_read_ms[gpu.uuid] = _read_ms(gpu, now_ms)
 
@@ -66,7 +78,7 @@ class GpuTracker:
             span = span_between(
                 self._last_readings.get(gpu.uuid),
                 gpu,
-                counter_mj=self.counters_mj.get(gpu.uuid),
+                counter_mj=None if self._is_stuck(gpu, now_ms) else self.counters_mj.get(gpu.uuid),
                 duration_ms=duration_ms,
                 gap_ms_max=gap_ms_max,
                 holding=holdings[gpu.uuid],
@@ -86,6 +98,17 @@ class GpuTracker:
     def _counter_age_ms(self, gpu: GpuReading, now_ms: int) -> int:
         """Since the boot, which an older agent's state does not exceed, where it is not known."""
         return _read_ms(gpu, now_ms) - self.counters_read_ms.get(gpu.uuid, 0)
+
+    def _is_stuck(self, gpu: GpuReading, now_ms: int) -> bool:
+        """Whether its counter stands still while it draws power; counted when that begins."""
+        counter_mj, since_ms = self._moved.get(gpu.uuid, (None, 0))
+        if not gpu.power_mw or gpu.energy_mj is None or gpu.energy_mj != counter_mj or now_ms - since_ms < STUCK_MS:
+            self._stuck.discard(gpu.uuid)
+            return False
+        if gpu.uuid not in self._stuck:
+            self._stuck.add(gpu.uuid)
+            self.faults[STUCK] += 1
+        return True
 
     def _note_jump(self, gpu: GpuReading, now_ms: int) -> bool:
         """Whether its counter jumped; counted."""

@@ -1,6 +1,7 @@
 """A running agent lets go of the GPUs and takes them up again, on the program itself."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,9 @@ def test_a_running_agent_lets_go_and_comes_back(agent: RunningAgent) -> None:
     assert agent.release("--for", "1s").returncode == 0
     wait_until(lambda: agent.program.said().count("is taken up again") == 2, what="it comes back by itself")
     wait_until(lambda: UP % 1 in agent.metrics(), what="and reads")
+    assert agent.program.process is not None
+    agent.program.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: UP % 0 in agent.metrics(), what="a signal does the same")
     assert "Traceback" not in agent.program.said()
     assert agent.program.terminate() == 0
 

@@ -1,6 +1,7 @@
 """Whatever GPUs answer: never more energy than the board can use in the time, never more time than has passed, and every
 batch is one that a collector takes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -101,7 +102,7 @@ def reading(energy_mj: int | None, power_mw: int | None = 300_000) -> GpuReading
     )
 
 
-def used(counters: list[int | None]) -> tuple[list[tuple[str, int]], dict[str, int]]:
+def used(counters: Sequence[int | None]) -> tuple[list[tuple[str, int]], dict[str, int]]:
     """(method, mJ) of each span, a second long, and the faults that were counted."""
     tracker, energies = GpuTracker({}, {}), []
     for second, counter_mj in enumerate(counters):
@@ -139,6 +140,12 @@ def test_a_counter_that_jumps_goes_on_from_where_it_is() -> None:
 def test_a_counter_that_goes_back_was_reset() -> None:
     energies, faults = used([BASE, 10, 300_010])
     assert (energies, faults) == ([POWER_SPAN, COUNTER], {})
+
+
+def test_a_counter_that_stands_still_while_power_is_drawn() -> None:
+    energies, faults = used([BASE] * 9 + [BASE + 2_400_000, BASE + 2_700_000])
+    assert energies == [("counter", 0)] * 4 + [POWER_SPAN] * 5 + [COUNTER]
+    assert faults == {"stuck_energy": 1, "implausible_energy": 1}
 
 
 def test_a_gpu_that_was_away_has_what_it_can_have_used_meanwhile() -> None:

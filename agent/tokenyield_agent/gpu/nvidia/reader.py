@@ -38,6 +38,8 @@ RETRY_S = 5.0
 RESCAN_S, RESCAN_S_MAX = 30.0, 3600.0
 """Between looks for added or removed GPUs, and for lost ones that came back. NVML lists GPUs only when initialised."""
 
+GPUS_MAX = 256
+"""Opened of those that NVML lists; a host of 2026 has 16."""
 _FIXES = {
     nvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 was not found: install the NVIDIA driver, or in a container "
     "run with the NVIDIA runtime and the 'utility' capability",
@@ -95,13 +97,14 @@ class NvmlReader:
             self._driver_failed(gone, now_s)
             return self._driver_down(xids)
         missing = self._known_uuids - {device.uuid for device in self._devices}
-        lost = dict.fromkeys(missing, "gone") | self._unopened.names(self._uuid_of_index, missing)
+        unopened = self._unopened.names(self._uuid_of_index, missing)
+        lost = dict.fromkeys(missing, "gone") | {name: self._unopened.reason(i) for name, i in unopened.items()}
         lost |= {uuid: reason_of(error) for uuid, error in errors.items()}
         if lost or self._lost:
             self._note_lost(lost)
         if xids:
             readings = [replace(gpu, events=gpu.events | xids.pop(gpu.uuid, {})) for gpu in readings]
-        return Snapshot(gpus=tuple(readings), lost=lost, lost_events=xids)
+        return Snapshot(gpus=tuple(readings), lost=lost, lost_indices=unopened, lost_events=xids)
 
     def close(self) -> None:
         """Let go of the driver. The next `read` takes it up again."""
@@ -164,7 +167,7 @@ class NvmlReader:
         try:
             nvml.nvmlInit()
             self._initialised = True
-            self._listed_count = nvml.nvmlDeviceGetCount()
+            self._listed_count = self._count_listed()
         except nvml.NVMLError as error:
             self._driver_failed(error, now_s)
             return
@@ -229,9 +232,13 @@ class NvmlReader:
         self._rescan_s = RESCAN_S
         self._rescan_at_s = now_s + RESCAN_S
         try:
-            return bool(nvml.nvmlDeviceGetCount() != self._listed_count)
+            return self._count_listed() != self._listed_count
         except nvml.NVMLError:
             return True
+
+    def _count_listed(self) -> int:
+        """GPUs that NVML lists. Raises NVMLError."""
+        return min(int(nvml.nvmlDeviceGetCount()), GPUS_MAX)
 
     def _count_driver_gpus(self) -> int | None:
         """GPUs that the kernel driver lists, which changes at hot-plug while NVML's own list does not."""

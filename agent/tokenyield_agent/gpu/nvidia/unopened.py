@@ -46,15 +46,19 @@ class UnopenedGpus:
         """Indices to try now."""
         return [index for index, attempt in self._attempts.items() if now_s >= attempt.retry_at_s]
 
-    def names(self, uuid_of_index: Mapping[int, str], missing: Collection[str]) -> dict[str, str]:
-        """Name -> reason. `missing`: GPUs that were there before and are not now. One whose index is not known from
+    def names(self, uuid_of_index: Mapping[int, str], missing: Collection[str]) -> dict[str, int]:
+        """Name -> index. `missing`: GPUs that were there before and are not now. One whose index is not known from
         before is one of these, as long as there are any, and has no name of its own."""
-        named: dict[str, str] = {}
+        named: dict[str, int] = {}
         nameless = []
-        for index, attempt in sorted(self._attempts.items()):
+        for index in sorted(self._attempts):
             if (uuid := uuid_of_index.get(index, "")) in missing:
-                named[uuid] = attempt.reason
+                named[uuid] = index
             else:
                 nameless.append(index)
         spare = max(0, len(missing) - len(named))
-        return {**named, **{f"index-{index}": self._attempts[index].reason for index in nameless[spare:]}}
+        return named | {f"index-{index}": index for index in nameless[spare:]}
+
+    def reason(self, index: int) -> str:
+        """Why it cannot be opened."""
+        return self._attempts[index].reason
