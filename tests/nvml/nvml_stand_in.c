@@ -6,7 +6,7 @@
  *
  * Scenario, one statement a line, '#' begins a comment, times in seconds since the epoch:
  *   epoch SECONDS                              CLOCK_MONOTONIC at time 0 (default 0)
- *   gpu I UUID MODEL MEMORY_MIB BASE_ENERGY_MJ [mig]
+ *   gpu I UUID MODEL MEMORY_MIB BASE_ENERGY_MJ [mig]   a UUID of - is none
  *   power I FROM MILLIWATTS                    from FROM on; energy is its integral
  *   util I FROM PERCENT
  *   used I FROM MEMORY_MIB
@@ -167,6 +167,7 @@ static int load(void) {
             faults[fault_count++] = (Fault){i, (int)a, from, to, name[0] ? field_bit(name) : 0};
             continue;
         }
+        model[0] = 0;
         if (sscanf(line, "value %d %lf %lf %95s %95s", &i, &from, &to, name, model) == 5 && override_count < ROWS) {
             overrides[override_count++] = (Override){i, field_bit(name), from, to, strtoull(model, NULL, 10), strtod(model, NULL)};
             continue;
@@ -365,7 +366,8 @@ int nvmlDeviceGetIndex(void *handle, unsigned *index) {
 
 int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned length) {
     CHECK(handle, F_UUID);
-    snprintf(uuid, length, "%s", gpus[INDEX(handle)].uuid);
+    const char *own = gpus[INDEX(handle)].uuid;
+    snprintf(uuid, length, "%s", strcmp(own, "-") ? own : "");
     return OK;
 }
 

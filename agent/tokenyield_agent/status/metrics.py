@@ -122,7 +122,8 @@ WORKLOAD_SECONDS = Family(
 FAULTS = Family(
     "tokenyield_agent_gpu_faults_total",
     "counter",
-    "Faults of GPUs and driver that began, by kind",
+    "Faults of GPUs and driver that began, by kind: lost, codes of NVML, values that no board can have "
+    "(implausible_…), an energy counter that stands still",
     ("kind",),
     "hw.errors (hw.type=gpu)",
 )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,14 +64,14 @@ def test_a_request_goes_from_one_to_the_other(tmp_path: Path) -> None:
 class RunningAgent:
     """An agent on the stand-in, without a collector, and the command beside it."""
 
-    def __init__(self, folder: Path, scenario: Scenario, library: Path) -> None:
+    def __init__(self, folder: Path, scenario: Scenario, library: Path, **settings: Any) -> None:
         self.port, self.state_dir, self.scenario = free_port(), folder / "agent", scenario
         self.environment = {**scenario.environment(library), "PYTHONPATH": os.pathsep.join(sys.path)}
         self.program = Program(
             "tokenyield_agent.cli",
             "run",
             {"state_dir": str(self.state_dir), "status_listen": f"127.0.0.1:{self.port}", "poll_interval_ms": 200,
-             "collector_url": "http://127.0.0.1:9", "discover": "false"},
+             "collector_url": "http://127.0.0.1:9", "discover": "false", **settings},
             folder / "agent.out",
             self.environment,
         )  # fmt: skip

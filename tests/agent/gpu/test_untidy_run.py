@@ -1,6 +1,7 @@
 """The recorded cases of GPUs that answer with errors and garbage, in a running agent."""
 
 import re
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from agent.gpu.test_release import RunningAgent
 from harness import get, wait_until
-from nvml.stand_in import Scenario
+from nvml.stand_in import Scenario, gpu_lines
 
 UP_S = 15
 """By then every agent polls, on a machine with a load of 20 too."""
@@ -94,3 +95,49 @@ def answers(agent: RunningAgent) -> bool:
         return b"tokenyield_agent_polls_total 0.0" not in get(f"http://127.0.0.1:{agent.port}/metrics")
     except OSError:
         return False
+
+
+GARBAGE = {
+    "energy": (0, 2**64 - 1), "power": (2**32 - 1,), "util": (101, 2**32 - 1), "used": (2**64 - 1,), "temp": (2**32 - 1,),
+    "clock": (2**32 - 1,), "procs": (0, 2**32 - 1), "procmem": (2**64 - 1, 2**63), "procutil": (2**32 - 1,),
+    "samples": (2**32 - 1,), "average": (2**32 - 1,), "instant": (2**32 - 1,), "stamp": (0, 2**64 - 1),
+    "limit": (0, 2**32 - 1), "slices": (0, 2**32 - 1), "gpm": ("nan", "inf"),
+}  # fmt: skip
+
+
+def test_an_agent_whose_gpus_answer_garbage_goes_on(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> None:
+    """All of it at once, for ever, beside a GPU of every method and one that is divided."""
+    lines = []
+    for gpu, missing in enumerate(
+        ((), ("energy",), ("energy", "average"), ("energy", "samples", "average"), ("fields",))
+    ):
+        own = gpu_lines(gpu, pid=1)
+        lines += [own[0] + " mig" if gpu == 4 else own[0], *own[1:], f"proc {gpu} 2 10 5 0 1000000", f"mig {gpu} 1 3"]
+        lines += [f"unsupported {gpu} {name}" for name in missing]
+        for kind, values in GARBAGE.items():
+            lines += [
+                f"value {gpu} {second} {second + 0.5} {kind} {values[second % len(values)]}"
+                for second in range(gpu % 2, 120, 2)
+            ]
+    scenario.restart(lines)
+    agent = RunningAgent(tmp_path, scenario, nvml_library, window_length_s=1, window_settle_s=0, discover="true")
+    agent.program.start_without_waiting()
+    try:
+        wait_until(partial(answers, agent), timeout_s=60, what="it polls")
+        wait_until(lambda: spooled(agent) >= 6, timeout_s=60, what="windows are closed")
+        used_j = sum(float(line.rpartition(" ")[2]) for line in agent.metrics().splitlines() if ENERGY_USED in line)
+        length_s = time.clock_gettime(time.CLOCK_MONOTONIC) - scenario.epoch_s
+        assert used_j <= 5 * 1.5 * 700 * (length_s + 10)
+        assert agent.program.terminate() == 0
+        assert "Traceback" not in agent.program.said()
+        assert "cannot be understood" not in agent.program.said()
+    finally:
+        agent.program.stop_if_running()
+
+
+ENERGY_USED = "tokenyield_agent_gpu_energy_used_joules_total{"
+
+
+def spooled(agent: RunningAgent) -> float:
+    match = re.search(r"^tokenyield_agent_spool_batches (\S+)$", agent.metrics(), re.MULTILINE)
+    return 0.0 if match is None else float(match[1])

@@ -223,6 +223,26 @@ def test_two_gpus_of_one_uuid_are_one_gpu_and_one_fault(
     assert inits() == begun
 
 
+def test_a_gpu_without_a_uuid_is_shown(reader: NvmlReader, scenario: Scenario) -> None:
+    scenario.restart([*gpu_lines(0), *(line.replace(TWO, "-") for line in gpu_lines(1))])
+    snapshot = reader.read()
+    assert (uuids(snapshot), snapshot.lost, snapshot.lost_indices) == ([ONE], {"index-1": "no_uuid"}, {"index-1": 1})
+
+
+def test_a_gpu_that_was_known_and_cannot_be_opened_keeps_its_name(
+    reader: NvmlReader, scenario: Scenario, later: Later, clock: Clock, tmp_path: Path
+) -> None:
+    scenario.restart([*gpu_lines(0), *gpu_lines(1), "fault 1 5 1000 999", "driver 6 7 9"])
+    reader.read()
+    for seconds in (5, 1, 10):
+        later(seconds)
+        snapshot = reader.read()
+    assert snapshot.lost == {TWO: "nvml_unknown"}, "this reader knows which one it was"
+    again = NvmlReader(clock, proc_root=str(tmp_path), known_uuids=[ONE, TWO])
+    assert again.read().lost == {TWO: "gone"}, "another run knows that it is missing, and counts it once"
+    again.close()
+
+
 # --- garbage values ----------------------------------------------------------------------------------------------
 
 
