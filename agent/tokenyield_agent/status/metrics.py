@@ -122,8 +122,7 @@ WORKLOAD_SECONDS = Family(
 FAULTS = Family(
     "tokenyield_agent_gpu_faults_total",
     "counter",
-    "Faults of GPUs and driver that began, by kind: lost, codes of NVML, values that no board can have "
-    "(implausible_…), an energy counter that stands still",
+    "Faults of GPUs and driver that began, by kind",
     ("kind",),
     "hw.errors (hw.type=gpu)",
 )
