@@ -127,7 +127,7 @@ def test_a_log_behind_a_pipe_is_the_servers(tmp_path: Path) -> None:
     try:
 
         def sleepers() -> list[int]:
-            return [pid for pid in procfs.descendants_of(shell.pid) if procfs.command_of(pid).startswith("sleep")]
+            return [pid for pid in procfs.descendants_of(shell.pid) if procfs.argv_of(pid)[:1] == ("sleep",)]
 
         wait_until(lambda: bool(sleepers()))
         (sleeper,) = sleepers()

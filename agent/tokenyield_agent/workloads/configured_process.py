@@ -1,18 +1,33 @@
 """Which process is the server of a workload that the settings name, and of which pod that is.
 
-In: the workload's settings and a process. Out: whether it is the server's: by its pid file, by its command line, by the
-unit or pod whose log is followed, by the port that is scraped, or as the writer of its log.
+In: the workload's settings and processes. Out: which of them are the server's: by its pid file, by its command line,
+by the unit or pod whose log is followed, by the port that is scraped, or as the writer of its log. A shell or terminal
+multiplexer in which the server was started matches as the server does, by its arguments or by the log that it handed
+on; it is not the server, for other servers may run below it.
 """
 
 import re
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 from tokenyield_agent.config import WorkloadSettings
+from tokenyield_agent.workloads.executed_program import carries_others
 from tokenyield_agent.workloads.host_logs import pod_of_log_path
 from tokenyield_agent.workloads.process_location import Process
 from tokenyield_agent.workloads.procfs import Procfs
 from tokenyield_agent.workloads.server_process import server_of
+
+
+def roots_of(
+    procfs: Procfs, workload: WorkloadSettings, processes: Iterable[Process], log_files: Set[tuple[int, int]]
+) -> frozenset[int]:
+    """Those of `processes` that are the workload's server, or the highest of its processes."""
+    roots = [process for process in processes if is_root(procfs, workload, process, log_files)]
+    if workload.pid_file or any(_is_in_its_place(workload, process) for process in roots):
+        return frozenset(process.pid for process in roots)
+    servers = [process for process in roots if server_of(process.argv, process.executable) is not None]
+    own = servers or [process for process in roots if not carries_others(process.argv)] or roots
+    return frozenset(process.pid for process in own)
 
 
 def is_root(procfs: Procfs, workload: WorkloadSettings, process: Process, log_files: Set[tuple[int, int]]) -> bool:
@@ -21,17 +36,25 @@ def is_root(procfs: Procfs, workload: WorkloadSettings, process: Process, log_fi
         return _pid_in(workload.pid_file) == process.pid
     if workload.process:
         return re.search(workload.process, process.command) is not None
-    if workload.journal is not None and process.place.unit == workload.journal:
+    if _is_in_its_place(workload, process):
         return True
-    pod = pod_of_log_path(workload.log) if workload.log else None
-    if pod is not None and process.place.pod_uid is not None:
-        return process.place.pod_uid.replace("-", "") == pod[2].replace("-", "")
-    if workload.metrics is not None and server_of(process.command) is not None:
+    if process.place.pod_uid is not None and workload.log and pod_of_log_path(workload.log):
+        return False  # of another pod
+    if workload.metrics is not None and server_of(process.argv, process.executable) is not None:
         port = workload.metrics.partition("://")[2].partition("/")[0].rpartition(":")[2]
         pids = [process.pid, *procfs.descendants_of(process.pid)]
         if any(address.endswith(f":{port}") for address in procfs.listening(pids)):
             return True
     return procfs.writes_to(process.pid, log_files)
+
+
+def _is_in_its_place(workload: WorkloadSettings, process: Process) -> bool:
+    """Whether it runs in the unit or pod whose log is followed, all of which is the workload."""
+    if workload.journal is not None and process.place.unit == workload.journal:
+        return True
+    pod = pod_of_log_path(workload.log) if workload.log else None
+    uid = process.place.pod_uid
+    return pod is not None and uid is not None and uid.replace("-", "") == pod[2].replace("-", "")
 
 
 def pod_key(workload: WorkloadSettings) -> str:

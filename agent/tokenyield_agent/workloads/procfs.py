@@ -47,18 +47,27 @@ class Procfs:
             pid=pid,
             parent=int(fields[1]),
             started_s=self._boot_time_s() + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
-            command=self.command_of(pid),
+            argv=self.argv_of(pid),
             name=self._text(pid, "comm").strip(),
             place=place_of(self._text(pid, "cgroup")),
+            executable=self._executable(pid),
         )
 
     def parent_of(self, pid: int) -> int | None:
         fields = self._stat(pid)
         return None if fields is None else int(fields[1])
 
-    def command_of(self, pid: int) -> str:
-        """The command line, its words joined by spaces; empty for a kernel thread or a process that is gone."""
-        return self._text(pid, "cmdline").replace("\0", " ").strip()
+    def argv_of(self, pid: int) -> tuple[str, ...]:
+        """The words of the command line; none for a kernel thread or a process that is gone. Where a process gave
+        itself a title, that is one word, and what was left of its arguments is padding."""
+        text = self._text(pid, "cmdline").rstrip("\0 ")
+        return tuple(text.split("\0")) if text else ()
+
+    def _executable(self, pid: int) -> str:
+        try:
+            return os.readlink(f"{self.root}/{pid}/exe").removesuffix(" (deleted)")
+        except OSError:
+            return ""
 
     def descendants_of(self, pid: int) -> list[int]:
         """The processes below `pid`, without it."""
@@ -114,19 +123,29 @@ class Procfs:
         return False
 
     def output_files(self, pid: int) -> list[str]:
-        """The regular files that standard output and error go to, as paths that can be opened from here."""
-        files = []
-        for descriptor in ("1", "2"):
-            link = f"{self.root}/{pid}/fd/{descriptor}"
-            try:
-                path = os.readlink(link)
-                here, there = os.stat(path), os.stat(link)
-            except OSError:
-                continue
+        """The regular files that standard output and error go to, themselves or through a pipe to a sibling, as in
+        `vllm serve | tee vllm.log`; as paths that can be opened from here."""
+        descriptors = [(pid, descriptor) for descriptor in ("1", "2")]
+        for reader in self._pipe_readers(pid):
+            descriptors += [(reader, descriptor) for descriptor in self._descriptors(reader) if descriptor != "0"]
+        files = [path for owner, descriptor in descriptors if (path := self._written_file(owner, descriptor))]
+        return list(dict.fromkeys(files))
+
+    def _written_file(self, pid: int, descriptor: str) -> str | None:
+        link = f"{self.root}/{pid}/fd/{descriptor}"
+        try:
+            path = os.readlink(link)
+            here, there = os.stat(path), os.stat(link)
             is_same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-            if is_same and os.path.isfile(path) and path not in files:
-                files.append(path)
-        return files
+            return path if is_same and os.path.isfile(path) and self._writable(pid, descriptor) else None
+        except OSError:
+            return None
+
+    def output_is_terminal(self, pid: int) -> bool:
+        try:
+            return os.readlink(f"{self.root}/{pid}/fd/1").startswith(("/dev/pts/", "/dev/tty"))
+        except OSError:
+            return False
 
     def listening(self, pids: Iterable[int]) -> list[str]:
         """`host:port` of the TCP sockets on which any of `pids` listens, reachable from here; lowest port first."""

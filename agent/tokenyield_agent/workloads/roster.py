@@ -19,12 +19,11 @@ from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource,
 from tokenyield_agent.tokens.scrape import Scraper
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.binding import Holder, Holding, bind
-from tokenyield_agent.workloads.configured_process import is_root, pod_key
+from tokenyield_agent.workloads.configured_process import is_root, pod_key, roots_of
 from tokenyield_agent.workloads.discovered import ConfiguredSources, DiscoveredLog, Discovery
 from tokenyield_agent.workloads.open_log import open_configured, open_discovered
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processes
-from tokenyield_agent.workloads.process_location import Process
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
 from tokenyield_agent.workloads.workload_name import WorkloadName
 
@@ -180,7 +179,7 @@ class Roster:
             pid for pid, process in processes.items() if process.name.startswith(MPS_SERVER[:15])
         )
         self._roots = {
-            workload.name: frozenset(pid for pid in processes if self._is_root(workload, processes[pid]))
+            workload.name: roots_of(self._procfs, workload, processes.values(), self._followed_files(workload))
             for workload in self.workloads.values()
             if not workload.gpus
         }
@@ -197,10 +196,9 @@ class Roster:
         if mono_s > self._marks_until_s:
             self._marks.clear()
 
-    def _is_root(self, workload: WorkloadSettings, process: Process) -> bool:
+    def _followed_files(self, workload: WorkloadSettings) -> set[tuple[int, int]]:
         tokens = self.configured[workload.name]
-        files: set[tuple[int, int]] = tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
-        return is_root(self._procfs, workload, process, files)
+        return tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
 
     def _configured_sources(self) -> ConfiguredSources:
         logs = [tokens.log for tokens in [*self.configured.values(), *self.gateways.values()]]
@@ -276,7 +274,16 @@ class Roster:
     def is_root_of_any(self, pid: int) -> bool:
         """Whether `pid` is the server of a configured workload, whether or not it holds a GPU."""
         process = self._procfs.process(pid)
-        return process is not None and any(self._is_root(workload, process) for workload in self.workloads.values())
+        return process is not None and any(
+            is_root(self._procfs, workload, process, self._followed_files(workload))
+            for workload in self.workloads.values()
+        )
+
+    def arguments_of(self, name: str) -> tuple[str, ...]:
+        """The command line of the workload's server, as far as its process is known."""
+        discovered = self.discovery.workloads.get(name)
+        roots = discovered.root_pids if discovered is not None else self._roots.get(name, frozenset())
+        return tuple(word for pid in sorted(roots) for word in self._procfs.argv_of(pid))
 
     def source_counts(self) -> dict[str, dict[str, int]]:
         """workload -> counts of its sources, for the agent's own metrics."""
