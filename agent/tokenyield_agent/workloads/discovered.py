@@ -3,7 +3,7 @@
 In: groups of processes (process_groups.py), and what the configured workloads follow already. Out: a
 `DiscoveredWorkload` for each, with its log and the addresses where its counters may be, and what is left to count of
 one that is forgotten. One whose processes are gone is followed for `LINGER_S` more, so that the last lines of its log
-are read.
+are read. A log to which two servers write is followed for neither: its lines cannot be assigned.
 """
 
 import glob
@@ -30,6 +30,7 @@ DISCOVERED_MAX = 64
 EPHEMERAL_PORT = 32_768
 """Ports from here on are chosen by the kernel: for rendezvous and messages between workers, not for HTTP."""
 PORTS_MAX = 8
+SHARED_LOG = "its log is shared"
 SOCKETS_PAUSE_S_MAX = 300.0
 """Between two looks at the sockets of a workload whose endpoint is not known: loading a model takes minutes."""
 
@@ -53,6 +54,8 @@ class DiscoveredLog:
     patterns: tuple[str, ...] = ()
     unit: str | None = None
     how: str
+    is_shared: bool = False
+    """Another server writes to the same log."""
 
 
 @dataclass(slots=True)
@@ -104,11 +107,18 @@ class Discovery:
         left: list[TokenEvent] = []
         logs = {group.place: self._host_logs.of(group.place) for group in groups if group.place != NOWHERE}
         where = {place: name for place, container in logs.items() if (name := _container_name(container))}
-        for group, name in zip(groups, group_names(groups, where), strict=True):
+        files = {group.root_pids: self._output_files(group) for group in groups}
+        names = dict(zip(group_names(groups, where), groups, strict=True))
+        for name in [name for name, workload in self.workloads.items() if self._has_new_name(name, workload, names)]:
+            left += self.forget(name)
+        for name, group in names.items():
             if name in configured.names:
                 continue
             container = logs.get(group.place, ContainerLog())
-            workload, left_of_it = self._workload_of(name, group, container, configured)
+            own = files[group.root_pids]
+            others = [path for other in groups if other.server and other != group for path in files[other.root_pids]]
+            log_of = self._log_of(group, container, configured, own, shared=_any_of(own, _identities(others)))
+            workload, left_of_it = self._workload_of(name, group, container, log_of)
             left += left_of_it
             if workload is None:
                 continue
@@ -137,16 +147,21 @@ class Discovery:
         for workload in self.workloads.values():
             workload.tokens.close()
 
+    @staticmethod
+    def _has_new_name(name: str, workload: DiscoveredWorkload, names: Mapping[str, ProcessGroup]) -> bool:
+        """Whether its processes are there and have another name now: since a second server runs in their place."""
+        return name not in names and any(group.root_pids == workload.root_pids for group in names.values())
+
     def _workload_of(
-        self, name: str, group: ProcessGroup, container: ContainerLog, configured: ConfiguredSources
+        self, name: str, group: ProcessGroup, container: ContainerLog, log_of: DiscoveredLog
     ) -> tuple[DiscoveredWorkload | None, list[TokenEvent]]:
         """The workload of a group, new where it is not known; None where there are too many. With what is left to
         count of the one that had this name before."""
         left: list[TokenEvent] = []
         workload = self.workloads.get(name)
-        if workload is not None and workload.root_pids == group.root_pids:
+        is_same = workload is not None and workload.root_pids == group.root_pids
+        if workload is not None and is_same and workload.log_of.is_shared == log_of.is_shared:
             return workload, left
-        log_of = self._log_of(group, container, configured)
         if workload is not None and workload.log_of != log_of:
             left = self.forget(name)  # it was restarted, and writes to another log
             workload = None
@@ -180,21 +195,38 @@ class Discovery:
         log.info("workload=%s discovered: %s", name, log_of.how)
         return DiscoveredWorkload(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, group.place))
 
-    def _log_of(self, group: ProcessGroup, container: ContainerLog, configured: ConfiguredSources) -> DiscoveredLog:
-        """Where the log of a group is, unless a configured workload follows it already."""
+    def _output_files(self, group: ProcessGroup) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(path for root in group.roots for path in self._procfs.output_files(root.pid)))
+
+    def _log_of(
+        self,
+        group: ProcessGroup,
+        container: ContainerLog,
+        configured: ConfiguredSources,
+        files: tuple[str, ...],
+        *,
+        shared: bool,
+    ) -> DiscoveredLog:
+        """Where the log of a group is, unless a configured workload follows it already. `files`: where its output
+        goes; `shared`: so does another group's."""
         if group.server is None and (group.place.is_bare or group.place.slurm_job):
             return DiscoveredLog(how="process tree")  # its output need not be a server's log
         if container.pattern is not None and not group.shares_place:
             if not _any_of(glob.glob(container.pattern), configured.files):
                 return DiscoveredLog(patterns=(container.pattern,), how="container log")
             return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
-        files = tuple(path for root in group.roots for path in self._procfs.output_files(root.pid))
-        if files and not _any_of(files, configured.files):
+        if files and _any_of(files, configured.files):
+            return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
+        if files and not shared:
             return DiscoveredLog(patterns=files, how="standard output")
         unit = group.place.unit
         if unit is not None and unit not in configured.units and not files and not group.shares_place:
             return DiscoveredLog(unit=unit, how="systemd journal")
-        return DiscoveredLog(how="process tree; its log is shared" if group.shares_place else "process tree")
+        if shared or group.shares_place:
+            return DiscoveredLog(how=f"process tree; {SHARED_LOG}", is_shared=True)
+        if any(self._procfs.output_is_terminal(root.pid) for root in group.roots):
+            return DiscoveredLog(how="process tree; its output goes to a terminal")
+        return DiscoveredLog(how="process tree")
 
     def _look_for_endpoint(
         self, workload: DiscoveredWorkload, group: ProcessGroup, mono_s: float, configured: ConfiguredSources
@@ -225,14 +257,19 @@ class Discovery:
 
 def _any_of(paths: Iterable[str], files: Set[tuple[int, int]]) -> bool:
     """Whether any of `paths` is one of `files`."""
+    return bool(files) and not _identities(paths).isdisjoint(files)
+
+
+def _identities(paths: Iterable[str]) -> set[tuple[int, int]]:
+    """(device, inode) of those that exist."""
+    identities = set()
     for path in paths:
         try:
             status = os.stat(path)
         except OSError:
             continue
-        if (status.st_dev, status.st_ino) in files:
-            return True
-    return False
+        identities.add((status.st_dev, status.st_ino))
+    return identities
 
 
 def _container_name(container: ContainerLog) -> str:

@@ -16,6 +16,8 @@ ANCESTORS_MAX = 32
 CHILDREN_MAX = 256
 DESCRIPTORS_MAX = 4096
 SOCKET_LINES_MAX = 20_000
+PIPE_LEVELS_MAX = 3
+"""Parents whose children are searched for the reader of a pipe."""
 REFRESH_S = 10.0
 _LISTEN = b"0A"
 
@@ -98,12 +100,17 @@ class Procfs:
         return self._has_open(pid, files) or any(self._has_open(reader, files) for reader in self._pipe_readers(pid))
 
     def _pipe_readers(self, pid: int) -> list[int]:
-        """Children of the same parent whose standard input is what `pid` writes to."""
+        """Siblings, or those of a parent, as in `(A & B) | tee log`, whose standard input is what `pid` writes to."""
         pipes = {pipe for descriptor in ("1", "2") if (pipe := self._pipe(pid, descriptor))}
         parent = self.parent_of(pid) if pipes else None
-        if parent is None:
-            return []
-        return [child for child in self._children(parent) if child != pid and self._pipe(child, "0") in pipes]
+        for _ in range(PIPE_LEVELS_MAX):
+            if parent is None or parent < 1:
+                break
+            children = self._children(parent)
+            if readers := [child for child in children if child != pid and self._pipe(child, "0") in pipes]:
+                return readers
+            parent = self.parent_of(parent)
+        return []
 
     def _pipe(self, pid: int, descriptor: str) -> str | None:
         try:

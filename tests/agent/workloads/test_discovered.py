@@ -1,0 +1,146 @@
+"""Which log belongs to which of the servers that were found, with real processes that look like servers."""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import wait_until
+from tokenyield_agent.config import Settings, WorkloadSettings
+from tokenyield_agent.gpu.reading import GpuProcess, GpuReading
+from tokenyield_agent.workloads.procfs import Procfs
+from tokenyield_agent.workloads.roster import Roster
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> str:
+    """A program called llama-server, which takes any arguments and sleeps."""
+    program, source = tmp_path / "llama-server", tmp_path / "server.c"
+    source.write_text("#include <unistd.h>\nint main(void) { sleep(60); return 0; }\n")
+    subprocess.run(["cc", "-o", program, source], check=True)
+    return str(program)
+
+
+@pytest.fixture
+def shell() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: str, **options: int) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(["bash", "-c", command], start_new_session=True, **options))  # type: ignore[call-overload]
+        return started[-1]
+
+    yield start
+    for process in started:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def servers_below(pid: int, count: int) -> list[int]:
+    procfs, pids = Procfs(), list[int]()
+
+    def are_there() -> bool:
+        pids[:] = sorted(
+            p for p in procfs.descendants_of(pid) if "".join(procfs.argv_of(p)[:1]).endswith("llama-server")
+        )
+        return len(pids) == count
+
+    wait_until(are_there, what=f"{count} servers run")
+    return pids
+
+
+def logs_of(roster: Roster, pids: list[int], mono_s: float = 0.0) -> dict[str, tuple[tuple[str, ...], str]]:
+    """Name -> files of its log, and how they are known, with each of `pids` on a GPU of its own."""
+    gpus = tuple(GpuReading(uuid=f"GPU-{i}", index=i, processes=(GpuProcess(pid=pid),)) for i, pid in enumerate(pids))
+    roster.holdings(gpus, time.monotonic() + mono_s)
+    return {name: (one.log_of.patterns, one.log_of.how) for name, one in roster.discovery.workloads.items()}
+
+
+@pytest.fixture
+def roster() -> Iterator[Roster]:
+    started = Roster(replace(Settings(), discover_endpoints=False), marks={})
+    yield started
+    started.close()
+
+
+def test_two_servers_of_one_shell_have_their_own_logs(
+    server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster, tmp_path: Path
+) -> None:
+    bash = shell(
+        f"{server} --port 8081 >{tmp_path}/a.log 2>&1 & {server} --port 8082 2>&1 | tee {tmp_path}/b.log & wait"
+    )
+    pids = servers_below(bash.pid, 2)
+    wait_until(lambda: (tmp_path / "b.log").exists(), what="tee runs")
+    assert logs_of(roster, pids) == {
+        "llamacpp:8081": ((f"{tmp_path}/a.log",), "standard output"),
+        "llamacpp:8082": ((f"{tmp_path}/b.log",), "standard output"),
+    }
+
+
+@pytest.mark.parametrize("to", [">{} 2>&1", "2>&1 | cat >{}"])
+def test_a_log_of_two_servers_is_nobodys(
+    to: str, server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster, tmp_path: Path
+) -> None:
+    bash = shell(f"({server} --port 8081 & {server} --port 8082) {to.format(tmp_path / 'both.log')}; wait; true")
+    pids = servers_below(bash.pid, 2)
+    wait_until(lambda: (tmp_path / "both.log").exists())
+    shared = ((), "process tree; its log is shared")
+    assert logs_of(roster, pids) == {"llamacpp:8081": shared, "llamacpp:8082": shared}
+
+
+def test_a_log_is_left_and_taken_up_again_as_another_server_comes_and_goes(
+    server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster, tmp_path: Path
+) -> None:
+    log = tmp_path / "both.log"
+    bash = shell(f"{server} --port 8081 >>{log} & {server} --port 8082 >>{log} & wait")
+    pids = servers_below(bash.pid, 2)
+    own, shared = ((str(log),), "standard output"), ((), "process tree; its log is shared")
+    first = "llamacpp:8081" if "8081" in Procfs().argv_of(pids[0]) else "llamacpp:8082"
+    assert logs_of(roster, pids[:1])[first] == own
+    assert logs_of(roster, pids, 20)[first] == shared
+    assert logs_of(roster, pids[:1], 40)[first] == own
+
+
+def test_what_goes_to_a_terminal_is_no_log(
+    server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster
+) -> None:
+    ours, theirs = pty.openpty()
+    bash = shell(f"{server} --port 8081 & wait", stdout=theirs, stderr=theirs)
+    try:
+        how = logs_of(roster, servers_below(bash.pid, 1))["llamacpp:8081"]
+        assert how == ((), "process tree; its output goes to a terminal")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        WorkloadSettings(name="chat", process="llama-server.*8081", metrics="http://127.0.0.1:9"),
+        WorkloadSettings(name="chat", log="{}/a.log"),
+    ],
+    ids=["by its command line", "by its log"],
+)
+def test_a_configured_server_takes_nothing_of_its_neighbour_in_the_same_shell(
+    workload: WorkloadSettings, server: str, shell: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """The shell's arguments name both, and its output is the first one's log."""
+    bash = shell(f"exec >{tmp_path}/a.log; {server} --port 8081 & {server} --port 8082 >{tmp_path}/b.log & wait")
+    pids = servers_below(bash.pid, 2)
+    if workload.log:
+        workload = replace(workload, log=workload.log.format(tmp_path))
+    roster = Roster(replace(Settings(), discover_endpoints=False, workloads=(workload,)), marks={})
+    gpus = tuple(GpuReading(uuid=f"GPU-{i}", index=i, processes=(GpuProcess(pid=pid),)) for i, pid in enumerate(pids))
+    try:
+        holdings = roster.holdings(gpus, time.monotonic())
+        held = {Procfs().argv_of(pid)[-1]: dict(holdings[f"GPU-{i}"].weights) for i, pid in enumerate(pids)}
+        assert held == {"8081": {"chat": 1}, "8082": {"llamacpp:8082": 1}}
+        assert roster.discovery.workloads["llamacpp:8082"].log_of.patterns == (f"{tmp_path}/b.log",)
+    finally:
+        roster.close()
