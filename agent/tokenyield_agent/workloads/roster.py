@@ -25,6 +25,7 @@ from tokenyield_agent.workloads.open_log import open_configured, open_discovered
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processes
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
+from tokenyield_agent.workloads.server_process import server_of
 from tokenyield_agent.workloads.workload_name import WorkloadName
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Roster:
         journal_cursor: str | None = None,
         watched_since_s: float = 0.0,
     ) -> None:
-        self._procfs = Procfs(settings.proc_dir)
+        self.procfs = Procfs(settings.proc_dir)
         self._marks = dict(marks)
         self._marks_until_s = time.monotonic() + MARKS_KEPT_S
         self._watched_since_s = watched_since_s
@@ -92,7 +93,7 @@ class Roster:
         }
         self.discovery = Discovery(
             settings,
-            self._procfs,
+            self.procfs,
             self.pods,
             open_log=self._log_of_discovered,
             marks=self._marks,
@@ -132,7 +133,7 @@ class Roster:
     def holdings(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
         """uuid -> which workloads hold the GPU."""
         pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
-        ancestors = self._procfs.ancestors_of(pids, mono_s)
+        ancestors = self.procfs.ancestors_of(pids, mono_s)
         if mono_s >= self._refresh_at_s or not pids <= self._known_pids:
             named = {str(gpu) for workload in self.workloads.values() for gpu in workload.gpus}
             by_settings = {
@@ -174,17 +175,20 @@ class Roster:
         self._refresh_at_s = mono_s + REFRESH_S
         self._known_pids = pids
         related = pids.union(*(ancestors[pid] for pid in pids))
-        processes = {pid: process for pid in related if (process := self._procfs.process(pid)) is not None}
+        processes = {pid: process for pid in related if (process := self.procfs.process(pid)) is not None}
         self._mps_servers = frozenset(
             pid for pid, process in processes.items() if process.name.startswith(MPS_SERVER[:15])
         )
         self._roots = {
-            workload.name: roots_of(self._procfs, workload, processes.values(), self._followed_files(workload))
+            workload.name: roots_of(self.procfs, workload, processes.values(), self._followed_files(workload))
             for workload in self.workloads.values()
             if not workload.gpus
         }
         for name, roots in self._roots.items():
-            self.configured[name].process_started_s = min((processes[pid].started_s for pid in roots), default=None)
+            own = [processes[pid] for pid in sorted(roots)]
+            self.configured[name].process_started_s = min((process.started_s for process in own), default=None)
+            server = next((kind for process in own if (kind := server_of(process.argv, process.executable))), None)
+            self.configured[name].process_server = server.name if server is not None else None
         taken = {pid for roots in self._roots.values() for pid in roots} | by_settings
         if self.settings.discover:
             groups = group_processes(pids, processes, ancestors, taken)
@@ -273,9 +277,9 @@ class Roster:
 
     def is_root_of_any(self, pid: int) -> bool:
         """Whether `pid` is the server of a configured workload, whether or not it holds a GPU."""
-        process = self._procfs.process(pid)
+        process = self.procfs.process(pid)
         return process is not None and any(
-            is_root(self._procfs, workload, process, self._followed_files(workload))
+            is_root(self.procfs, workload, process, self._followed_files(workload))
             for workload in self.workloads.values()
         )
 
@@ -283,7 +287,7 @@ class Roster:
         """The command line of the workload's server, as far as its process is known."""
         discovered = self.discovery.workloads.get(name)
         roots = discovered.root_pids if discovered is not None else self._roots.get(name, frozenset())
-        return tuple(word for pid in sorted(roots) for word in self._procfs.argv_of(pid))
+        return tuple(word for pid in sorted(roots) for text in self.procfs.argv_of(pid) for word in text.split())
 
     def source_counts(self) -> dict[str, dict[str, int]]:
         """workload -> counts of its sources, for the agent's own metrics."""

@@ -7,11 +7,14 @@ from here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tokenyield_agent.tokens.endpoint import CounterNames
 from tokenyield_agent.tokens.event import Dialect, TokenCounts
 from tokenyield_wire.window import TOKEN_KINDS
+
+Exactness = Literal["exact", "lower bound", "rate"]
+"""How well a path counts a kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,8 @@ class PathReport:
 
     exact: tuple[str, ...] = ()
     """Kinds that are counted: per request, per batch or as a total. Of counters: left out, their names show it."""
+    lower_bound: tuple[str, ...] = ()
+    """Kinds that are counted but may miss some, as what aborted requests made: what is counted is there, never more."""
     rates: tuple[str, ...] = ()
     """Kinds that are a rate times its interval."""
     has_load: bool = False
@@ -30,6 +35,14 @@ class PathReport:
     """The option or setting that turns it on; empty: it is on by default."""
     caveat: str = ""
     """What a reader of its figures has to know, as a clause in the table of docs/dialects.md."""
+
+    def exactness(self, kind: str) -> Exactness | None:
+        """How well it counts `kind`; None where it does not report it."""
+        if kind in self.exact:
+            return "exact"
+        if kind in self.lower_bound:
+            return "lower bound"
+        return "rate" if kind in self.rates else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,8 @@ class Server:
     """What to change for exact counts: `doctor` shows it where the counters do not answer."""
     log_advice: str = ""
     """What to change when its log holds no statistics."""
+    log_warnings: Mapping[str, str] = field(default_factory=dict)
+    """Words of a line in its log that say why it holds none -> for people: what that means and what to change."""
     before: tuple[str, ...] = ()
     """Servers that it is preferred to."""
     last: bool = False

@@ -201,4 +201,8 @@ SERVER = Server(
     ),
     advice="its /metrics is on by default: make its port reachable from this host, or name it with metrics",
     log_advice="do not start it with --disable-log-stats",
+    log_warnings={
+        "api_server_count more than 1": "several API servers switch the statistics in its log off: start it with "
+        "--api-server-count 1, or let its /metrics be read"
+    },
 )
