@@ -109,8 +109,7 @@ class Discovery:
         where = {place: name for place, container in logs.items() if (name := _container_name(container))}
         files = {group.root_pids: self._output_files(group) for group in groups}
         names = dict(zip(group_names(groups, where), groups, strict=True))
-        for name in [name for name, workload in self.workloads.items() if self._has_new_name(name, workload, names)]:
-            left += self.forget(name)
+        left += self._rename(names)
         for name, group in names.items():
             if name in configured.names:
                 continue
@@ -147,10 +146,17 @@ class Discovery:
         for workload in self.workloads.values():
             workload.tokens.close()
 
-    @staticmethod
-    def _has_new_name(name: str, workload: DiscoveredWorkload, names: Mapping[str, ProcessGroup]) -> bool:
-        """Whether its processes are there and have another name now: since a second server runs in their place."""
-        return name not in names and any(group.root_pids == workload.root_pids for group in names.values())
+    def _rename(self, names: Mapping[str, ProcessGroup]) -> list[TokenEvent]:
+        """Forget those whose processes are there and have another name now, since a second server of the same name
+        runs: under the new one they continue where they were."""
+        left: list[TokenEvent] = []
+        new_names = {group.root_pids: name for name, group in names.items()}
+        for name, workload in list(self.workloads.items()):
+            new_name = new_names.get(workload.root_pids)
+            if name not in names and new_name is not None and new_name not in self.workloads:
+                left += self.forget(name)
+                self.marks[new_name] = self.marks.pop(name)
+        return left
 
     def _workload_of(
         self, name: str, group: ProcessGroup, container: ContainerLog, log_of: DiscoveredLog

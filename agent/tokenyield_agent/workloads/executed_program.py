@@ -132,6 +132,14 @@ def launches_ranks(argv: Sequence[str]) -> bool:
     return run.module in _LAUNCHER_MODULES or any(program_name(path) in _LAUNCHERS for path in run.paths)
 
 
+def embeds(argv: Sequence[str]) -> bool:
+    """Whether this is a Python program that may run a server's engine as a library, and starts nothing else."""
+    if not argv or not _PYTHON.match(program_name(argv[0])):
+        return False
+    run = executed_program(argv)
+    return bool(run.paths or run.module) and not carries_others(argv) and not launches_ranks(argv)
+
+
 def _titled(run: ExecutedProgram, title: str) -> ExecutedProgram:
     return ExecutedProgram(paths=run.paths, module=run.module, arguments=run.arguments, title=title)
 

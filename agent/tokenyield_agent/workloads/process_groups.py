@@ -14,11 +14,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from tokenyield_agent.tokens.dialects.base import Server
-from tokenyield_agent.workloads.executed_program import launches_ranks
+from tokenyield_agent.workloads.executed_program import embeds, launches_ranks
 from tokenyield_agent.workloads.process_location import NOWHERE, Place, Process
-from tokenyield_agent.workloads.server_process import port_of, server_of
+from tokenyield_agent.workloads.server_process import has_title_of, port_of, server_of
 
 MPS_SERVER = "nvidia-cuda-mps-server"
 """Holds a GPU for the clients of CUDA's multi-process service, which NVML lists beside it."""
@@ -94,13 +95,14 @@ def group_names(groups: Iterable[ProcessGroup], where: Mapping[Place, str]) -> l
 
 def _root(chain: list[Process]) -> tuple[Process, Server | None]:
     """The server's process: the highest of `chain` (a process and its parents) in the same place that executes one."""
-    own = chain[0]
-    root, server = own, server_of(own.argv, own.executable)
-    for process in chain[1:]:
-        if process.place != own.place:
-            break
-        if (outer := server_of(process.argv, process.executable)) is not None:
-            root, server = process, outer
+    own = list(takewhile(lambda process: process.place == chain[0].place, chain))
+    found = [(process, server) for process in own if (server := server_of(process.argv, process.executable))]
+    if not found:
+        return chain[0], None
+    root, server = found[-1]
+    parent = next((process for process in own if process.pid == root.parent), None)
+    if parent is not None and has_title_of(root.argv, server) and embeds(parent.argv):
+        return parent, server  # a Python program that runs the server's engine as a library
     return root, server
 
 

@@ -26,6 +26,11 @@ def server_of(argv: Sequence[str], resolved: str = "") -> Server | None:
     return server
 
 
+def has_title_of(argv: Sequence[str], server: Server) -> bool:
+    """Whether the process is one of the server's by the title that it gave itself: a worker or an engine."""
+    return server.process is not None and bool(argv) and argv[0].startswith(server.process.titles or ("\0",))
+
+
 def port_of(argv: Sequence[str], server: Server) -> int | None:
     """The port that the arguments name, or the server's usual one."""
     match = _PORT.search(" ".join(argv))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import wait_until
+from test_whole_way import LINE
 from tokenyield_agent.config import Settings, WorkloadSettings
 from tokenyield_agent.gpu.reading import GpuProcess, GpuReading
 from tokenyield_agent.workloads.procfs import Procfs
@@ -104,6 +105,25 @@ def test_a_log_is_left_and_taken_up_again_as_another_server_comes_and_goes(
     assert logs_of(roster, pids[:1])[first] == own
     assert logs_of(roster, pids, 20)[first] == shared
     assert logs_of(roster, pids[:1], 40)[first] == own
+
+
+def test_a_server_that_gets_another_name_continues_where_it_was(
+    server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster, tmp_path: Path
+) -> None:
+    """Two servers of one port, as in two containers, are told apart by their process."""
+    log = tmp_path / "a.log"
+    bash = shell(f"{server} >>{log} & {server} >>{tmp_path}/b.log & wait")
+    pids = servers_below(bash.pid, 2)
+    first = next(pid for pid in pids if Procfs().output_files(pid) == [str(log)])
+    assert list(logs_of(roster, [first])) == ["llamacpp:8080"]
+    made = 0
+    for i in range(2):
+        with log.open("a") as file:
+            file.write(LINE.format(n=i, p=5, c=7, length=11))
+        if i == 1:
+            assert set(logs_of(roster, pids, 20)) == {f"llamacpp:8080:{pid}" for pid in pids}
+        made += sum(event.counts.completion or 0 for event in roster.poll(1000, time.monotonic()))
+        assert made == 7 * (i + 1)
 
 
 def test_what_goes_to_a_terminal_is_no_log(
