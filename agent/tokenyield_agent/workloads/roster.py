@@ -19,8 +19,9 @@ from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource,
 from tokenyield_agent.tokens.scrape import Scraper
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.binding import Holder, Holding, bind
-from tokenyield_agent.workloads.configured_process import is_root, pod_key, roots_of
+from tokenyield_agent.workloads.configured_process import ConfiguredProcesses, pod_key
 from tokenyield_agent.workloads.discovered import ConfiguredSources, DiscoveredLog, Discovery
+from tokenyield_agent.workloads.host_logs import HostLogs
 from tokenyield_agent.workloads.open_log import open_configured, open_discovered
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processes
@@ -47,6 +48,7 @@ class Roster:
         watched_since_s: float = 0.0,
     ) -> None:
         self.procfs = Procfs(settings.proc_dir)
+        self._processes = ConfiguredProcesses(self.procfs, HostLogs(settings.pods_dir, settings.docker_dir))
         self._marks = dict(marks)
         self._marks_until_s = time.monotonic() + MARKS_KEPT_S
         self._watched_since_s = watched_since_s
@@ -180,7 +182,7 @@ class Roster:
             pid for pid, process in processes.items() if process.name.startswith(MPS_SERVER[:15])
         )
         self._roots = {
-            workload.name: roots_of(self.procfs, workload, processes.values(), self._followed_files(workload))
+            workload.name: self._processes.roots_of(workload, processes.values(), self._followed_files(workload))
             for workload in self.workloads.values()
             if not workload.gpus
         }
@@ -279,7 +281,7 @@ class Roster:
         """Whether `pid` is the server of a configured workload, whether or not it holds a GPU."""
         process = self.procfs.process(pid)
         return process is not None and any(
-            is_root(self.procfs, workload, process, self._followed_files(workload))
+            self._processes.is_root(workload, process, self._followed_files(workload))
             for workload in self.workloads.values()
         )
 
