@@ -20,7 +20,7 @@ from tokenyield_agent.workloads.host_logs import ContainerLog, HostLogs
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import ProcessGroup, group_names
 from tokenyield_agent.workloads.process_location import NOWHERE, Place
-from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
+from tokenyield_agent.workloads.procfs import REFRESH_S, ProcessOutput, Procfs
 
 log = logging.getLogger(__name__)
 
@@ -107,16 +107,20 @@ class Discovery:
         left: list[TokenEvent] = []
         logs = {group.place: self._host_logs.of(group.place) for group in groups if group.place != NOWHERE}
         where = {place: name for place, container in logs.items() if (name := _container_name(container))}
-        files = {group.root_pids: self._output_files(group) for group in groups}
+        outputs = {group.root_pids: self._output_of(group) for group in groups}
         names = dict(zip(group_names(groups, where), groups, strict=True))
         left += self._rename(names)
         for name, group in names.items():
             if name in configured.names:
                 continue
             container = logs.get(group.place, ContainerLog())
-            own = files[group.root_pids]
-            others = [path for other in groups if other.server and other != group for path in files[other.root_pids]]
-            log_of = self._log_of(group, container, configured, own, shared=_any_of(own, _identities(others)))
+            output = outputs[group.root_pids]
+            others = [outputs[other.root_pids] for other in groups if other.server and other != group]
+            shared = _any_of(
+                [*output.files, *output.copies],
+                _identities(path for other in others for path in (*other.files, *other.copies)),
+            )
+            log_of = self._log_of(group, container, configured, output, shared=shared)
             workload, left_of_it = self._workload_of(name, group, container, log_of)
             left += left_of_it
             if workload is None:
@@ -201,28 +205,34 @@ class Discovery:
         log.info("workload=%s discovered: %s", name, log_of.how)
         return DiscoveredWorkload(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, group.place))
 
-    def _output_files(self, group: ProcessGroup) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(path for root in group.roots for path in self._procfs.output_files(root.pid)))
+    def _output_of(self, group: ProcessGroup) -> ProcessOutput:
+        outputs = [self._procfs.output_of(root.pid) for root in group.roots]
+        return ProcessOutput(
+            files=tuple(dict.fromkeys(path for output in outputs for path in output.files)),
+            copies=tuple(dict.fromkeys(path for output in outputs for path in output.copies)),
+            is_whole=all(output.is_whole for output in outputs),
+        )
 
     def _log_of(
         self,
         group: ProcessGroup,
         container: ContainerLog,
         configured: ConfiguredSources,
-        files: tuple[str, ...],
+        output: ProcessOutput,
         *,
         shared: bool,
     ) -> DiscoveredLog:
-        """Where the log of a group is, unless a configured workload follows it already. `files`: where its output
-        goes; `shared`: so does another group's."""
+        """Where the log of a group is, unless a configured workload follows it already. `shared`: another group writes
+        to the same file."""
         if group.server is None and (group.place.is_bare or group.place.slurm_job):
             return DiscoveredLog(how="process tree")  # its output need not be a server's log
-        if container.pattern is not None and not group.shares_place:
-            if not _any_of(glob.glob(container.pattern), configured.files):
-                return DiscoveredLog(patterns=(container.pattern,), how="container log")
+        container_log = (container.pattern,) if container.pattern is not None and not group.shares_place else ()
+        written = [*output.files, *output.copies, *(path for pattern in container_log for path in glob.glob(pattern))]
+        if _any_of(written, configured.files):
             return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
-        if files and _any_of(files, configured.files):
-            return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
+        if container_log and not output.files:
+            return DiscoveredLog(patterns=container_log, how="container log")
+        files = (*output.files, *(container_log or output.copies if not output.is_whole else ()))
         if files and not shared:
             return DiscoveredLog(patterns=files, how="standard output")
         unit = group.place.unit

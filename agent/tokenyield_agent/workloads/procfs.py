@@ -7,8 +7,10 @@ to the next. Of a process that is gone, or may not be read, nothing is known.
 
 import os
 import socket
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
 
 from tokenyield_agent.workloads.process_location import Process, place_of
 
@@ -20,6 +22,17 @@ PIPE_LEVELS_MAX = 3
 """Parents whose children are searched for the reader of a pipe."""
 REFRESH_S = 10.0
 _LISTEN = b"0A"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessOutput:
+    """Where what a process prints goes, as paths that can be opened from here. A line is in one of `files`."""
+
+    files: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    """Files beside which the lines go on to where no file is: a terminal, the container's log."""
+    is_whole: bool = False
+    """All that it prints goes to `files`."""
 
 
 class Procfs:
@@ -104,11 +117,13 @@ class Procfs:
         as in `vllm serve | tee vllm.log`."""
         if not files:
             return False
-        return self._has_open(pid, files) or any(self._has_open(reader, files) for reader in self._pipe_readers(pid))
+        return self._has_open(pid, files) or any(
+            self._has_open(reader, files) for reader in self._pipe_readers(pid, "1", "2")
+        )
 
-    def _pipe_readers(self, pid: int) -> list[int]:
+    def _pipe_readers(self, pid: int, *descriptors: str) -> list[int]:
         """Siblings, or those of a parent, as in `(A & B) | tee log`, whose standard input is what `pid` writes to."""
-        pipes = {pipe for descriptor in ("1", "2") if (pipe := self._pipe(pid, descriptor))}
+        pipes = {pipe for descriptor in descriptors if (pipe := self._pipe(pid, descriptor))}
         parent = self.parent_of(pid) if pipes else None
         for _ in range(PIPE_LEVELS_MAX):
             if parent is None or parent < 1:
@@ -136,24 +151,39 @@ class Procfs:
                 continue
         return False
 
-    def output_files(self, pid: int) -> list[str]:
-        """The regular files that standard output and error go to, themselves or through a pipe to a sibling, as in
-        `vllm serve | tee vllm.log`; as paths that can be opened from here."""
-        descriptors = [(pid, descriptor) for descriptor in ("1", "2")]
-        for reader in self._pipe_readers(pid):
-            descriptors += [(reader, descriptor) for descriptor in self._descriptors(reader) if descriptor != "0"]
-        files = [path for owner, descriptor in descriptors if (path := self._written_file(owner, descriptor))]
-        return list(dict.fromkeys(files))
+    def output_of(self, pid: int) -> ProcessOutput:
+        """The regular files that standard output and error go to, themselves or through a pipe, as in
+        `vllm serve | tee vllm.log`."""
+        files: dict[str, None] = {}
+        copies: dict[str, None] = {}
+        is_whole = True
+        for descriptor in ("1", "2"):
+            readers = self._pipe_readers(pid, descriptor)
+            ends = [file for end in [(pid, descriptor), *((r, "1") for r in readers)] if (file := self._written(*end))]
+            files.update(dict.fromkeys(ends))
+            is_whole = is_whole and bool(ends)
+            for reader in readers if not ends else ():
+                beside = (self._written(reader, other) for other in self._descriptors(reader) if other != "2")
+                copies.update(dict.fromkeys([file for file in beside if file][:1]))
+        return ProcessOutput(files=tuple(files), copies=tuple(copies), is_whole=is_whole)
 
-    def _written_file(self, pid: int, descriptor: str) -> str | None:
+    def _written(self, pid: int, descriptor: str) -> str | None:
+        """The path of a regular file, here or, for a process in a container, below its own root."""
         link = f"{self.root}/{pid}/fd/{descriptor}"
         try:
-            path = os.readlink(link)
-            here, there = os.stat(path), os.stat(link)
-            is_same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-            return path if is_same and os.path.isfile(path) and self._writable(pid, descriptor) else None
+            path, there = os.readlink(link), os.stat(link)
+            if not stat.S_ISREG(there.st_mode) or not self._writable(pid, descriptor):
+                return None
         except OSError:
             return None
+        for candidate in (path, f"{self.root}/{pid}/root{path}"):
+            try:
+                here = os.stat(candidate)
+            except OSError:
+                continue
+            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+                return candidate
+        return None
 
     def output_is_terminal(self, pid: int) -> bool:
         try:

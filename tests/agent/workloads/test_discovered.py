@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.workloads.test_process_groups import lay_out
 from harness import wait_until
 from test_whole_way import LINE
 from tokenyield_agent.config import Settings, WorkloadSettings
 from tokenyield_agent.gpu.reading import GpuProcess, GpuReading
-from tokenyield_agent.workloads.procfs import Procfs
+from tokenyield_agent.workloads.procfs import ProcessOutput, Procfs
 from tokenyield_agent.workloads.roster import Roster
 
 
@@ -83,6 +84,86 @@ def test_two_servers_of_one_shell_have_their_own_logs(
     }
 
 
+@pytest.mark.parametrize(
+    ("to", "files", "copies", "is_whole"),
+    [
+        (">{0}/a 2>&1", "a", "", True),
+        (">{0}/a 2>{0}/b", "ab", "", True),
+        (">{0}/a", "a", "", False),
+        ("2>&1 | tee {0}/a >/dev/null", "", "a", False),
+        ("2>&1 | tee {0}/a >{0}/b", "b", "", True),
+        ("2>{0}/a | tee {0}/b >/dev/null", "a", "b", False),
+        ("2>&1 | cat >{0}/a", "a", "", True),
+        (">/dev/null 2>&1", "", "", False),
+        ("</dev/null 2>&1 | sleep 60", "", "", False),
+    ],
+)
+def test_a_line_that_is_printed_is_in_one_file(
+    to: str,
+    files: str,
+    copies: str,
+    is_whole: bool,
+    server: str,
+    shell: Callable[..., subprocess.Popen[bytes]],
+    tmp_path: Path,
+) -> None:
+    bash = shell(f"{server} {to.format(tmp_path)}; true")
+    (pid,) = servers_below(bash.pid, 1)
+    expected = ProcessOutput(
+        files=tuple(f"{tmp_path}/{name}" for name in files),
+        copies=tuple(f"{tmp_path}/{name}" for name in copies),
+        is_whole=is_whole,
+    )
+    wait_until(lambda: Procfs().output_of(pid) == expected, what=f"{Procfs().output_of(pid)}")
+
+
+def test_a_file_in_a_container_is_read_below_its_root(
+    server: str, shell: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("mount namespaces cannot be made here: run as root")
+    (tmp_path / "m").mkdir()
+    bash = shell(
+        f"unshare --mount bash -c 'mount -t tmpfs x {tmp_path}/m && {server} >{tmp_path}/m/a.log 2>&1; true'; true"
+    )
+    (pid,) = servers_below(bash.pid, 1)
+    assert Procfs().output_of(pid).files == (f"/proc/{pid}/root{tmp_path}/m/a.log",)
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "expected"),
+    [
+        ({"1": "a.log", "2": "a.log"}, ["a.log"]),
+        ({"1": "a.log", "2": "pipe:[77]"}, ["a.log", "json"]),
+        ({"1": "pipe:[77]", "2": "pipe:[77]"}, ["json"]),
+    ],
+)
+def test_in_a_container_each_line_is_read_once(
+    descriptors: dict[str, str], expected: list[str], tmp_path: Path
+) -> None:
+    """What goes to a file is not in the container's log, and the rest is."""
+    container = "0f3c" * 16
+    paths = {"a.log": tmp_path / "a.log", "json": tmp_path / "docker" / container / f"{container}-json.log"}
+    for path in paths.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    lay_out(proc, [{"pid": 100, "parent": 1, "command": "llama-server", "cgroup": f"0::/docker/{container}"}])
+    for folder in ("fd", "fdinfo"):
+        (proc / "100" / folder).mkdir()
+    for descriptor, target in descriptors.items():
+        (proc / "100" / "fd" / descriptor).symlink_to(paths.get(target, target))
+        (proc / "100" / "fdinfo" / descriptor).write_text("pos:\t0\nflags:\t0102001\n")
+    settings = replace(Settings(), proc_dir=str(proc), docker_dir=str(tmp_path / "docker"), discover_endpoints=False)
+    roster = Roster(settings, marks={})
+    try:
+        ((patterns, _),) = logs_of(roster, [100]).values()
+        assert sorted(patterns) == sorted(str(paths[name]) for name in expected)
+    finally:
+        roster.close()
+
+
 @pytest.mark.parametrize("to", [">{} 2>&1", "2>&1 | cat >{}"])
 def test_a_log_of_two_servers_is_nobodys(
     to: str, server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster, tmp_path: Path
@@ -114,7 +195,7 @@ def test_a_server_that_gets_another_name_continues_where_it_was(
     log = tmp_path / "a.log"
     bash = shell(f"{server} >>{log} & {server} >>{tmp_path}/b.log & wait")
     pids = servers_below(bash.pid, 2)
-    first = next(pid for pid in pids if Procfs().output_files(pid) == [str(log)])
+    first = next(pid for pid in pids if Procfs().output_of(pid).files == (str(log),))
     assert list(logs_of(roster, [first])) == ["llamacpp:8080"]
     made = 0
     for i in range(2):
