@@ -53,8 +53,8 @@ if `pod_labels` names any. Ports below 32768 on which such a server listens are 
 (`discover_endpoints: false` turns that off). GPUs that the kubelet gave to a pod that runs nothing there are `idle`, not
 `unallocated`. A GPU of several workloads is divided by MIG slices, SM time, memory, or evenly, and the method is kept.
 
-A server's log is what its container wrote, the file to which its standard output goes (also through a pipe, as in
-`vllm serve | tee vllm.log`), or its unit's journal. Where two servers write to one of these, its lines cannot be assigned: it
+A server's log is the file to which its standard output goes (in a container also inside it; through a pipe too, as in
+`vllm serve | tee vllm.log`), what its container wrote, or its unit's journal. Where two servers write to one of these, its lines cannot be assigned: it
 is followed for neither, and only their endpoints are read. A process that belongs to no known workload is named by its command.
 A workload of the settings that is found by `process` or by its log is likewise the process that executes the server, not the
 shell that started it.

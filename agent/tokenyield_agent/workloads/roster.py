@@ -56,6 +56,8 @@ class Roster:
         self.scraper = Scraper(interval_s=settings.scrape_interval_s, timeout_s=settings.scrape_timeout_s)
         self.pods = Pods(settings)
         self._roots: dict[str, frozenset[int]] = {}
+        self._server_pids: dict[str, frozenset[int]] = {}
+        """The server's processes of each configured workload, also of those that name their GPUs."""
         self._refresh_at_s = 0.0
         self._known_pids: set[int] = set()
         self._mps_servers: frozenset[int] = frozenset()
@@ -137,12 +139,15 @@ class Roster:
         pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
         ancestors = self.procfs.ancestors_of(pids, mono_s)
         if mono_s >= self._refresh_at_s or not pids <= self._known_pids:
-            named = {str(gpu) for workload in self.workloads.values() for gpu in workload.gpus}
             by_settings = {
-                process.pid
-                for gpu in gpus
-                if gpu.uuid in named or str(gpu.index) in named
-                for process in gpu.processes or ()
+                workload.name: {
+                    process.pid
+                    for gpu in gpus
+                    if {gpu.uuid, str(gpu.index)}.intersection(map(str, workload.gpus))
+                    for process in gpu.processes or ()
+                }
+                for workload in self.workloads.values()
+                if workload.gpus
             }
             self._refresh(pids, ancestors, by_settings, mono_s)
         return bind(gpus, self.holders(gpus), ancestors, self._mps_servers)
@@ -171,9 +176,13 @@ class Roster:
         ]
 
     def _refresh(
-        self, pids: set[int], ancestors: Mapping[int, tuple[int, ...]], by_settings: set[int], mono_s: float
+        self,
+        pids: set[int],
+        ancestors: Mapping[int, tuple[int, ...]],
+        by_settings: Mapping[str, set[int]],
+        mono_s: float,
     ) -> None:
-        """`by_settings`: the processes on GPUs that the settings give to a workload."""
+        """`by_settings`: the processes on the GPUs that the settings give to a workload, by its name."""
         self._refresh_at_s = mono_s + REFRESH_S
         self._known_pids = pids
         related = pids.union(*(ancestors[pid] for pid in pids))
@@ -187,11 +196,22 @@ class Roster:
             if not workload.gpus
         }
         for name, roots in self._roots.items():
-            own = [processes[pid] for pid in sorted(roots)]
-            self.configured[name].process_started_s = min((process.started_s for process in own), default=None)
+            self.configured[name].process_started_s = min((processes[pid].started_s for pid in roots), default=None)
+        on_named_gpus = {
+            name: frozenset(
+                pid
+                for group in group_processes(own, processes, ancestors, set())
+                if group.server is not None
+                for pid in group.root_pids
+            )
+            for name, own in by_settings.items()
+        }
+        self._server_pids = {**self._roots, **on_named_gpus}
+        for name, servers in self._server_pids.items():
+            own = [processes[pid] for pid in sorted(servers)]
             server = next((kind for process in own if (kind := server_of(process.argv, process.executable))), None)
             self.configured[name].process_server = server.name if server is not None else None
-        taken = {pid for roots in self._roots.values() for pid in roots} | by_settings
+        taken = {pid for roots in (*self._roots.values(), *by_settings.values()) for pid in roots}
         if self.settings.discover:
             groups = group_processes(pids, processes, ancestors, taken)
             self._leftover += self.discovery.update(
@@ -288,7 +308,7 @@ class Roster:
     def arguments_of(self, name: str) -> tuple[str, ...]:
         """The command line of the workload's server, as far as its process is known."""
         discovered = self.discovery.workloads.get(name)
-        roots = discovered.root_pids if discovered is not None else self._roots.get(name, frozenset())
+        roots = discovered.root_pids if discovered is not None else self._server_pids.get(name, frozenset())
         return tuple(word for pid in sorted(roots) for text in self.procfs.argv_of(pid) for word in text.split())
 
     def source_counts(self) -> dict[str, dict[str, int]]:

@@ -157,12 +157,13 @@ def test_how_good_is_what_is_really_counted(
 ) -> None:
     with server_writing_to(log := tmp_path / "chat.log", name=name, command=command, text=text) as server:
         scenario.restart(gpu_lines(0, pid=server.pid))
-        workloads = json.dumps([{"name": "chat", "log": str(log)}])
         environment, state = scenario.environment(nvml_library), f"state_dir={tmp_path}/state"
         _, discovered = examine(environment, state)
-        _, configured = examine(environment, state, f"workloads={workloads}")
+        chat = {"name": "chat", "log": str(log)}
+        _, configured = examine(environment, state, f"workloads={json.dumps([chat])}")
+        _, with_gpus = examine(environment, state, f"workloads={json.dumps([{**chat, 'gpus': [0]}])}")
     (row,) = [cells for (gpu, _), cells in discovered.items() if gpu == "0"]
-    for cells in (row, configured["0", "chat"]):
+    for cells in (row, configured["0", "chat"], with_gpus["0", "chat"]):
         assert cells[-2].startswith(quality)
         assert change in cells[-1]
     if text:
