@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tokenyield_agent.doctor.logs import sample_of_journal
 from tokenyield_agent.tokens.dialects.registry import new_dialect
 from tokenyield_agent.tokens.journal import Journal
 from tokenyield_agent.tokens.log_source import JournalUnit
@@ -106,3 +107,16 @@ def test_a_recorded_server_in_the_journal_counts_as_in_a_file(machine: Machine, 
     assert sum(event.counts.completion or 0 for event in events) == 20_941
     assert sum(event.counts.requests or 0 for event in events) == 203
     journal.close()
+
+
+def test_what_a_unit_has_logged_is_seen_at_once(machine: Machine, fixtures: Path) -> None:
+    """As `doctor` looks at it, while the agent itself reads from now on."""
+    machine.log("init.scope", b"a journal is never empty")
+    lines = (fixtures / "servers" / "llamacpp" / "run" / "server.log").read_bytes().splitlines()
+    machine.log("llama.service", *lines)
+    sample = sample_of_journal("llama.service", str(machine.folder), new_dialect("auto"))
+    assert sample.dialect is not None
+    assert sample.dialect.name == "llamacpp"
+    assert sum(counts.completion or 0 for counts in sample.all_counts) == 20_941
+    nothing = sample_of_journal("other.service", str(machine.folder), new_dialect("auto"))
+    assert (nothing.size_bytes, nothing.dialect, nothing.problem) == (0, None, "")
