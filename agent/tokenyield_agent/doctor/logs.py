@@ -21,6 +21,7 @@ from tokenyield_agent.tokens.dialects.registry import (
     new_dialect,
 )
 from tokenyield_agent.tokens.event import Dialect, TokenCounts
+from tokenyield_agent.tokens.journal import journal_matches
 from tokenyield_agent.tokens.log_source import recognized_dialect
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS, Method
 
@@ -72,9 +73,9 @@ def sample_of_file(path: str, dialect: Dialect, server: str | None = None) -> Lo
 
 def sample_of_journal(unit: str, directory: str | None, dialect: Dialect, server: str | None = None) -> LogSample:
     """What the unit wrote last; the journal is only read from now on by the agent itself."""
-    call = ["journalctl", "--output=cat", "--quiet", "--no-pager", f"--lines={JOURNAL_LINES}", f"--unit={unit}"]
-    if directory is not None:
-        call.append(f"--directory={directory}")
+    call = ["journalctl", "--output=cat", "--quiet", "--no-pager", f"--lines={JOURNAL_LINES}"]
+    call += [f"--directory={directory}"] if directory is not None else []
+    call += journal_matches([unit])
     try:
         done = subprocess.run(
             call, stdin=subprocess.DEVNULL, capture_output=True, timeout=JOURNAL_TIMEOUT_S, check=False

@@ -171,7 +171,7 @@ def test_how_good_is_what_is_really_counted(
 
 
 JOURNALCTL = """#!/bin/sh
-case "$*" in *--follow*) exec sleep 60;; *--unit={unit}*) exec cat {log};; esac
+case "$*" in *--follow*) exec sleep 60;; *_SYSTEMD_UNIT={unit}*) exec cat {log};; esac
 """
 
 
