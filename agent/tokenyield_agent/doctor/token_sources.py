@@ -15,7 +15,6 @@ from tokenyield_agent.tokens.dialects.registry import SERVER_DIALECTS, SERVERS, 
 from tokenyield_agent.tokens.event import Dialect
 from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, recognized_dialect
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
-from tokenyield_agent.workloads.discovered import SHARED_LOG
 from tokenyield_agent.workloads.roster import Roster
 from tokenyield_wire.window import Method
 
@@ -48,7 +47,8 @@ def source_of(tokens: WorkloadTokens, roster: Roster, settings: Settings) -> Tok
     sample, place = _sample(tokens, settings, roster)
     if sample.dialect is None:
         fix = sample.warning or "no statistics in its log: check that it logs them, or name its endpoint"
-        change = "; ".join(part for part in (sample.problem or tokens.log.problem or fix, advice) if part)
+        parts = (sample.problem or tokens.log.problem or fix, _shared(roster, tokens.name), advice)
+        change = "; ".join(part for part in parts if part)
         return TokenSource(place=place, quality=NO_TOKENS if sample.warning else NOT_YET, change=change)
     server = sample.dialect.name
     place = f"{server} log, {place}"
@@ -91,14 +91,21 @@ def counters_advice(server: Server, arguments: tuple[str, ...], problem: str) ->
 
 def _without_log(name: str, roster: Roster, advice: str) -> str:
     discovered = roster.discovery.workloads.get(name)
-    how = discovered.log_of.how if discovered is not None else ""
-    if SHARED_LOG in how:
-        parts = ["another server writes to the same log, so its lines cannot be assigned: give each its own", advice]
-    elif "terminal" in how:
+    if discovered is not None and discovered.log_of.shared:
+        parts = [_shared(roster, name), advice]
+    elif discovered is not None and "terminal" in discovered.log_of.how:
         parts = ["its output goes to a terminal: write it to a file or the journal", advice]
     else:
         parts = [advice or "no log and no endpoint was found: name them in workloads"]
     return "; ".join(part for part in parts if part)
+
+
+def _shared(roster: Roster, name: str) -> str:
+    """That a part of its output is nobody's; empty where none is."""
+    discovered = roster.discovery.workloads.get(name)
+    if discovered is None or not discovered.log_of.shared:
+        return ""
+    return "another server writes to the same log, so its lines cannot be assigned: give each its own"
 
 
 def _sample(tokens: WorkloadTokens, settings: Settings, roster: Roster) -> tuple[LogSample, str]:

@@ -54,8 +54,8 @@ class DiscoveredLog:
     patterns: tuple[str, ...] = ()
     unit: str | None = None
     how: str
-    is_shared: bool = False
-    """Another server writes to the same log."""
+    shared: tuple[str, ...] = ()
+    """Files, or the place, to which another server writes too: they are followed for neither."""
 
 
 @dataclass(slots=True)
@@ -116,11 +116,8 @@ class Discovery:
             container = logs.get(group.place, ContainerLog())
             output = outputs[group.root_pids]
             others = [outputs[other.root_pids] for other in groups if other.server and other != group]
-            shared = _any_of(
-                [*output.files, *output.copies],
-                _identities(path for other in others for path in (*other.files, *other.copies)),
-            )
-            log_of = self._log_of(group, container, configured, output, shared=shared)
+            elsewhere = _identities(path for other in others for path in (*other.files, *other.copies))
+            log_of = self._log_of(group, container, configured, output, elsewhere)
             workload, left_of_it = self._workload_of(name, group, container, log_of)
             left += left_of_it
             if workload is None:
@@ -170,7 +167,7 @@ class Discovery:
         left: list[TokenEvent] = []
         workload = self.workloads.get(name)
         is_same = workload is not None and workload.root_pids == group.root_pids
-        if workload is not None and is_same and workload.log_of.is_shared == log_of.is_shared:
+        if workload is not None and is_same and workload.log_of.shared == log_of.shared:
             return workload, left
         if workload is not None and workload.log_of != log_of:
             left = self.forget(name)  # it was restarted, and writes to another log
@@ -219,27 +216,26 @@ class Discovery:
         container: ContainerLog,
         configured: ConfiguredSources,
         output: ProcessOutput,
-        *,
-        shared: bool,
+        elsewhere: Set[tuple[int, int]],
     ) -> DiscoveredLog:
-        """Where the log of a group is, unless a configured workload follows it already. `shared`: another group writes
-        to the same file."""
+        """Where the log of a group is, unless a configured workload follows it already. `elsewhere`: (device, inode) of
+        the files to which other groups write."""
         if group.server is None and (group.place.is_bare or group.place.slurm_job):
             return DiscoveredLog(how="process tree")  # its output need not be a server's log
         container_log = (container.pattern,) if container.pattern is not None and not group.shares_place else ()
-        written = [*output.files, *output.copies, *(path for pattern in container_log for path in glob.glob(pattern))]
-        if _any_of(written, configured.files):
-            return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
-        if container_log and not output.files:
-            return DiscoveredLog(patterns=container_log, how="container log")
         files = (*output.files, *(container_log or output.copies if not output.is_whole else ()))
-        if files and not shared:
-            return DiscoveredLog(patterns=files, how="standard output")
+        shared = tuple(file for file in files if _any_of(glob.glob(file), elsewhere))
+        free = [file for file in files if file not in shared and not _any_of(glob.glob(file), configured.files)]
+        if free:
+            how = "standard output" if output.files or not container_log else "container log"
+            return DiscoveredLog(patterns=tuple(free), how=how, shared=shared)
+        if len(files) > len(shared):
+            return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
         unit = group.place.unit
         if unit is not None and unit not in configured.units and not files and not group.shares_place:
             return DiscoveredLog(unit=unit, how="systemd journal")
         if shared or group.shares_place:
-            return DiscoveredLog(how=f"process tree; {SHARED_LOG}", is_shared=True)
+            return DiscoveredLog(how=f"process tree; {SHARED_LOG}", shared=shared or ("place",))
         if any(self._procfs.output_is_terminal(root.pid) for root in group.roots):
             return DiscoveredLog(how="process tree; its output goes to a terminal")
         return DiscoveredLog(how="process tree")

@@ -175,6 +175,18 @@ def test_a_log_of_two_servers_is_nobodys(
     assert logs_of(roster, pids) == {"llamacpp:8081": shared, "llamacpp:8082": shared}
 
 
+def test_only_the_part_of_the_output_that_is_shared_is_nobodys(
+    server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster, tmp_path: Path
+) -> None:
+    a, b, errors = (tmp_path / name for name in ("a.log", "b.log", "errors.log"))
+    bash = shell(f"{server} --port 8081 >{a} 2>>{errors} & {server} --port 8082 >{b} 2>>{errors} & wait")
+    assert logs_of(roster, servers_below(bash.pid, 2)) == {
+        "llamacpp:8081": ((str(a),), "standard output"),
+        "llamacpp:8082": ((str(b),), "standard output"),
+    }
+    assert {one.log_of.shared for one in roster.discovery.workloads.values()} == {(str(errors),)}
+
+
 def test_a_log_is_left_and_taken_up_again_as_another_server_comes_and_goes(
     server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster, tmp_path: Path
 ) -> None:
