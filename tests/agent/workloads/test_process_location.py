@@ -1,6 +1,10 @@
 """Cgroups of every runtime that people use, v1 and v2."""
 
+from random import Random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokenyield_agent.workloads.process_location import NOWHERE, Place, place_of
 
@@ -84,3 +88,19 @@ UNDERSCORES = UID.replace("-", "_")
 )
 def test_place_of_a_cgroup(cgroup: str, expected: Place) -> None:
     assert place_of(cgroup) == expected
+
+
+CONTROLLERS = ("cpu,cpuacct", "memory", "cpuset", "pids", "devices", "freezer")
+PATHS = st.text("abcdefgh0123456789/._-", max_size=90).map(lambda text: f"/{text}.service/x")
+
+
+@given(st.lists(st.tuples(st.sampled_from(CONTROLLERS), PATHS)), st.sampled_from(("name=systemd", "")), st.randoms())
+def test_no_path_of_another_controller_hides_a_unit(others: list[tuple[str, str]], own: str, random: Random) -> None:
+    lines = [f"{i}:{controller}:{path}" for i, (controller, path) in enumerate(others)]
+    lines.insert(random.randint(0, len(lines)), f"7:{own}:/system.slice/vllm.service")
+    assert place_of("\n".join(lines)) == Place(unit="vllm.service")
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_a_place(text: str) -> None:
+    place_of(text)
