@@ -41,14 +41,27 @@ A path or pattern (`log`), a systemd unit (`journal`, through `journalctl`), and
 followed; compressed files are not read again.
 
 ## Which workload holds which GPU
-NVML lists the processes on each GPU. A process belongs to the highest of its ancestors, in the same container, unit or job,
-whose command line is a known server's; its cgroup (v1 or v2) names the container, pod, systemd unit or Slurm job. A pod's name
-and namespace come from the kubelet's folders; its labels from the API server, if `pod_labels` names any. Ports below 32768 on
-which such a server listens are asked once for `/metrics` (`discover_endpoints: false` turns that off). GPUs that the kubelet
-gave to a pod that runs nothing there are `idle`, not `unallocated`. A GPU of several workloads is divided by MIG slices, SM
-time, memory, or evenly, and the method is kept. Two servers in one container share a log whose lines cannot be assigned: only
-their endpoints are read. A process that belongs to no known workload is named by its command.
+NVML lists the processes on each GPU. A process belongs to the highest of its ancestors, in the same container, unit or job, that
+*executes* a known server: by its program (also as the kernel resolved it), its Python module or the title that it gave itself, see
+the table below. What a shell with `-c`, tmux, screen, a supervisor, `sudo` or `uv run` has in its arguments makes no server of
+it: two servers under one tmux or one `bash -c "A & B"` are two workloads, and what runs inside a server (engine cores, runners,
+a router's children) belongs to it. Ranks of one program under `mpirun`, `srun`, `torchrun` or Ray's node manager are one.
+
+The cgroup (v1, hybrid or v2) names the container, pod, systemd unit or Slurm job; a unit is what systemd's own hierarchy shows,
+whatever path another controller has. A pod's name and namespace come from the kubelet's folders; its labels from the API server,
+if `pod_labels` names any. Ports below 32768 on which such a server listens are asked once for `/metrics`
+(`discover_endpoints: false` turns that off). GPUs that the kubelet gave to a pod that runs nothing there are `idle`, not
+`unallocated`. A GPU of several workloads is divided by MIG slices, SM time, memory, or evenly, and the method is kept.
+
+A server's log is the file to which its standard output goes (in a container also inside it; through a pipe too, as in
+`vllm serve | tee vllm.log`), what its container wrote, or its unit's journal. Where two servers write to one of these, its lines cannot be assigned: it
+is followed for neither, and only their endpoints are read. A process that belongs to no known workload is named by its command.
+A workload of the settings that is found by `process` or by its log is likewise the process that executes the server, not the
+shell that started it.
 `tokenyield-agent doctor` shows all of it as a table, and what to change.
+
+| server | program or script | Python module, with `-m` or as a file | title of the process | all of the folder |
+|---|---|---|---|---|
 """
 
 
@@ -68,6 +81,7 @@ def page() -> str:
             "\n| gateway | dialect | its log reports, per request |\n|---|---|---|\n",
             *gateways,
             FOOT,
+            *(_process(server) for server in servers if server.process is not None),
         ]
     )
 
@@ -118,6 +132,13 @@ def _load(servers: list[Server]) -> str:
         "How a server is loaded (requests running and waiting, part of its KV cache in use), which [diagnoses](diagnosis.md) need,\n"
         f"is reported by the counters of {_listed(counters)}, and by the logs of {_listed(logs)}."
     )
+
+
+def _process(server: Server) -> str:
+    assert server.process is not None
+    names = server.process
+    cells = (names.programs, names.modules, tuple(f"{title}..." for title in names.titles), names.folders)
+    return f"| `{server.name}` | {' | '.join(', '.join(f'`{name}`' for name in cell) or '-' for cell in cells)} |\n"
 
 
 def _listed(names: list[str]) -> str:

@@ -1,6 +1,9 @@
 """A real llama-server that nobody configured: found by its process, scraped and followed, every token counted once."""
 
+import os
 import random
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from harness import Stack, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 from real.door import Door
 from real.llama_server import LlamaServer, Load
+from tokenyield_agent.workloads.procfs import Procfs
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -74,6 +78,48 @@ def test_a_server_that_nobody_configured(
         print(f"\n{said} equal in the ledger, all from counters, found by itself, 3 kills")
     finally:
         stack.kill_all()
+
+
+def test_two_servers_of_one_shell(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> None:
+    """Neither is the shell's; each is counted whole, by its own counters."""
+    servers = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        servers.append(LlamaServer(tmp_path / name, tmp_path / f"{name}.log", starts=False))
+    command = f"{servers[0].command} & {servers[1].command} & wait"
+    shell = subprocess.Popen(["bash", "-c", command], start_new_session=True)
+    stack: Stack | None = None
+    try:
+        for server in servers:
+            server.wait()
+        procfs = Procfs()
+        by_port = {procfs.argv_of(pid)[4]: pid for pid in procfs.descendants_of(shell.pid)}
+        pids = [by_port[str(server.port)] for server in servers]
+        scenario.restart([line for i, pid in enumerate(pids) for line in gpu_lines(i, pid=pid)])
+        stack = Stack(tmp_path, agent={"scrape_interval_s": 1}, agent_env=scenario.environment(nvml_library))
+        stack.start_collector()
+        stack.start_agent()
+        shown = [f'counted_by_endpoint{{workload="llamacpp:{server.port}"}} 1.0' for server in servers]
+        page = f"{stack.agent_url}/metrics"
+        wait_until(lambda: all(line in get(page).decode() for line in shown), what="both endpoints are found")
+        loads = [Load(server) for server in servers]
+        time.sleep(8)
+        truth = [load.finish() for load in loads]
+        time.sleep(2.5)
+        stack.stop()
+        counted = stack.query(
+            "SELECT workload, sum(completion)::BIGINT, sum(prompt_computed)::BIGINT FROM token_windows GROUP BY 1"
+        )
+        assert {row[0]: row[1:] for row in counted} == {
+            f"llamacpp:{server.port}": (made["completion"], made["prompt"] - made["cached"])
+            for server, made in zip(servers, truth, strict=True)
+        }
+        print(f"\n{truth} equal in the ledger, each at its own workload")
+    finally:
+        if stack is not None:
+            stack.kill_all()
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
 
 
 def test_the_log_takes_over_and_back(

@@ -71,6 +71,13 @@ class WorkloadTokens:
         return self.endpoint_model or next((d.model for d in reversed(dialects) if d.model), None)
 
     @property
+    def counter_kinds(self) -> frozenset[str]:
+        """The kinds that its counters showed when they last answered."""
+        reading = self._handover.state.reading
+        kinds = {key.partition("\t")[0] for key in reading.values} if reading is not None else set()
+        return frozenset("prompt_unsplit" if kind == "prompt" else kind for kind in kinds)
+
+    @property
     def counted_by(self) -> str:
         """`counters`, `log`, or `nothing`, as it is now."""
         if not self._handover.log_counts and self._handover.state.reading is not None:

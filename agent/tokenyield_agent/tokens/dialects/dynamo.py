@@ -5,9 +5,7 @@ its page passes the engine's counters on. The frontend counts the tokens of all 
 holds no GPU itself: it is scraped only when configured.
 """
 
-import re
-
-from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 
 COUNTERS = CounterNames(
@@ -28,7 +26,7 @@ COUNTERS = CounterNames(
 SERVER = Server(
     name="dynamo",
     title="NVIDIA Dynamo",
-    process=re.compile(r"\bdynamo\.(?:vllm|sglang|trtllm)\b"),
+    process=ProcessNames(modules=("dynamo.vllm", "dynamo.sglang", "dynamo.trtllm")),
     port=8081,
     counters=COUNTERS,
     counters_report=PathReport(

@@ -30,7 +30,7 @@ was shifted (`truncated = 1`) it stays unknown.
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
@@ -199,7 +199,10 @@ def _request(request: dict[str, Any], *, whole: bool) -> TokenCounts | None:
 SERVER = Server(
     name="llamacpp",
     title="llama.cpp llama-server, 2023 to 2026",
-    process=re.compile(r"\bllama-server\b"),
+    process=ProcessNames(
+        # `llama serve` is the single binary of 2026; before June 2024 the program was called `server`.
+        programs=("llama-server", "llama serve", "llama.cpp/server", "llama.cpp/build/bin/server")
+    ),
     port=8080,
     counters=COUNTERS,
     counters_report=PathReport(

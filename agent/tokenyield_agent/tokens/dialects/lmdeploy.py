@@ -12,7 +12,7 @@ server started; their growth gives the requests (2026-03 and later).
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing import instants
@@ -114,7 +114,7 @@ class LmDeploy(LogDialect):
 SERVER = Server(
     name="lmdeploy",
     title="LMDeploy since July 2025",
-    process=re.compile(r"\blmdeploy serve\b|\blmdeploy[./]serve\b"),
+    process=ProcessNames(programs=("lmdeploy serve",), modules=("lmdeploy serve", "lmdeploy.serve")),
     port=23333,
     counters=COUNTERS,
     counters_report=PathReport(turned_on_by="--enable-metrics"),

@@ -21,7 +21,7 @@
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts, load_over
 from tokenyield_agent.tokens.parsing import instants
@@ -165,7 +165,9 @@ class SgLang(LogDialect):
 SERVER = Server(
     name="sglang",
     title="SGLang 0.1 to 0.5",
-    process=re.compile(r"\bsglang[./](?:launch_server|srt)|\bsglang serve\b"),
+    process=ProcessNames(
+        programs=("sglang serve",), modules=("sglang.launch_server", "sglang.srt"), titles=("sglang::",)
+    ),
     port=30000,
     counters=COUNTERS,
     counters_report=PathReport(since={"prompt_cached": "0.4.6"}, turned_on_by="--enable-metrics"),

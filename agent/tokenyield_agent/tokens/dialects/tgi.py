@@ -13,7 +13,7 @@ the tokens are their quotient, to the token. The log does not report the prompt'
 import re
 from typing import ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing import instants
@@ -97,7 +97,10 @@ class Tgi(LogDialect):
 SERVER = Server(
     name="tgi",
     title="Hugging Face TGI 1 to 3",
-    process=re.compile(r"\btext-generation-(?:launcher|router|server)\b"),
+    process=ProcessNames(
+        programs=("text-generation-launcher", "text-generation-router", "text-generation-server serve"),
+        modules=("text_generation_server.cli serve",),
+    ),
     port=3000,
     counters=COUNTERS,
     counters_report=PathReport(),

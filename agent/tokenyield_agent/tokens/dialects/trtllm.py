@@ -19,7 +19,7 @@ Only rank 0 is read; ranks of attention data parallelism are not reported. Prefe
 import re
 from typing import ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing import instants
@@ -93,7 +93,7 @@ class TrtLlm(LogDialect):
 SERVER = Server(
     name="trtllm",
     title="TensorRT-LLM `trtllm-serve`",
-    process=re.compile(r"\btrtllm-serve\b|\btensorrt_llm[./]commands[./]serve\b"),
+    process=ProcessNames(programs=("trtllm-serve",), modules=("tensorrt_llm.commands.serve",)),
     port=8000,
     counters=COUNTERS,
     counters_report=PathReport(turned_on_by="return_perf_metrics: true", caveat="since 1.2, at `/prometheus/metrics`"),

@@ -24,7 +24,7 @@ status 200 as failed. Other endpoints are not looked for: every further search c
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts, load_over
 from tokenyield_agent.tokens.parsing import instants
@@ -178,7 +178,17 @@ class Vllm(LogDialect):
 SERVER = Server(
     name="vllm",
     title="vLLM 0.2 to 0.32",
-    process=re.compile(r"\bvllm[./](?:entrypoints|serve)|\bvllm serve\b"),
+    process=ProcessNames(
+        programs=("vllm serve", "vllm run-batch"),
+        modules=(
+            "vllm.entrypoints.openai",
+            "vllm.entrypoints.api_server",
+            "vllm.entrypoints.grpc_server",
+            "vllm.entrypoints.cli.main serve",
+            "vllm.scripts serve",
+        ),
+        titles=("VLLM::",),
+    ),
     port=8000,
     counters=COUNTERS,
     counters_report=PathReport(since={"prompt_cached": "0.9"}),
@@ -191,4 +201,8 @@ SERVER = Server(
     ),
     advice="its /metrics is on by default: make its port reachable from this host, or name it with metrics",
     log_advice="do not start it with --disable-log-stats",
+    log_warnings={
+        "api_server_count more than 1": "several API servers switch the statistics in its log off: start it with "
+        "--api-server-count 1, or let its /metrics be read"
+    },
 )
