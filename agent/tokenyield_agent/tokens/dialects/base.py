@@ -8,11 +8,14 @@ from here.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tokenyield_agent.tokens.endpoint import CounterNames
 from tokenyield_agent.tokens.event import Dialect, TokenCounts
 from tokenyield_wire.window import TOKEN_KINDS
+
+Exactness = Literal["exact", "lower bound", "rate"]
+"""How well a path counts a kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,8 @@ class PathReport:
 
     exact: tuple[str, ...] = ()
     """Kinds that are counted: per request, per batch or as a total. Of counters: left out, their names show it."""
+    lower_bound: tuple[str, ...] = ()
+    """Kinds that are counted but may miss some, as what aborted requests made: what is counted is there, never more."""
     rates: tuple[str, ...] = ()
     """Kinds that are a rate times its interval."""
     has_load: bool = False
@@ -31,6 +36,21 @@ class PathReport:
     """The option or setting that turns it on; empty: it is on by default."""
     caveat: str = ""
     """What a reader of its figures has to know, as a clause in the table of docs/dialects.md."""
+    requests_are: str = ""
+    """What it counts as a request, where that is not what a client sent and was answered."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All that it reports; empty for counters, whose names show it."""
+        return (*self.exact, *self.lower_bound, *self.rates)
+
+    def exactness(self, kind: str) -> Exactness | None:
+        """How well it counts `kind`; None where it does not report it."""
+        if kind in self.exact:
+            return "exact"
+        if kind in self.lower_bound:
+            return "lower bound"
+        return "rate" if kind in self.rates else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +84,7 @@ class Server:
     def kinds(self) -> frozenset[str]:
         """The kinds that any path reports."""
         log = self.log_report
-        from_log = () if log is None else (*log.exact, *log.rates)
+        from_log = () if log is None else log.kinds
         return frozenset(from_log + (() if self.counters is None else self.counters.kinds))
 
     @property
