@@ -49,13 +49,19 @@ PIDS_MAX = 16
 BEFORE_BYTES = 64 * 1024
 """Of the end of a block: where a server whose statistics are in the next one may have logged its model."""
 
-_STATS = re.compile(
-    BEFORE + rb"(?:Engine (?P<engine>\d{1,5}): |(?P<engines>\d{1,5}) Engines Aggregated: )?"
+_RATES = (
+    rb"(?:Engine (?P<engine>\d{1,5}): |(?P<engines>\d{1,5}) Engines Aggregated: )?"
     rb"Avg prompt throughput: (?P<prompt>\d{1,9}(?:\.\d{1,3})?) tokens/s, "
     rb"Avg generation throughput: (?P<generation>\d{1,9}(?:\.\d{1,3})?) tokens/s, "
     rb"Running: (?P<running>\d{1,6}) reqs, (?P<next>\w+)"
 )
 _PROCESS = re.compile(rb"\((?P<process>[\w:.-]{1,120}) pid=(?P<pid>\d{1,10})(?:, ip=[\d.]{7,15})?\) ")
+_STATS = re.compile(BEFORE + _RATES)
+_OWN_STATS = re.compile(
+    rb"^(?P<before>(?:\((?P<process>[\w:.-]{1,120}) pid=(?P<pid>\d{1,10})\) )?"
+    rb"INFO (?P<at>\d\d-\d\d \d\d:\d\d:\d\d) \[[\w./-]{1,80}:\d{1,5}\] )" + _RATES
+)
+"""The same where only vLLM itself wrote before its words, which is read twice as fast."""
 _SOURCE = re.compile(rb"\bloggers\.py:(?P<number>\d{1,5})\b")
 _WAITING = re.compile(rb", (?:Pending|Waiting): (\d{1,6}) reqs")
 _CACHE = re.compile(rb", [A-Z]{2,4} KV cache usage: (\d{1,3}(?:\.\d)?)%")
@@ -110,7 +116,7 @@ class Vllm(LogDialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers = AccessLog(b"/invocations")
+        self._answers = AccessLog()
         self._intervals = RateIntervals()
         self._version: tuple[int, int] | None = None
         self._pids: list[int] = []
@@ -126,7 +132,7 @@ class Vllm(LogDialect):
         if watch and self._version is None:
             words.append(_VERSION_WORDS)
         for line in lines_with(block, *words, bytes_max=START_LINE_BYTES_MAX):
-            if match := _STATS.match(line):
+            if match := _OWN_STATS.match(line) or _STATS.match(line):
                 process = _PROCESS.search(match["before"])
                 if process is not None and int(process["pid"]) not in self._pids:
                     self._follow_process(int(process["pid"]), block, watch)
@@ -158,11 +164,15 @@ class Vllm(LogDialect):
 
     def _of_text(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
         before = match["before"]
-        process = _PROCESS.search(before)
-        sender = sender_of(_PROCESS.sub(b"", before.partition(b"INFO")[0]))
-        parts = [sender.encode()] if sender else []
-        parts += [b"", b""] if process is None else [process["process"], process["pid"]]
-        return self._counts_of(match, before, parts, instants.last_in(before, arrival_s), arrival_s)
+        if match.re is _OWN_STATS:
+            parts, at_s = [match["process"] or b"", match["pid"] or b""], instants.parse(match["at"], arrival_s)
+        else:
+            process = _PROCESS.search(before)
+            sender = sender_of(_PROCESS.sub(b"", before.partition(b"INFO")[0]))
+            parts = [sender.encode()] if sender else []
+            parts += [b"", b""] if process is None else [process["process"], process["pid"]]
+            at_s = instants.last_in(before, arrival_s)
+        return self._counts_of(match, before, parts, at_s, arrival_s)
 
     def _of_json(self, line: bytes, arrival_s: float) -> TokenCounts | None:
         """A line of vLLM's JSON formatter, or of another one."""

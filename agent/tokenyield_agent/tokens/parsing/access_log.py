@@ -17,8 +17,9 @@ import re
 
 ENDPOINTS = (b"/chat/completions", b"/completions", b"/messages", b"/responses", b"/audio/transcriptions")
 """How the paths end that most servers answer with tokens."""
+PLAIN_START = b" - "
 SMALL_BYTES = 32 * 1024
-_POST = b' - "POST /'
+_POST = b' - "POST /v1/'
 _REQUEST = re.compile(
     rb'"POST (?P<path>/[^ "?\\]{0,500})(?:\?[^ "\\]{0,4000})? (?:HTTP/)?[123](?:\.[01])?\\?" (?P<status>[2-5]\d\d)\b'
 )
@@ -26,19 +27,21 @@ _GIVEN_UP = 499
 
 
 class AccessLog:
-    """Counts wait until a statistics line has shown which server's log this is, because many programs log this way."""
+    """Counts of requests, by kind. They wait until a statistics line has shown which server's log this is, because many
+    programs log this way."""
 
     def __init__(self, *more_endpoints: bytes) -> None:
         self._endpoints = (*ENDPOINTS, *more_endpoints)
-        self._plain = [b'"POST /v1' + endpoint + b' HTTP/1.1" 200' for endpoint in ENDPOINTS]
+        self._posts = [_POST, *(b' - "POST ' + endpoint for endpoint in more_endpoints)]
+        self._plain = [_POST[:-1] + endpoint + b' HTTP/1.1" 200' for endpoint in ENDPOINTS]
         self._other_forms = False
-        """Lines in another form than uvicorn's text were seen: they are looked for everywhere."""
+        """Lines in another form than uvicorn's text were seen: every line is read from now on."""
         self._counts: dict[str, int] = {}
 
     def read(self, block: bytes | bytearray) -> None:
         if len(block) > SMALL_BYTES and not self._other_forms:
-            posts = block.count(_POST)
-            if not posts and not (_REQUEST.search(block, 0, SMALL_BYTES)):
+            posts = sum(map(block.count, self._posts))
+            if not posts and _REQUEST.search(block, 0, SMALL_BYTES) is None:
                 return
             answered = 0
             for plain in self._plain if posts else ():
@@ -47,8 +50,9 @@ class AccessLog:
                     self._add("requests", answered)
                     return
         for match in _REQUEST.finditer(block):
-            self._other_forms |= block[match.start() - 3 : match.start()] != _POST[:3]
             if match["path"].endswith(self._endpoints):
+                start = match.start() - len(PLAIN_START)
+                self._other_forms |= not block.startswith(tuple(self._posts), max(0, start))
                 status = int(match["status"])
                 if status < 300:
                     self._add("requests", 1)
