@@ -119,6 +119,9 @@ def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
     if not methods:
         return f"{log_server} log, {where}", "no tokens yet", advice
     if "count" in methods and "rate" not in methods:
+        report = SERVERS[log_server].log_report if log_server in SERVERS else None
+        if report is not None and report.exactness("completion") == "lower bound":
+            return f"{log_server} log, {where}", "a lower bound, per answered request", advice
         return f"{log_server} log, {where}", "exact, per request", ""
     return f"{log_server} log, {where}", "rates x intervals, about 1 % off", advice
 
@@ -128,7 +131,7 @@ def _sample(tokens: WorkloadTokens) -> tuple[set[Method], str | None, str]:
     if not isinstance(tokens.log, LogFiles):
         server = SERVERS.get(tokens.server)
         report = server.log_report if server is not None else None
-        method: Method = "count" if report is not None and "completion" in report.exact else "rate"
+        method: Method = "rate" if report is None or report.exactness("completion") in (None, "rate") else "count"
         return {method}, tokens.server if tokens.server != "unknown" else None, f"journal of {tokens.name}"
     for path, file in tokens.log.files.items():
         known = recognized_dialect(file.dialect)  # where the beginning of the log shows it

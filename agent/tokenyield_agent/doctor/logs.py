@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tokenyield_agent.doctor.report import DoctorFinding
 from tokenyield_agent.tokens.containers import Unwrapper
-from tokenyield_agent.tokens.dialects.registry import SERVERS, AutoDialect, log_advice, new_dialect
+from tokenyield_agent.tokens.dialects.registry import SERVERS, AutoDialect, log_advice, new_dialect, why_silent
 
 SAMPLE_BYTES = 4 << 20
 """Of the end of each log: minutes of a busy server."""
@@ -29,7 +29,7 @@ def findings_of_log(name: str, path: str | None, dialect_name: str) -> Iterator[
     assert isinstance(dialect, AutoDialect)
     dialect.feed(sample, os.stat(path).st_mtime)
     if dialect.chosen is None:
-        fix = f"check that the server logs statistics ({log_advice()}), or name the dialect"
+        fix = why_silent(sample) or f"check that the server logs statistics ({log_advice()}), or name the dialect"
         yield DoctorFinding("note", "log", f"{about}: no statistics line in the last {len(sample)} bytes; {fix}")
     elif dialect_name not in ("auto", dialect.chosen.name):
         fix = f"set dialect: {dialect.chosen.name} or auto"

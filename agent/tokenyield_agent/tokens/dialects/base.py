@@ -36,8 +36,6 @@ class PathReport:
     """The option or setting that turns it on; empty: it is on by default."""
     caveat: str = ""
     """What a reader of its figures has to know, as a clause in the table of docs/dialects.md."""
-    requests_are: str = ""
-    """What it counts as a request, where that is not what a client sent and was answered."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -75,6 +73,8 @@ class Server:
     """What to change for exact counts: `doctor` shows it where the counters do not answer."""
     log_advice: str = ""
     """What to change when its log holds no statistics."""
+    silent_when: Mapping[str, str] = field(default_factory=dict)
+    """Words of its log -> why it holds no statistics, and what to do."""
     before: tuple[str, ...] = ()
     """Servers that it is preferred to."""
     last: bool = False

@@ -274,4 +274,10 @@ SERVER = Server(
     ),
     advice="its /metrics is on by default: make its port reachable from this host, or name it with metrics",
     log_advice="do not start it with --disable-log-stats",
+    silent_when={
+        "AsyncLLM created with api_server_count more than 1; disabling stats logging": "it runs with several API "
+        "servers, which turns them off; make its /metrics reachable, or start it with --api-server-count 1",
+        "'disable_log_stats': True": "it was started with --disable-log-stats; start it without, or make its /metrics "
+        "reachable",
+    },
 )
