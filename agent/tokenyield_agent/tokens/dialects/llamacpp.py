@@ -89,7 +89,8 @@ _LIBRARY = re.compile(
     rb"+(?P<tokens>\d{1,9}) (?:runs|tokens) "
 )
 _MODEL = re.compile(
-    rb"^(?P<before>[^']{0,300}?)(?:loading model|load_model:[^']{0,100} model) '(?P<path>[^']{1,1024})'"
+    rb"^(?P<before>[^']{0,300}?)(?:(?:(?:srv +)?\w+: +)?loading model|(?:srv +)?load_model:[^']{0,100} model) "
+    rb"'(?P<path>[^']{1,1024})'"
 )
 _CHILD_OF_ROUTER = re.compile(rb"(?:^|\s)\[\d{1,6}\] ")
 
@@ -154,6 +155,7 @@ class LlamaCpp(LogDialect):
 
     def forget_counts(self) -> None:
         self._pending.clear()
+        self._counted.clear()
 
     def _server_started(self, match: re.Match[bytes]) -> None:
         """This line opens a server's log: requests of the last one end here. Beside a router's child are others."""
