@@ -201,7 +201,8 @@ class LlamaCpp(LogDialect):
         slot, task = _KEYED_SLOT.search(line), _KEYED_TASK.search(line)
         if slot is None or task is None:
             return
-        key = _key(sender_of(match["before"] or b""), slot["slot"], task["task"])
+        before = line.partition(b"{")[0] if match["before"] is None else match["before"]
+        key = _key(sender_of(before), slot["slot"], task["task"])
         request = self._of(key, events)
         is_prompt = match["kind"] == b"prompt"
         request["computed" if is_prompt else "completion"] = int(match["tokens"])

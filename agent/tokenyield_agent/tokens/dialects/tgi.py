@@ -18,7 +18,7 @@ from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.lines import lines_with
-from tokenyield_agent.tokens.parsing.origins import BEFORE
+from tokenyield_agent.tokens.parsing.origins import BEFORE, sender_of
 
 _DURATION = rb"(\d{1,9}(?:\.\d{1,9})?)(ns|\xc2\xb5s|us|ms|s)"
 _AT = rb"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z)"
@@ -28,7 +28,7 @@ _TEXT = re.compile(
     rb": text_generation_router::server: (?:[\w/.-]{1,80}:\d{1,6}: )?Success\s*$"
 )
 _JSON = re.compile(
-    rb"^[^{'\"]{0,120}\{\"timestamp\":\"" + _AT + rb'","level":"INFO","message":"Success",'
+    rb"^(?P<before>[^{'\"]{0,300})\{\"timestamp\":\"" + _AT + rb'","level":"INFO","message":"Success",'
     rb'"target":"text_generation_router::server".{0,4000}?"span":\{"inference_time":"' + _DURATION + rb'"'
     rb'.{0,4000}?"time_per_token":"' + _DURATION + rb'"'
 )
@@ -68,14 +68,15 @@ class Tgi(LogDialect):
     def __init__(self) -> None:
         super().__init__()
         self._last: list[str] = []
-        """The last answer's time, in microseconds, and durations, so that a line that is there twice counts once."""
+        """The last answer's sender, time and durations, to the microsecond: a line that is there twice counts once."""
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         events = []
         for line in lines_with(block, b"time_per_token", b"ERROR", b"model_id"):
             if match := _TEXT.match(line) or _JSON.match(line):
-                answer = [(part or b"").decode("utf-8", "replace") for part in match.groups()[-5:]]
-                if (answer != self._last or not answer[0]) and (counts := _counts(match, arrival_s)):
+                sender = sender_of(match["before"])
+                answer = [sender, *((part or b"").decode("utf-8", "replace") for part in match.groups()[-5:])]
+                if answer != self._last and (counts := _counts(match, arrival_s)):
                     self.recognised += 1
                     events.append(counts)
                 self._last = answer

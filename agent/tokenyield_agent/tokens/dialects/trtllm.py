@@ -75,14 +75,17 @@ class TrtLlm(LogDialect):
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         events = []
         for line in lines_with(block, b"'num_ctx_tokens': ", b'"Total Context Tokens":'):
+            step = digest(line)
+            if step == self._last_step:
+                continue
             if (match := _STEP.match(line)) is not None:
                 self.recognised += 1
-                step = digest(match[0][match.end("before") :])
-                if match["rank"] == b"0" and step != self._last_step:
+                if match["rank"] == b"0":
                     self._last_step = step
                     events.append(self._of_step(match, arrival_s))
             elif (match := _TRITON.match(line)) is not None:
                 self.recognised += 1
+                self._last_step = step
                 events.append(self._of_triton(match, arrival_s))
         self._answers.read(block)
         if self.recognised and (answers := self._answers.take()):
