@@ -32,7 +32,9 @@ regular expression with named groups, checked at start by `tokenyield-agent chec
 ## Words
 - `prompt_computed` and `prompt_cached`: a prompt's tokens that were computed, and that the prefix cache served. A source that
   does not distinguish them gives `prompt_unsplit`. A source that reports only what was computed leaves `prompt_cached` unknown.
-- `method`: `counter` (the server's counters, exact), `count` (per request, exact), `rate` (a rate times its interval).
+- `method`: `counter` (the server's counters, exact), `count` (added up per request), `rate` (a rate times its interval).
+- A count is `exact`, or a `lower bound` where the log shows nothing of some requests, as of those that their clients gave
+  up: what is counted was made, and some of what was made may be missing. `tokens FILE` shows which it is, kind by kind.
 - `requests`, `requests_aborted` (given up by the client), `requests_failed`.
 
 ## Where logs are
@@ -92,7 +94,12 @@ def pages() -> dict[Path, str]:
 
 def _log(server: Server) -> str:
     report = server.log_report or PathReport()
-    parts = [_engines(server), _kinds("exact", report.exact, report), _kinds("rates", report.rates, report)]
+    parts = [
+        _engines(server),
+        _kinds("exact", report.exact, report),
+        _kinds("lower bound", report.lower_bound, report),
+        _kinds("rates", report.rates, report),
+    ]
     if server.log is not None and not server.reports_tokens:
         parts.append("**no tokens**")
     return _cell(report, parts)

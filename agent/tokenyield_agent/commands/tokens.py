@@ -48,10 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_totals(totals: Mapping[str, Any]) -> None:
-    callers = totals["callers"]
+    callers, exactness = totals["callers"], totals["exactness"]
     for name, value in totals.items():
-        if name != "callers":
+        if name not in ("callers", "exactness"):
             print(f"{name:<17}{_shown(value) or 'unknown'}")
+    for how in dict.fromkeys(exactness.values()):
+        print(f"{how:<17}{', '.join(kind for kind in exactness if exactness[kind] == how)}")
     if callers:
         columns = tuple(dict.fromkeys(column for caller in callers for column in caller))
         print()

@@ -246,6 +246,9 @@ class Roster:
         for unit, block in self.journal.poll(mono_s):
             if unit in by_unit:
                 by_unit[unit].add(block)
+        for unit, start in self.journal.take_starts().items():
+            if unit in by_unit:
+                by_unit[unit].learn_model(start)
         self.unsaved |= self.journal.cursor is not None and not had_cursor
         # Scrapes first: each was made just after the logs were last read, so what is read now came after it.
         for result in self.scraper.take():

@@ -18,12 +18,13 @@ from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.intervals import ENGINES_MAX, RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.origins import BEFORE, sender_of
 
 NOMINAL_S = 10.0
 SILENCE_FACTOR = 1.5
 
 _STATS = re.compile(
-    rb"^[^'\"\[]{0,200}?\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) DP(?P<rank>\d{1,4})\] Avg "
+    BEFORE + rb"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:[.,]\d{1,9})? DP(?P<rank>\d{1,4})\] Avg "
     rb"(?:thr \(in/out\): (?P<in>\d{1,9}\.\d) / (?P<out>\d{1,9}\.\d) tokens/s, "
     rb"|prompt throughput: (?P<prompt>\d{1,9}\.\d) tokens/s, "
     rb"Avg generation throughput: (?P<made>\d{1,9}\.\d) tokens/s, )"
@@ -64,7 +65,7 @@ class LmDeploy(LogDialect):
         self._intervals.clear()
 
     def _counts_of(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
-        rank = match["rank"].decode("ascii")
+        rank = sender_of(match["before"]) + match["rank"].decode("ascii")
         at_s = instants.parse(match["at"], arrival_s)
         interval_s, (prompt, made) = self._intervals.tokens(
             rank,
@@ -72,6 +73,7 @@ class LmDeploy(LogDialect):
             (float(match["in"] or match["prompt"]), float(match["out"] or match["made"])),
             nominal_s=NOMINAL_S,
             silence_factor=SILENCE_FACTOR,
+            is_timed=at_s is not None,
         )
         requests, failed = self._requests(rank, match)
         return TokenCounts(

@@ -118,6 +118,19 @@ def log_advice() -> str:
     return "; ".join(f"{server.name}: {server.log_advice}" for server in SERVERS.values() if server.log_advice)
 
 
+def why_silent(sample: bytes) -> str:
+    """Why a log holds no statistics, where it shows that itself, and what to do; empty where it does not."""
+    return next(
+        (
+            f"{server.title} prints no statistics: {reason}"
+            for server in SERVERS.values()
+            for words, reason in server.log_warnings.items()
+            if words.encode() in sample
+        ),
+        "",
+    )
+
+
 def counters_of_page(body: bytes) -> CounterNames | None:
     """Whose Prometheus exposition this is; None for no server that is known."""
     return next((names for names in COUNTERS.values() if is_known(body, names)), None)
