@@ -69,6 +69,7 @@ _MODEL = re.compile(rb"(?:loading model|load_model:.* model) '(?P<path>[^']{1,10
 COUNTERS = CounterNames(
     server="llamacpp",
     known_by=(SeriesName("llamacpp:tokens_predicted_total"),),
+    prefixes=("llamacpp:",),
     completion=(SeriesName("llamacpp:tokens_predicted_total"),),
     prompt_computed=(SeriesName("llamacpp:prompt_tokens_total"),),
     prompt_cached=(SeriesName("llamacpp:prompt_tokens_cached_total"),),
