@@ -7,6 +7,7 @@ unit or pod whose log is followed, by the port that is scraped, or as the writer
 import re
 from collections.abc import Set
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tokenyield_agent.config import WorkloadSettings
 from tokenyield_agent.workloads.host_logs import pod_of_log_path
@@ -27,7 +28,7 @@ def is_root(procfs: Procfs, workload: WorkloadSettings, process: Process, log_fi
     if pod is not None and process.place.pod_uid is not None:
         return process.place.pod_uid.replace("-", "") == pod[2].replace("-", "")
     if workload.metrics is not None and server_of(process.command) is not None:
-        port = workload.metrics.partition("://")[2].partition("/")[0].rpartition(":")[2]
+        port = urlsplit(workload.metrics).netloc.rpartition(":")[2]
         pids = [process.pid, *procfs.descendants_of(process.pid)]
         if any(address.endswith(f":{port}") for address in procfs.listening(pids)):
             return True
