@@ -6,7 +6,7 @@ tokens in between. The server's load (`LoadGauges`) is read from the same page.
 Theory. Each series is compared with itself. One that was never seen counts from nothing, for an engine, a model or a
 reason to finish appears when it is first needed. One that is missing is not at nothing: its last value is kept
 (`remembered`), and it goes on from there when it is back. One that is lower than before was restarted, alone. Another
-process start time means that all of them were.
+process start time means that all of them were; after a page that shows none, the next one's is not compared.
 
 A kind has alternatives, of which one counts: the one that counted before, even where a page lacks it and shows another
 (a page cut in the middle; another version only after a restart). Prompts and their cached part move together: where
@@ -249,6 +249,11 @@ def lacks_counters(before: CounterReading, after: CounterReading) -> bool:
     return kind is not None and before.has(kind) and not after.has(kind)
 
 
+def is_lower(before: CounterReading, after: CounterReading) -> bool:
+    """Whether a series is below its last value."""
+    return any(value < before.values.get(key, 0) for key, value in _as_counted(before, after).values.items())
+
+
 def is_same_process(one: CounterReading, other: CounterReading) -> bool:
     """As far as it is known."""
     return one.started_s is None or other.started_s is None or abs(one.started_s - other.started_s) <= START_S
@@ -281,7 +286,6 @@ def remembered(before: CounterReading, after: CounterReading) -> CounterReading:
     return msgspec.structs.replace(
         after,
         values={**{key: before.values[key] for key in kept}, **after.values},
-        started_s=before.started_s if after.started_s is None else after.started_s,
         model=after.model or before.model,
         series={**before.series, **after.series},
         others={},

@@ -37,6 +37,9 @@ Where the server shows that no request is in progress, every line of a log is ab
 log cannot lead, whatever it says (llama.cpp's repeats a prompt for each of n choices). So as long as the counters
 answer until the server is idle, the sum is theirs exactly.
 
+A page with a lower value that no start time and no refusal explain may be an old one, or another process's: what it
+means shows the next one. If that is lower too, the server was restarted.
+
 A rate in the log is about the seconds before it; only the part of it after the last answer is buffered.
 
 The first answer ever is only a beginning: what was counted before it is not ours to report. But an endpoint that was
@@ -52,6 +55,7 @@ from tokenyield_agent.tokens.endpoint import (
     CounterChange,
     CounterReading,
     change_between,
+    is_lower,
     is_same_process,
     lacks_counters,
     remembered,
@@ -120,6 +124,8 @@ class HandoverState(msgspec.Struct, kw_only=True):
     """Others that have answered at this address, at their last values."""
     cached_ahead: int = 0
     """Cached tokens whose prompts the counters have not counted yet."""
+    doubted: CounterReading | None = None
+    """The last answer, where it was lower than `reading` for no reason that is known."""
     unlike: int = 0
     """Answers in a row that lacked the counters."""
 
@@ -169,6 +175,20 @@ class Handover:
             return self._begin(reading, at_ms)
         if (state.reading is None and not (state.refused or new)) or self._is_of_older_agent(reading):
             return self._begin(reading, at_ms)
+        if self._doubts(reading):
+            state.doubted = msgspec.structs.replace(reading, others={})
+            return []
+        return self._settle_answer(reading, at_ms)
+
+    def _doubts(self, reading: CounterReading) -> bool:
+        """Whether the next answer has to show what this lower one means."""
+        last, doubted = self.state.reading, self.state.doubted
+        if last is None or self.state.refused or not is_same_process(last, reading) or not is_lower(last, reading):
+            return False
+        return doubted is None or is_lower(doubted, reading)
+
+    def _settle_answer(self, reading: CounterReading, at_ms: int) -> list[TokenEvent]:
+        state = self.state
         before, is_replaced = self._counted_before(reading)
         if before is None and state.reading is not None:
             state.processes = [*state.processes, state.reading][-PROCESSES_MAX:]
@@ -236,14 +256,15 @@ class Handover:
 
     def endpoint_failed(self, *, refused: bool) -> list[TokenEvent]:
         """The endpoint did not answer. What is counted now that the log takes over, if it does."""
+        events = self._settle_doubted() if refused else []
         state = self.state
         state.failures += 1
-        events: list[TokenEvent] = []
         if not state.log_counts and (refused or state.failures >= FAILURES_MAX or state.reading is None):
             state.log_counts = True
             self._apply_lead()
-            events = self._flush_buffered()
-            self._add_provisional(events)
+            flushed = self._flush_buffered()
+            self._add_provisional(flushed)
+            events += flushed
         if refused:
             state.refused = True
             state.provisional_since_refusal = {}  # the server that runs from now on counts from nothing
@@ -252,11 +273,17 @@ class Handover:
 
     def endpoint_removed(self) -> list[TokenEvent]:
         """There is no endpoint any more: what is buffered is the log's to count."""
+        events = self._settle_doubted()
         if not self.state.log_counts:
             self._apply_lead()
-        events = self._flush_buffered()
+        events += self._flush_buffered()
         self.state = HandoverState(log_counts=True)
         return events
+
+    def _settle_doubted(self) -> list[TokenEvent]:
+        """No other answer will show what the doubted one means: it was a restart."""
+        doubted = self.state.doubted
+        return self._settle_answer(doubted, self.state.at_ms) if doubted is not None else []
 
     def _settle(self, change: CounterChange) -> dict[str, int]:
         """The kinds to count: what moved, less what was provisional, and less what was overcounted."""

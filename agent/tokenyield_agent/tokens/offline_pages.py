@@ -70,6 +70,8 @@ def read_series(paths: Sequence[Path], dialect: str) -> PageTotals:
         if is_page_of_it:
             for event in handover.from_counters(reading, 0):
                 kinds = sum_kinds(kinds, event.counts.kinds())
+    for event in handover.endpoint_removed():
+        kinds = sum_kinds(kinds, event.counts.kinds())
     if answers < 2:
         raise UnrecognizedPage(
             f"{', '.join(left_out)}: expected two pages with the counters of {names.server}, found {answers}; "

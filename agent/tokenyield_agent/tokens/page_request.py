@@ -86,20 +86,20 @@ def get_page(address: EndpointAddress, timeout_s: float) -> bytes:
             connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
         target = (split.path or "/") + (f"?{split.query}" if split.query else "")
         connection.request("GET", target, headers=headers)
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ScrapeError(_refusal(address, response))
-        parts, size = [], 0
-        while part := response.read1(1 << 16):
-            parts.append(part)
-            size += len(part)
-            if size > BODY_BYTES_MAX:
-                raise ScrapeError(f"{shown} answers more than {BODY_BYTES_MAX >> 20} MiB", foreign=True)
-            if time.monotonic() > deadline_s:
-                raise ScrapeError(f"{shown} does not end within {timeout_s:g} s")
-        if response.length:
-            raise ScrapeError(f"{shown} ends {response.length} bytes early")
-        return b"".join(parts)
+        with connection.getresponse() as response:
+            if response.status != 200:
+                raise ScrapeError(_refusal(address, response))
+            parts, size = [], 0
+            while part := response.read1(1 << 16):
+                parts.append(part)
+                size += len(part)
+                if size > BODY_BYTES_MAX:
+                    raise ScrapeError(f"{shown} answers more than {BODY_BYTES_MAX >> 20} MiB", foreign=True)
+                if time.monotonic() > deadline_s:
+                    raise ScrapeError(f"{shown} does not end within {timeout_s:g} s")
+            if response.length:
+                raise ScrapeError(f"{shown} ends {response.length} bytes early")
+            return b"".join(parts)
     except ConnectionRefusedError as error:
         raise ScrapeError(f"{shown} refuses connections: nothing listens there", refused=True) from error
     except ssl.SSLCertVerificationError as error:

@@ -58,7 +58,7 @@ class ScrapeResult:
 class _Address:
     address: EndpointAddress
     retry_at_s: float = 0.0
-    pause_s: float = RETRY_S_MIN
+    pause_s: float = field(default_factory=lambda: RETRY_S_MIN)
 
 
 @dataclass(slots=True)
