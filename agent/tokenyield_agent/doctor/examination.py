@@ -24,6 +24,9 @@ from tokenyield_wire.window import Method
 ROUNDS = 3
 """Of looking at the processes: a server found in the first round is scraped in the second."""
 
+_SAYS_WHAT_TO_CHANGE = {"unauthorized", "forbidden", "bad_request", "turned_off", "redirected", "certificate"}
+"""Problems of an endpoint with their own fix, instead of the server's advice."""
+
 
 def examine(settings: Settings) -> DoctorReport:
     """The whole report, in the order in which data flows."""
@@ -110,6 +113,8 @@ def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
     if kind is not None and kind.no_tokens:
         return "-", "no tokens", kind.no_tokens
     advice = kind.advice if kind is not None else ""
+    if roster.scraper.reasons().get(tokens.name) in _SAYS_WHAT_TO_CHANGE:
+        advice = problem
     if tokens.log is None:
         return "-", "no tokens", problem or advice or "no log and no endpoint was found: name them in workloads"
     methods, log_server, where = _sample(tokens)

@@ -21,13 +21,23 @@ TOKEN_BYTES_MAX = 16 * 1024
 WhenIdle = Literal["always", "rarely", "never"]
 
 _SECRET = re.compile(r"(?i)([?&][^=&#]*(?:token|key|secret|password|auth)[^=&#]*=)[^&#]*")
-_FIXES = {
-    400: "check its address; llama-server's router expects the model in it: metrics: http://host:port/metrics?model=NAME",
-    401: "name a file that holds its token with metrics_token_file",
-    403: "name a file that holds a token with more rights with metrics_token_file, or let this host read it",
-    404: "name the path of its page with metrics, such as /metrics, /v1/metrics or /prometheus/metrics",
-    501: "turn its metrics on: llama-server wants --metrics",
+_REFUSALS = {
+    400: (
+        "bad_request",
+        "check its address; llama-server's router expects the model in it: metrics: http://host:port/metrics?model=NAME",
+    ),
+    401: ("unauthorized", "name a file that holds its token with metrics_token_file"),
+    403: (
+        "forbidden",
+        "name a file that holds a token with more rights with metrics_token_file, or let this host read it",
+    ),
+    404: (
+        "not_found",
+        "name the path of its page with metrics, such as /metrics, /v1/metrics or /prometheus/metrics",
+    ),
+    501: ("turned_off", "turn its metrics on: llama-server's option is --metrics"),
 }
+"""Status of an answer -> the reason in one word, and what to change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +73,12 @@ class EndpointAddress:
 
 
 class ScrapeError(Exception):
-    """The request returned no page. `refused`: nothing listens there. `foreign`: what answers is another program."""
+    """The request returned no page. `reason`: why, in one word of a few: `refused`, where nothing listens; `foreign`,
+    where another program answers."""
 
-    def __init__(self, problem: str, *, refused: bool = False, foreign: bool = False) -> None:
+    def __init__(self, problem: str, reason: str = "no_answer") -> None:
         super().__init__(problem)
-        self.refused = refused
-        self.foreign = foreign
+        self.reason = reason
 
 
 def get_page(address: EndpointAddress, timeout_s: float) -> bytes:
@@ -88,24 +98,25 @@ def get_page(address: EndpointAddress, timeout_s: float) -> bytes:
         connection.request("GET", target, headers=headers)
         with connection.getresponse() as response:
             if response.status != 200:
-                raise ScrapeError(_refusal(address, response))
+                raise _refusal(address, response)
             parts, size = [], 0
             while part := response.read1(1 << 16):
                 parts.append(part)
                 size += len(part)
                 if size > BODY_BYTES_MAX:
-                    raise ScrapeError(f"{shown} answers more than {BODY_BYTES_MAX >> 20} MiB", foreign=True)
+                    raise ScrapeError(f"{shown} answers more than {BODY_BYTES_MAX >> 20} MiB", "foreign")
                 if time.monotonic() > deadline_s:
                     raise ScrapeError(f"{shown} does not end within {timeout_s:g} s")
             if response.length:
-                raise ScrapeError(f"{shown} ends {response.length} bytes early")
+                raise ScrapeError(f"{shown} ends {response.length} bytes early", "cut")
             return b"".join(parts)
     except ConnectionRefusedError as error:
-        raise ScrapeError(f"{shown} refuses connections: nothing listens there", refused=True) from error
+        raise ScrapeError(f"{shown} refuses connections: nothing listens there", "refused") from error
     except ssl.SSLCertVerificationError as error:
         reason = error.verify_message or error.reason
         raise ScrapeError(
-            f"{shown}: its certificate is not trusted ({reason}); name its CA with metrics_ca_file"
+            f"{shown}: its certificate is not trusted ({reason}); name its CA with metrics_ca_file",
+            "certificate",
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ScrapeError(f"{shown} does not answer: {error or type(error).__name__}") from error
@@ -114,13 +125,13 @@ def get_page(address: EndpointAddress, timeout_s: float) -> bytes:
             connection.close()
 
 
-def _refusal(address: EndpointAddress, response: http.client.HTTPResponse) -> str:
-    problem, fix = f"{address.shown} answers {response.status}", _FIXES.get(response.status)
+def _refusal(address: EndpointAddress, response: http.client.HTTPResponse) -> ScrapeError:
+    reason, fix = _REFUSALS.get(response.status, ("status", ""))
     if response.status in (401, 403) and address.token_file is not None:
         fix = f"it does not accept the token in {address.token_file}: renew it"
     if 300 <= response.status < 400:
-        fix = "redirects are not followed: name the address that it leads to with metrics"
-    return f"{problem}; {fix}" if fix else problem
+        reason, fix = "redirected", "redirects are not followed: name the address that it leads to with metrics"
+    return ScrapeError(f"{address.shown} answers {response.status}" + (f"; {fix}" if fix else ""), reason)
 
 
 def _authorization(address: EndpointAddress) -> dict[str, str]:
@@ -133,10 +144,13 @@ def _authorization(address: EndpointAddress) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
         raise ScrapeError(
-            f"metrics_token_file: {path} cannot be read ({reason}); let the agent's user read it"
+            f"metrics_token_file: {path} cannot be read ({reason}); let the agent's user read it",
+            "settings_file",
         ) from error
     if not token or not token.isprintable() or " " in token:
-        raise ScrapeError(f"metrics_token_file: expected one token in {path}, found something else; write it anew")
+        raise ScrapeError(
+            f"metrics_token_file: expected one token in {path}, found something else; write it anew", "settings_file"
+        )
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -147,7 +161,8 @@ def _modified_ns(path: str | None) -> int:
         return os.stat(path).st_mtime_ns
     except OSError as error:
         raise ScrapeError(
-            f"metrics_ca_file: {path} cannot be read ({error.strerror}); let the agent's user read it"
+            f"metrics_ca_file: {path} cannot be read ({error.strerror}); let the agent's user read it",
+            "settings_file",
         ) from error
 
 
@@ -158,5 +173,6 @@ def _context(ca_file: str | None, modified_ns: int) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ScrapeError(
-            f"metrics_ca_file: expected certificates in {ca_file}, found none ({error}); correct it"
+            f"metrics_ca_file: expected certificates in {ca_file}, found none ({error}); correct it",
+            "settings_file",
         ) from error

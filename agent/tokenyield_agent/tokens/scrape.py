@@ -68,6 +68,8 @@ class _Target:
     has_counters: bool = False
     due_s: float = 0.0
     problem: str | None = None
+    reason: str | None = None
+    """Of `problem`, in one word."""
     values: dict[str, int] = field(default_factory=dict)
     """What its counters last showed, and since when they stand still."""
     still_since_s: float | None = None
@@ -136,6 +138,11 @@ class Scraper:
         with self._lock:
             return {name: target.problem for name, target in self._shared.targets.items() if target.problem}
 
+    def reasons(self) -> dict[str, str]:
+        """The same, each in one word of a few."""
+        with self._lock:
+            return {name: target.reason for name, target in self._shared.targets.items() if target.reason}
+
     def trigger(self) -> None:
         """Scrape the targets that are due, now; the thread scrapes at no other time."""
         self._wake.set()
@@ -203,14 +210,16 @@ class Scraper:
         if target.is_stirred or reading.values != target.values or (reading.gauges and reading.gauges.running):
             target.still_since_s = now_s
         target.values, target.is_stirred = reading.values, False
-        problem = None
+        problem = reason = None
         if reading.is_unused:
+            reason = "unused"
             problem = f"{address.shown} is {names.server}'s, which shows no counters before its first request"
         elif not reading.is_whole:
+            reason = "no_counters"
             problem = f"{address.shown} is {names.server}'s and lacks its counters: half a page, or they are turned off"
         else:
             target.has_counters = True
-        self._note(name, target, problem)
+        self._note(name, target, problem, reason)
         self._add(ScrapeResult(target=name, scraped_mono_s=now_s, names=names, reading=reading, problem=problem))
 
     def _probe(self, name: str, target: _Target) -> None:
@@ -233,27 +242,28 @@ class Scraper:
                     self._take(name, target, read(body, names))
                     return
                 problem = f"{address.shown} shows no counters of a known server"
-                failures.append(ScrapeError(problem, foreign=is_of_another_program(body)))
+                failures.append(ScrapeError(problem, "foreign" if is_of_another_program(body) else "no_counters"))
             except ScrapeError as error:
                 failures.append(error)
-                if error.refused:
+                if error.reason == "refused":
                     break
             self._stop.wait(PROBE_PAUSE_S)
         is_configured = tried.address.is_configured
-        is_foreign = any(failure.foreign for failure in failures) and not is_configured
+        is_foreign = any(failure.reason == "foreign" for failure in failures) and not is_configured
         tried.retry_at_s = time.monotonic() + (RETRY_FOREIGN_S if is_foreign else tried.pause_s)
         tried.pause_s = min(RETRY_CONFIGURED_S_MAX if is_configured else RETRY_S_MAX, 2 * tried.pause_s)
         self._add(self._failure(name, target, _most_telling(failures)))
 
     def _failure(self, name: str, target: _Target, error: ScrapeError) -> ScrapeResult:
-        self._note(name, target, str(error))
-        return ScrapeResult(target=name, scraped_mono_s=time.monotonic(), refused=error.refused, problem=str(error))
+        self._note(name, target, str(error), error.reason)
+        is_refused = error.reason == "refused"
+        return ScrapeResult(target=name, scraped_mono_s=time.monotonic(), refused=is_refused, problem=str(error))
 
-    def _note(self, name: str, target: _Target, problem: str | None) -> None:
+    def _note(self, name: str, target: _Target, problem: str | None, reason: str | None) -> None:
         """Logged once for each change."""
         if problem is not None and problem != target.problem:
             log.info("workload=%s endpoint: %s", name, problem)
-        target.problem = problem
+        target.problem, target.reason = problem, reason
 
     def _add(self, result: ScrapeResult) -> None:
         with self._lock:
@@ -263,4 +273,4 @@ class Scraper:
 
 def _most_telling(failures: list[ScrapeError]) -> ScrapeError:
     """The one to show of several paths: what can be fixed before a path that is not there."""
-    return next((failure for failure in failures if "answers 404" not in str(failure)), failures[-1])
+    return next((failure for failure in failures if failure.reason != "not_found"), failures[-1])

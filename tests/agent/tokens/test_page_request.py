@@ -75,7 +75,7 @@ def test_an_answer_that_is_no_page_says_what_to_change(status: int, fix: str) ->
         error = refusal(EndpointAddress(url=f"{server.url}/metrics"))
     assert f"/metrics answers {status}" in str(error)
     assert fix in str(error)
-    assert not error.foreign
+    assert error.reason != "foreign"
 
 
 def test_a_token_that_is_refused_is_named_by_its_file(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_page_that_ends_early_is_no_page() -> None:
 
 
 def test_where_nothing_listens_is_told_from_where_nothing_answers() -> None:
-    assert refusal(EndpointAddress(url=f"http://127.0.0.1:{free_port()}/metrics")).refused
+    assert refusal(EndpointAddress(url=f"http://127.0.0.1:{free_port()}/metrics")).reason == "refused"
 
 
 def test_what_may_be_secret_in_a_url_is_not_shown() -> None:

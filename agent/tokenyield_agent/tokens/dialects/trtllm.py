@@ -108,7 +108,9 @@ SERVER = Server(
     process=re.compile(r"\btrtllm-serve\b|\btensorrt_llm[./]commands[./]serve\b"),
     port=8000,
     counters=COUNTERS,
-    counters_report=PathReport(turned_on_by="return_perf_metrics: true", caveat="since 1.2, at `/prometheus/metrics`"),
+    counters_report=PathReport(
+        turned_on_by="return_perf_metrics: true", caveat="at `/prometheus/metrics`; 1.1 has requests only"
+    ),
     log=TrtLlm,
     log_report=PathReport(
         rates=("prompt_computed", "completion"),
