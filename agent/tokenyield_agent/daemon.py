@@ -338,6 +338,7 @@ class Agent:
             ship_problem=self.shipper.problem,
             sources=self.roster.source_counts(),
             scrapes=dict(self.roster.scraper.counts),
+            endpoint_problems=self.roster.scraper.reasons(),
         )
 
 

@@ -97,6 +97,7 @@ _CHILD_OF_ROUTER = re.compile(rb"(?:^|\s)\[\d{1,6}\] ")
 COUNTERS = CounterNames(
     server="llamacpp",
     known_by=(SeriesName("llamacpp:tokens_predicted_total"),),
+    prefixes=("llamacpp:",),
     completion=(SeriesName("llamacpp:tokens_predicted_total"),),
     prompt_computed=(SeriesName("llamacpp:prompt_tokens_total"),),
     prompt_cached=(SeriesName("llamacpp:prompt_tokens_cached_total"),),

@@ -31,15 +31,39 @@ _STATS = re.compile(
     rb"(?:Server \(succeeded/failed/routed/waiting\): (?P<succeeded>\d{1,12}) / (?P<failed>\d{1,12}) / )?"
 )
 
+_CANCELLED = "ResponseType.CANCEL"
+_FAILED = "|".join(
+    f"ResponseType.{reason}"
+    for reason in (
+        "ENGINE_STOP_ERROR",
+        "SESSION_REPEAT",
+        "SESSION_NOT_EXIST",
+        "HANDLER_NOT_EXIST",
+        "INPUT_LENGTH_ERROR",
+        "INTERNAL_ENGINE_ERROR",
+        "PREFIX_CACHE_CONFLICT",
+        "NO_QUEUE",
+        "NOT_SUPPORTED",
+        "OUT_OF_MEMORY",
+    )
+)
+
 COUNTERS = CounterNames(
     server="lmdeploy",
     known_by=(SeriesName("lmdeploy:generation_tokens_total"),),
+    prefixes=("lmdeploy:",),
     completion=(SeriesName("lmdeploy:generation_tokens_total"),),
     prompt=(SeriesName("lmdeploy:prompt_tokens_total"),),
     prompt_cached=(SeriesName("lmdeploy:cached_tokens_total"),),
-    requests=(SeriesName("lmdeploy:request_success_total"),),
+    requests=(SeriesName("lmdeploy:request_success_total", finished_reason=f"!{_CANCELLED}|{_FAILED}"),),
+    requests_aborted=(SeriesName("lmdeploy:request_success_total", finished_reason=_CANCELLED),),
+    requests_failed=(SeriesName("lmdeploy:request_success_total", finished_reason=_FAILED),),
+    running=(SeriesName("lmdeploy:num_requests_running"),),
+    waiting=(SeriesName("lmdeploy:num_requests_waiting"),),
+    cache_used=(SeriesName("lmdeploy:gpu_cache_usage_perc"),),
 )
-"""LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-08."""
+"""LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-10 (0.18). Its counter of success
+has every reason for which a request ended."""
 
 
 class LmDeploy(LogDialect):

@@ -49,7 +49,9 @@ _MODEL = re.compile(rb'Args \{ model_id: "(?P<model>[^"]{1,253})"|"model_id":"(?
 
 COUNTERS = CounterNames(
     server="tgi",
-    known_by=(SeriesName("tgi_request_generated_tokens_sum"), SeriesName("tgi_request_count")),
+    known_by=(SeriesName("tgi_request_generated_tokens_sum"),),
+    prefixes=("tgi_",),
+    shows_late=True,
     completion=(SeriesName("tgi_request_generated_tokens_sum"),),
     prompt_unsplit=(SeriesName("tgi_request_input_length_sum"),),
     requests=(SeriesName("tgi_request_success"),),

@@ -83,21 +83,37 @@ COMPUTED_SINCE_LINE = 259
 in those from 0.16 to 0.33 line 259 to 335."""
 
 
+PREFIXES = ("vllm:", "ray_vllm:", "ray_vllm_")
+"""Of its names: its own, and as Ray exports them."""
+
+
 def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
-    """The alternatives of a counter's name: vLLM's own, and as Ray exports it."""
-    return tuple(SeriesName(prefix + name, **where) for prefix in ("vllm:", "ray_vllm:", "ray_vllm_"))
+    """The alternatives of a counter's name."""
+    return tuple(SeriesName(prefix + name, **where) for prefix in PREFIXES)
+
+
+def _together(*names: str) -> tuple[tuple[SeriesName, ...], ...]:
+    """The same for counters that add up."""
+    return tuple(tuple(SeriesName(prefix + name) for name in names) for prefix in PREFIXES)
 
 
 COUNTERS = CounterNames(
     server="vllm",
     paths=("/metrics",),
-    model_labels=("model_name",),
+    model_labels=("model_name", "model"),  # the second: Triton's backend
     known_by=_everywhere("generation_tokens_total"),
+    prefixes=PREFIXES,
     completion=_everywhere("generation_tokens_total"),
     prompt=_everywhere("prompt_tokens_total"),
     # Hits were counted in blocks until 0.8 and under the name gpu_prefix_cache_hits; since 0.9 in tokens. A preempted
-    # request queries the cache again, so that the newest versions' own counter of cached prompt tokens is preferred.
-    prompt_cached=(*_everywhere("prompt_tokens_cached_total"), *_everywhere("prefix_cache_hits_total")),
+    # request queries the cache again, and so may a waiting one at every step, so that the newest versions' own
+    # counter of cached prompt tokens is preferred. It holds what came from an external KV cache (a connector, a prefill
+    # server), which versions before it count beside the hits, as tokens that their own cache did not have.
+    prompt_cached=(
+        *_everywhere("prompt_tokens_cached_total"),
+        *_together("prefix_cache_hits_total", "external_prefix_cache_hits_total"),
+        *_everywhere("prefix_cache_hits_total"),
+    ),
     requests=_everywhere("request_success_total", finished_reason="!abort|error"),
     requests_aborted=_everywhere("request_success_total", finished_reason="abort"),
     requests_failed=_everywhere("request_success_total", finished_reason="error"),
