@@ -87,14 +87,13 @@ class LiteLlm(JsonLines):
             if not used or job is None:
                 return LineCounts()
             if call in _RESPONSE_READS:
-                return LineCounts(caller, used, at_s, identity=job)
+                return LineCounts(caller, used, at_s, usage=job)
             return LineCounts(caller, {"requests": 1, **used}, at_s, job=job)
         ended = _outcome(document)
         is_cached = ended == "requests" and str(document.cache_hit).lower() == "true"
         kinds = {} if is_cached else only_used(kinds)
-        is_stored = call == "responses" and any(kinds.values())
-        identity = _job(document) if is_stored else _identity(document, caller)
-        return LineCounts(caller, {ended: 1, **kinds}, at_s, identity=identity)
+        stored = _job(document) if call == "responses" and kinds else None
+        return LineCounts(caller, {ended: 1, **kinds}, at_s, identity=_identity(document, caller), usage=stored)
 
 
 def _name_of(call_type: str) -> str:
