@@ -132,10 +132,14 @@ def _documents(line: bytes) -> Iterator[bytes]:
 
 
 def _text(value: Any) -> str | None:
+    if value is None:
+        return None
     if isinstance(value, list):
         value = ",".join(sorted(item for item in value if isinstance(item, str)))
-    number = None if isinstance(value, str) else count_of(value)
-    text = str(number) if number is not None else value
-    if not isinstance(text, str) or text in ("", "-"):
+    elif not isinstance(value, str):
+        number = count_of(value)
+        value = "" if number is None else str(number)
+    if value in ("", "-"):
         return None
-    return text[:LABEL_CHARS_MAX].encode("utf-8", "replace").decode()  # half an emoji cannot be shipped
+    text: str = value[:LABEL_CHARS_MAX]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half an emoji cannot be shipped

@@ -111,6 +111,8 @@ def _is_payload(document: _Payload) -> bool:
 
 def _outcome(document: _Payload) -> str:
     """A stream whose client left is logged as a success, and only its error says so."""
+    if document.status == "success" and not document.error_information:
+        return "requests"
     ended = outcome_of(document.status, error=document.error_information)
     return "requests" if ended == "requests_failed" and document.status == "success" else ended
 

@@ -31,8 +31,13 @@ class _UsageShape:
     """What the cache served, which the prompt leaves out."""
     written_beside: str = ""
     """What was computed and written into the cache, which the prompt leaves out."""
+    parts: tuple[str, ...] = ()
+    """Of a prompt that has no number of its own: they make it."""
     more_prompt: str = ""
     more_completion: str = ""
+
+    def is_of(self, usage: dict[str, Any]) -> bool:
+        return self.prompt in usage or self.completion in usage or any(name in usage for name in self.parts)
 
 
 _SHAPES = (
@@ -46,6 +51,7 @@ _SHAPES = (
             "cached_tokens",  # Moonshot
             "num_cached_tokens",
         ),
+        parts=("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
     ),
     _UsageShape(
         prompt="input_tokens",
@@ -85,6 +91,8 @@ _SHAPES = (
 
 def count_of(value: Any) -> int | None:
     """The count of tokens that `value` is: 15, 15.0, "15", "1.5e1"; None for anything that cannot be one."""
+    if type(value) is int:  # nearly always
+        return value if 0 <= value < LINE_COUNT_MAX else None
     if isinstance(value, str):
         text = value.strip()
         if not _NUMBER.fullmatch(text):
@@ -128,12 +136,13 @@ def usage_kinds(usage: Any) -> dict[str, int] | None:
     usage = as_object(usage)
     if usage is None:
         return None
-    sums = [_read(usage, shape) for shape in _SHAPES]
-    possible = [{kind: count for kind, count in kinds.items() if count < LINE_COUNT_MAX} for kinds in sums]
-    readings = [kinds for kinds in possible if kinds]
-    for kinds in readings:
-        if any(kinds.values()):
-            return kinds
+    readings = []
+    for shape in _SHAPES:
+        sums = _read(usage, shape) if shape.is_of(usage) else {}
+        if kinds := {kind: count for kind, count in sums.items() if count < LINE_COUNT_MAX}:
+            if any(kinds.values()):
+                return kinds
+            readings.append(kinds)
     for name in _NESTED:
         if isinstance(usage.get(name), dict) and (nested := usage_kinds(usage[name])):
             return nested
@@ -151,15 +160,16 @@ def as_object(value: Any) -> dict[str, Any] | None:
 
 def _read(usage: dict[str, Any], shape: _UsageShape) -> dict[str, int]:
     prompt, completion = count_of(usage.get(shape.prompt)), count_of(usage.get(shape.completion))
-    if prompt is None and shape.prompt == "prompt_tokens":
-        parts = [count_of(usage.get(f"prompt_cache_{part}_tokens")) for part in ("hit", "miss")]
-        prompt = None if None in parts else sum(part or 0 for part in parts)
-    if prompt is not None:
+    if prompt is None and shape.parts:
+        parts = [part for name in shape.parts if (part := count_of(usage.get(name))) is not None]
+        prompt = sum(parts) if len(parts) == len(shape.parts) else None
+    if prompt is not None and shape.more_prompt:
         prompt += count_of(usage.get(shape.more_prompt)) or 0
-    if completion is not None or shape.more_completion in usage:
-        beside = count_of(usage.get(shape.more_completion)) or _reasoning_beside(usage, prompt, completion)
+    if shape.more_completion and (beside := count_of(usage.get(shape.more_completion))) is not None:
         completion = (completion or 0) + beside
-    if prompt is not None and (shape.read_beside in usage or shape.written_beside in usage):
+    elif completion is not None and prompt is not None:
+        completion += _reasoning_beside(usage, prompt + completion)
+    if prompt is not None and shape.read_beside and (shape.read_beside in usage or shape.written_beside in usage):
         return token_kinds(None, completion) | _prompt_beside_cache(usage, shape, prompt)
     cached = next((part for path in shape.cached if (part := count_of(dig(usage, path))) is not None), None)
     return token_kinds(prompt, completion, cached)
@@ -171,10 +181,10 @@ def _prompt_beside_cache(usage: dict[str, Any], shape: _UsageShape, prompt: int)
     return {"prompt_unsplit": computed} if read is None else {"prompt_computed": computed, "prompt_cached": read}
 
 
-def _reasoning_beside(usage: dict[str, Any], prompt: int | None, completion: int | None) -> int:
+def _reasoning_beside(usage: dict[str, Any], sum_without: int) -> int:
     """What xAI generated as reasoning: the total holds it, the completion does not."""
-    reasoning = count_of(dig(usage, "completion_tokens_details.reasoning_tokens"))
     total = count_of(usage.get("total_tokens"))
-    if not reasoning or total is None or prompt is None or completion is None:
+    if total is None or total <= sum_without:
         return 0
-    return reasoning if total == prompt + completion + reasoning else 0
+    reasoning = count_of(dig(usage, "completion_tokens_details.reasoning_tokens"))
+    return reasoning if reasoning == total - sum_without else 0
