@@ -16,7 +16,6 @@ from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
 from tokenyield_agent.tokens.parsing.seen import CountedJobs, SeenLines
 from tokenyield_agent.tokens.parsing.usage import count_of
-from tokenyield_wire.window import REQUEST_KINDS
 
 LINE_BYTES_MAX = 256 * 1024
 """The longest line that is read: gateways may log messages and answers too."""
@@ -36,8 +35,6 @@ class LineCounts(NamedTuple):
     at_s: float | None = None
     identity: bytes | None = None
     """Equal in lines that report the same request once more; None where nothing tells them apart."""
-    usage: bytes | None = None
-    """Equal in lines that report the usage of the same answer: only the first one's tokens count."""
     job: bytes | None = None
     """The batch whose total so far this is."""
 
@@ -82,8 +79,6 @@ class JsonLines(LogDialect):
             return self._jobs.growth(counts.job, kinds)
         if kinds and counts.identity is not None and not self._seen.is_new(counts.identity):
             return {}
-        if kinds and counts.usage is not None and not self._seen.is_new(counts.usage):
-            return {kind: count for kind, count in kinds.items() if kind in REQUEST_KINDS}
         return kinds
 
     def _counts_of(self, line: bytes) -> LineCounts | None:

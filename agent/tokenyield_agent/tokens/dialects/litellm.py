@@ -11,8 +11,8 @@ made no tokens: it counts as a request alone. A request that failed, or that its
 used before is counted.
 
 LiteLLM logs more than model calls: MCP tools, files, batches and their management. These count nothing. A batch is
-counted when it is retrieved, once, with what its usage grew by since the last time; a stored response when it is read,
-unless its usage was counted as it was made.
+counted when it is retrieved, once, with what its usage grew by since the last time. Reading a stored response counts
+nothing: LiteLLM gives it another id at each read, so that one read often cannot be told from many.
 """
 
 from typing import Any, ClassVar
@@ -33,8 +33,7 @@ _MODEL_CALLS = frozenset((
     "responses_websocket", "run_thread", "run_thread_stream", "speech", "text_completion", "transcription",
     "video_edit", "video_extension", "video_generation", "video_remix",
 ))  # fmt: skip
-_BATCH_READS = frozenset(("retrieve_batch",))
-_RESPONSE_READS = frozenset(("get_responses",))
+_BATCH_READ = "retrieve_batch"
 _MANAGEMENT = frozenset((
     "add", "assistant", "assistants", "batch", "cancel", "container", "containers", "content", "delete", "file",
     "files", "fine", "get", "input", "list", "mcp", "message", "messages", "retrieve", "sandbox", "skill", "store",
@@ -43,8 +42,8 @@ _MANAGEMENT = frozenset((
 """Any of these words in the name of another call: it manages something, or calls a tool."""
 _VERBS = frozenset(("cancel", "create", "delete", "file", "get", "list", "retrieve"))
 """With an `a` before them in the names of asynchronous calls."""
-_ID_SUFFIXES = ("_batch_cost", "_background_cost")
-"""Which LiteLLM's own pollers append to the id of what they poll."""
+_BATCH_SUFFIX = "_batch_cost"
+"""Which LiteLLM's own poller appends to the id of a batch."""
 
 
 class _Payload(msgspec.Struct, gc=False):
@@ -77,23 +76,18 @@ class LiteLlm(JsonLines):
         call = _name_of(document.call_type)
         metadata = as_object(document.metadata) or {}
         kinds = _tokens(document, metadata)
-        is_read = call in _BATCH_READS or call in _RESPONSE_READS
+        is_batch = call == _BATCH_READ
         is_management = not _MANAGEMENT.isdisjoint(call.split("_"))
-        if not (call in _MODEL_CALLS or is_read) and (is_management or not any(kinds.values())):
+        if not (call in _MODEL_CALLS or is_batch) and (is_management or not any(kinds.values())):
             return LineCounts()
         at_s, caller = instant_of(document.endTime), _caller(document, metadata)
-        if is_read:
+        if is_batch:
             used, job = only_used(kinds), _job(document)
-            if not used or job is None:
-                return LineCounts()
-            if call in _RESPONSE_READS:
-                return LineCounts(caller, used, at_s, usage=job)
-            return LineCounts(caller, {"requests": 1, **used}, at_s, job=job)
+            return LineCounts(caller, {"requests": 1, **used}, at_s, job=job) if used and job else LineCounts()
         ended = _outcome(document)
         is_cached = ended == "requests" and str(document.cache_hit).lower() == "true"
         kinds = {} if is_cached else only_used(kinds)
-        stored = _job(document) if call == "responses" and kinds else None
-        return LineCounts(caller, {ended: 1, **kinds}, at_s, identity=_identity(document, caller), usage=stored)
+        return LineCounts(caller, {ended: 1, **kinds}, at_s, identity=_identity(document, caller))
 
 
 def _name_of(call_type: str) -> str:
@@ -141,13 +135,10 @@ def _caller(document: _Payload, metadata: dict[str, Any]) -> Caller:
 
 
 def _job(document: _Payload) -> bytes | None:
-    """What is polled until it is done: LiteLLM's own pollers and its clients report the same batch."""
+    """The batch that is polled: LiteLLM's own poller and its clients report the same one."""
     if not isinstance(document.id, str) or not document.id:
         return None
-    name = document.id
-    for suffix in _ID_SUFFIXES:
-        name = name.removesuffix(suffix)
-    return b"job\0" + name.encode("utf-8", "replace")
+    return document.id.removesuffix(_BATCH_SUFFIX).encode("utf-8", "replace")
 
 
 def _identity(document: _Payload, caller: Caller) -> bytes | None:
@@ -175,6 +166,6 @@ GATEWAY = Gateway(
     title="LiteLLM proxy",
     log=LiteLlm,
     reports="team, key, user, end user, project, organization, tags; failed and aborted requests apart, with what they "
-    "used; a request, batch or stored response once, by its id",
+    "used; a request or batch once, by its id",
     before=("openai-usage",),  # whose object may be in LiteLLM's payload
 )
