@@ -82,7 +82,7 @@ def _calls_model(document: dict[str, Any], model: Any, ended: str) -> bool:
 
 
 def _outcome(document: dict[str, Any]) -> str:
-    flags = {flag.strip() for flag in str(document.get("response_flags") or "").split(",")}
+    flags = set(re.findall(r"\w+", str(document.get("response_flags"))))
     details = str(document.get("response_code_details") or "")
     code = count_of(document["response_code"])
     if flags & _CLIENT_GONE or "downstream_remote_disconnect" in details:

@@ -19,11 +19,14 @@ from tokenyield_agent.tokens.dialects.base import Gateway
 from tokenyield_agent.tokens.dialects.json_lines import JsonLines, LineCounts, caller_of, only_used
 from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.tokens.parsing.outcome import outcome_of
-from tokenyield_agent.tokens.parsing.usage import count_of, dig, usage_kinds
+from tokenyield_agent.tokens.parsing.usage import as_object, count_of, dig, usage_kinds
 
-_HOLDERS = ("", "response", "body", "response.body", "data", "result", "result.message")
+_HOLDERS = ("", "response", "body", "response.body", "response_body", "data", "result", "result.message")
+"""Each may be an object, or a text that holds one."""
 _USAGES = ("usage", "usageMetadata", "usage_metadata")
-_STATUSES = ("status_code", "status", "http_status", "response.status_code", "response.status", "result.type")
+_STATUSES = (
+    "status_code", "status", "statusCode", "http_status", "response.status_code", "response.status", "result.type",
+)  # fmt: skip
 _IDS = ("id", "custom_id", "request_id")
 _BATCH_ENDED = frozenset(("completed", "cancelled", "expired", "failed"))
 _DEFAULT_FIELDS = (
@@ -71,8 +74,7 @@ class OpenAiUsage(JsonLines):
 def _usage_of(document: dict[str, Any]) -> tuple[dict[str, Any], Any, dict[str, int] | None]:
     """(the object that holds the usage, the usage, its kinds); (the document, None, None) where there is none."""
     for place in _HOLDERS:
-        holder = dig(document, place) if place else document
-        if isinstance(holder, dict):
+        if holder := as_object(dig(document, place) if place else document):
             for name in _USAGES:
                 if name in holder and (kinds := usage_kinds(holder[name])) is not None:
                     return holder, holder[name], kinds

@@ -14,7 +14,7 @@ CLIENT_CLOSED = 499
 
 _ABORTED = re.compile(r"client.{0,3}(?:disconnect|close|gone|abort)|downstream.{0,10}disconnect|cancell?ed|^499$", re.I)
 _FAILED = frozenset(("failure", "failed", "error", "errored", "expired", "timeout", "timed_out"))
-_NOTHING = frozenset(("", "-", "none", "null"))
+_NOTHING = frozenset(("", "-", "none", "null", "false"))
 _CAUSES = ("code", "type", "error_code", "error_class", "class", "name", "status", "status_code")
 """What names an error's cause. Its message is not read: it may quote the prompt."""
 
