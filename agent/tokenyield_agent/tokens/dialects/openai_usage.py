@@ -73,12 +73,16 @@ class OpenAiUsage(JsonLines):
 
 def _usage_of(document: dict[str, Any]) -> tuple[dict[str, Any], Any, dict[str, int] | None]:
     """(the object that holds the usage, the usage, its kinds); (the document, None, None) where there is none."""
+    undivided: tuple[dict[str, Any], Any, dict[str, int] | None] = (document, None, None)
     for place in _HOLDERS:
         if holder := as_object(dig(document, place) if place else document):
             for name in _USAGES:
-                if name in holder and (kinds := usage_kinds(holder[name])) is not None:
+                kinds = usage_kinds(holder.get(name))
+                if kinds:
                     return holder, holder[name], kinds
-    return document, None, None
+                if kinds is not None and undivided[2] is None:
+                    undivided = holder, holder[name], kinds
+    return undivided
 
 
 def _is_batch_result(document: dict[str, Any]) -> bool:
@@ -97,14 +101,15 @@ def _has_no_usage(document: dict[str, Any]) -> bool:
 
 def _batch(caller: Caller, batch: dict[str, Any], kinds: dict[str, int]) -> LineCounts:
     """OpenAI's batch object, which is polled: its usage is final when the batch has ended."""
-    if batch.get("status") not in _BATCH_ENDED or not isinstance(batch.get("id"), str):
+    status, name = batch.get("status"), batch.get("id")
+    if not isinstance(status, str) or status not in _BATCH_ENDED or not isinstance(name, str):
         return LineCounts()
     requests = {
         kind: count
         for kind, name in (("requests", "completed"), ("requests_failed", "failed"))
         if (count := count_of(dig(batch, f"request_counts.{name}")))
     }
-    return LineCounts(caller, {**requests, **kinds}, job=batch["id"].encode("utf-8", "replace"))
+    return LineCounts(caller, {**requests, **kinds}, job=name.encode("utf-8", "replace"))
 
 
 def _is_chunk(holder: dict[str, Any]) -> bool:

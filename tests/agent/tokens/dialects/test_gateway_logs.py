@@ -1,18 +1,21 @@
 """Gateways' logs as the world leaves them: read as `tokenyield-agent tokens` reads them, they give what was worked out by
 hand, whatever a container's runtime wrote around the lines; and no cut, lost or repeated line makes tokens of nothing."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recordings import LOGS, Recording
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, new_dialect
-from tokenyield_agent.tokens.event import KINDS, TokenCounts
+from tokenyield_agent.tokens.event import KINDS, LINE_COUNT_MAX, TokenCounts
 from tokenyield_agent.tokens.offline import read_log
+from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
 from tokenyield_wire.window import REQUEST_KINDS
 
 GATEWAY_LOGS = [log for log in LOGS if log.dialect in GATEWAYS]
@@ -116,6 +119,51 @@ def test_cut_lost_and_repeated_lines_never_make_tokens_of_nothing(
     whole = comparable(totals(new_dialect(recording.dialect).feed(recording.body, 0.0)))
     read = comparable(fed(recording.dialect, lines, restarts_every))
     assert all(part <= most for part, most in zip(read, whole, strict=True)), (read, whole)
+
+
+HOSTILE: tuple[Any, ...] = (
+    None, True, -1, 0, 499, 2**40, 10**30, 1e308, float("nan"), float("inf"), "", "-", "15", "9" * 5000, "x" * 300,
+    "\ud83d", "\x00\n", [], [[1]], ["a", None], {}, {"": {"": 1}}, {"prompt_tokens": {}}, {"type": []}, "{", '{"a":1}',
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The paths of all fields of a document."""
+    if not isinstance(value, dict):
+        return []
+    return [place for name, inner in value.items() for place in [(*path, name), *places(inner, (*path, name))]]
+
+
+DOCUMENTS = [
+    (recording.dialect, document)
+    for recording in GATEWAY_LOGS
+    for line in recording.body.splitlines()
+    if line.startswith(b"{") and isinstance(document := LooseDecoder().decode(line), dict)
+]
+
+
+@given(
+    known=st.sampled_from(DOCUMENTS),
+    values=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(HOSTILE)), min_size=1, max_size=3),
+)
+@settings(deadline=None)
+def test_no_value_raises_or_counts_more_than_a_line_may(
+    known: tuple[str, dict[str, Any]], values: list[tuple[int, Any]]
+) -> None:
+    name, document = known[0], json.loads(json.dumps(known[1]))
+    for number, value in values:
+        paths = places(document)
+        *folders, last = paths[number % len(paths)]
+        inner = document
+        for folder in folders:
+            inner = inner[folder]
+        inner[last] = copy.deepcopy(value)
+    dialect = new_dialect(name)
+    for counts in dialect.feed(json.dumps(document).encode() + b"\n", 0.0):
+        assert all(0 <= count < LINE_COUNT_MAX for count in counts.kinds().values())
+        assert len(counts.kinds().keys() & set(REQUEST_KINDS)) <= 2
+        msgspec.json.encode(counts)
+    json.dumps(dialect.state())
 
 
 @pytest.mark.parametrize("name", GATEWAYS)
