@@ -15,7 +15,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import Gateway
-from tokenyield_agent.tokens.dialects.json_lines import JsonLines, LineCounts, caller_of, instant_of, only_used
+from tokenyield_agent.tokens.dialects.json_lines import (
+    MODEL_ENDPOINT,
+    JsonLines,
+    LineCounts,
+    caller_of,
+    instant_of,
+    only_used,
+)
 from tokenyield_agent.tokens.parsing.outcome import outcome_of
 from tokenyield_agent.tokens.parsing.usage import count_of, dig, token_kinds
 
@@ -30,9 +37,7 @@ _CACHED = (
     "genai_tokens_cached_input",
 )
 _PATHS = ("x-envoy-origin-path", "x-envoy-original-path", "request.path", "path", ":path")
-_ENDPOINT = re.compile(
-    r"/(?:completions|messages|responses|embeddings|rerank|generations|edits|speech|transcriptions)\b"
-)
+_NO_CALL = re.compile(r"/(?:count_tokens|tokenize|detokenize|models|files|batches)\b")
 _CLIENT_GONE = frozenset(("DC", "DownstreamConnectionTermination"))
 _CUT_SHORT = frozenset((
     "DPE", "DT", "IH", "LR", "OM", "SI", "UC", "UF", "UMSDR", "UPE", "UR", "UT", "DownstreamProtocolError",
@@ -77,8 +82,10 @@ def _calls_model(document: dict[str, Any], model: Any, ended: str) -> bool:
     is_mcp = any(name.startswith("mcp.") and value not in (None, "", "-") for name, value in document.items())
     if is_mcp or _first(document, ("method",)) not in (None, "POST"):
         return False
-    path = _first(document, _PATHS)
-    return model is not None or (ended != "requests" and (path is None or bool(_ENDPOINT.search(str(path)))))
+    path = str(_first(document, _PATHS) or "")
+    if model is not None:
+        return not _NO_CALL.search(path)
+    return ended != "requests" and (not path or bool(MODEL_ENDPOINT.search(path)))
 
 
 def _outcome(document: dict[str, Any]) -> str:

@@ -22,6 +22,12 @@ LINE_BYTES_MAX = 256 * 1024
 LABEL_CHARS_MAX = 128
 LABELS = ("team", "key", "user", "end_user", "project", "org", "tags")
 """What may be known of a caller."""
+MODEL_ENDPOINT = re.compile(
+    r"[/:](?:completions|messages|responses|embeddings|rerank|generations|edits|speech|transcriptions|translations"
+    r"|(?:stream)?generateContent|converse(?:-stream)?|invoke)/?(?:\?|$)",
+    re.I,
+)
+"""The end of a path at which a model is called."""
 _KEY = re.compile(rb'" {0,2}:')
 STARTS_MAX = 4
 """Braces of one line at which its JSON may begin."""

@@ -20,7 +20,14 @@ from typing import Any, ClassVar
 import msgspec
 
 from tokenyield_agent.tokens.dialects.base import Gateway
-from tokenyield_agent.tokens.dialects.json_lines import JsonLines, LineCounts, caller_of, instant_of, only_used
+from tokenyield_agent.tokens.dialects.json_lines import (
+    MODEL_ENDPOINT,
+    JsonLines,
+    LineCounts,
+    caller_of,
+    instant_of,
+    only_used,
+)
 from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
 from tokenyield_agent.tokens.parsing.outcome import outcome_of
@@ -35,12 +42,12 @@ _MODEL_CALLS = frozenset((
 ))  # fmt: skip
 _BATCH_READ = "retrieve_batch"
 _MANAGEMENT = frozenset((
-    "add", "assistant", "assistants", "batch", "cancel", "container", "containers", "content", "delete", "file",
-    "files", "fine", "get", "input", "list", "mcp", "message", "messages", "retrieve", "sandbox", "skill", "store",
-    "thread", "tool", "tools", "tuning", "vector",
+    "add", "assistant", "assistants", "batch", "cancel", "container", "containers", "content", "count", "delete",
+    "file", "files", "fine", "get", "input", "list", "mcp", "message", "messages", "retrieve", "sandbox", "skill",
+    "store", "thread", "tool", "tools", "tuning", "vector",
 ))  # fmt: skip
 """Any of these words in the name of another call: it manages something, or calls a tool."""
-_VERBS = frozenset(("cancel", "create", "delete", "file", "get", "list", "retrieve"))
+_VERBS = frozenset(("cancel", "count", "create", "delete", "file", "get", "list", "retrieve"))
 """With an `a` before them in the names of asynchronous calls."""
 _BATCH_SUFFIX = "_batch_cost"
 """Which LiteLLM's own poller appends to the id of a batch."""
@@ -78,7 +85,7 @@ class LiteLlm(JsonLines):
         kinds = _tokens(document, metadata)
         is_batch = call == _BATCH_READ
         is_management = not _MANAGEMENT.isdisjoint(call.split("_"))
-        if not (call in _MODEL_CALLS or is_batch) and (is_management or not any(kinds.values())):
+        if not (_calls_model(call) or is_batch) and (is_management or not any(kinds.values())):
             return LineCounts()
         at_s, caller = instant_of(document.endTime), _caller(document, metadata)
         if is_batch:
@@ -95,6 +102,11 @@ def _name_of(call_type: str) -> str:
     name = call_type.lower().lstrip("_")
     is_async = name.startswith("a") and (name[1:] in _MODEL_CALLS or name.split("_")[0][1:] in _VERBS)
     return name[1:] if is_async else name
+
+
+def _calls_model(call: str) -> bool:
+    """Older versions name the path instead, for a request that was refused before it became a call."""
+    return call in _MODEL_CALLS or ("/" in call and bool(MODEL_ENDPOINT.search(f"/{call}")))
 
 
 def _is_payload(document: _Payload) -> bool:
