@@ -87,6 +87,7 @@ class Device:
         """Of quantities that are slow."""
         self._known: set[str] = set()
         """Quantities that have been read once."""
+        self._now_s = now_s
         self._sm_since_us = 0
         self._samples = PowerSamples()
         self._error_counters = ErrorCounters()
@@ -189,6 +190,7 @@ class Device:
     def read(self, now_s: float) -> GpuReading:
         """`now_s` is monotonic. Raises NVMLError where the GPU or the driver is gone, `GpuUnreadableError` where
         nothing that matters can be read."""
+        self._now_s = now_s
         self._failures_before, self.failures = self.failures, {}
         if now_s >= self._probe_at_s:
             self._probe(now_s)
@@ -265,7 +267,7 @@ class Device:
         fresh = self.ask("samples", self._samples.ask)
         if fresh is None and "samples" in self.absent:
             return None
-        return self._samples.since_last(fresh or (), self._power_max_mw, time.monotonic())
+        return self._samples.since_last(fresh or (), self._power_max_mw, self._now_s)
 
     # --- activity ------------------------------------------------------------------------------------------------
 
