@@ -22,7 +22,13 @@ Made by `make docs` from `agent/tokenyield_agent/tokens/dialects/`; do not edit.
 
 The agent takes a server's own counters (its Prometheus endpoint) where it answers, and its log while it does not: never both
 for the same tokens ([decision 0004](decisions/0004-counters-first-the-log-takes-over.md)). `dialect: auto` recognizes a log's
-server by its lines; `tokenyield-agent tokens FILE` shows what would be counted in any log.
+server by its lines. `tokenyield-agent tokens FILE` shows what would be counted in any log, and of any saved page:
+
+```sh
+curl -s http://127.0.0.1:8000/metrics > before.prom    # and again later
+tokenyield-agent tokens now.prom                       # since the server's start
+tokenyield-agent tokens --since before.prom now.prom   # in between; more pages are taken in their order
+```
 """
 
 FOOT = """
@@ -32,8 +38,38 @@ regular expression with named groups, checked at start by `tokenyield-agent chec
 ## Words
 - `prompt_computed` and `prompt_cached`: a prompt's tokens that were computed, and that the prefix cache served. A source that
   does not distinguish them gives `prompt_unsplit`. A source that reports only what was computed leaves `prompt_cached` unknown.
-- `method`: `counter` (the server's counters, exact), `count` (per request, exact), `rate` (a rate times its interval).
+- `method`: `counter` (the server's counters, exact), `count` (added up per request), `rate` (a rate times its interval).
+- A count is `exact`, or a `lower bound` where the log shows nothing of some requests, as of those that their clients gave
+  up: what is counted was made, and some of what was made may be missing. `tokens FILE` shows which it is, kind by kind.
 - `requests`, `requests_aborted` (given up by the client), `requests_failed`.
+
+## What a page of counters must show
+Each series is compared with itself. One that is new counts from 0, one that is missing goes on from its last value when it is
+back, also after a restart of the agent, and one that is lower was restarted, alone. A lower value that neither another start
+time nor a refused connection explains waits for the next page: an old page, or another process behind the same port, is no
+restart. A page without the counters that were there before (half-served, cut, of an exporter that warms up) is no answer; after
+three of them the log takes over. Processes that answer by turns behind one address each go on, where they show
+`process_start_time_seconds`; where they do not, name an address for each. More than 4,096 series of one page are not read.
+
+A known server without counters before its first request (Dynamo's frontend, SGLang, TGI, TensorRT-LLM) is asked at the normal
+pace and counts from 0. A configured address is asked again whatever answers there; a discovered one where another program
+answers is left alone for an hour.
+
+| endpoint | settings of its workload |
+|---|---|
+| with a bearer token | `metrics_token_file`, read again for every request |
+| https with a private CA | `metrics_ca_file`, read again when it changes |
+| llama-server's router, which answers 400 | `metrics: http://host:port/metrics?model=NAME`, one workload a model; older routers load the model to answer |
+| llama-server `--sleep-idle-seconds` before b10519, which a scrape wakes or keeps awake | `metrics_when_idle: rarely` (every 10 minutes after one of silence) or `never` (not before its log shows a request); `scrape_when_idle` for all |
+
+What is wrong with an endpoint, and what to change, is said by `doctor` and in the log; its reason in one word is in
+`tokenyield_agent_endpoint_problem`.
+
+## Where counters and a log meet
+Where the counters answer until the server is idle, the sum is theirs exactly, whatever its log says. Where an endpoint goes away
+while requests are in progress, the log counts from its last answer on: what is counted then is as exact as that log. A log that
+shows more than the counters (llama.cpp repeats a prompt for each of `n` choices) can be over by at most twice what it showed
+lately; that is subtracted when the endpoint is back, and stays where it is not.
 
 ## Where logs are
 A path or pattern (`log`), a systemd unit (`journal`, through `journalctl`), and what containers write: CRI files under
@@ -92,7 +128,12 @@ def pages() -> dict[Path, str]:
 
 def _log(server: Server) -> str:
     report = server.log_report or PathReport()
-    parts = [_engines(server), _kinds("exact", report.exact, report), _kinds("rates", report.rates, report)]
+    parts = [
+        _engines(server),
+        _kinds("exact", report.exact, report),
+        _kinds("lower bound", report.lower_bound, report),
+        _kinds("rates", report.rates, report),
+    ]
     if server.log is not None and not server.reports_tokens:
         parts.append("**no tokens**")
     return _cell(report, parts)

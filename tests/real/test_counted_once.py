@@ -3,17 +3,16 @@
 import os
 import random
 import signal
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness import Stack, free_port, get, wait_until
+from harness import Stack, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
+from real.door import Door
 from real.llama_server import LlamaServer, Load
 from tokenyield_agent.workloads.procfs import Procfs
 
@@ -25,45 +24,6 @@ def server(tmp_path: Path) -> Iterator[LlamaServer]:
     started = LlamaServer(tmp_path, tmp_path / "llama.log")
     yield started
     started.kill()
-
-
-class Door:
-    """A TCP proxy in front of the server that can be shut: connections are refused then."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self.port = free_port()
-        self._listener: socket.socket | None = None
-        self.open()
-
-    def open(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
-
-    def shut(self) -> None:
-        assert self._listener is not None
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                inside, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve_one, args=(inside, self._to), daemon=True).start()
-
-    @staticmethod
-    def _serve_one(inside: socket.socket, port: int) -> None:
-        """One request and its answer: the agent asks with one connection each time."""
-        with inside:
-            try:
-                with socket.create_connection(("127.0.0.1", port)) as outside:
-                    outside.sendall(inside.recv(1 << 16))
-                    while data := outside.recv(1 << 16):
-                        inside.sendall(data)
-            except OSError:
-                pass  # the server is gone; so is this connection
 
 
 def counted_by_endpoint(stack: Stack) -> bool:

@@ -153,7 +153,9 @@ def _sources(settings: Settings, roster: Roster) -> Iterator[DoctorFinding]:
             if known:
                 yield DoctorFinding("ok", "endpoint", f"{workload.name}: {known[1]} counters at {known[0]}")
             else:
-                text = f"{workload.name}: {problem}; the log counts until it answers"
-                yield DoctorFinding("note" if workload.log or workload.journal else "fault", "endpoint", text)
+                has_log = bool(workload.log or workload.journal)
+                text = f"{workload.name}: {problem}" + ("; the log counts until it answers" if has_log else "")
+                is_known = workload.name in roster.scraper.recognized()
+                yield DoctorFinding("note" if has_log or is_known else "fault", "endpoint", text)
     for gateway in settings.gateways:
         yield from findings_of_log(gateway, settings.dialects, settings.journal_dir)

@@ -20,6 +20,8 @@ from tokenyield_wire.window import Method
 
 NO_TOKENS, NOT_YET = "no tokens", "no tokens yet"
 _PROMPTS = ("prompt_computed", "prompt_unsplit")
+_SAYS_WHAT_TO_CHANGE = {"unauthorized", "forbidden", "bad_request", "turned_off", "redirected", "certificate"}
+"""Problems of an endpoint with their own fix, instead of the server's advice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ def source_of(tokens: WorkloadTokens, roster: Roster, settings: Settings) -> Tok
         return TokenSource(place="-", quality=NO_TOKENS, change=kind.no_tokens)
     problem = roster.scraper.problems().get(tokens.name, "")
     advice = counters_advice(kind, roster.arguments_of(tokens.name), problem) if kind is not None else problem
+    if roster.scraper.reasons().get(tokens.name) in _SAYS_WHAT_TO_CHANGE:
+        advice = problem
     if tokens.log is None:
         return TokenSource(place="-", quality=NO_TOKENS, change=_without_log(tokens.name, roster, advice))
     sample, place = _sample(tokens, settings, roster)

@@ -16,6 +16,7 @@ from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.tokens.event import TokenEvent
 from tokenyield_agent.tokens.journal import Journal
 from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource, SourceMark
+from tokenyield_agent.tokens.page_request import EndpointAddress
 from tokenyield_agent.tokens.scrape import Scraper
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.binding import Holder, Holding, bind
@@ -124,10 +125,25 @@ class Roster:
 
     def _retarget(self) -> None:
         """Set what the scraper scrapes and the journal follows."""
-        targets: dict[str, Iterable[str]] = {
-            workload.name: [workload.metrics] for workload in self.workloads.values() if workload.metrics
+        when_idle = self.settings.scrape_when_idle
+        targets: dict[str, Iterable[EndpointAddress]] = {
+            workload.name: [
+                EndpointAddress(
+                    url=workload.metrics,
+                    token_file=workload.metrics_token_file,
+                    ca_file=workload.metrics_ca_file,
+                    when_idle=workload.metrics_when_idle
+                    or (when_idle if workload.log or workload.journal or when_idle != "never" else "rarely"),
+                    is_configured=True,
+                )
+            ]
+            for workload in self.workloads.values()
+            if workload.metrics
         }
-        targets |= {name: one.addresses for name, one in self.discovery.workloads.items() if one.addresses}
+        for name, one in self.discovery.workloads.items():
+            if one.addresses:
+                idle = "rarely" if when_idle == "never" and one.tokens.log is None else when_idle
+                targets[name] = [EndpointAddress(url=url, when_idle=idle) for url in one.addresses]
         self.scraper.set_targets(targets)
         logs = [tokens.log for tokens in self.all_tokens().values()]
         self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))
@@ -246,14 +262,19 @@ class Roster:
         for unit, block in self.journal.poll(mono_s):
             if unit in by_unit:
                 by_unit[unit].add(block)
+        for unit, start in self.journal.take_starts().items():
+            if unit in by_unit:
+                by_unit[unit].learn_model(start)
         self.unsaved |= self.journal.cursor is not None and not had_cursor
         # Scrapes first: each was made just after the logs were last read, so what is read now came after it.
         for result in self.scraper.take():
             if (scraped := every.get(result.target)) is not None:
                 self.unsaved |= scraped.is_first(result)
                 events += scraped.from_endpoint(result, now_ms - round((mono_s - result.scraped_mono_s) * 1000))
-        for tokens in every.values():
+        for name, tokens in every.items():
             events += tokens.poll(now_ms, mono_s)
+            if tokens.log_moved:
+                self.scraper.stir(name)
         self.scraper.trigger()
         return events
 

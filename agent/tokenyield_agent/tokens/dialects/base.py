@@ -36,6 +36,11 @@ class PathReport:
     caveat: str = ""
     """What a reader of its figures has to know, as a clause in the table of docs/dialects.md."""
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All that it reports; empty for counters, whose names show it."""
+        return (*self.exact, *self.lower_bound, *self.rates)
+
     def exactness(self, kind: str) -> Exactness | None:
         """How well it counts `kind`; None where it does not report it."""
         if kind in self.exact:
@@ -96,7 +101,7 @@ class Server:
     def kinds(self) -> frozenset[str]:
         """The kinds that any path reports."""
         log = self.log_report
-        from_log = () if log is None else (*log.exact, *log.rates)
+        from_log = () if log is None else log.kinds
         return frozenset(from_log + (() if self.counters is None else self.counters.kinds))
 
     @property

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from tokenyield_agent.tokens import dialects
 from tokenyield_agent.tokens.dialects.base import Gateway, Server
 from tokenyield_agent.tokens.dialects.pattern import PatternDialect, PatternSettings
-from tokenyield_agent.tokens.endpoint import CounterNames, is_known
+from tokenyield_agent.tokens.endpoint import CounterNames, is_known, is_recognized
 from tokenyield_agent.tokens.event import Dialect, TokenCounts
+from tokenyield_agent.tokens.exposition import names_on
 
 
 class UnknownDialect(ValueError):
@@ -118,9 +119,26 @@ def log_advice() -> str:
     return "; ".join(f"{server.name}: {server.log_advice}" for server in SERVERS.values() if server.log_advice)
 
 
+def why_silent(sample: bytes) -> str:
+    """Why a log holds no statistics, where it shows that itself, and what to do; empty where it does not."""
+    return next(
+        (
+            f"{server.title} prints no statistics: {reason}"
+            for server in SERVERS.values()
+            for words, reason in server.log_warnings.items()
+            if words.encode() in sample
+        ),
+        "",
+    )
+
+
 def counters_of_page(body: bytes) -> CounterNames | None:
-    """Whose Prometheus exposition this is; None for no server that is known."""
-    return next((names for names in COUNTERS.values() if is_known(body, names)), None)
+    """Whose Prometheus page this is: by its counters, else by the names that only this server uses. None for no server
+    that is known."""
+    on_page = names_on(body)
+    known = (names for names in COUNTERS.values() if is_known(on_page, body, names))
+    recognized = (names for names in COUNTERS.values() if is_recognized(on_page, names))
+    return next(known, None) or next(recognized, None)
 
 
 def _make(name: str, kind: type[Dialect], fields: Mapping[str, str] | None) -> Dialect:

@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.event import TokenCounts
-from tokenyield_agent.tokens.parsing.lines import AccessLog, lines_with
+from tokenyield_agent.tokens.parsing.access_log import AccessLog
+from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.origins import BEFORE
 
 _REQUEST = re.compile(
-    rb"^[^'\"]{0,120}?\[Request received\] Model: (?P<model>[^\s,@]{1,253})(?:@[\w./-]{1,80})?, CB: (?:True|False)\s*$"
+    BEFORE + rb"\[Request received\] Model: (?P<model>[^\s,@]{1,253})(?:@[\w./-]{1,80})?, CB: (?:True|False)\s*$"
 )
 
 
@@ -27,7 +29,7 @@ class Transformers(LogDialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers = AccessLog(b"completions", b"/v1/responses")
+        self._answers = AccessLog()
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         for line in lines_with(block, b"[Request received] Model: "):

@@ -73,7 +73,7 @@ def test_a_server_agrees_with_its_parts(one: Server) -> None:
     assert (one.counters is None) or one.counters_report is not None
     assert set(one.engines) <= SERVERS.keys()
     for report in (one.log_report, one.counters_report):
-        assert report is None or {*report.exact, *report.rates, *report.since} <= set(KINDS)
+        assert report is None or {*report.kinds, *report.since} <= set(KINDS)
     assert one.reports_tokens or one.advice, "where its tokens can come from instead"
     assert reports_tokens(one.name) == one.reports_tokens
     assert one.log_advice in log_advice()
