@@ -10,9 +10,9 @@ up later is among the answered.
 
 Theory of the fast path: searching a block for a literal of 20 bytes or more runs at memory speed, a regular expression
 at a fifth of it. So POSTs of any form are counted, then the plain forms of the answered ones; where the two are equal,
-nothing else is in the block. Where they differ, or the block is small, as those of a live log are, or the first with a
-request, every line is read, and so it stays where one was in another form than uvicorn's text: a server's formatter does
-not change.
+nothing else is in the block. Where they differ, every line is read; also where the block is small, as those of a live
+log are, or is the first with a request. It stays so where a line was in another form than uvicorn's text: a server's
+formatter does not change.
 """
 
 import re
