@@ -116,9 +116,7 @@ def requests(agents: int, per_agent: int, now_ms: int) -> list[list[bytes]]:
                 schema=1, agent_id=f"agent-{agent}", epoch="e", cluster="c", node=f"n{agent}", batches=(numbered,)
             )
             body = gzip.compress(encode_shipment(shipment), 1)
-            head = (
-                f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
-            )
+            head = f"POST /v1/batches HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
             mine.append(head.encode() + body)
         made.append(mine)
     return made
@@ -133,6 +131,7 @@ class Agent(asyncio.Protocol):
         self._done = done
         self._got = b""
         self.receipts = 0
+        self.refusal = b""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -153,7 +152,10 @@ class Agent(asyncio.Protocol):
         self._got += data
         if not self._got.endswith(b"}\n"):
             return
-        assert self._got.startswith(b"HTTP/1.1 200"), self._got
+        if not self._got.startswith(b"HTTP/1.1 200"):
+            self.refusal = self._got
+            self._transport.close()
+            return
         self._got = b""
         self.receipts += 1
         self._latencies_s.append(time.perf_counter() - self._sent_s)
@@ -177,6 +179,8 @@ async def load(port: int, made: list[list[bytes]], seconds: float) -> tuple[list
     for agent in agents:
         agent.start(started_s + seconds)
     await asyncio.gather(*(event.wait() for event in events))
+    if refusals := [agent.refusal for agent in agents if agent.refusal]:
+        sys.exit(f"{len(refusals)} agents were refused: {refusals[0].decode(errors='replace')}")
     return latencies_s, sum(agent.receipts for agent in agents), time.perf_counter() - started_s
 
 

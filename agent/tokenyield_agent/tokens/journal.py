@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tokenyield_agent.tokens.journal_start import UnitStart
@@ -25,7 +25,7 @@ LINE_BYTES_MAX = 1024 * 1024
 """An entry with its metadata; a longer one is dropped."""
 LAST_CURSOR_S = 2.0
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
-_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,UNIT"
+_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT"
 
 
 class Journal:
@@ -104,7 +104,7 @@ class Journal:
         call = [*self._call(), "--follow", "--no-tail", f"--output-fields={_FIELDS}"]
         # Not --after-cursor: where the entry at the cursor is of another unit, systemd 252 skips one of ours.
         call += [f"--cursor={self.cursor}"] if self.cursor else ["--lines=0"]
-        call += [f"--unit={unit}" for unit in sorted(self._units)]
+        call += journal_matches(self._units)
         try:
             self._child = subprocess.Popen(
                 call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -165,6 +165,13 @@ class Journal:
                     yield unit, message
 
 
+def journal_matches(units: Iterable[str]) -> list[str]:
+    """journalctl's arguments for what these units wrote. `--unit` would leave out the units of users, which belong to
+    the unit of their manager (user@1000.service)."""
+    named = sorted(units)
+    return [*(f"_SYSTEMD_UNIT={unit}" for unit in named), "+", *(f"_SYSTEMD_USER_UNIT={unit}" for unit in named)]
+
+
 def _last_cursor(call: list[str]) -> str | None:
     """Where the journal ends now, in any unit: what comes later is read, even if the child ends at once."""
     try:
@@ -189,5 +196,5 @@ def _entry(line: bytes) -> tuple[str, str, bytes] | None:
             return None
     else:
         text = message.encode("utf-8", "surrogateescape") if isinstance(message, str) else b""
-    unit = entry.get("_SYSTEMD_UNIT") or entry.get("_SYSTEMD_USER_UNIT") or entry.get("UNIT") or ""
+    unit = entry.get("_SYSTEMD_USER_UNIT") or entry.get("_SYSTEMD_UNIT") or ""
     return str(cursor), str(unit), text + b"\n" if text else b""

@@ -118,13 +118,14 @@ def _totals(name: str, model: str | None, all_counts: list[TokenCounts]) -> LogT
         model=model,
         **{kind: sums.get(kind) for kind in KINDS},
         method=tokens[0].method if tokens else None,
-        first_timestamp=_iso(min(instants)) if instants else None,
-        last_timestamp=_iso(max(instants)) if instants else None,
+        first_timestamp=iso_timestamp(min(instants)) if instants else None,
+        last_timestamp=iso_timestamp(max(instants)) if instants else None,
         events=len(tokens),
         callers=[{"model": caller.model, **dict(caller.labels), **kinds} for caller, kinds in callers.items()],
         exactness={kind: how for kind, how in exactness.items() if how is not None},
     )
 
 
-def _iso(instant_s: float) -> str:
+def iso_timestamp(instant_s: float) -> str:
+    """ISO 8601 in UTC."""
     return datetime.fromtimestamp(instant_s, UTC).isoformat().replace("+00:00", "Z")

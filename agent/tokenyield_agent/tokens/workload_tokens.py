@@ -45,6 +45,8 @@ class WorkloadTokens:
         self.process_server: str | None = None
         """The server's kind by its command line, where that is known."""
         self.events = 0
+        self.log_moved = False
+        """The log gave tokens or requests at the last poll, counted or not."""
         self.last_token_ms = mark.last_token_ms if mark is not None else None
         self._load: tuple[int, LoadGauges] | None = None
         """The server's load at the endpoint's last answer, and when that was."""
@@ -71,6 +73,13 @@ class WorkloadTokens:
         return self.endpoint_model or next((d.model for d in reversed(dialects) if d.model), None)
 
     @property
+    def counter_kinds(self) -> frozenset[str]:
+        """The kinds that its counters showed when they last answered."""
+        reading = self._handover.state.reading
+        kinds = {key.partition("\t")[0] for key in reading.values} if reading is not None else set()
+        return frozenset("prompt_unsplit" if kind == "prompt" else kind for kind in kinds)
+
+    @property
     def counted_by(self) -> str:
         """`counters`, `log`, or `nothing`, as it is now."""
         if not self._handover.log_counts and self._handover.state.reading is not None:
@@ -82,6 +91,7 @@ class WorkloadTokens:
         if self.log is None:
             return []
         events = self.log.poll(now_ms, now_mono_s)
+        self.log_moved = any(event.counts.kinds() for event in events)
         if not self._has_counters:
             return self._count(events)
         tokens = self._handover.from_log([_without_load(event) for event in events])
@@ -112,8 +122,9 @@ class WorkloadTokens:
         reading = result.reading
         if reading.started_s is None:
             reading = msgspec.structs.replace(reading, started_s=self.process_started_s)
+        gauges = reading.gauges if self._handover.is_answer(reading) else None
         tokens = self._handover.from_counters(reading, at_ms, new=self._is_new)
-        return self._count(tokens + self._load_until(at_ms, reading.gauges))
+        return self._count(tokens + self._load_until(at_ms, gauges))
 
     def _load_until(self, at_ms: int, gauges: LoadGauges | None) -> list[TokenEvent]:
         """The server's load since the answer before, by trapezoid."""

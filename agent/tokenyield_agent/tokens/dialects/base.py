@@ -5,7 +5,6 @@ recordings in tests/fixtures/. The registry, the discovery of processes, `doctor
 from here.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -52,6 +51,24 @@ class PathReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessNames:
+    """How the process that executes a server is recognized: by what it runs, never by words in its arguments."""
+
+    programs: tuple[str, ...] = ()
+    """Names of its program or script, or ends of their paths; with the command that must follow: `vllm serve`."""
+    modules: tuple[str, ...] = ()
+    """Python modules run with `-m` or as a file, and those below them; with the command that must follow."""
+    titles: tuple[str, ...] = ()
+    """How the titles begin that its processes give themselves."""
+    folders: tuple[str, ...] = ()
+    """Folders, with a slash at the end, of which every program and script is the server's."""
+
+    @property
+    def all(self) -> frozenset[str]:
+        return frozenset((*self.programs, *self.modules, *self.titles, *self.folders))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """One inference server. Where a line, a page or a command fits several, `before` and `last` say which is taken."""
 
@@ -59,8 +76,8 @@ class Server:
     """What users write as `dialect` and see as the server."""
     title: str
     """Its full name with the versions that are read, for people."""
-    process: re.Pattern[str] | None = None
-    """Found in the command line of its process."""
+    process: ProcessNames | None = None
+    """How its process is recognized; None where it cannot be."""
     port: int | None = None
     """Where its counters are when the command line names no port; None: it has none to ask for."""
     counters: CounterNames | None = None
@@ -73,8 +90,8 @@ class Server:
     """What to change for exact counts: `doctor` shows it where the counters do not answer."""
     log_advice: str = ""
     """What to change when its log holds no statistics."""
-    silent_when: Mapping[str, str] = field(default_factory=dict)
-    """Words of its log -> why it holds no statistics, and what to do."""
+    log_warnings: Mapping[str, str] = field(default_factory=dict)
+    """Words of a line in its log that say why it holds none -> for people: what that means and what to change."""
     before: tuple[str, ...] = ()
     """Servers that it is preferred to."""
     last: bool = False

@@ -43,7 +43,7 @@ import re
 from collections import deque
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
@@ -97,6 +97,7 @@ _CHILD_OF_ROUTER = re.compile(rb"(?:^|\s)\[\d{1,6}\] ")
 COUNTERS = CounterNames(
     server="llamacpp",
     known_by=(SeriesName("llamacpp:tokens_predicted_total"),),
+    prefixes=("llamacpp:",),
     completion=(SeriesName("llamacpp:tokens_predicted_total"),),
     prompt_computed=(SeriesName("llamacpp:prompt_tokens_total"),),
     prompt_cached=(SeriesName("llamacpp:prompt_tokens_cached_total"),),
@@ -297,7 +298,10 @@ def _sender(key: str) -> str:
 SERVER = Server(
     name="llamacpp",
     title="llama.cpp llama-server, 2023 to 2026",
-    process=re.compile(r"\bllama-server\b"),
+    process=ProcessNames(
+        # `llama serve` is the single binary of 2026; before June 2024 the program was called `server`.
+        programs=("llama-server", "llama serve", "llama.cpp/server", "llama.cpp/build/bin/server")
+    ),
     port=8080,
     counters=COUNTERS,
     counters_report=PathReport(

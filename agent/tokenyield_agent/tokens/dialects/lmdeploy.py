@@ -12,7 +12,7 @@ server started; their growth gives the requests (2026-03 and later).
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing import instants
@@ -31,15 +31,39 @@ _STATS = re.compile(
     rb"(?:Server \(succeeded/failed/routed/waiting\): (?P<succeeded>\d{1,12}) / (?P<failed>\d{1,12}) / )?"
 )
 
+_CANCELLED = "ResponseType.CANCEL"
+_FAILED = "|".join(
+    f"ResponseType.{reason}"
+    for reason in (
+        "ENGINE_STOP_ERROR",
+        "SESSION_REPEAT",
+        "SESSION_NOT_EXIST",
+        "HANDLER_NOT_EXIST",
+        "INPUT_LENGTH_ERROR",
+        "INTERNAL_ENGINE_ERROR",
+        "PREFIX_CACHE_CONFLICT",
+        "NO_QUEUE",
+        "NOT_SUPPORTED",
+        "OUT_OF_MEMORY",
+    )
+)
+
 COUNTERS = CounterNames(
     server="lmdeploy",
     known_by=(SeriesName("lmdeploy:generation_tokens_total"),),
+    prefixes=("lmdeploy:",),
     completion=(SeriesName("lmdeploy:generation_tokens_total"),),
     prompt=(SeriesName("lmdeploy:prompt_tokens_total"),),
     prompt_cached=(SeriesName("lmdeploy:cached_tokens_total"),),
-    requests=(SeriesName("lmdeploy:request_success_total"),),
+    requests=(SeriesName("lmdeploy:request_success_total", finished_reason=f"!{_CANCELLED}|{_FAILED}"),),
+    requests_aborted=(SeriesName("lmdeploy:request_success_total", finished_reason=_CANCELLED),),
+    requests_failed=(SeriesName("lmdeploy:request_success_total", finished_reason=_FAILED),),
+    running=(SeriesName("lmdeploy:num_requests_running"),),
+    waiting=(SeriesName("lmdeploy:num_requests_waiting"),),
+    cache_used=(SeriesName("lmdeploy:gpu_cache_usage_perc"),),
 )
-"""LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-08."""
+"""LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-10 (0.18). Its counter of success
+has every reason for which a request ended."""
 
 
 class LmDeploy(LogDialect):
@@ -116,7 +140,7 @@ class LmDeploy(LogDialect):
 SERVER = Server(
     name="lmdeploy",
     title="LMDeploy since July 2025",
-    process=re.compile(r"\blmdeploy serve\b|\blmdeploy[./]serve\b"),
+    process=ProcessNames(programs=("lmdeploy serve",), modules=("lmdeploy serve", "lmdeploy.serve")),
     port=23333,
     counters=COUNTERS,
     counters_report=PathReport(turned_on_by="--enable-metrics"),

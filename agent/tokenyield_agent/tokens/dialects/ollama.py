@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
@@ -90,7 +90,7 @@ def _request(status: int) -> TokenCounts:
 SERVER = Server(
     name="ollama",
     title="Ollama",
-    process=re.compile(r"\bollama serve\b"),
+    process=ProcessNames(programs=("ollama serve", "ollama start", "ollama runner", "ollama_llama_server")),
     log=Ollama,
     log_report=PathReport(
         exact=("requests", "requests_aborted", "requests_failed"),

@@ -24,7 +24,7 @@
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts, load_over
 from tokenyield_agent.tokens.parsing import instants
@@ -64,20 +64,34 @@ _WITHIN_TP = (b"EP", b"ATTN_CP", b"MOE_DP")
 MODEL_LINE_BYTES_MAX = 64 * 1024
 """Of the line with all of a server's options, which newer versions have hundreds of."""
 
+PREFIXES = ("sglang:", "sglang_", "ray_sglang:", "ray_sglang_")
+"""Of its names: its own, as a router passes them on, and as Ray exports them."""
+
+
+def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
+    return tuple(SeriesName(prefix + name, **where) for prefix in PREFIXES)
+
+
 COUNTERS = CounterNames(
     server="sglang",
-    known_by=(SeriesName("sglang:generation_tokens_total"), SeriesName("sglang:num_running_reqs")),
-    completion=(SeriesName("sglang:generation_tokens_total"),),
-    prompt=(SeriesName("sglang:prompt_tokens_total"),),
-    prompt_cached=(SeriesName("sglang:cached_tokens_total"),),
-    requests=(SeriesName("sglang:num_requests_total"),),
-    requests_aborted=(SeriesName("sglang:num_aborted_requests_total"),),
-    running=(SeriesName("sglang:num_running_reqs"),),
-    waiting=(SeriesName("sglang:num_queue_reqs"),),
-    cache_used=(SeriesName("sglang:token_usage"),),
+    model_labels=("model_name", "model", "name"),  # the last: before 0.4
+    known_by=_everywhere("generation_tokens_total"),
+    prefixes=PREFIXES,
+    shows_late=True,
+    # With --enable-metrics-for-all-schedulers every rank shows the gauges of its scheduler, all of which run the same.
+    copies=("tp_rank", "pp_rank", "moe_ep_rank", "attn_tp_rank", "attn_cp_rank", "pid"),
+    completion=_everywhere("generation_tokens_total"),
+    prompt=_everywhere("prompt_tokens_total"),
+    prompt_cached=_everywhere("cached_tokens_total"),
+    requests=_everywhere("num_requests_total"),
+    requests_aborted=_everywhere("num_aborted_requests_total"),
+    # With priorities a gauge shows them all under an empty priority, and each beside it.
+    running=_everywhere("num_running_reqs", priority=""),
+    waiting=_everywhere("num_queue_reqs", priority=""),
+    cache_used=_everywhere("token_usage"),
 )
-"""SGLang's Prometheus names, 0.3.6 to 0.5.6, read off each version's metrics/collector.py. `prompt_tokens` holds the
-cached ones; cached tokens are reported since 0.4.6."""
+"""SGLang's Prometheus names, 0.3.6 to 0.5.23, read off each version's metrics collector. `prompt_tokens` holds the
+cached ones; cached tokens are reported since 0.4.6, by where they were cached, which adds up."""
 
 
 class SgLang(LogDialect):
@@ -201,7 +215,9 @@ def _prompts(match: re.Match[bytes], at_s: float | None) -> TokenCounts:
 SERVER = Server(
     name="sglang",
     title="SGLang 0.1 to 0.5",
-    process=re.compile(r"\bsglang[./](?:launch_server|srt)|\bsglang serve\b"),
+    process=ProcessNames(
+        programs=("sglang serve",), modules=("sglang.launch_server", "sglang.srt"), titles=("sglang::",)
+    ),
     port=30000,
     counters=COUNTERS,
     counters_report=PathReport(since={"prompt_cached": "0.4.6"}, turned_on_by="--enable-metrics"),

@@ -13,7 +13,7 @@ the tokens are their quotient, to the token. The log does not report the prompt'
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing import instants
@@ -49,7 +49,9 @@ _MODEL = re.compile(rb'Args \{ model_id: "(?P<model>[^"]{1,253})"|"model_id":"(?
 
 COUNTERS = CounterNames(
     server="tgi",
-    known_by=(SeriesName("tgi_request_generated_tokens_sum"), SeriesName("tgi_request_count")),
+    known_by=(SeriesName("tgi_request_generated_tokens_sum"),),
+    prefixes=("tgi_",),
+    shows_late=True,
     completion=(SeriesName("tgi_request_generated_tokens_sum"),),
     prompt_unsplit=(SeriesName("tgi_request_input_length_sum"),),
     requests=(SeriesName("tgi_request_success"),),
@@ -113,7 +115,10 @@ def _counts(match: re.Match[bytes], arrival_s: float) -> TokenCounts | None:
 SERVER = Server(
     name="tgi",
     title="Hugging Face TGI 1 to 3",
-    process=re.compile(r"\btext-generation-(?:launcher|router|server)\b"),
+    process=ProcessNames(
+        programs=("text-generation-launcher", "text-generation-router", "text-generation-server serve"),
+        modules=("text_generation_server.cli serve",),
+    ),
     port=3000,
     counters=COUNTERS,
     counters_report=PathReport(),

@@ -11,7 +11,7 @@ unknown: they can be had from a gateway in front of it that logs the `usage` of 
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing.access_log import AccessLog
 from tokenyield_agent.tokens.parsing.lines import lines_with
@@ -55,8 +55,9 @@ class Transformers(LogDialect):
 SERVER = Server(
     name="transformers",
     title="Hugging Face `transformers serve`",
-    process=re.compile(
-        r"(?<![\w-])transformers(?:\.cli\.transformers|\.commands\.transformers_cli|-cli)? serve\b",
+    process=ProcessNames(
+        programs=("transformers serve", "transformers-cli serve"),
+        modules=("transformers.cli.transformers serve", "transformers.commands.transformers_cli serve"),
     ),
     port=8000,
     log=Transformers,

@@ -19,7 +19,7 @@ Only rank 0 is read; ranks of attention data parallelism are not reported. Prefe
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing import instants
@@ -43,22 +43,34 @@ _TRITON = re.compile(
     rb'[^{}]{0,300}?"Total Context Tokens":(?P<prompt>\d{1,9})[,}]'
 )
 
+PREFIXES = ("trtllm_", "trtllm:")
+"""Of its names: its own, and as Dynamo passes them on."""
+
+
+def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
+    """The alternatives of a name. Until 1.1 it has no prefix: then a label tells it from that of others."""
+    prefixed = tuple(SeriesName(prefix + name, **where) for prefix in PREFIXES)
+    return (*prefixed, SeriesName(name, **{**where, "engine_type": "!"}))
+
+
 COUNTERS = CounterNames(
     server="trtllm",
     paths=("/prometheus/metrics", "/metrics"),
-    known_by=(SeriesName("trtllm_request_success_total"), SeriesName("trtllm:request_success_total")),
-    completion=(SeriesName("trtllm_generation_tokens_total"), SeriesName("trtllm:generation_tokens_total")),
-    prompt=(SeriesName("trtllm_prompt_tokens_total"), SeriesName("trtllm:prompt_tokens_total")),
-    prompt_cached=(SeriesName("trtllm_prompt_cached_tokens_total"), SeriesName("trtllm:prompt_cached_tokens_total")),
-    requests=(
-        SeriesName("trtllm_request_success_total", finished_reason="!cancelled|error"),
-        SeriesName("trtllm:request_success_total", finished_reason="!cancelled|error"),
-    ),
-    requests_aborted=(SeriesName("trtllm_request_success_total", finished_reason="cancelled"),),
-    requests_failed=(SeriesName("trtllm_request_error_total"),),
+    known_by=_everywhere("request_success_total"),
+    prefixes=PREFIXES,
+    shows_late=True,
+    completion=_everywhere("generation_tokens_total"),
+    prompt=_everywhere("prompt_tokens_total"),
+    prompt_cached=_everywhere("prompt_cached_tokens_total"),
+    requests=_everywhere("request_success_total", finished_reason="!cancelled|error"),
+    requests_aborted=_everywhere("request_success_total", finished_reason="cancelled"),
+    requests_failed=_everywhere("request_error_total"),
+    running=_everywhere("num_requests_running"),
+    waiting=_everywhere("num_requests_waiting"),
+    cache_used=_everywhere("kv_cache_utilization"),
 )
-"""trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py; with `trtllm:` as Dynamo passes them on.
-Before 1.2 there are no token counters among them."""
+"""trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py. Before 1.2 there are no token counters
+among them, and no prefix."""
 
 
 class TrtLlm(LogDialect):
@@ -120,10 +132,12 @@ class TrtLlm(LogDialect):
 SERVER = Server(
     name="trtllm",
     title="TensorRT-LLM `trtllm-serve`",
-    process=re.compile(r"\btrtllm-serve\b|\btensorrt_llm[./]commands[./]serve\b"),
+    process=ProcessNames(programs=("trtllm-serve",), modules=("tensorrt_llm.commands.serve",)),
     port=8000,
     counters=COUNTERS,
-    counters_report=PathReport(turned_on_by="return_perf_metrics: true", caveat="since 1.2, at `/prometheus/metrics`"),
+    counters_report=PathReport(
+        turned_on_by="return_perf_metrics: true", caveat="at `/prometheus/metrics`; 1.1 has requests only"
+    ),
     log=TrtLlm,
     log_report=PathReport(
         exact=("requests", "requests_failed"),

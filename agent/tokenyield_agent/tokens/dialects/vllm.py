@@ -29,7 +29,7 @@ Requests are counted from uvicorn's access log, see access_log.py; without one t
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.dialects.json_lines import decode
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts, load_over
@@ -83,21 +83,37 @@ COMPUTED_SINCE_LINE = 259
 in those from 0.16 to 0.33 line 259 to 335."""
 
 
+PREFIXES = ("vllm:", "ray_vllm:", "ray_vllm_")
+"""Of its names: its own, and as Ray exports them."""
+
+
 def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
-    """The alternatives of a counter's name: vLLM's own, and as Ray exports it."""
-    return tuple(SeriesName(prefix + name, **where) for prefix in ("vllm:", "ray_vllm:", "ray_vllm_"))
+    """The alternatives of a counter's name."""
+    return tuple(SeriesName(prefix + name, **where) for prefix in PREFIXES)
+
+
+def _together(*names: str) -> tuple[tuple[SeriesName, ...], ...]:
+    """The same for counters that add up."""
+    return tuple(tuple(SeriesName(prefix + name) for name in names) for prefix in PREFIXES)
 
 
 COUNTERS = CounterNames(
     server="vllm",
     paths=("/metrics",),
-    model_labels=("model_name",),
+    model_labels=("model_name", "model"),  # the second: Triton's backend
     known_by=_everywhere("generation_tokens_total"),
+    prefixes=PREFIXES,
     completion=_everywhere("generation_tokens_total"),
     prompt=_everywhere("prompt_tokens_total"),
     # Hits were counted in blocks until 0.8 and under the name gpu_prefix_cache_hits; since 0.9 in tokens. A preempted
-    # request queries the cache again, so that the newest versions' own counter of cached prompt tokens is preferred.
-    prompt_cached=(*_everywhere("prompt_tokens_cached_total"), *_everywhere("prefix_cache_hits_total")),
+    # request queries the cache again, and so may a waiting one at every step, so that the newest versions' own
+    # counter of cached prompt tokens is preferred. It holds what came from an external KV cache (a connector, a prefill
+    # server), which versions before it count beside the hits, as tokens that their own cache did not have.
+    prompt_cached=(
+        *_everywhere("prompt_tokens_cached_total"),
+        *_together("prefix_cache_hits_total", "external_prefix_cache_hits_total"),
+        *_everywhere("prefix_cache_hits_total"),
+    ),
     requests=_everywhere("request_success_total", finished_reason="!abort|error"),
     requests_aborted=_everywhere("request_success_total", finished_reason="abort"),
     requests_failed=_everywhere("request_success_total", finished_reason="error"),
@@ -259,7 +275,17 @@ class Vllm(LogDialect):
 SERVER = Server(
     name="vllm",
     title="vLLM 0.2 to 0.32",
-    process=re.compile(r"\bvllm[./](?:entrypoints|serve)|\bvllm serve\b"),
+    process=ProcessNames(
+        programs=("vllm serve", "vllm run-batch"),
+        modules=(
+            "vllm.entrypoints.openai",
+            "vllm.entrypoints.api_server",
+            "vllm.entrypoints.grpc_server",
+            "vllm.entrypoints.cli.main serve",
+            "vllm.scripts serve",
+        ),
+        titles=("VLLM::",),
+    ),
     port=8000,
     counters=COUNTERS,
     counters_report=PathReport(since={"prompt_cached": "0.9"}),
@@ -274,7 +300,7 @@ SERVER = Server(
     ),
     advice="its /metrics is on by default: make its port reachable from this host, or name it with metrics",
     log_advice="do not start it with --disable-log-stats",
-    silent_when={
+    log_warnings={
         "AsyncLLM created with api_server_count more than 1; disabling stats logging": "it runs with several API "
         "servers, which turns them off; make its /metrics reachable, or start it with --api-server-count 1",
         "'disable_log_stats': True": "it was started with --disable-log-stats; start it without, or make its /metrics "

@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 
 from recordings import COMMANDS, EXPECTED, LOGS, PAGES, RUNS
 from tokenyield_agent.tokens import dialects
-from tokenyield_agent.tokens.dialects.base import Gateway, Server
-from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, in_order, log_advice, reports_tokens
+from tokenyield_agent.tokens.dialects.base import Gateway, ProcessNames, Server
+from tokenyield_agent.tokens.dialects.registry import (
+    GATEWAYS,
+    SERVERS,
+    in_order,
+    log_advice,
+    reports_tokens,
+    with_own_processes,
+)
 from tokenyield_agent.tokens.event import KINDS
 
 SHARED = {"base", "json_lines", "pattern", "registry"}
@@ -41,6 +48,14 @@ def test_the_order_is_what_the_entries_demand_and_else_by_name(entries: list[Ser
 def test_what_cannot_be_ordered_is_refused(entries: list[Server], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         in_order(entries)
+
+
+def test_two_servers_are_not_recognized_by_the_same_program() -> None:
+    one = Server(name="a", title="a", process=ProcessNames(programs=("serve",), modules=("serve",)))
+    other = Server(name="b", title="b", process=ProcessNames(titles=("serve",)))
+    assert with_own_processes({"a": one}) == {"a": one}
+    with pytest.raises(ValueError, match=r"b.process: expected names of its own, found 'serve' of a too; remove one"):
+        with_own_processes({"a": one, "b": other})
 
 
 def test_what_stands_in_others_is_preferred() -> None:
