@@ -10,7 +10,9 @@ up later is among the answered.
 
 Theory of the fast path: searching a block for a literal of 20 bytes or more runs at memory speed, a regular expression
 at a fifth of it. So POSTs of any form are counted, then the plain forms of the answered ones; where the two are equal,
-nothing else is in the block. Where they differ, or the block is small, as those of a live log are, every line is read.
+nothing else is in the block. Where they differ, every line is read; also where the block is small, as those of a live
+log are, or is the first with a request. It stays so where a line was in another form than uvicorn's text: a server's
+formatter does not change.
 """
 
 import re
@@ -33,7 +35,9 @@ class AccessLog:
     def __init__(self, *more_endpoints: bytes) -> None:
         self._endpoints = (*ENDPOINTS, *more_endpoints)
         self._posts = [_POST, *(b' - "POST ' + endpoint for endpoint in more_endpoints)]
-        self._plain = [_POST[:-1] + endpoint + b' HTTP/1.1" 200' for endpoint in ENDPOINTS]
+        self._plain = [_POST[:-1] + endpoint + b' HTTP/1.1" 200 ' for endpoint in ENDPOINTS]
+        self._form_is_known = False
+        """The first block with a request was read line by line."""
         self._other_forms = False
         """Lines in another form than uvicorn's text were seen: every line is read from now on."""
         self._counts: dict[str, int] = {}
@@ -44,13 +48,14 @@ class AccessLog:
             if not posts and _REQUEST.search(block, 0, SMALL_BYTES) is None:
                 return
             answered = 0
-            for plain in self._plain if posts else ():
+            for plain in self._plain if posts and self._form_is_known else ():
                 answered += block.count(plain)
                 if answered == posts:
                     self._add("requests", answered)
                     return
         for match in _REQUEST.finditer(block):
             if match["path"].endswith(self._endpoints):
+                self._form_is_known = True
                 start = match.start() - len(PLAIN_START)
                 self._other_forms |= not block.startswith(tuple(self._posts), max(0, start))
                 status = int(match["status"])
