@@ -112,11 +112,12 @@ class Handover:
         return emitted
 
     def is_answer(self, reading: CounterReading) -> bool:
-        """Whether `reading` shows the counters. A page of a server that shows them from its start must have them."""
+        """Whether `reading` shows the counters, or that its server was restarted and has none yet. A page of a server
+        that shows them from its start must have them."""
         before = self.state.reading
-        if before is not None:
-            return not lacks_counters(before, reading)
-        return reading.is_unused or reading.is_whole
+        if before is None:
+            return reading.is_unused or reading.is_whole
+        return not lacks_counters(before, reading) or (reading.is_unused and not is_same_process(before, reading))
 
     def from_counters(self, reading: CounterReading, at_ms: int, *, new: bool = False) -> list[TokenEvent]:
         """What is counted now that `reading` was taken of the endpoint's counters at `at_ms`."""
@@ -145,7 +146,7 @@ class Handover:
         before, is_replaced = self._counted_before(reading)
         if before is None and state.reading is not None:
             state.processes = [*state.processes, state.reading][-PROCESSES_MAX:]
-            state.reading = msgspec.structs.replace(reading, others={})
+            state.reading, state.unlike = msgspec.structs.replace(reading, others={}), 0
             return []
         if before is None:
             change, start_ms = since_start(reading), at_ms
