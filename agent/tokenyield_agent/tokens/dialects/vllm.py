@@ -30,13 +30,13 @@ import re
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
-from tokenyield_agent.tokens.dialects.json_lines import decode
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts, load_over
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.access_log import AccessLog
 from tokenyield_agent.tokens.parsing.intervals import RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
 from tokenyield_agent.tokens.parsing.origins import BEFORE, sender_of
 
 NOMINAL_V1_S = 10.0
@@ -69,6 +69,7 @@ _CACHE = re.compile(rb", [A-Z]{2,4} KV cache usage: (\d{1,3}(?:\.\d)?)%")
 _HIT_RATE = re.compile(rb"[,.] Prefix cache hit rate: (?:GPU: )?(\d{1,3}\.\d{1,2})%")
 _MODEL = re.compile(rb"""served_model_name(?:'|\\?")?\s*[:=]\s*\[?\s*(?:'|\\?")?(?P<model>[^'"\\,\]\s]{1,253})""")
 _VERSION = re.compile(rb"(?:LLM engine \(v|vLLM API server version )(?P<major>\d{1,4})\.(?P<minor>\d{1,4})")
+_JSON = LooseDecoder()
 _STATS_WORDS = b"Avg generation throughput"
 _MODEL_WORDS = b"served_model_name"
 """Also in the line in which an engine shows its version."""
@@ -193,15 +194,15 @@ class Vllm(LogDialect):
     def _of_json(self, line: bytes, arrival_s: float) -> TokenCounts | None:
         """A line of vLLM's JSON formatter, or of another one."""
         start = line.find(b"{")
-        entry = decode(line[start:]) if start >= 0 else None
+        entry = _JSON.decode(line[start:]) if start >= 0 else None
         if not isinstance(entry, dict):
             return None
-        texts = {key: value.encode() for key, value in entry.items() if isinstance(value, str)}
+        texts = {key: value.encode("utf-8", "replace") for key, value in entry.items() if isinstance(value, str)}
         match = next((m for key in JSON_MESSAGES if (m := _STATS.match(texts.get(key, b"")))), None)
         if match is None:
             return None
         head = b" ".join(text for key, text in texts.items() if key not in JSON_MESSAGES)
-        parts = [sender_of(line[:start]).encode(), str(entry.get("process", ""))[:20].encode()]
+        parts = [sender_of(line[:start]).encode(), str(entry.get("process", ""))[:20].encode("utf-8", "replace")]
         return self._counts_of(match, head, parts, instants.last_in(head, arrival_s), arrival_s)
 
     def _follow_process(self, pid: int, block: bytes | bytearray, watched: bool) -> None:
