@@ -126,6 +126,7 @@ def _totals(
         last_timestamp=None,
         events=pages,
         callers=[],
+        exactness=dict.fromkeys(kinds, "exact"),
         running=_plain(gauges.running) if has_gauges else None,
         waiting=_plain(gauges.waiting),
         cache_used=_plain(gauges.cache_used),
