@@ -108,11 +108,21 @@ def measure(server: RealServer, kind: str, seconds: float, folder: Path) -> list
     """One kind of load, as each path counts it."""
     with watched(folder, server) as watches:
         time.sleep(3)  # each has read the counters where they begin
+        before = server.own_counts()
         truth = drive(server, kind, seconds, with_chat=server.has_chat)
         with ThreadPoolExecutor(len(watches)) as pool:
             counted = list(pool.map(Watch.finish, watches))
+        own = {kind: value - before[kind] for kind, value in server.own_counts().items()}
     return [
-        {"server": server.name, "load": kind, "path": watch.path, "truth": dict(truth.sums), "counted": counts}
+        {
+            "server": server.name,
+            "version": server.version,
+            "load": kind,
+            "path": watch.path,
+            "answers": dict(truth.sums),
+            "own_counters": own,
+            "counted": counts,
+        }
         for watch, counts in zip(watches, counted, strict=True)
     ]
 
@@ -141,7 +151,18 @@ def main() -> None:
             server.stop()
             shutil.rmtree(folder, ignore_errors=True)
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
-    print(json.dumps({"bench": "truth", "machine": machine, "left_out": left_out, "rows": rows}, indent=2))
+    print(
+        json.dumps(
+            {
+                "bench": "truth",
+                "date": time.strftime("%Y-%m-%d"),
+                "machine": machine,
+                "left_out": left_out,
+                "rows": rows,
+            },
+            indent=2,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class GpuReading:
     energy_mj: int | None = None
     """Total since the driver was loaded."""
     energy_read_ms: int | None = None
-    """When that was, by the host's monotonic clock: the other GPUs of the node may have kept the reading waiting."""
+    """When that was, by the host's monotonic clock: other GPUs may have kept the reading waiting, and a slow counter is
+    not read at every poll."""
     power_samples: tuple[tuple[int, int], ...] | None = None
     """The sensor's own (time stamp in us, power in mW), from the last one of the reading before to the newest. Read
     only where there is no energy counter; so are the next two."""

@@ -62,6 +62,8 @@ from tokenyield_agent.tokens.endpoint import (
     since_start,
 )
 from tokenyield_agent.tokens.event import KINDS, TokenCounts, TokenEvent, sum_kinds
+from tokenyield_agent.tokens.handover_state import BufferedCounts
+from tokenyield_agent.tokens.handover_state import HandoverState as HandoverState
 from tokenyield_wire.units import apportion
 from tokenyield_wire.window import REQUEST_KINDS
 
@@ -79,55 +81,6 @@ PROCESSES_MAX = 8
 STARTUP_MS = 120_000
 """A process may be started so long before the one that it replaces gave its last answer."""
 _PROMPT = ("prompt_computed", "prompt_cached", "prompt_unsplit")
-
-
-class BufferedCounts(msgspec.Struct, kw_only=True):
-    """What the log gave in one way (`method`) since the last answer."""
-
-    start_ms: int
-    end_ms: int
-    kinds: dict[str, int]
-
-
-def _stored_as(name: str) -> dict[str, int]:
-    """A field of counts by kind; `name` is what spools call it since 0.1."""
-    fields: dict[str, int] = msgspec.field(default_factory=dict, name=name)
-    return fields
-
-
-class HandoverState(msgspec.Struct, kw_only=True):
-    """All that is remembered of one workload; plain values for the spool, under the names that spools have for them."""
-
-    reading: CounterReading | None = None
-    at_ms: int = 0
-    """When `reading` was taken."""
-    log_counts: bool = msgspec.field(default=False, name="away")
-    """The endpoint has gone away, and the log has taken over."""
-    refused: bool = False
-    """It refused a connection since `reading`."""
-    failures: int = 0
-    buffered: dict[str, BufferedCounts] = msgspec.field(default_factory=dict, name="held")
-    provisional: dict[str, int] = _stored_as("lent")
-    """What was counted by the log since `reading`, and of that since the last refusal: """
-    provisional_since_refusal: dict[str, int] = _stored_as("lent_since_refusal")
-    overcounted: dict[str, int] = _stored_as("owed")
-    observed: dict[str, int] = _stored_as("heard")
-    """What a log that counts exactly showed since `reading`, counted or not, and since the last refusal: """
-    observed_since_refusal: dict[str, int] = _stored_as("heard_since_refusal")
-    lead: dict[str, int] = _stored_as("ahead")
-    """By how much such a log led the counters at `reading`."""
-    recent: dict[str, int] = _stored_as("lately")
-    """How much moved recently, by counters or log, whichever was more: what moved at each answer before counts less."""
-    lag: dict[str, int] = _stored_as("behind")
-    """After a handover: what the log will still show of what the counters have counted already."""
-    processes: list[CounterReading] = msgspec.field(default_factory=list)
-    """Others that have answered at this address, at their last values."""
-    cached_ahead: int = 0
-    """Cached tokens whose prompts the counters have not counted yet."""
-    doubted: CounterReading | None = None
-    """The last answer, where it was lower than `reading` for no reason that is known."""
-    unlike: int = 0
-    """Answers in a row that lacked the counters."""
 
 
 class Handover:
@@ -159,11 +112,12 @@ class Handover:
         return emitted
 
     def is_answer(self, reading: CounterReading) -> bool:
-        """Whether `reading` shows the counters. A page of a server that shows them from its start must have them."""
+        """Whether `reading` shows the counters, or that its server was restarted and has none yet. A page of a server
+        that shows them from its start must have them."""
         before = self.state.reading
-        if before is not None:
-            return not lacks_counters(before, reading)
-        return reading.is_unused or reading.is_whole
+        if before is None:
+            return reading.is_unused or reading.is_whole
+        return not lacks_counters(before, reading) or (reading.is_unused and not is_same_process(before, reading))
 
     def from_counters(self, reading: CounterReading, at_ms: int, *, new: bool = False) -> list[TokenEvent]:
         """What is counted now that `reading` was taken of the endpoint's counters at `at_ms`."""
@@ -192,7 +146,7 @@ class Handover:
         before, is_replaced = self._counted_before(reading)
         if before is None and state.reading is not None:
             state.processes = [*state.processes, state.reading][-PROCESSES_MAX:]
-            state.reading = msgspec.structs.replace(reading, others={})
+            state.reading, state.unlike = msgspec.structs.replace(reading, others={}), 0
             return []
         if before is None:
             change, start_ms = since_start(reading), at_ms

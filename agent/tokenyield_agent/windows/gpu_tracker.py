@@ -64,7 +64,7 @@ class GpuTracker:
             self.indices[gpu.uuid] = str(gpu.index)
             if gpu.energy_mj is not None:
                 if gpu.energy_mj != self._moved.get(gpu.uuid, (None, 0))[0]:
-                    self._moved[gpu.uuid] = gpu.energy_mj, now_ms
+                    self._moved[gpu.uuid] = gpu.energy_mj, _read_ms(gpu, now_ms)
                 self.counters_mj[gpu.uuid] = gpu.energy_mj
                 self.counters_read_ms[gpu.uuid] = _read_ms(gpu, now_ms)
 
@@ -102,7 +102,8 @@ class GpuTracker:
     def _is_stuck(self, gpu: GpuReading, now_ms: int) -> bool:
         """Whether its counter stands still while it draws power; counted when that begins."""
         counter_mj, since_ms = self._moved.get(gpu.uuid, (None, 0))
-        if not gpu.power_mw or gpu.energy_mj is None or gpu.energy_mj != counter_mj or now_ms - since_ms < STUCK_MS:
+        is_still = gpu.energy_mj is not None and gpu.energy_mj == counter_mj
+        if not (is_still and gpu.power_mw and _read_ms(gpu, now_ms) - since_ms >= STUCK_MS):
             self._stuck.discard(gpu.uuid)
             return False
         if gpu.uuid not in self._stuck:

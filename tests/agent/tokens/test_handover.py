@@ -289,6 +289,13 @@ def test_a_start_time_that_is_reported_late_does_not_count_again() -> None:
     assert (counted, completion(handover.from_counters(reading(60, started_s=203.0), 210_000))) == ([0, 55], 5)
 
 
+def test_a_restarted_server_that_shows_its_counters_late_counts_from_nothing() -> None:
+    handover = Handover("w")
+    handover.from_counters(reading(100, started_s=1.0), 0)
+    handover.from_counters(CounterReading(values={}, started_s=50.0, is_unused=True), 5000)
+    assert completion(handover.from_counters(reading(120, started_s=50.0), 10_000)) == 120
+
+
 def test_an_old_page_is_no_restart() -> None:
     handover = Handover("w")
     answers = (1_000_000, 1_000_050, 1_000_000, 1_000_100)

@@ -1,7 +1,9 @@
 """Which log belongs to which of the servers that were found, with real processes that look like servers."""
 
+import contextlib
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import time
@@ -39,7 +41,9 @@ def shell() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
     yield start
     for process in started:
-        os.killpg(process.pid, signal.SIGKILL)
+        for pid in [*Procfs().descendants_of(process.pid), process.pid]:  # some have a session of their own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
 
 
@@ -68,6 +72,31 @@ def roster() -> Iterator[Roster]:
     started = Roster(replace(Settings(), discover_endpoints=False), marks={})
     yield started
     started.close()
+
+
+WRAPPERS = (
+    "{0}", "exec {0}", "sh -c '{0}'", "bash -lc 'exec {0}'", "bash -c '{0}; true'", "timeout 60 {0}", "nohup {0}", "env A=B {0}",
+    "nice {0}", "stdbuf -oL {0}", "setsid -w {0}", "script -qfc '{0}' /dev/null", "sudo -n {0}", "flock -s /tmp {0}",
+    "busybox sh -c '{0}'", "tini -- {0}", "dumb-init -- {0}", "numactl -N 0 {0}",
+    "echo {0} | xargs -I % sh -c %", "python3 -c 'import subprocess, sys; subprocess.run(sys.argv[1:])' {0}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_whatever_started_it_the_workload_is_the_process_that_executes_it(
+    wrapper: str, server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster
+) -> None:
+    """Two of them in one shell are two."""
+    if shutil.which(wrapper.split()[0]) is None and not wrapper.startswith(("{", "exec")):
+        pytest.skip(f"there is no {wrapper.split()[0]} here")
+    if subprocess.run(["bash", "-c", wrapper.format("true")], check=False, capture_output=True, timeout=20).returncode:
+        pytest.skip(f"{wrapper.split()[0]} does not run here")
+    bash = shell(" & ".join(wrapper.format(f"{server} --port {port}") for port in (8081, 8082)) + " & wait")
+    pids = servers_below(bash.pid, 2)
+    logs_of(roster, pids)
+    ports = {pid: Procfs().argv_of(pid)[-1] for pid in pids}
+    roots = {name: set(one.root_pids) for name, one in roster.discovery.workloads.items()}
+    assert roots == {f"llamacpp:{port}": {pid} for pid, port in ports.items()}
 
 
 def test_two_servers_of_one_shell_have_their_own_logs(

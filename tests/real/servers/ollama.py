@@ -22,7 +22,9 @@ def start(folder: Path, cache: Path) -> RealServer:
         env["OLLAMA_HOST"] = f"127.0.0.1:{port}"
         return [program, "serve"]
 
-    server = RealServer("ollama", call, folder, model="tiny", ready_path="/api/version", metrics_path=None, env=env)
+    server = RealServer(
+        "ollama", call, folder, model="tiny", version="0.17.4", ready_path="/api/version", metrics_path=None, env=env
+    )
     subprocess.run(
         [program, "create", "tiny", "-f", str(folder / "Modelfile")],
         env={**os.environ, **env},

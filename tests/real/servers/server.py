@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,21 @@ class RealServer:
         folder: Path,
         *,
         model: str,
+        version: str,
         ready_path: str = "/health",
         metrics_path: str | None = "/metrics",
+        counters: Mapping[str, Sequence[str]] | None = None,
         has_chat: bool = True,
         env: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.model = model
+        self.version = version
         self.port = free_port()
         self.log = folder / f"{name}.log"
         self.metrics_path = metrics_path
         self.has_chat = has_chat
+        self._counters = counters or {}
         self._call = [str(part) for part in call(self.port)]
         self._folder = folder
         self._ready_path = ready_path
@@ -57,6 +62,19 @@ class RealServer:
         """It and all that it started: engines are processes of their own."""
         os.killpg(self.process.pid, 9)
         self.process.wait()
+
+    def own_counts(self) -> dict[str, int]:
+        """The sums of its own counters, named by whoever started it; read without any code of the agent's."""
+        if not self._counters:
+            return {}
+        assert self.metrics_path is not None
+        page = get(self.url + self.metrics_path).decode()
+        return {
+            kind: round(
+                sum(float(value) for name in names for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.M))
+            )
+            for kind, names in self._counters.items()
+        }
 
     def wait_for_model(self) -> None:
         """Until it lists its model: a frontend answers before its workers do."""

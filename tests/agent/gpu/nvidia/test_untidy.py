@@ -3,6 +3,7 @@ every code."""
 
 import ctypes
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from nvml.stand_in import Scenario, gpu_lines
 from tokenyield_agent.gpu.nvidia.faults import DRIVER_FAULTS, GPU_FAULTS
 from tokenyield_agent.gpu.nvidia.reader import NvmlReader
 from tokenyield_agent.gpu.reading import Snapshot
+from tokenyield_agent.windows.gpu_tracker import GpuTracker
+from tokenyield_agent.workloads.binding import Holding
 
 ONE, TWO = "GPU-00000000-stand-in", "GPU-00000001-stand-in"
 Later = Callable[[float], None]
@@ -169,6 +172,24 @@ def test_one_call_that_fails_with_whatever_code_is_not_forgotten(
             missing = {name for name in expected if getattr(gpu, name) is None} - {"activity"}
             assert not missing, (code, begin)
             again.close()
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("begin", [0, 3])
+def test_a_driver_that_answers_every_call_with_whatever_code_comes_back(
+    reader: NvmlReader, scenario: Scenario, later: Later, code: int, begin: int
+) -> None:
+    scenario.restart([*gpu_lines(0), *gpu_lines(1), f"driver {begin} 50 {code}"])
+    reader.read()
+    later(begin)
+    for _ in range(20):
+        snapshot = reader.read()
+        assert (snapshot.gpus, set(snapshot.lost)) == ((), {ONE, TWO} if begin else set())
+        assert snapshot.problem or snapshot.lost
+        later(2)
+    later(60)
+    snapshot = reader.read()
+    assert (uuids(snapshot), snapshot.lost, snapshot.problem) == ([ONE, TWO], {}, None)
 
 
 @pytest.mark.parametrize("code", sorted(DRIVER_FAULTS))
@@ -339,80 +360,29 @@ def test_samples_of_another_time_are_followed_by_the_true_ones(
     for _ in range(14):
         seen.append(reader.read().gpus[0].power_samples or ())
         later(0.5)
-        reader._devices[0]._samples._fresh_at_s = (
-            None if (at := reader._devices[0]._samples._fresh_at_s) is None else at - 0.5
-        )
     assert all(len(samples) > 1 for samples in seen[-3:])
     assert all(b[0] - a[0] < 3e6 for samples in seen[-3:] for a, b in itertools.pairwise(samples))
 
 
-def test_an_error_counter_of_garbage_is_not_counted(reader: NvmlReader, scenario: Scenario, later: Later) -> None:
-    scenario.restart([*gpu_lines(0), "field 0 0 3 5", "field 0 10 3 9223372036854775807", "field 0 50 3 7"])
-    reader.read()
-    later(30)
-    assert reader.read().gpus[0].events == {}
-    later(30)
-    assert reader.read().gpus[0].events == {"ecc_corrected": 2}
-
-
-# --- XIDs --------------------------------------------------------------------------------------------------------
-
-
-def test_xids_of_a_lost_gpu_and_of_a_healthy_one_beside_it(
-    reader: NvmlReader, scenario: Scenario, later: Later
-) -> None:
-    scenario.restart(
-        [*gpu_lines(0), *gpu_lines(1), "fault 1 1 40 15", "xid 1 1 79", "xid 0 1 31", "xid 0 5 43", "xid 1 50 63"]
-    )
-    reader.read()
-    later(1)
-    snapshot = reader.read()
-    assert snapshot.lost_events == {TWO: {"xid_79": 1}}
-    assert snapshot.gpus[0].events == {"xid_31": 1}
-    later(4)
-    assert reader.read().gpus[0].events == {"xid_43": 1}
-    later(36)
-    reader.read()
-    later(10)
-    assert {gpu.uuid: gpu.events for gpu in reader.read().gpus} == {ONE: {}, TWO: {"xid_63": 1}}
-
-
-def test_a_queue_that_fails_while_a_gpu_is_lost_goes_on_for_the_others(
-    reader: NvmlReader, scenario: Scenario, later: Later
-) -> None:
-    scenario.restart(
-        [*gpu_lines(0), *gpu_lines(1), "fault 1 1 40 15", "queue 1 40 15", "xid 0 3 31", "xid 1 60 63", "xid 0 60 43"]
-    )
-    reader.read()
-    later(1)
-    reader.read()
-    later(2)
-    seen = [reader.read().gpus[0].events for _ in range(3)]
-    assert {"xid_31": 1} in seen
-    later(40)
-    for _ in range(3):
-        reader.read()
-        later(6)
-    assert {gpu.uuid: gpu.events for gpu in reader.read().gpus} == {ONE: {"xid_43": 1}, TWO: {"xid_63": 1}}
-
-
-def test_an_xid_that_nobody_numbered_has_no_name_of_its_own(
-    reader: NvmlReader, scenario: Scenario, later: Later
-) -> None:
-    scenario.restart([*gpu_lines(0), "xid 0 1 9223372036854775807", "xid 0 1 70000"])
-    reader.read()
-    later(1)
-    assert reader.read().gpus[0].events == {"xid_other": 2}
-
-
-def test_xids_are_kept_when_the_driver_goes_at_the_same_poll(
-    reader: NvmlReader, scenario: Scenario, later: Later
-) -> None:
-    scenario.restart([*gpu_lines(0), "xid 0 1 79", "fault 0 1 40 9"])
-    reader.read()
-    later(1)
-    snapshot = reader.read()
-    assert (snapshot.lost, snapshot.lost_events) == ({ONE: "driver_down"}, {ONE: {"xid_79": 1}})
+@pytest.mark.parametrize("way", ["energy", "fields"])
+def test_a_slow_counter_is_counted_whole_and_once(reader: NvmlReader, scenario: Scenario, way: str) -> None:
+    """It is read less and less often; in between it stands still, and then makes a leap."""
+    scenario.restart([*gpu_lines(0), f"slow 0 {way} 0.2 1000 15", *(["unsupported 0 fields"] * (way == "energy"))])
+    tracker, used_mj, before_s = GpuTracker({}, {}), 0, time.monotonic()
+    tracker.remember(reader.read(), int(before_s * 1000))
+    began_s = before_s
+    while before_s - began_s < 7:
+        time.sleep(0.1)
+        snapshot, now_s = reader.read(), time.monotonic()
+        duration_ms, now_ms = round((now_s - before_s) * 1000), int(now_s * 1000)
+        held = {ONE: Holding(held=True)}
+        (spans, _) = tracker.spans(snapshot, held, duration_ms=duration_ms, gap_ms_max=3000, now_ms=now_ms)
+        used_mj += sum(span.energy.mj for span in spans if span.energy)
+        tracker.remember(snapshot, now_ms)
+        before_s = now_s
+    read_s = (tracker.counters_read_ms[ONE] / 1000) - began_s
+    assert tracker.faults == {}
+    assert used_mj == pytest.approx(300_000 * read_s, rel=0.05)
 
 
 # --- modules -----------------------------------------------------------------------------------------------------
