@@ -67,6 +67,8 @@ class CounterNames:
     """Names that begin so are this server's too: it is known by them before it shows a counter."""
     shows_late: bool = False
     """It shows a counter only once that is raised, so that a page without any is that of a server not used yet."""
+    unknown_at_zero: tuple[str, ...] = ()
+    """Kinds whose counter stays 0 whatever happens, in some versions: then they are unknown."""
     copies: tuple[str, ...] = ()
     """Labels by which copies of one scheduler's gauges differ, which all show the same."""
     paths: tuple[str, ...] = ("/metrics",)
@@ -168,6 +170,8 @@ def read(body: bytes, names: CounterNames) -> CounterReading:
                 continue
             name = "+".join(one.name for one in group)
             found = {f"{kind}\t{key}": value for key, value in _of_group(group, by_name).items()}
+            if kind in names.unknown_at_zero and not any(found.values()):
+                continue
             if kind not in series:
                 series[kind] = name
                 values |= found
