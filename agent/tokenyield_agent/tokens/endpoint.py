@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tokenyield_agent.tokens.event import KINDS
-from tokenyield_agent.tokens.exposition import SERIES_MAX, PageSample, names_on, samples
+from tokenyield_agent.tokens.exposition import PageSample, names_on, samples
 
+MISSING_MAX = 1024
+"""Series that are remembered while they are missing, the latest: Ray gives each new worker a label of its own."""
 REQUESTS_MAX = 1_000_000
 """Running on one engine, or waiting. A gauge above it is implausible and not taken."""
 _START = "process_start_time_seconds"
@@ -282,7 +284,7 @@ def remembered(before: CounterReading, after: CounterReading) -> CounterReading:
         return msgspec.structs.replace(after, others={})
     after = _as_counted(before, after)
     missing = [key for key in before.values if key not in after.values]
-    kept = missing[-max(0, SERIES_MAX - len(after.values)) :] if len(after.values) < SERIES_MAX else []
+    kept = missing[-MISSING_MAX:]
     return msgspec.structs.replace(
         after,
         values={**{key: before.values[key] for key in kept}, **after.values},
