@@ -57,7 +57,7 @@ def read_log(path: Path, dialect_name: str) -> LogTotals:
         if dialect.chosen is None:
             known = ", ".join(names())
             raise UnrecognizedLog(
-                f"{path}: expected a metrics page, or lines of a known dialect ({known}), found none; if you know the "
+                f"{path}: expected lines of a known dialect ({known}) or a metrics page, found none; if you know the "
                 f"server, name it with --dialect, and check that it logs statistics ({log_advice()})"
             )
         name = dialect.chosen.name
