@@ -141,7 +141,7 @@ INFO:     127.0.0.1:52710 - "POST /v1/chat/completions HTTP/1.1" 200 OK
     ("name", "command", "text", "quality", "change"),
     [
         ("ollama", "ollama serve", OLLAMA, "requests only, no tokens", "a gateway in front of it"),
-        ("vllm", "vllm serve m", SEVERAL_API_SERVERS, "no tokens", "it runs with several API servers, which turns them off"),
+        ("vllm", "vllm serve m", SEVERAL_API_SERVERS, "no tokens", "it runs with several API servers"),
         ("llamacpp", "llama-server", b"", "no tokens yet", "start it with --metrics"),
         ("llamacpp", "llama-server --metrics", b"", "no tokens yet", "it has --metrics, and its counters do not answer"),
     ],

@@ -33,7 +33,7 @@ from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Proces
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts, load_over
 from tokenyield_agent.tokens.parsing import instants
-from tokenyield_agent.tokens.parsing.access_log import AccessLog
+from tokenyield_agent.tokens.parsing.access_log import ENDPOINTS, AccessLog
 from tokenyield_agent.tokens.parsing.intervals import RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
@@ -98,6 +98,12 @@ def _together(*names: str) -> tuple[tuple[SeriesName, ...], ...]:
     return tuple(tuple(SeriesName(prefix + name) for name in names) for prefix in PREFIXES)
 
 
+def _http(status: str) -> SeriesName:
+    """Requests by their answer, at the endpoints that make tokens, as its web server counts them."""
+    handlers = "|".join("/v1" + endpoint.decode() for endpoint in ENDPOINTS)
+    return SeriesName("http_requests_total", method="POST", status=status, handler=handlers)
+
+
 COUNTERS = CounterNames(
     server="vllm",
     paths=("/metrics",),
@@ -115,9 +121,13 @@ COUNTERS = CounterNames(
         *_together("prefix_cache_hits_total", "external_prefix_cache_hits_total"),
         *_everywhere("prefix_cache_hits_total"),
     ),
-    requests=_everywhere("request_success_total", finished_reason="!abort|error"),
+    # What clients sent and were answered is what its web server counts. Its engine counts sequences, three for one
+    # request with n=3, and where there is no web server on the page, they are taken.
+    requests=(_http("2xx"), *_everywhere("request_success_total", finished_reason="!abort|error")),
+    # V1's engine forgets a request that its client gave up without counting it.
     requests_aborted=_everywhere("request_success_total", finished_reason="abort"),
-    requests_failed=_everywhere("request_success_total", finished_reason="error"),
+    unknown_at_zero=("requests_aborted",),
+    requests_failed=(_http("4xx|5xx"), *_everywhere("request_success_total", finished_reason="error")),
     running=_everywhere("num_requests_running"),
     waiting=_everywhere("num_requests_waiting"),
     cache_used=(*_everywhere("kv_cache_usage_perc"), *_everywhere("gpu_cache_usage_perc")),
@@ -289,7 +299,10 @@ SERVER = Server(
     ),
     port=8000,
     counters=COUNTERS,
-    counters_report=PathReport(since={"prompt_cached": "0.9"}),
+    counters_report=PathReport(
+        since={"prompt_cached": "0.9"},
+        caveat="requests are those of its web server; aborted ones only of v0, later ones are unknown",
+    ),
     log=Vllm,
     log_report=PathReport(
         exact=("requests", "requests_failed"),

@@ -198,6 +198,24 @@ def test_sglang_a_rank_of_any_name_is_counted_once(rank: str) -> None:
     assert read(SgLang(), b"".join(lines))["prompt_computed"] == 300
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "[2026-09-10 10:00:0{1} node=3 TP{0}] ",
+        "INFO 2026-09-10 10:00:0{1} sglang.scheduler: [TP:{0}] ",
+        "[0{1}] [TP={0}] ",
+    ],
+)
+def test_sglang_in_a_format_of_the_operators_own_is_counted_once(head: str) -> None:
+    line = prefill("", 100).replace(b"[] ", b"").decode()
+    lines = [head.format(rank, second) + line for second in range(3) for rank in (0, 1, 2)]
+    assert read(SgLang(), "".join(lines).encode())["prompt_computed"] == 300
+
+
+def test_sglang_without_any_head_is_counted() -> None:
+    assert read(SgLang(), prefill("", 100).replace(b"[] ", b""))["prompt_computed"] == 100
+
+
 def test_sglang_data_parallel_ranks_add_up_whatever_ranks_they_have_beside() -> None:
     lines = [prefill(f"2026-09-10 10:00:00 DP{dp} ATTN_CP{tp} TP{dp * 2 + tp}", 100) for dp in (0, 1) for tp in (0, 1)]
     assert read(SgLang(), b"".join(lines))["prompt_computed"] == 200
