@@ -15,6 +15,11 @@ KIND_WORDS = {
     "requests_aborted": "aborted requests",
     "requests_failed": "failed requests",
 }
+LATENCY_WORDS = {
+    "first_token": "to the first token",
+    "inter_token": "from one token to the next",
+    "end_to_end": "to the end of the answer",
+}
 
 HEAD = """# What is counted of which server
 
@@ -63,6 +68,7 @@ def page() -> str:
         [
             HEAD,
             f"\n{_load(servers)}\n",
+            f"\n{_latency(servers)}\n",
             "\n| server | name | default port | its log reports | its counters report |\n|---|---|---|---|---|\n",
             *rows,
             "\n| gateway | dialect | its log reports, per request |\n|---|---|---|\n",
@@ -117,6 +123,20 @@ def _load(servers: list[Server]) -> str:
     return (
         "How a server is loaded (requests running and waiting, part of its KV cache in use), which [diagnoses](diagnosis.md) need,\n"
         f"is reported by the counters of {_listed(counters)}, and by the logs of {_listed(logs)}."
+    )
+
+
+def _latency(servers: list[Server]) -> str:
+    by_kind = {
+        words: [f"`{one.name}`" for one in servers if one.counters is not None and kind in one.counters.latency.kinds]
+        for kind, words in LATENCY_WORDS.items()
+    }
+    return (
+        "How long callers waited, in the buckets of `agent/tokenyield_wire/latency.py`, is reported by the endpoints of these\n"
+        "servers, each by its own definition and without a setting of its own:\n"
+        + "".join(f"\n- {words}: {_listed(names)}" for words, names in by_kind.items())
+        + "\n\n`tgi` and `trtllm` count one mean a request between tokens, the others each token or step. `llamacpp` and `triton` "
+        "report none."
     )
 
 

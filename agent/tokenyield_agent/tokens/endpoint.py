@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tokenyield_agent.tokens.event import KINDS
+from tokenyield_agent.tokens.latency import NO_LATENCY, LatencyNames
 from tokenyield_wire.window import COUNT_MAX
 
 SERIES_MAX = 4096
@@ -64,6 +65,8 @@ class CounterNames:
     """Gauges: requests running and waiting, of all engines; the part of its KV cache (of 1) that an engine uses."""
     waiting: tuple[SeriesName, ...] = ()
     cache_used: tuple[SeriesName, ...] = ()
+    latency: LatencyNames = NO_LATENCY
+    """Histograms, see latency.py."""
     fallback: bool = False
     """Taken only where no other server's names are on the page."""
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tokenyield_agent.tokens.dialects.registry import COUNTERS, counters_of_page
 from tokenyield_agent.tokens.endpoint import CounterNames, CounterReading, read
+from tokenyield_agent.tokens.latency import NOTHING_READ, LatencyReading, read_latency
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class ScrapeResult:
     scraped_mono_s: float
     names: CounterNames | None = None
     reading: CounterReading | None = None
+    latency: LatencyReading = NOTHING_READ
     refused: bool = False
     problem: str | None = None
 
@@ -161,7 +163,7 @@ class Scraper:
         self.counts["requests"] += 1
         try:
             body = get(url, self._timeout_s)
-            result = ScrapeResult(target=name, scraped_mono_s=time.monotonic(), names=names, reading=read(body, names))
+            result = _result(name, body, names, time.monotonic())
             target.problem = None
         except ScrapeError as error:
             self.counts["failures"] += 1
@@ -188,7 +190,7 @@ class Scraper:
                     target.known, target.problem = (base + path, names), None
                     now_s = time.monotonic()
                     target.due_s = now_s + self._interval_s * (1 - EARLY)
-                    self._add(ScrapeResult(target=name, scraped_mono_s=now_s, names=names, reading=read(body, names)))
+                    self._add(_result(name, body, names, now_s))
                     return
                 failures.append(ScrapeError(f"{base}{path} shows no counters of a known server", alive=True))
             except ScrapeError as error:
@@ -211,6 +213,16 @@ class Scraper:
         with self._lock:
             self._shared.results.append(result)
             del self._shared.results[:-RESULTS_MAX]
+
+
+def _result(target: str, body: bytes, names: CounterNames, at_mono_s: float) -> ScrapeResult:
+    return ScrapeResult(
+        target=target,
+        scraped_mono_s=at_mono_s,
+        names=names,
+        reading=read(body, names),
+        latency=read_latency(body, names.latency),
+    )
 
 
 def get(url: str, timeout_s: float) -> bytes:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import msgspec
 
 from tokenyield_agent.tokens.dialects.registry import reports_tokens
-from tokenyield_agent.tokens.endpoint import LoadGauges
+from tokenyield_agent.tokens.endpoint import CounterReading, LoadGauges
 from tokenyield_agent.tokens.event import TokenCounts, TokenEvent, load_over
 from tokenyield_agent.tokens.handover import Handover, HandoverState
+from tokenyield_agent.tokens.latency import LatencyState, latency_between
 from tokenyield_agent.tokens.log_source import LogSource, SourceMark
 from tokenyield_agent.tokens.scrape import ScrapeResult
 from tokenyield_wire.window import LOAD_KINDS
@@ -25,6 +26,7 @@ class TokensMark(msgspec.Struct, kw_only=True):
 
     logs: list[SourceMark] = msgspec.field(default_factory=list)
     handover: HandoverState | None = msgspec.field(default=None, name="standing")
+    latency: LatencyState | None = None
     last_token_ms: int | None = None
     """When it made its last token, or was first read."""
 
@@ -49,6 +51,7 @@ class WorkloadTokens:
         self._load: tuple[int, LoadGauges] | None = None
         """The server's load at the endpoint's last answer, and when that was."""
         self._is_new = is_new
+        self._latency = (mark.latency if mark is not None else None) or LatencyState()
         state = mark.handover if mark is not None else None
         self._handover = Handover(name, state if state is not None else HandoverState(log_counts=not has_endpoint))
 
@@ -112,8 +115,25 @@ class WorkloadTokens:
         reading = result.reading
         if reading.started_s is None:
             reading = msgspec.structs.replace(reading, started_s=self.process_started_s)
+        latency = self._latency_until(result, reading, at_ms)
         tokens = self._handover.from_counters(reading, at_ms, new=self._is_new)
-        return self._count(tokens + self._load_until(at_ms, reading.gauges))
+        return self._count(tokens + self._load_until(at_ms, reading.gauges)) + latency
+
+    def _latency_until(self, result: ScrapeResult, reading: CounterReading, at_ms: int) -> list[TokenEvent]:
+        """What callers waited since the answer before, in the window in which this one came."""
+        state = self._handover.state
+        is_new = state.reading is None and (self._is_new or state.refused)
+        self._latency, observed = latency_between(
+            self._latency,
+            result.latency,
+            started_s=reading.started_s,
+            is_new=is_new,
+            has_made_nothing=not any(reading.values.values()),
+        )
+        if not observed:
+            return []
+        counts = TokenCounts(method="counter")
+        return [TokenEvent(workload=self.name, start_ms=at_ms, end_ms=at_ms, counts=counts, latency=observed)]
 
     def _load_until(self, at_ms: int, gauges: LoadGauges | None) -> list[TokenEvent]:
         """The server's load since the answer before, by trapezoid."""
@@ -145,6 +165,7 @@ class WorkloadTokens:
         return TokensMark(
             logs=self.log.marks() if self.log is not None else [],
             handover=self._handover.state if self._has_counters else None,
+            latency=self._latency if self._latency.begun else None,
             last_token_ms=self.last_token_ms,
         )
 

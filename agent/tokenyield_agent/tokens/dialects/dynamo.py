@@ -9,6 +9,7 @@ import re
 
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.latency import LatencyNames
 
 COUNTERS = CounterNames(
     server="dynamo",
@@ -22,6 +23,11 @@ COUNTERS = CounterNames(
     prompt_cached=(SeriesName("dynamo_frontend_cached_tokens_sum"),),
     requests=(SeriesName("dynamo_frontend_requests_total", status="success"),),
     requests_failed=(SeriesName("dynamo_frontend_requests_total", status="error"),),
+    latency=LatencyNames(
+        first_token=("dynamo_frontend_time_to_first_token_seconds",),
+        inter_token=("dynamo_frontend_inter_token_latency_seconds",),
+        end_to_end=("dynamo_frontend_request_duration_seconds",),
+    ),
     fallback=True,
 )
 

@@ -8,6 +8,7 @@ import re
 
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.latency import LatencyNames
 
 COUNTERS = CounterNames(
     server="nim",
@@ -20,6 +21,11 @@ COUNTERS = CounterNames(
     running=(SeriesName("num_requests_running"),),
     waiting=(SeriesName("num_requests_waiting"),),
     cache_used=(SeriesName("gpu_cache_usage_perc"),),
+    latency=LatencyNames(
+        first_token=("time_to_first_token_seconds",),
+        inter_token=("inter_token_latency_seconds", "time_per_output_token_seconds"),
+        end_to_end=("e2e_request_latency_seconds",),
+    ),
     fallback=True,
 )
 

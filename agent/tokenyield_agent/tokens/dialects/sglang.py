@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts, load_over
+from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.lines import AccessLog, lines_with
 
@@ -63,6 +64,15 @@ COUNTERS = CounterNames(
     running=(SeriesName("sglang:num_running_reqs"),),
     waiting=(SeriesName("sglang:num_queue_reqs"),),
     cache_used=(SeriesName("sglang:token_usage"),),
+    latency=LatencyNames(
+        first_token=("sglang:time_to_first_token_seconds", "sglang_time_to_first_token_seconds"),
+        inter_token=(
+            "sglang:inter_token_latency_seconds",
+            "sglang_inter_token_latency_seconds",
+            "sglang:time_per_output_token_seconds",
+        ),
+        end_to_end=("sglang:e2e_request_latency_seconds", "sglang_e2e_request_latency_seconds"),
+    ),
 )
 """SGLang's Prometheus names, 0.3.6 to 0.5.6, read off each version's metrics/collector.py. `prompt_tokens` holds the
 cached ones; cached tokens are reported since 0.4.6."""

@@ -22,6 +22,7 @@ from typing import ClassVar
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
+from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.lines import lines_with
 
@@ -41,6 +42,12 @@ _TRITON = re.compile(
     rb'[^{}]{0,300}?"Total Context Tokens":(?P<prompt>\d{1,9})[,}]'
 )
 
+
+def _names(name: str) -> tuple[str, ...]:
+    """Its own, as Dynamo passes it on, and as it was before 1.2."""
+    return tuple(prefix + name for prefix in ("trtllm_", "trtllm:", ""))
+
+
 COUNTERS = CounterNames(
     server="trtllm",
     paths=("/prometheus/metrics", "/metrics"),
@@ -54,6 +61,11 @@ COUNTERS = CounterNames(
     ),
     requests_aborted=(SeriesName("trtllm_request_success_total", finished_reason="cancelled"),),
     requests_failed=(SeriesName("trtllm_request_error_total"),),
+    latency=LatencyNames(
+        first_token=_names("time_to_first_token_seconds"),
+        inter_token=_names("time_per_output_token_seconds"),
+        end_to_end=_names("e2e_request_latency_seconds"),
+    ),
 )
 """trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py; with `trtllm:` as Dynamo passes them on.
 Before 1.2 there are no token counters among them."""
