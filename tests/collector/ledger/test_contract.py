@@ -21,7 +21,7 @@ from tokenyield_collector.ledger.usage import WORK_SUMS, ModelInstance, UsageQue
 from tokenyield_wire.window import Batch
 
 DAY_MS = 86_400_000
-EMPTY = Facts(gpus=[], measures=[], reasons=[], shares=[], tokens=[], demand=[], labels=[])
+EMPTY = Facts(gpus=[], measures=[], reasons=[], shares=[], tokens=[], demand=[], labels=[], latency=[])
 Open = Callable[[], Ledger]
 NewPlace = Callable[[], Open]
 """Each call gives another, empty place for a ledger; what it gives opens that ledger, again and again."""
@@ -64,6 +64,7 @@ def nameless(facts: Facts) -> Facts:
         tokens=[replace(row, hour_ms=0) for row in facts.tokens],
         demand=[replace(row, hour_ms=0) for row in facts.demand],
         labels=[replace(row, hour_ms=0) for row in facts.labels],
+        latency=[replace(row, hour_ms=0) for row in facts.latency],
     )
 
 
@@ -97,6 +98,10 @@ def test_hours_and_windows_hold_the_same_sums(open_ledger: Open) -> None:
     assert (search.caller, search.prompt_computed, search.prompt_cached, search.requests_failed) == (
         '{"key":"prod","team":"search"}', 14, 6, 2,
     )  # fmt: skip
+    end_to_end, first_token = hours.latency
+    assert (first_token.workload, first_token.model, first_token.kind) == ("chat", "llama", "first_token")
+    assert (first_token.sum_ms, first_token.counts) == (900, (0, 0, 2, 0, 0, 0, 0, 4, *[0] * 13))
+    assert (end_to_end.sum_ms, end_to_end.counts) == (8_200, (*[0] * 6, 4, 2, *[0] * 13))
     assert nameless(hours) == ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
     assert ledger.first_ms() == NOON_MS
     ledger.close()
@@ -328,6 +333,7 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert completion(facts) == 200
     assert ledger.counter_bases() == {'["tokens","c"]': 7}, "money is no counter since schema 4"
     assert sum(row.requests_aborted or 0 for row in facts.tokens) == 1
+    assert {row.kind: row.sum_ms for row in facts.latency} == {"first_token": 450, "end_to_end": 4_100}
     ledger.close()
 
 
@@ -498,7 +504,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="expected schema version 6 or older, found 99"):
+    with pytest.raises(LedgerError, match="expected schema version 7 or older, found 99"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 
