@@ -45,7 +45,7 @@ def scraped(when: str) -> ScrapeResult:
 
 def batches(node: str) -> list[Batch]:
     """Of an agent that read the page before the recorded load, and the page after it."""
-    windows = WindowBuilder(length_ms=15_000, settle_ms=0)
+    windows = WindowBuilder(length_ms=15_000, settle_ms=12_000)
     windows.jump(NOON_MS)
     tokens = WorkloadTokens("chat", None, has_endpoint=True, mark=None)
     for when, at_ms in (("before", NOON_MS + 5_000), ("after", NOON_MS + 50_000)):
@@ -53,8 +53,10 @@ def batches(node: str) -> list[Batch]:
         for event in tokens.from_endpoint(scraped(when), at_ms):
             windows.add(event)
     windows.extend(NOON_MS + 60_000, [])
+    for event in tokens.poll(NOON_MS + 60_000, 60.0):
+        windows.add(event)
     names = {"chat": WorkloadName(server="vllm", place=node, model="tiny-llama", labels={"team": node})}
-    return windows.batches(windows.ready(), names, 1)
+    return windows.batches(windows.ready(flush=True), names, 1)
 
 
 @pytest.fixture

@@ -233,15 +233,31 @@ def made(tokens: int, requests: int) -> bytes:
 def test_a_workload_gives_its_waits_beside_its_tokens_and_goes_on_after_a_restart_of_the_agent() -> None:
     workload = WorkloadTokens("w", None, has_endpoint=True, mark=None)
     assert workload.from_endpoint(scraped(made(100, 10)), 1_000) == []
-    tokens, waits = workload.from_endpoint(scraped(made(150, 13)), 6_000)
+    (tokens,) = workload.from_endpoint(scraped(made(150, 13)), 6_000)
     assert (tokens.counts.completion, tokens.latency) == (50, None)
-    assert waits.latency is not None
-    assert (sum(waits.latency["first_token"][1:]), waits.end_ms, waits.counts.kinds()) == (3, 6_000, {})
     mark = msgspec.json.decode(msgspec.json.encode(workload.mark()), type=TokensMark)
     again = WorkloadTokens("w", None, has_endpoint=True, mark=mark)
-    _, waits = again.from_endpoint(scraped(made(170, 14)), 11_000)
+    (tokens,) = again.from_endpoint(scraped(made(170, 14)), 11_000)
+    assert (tokens.counts.completion, tokens.latency) == (20, None)
+    assert again.poll(59_999, 0.0) == []
+    (waits,) = again.poll(60_000, 0.0)
     assert waits.latency is not None
-    assert sum(waits.latency["first_token"][1:]) == 1
+    assert (sum(waits.latency["first_token"][1:]), waits.end_ms, waits.counts.kinds()) == (4, 11_000, {})
+    assert again.poll(180_000, 0.0) == []
+    assert again.finish() == []
+
+
+def test_waits_that_are_gathered_are_given_when_a_minute_has_passed_or_the_workload_ends() -> None:
+    workload = WorkloadTokens("w", None, has_endpoint=True, mark=None)
+    workload.from_endpoint(scraped(made(100, 10)), 1_000)
+    workload.from_endpoint(scraped(made(150, 13)), 59_000)
+    tokens, waits = workload.from_endpoint(scraped(made(170, 14)), 61_000)
+    assert (tokens.counts.completion, tokens.latency) == (20, None)
+    assert waits.latency is not None
+    assert (sum(waits.latency["first_token"][1:]), waits.end_ms) == (3, 59_000)
+    (waits,) = workload.finish()
+    assert waits.latency is not None
+    assert (sum(waits.latency["first_token"][1:]), waits.end_ms) == (1, 61_000)
 
 
 def test_a_mark_of_an_older_agent_begins_anew() -> None:
@@ -256,6 +272,7 @@ def test_a_mark_of_an_older_agent_begins_anew() -> None:
 
 def test_a_server_that_started_under_the_agents_eyes_is_counted_from_its_first_request() -> None:
     workload = WorkloadTokens("w", None, has_endpoint=True, is_new=True, mark=None)
-    _, waits = workload.from_endpoint(scraped(made(20, 2)), 1_000)
+    workload.from_endpoint(scraped(made(20, 2)), 1_000)
+    (waits,) = workload.poll(61_000, 0.0)
     assert waits.latency is not None
     assert sum(waits.latency["first_token"][1:]) == 2
