@@ -18,6 +18,7 @@ from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
 from tokenyield_collector.ledger.facts import Facts, GpuNow
 from tokenyield_collector.ledger.usage import WORK_SUMS, ModelInstance, UsageQuery, WorkIdentity
+from tokenyield_collector.live.counters import COUNTED
 from tokenyield_wire.window import Batch
 
 DAY_MS = 86_400_000
@@ -104,6 +105,29 @@ def test_hours_and_windows_hold_the_same_sums(open_ledger: Open) -> None:
     assert (end_to_end.sum_ms, end_to_end.counts) == (8_200, (*[0] * 6, 4, 2, *[0] * 13))
     assert nameless(hours) == ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
     assert ledger.first_ms() == NOON_MS
+    ledger.close()
+
+
+def test_only_the_facts_of_hours_that_are_asked_for_are_read(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.fold()
+    counted, whole = ledger.facts_of_hours(kinds=COUNTED), ledger.facts_of_hours()
+    assert (len(counted.labels), len(counted.latency)) == (0, 0)
+    assert (counted.gpus, counted.tokens, counted.measures) == (whole.gpus, whole.tokens, whole.measures)
+    ledger.close()
+
+
+def test_waits_are_read_by_work_with_the_labels_that_it_carried_longest(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    one = batch(3, NOON_MS + 30_000)
+    other = structs.replace(one, workloads=(structs.replace(one.workloads[0], labels={"team": "z"}),))
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000), other)], NOON_MS)
+    ledger.roll()
+    end_to_end, first_token = ledger.usage().latency(NOON_MS, NOON_MS + HOUR_MS)
+    assert first_token.identity == ("c", "chat", "llama", '{"pod":"chat-0","team":"search"}', "{}")
+    assert (first_token.sum_ms, sum(first_token.counts), sum(end_to_end.counts)) == (3 * 450, 9, 9)
+    assert ledger.usage().latency(NOON_MS + HOUR_MS, NOON_MS + 2 * HOUR_MS) == []
     ledger.close()
 
 
