@@ -145,7 +145,7 @@ def mixed_sources(folder: Path) -> Load:
         folder / "x-json.log": lambda tick: as_docker(part(llamacpp, tick, 20)),
         folder / "sglang.log": lambda tick: sglang if tick % 5 == 0 else b"",
         folder / "tgi.log": lambda tick: tgi * 5,
-        folder / "litellm.jsonl": lambda tick: part(asked, tick, 10),
+        folder / "litellm.jsonl": lambda tick: part(asked, tick, 10).replace(b"chatcmpl-", b"chatcmpl-%d-" % tick),
     }
     names = ("vllm", "pod", "docker", "sglang", "tgi")
     logs = [

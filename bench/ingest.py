@@ -146,6 +146,7 @@ class Agent(asyncio.Protocol):
         self._done = done
         self._got = b""
         self.receipts = 0
+        self.refusal = b""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -166,7 +167,10 @@ class Agent(asyncio.Protocol):
         self._got += data
         if not self._got.endswith(b"}\n"):
             return
-        assert self._got.startswith(b"HTTP/1.1 200"), self._got
+        if not self._got.startswith(b"HTTP/1.1 200"):
+            self.refusal = self._got
+            self._transport.close()
+            return
         self._got = b""
         self.receipts += 1
         self._latencies_s.append(time.perf_counter() - self._sent_s)
@@ -190,6 +194,8 @@ async def load(port: int, made: list[list[bytes]], seconds: float) -> tuple[list
     for agent in agents:
         agent.start(started_s + seconds)
     await asyncio.gather(*(event.wait() for event in events))
+    if refusals := [agent.refusal for agent in agents if agent.refusal]:
+        sys.exit(f"{len(refusals)} agents were refused: {refusals[0].decode(errors='replace')}")
     return latencies_s, sum(agent.receipts for agent in agents), time.perf_counter() - started_s
 
 

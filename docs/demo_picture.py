@@ -18,12 +18,11 @@ def main() -> None:
     notes: list[str] = []
     show = run._show
 
-    def keep(demo: run._Demo, console: Console, duration_s: float) -> dict[str, object] | None:
+    def keep(demo: run._Demo, console: Console, duration_s: float) -> None:
+        show(demo, console, duration_s)
         notes.extend(demo.notes)
-        latest = show(demo, console, duration_s)
-        if latest:
-            kept.append(latest)
-        return latest
+        if demo.latest is not None:
+            kept.append(demo.latest)
 
     with mock.patch.object(run, "_show", keep):
         run.run_demo(duration_s=SECONDS, port=19564, log_file=None)

@@ -27,7 +27,13 @@ Made by `make docs` from `agent/tokenyield_agent/tokens/dialects/`; do not edit.
 
 The agent takes a server's own counters (its Prometheus endpoint) where it answers, and its log while it does not: never both
 for the same tokens ([decision 0004](decisions/0004-counters-first-the-log-takes-over.md)). `dialect: auto` recognizes a log's
-server by its lines; `tokenyield-agent tokens FILE` shows what would be counted in any log.
+server by its lines. `tokenyield-agent tokens FILE` shows what would be counted in any log, and of any saved page:
+
+```sh
+curl -s http://127.0.0.1:8000/metrics > before.prom    # and again later
+tokenyield-agent tokens now.prom                       # since the server's start
+tokenyield-agent tokens --since before.prom now.prom   # in between; more pages are taken in their order
+```
 """
 
 FOOT = """
@@ -37,8 +43,38 @@ regular expression with named groups, checked at start by `tokenyield-agent chec
 ## Words
 - `prompt_computed` and `prompt_cached`: a prompt's tokens that were computed, and that the prefix cache served. A source that
   does not distinguish them gives `prompt_unsplit`. A source that reports only what was computed leaves `prompt_cached` unknown.
-- `method`: `counter` (the server's counters, exact), `count` (per request, exact), `rate` (a rate times its interval).
+- `method`: `counter` (the server's counters, exact), `count` (added up per request), `rate` (a rate times its interval).
+- A count is `exact`, or a `lower bound` where the log shows nothing of some requests, as of those that their clients gave
+  up: what is counted was made, and some of what was made may be missing. `tokens FILE` shows which it is, kind by kind.
 - `requests`, `requests_aborted` (given up by the client), `requests_failed`.
+
+## What a page of counters must show
+Each series is compared with itself. One that is new counts from 0, one that is missing goes on from its last value when it is
+back, also after a restart of the agent, and one that is lower was restarted, alone. A lower value that neither another start
+time nor a refused connection explains waits for the next page: an old page, or another process behind the same port, is no
+restart. A page without the counters that were there before (half-served, cut, of an exporter that warms up) is no answer; after
+three of them the log takes over. Processes that answer by turns behind one address each go on, where they show
+`process_start_time_seconds`; where they do not, name an address for each. More than 4,096 series of one page are not read.
+
+A known server without counters before its first request (Dynamo's frontend, SGLang, TGI, TensorRT-LLM) is asked at the normal
+pace and counts from 0. A configured address is asked again whatever answers there; a discovered one where another program
+answers is left alone for an hour.
+
+| endpoint | settings of its workload |
+|---|---|
+| with a bearer token | `metrics_token_file`, read again for every request |
+| https with a private CA | `metrics_ca_file`, read again when it changes |
+| llama-server's router, which answers 400 | `metrics: http://host:port/metrics?model=NAME`, one workload a model; older routers load the model to answer |
+| llama-server `--sleep-idle-seconds` before b10519, which a scrape wakes or keeps awake | `metrics_when_idle: rarely` (every 10 minutes after one of silence) or `never` (not before its log shows a request); `scrape_when_idle` for all |
+
+What is wrong with an endpoint, and what to change, is said by `doctor` and in the log; its reason in one word is in
+`tokenyield_agent_endpoint_problem`.
+
+## Where counters and a log meet
+Where the counters answer until the server is idle, the sum is theirs exactly, whatever its log says. Where an endpoint goes away
+while requests are in progress, the log counts from its last answer on: what is counted then is as exact as that log. A log that
+shows more than the counters (llama.cpp repeats a prompt for each of `n` choices) can be over by at most twice what it showed
+lately; that is subtracted when the endpoint is back, and stays where it is not.
 
 ## Where logs are
 A path or pattern (`log`), a systemd unit (`journal`, through `journalctl`), and what containers write: CRI files under
@@ -46,14 +82,27 @@ A path or pattern (`log`), a systemd unit (`journal`, through `journalctl`), and
 followed; compressed files are not read again.
 
 ## Which workload holds which GPU
-NVML lists the processes on each GPU. A process belongs to the highest of its ancestors, in the same container, unit or job,
-whose command line is a known server's; its cgroup (v1 or v2) names the container, pod, systemd unit or Slurm job. A pod's name
-and namespace come from the kubelet's folders; its labels from the API server, if `pod_labels` names any. Ports below 32768 on
-which such a server listens are asked once for `/metrics` (`discover_endpoints: false` turns that off). GPUs that the kubelet
-gave to a pod that runs nothing there are `idle`, not `unallocated`. A GPU of several workloads is divided by MIG slices, SM
-time, memory, or evenly, and the method is kept. Two servers in one container share a log whose lines cannot be assigned: only
-their endpoints are read. A process that belongs to no known workload is named by its command.
+NVML lists the processes on each GPU. A process belongs to the highest of its ancestors, in the same container, unit or job, that
+*executes* a known server: by its program (also as the kernel resolved it), its Python module or the title that it gave itself, see
+the table below. What a shell with `-c`, tmux, screen, a supervisor, `sudo` or `uv run` has in its arguments makes no server of
+it: two servers under one tmux or one `bash -c "A & B"` are two workloads, and what runs inside a server (engine cores, runners,
+a router's children) belongs to it. Ranks of one program under `mpirun`, `srun`, `torchrun` or Ray's node manager are one.
+
+The cgroup (v1, hybrid or v2) names the container, pod, systemd unit or Slurm job; a unit is what systemd's own hierarchy shows,
+whatever path another controller has. A pod's name and namespace come from the kubelet's folders; its labels from the API server,
+if `pod_labels` names any. Ports below 32768 on which such a server listens are asked once for `/metrics`
+(`discover_endpoints: false` turns that off). GPUs that the kubelet gave to a pod that runs nothing there are `idle`, not
+`unallocated`. A GPU of several workloads is divided by MIG slices, SM time, memory, or evenly, and the method is kept.
+
+A server's log is the file to which its standard output goes (in a container also inside it; through a pipe too, as in
+`vllm serve | tee vllm.log`), what its container wrote, or its unit's journal. Where two servers write to one of these, its lines cannot be assigned: it
+is followed for neither, and only their endpoints are read. A process that belongs to no known workload is named by its command.
+A workload of the settings that is found by `process` or by its log is likewise the process that executes the server, not the
+shell that started it.
 `tokenyield-agent doctor` shows all of it as a table, and what to change.
+
+| server | program or script | Python module, with `-m` or as a file | title of the process | all of the folder |
+|---|---|---|---|---|
 """
 
 
@@ -74,6 +123,7 @@ def page() -> str:
             "\n| gateway | dialect | its log reports, per request |\n|---|---|---|\n",
             *gateways,
             FOOT,
+            *(_process(server) for server in servers if server.process is not None),
         ]
     )
 
@@ -84,7 +134,12 @@ def pages() -> dict[Path, str]:
 
 def _log(server: Server) -> str:
     report = server.log_report or PathReport()
-    parts = [_engines(server), _kinds("exact", report.exact, report), _kinds("rates", report.rates, report)]
+    parts = [
+        _engines(server),
+        _kinds("exact", report.exact, report),
+        _kinds("lower bound", report.lower_bound, report),
+        _kinds("rates", report.rates, report),
+    ]
     if server.log is not None and not server.reports_tokens:
         parts.append("**no tokens**")
     return _cell(report, parts)
@@ -138,6 +193,13 @@ def _latency(servers: list[Server]) -> str:
         + "\n\n`tgi` and `trtllm` count one mean a request between tokens, the others each token or step. `llamacpp` and `triton` "
         "report none."
     )
+
+
+def _process(server: Server) -> str:
+    assert server.process is not None
+    names = server.process
+    cells = (names.programs, names.modules, tuple(f"{title}..." for title in names.titles), names.folders)
+    return f"| `{server.name}` | {' | '.join(', '.join(f'`{name}`' for name in cell) or '-' for cell in cells)} |\n"
 
 
 def _listed(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from tokenyield_agent.config import Settings as AgentSettings
 from tokenyield_agent.status.metrics import every_family as agent_families
 from tokenyield_collector.api.openapi import openapi
 from tokenyield_collector.config import ENVIRONMENT_PREFIX as COLLECTOR_PREFIX
-from tokenyield_collector.config import Settings as CollectorSettings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.metrics.families import every_family as collector_families
 from tokenyield_settings.families import Family
 from tokenyield_settings.loader import describe

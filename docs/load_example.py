@@ -18,8 +18,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / name) for name in ("tests", "agent", "collector")]
 
-from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms  # noqa: E402
-from tokenyield_collector.prices.load import load_prices  # noqa: E402
+from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms
+from tokenyield_collector.prices.load import load_prices
 
 RATES_PER_SECOND = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80)
 SECONDS = 20.0

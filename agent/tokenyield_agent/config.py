@@ -36,7 +36,13 @@ class WorkloadSettings:
     journal: str | None = None
     """A systemd unit."""
     metrics: str | None = None
-    """http://host:port, with or without the path."""
+    """http://host:port, with or without path and query."""
+    metrics_token_file: str | None = None
+    """A file with the bearer token for `metrics`, read again for every request."""
+    metrics_ca_file: str | None = None
+    """CA certificates to trust for an https endpoint, instead of the system's."""
+    metrics_when_idle: Literal["always", "rarely", "never"] | None = None
+    """How often it is asked while idle; left out, as `scrape_when_idle`."""
     dialect: str = "auto"
     model: str | None = None
     start: Literal["end", "beginning"] = "end"
@@ -128,6 +134,11 @@ class Settings:
         5.0, "between two scrapes of a server's counters; three fit into a window", within=(1, 600)
     )
     scrape_timeout_s: float = setting(2.0, "how long a server may take to answer a scrape", within=(0.1, 30))
+    scrape_when_idle: Literal["always", "rarely", "never"] = setting(
+        "always",
+        "how often a server is scraped while it is idle: rarely is every 10 minutes, never is not before its log shows "
+        "a request; for servers that wake up to answer, as llama-server --sleep-idle-seconds did before b10519",
+    )
     discover: bool = setting(True, "find workloads by the processes that hold GPUs")
     discover_endpoints: bool = setting(True, "try ports on which such processes listen for /metrics, once each")
     proc_dir: str = setting("/proc", "the host's /proc; in a container, where it is mounted")
@@ -257,13 +268,31 @@ def _workload_faults(at: str, workload: WorkloadSettings) -> Iterator[str]:
             yield f"{at}.metrics: expected http://host:port, found '{workload.metrics}'; correct it"
         elif "@" in split.netloc:
             yield (
-                f"{at}.metrics: expected no user or password, for it is logged, found one; only open endpoints are read"
+                f"{at}.metrics: expected no user or password, for it is logged, found one; name a file with a token in "
+                "metrics_token_file"
             )
+    yield from _endpoint_faults(at, workload)
     try:
         re.compile(workload.process or "")
     except re.error as error:
         yield f"{at}.process: expected a regular expression, found '{workload.process}' ({error}); correct it"
     yield from _count_faults(f"{at}.labels", workload.labels)
+
+
+def _endpoint_faults(at: str, workload: WorkloadSettings) -> Iterator[str]:
+    for name in ("metrics_token_file", "metrics_ca_file"):
+        path = getattr(workload, name)
+        if path and not workload.metrics:
+            yield f"{at}.{name}: expected metrics with it, found none; name the endpoint"
+        elif path and not os.path.isabs(path):
+            yield f"{at}.{name}: expected an absolute path, found '{path}'; correct it"
+    if workload.metrics_ca_file and workload.metrics and not workload.metrics.startswith("https:"):
+        yield f"{at}.metrics_ca_file: expected metrics with https, found '{workload.metrics}'; leave it out"
+    if workload.metrics_when_idle == "never" and not (workload.log or workload.journal):
+        yield (
+            f"{at}.metrics_when_idle: expected a log or journal beside never, which shows when to ask again, found "
+            "none; name it, or use rarely"
+        )
 
 
 def _count_faults(at: str, labels: Collection[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import logging
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +20,10 @@ import msgspec
 
 from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
+from tokenyield_agent.gpu.poller import Poller
 from tokenyield_agent.gpu.readers import open_bounded_reader
 from tokenyield_agent.gpu.reading import GpuReader, ReaderOptions, Snapshot
+from tokenyield_agent.gpu.release import RELEASE_S, ReleaseRequest
 from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.host.energy import HostMeter
 from tokenyield_agent.shipping.disk import Disk
@@ -38,6 +41,7 @@ from tokenyield_agent.windows.timeline import Timeline
 from tokenyield_agent.windows.totals import GpuTotals
 from tokenyield_agent.workloads.roster import Roster
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify
+from tokenyield_wire.units import ns_to_ms
 from tokenyield_wire.window import Batch
 
 log = logging.getLogger(__name__)
@@ -85,13 +89,16 @@ class Agent:
         # A GPU that is lost just when an agent starts still has its time; one taken out while the host was off has not.
         self._is_same_boot = resume is not None and resume.boot_id == self._boot_id
         self._reader = reader or _reader(settings, tuple(resume.models) if resume and self._is_same_boot else ())
+        self._release = ReleaseRequest(state_dir)
         self._builder = WindowBuilder(
             length_ms=settings.window_length_s * 1000,
             settle_ms=settings.window_settle_s * 1000,
             state=resume.builder if resume else None,
         )
         self._gpus = GpuTracker(
-            resume.models if resume else {}, resume.counters_mj if resume and self._is_same_boot else {}
+            resume.models if resume else {},
+            resume.counters_mj if resume and self._is_same_boot else {},
+            resume.counters_read_ms if resume and self._is_same_boot else {},
         )
         self._timeline = Timeline(self._clock.mono_ns(), self._clock.wall_ns())
         last_ms = resume.builder.end_ms if resume else None
@@ -108,16 +115,19 @@ class Agent:
         self._last_poll_mono_s = 0.0
         self._stop = threading.Event()
         self._reload = threading.Event()
+        self._let_go = threading.Event()
         self.shipper = Shipper(settings, self.spool, self.agent_id, state_dir / "rejected")
         self.status_server = StatusServer(settings, self.status) if settings.status_address else None
 
     # --- life ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Poll until SIGTERM or SIGINT; SIGHUP reads the configuration again. Raises `SetUpError`."""
+        """Poll until SIGTERM or SIGINT; SIGHUP reads the configuration again, SIGUSR1 lets go of the GPUs for
+        `RELEASE_S`. Raises `SetUpError`."""
         signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
         signal.signal(signal.SIGINT, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        signal.signal(signal.SIGUSR1, lambda *_: self._let_go.set())
         self.start()
         notify(READY)
         interval_s = self.settings.poll_interval_ms / 1000
@@ -172,7 +182,8 @@ class Agent:
     def _begin_timeline(self) -> None:
         """Take the first reading, and account for the time since the last run."""
         self._snapshot = self._reader.read()
-        now_ms = self._timeline.now_ms(self._clock.mono_ns())
+        mono_ns = self._clock.mono_ns()
+        now_ms, mono_ms = self._timeline.now_ms(mono_ns), ns_to_ms(mono_ns)
         last_ms = self._builder.end_ms
         if last_ms is None or not 0 <= now_ms - last_ms <= self.settings.restart_bridge_s * 1000:
             if last_ms is not None:
@@ -180,8 +191,9 @@ class Agent:
             self._gpus.forget()
             self._builder.jump(now_ms)
         else:
-            self._builder.extend(now_ms, self._gpus.spans_of_absence(self._snapshot, is_same_boot=self._is_same_boot))
-        self._gpus.remember(self._snapshot)
+            absence = self._gpus.spans_of_absence(self._snapshot, is_same_boot=self._is_same_boot, now_ms=mono_ms)
+            self._builder.extend(now_ms, absence)
+        self._gpus.remember(self._snapshot, mono_ms)
 
     def _do_reload(self) -> None:
         if self._reload_settings is None:
@@ -202,7 +214,7 @@ class Agent:
 
     def poll(self) -> None:
         """One reading of GPUs and logs into windows. Raises nothing for a GPU, log or disk that fails."""
-        self._snapshot = self._reader.read()
+        self._snapshot = self._read_or_release()
         # After the reading, which may have hung: its counters cover the time until then.
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         mono_s = mono_ns / 1e9
@@ -213,7 +225,7 @@ class Agent:
         if (host := self._host.read(mono_s)) is not None:
             self._builder.add_host_energy(host.mj, host.source)
             self._totals.host_mj[host.source] += host.mj
-        self._gpus.remember(self._snapshot)
+        self._gpus.remember(self._snapshot, ns_to_ms(mono_ns))
         if step_ms := self._timeline.step_ms(mono_ns, wall_ns):
             log.warning("the wall clock was stepped by %d ms; durations are not affected", step_ms)
             now_ms = self._timeline.now_ms(mono_ns)
@@ -227,6 +239,19 @@ class Agent:
         self._polls += 1
         self._last_poll_mono_s = mono_s
 
+    def _read_or_release(self) -> Snapshot:
+        seconds = self._release.pending(self._clock.wall_ns() / 1e9)
+        if self._let_go.is_set():
+            self._let_go.clear()
+            seconds = RELEASE_S
+        poller = self._reader if isinstance(self._reader, Poller) else None
+        if seconds is not None and poller is not None:
+            poller.release(seconds)
+        snapshot = self._reader.read()
+        if seconds is not None and (poller is None or poller.is_released == (seconds > 0)):
+            self._release.remove()
+        return snapshot
+
     def _spans(self, snapshot: Snapshot, now_ms: int, mono_s: float) -> list[GpuSpan]:
         duration_ms = now_ms - (self._builder.end_ms or now_ms)
         settings = self.settings
@@ -235,7 +260,10 @@ class Agent:
             self.roster.holdings(snapshot.gpus, mono_s),
             duration_ms=duration_ms,
             gap_ms_max=max(GAP_MS_MAX, 2 * settings.poll_interval_ms),
+            now_ms=int(mono_s * 1000),
         )
+        for uuid in self._gpus.jumped:
+            log.warning("gpu=%s its energy counter grew by more than the board can use, and is not believed", uuid)
         read = mark_parked(
             read,
             self.roster.quiet_since_ms(now_ms),
@@ -278,6 +306,7 @@ class Agent:
             models=self._gpus.models,
             builder=self._builder.state(without=taken),
             counters_mj=self._gpus.counters_mj,
+            counters_read_ms=self._gpus.counters_read_ms,
             tokens=self.roster.marks(),
             journal_cursor=self.roster.journal.cursor,
         )
@@ -295,7 +324,7 @@ class Agent:
             indices=dict(self._gpus.indices),
             totals=self._totals.copy(),
             gpu_read_s=self._reader.read_seconds,
-            gpu_faults=dict(self._reader.faults),
+            gpu_faults=dict(Counter(self._reader.faults) + self._gpus.faults),
             polls=self._polls,
             last_poll_age_s=self._clock.mono_ns() / 1e9 - self._last_poll_mono_s,
             poll_interval_s=self.settings.poll_interval_ms / 1000,
@@ -309,6 +338,7 @@ class Agent:
             ship_problem=self.shipper.problem,
             sources=self.roster.source_counts(),
             scrapes=dict(self.roster.scraper.counts),
+            endpoint_problems=self.roster.scraper.reasons(),
         )
 
 

@@ -14,7 +14,7 @@ ENVIRONMENT_PREFIX = "TOKENYIELD_COLLECTOR_"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class CollectorSettings:
     """The collector's settings. Units are in the names."""
 
     listen: str = setting("127.0.0.1:9464", "address of everything served; beyond loopback authentication is required")
@@ -114,6 +114,6 @@ def _faults_of_url(url: str) -> Iterator[str]:
         yield f"ledger_url: {error}"
 
 
-def load_settings(file: Path | None, environ: Mapping[str, str], flags: list[str]) -> Settings:
+def load_settings(file: Path | None, environ: Mapping[str, str], flags: list[str]) -> CollectorSettings:
     """Raises `tokenyield_settings.loader.SettingsError` with every fault."""
-    return load(Settings, file=file, environ=environ, flags=flags, prefix=ENVIRONMENT_PREFIX)
+    return load(CollectorSettings, file=file, environ=environ, flags=flags, prefix=ENVIRONMENT_PREFIX)

@@ -5,12 +5,12 @@ Engines are imported where they are used, for each brings a library of its own.
 
 from pathlib import Path
 
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import Ledger
 
 
-def open_ledger(settings: Settings, *, threads: int = 1, has_to_exist: bool = False) -> Ledger:
+def open_ledger(settings: CollectorSettings, *, threads: int = 1, has_to_exist: bool = False) -> Ledger:
     """Raises `LedgerError`; `LedgerInUse` where another process has the file open."""
     if settings.ledger_url:
         from tokenyield_collector.ledger.clickhouse.client import parse_address
@@ -24,7 +24,7 @@ def open_ledger(settings: Settings, *, threads: int = 1, has_to_exist: bool = Fa
     return DuckDbLedger(settings.ledger_path, memory_limit=settings.ledger_memory, threads=threads)
 
 
-def _password(settings: Settings) -> str:
+def _password(settings: CollectorSettings) -> str:
     if not settings.ledger_password_file:
         return ""
     try:

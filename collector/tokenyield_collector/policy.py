@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from tokenyield_collector.attribution.rules import AttributionRules, load_rules, names_for_rules
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_settings.loader import SettingsError
@@ -53,7 +53,7 @@ def _texts(document: str) -> dict[str, str]:
     return {name: str(value) for name, value in msgspec.json.decode(document).items()}
 
 
-def load_policy(settings: Settings) -> Policy:
+def load_policy(settings: CollectorSettings) -> Policy:
     """Raises `SettingsError` with the faults of both files."""
     faults: list[str] = []
     prices, rules = PriceBook(), AttributionRules()
@@ -70,7 +70,7 @@ def load_policy(settings: Settings) -> Policy:
     return Policy(prices=prices, rules=rules)
 
 
-def files_changed_at(settings: Settings) -> list[tuple[int, int] | None]:
+def files_changed_at(settings: CollectorSettings) -> list[tuple[int, int] | None]:
     """What distinguishes a changed file from the one before: its time (ns) and size; None where there is none."""
     states: list[tuple[int, int] | None] = []
     for name in (settings.prices_file, settings.attribution_file):

@@ -22,7 +22,7 @@ from tokenyield_collector.access.connections import Connections, Listener
 from tokenyield_collector.api.registry import bound_routes
 from tokenyield_collector.api.report_queue import ROLL_HOURS_AT_ONCE, ReportQueue
 from tokenyield_collector.api.services import Services
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.executors import Executors
 from tokenyield_collector.http.problem import errors_as_problems
 from tokenyield_collector.http.right import Right
@@ -63,7 +63,9 @@ def _now_ms() -> int:
 class Collector:
     """The parts of a running collector, wired; and the refresh loop."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, policy: Policy, others: Sequence[CostSource] = ()) -> None:
+    def __init__(
+        self, settings: CollectorSettings, ledger: Ledger, policy: Policy, others: Sequence[CostSource] = ()
+    ) -> None:
         self.settings = settings
         self.executors = Executors()
         self.refresher = Refresher(settings, ledger, policy, others)
@@ -206,7 +208,7 @@ def application(collector: Collector) -> web.Application:
     return app
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: CollectorSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `LedgerError` or OSError (address in use)."""
     policy = load_policy(settings)
     ledger = open_ledger(settings)

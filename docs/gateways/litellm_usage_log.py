@@ -23,6 +23,7 @@ KEPT_METADATA = (
     "user_api_key_team_id", "user_api_key_team_alias", "user_api_key_alias", "user_api_key_user_id",
     "user_api_key_org_alias", "user_api_key_project_alias", "usage_object",
 )  # fmt: skip
+KEPT_ERROR = ("error_code", "error_class")  # not its message, which may quote the prompt
 
 
 class UsageLog(CustomLogger):
@@ -44,6 +45,8 @@ class UsageLog(CustomLogger):
         line = {name: payload.get(name) for name in KEPT}
         metadata = payload.get("metadata") or {}
         line["metadata"] = {name: metadata.get(name) for name in KEPT_METADATA}
+        error = payload.get("error_information") or {}
+        line["error_information"] = {name: error.get(name) for name in KEPT_ERROR}
         self._log.info(json.dumps(line, default=str, separators=(",", ":")))
 
 

@@ -16,13 +16,31 @@ def test_tokens_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tokens", str(FIXTURES / "servers" / "vllm" / "run" / "server.log"), "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found)[: len(KEYS)] == KEYS
-    assert list(found)[len(KEYS) :] == ["prompt_unsplit", "requests_aborted", "requests_failed", "callers"]
+    assert list(found)[len(KEYS) :] == [
+        "prompt_unsplit", "requests_aborted", "requests_failed", "callers", "exactness",
+    ]  # fmt: skip
+    assert found["exactness"] == {
+        "prompt_computed": "rate", "completion": "rate", "requests": "exact", "requests_failed": "exact",
+    }  # fmt: skip
     assert (found["dialect"], found["prompt_cached"], found["method"], found["events"]) == ("vllm", None, "rate", 9)
 
 
 def test_tokens_as_text_and_a_named_dialect(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tokens", str(FIXTURES / "servers" / "llamacpp" / "run" / "server.log"), "--dialect", "llamacpp"]) == 0
-    assert "completion       20,941\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "completion       20,941\n" in shown
+    assert "lower bound      prompt_computed, prompt_cached, completion, requests\n" in shown
+
+
+def test_tokens_of_a_log_that_says_why_it_holds_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "vllm.log"
+    log.write_text(
+        "(ApiServer_1 pid=1063) WARNING 11-26 14:44:17 [loggers.py:1386] AsyncLLM created with api_server_count more "
+        "than 1; disabling stats logging to avoid incomplete stats.\n"
+        '(ApiServer_1 pid=1063) INFO:     127.0.0.1:4001 - "POST /v1/completions HTTP/1.1" 200 OK\n'
+    )
+    assert main(["tokens", str(log)]) == 1
+    assert "--api-server-count 1" in capsys.readouterr().err
 
 
 def test_tokens_of_a_gateways_log_by_caller(capsys: pytest.CaptureFixture[str]) -> None:

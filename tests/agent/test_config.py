@@ -6,7 +6,7 @@ import pytest
 from tokenyield_agent.config import Settings, load_settings
 from tokenyield_agent.tokens.dialects.registry import SERVER_DIALECTS
 from tokenyield_agent.version import VERSION
-from tokenyield_collector.config import Settings as CollectorSettings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_settings.loader import SettingsError, describe
 
 ROOT = Path(__file__).parents[2]
@@ -98,3 +98,21 @@ def test_the_annotated_default_is_sound_and_complete() -> None:
 
 def test_the_version_is_the_distributions() -> None:
     assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("workload", "fault"),
+    [
+        ("metrics_token_file: /t", "metrics_token_file: expected metrics with it, found none"),
+        ("metrics: 'http://h:1', metrics_token_file: t", "metrics_token_file: expected an absolute path, found 't'"),
+        ("metrics: 'http://h:1', metrics_ca_file: /c", "metrics_ca_file: expected metrics with https"),
+        (
+            "metrics: 'http://h:1', metrics_when_idle: never",
+            "metrics_when_idle: expected a log or journal beside never",
+        ),
+        ("metrics: 'http://u:p@h:1'", "metrics: expected no user or password"),
+    ],
+)
+def test_an_endpoint_is_checked(workload: str, fault: str, tmp_path: Path) -> None:
+    log = "" if "expected a log" in fault else "log: /x, "
+    assert fault in faults(tmp_path, f"workloads: [{{name: a, {log}{workload}}}]\n")

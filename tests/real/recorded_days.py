@@ -20,7 +20,7 @@ from tokenyield_agent.windows.span import GpuSpan
 from tokenyield_agent.windows.totals import GpuTotals
 from tokenyield_agent.workloads.binding import UNHELD, Holding
 from tokenyield_collector.attribution.rules import AttributionRules
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.demo.month import made_up
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
@@ -34,7 +34,7 @@ from tokenyield_wire.window import Batch, Shipment
 
 STEP_MS = 240_000
 WINDOW_MS = 60_000
-SETTINGS = Settings(live_lag_s=0, live_window_s=900, live_grid_s=60)
+SETTINGS = CollectorSettings(live_lag_s=0, live_window_s=900, live_grid_s=60)
 
 
 @dataclass(frozen=True)

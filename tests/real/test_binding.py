@@ -109,7 +109,12 @@ def test_a_server_in_a_pod_of_its_own(pod_cgroup: Path, server: subprocess.Popen
         assert holdings["GPU-0"].weights == {"prod/chat-0/server": 1}
         wait_until(lambda: "prod/chat-0/server" in roster.scraper.answering())
         assert roster.scraper.answering()["prod/chat-0/server"] == (f"http://{ADDRESS}:{PORT}/metrics", "vllm")
-        roster.poll(1000, time.monotonic())
+
+        def has_model() -> bool:
+            roster.poll(1000, time.monotonic())
+            return roster.names()["prod/chat-0/server"].model is not None
+
+        wait_until(has_model, what="its page is read")
         name = roster.names()["prod/chat-0/server"]
         assert (name.server, name.model, name.place) == ("vllm", "m", "prod/chat-0")
         assert name.labels == {"namespace": "prod", "pod": "chat-0", "container": "server"}
@@ -127,7 +132,7 @@ def test_a_log_behind_a_pipe_is_the_servers(tmp_path: Path) -> None:
     try:
 
         def sleepers() -> list[int]:
-            return [pid for pid in procfs.descendants_of(shell.pid) if procfs.command_of(pid).startswith("sleep")]
+            return [pid for pid in procfs.descendants_of(shell.pid) if procfs.argv_of(pid)[:1] == ("sleep",)]
 
         wait_until(lambda: bool(sleepers()))
         (sleeper,) = sleepers()

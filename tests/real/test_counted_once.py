@@ -1,17 +1,20 @@
 """A real llama-server that nobody configured: found by its process, scraped and followed, every token counted once."""
 
+import os
 import random
-import socket
-import threading
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness import Stack, free_port, get, wait_until
+from harness import Stack, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
+from real.door import Door
 from real.llama_server import LlamaServer, Load
+from tokenyield_agent.workloads.procfs import Procfs
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -21,45 +24,6 @@ def server(tmp_path: Path) -> Iterator[LlamaServer]:
     started = LlamaServer(tmp_path, tmp_path / "llama.log")
     yield started
     started.kill()
-
-
-class Door:
-    """A TCP proxy in front of the server that can be shut: connections are refused then."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self.port = free_port()
-        self._listener: socket.socket | None = None
-        self.open()
-
-    def open(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
-
-    def shut(self) -> None:
-        assert self._listener is not None
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                inside, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve_one, args=(inside, self._to), daemon=True).start()
-
-    @staticmethod
-    def _serve_one(inside: socket.socket, port: int) -> None:
-        """One request and its answer: the agent asks with one connection each time."""
-        with inside:
-            try:
-                with socket.create_connection(("127.0.0.1", port)) as outside:
-                    outside.sendall(inside.recv(1 << 16))
-                    while data := outside.recv(1 << 16):
-                        inside.sendall(data)
-            except OSError:
-                pass  # the server is gone; so is this connection
 
 
 def counted_by_endpoint(stack: Stack) -> bool:
@@ -114,6 +78,48 @@ def test_a_server_that_nobody_configured(
         print(f"\n{said} equal in the ledger, all from counters, found by itself, 3 kills")
     finally:
         stack.kill_all()
+
+
+def test_two_servers_of_one_shell(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> None:
+    """Neither is the shell's; each is counted whole, by its own counters."""
+    servers = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        servers.append(LlamaServer(tmp_path / name, tmp_path / f"{name}.log", starts=False))
+    command = f"{servers[0].command} & {servers[1].command} & wait"
+    shell = subprocess.Popen(["bash", "-c", command], start_new_session=True)
+    stack: Stack | None = None
+    try:
+        for server in servers:
+            server.wait()
+        procfs = Procfs()
+        by_port = {procfs.argv_of(pid)[4]: pid for pid in procfs.descendants_of(shell.pid)}
+        pids = [by_port[str(server.port)] for server in servers]
+        scenario.restart([line for i, pid in enumerate(pids) for line in gpu_lines(i, pid=pid)])
+        stack = Stack(tmp_path, agent={"scrape_interval_s": 1}, agent_env=scenario.environment(nvml_library))
+        stack.start_collector()
+        stack.start_agent()
+        shown = [f'counted_by_endpoint{{workload="llamacpp:{server.port}"}} 1.0' for server in servers]
+        page = f"{stack.agent_url}/metrics"
+        wait_until(lambda: all(line in get(page).decode() for line in shown), what="both endpoints are found")
+        loads = [Load(server) for server in servers]
+        time.sleep(8)
+        truth = [load.finish() for load in loads]
+        time.sleep(2.5)
+        stack.stop()
+        counted = stack.query(
+            "SELECT workload, sum(completion)::BIGINT, sum(prompt_computed)::BIGINT FROM token_windows GROUP BY 1"
+        )
+        assert {row[0]: row[1:] for row in counted} == {
+            f"llamacpp:{server.port}": (made["completion"], made["prompt"] - made["cached"])
+            for server, made in zip(servers, truth, strict=True)
+        }
+        print(f"\n{truth} equal in the ledger, each at its own workload")
+    finally:
+        if stack is not None:
+            stack.kill_all()
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
 
 
 def test_the_log_takes_over_and_back(

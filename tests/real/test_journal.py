@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tokenyield_agent.doctor.logs import sample_of_journal
 from tokenyield_agent.tokens.dialects.registry import new_dialect
 from tokenyield_agent.tokens.journal import Journal
 from tokenyield_agent.tokens.log_source import JournalUnit
@@ -24,7 +25,7 @@ class Machine:
         folder.mkdir()
         self._at_us = int(time.time_ns() // 1000)
 
-    def log(self, unit: str, *messages: bytes) -> None:
+    def log(self, unit: str, *messages: bytes, user_unit: str = "") -> None:
         entries = b""
         for message in messages:
             self._at_us += 1
@@ -32,6 +33,7 @@ class Machine:
                 f"__REALTIME_TIMESTAMP={self._at_us}\n__MONOTONIC_TIMESTAMP={self._at_us}\n"
                 f"_BOOT_ID={'ab' * 16}\n_MACHINE_ID={'cd' * 16}\n_SYSTEMD_UNIT={unit}\n"
             ).encode()
+            entries += f"_SYSTEMD_USER_UNIT={user_unit}\n".encode() if user_unit else b""
             entries += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n\n"
         target = f"--output={self.folder}/system.journal"
         subprocess.run([WRITER, target, "-"], input=entries, check=True, capture_output=True)
@@ -106,3 +108,31 @@ def test_a_recorded_server_in_the_journal_counts_as_in_a_file(machine: Machine, 
     assert sum(event.counts.completion or 0 for event in events) == 20_941
     assert sum(event.counts.requests or 0 for event in events) == 203
     journal.close()
+
+
+def test_what_a_unit_has_logged_is_seen_at_once(machine: Machine, fixtures: Path) -> None:
+    """As `doctor` looks at it, while the agent itself reads from now on."""
+    machine.log("init.scope", b"a journal is never empty")
+    lines = (fixtures / "servers" / "llamacpp" / "run" / "server.log").read_bytes().splitlines()
+    machine.log("llama.service", *lines)
+    sample = sample_of_journal("llama.service", str(machine.folder), new_dialect("auto"))
+    assert sample.dialect is not None
+    assert sample.dialect.name == "llamacpp"
+    assert sum(counts.completion or 0 for counts in sample.all_counts) == 20_941
+    nothing = sample_of_journal("other.service", str(machine.folder), new_dialect("auto"))
+    assert (nothing.size_bytes, nothing.dialect, nothing.problem) == (0, None, "")
+
+
+def test_a_users_unit_is_read_as_its_own(machine: Machine, fixtures: Path) -> None:
+    """Not as its manager's, to which journald assigns it too."""
+    machine.log("init.scope", b"a journal is never empty")
+    journal = Journal(str(machine.folder))
+    journal.set_units(frozenset({"llama.service"}))
+    read(journal, 1, timeout_s=1.5)
+    machine.log("user@1000.service", b"of the user", user_unit="llama.service")
+    machine.log("user@1000.service", b"of another", user_unit="other.service")
+    machine.log("llama.service", b"of the system")
+    assert read(journal, 2) == [("llama.service", b"of the user\n"), ("llama.service", b"of the system\n")]
+    journal.close()
+    sample = sample_of_journal("llama.service", str(machine.folder), new_dialect("auto"))
+    assert sample.size_bytes == len(b"of the user\nof the system\n")

@@ -1,15 +1,19 @@
 """A real LiteLLM proxy in front of a real llama-server, two teams with a key each: who asked stands in the ledger as the
-answers said, and the server's tokens once."""
+answers said, and the server's tokens once. In front of a server that fails and never ends, it writes how requests ended
+as we read it."""
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from harness import Stack, free_port, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 from real.llama_server import LlamaServer
 from real.own_venv import install
+from tokenyield_agent.tokens.offline import read_log
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -49,12 +54,12 @@ async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
 class Proxy:
     """LiteLLM as an operator runs it, with the callback of our documentation."""
 
-    def __init__(self, folder: Path, server: LlamaServer) -> None:
+    def __init__(self, folder: Path, server_port: int) -> None:
         folder.mkdir()
         self.port, self.log = free_port(), folder / "usage.jsonl"
         shutil.copy(ROOT / "docs" / "gateways" / "litellm_usage_log.py", folder)
         (folder / "keys.py").write_text(KEYS)
-        (folder / "config.yaml").write_text(CONFIG.format(port=server.port))
+        (folder / "config.yaml").write_text(CONFIG.format(port=server_port))
         program = install("litellm", Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
         env = {**os.environ, "LITELLM_USAGE_LOG": str(self.log), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         env["LITELLM_MASTER_KEY"] = f"sk-{os.urandom(24).hex()}"
@@ -98,6 +103,54 @@ class Proxy:
             return next(chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage"))
 
 
+class UnsteadyServer(BaseHTTPRequestHandler):
+    """Answers with 20 + 5 tokens, fails where the prompt says so, and streams until the client leaves."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body["messages"][-1]["content"]
+        if body.get("stream"):
+            self._answer(200, "text/event-stream", b"")
+            with contextlib.suppress(ConnectionError):
+                self._stream()
+        elif prompt == "fail":
+            self._answer(500, "application/json", b'{"error":{"message":"no","type":"server_error"}}')
+        else:
+            message = {"role": "assistant", "content": "word"}
+            usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
+            answer = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "tiny", "usage": usage}
+            choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+            self._answer(200, "application/json", json.dumps({**answer, "choices": choices}).encode())
+
+    def _stream(self) -> None:
+        choice = {"index": 0, "delta": {"role": "assistant", "content": "word "}, "finish_reason": None}
+        chunk = {"id": "chatcmpl-s", "object": "chat.completion.chunk", "created": 1, "model": "tiny"}
+        line = b"data: " + json.dumps({**chunk, "choices": [choice]}).encode() + b"\n\n"
+        while True:
+            self.wfile.write(line)
+            time.sleep(0.02)
+
+    def _answer(self, status: int, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def unsteady(tmp_path: Path) -> Iterator[Proxy]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), UnsteadyServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    started = Proxy(tmp_path / "unsteady", server.server_address[1])
+    yield started
+    started.stop()
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LlamaServer]:
     started = LlamaServer(tmp_path, tmp_path / "llama.log")
@@ -107,7 +160,7 @@ def server(tmp_path: Path) -> Iterator[LlamaServer]:
 
 @pytest.fixture
 def proxy(tmp_path: Path, server: LlamaServer) -> Iterator[Proxy]:
-    started = Proxy(tmp_path / "litellm", server)
+    started = Proxy(tmp_path / "litellm", server.port)
     yield started
     started.stop()
 
@@ -162,6 +215,26 @@ def test_who_asked_stands_in_the_ledger(
     if target := os.environ.get("TOKENYIELD_RECORD_LITELLM"):
         Path(target).write_text(proxy.log.with_suffix(".jsonl.1").read_text())
     print(f"\n{said}: equal in the ledger by team, and once at the server")
+
+
+def test_failed_requests_and_clients_that_leave_are_counted_apart_with_what_they_used(unsteady: Proxy) -> None:
+    assert unsteady.chat("sk-search", "hello", 5, stream=False)["completion_tokens"] == 5
+    with pytest.raises(urllib.error.HTTPError):
+        unsteady.chat("sk-search", "fail", 5, stream=False)
+    body = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "on and on"}]}
+    call = urllib.request.Request(
+        f"http://127.0.0.1:{unsteady.port}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Authorization": "Bearer sk-search", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(call, timeout=60) as answer:
+        for _ in range(40):
+            answer.readline()
+    wait_until(lambda: len(unsteady.log.read_text().splitlines()) == 3, what="LiteLLM has logged every request")
+    found = read_log(unsteady.log, "litellm")
+    assert (found.requests, found.requests_failed, found.requests_aborted) == (1, 1, 1)
+    assert found.completion is not None
+    assert found.completion > 5 + 10, "LiteLLM's own estimate of what the stream was until then"
 
 
 def lines_in(proxy: Proxy) -> int:

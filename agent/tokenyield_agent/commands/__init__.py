@@ -1,6 +1,6 @@
 """The commands of the program, one file each."""
 
-from tokenyield_agent.commands import check, doctor, health, record, run, tokens
+from tokenyield_agent.commands import check, doctor, health, record, release, run, tokens
 from tokenyield_settings.command_line import Command
 
 COMMANDS: dict[str, Command] = {
@@ -10,4 +10,5 @@ COMMANDS: dict[str, Command] = {
     "health": health,
     "tokens": tokens,
     "record": record,
+    "release": release,
 }

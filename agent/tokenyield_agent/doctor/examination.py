@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from tokenyield_agent.config import Settings
 from tokenyield_agent.doctor.gpus import findings_of_gpus
 from tokenyield_agent.doctor.host import findings_of_collector, findings_of_state_dir
-from tokenyield_agent.doctor.logs import end_of, findings_of_log
+from tokenyield_agent.doctor.logs import findings_of_log
 from tokenyield_agent.doctor.report import DoctorFinding, DoctorReport, GpuRow
+from tokenyield_agent.doctor.token_sources import NO_TOKENS, TokenSource, source_of
 from tokenyield_agent.gpu.reading import GpuReading
-from tokenyield_agent.tokens.dialects.registry import SERVERS, new_dialect
-from tokenyield_agent.tokens.log_source import LogFiles, recognized_dialect
-from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
 from tokenyield_agent.workloads.binding import UNTIED, Holding
 from tokenyield_agent.workloads.roster import Roster
 from tokenyield_agent.workloads.server_process import server_of
-from tokenyield_wire.window import Method
 
 ROUNDS = 3
 """Of looking at the processes: a server found in the first round is scraped in the second."""
@@ -36,7 +33,7 @@ def examine(settings: Settings) -> DoctorReport:
             holdings = roster.holdings(tuple(gpus), time.monotonic() + 3600)
             roster.poll(0, time.monotonic())
             _wait_for_endpoints(roster, settings)
-        rows = [row for gpu in gpus for row in _rows(gpu, holdings[gpu.uuid], roster)]
+        rows = [row for gpu in gpus for row in _rows(gpu, holdings[gpu.uuid], roster, settings)]
         findings += _explicit(settings, gpus)
         findings += _untied(roster, holdings)
         findings += _servers(settings, roster, holdings)
@@ -57,7 +54,7 @@ def _wait_for_endpoints(roster: Roster, settings: Settings) -> None:
     roster.poll(0, time.monotonic())
 
 
-def _rows(gpu: GpuReading, holding: Holding, roster: Roster) -> Iterator[GpuRow]:
+def _rows(gpu: GpuReading, holding: Holding, roster: Roster, settings: Settings) -> Iterator[GpuRow]:
     name, model = str(gpu.index), gpu.model or "unknown"
     if holding.held is None:
         yield _row(name, model, "unknown", "-", change="the driver does not list processes of this GPU")
@@ -71,15 +68,15 @@ def _rows(gpu: GpuReading, holding: Holding, roster: Roster) -> Iterator[GpuRow]
             yield _row(name, model, f"a process we cannot tie{share}", "nothing", change=change)
             continue
         tokens = roster.all_tokens().get(workload)
-        source, quality, change = ("-", "no tokens", "") if tokens is None else _source(tokens, roster)
+        source = TokenSource(place="-", quality=NO_TOKENS) if tokens is None else source_of(tokens, roster, settings)
         yield GpuRow(
             gpu=name,
             model=model,
             held_by=workload + share,
             known_by=_known_by(workload, gpu, roster),
-            tokens=source,
-            quality=quality,
-            change=change,
+            tokens=source.place,
+            quality=source.quality,
+            change=source.change,
         )
 
 
@@ -98,50 +95,6 @@ def _known_by(workload: str, gpu: GpuReading, roster: Roster) -> str:
         return "who writes its log" if configured.log else "who listens on its port"
     found = roster.discovery.workloads.get(workload)
     return "its processes; " + found.log_of.how if found is not None and gpu.processes else "the kubelet's allocation"
-
-
-def _source(tokens: WorkloadTokens, roster: Roster) -> tuple[str, str, str]:
-    """(where tokens come from, how good that is, what to change)."""
-    if tokens.name in roster.scraper.answering():
-        url, server = roster.scraper.answering()[tokens.name]
-        return f"{server} counters, {url}", "exact", ""
-    problem = roster.scraper.problems().get(tokens.name, "")
-    kind = SERVERS.get(tokens.server)
-    if kind is not None and kind.no_tokens:
-        return "-", "no tokens", kind.no_tokens
-    advice = kind.advice if kind is not None else ""
-    if tokens.log is None:
-        return "-", "no tokens", problem or advice or "no log and no endpoint was found: name them in workloads"
-    methods, log_server, where = _sample(tokens)
-    if log_server is None:
-        change = tokens.log.problem or "no statistics in its log: check that it logs them, or name its endpoint"
-        return where, "no tokens yet", change
-    if not methods:
-        return f"{log_server} log, {where}", "no tokens yet", advice
-    if "count" in methods and "rate" not in methods:
-        return f"{log_server} log, {where}", "exact, per request", ""
-    return f"{log_server} log, {where}", "rates x intervals, about 1 % off", advice
-
-
-def _sample(tokens: WorkloadTokens) -> tuple[set[Method], str | None, str]:
-    """How the log counts tokens, of which server it is, and its place."""
-    if not isinstance(tokens.log, LogFiles):
-        server = SERVERS.get(tokens.server)
-        report = server.log_report if server is not None else None
-        method: Method = "count" if report is not None and "completion" in report.exact else "rate"
-        return {method}, tokens.server if tokens.server != "unknown" else None, f"journal of {tokens.name}"
-    for path, file in tokens.log.files.items():
-        known = recognized_dialect(file.dialect)  # where the beginning of the log shows it
-        dialect = new_dialect("auto" if known is None else known.name)
-        try:
-            found = dialect.feed(end_of(path), time.time_ns() / 1e9)
-        except OSError:
-            continue
-        chosen = recognized_dialect(dialect)
-        if chosen is not None:
-            kinds = {counts.method for counts in found if counts.completion is not None}
-            return kinds, chosen.name, path
-    return set(), None, next(iter(tokens.log.files), "-")
 
 
 def _explicit(settings: Settings, gpus: list[GpuReading]) -> Iterator[DoctorFinding]:
@@ -167,22 +120,20 @@ def _untied(roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFind
 
 def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFinding]:
     """Inference servers that run here and hold no GPU by the driver's list of processes."""
-    import psutil
-
+    procfs = roster.procfs
     held = {workload for holding in holdings.values() for workload in holding.weights}
     followed = len(held - {UNTIED}) + len(settings.workloads)
-    others: list[tuple[str, str]] = []
-    families: set[int] = set()
-    for process in sorted(psutil.process_iter(["pid", "ppid", "cmdline"]), key=lambda p: int(p.info["pid"])):
-        pid, parent = process.info["pid"], process.info["ppid"]
-        kind = server_of(" ".join(process.info["cmdline"] or ()))
-        if kind is None or parent in families:
-            families.update({pid} if parent in families else ())
-            continue  # no server, or a worker of one that was named
-        families.add(pid)
-        discovered = roster.discovery.workloads.values()
-        if not any(pid in workload.root_pids for workload in discovered) and not roster.is_root_of_any(pid):
-            others.append((f"{kind.name} pid {pid}", kind.no_tokens))
+    processes = [process for pid in procfs.pids() if (process := procfs.process(pid)) is not None]
+    servers = {process.pid: kind for process in processes if (kind := server_of(process.argv, process.executable))}
+    ancestors = procfs.ancestors_of(servers, time.monotonic())
+    discovered = {pid for workload in roster.discovery.workloads.values() for pid in workload.root_pids}
+    others = [
+        (f"{kind.name} pid {pid}", kind.no_tokens)
+        for pid, kind in sorted(servers.items())
+        if not any(parent in servers for parent in ancestors[pid])  # else a worker of one that is named
+        and pid not in discovered
+        and not roster.is_root_of_any(pid)
+    ]
     for other, no_tokens in others:
         fix = "the driver lists no GPU of it; if it holds one, add it to workloads with its log or metrics"
         yield DoctorFinding("note", "server", f"{other} is followed by no workload: {no_tokens or fix}")
@@ -195,14 +146,16 @@ def _sources(settings: Settings, roster: Roster) -> Iterator[DoctorFinding]:
         text = "no workloads are configured and none is found on a GPU, so no tokens are counted now; see agent.yaml"
         yield DoctorFinding("note" if settings.discover else "fault", "log", text)
     for workload in settings.workloads:
-        yield from findings_of_log(workload.name, workload.log, workload.dialect)
+        yield from findings_of_log(workload, settings.dialects, settings.journal_dir)
         if workload.metrics:
             known = roster.scraper.answering().get(workload.name)
             problem = roster.scraper.problems().get(workload.name, "no answer yet")
             if known:
                 yield DoctorFinding("ok", "endpoint", f"{workload.name}: {known[1]} counters at {known[0]}")
             else:
-                text = f"{workload.name}: {problem}; the log counts until it answers"
-                yield DoctorFinding("note" if workload.log or workload.journal else "fault", "endpoint", text)
+                has_log = bool(workload.log or workload.journal)
+                text = f"{workload.name}: {problem}" + ("; the log counts until it answers" if has_log else "")
+                is_known = workload.name in roster.scraper.recognized()
+                yield DoctorFinding("note" if has_log or is_known else "fault", "endpoint", text)
     for gateway in settings.gateways:
-        yield from findings_of_log(gateway.name, gateway.log, gateway.dialect)
+        yield from findings_of_log(gateway, settings.dialects, settings.journal_dir)

@@ -43,8 +43,11 @@ def findings_of_gpus(settings: Settings, gpus: list[GpuReading]) -> Iterator[Doc
     for gpu in snapshot.gpus:
         gpus.append(gpu)
         yield _finding(gpu)
+        for quantity, reason in gpu.failures.items():
+            fix = "see `nvidia-smi -q` and dmesg; it is not used while it is so"
+            yield DoctorFinding("note", "gpu", f"GPU {gpu.index} {gpu.uuid}: {quantity} is {reason}; {fix}")
     for uuid, reason in snapshot.lost.items():
-        fix = "see dmesg for XID errors, then reset the GPU or the node"
+        fix = "see dmesg for XID errors, then reset the GPU (docs/gpu.md) or the node"
         yield DoctorFinding("fault", "gpu", f"{uuid}: {reason}; {fix}")
 
 

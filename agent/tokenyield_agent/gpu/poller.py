@@ -4,6 +4,9 @@ In: how to open a `GpuReader`, its name, and the longest that a reading may take
 hangs (for seconds while a GPU resets, for ever when it is wedged) leaves its thread hanging and nothing else: until the
 reading comes back every known GPU is lost with the reason `<name>_slow`, and logs are followed and windows shipped all
 the same. What the GPUs used meanwhile is in their counters, and is reported with the next reading.
+
+The driver can be let go for a while, because a GPU cannot be reset while a process has it open: then every known GPU is
+lost with the reason `released`, and the reader is read again when the time is over.
 """
 
 import logging
@@ -18,6 +21,7 @@ log = logging.getLogger(__name__)
 FIRST_READ_S_MAX = 30.0
 """A driver takes seconds to initialise where nothing keeps the GPUs awake."""
 CLOSE_S = 2.0
+RELEASED = "released"
 
 
 class Poller:
@@ -35,6 +39,9 @@ class Poller:
         self._known_uuids: set[str] = set()
         self._reader: GpuReader | None = None
         self._hangs = 0
+        self._released_until_s = 0.0
+        self.is_released = False
+        """Whether the driver is let go at present."""
         self.read_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="gpus", daemon=True)
         self._thread.start()
@@ -62,6 +69,10 @@ class Poller:
         lost = dict.fromkeys(self._known_uuids, f"{self._name}_slow")
         return Snapshot(lost=lost, problem=f"{self._name} does not answer in time")
 
+    def release(self, seconds: float) -> None:
+        """Let go of the driver for so long, from the next `read` on; 0 takes it up again."""
+        self._released_until_s = time.monotonic() + seconds
+
     def close(self) -> None:
         """Waits only shortly for a reading that hangs."""
         self._is_closing = True
@@ -81,8 +92,7 @@ class Poller:
                 break
             started_s = time.monotonic()
             try:
-                self._reader = self._reader or self._open_reader()
-                self._snapshot = self._reader.read()
+                self._snapshot = self._read_or_release(started_s)
             except Exception as error:
                 log.exception("reading the GPUs failed")
                 self._snapshot = Snapshot(
@@ -92,3 +102,18 @@ class Poller:
             self._done.release()
         if self._reader is not None:
             self._reader.close()
+
+    def _read_or_release(self, now_s: float) -> Snapshot:
+        if now_s < self._released_until_s:
+            if not self.is_released and self._reader is not None:
+                self._reader.close()
+            if not self.is_released:
+                log.info("%s is let go for %.0f s", self._name, self._released_until_s - now_s)
+            self.is_released = True
+            lost = dict.fromkeys(self._known_uuids, RELEASED)
+            return Snapshot(lost=lost, problem=f"{self._name} is let go, as was requested")
+        if self.is_released:
+            log.info("%s is taken up again", self._name)
+        self.is_released = False
+        self._reader = self._reader or self._open_reader()
+        return self._reader.read()

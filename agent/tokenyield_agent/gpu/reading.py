@@ -5,8 +5,9 @@ Words are neutral: *compute* is what runs kernels (SMs, compute units), *matrix*
 matrix cores), a *link* joins GPUs (NVLink, Infinity Fabric), a *partition* is a part of a GPU that is given out as a
 GPU of its own (MIG). A vendor's folder documents what it takes for each.
 
-A field that a GPU does not support is None, never 0. A GPU that was there and cannot be read now is in
-`Snapshot.lost` with the reason, so that its time is reported as unknown and not forgotten.
+A field that a GPU does not support is None, never 0; so is one whose value no board can have (plausible.py). A GPU that
+is there and cannot be read now is in `Snapshot.lost` with the reason, so that its time is reported as unknown and not
+forgotten.
 """
 
 from collections.abc import Mapping
@@ -63,6 +64,9 @@ class GpuReading:
     model: str | None = None
     energy_mj: int | None = None
     """Total since the driver was loaded."""
+    energy_read_ms: int | None = None
+    """When that was, by the host's monotonic clock: other GPUs may have kept the reading waiting, and a slow counter is
+    not read at every poll."""
     power_samples: tuple[tuple[int, int], ...] | None = None
     """The sensor's own (time stamp in us, power in mW), from the last one of the reading before to the newest. Read
     only where there is no energy counter; so are the next two."""
@@ -71,6 +75,8 @@ class GpuReading:
     power_instant: tuple[int, int] | None = None
     """(time stamp in us, power in mW)."""
     power_mw: int | None = None
+    power_max_mw: int | None = None
+    """The highest limit that the board's power can be set to: what it can draw at most."""
     utilization_percent: int | None = None
     """Share of the driver's last sample period (up to 1 s) in which some kernel ran."""
     memory_used_mib: int | None = None
@@ -85,6 +91,9 @@ class GpuReading:
     """Where the GPU has performance counters and they were read at this poll."""
     events: dict[str, int] = field(default_factory=dict)
     """Hardware and driver errors since the reading before (`xid_N`, ECC, remapped rows, links) -> how often."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Quantity -> why it could not be read at this poll, by the driver's name for it, or `implausible`. What the GPU
+    does not support is not here."""
     is_partitioned: bool = False
     partitions: dict[int, GpuPartition] = field(default_factory=dict)
     """By number, of a partitioned GPU."""
@@ -97,6 +106,8 @@ class Snapshot:
     gpus: tuple[GpuReading, ...] = ()
     lost: dict[str, str] = field(default_factory=dict)
     """uuid -> reason, for GPUs seen before that cannot be read now."""
+    lost_indices: dict[str, int] = field(default_factory=dict)
+    """uuid -> index, of lost GPUs of which it is known."""
     lost_events: dict[str, dict[str, int]] = field(default_factory=dict)
     """uuid -> the events of a lost GPU, as in `GpuReading.events`."""
     problem: str | None = None
@@ -129,5 +140,5 @@ class GpuReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the driver or file."""
+        """Release the driver or file. A `read` after it takes it up again."""
         ...

@@ -130,7 +130,8 @@ class TraceReader:
             if gpu.energy_mj is None:
                 yield gpu
             else:
-                yield replace(gpu, energy_mj=gpu.energy_mj + rounds * self._growth_mj.get(gpu.uuid, 0))
+                energy_mj = gpu.energy_mj + rounds * self._growth_mj.get(gpu.uuid, 0)
+                yield replace(gpu, energy_mj=energy_mj, energy_read_ms=None)  # that was another host's clock
 
 
 def open_reader(options: ReaderOptions) -> GpuReader:

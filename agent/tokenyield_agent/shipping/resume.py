@@ -18,6 +18,8 @@ class ResumeState(msgspec.Struct, kw_only=True):
     """Product name of each GPU seen, by uuid."""
     counters_mj: dict[str, int]
     """The last energy counter of each GPU; void after a reboot."""
+    counters_read_ms: dict[str, int] = {}
+    """When that was, by the host's monotonic clock."""
     tokens: dict[str, TokensMark] = {}
     """Of each workload and gateway."""
     journal_cursor: str | None = None

@@ -182,6 +182,14 @@ _SCRAPE = {
 SCRAPE = {
     name: Family(f"tokenyield_agent_scrape_{name}_total", "counter", help_text) for name, help_text in _SCRAPE.items()
 }
+ENDPOINT_PROBLEM = Family(
+    "tokenyield_agent_endpoint_problem",
+    "gauge",
+    "1 while a workload's endpoint does not give its counters, by the reason (unauthorized, forbidden, bad_request, "
+    "not_found, turned_off, redirected, status, refused, no_answer, cut, certificate, settings_file, no_counters, "
+    "unused, foreign); doctor and the log say what to change",
+    ("workload", "reason"),
+)
 
 
 def every_family() -> Iterator[Family]:
@@ -221,6 +229,7 @@ class AgentExposition:
             yield family.samples({(workload,): by_name.get(name, 0) for workload, by_name in status.sources.items()})
         for name, family in SCRAPE.items():
             yield family.of(status.scrapes.get(name, 0))
+        yield ENDPOINT_PROBLEM.samples(dict.fromkeys(status.endpoint_problems.items(), 1))
 
 
 def _gpus(status: Status) -> Iterator[Metric]:

@@ -35,6 +35,8 @@ class Status:
     sources: dict[str, dict[str, int]] = field(default_factory=dict)
     """workload -> what its log and endpoint counted"""
     scrapes: dict[str, int] = field(default_factory=dict)
+    endpoint_problems: dict[str, str] = field(default_factory=dict)
+    """workload -> why its endpoint is not counted, in one word"""
 
     def not_ready(self) -> Iterator[str]:
         """The reasons why it is not ready, in words for people."""

@@ -26,18 +26,44 @@ Without a log the old server's tokens since the last answer are lost, as they ar
 A restart is recognized by the server's start time, else by a counter below its last value: a server without a start
 time whose counters pass their old value before it is scraped again is taken for the old one, as Prometheus does.
 
+Several processes may answer behind one address by turns, which their start times show. Each goes on from its own last
+values. One that was started before the last answer was there all the time: what it counted before is not ours to
+report.
+
+A page without the counters that were there before is no answer. Only where nothing else comes for `UNLIKE_MAX`
+answers is it taken for another server's, whose counters begin there.
+
+Where the server shows that no request is in progress, every line of a log is about requests that are counted: then the
+log cannot lead, whatever it says (llama.cpp's repeats a prompt for each of n choices). So as long as the counters
+answer until the server is idle, the sum is theirs exactly.
+
+A page with a lower value that no start time and no refusal explain may be an old one, or another process's: what it
+means shows the next one. If that is lower too, the server was restarted.
+
 A rate in the log is about the seconds before it; only the part of it after the last answer is buffered.
 
 The first answer ever is only a beginning: what was counted before it is not ours to report. But an endpoint that was
-refused first, or that belongs to a process younger than this agent's watch (`new`), is read from nothing.
+refused first, or that belongs to a process younger than this agent's watch (`new`), is read from nothing; so is one
+that has not answered a request yet and shows no counters.
 """
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tokenyield_agent.tokens.endpoint import CounterChange, CounterReading, change_between, since_start
+from tokenyield_agent.tokens.endpoint import (
+    CounterChange,
+    CounterReading,
+    change_between,
+    is_lower,
+    is_same_process,
+    lacks_counters,
+    remembered,
+    since_start,
+)
 from tokenyield_agent.tokens.event import KINDS, TokenCounts, TokenEvent, sum_kinds
+from tokenyield_agent.tokens.handover_state import BufferedCounts
+from tokenyield_agent.tokens.handover_state import HandoverState as HandoverState
 from tokenyield_wire.units import apportion
 from tokenyield_wire.window import REQUEST_KINDS
 
@@ -48,48 +74,13 @@ RECENT, RECENT_STILL = 0.8, 0.98
 minutes between its prompt and its end."""
 LEAD_MAX = 2
 """So many times what moved recently a log can lead or lag: at a steady load, requests of nine answers (45 s)."""
+UNLIKE_MAX = 60
+"""Answers without the counters that were there before, until they are taken for another server's: five minutes."""
+PROCESSES_MAX = 8
+"""That answer behind one address by turns."""
+STARTUP_MS = 120_000
+"""A process may be started so long before the one that it replaces gave its last answer."""
 _PROMPT = ("prompt_computed", "prompt_cached", "prompt_unsplit")
-
-
-class BufferedCounts(msgspec.Struct, kw_only=True):
-    """What the log gave in one way (`method`) since the last answer."""
-
-    start_ms: int
-    end_ms: int
-    kinds: dict[str, int]
-
-
-def _stored_as(name: str) -> dict[str, int]:
-    """A field of counts by kind; `name` is what spools call it since 0.1."""
-    fields: dict[str, int] = msgspec.field(default_factory=dict, name=name)
-    return fields
-
-
-class HandoverState(msgspec.Struct, kw_only=True):
-    """All that is remembered of one workload; plain values for the spool, under the names that spools have for them."""
-
-    reading: CounterReading | None = None
-    at_ms: int = 0
-    """When `reading` was taken."""
-    log_counts: bool = msgspec.field(default=False, name="away")
-    """The endpoint has gone away, and the log has taken over."""
-    refused: bool = False
-    """It refused a connection since `reading`."""
-    failures: int = 0
-    buffered: dict[str, BufferedCounts] = msgspec.field(default_factory=dict, name="held")
-    provisional: dict[str, int] = _stored_as("lent")
-    """What was counted by the log since `reading`, and of that since the last refusal: """
-    provisional_since_refusal: dict[str, int] = _stored_as("lent_since_refusal")
-    overcounted: dict[str, int] = _stored_as("owed")
-    observed: dict[str, int] = _stored_as("heard")
-    """What a log that counts exactly showed since `reading`, counted or not, and since the last refusal: """
-    observed_since_refusal: dict[str, int] = _stored_as("heard_since_refusal")
-    lead: dict[str, int] = _stored_as("ahead")
-    """By how much such a log led the counters at `reading`."""
-    recent: dict[str, int] = _stored_as("lately")
-    """How much moved recently, by counters or log, whichever was more: what moved at each answer before counts less."""
-    lag: dict[str, int] = _stored_as("behind")
-    """After a handover: what the log will still show of what the counters have counted already."""
 
 
 class Handover:
@@ -114,48 +105,120 @@ class Handover:
         emitted = []
         for event in events:
             kinds = event.counts.kinds()
-            if self._counters_have_requests():
-                self._buffer(event, kinds)
-            else:  # the endpoint reports no requests: those of the log are the only ones
-                requests = {kind: kinds.pop(kind) for kind in REQUEST_KINDS if kind in kinds}
-                self._buffer(event, kinds)
-                if requests:
-                    emitted.append(self._event(event.counts.method, event.start_ms, event.end_ms, requests))
+            alone = self._of_log_alone(kinds)
+            self._buffer(event, {kind: count for kind, count in kinds.items() if kind not in alone})
+            if alone:
+                emitted.append(self._event(event.counts.method, event.start_ms, event.end_ms, alone))
         return emitted
+
+    def is_answer(self, reading: CounterReading) -> bool:
+        """Whether `reading` shows the counters, or that its server was restarted and has none yet. A page of a server
+        that shows them from its start must have them."""
+        before = self.state.reading
+        if before is None:
+            return reading.is_unused or reading.is_whole
+        return not lacks_counters(before, reading) or (reading.is_unused and not is_same_process(before, reading))
 
     def from_counters(self, reading: CounterReading, at_ms: int, *, new: bool = False) -> list[TokenEvent]:
         """What is counted now that `reading` was taken of the endpoint's counters at `at_ms`."""
         state = self.state
-        if state.reading is None and not (state.refused or new):
-            events = self._flush_buffered()  # before the beginning of the counters
-            self.state = HandoverState(reading=reading, at_ms=at_ms)
-            return events
-        if state.reading is None:
+        if not self.is_answer(reading):
+            state.unlike += 1
+            if state.reading is None or state.unlike < UNLIKE_MAX:
+                return self.endpoint_failed(refused=False)
+            return self._begin(reading, at_ms)
+        if (state.reading is None and not (state.refused or new)) or self._is_of_older_agent(reading):
+            return self._begin(reading, at_ms)
+        if self._doubts(reading):
+            state.doubted = msgspec.structs.replace(reading, others={})
+            return []
+        return self._settle_answer(reading, at_ms)
+
+    def _doubts(self, reading: CounterReading) -> bool:
+        """Whether the next answer has to show what this lower one means."""
+        last, doubted = self.state.reading, self.state.doubted
+        if last is None or self.state.refused or not is_same_process(last, reading) or not is_lower(last, reading):
+            return False
+        return doubted is None or is_lower(doubted, reading)
+
+    def _settle_answer(self, reading: CounterReading, at_ms: int) -> list[TokenEvent]:
+        state = self.state
+        before, is_replaced = self._counted_before(reading)
+        if before is None and state.reading is not None:
+            state.processes = [*state.processes, state.reading][-PROCESSES_MAX:]
+            state.reading, state.unlike = msgspec.structs.replace(reading, others={}), 0
+            return []
+        if before is None:
             change, start_ms = since_start(reading), at_ms
         else:
-            change, start_ms = change_between(state.reading, reading), min(state.at_ms, at_ms)
+            change, start_ms = change_between(before, reading, state.cached_ahead), min(state.at_ms, at_ms)
         lead: dict[str, int] = {}
         recent: dict[str, int] = {}
         if self._is_successor(change):
             lead, recent = _lead_and_recent({}, state.observed_since_refusal, change.kinds, {})
         elif not change.restarted and state.reading is not None:
             lead, recent = _lead_and_recent(state.lead, state.observed, change.kinds, state.recent)
+        is_idle = reading.gauges is not None and not reading.gauges.running and not reading.gauges.waiting
+        if is_idle:
+            lead = {kind: min(0, count) for kind, count in lead.items()}
         kinds = self._settle(change)
+        processes = state.processes
+        if state.reading is not None and before is not state.reading:
+            processes = [one for one in processes if one is not before]
+        if state.reading is not None and (is_replaced or before is not state.reading):
+            processes = [*processes, state.reading][-PROCESSES_MAX:]
+        kept = remembered(before or reading, reading)
+        if change.restarted and not is_replaced:
+            kept = msgspec.structs.replace(kept, started_s=None)  # when that was may be reported late
         self.state = HandoverState(
-            reading=reading, at_ms=at_ms, overcounted=state.overcounted, lead=lead, recent=recent
+            reading=kept,
+            at_ms=at_ms,
+            overcounted=state.overcounted,
+            lead=lead,
+            recent=recent,
+            processes=processes,
+            cached_ahead=0 if is_idle else change.cached_ahead,
         )
         return [self._event("counter", start_ms, at_ms, kinds)] if kinds else []
 
+    def _begin(self, reading: CounterReading, at_ms: int) -> list[TokenEvent]:
+        """The counters begin here: what the log gave before is its own to count."""
+        events = self._flush_buffered()
+        reading = msgspec.structs.replace(
+            reading, others={}, has_forgotten=not (reading.is_unused or reading.has("completion"))
+        )
+        self.state = HandoverState(reading=reading, at_ms=at_ms)
+        return events
+
+    def _is_of_older_agent(self, reading: CounterReading) -> bool:
+        """An older agent did not remember the names: its values may be of other series than those that count now."""
+        before = self.state.reading
+        return before is not None and bool(before.values) and not before.series and bool(reading.series)
+
+    def _counted_before(self, reading: CounterReading) -> tuple[CounterReading | None, bool]:
+        """What the process that answers counted before, and whether it replaced the one that answered before. None:
+        nothing is known of it."""
+        state, last = self.state, self.state.reading
+        if last is None or is_same_process(last, reading):
+            return last, False
+        if (known := next((one for one in state.processes if is_same_process(one, reading)), None)) is not None:
+            return known, False
+        started_s = reading.started_s or 0.0
+        youngest_s = max(one.started_s or 0.0 for one in (last, *state.processes))
+        was_there = started_s < youngest_s or started_s * 1000 < state.at_ms - STARTUP_MS
+        return (None, False) if was_there else (last, True)
+
     def endpoint_failed(self, *, refused: bool) -> list[TokenEvent]:
         """The endpoint did not answer. What is counted now that the log takes over, if it does."""
+        events = self._settle_doubted() if refused else []
         state = self.state
         state.failures += 1
-        events: list[TokenEvent] = []
         if not state.log_counts and (refused or state.failures >= FAILURES_MAX or state.reading is None):
             state.log_counts = True
             self._apply_lead()
-            events = self._flush_buffered()
-            self._add_provisional(events)
+            flushed = self._flush_buffered()
+            self._add_provisional(flushed)
+            events += flushed
         if refused:
             state.refused = True
             state.provisional_since_refusal = {}  # the server that runs from now on counts from nothing
@@ -164,9 +227,17 @@ class Handover:
 
     def endpoint_removed(self) -> list[TokenEvent]:
         """There is no endpoint any more: what is buffered is the log's to count."""
-        events = self._flush_buffered()
+        events = self._settle_doubted()
+        if not self.state.log_counts:
+            self._apply_lead()
+        events += self._flush_buffered()
         self.state = HandoverState(log_counts=True)
         return events
+
+    def _settle_doubted(self) -> list[TokenEvent]:
+        """No other answer will show what the doubted one means: it was a restart."""
+        doubted = self.state.doubted
+        return self._settle_answer(doubted, self.state.at_ms) if doubted is not None else []
 
     def _settle(self, change: CounterChange) -> dict[str, int]:
         """The kinds to count: what moved, less what was provisional, and less what was overcounted."""
@@ -188,9 +259,15 @@ class Handover:
         state.overcounted = {kind: -count for kind, count in kinds.items() if count < 0}
         return {kind: max(0, count) for kind, count in kinds.items() if kind in KINDS}
 
-    def _counters_have_requests(self) -> bool:
+    def _of_log_alone(self, kinds: Mapping[str, int]) -> dict[str, int]:
+        """The kinds that the counters do not report: those of the log are the only ones."""
         reading = self.state.reading
-        return reading is None or any(key.partition("\t")[0] in REQUEST_KINDS for key in reading.values)
+        if reading is None or reading.is_unused:
+            return {}
+        reported = reading.series.keys() | {key.partition("\t")[0] for key in reading.values}
+        groups = [REQUEST_KINDS, {"prompt", *_PROMPT}, {"completion"}]
+        alone = [group for group in groups if reported and reported.isdisjoint(group)]
+        return {kind: count for kind, count in kinds.items() if any(kind in group for group in alone)}
 
     def _is_successor(self, change: CounterChange) -> bool:
         """Whether the server that answers now was started after the last refusal: it counted nothing before."""

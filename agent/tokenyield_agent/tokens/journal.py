@@ -2,7 +2,8 @@
 
 In: units, and the cursor of the last run. Out: (unit, block of whole lines). The journal's cursor names an entry: given
 back at start, reading continues after it, whatever was rotated meanwhile. The child is restarted when it ends, with
-growing pauses, and whenever the units change. Nothing here raises: `problem` says what is wrong.
+growing pauses, and whenever the units change. Before a new unit is followed, what it logged as it started is read, of
+which its model is learned (`take_starts`). Nothing here raises: `problem` says what is wrong.
 
 The format is `journalctl -o json`: one object a line, with `MESSAGE` as a string, or as an array of bytes where it is
 not UTF-8, or null where it is too long to show (systemd.journal-fields(7), journalctl(1)).
@@ -12,8 +13,10 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from tokenyield_agent.tokens.journal_start import UnitStart
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +25,7 @@ LINE_BYTES_MAX = 1024 * 1024
 """An entry with its metadata; a longer one is dropped."""
 LAST_CURSOR_S = 2.0
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
-_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,UNIT"
+_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT"
 
 
 class Journal:
@@ -34,6 +37,8 @@ class Journal:
         self.counts = {"bytes": 0, "lines_too_long": 0, "restarts": 0}
         self._directory = directory
         self._units: frozenset[str] = frozenset()
+        self._starting: dict[str, UnitStart] = {}
+        self._starts: dict[str, bytes] = {}
         self._child: subprocess.Popen[bytes] | None = None
         self._rest = b""
         self._skipping = False
@@ -43,15 +48,28 @@ class Journal:
     def set_units(self, units: frozenset[str]) -> None:
         """Follow these from now on."""
         if units != self._units:
+            to_start = (units - self._units) | (self._starting.keys() & units)
             self.close()
+            for unit in sorted(to_start):
+                self._starting[unit] = UnitStart(unit, self._call())
             self._units = units
             self._retry_at_s = 0.0
+
+    def take_starts(self) -> dict[str, bytes]:
+        """Unit -> what it logged as it started, before it was followed; each once, and before any of its blocks."""
+        taken, self._starts = self._starts, {}
+        return taken
 
     def poll(self, now_mono_s: float) -> Iterator[tuple[str, bytes]]:
         """What was logged since the last poll."""
         if not self._units:
             return
         if self._child is None and now_mono_s >= self._retry_at_s:
+            if self.cursor is None:
+                self.cursor = _last_cursor([*self._call(), "--lines=1", "--output-fields=PRIORITY"])
+            if self._starting:
+                self._read_starts(now_mono_s)
+                return  # the starts are taken before the blocks that follow
             self._start(now_mono_s)
         if self._child is None or self._child.stdout is None:
             return
@@ -71,6 +89,9 @@ class Journal:
             self._ended(now_mono_s)
 
     def close(self) -> None:
+        for start in self._starting.values():
+            start.close()
+        self._starting = {}
         if self._child is not None:
             self._child.kill()
             self._child.wait()
@@ -80,15 +101,10 @@ class Journal:
         self._child, self._rest, self._skipping = None, b"", False
 
     def _start(self, now_mono_s: float) -> None:
-        call = ["journalctl", "--output=json", "--quiet", "--no-pager"]
-        if self._directory is not None:
-            call.append(f"--directory={self._directory}")
-        if self.cursor is None:
-            self.cursor = _last_cursor([*call, "--lines=1", "--output-fields=PRIORITY"])
-        call += ["--follow", "--no-tail", f"--output-fields={_FIELDS}"]
+        call = [*self._call(), "--follow", "--no-tail", f"--output-fields={_FIELDS}"]
         # Not --after-cursor: where the entry at the cursor is of another unit, systemd 252 skips one of ours.
         call += [f"--cursor={self.cursor}"] if self.cursor else ["--lines=0"]
-        call += [f"--unit={unit}" for unit in sorted(self._units)]
+        call += journal_matches(self._units)
         try:
             self._child = subprocess.Popen(
                 call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -100,6 +116,18 @@ class Journal:
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdout.fileno(), False)
         self.counts["restarts"] += 1
+
+    def _read_starts(self, now_mono_s: float) -> None:
+        for unit, start in list(self._starting.items()):
+            if (entries := start.poll(now_mono_s)) is not None:
+                del self._starting[unit]
+                found = [entry for line in entries if (entry := _entry(line)) is not None and entry[1] == unit]
+                self._starts[unit] = b"".join(message for _, _, message in found)
+
+    def _call(self) -> list[str]:
+        """What all calls of journalctl have in common."""
+        where = [] if self._directory is None else [f"--directory={self._directory}"]
+        return ["journalctl", "--output=json", "--quiet", "--no-pager", *where]
 
     def _ended(self, now_mono_s: float) -> None:
         assert self._child is not None
@@ -137,6 +165,13 @@ class Journal:
                     yield unit, message
 
 
+def journal_matches(units: Iterable[str]) -> list[str]:
+    """journalctl's arguments for what these units wrote. `--unit` would leave out the units of users, which belong to
+    the unit of their manager (user@1000.service)."""
+    named = sorted(units)
+    return [*(f"_SYSTEMD_UNIT={unit}" for unit in named), "+", *(f"_SYSTEMD_USER_UNIT={unit}" for unit in named)]
+
+
 def _last_cursor(call: list[str]) -> str | None:
     """Where the journal ends now, in any unit: what comes later is read, even if the child ends at once."""
     try:
@@ -161,5 +196,5 @@ def _entry(line: bytes) -> tuple[str, str, bytes] | None:
             return None
     else:
         text = message.encode("utf-8", "surrogateescape") if isinstance(message, str) else b""
-    unit = entry.get("_SYSTEMD_UNIT") or entry.get("_SYSTEMD_USER_UNIT") or entry.get("UNIT") or ""
+    unit = entry.get("_SYSTEMD_USER_UNIT") or entry.get("_SYSTEMD_UNIT") or ""
     return str(cursor), str(unit), text + b"\n" if text else b""

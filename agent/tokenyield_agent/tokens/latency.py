@@ -89,12 +89,14 @@ class LatencyState(msgspec.Struct, kw_only=True):
 
 
 def read_latency(body: bytes, names: LatencyNames) -> LatencyReading:
-    """The histograms in `body` that are whole: with a sum, every count a number, and none below the one before it."""
+    """The histograms in `body` that are whole: with a sum, every count a number, and none below the one before it. A
+    last line without its newline is left out: a page that was cut there shows a number that is too small."""
     alternatives = {name.encode(): kind for kind in names.kinds for name in getattr(names, kind)}
     if not alternatives:
         return NOTHING_READ
     samples = re.compile(
-        rb"^(" + b"|".join(map(re.escape, alternatives)) + rb")_(bucket|sum)(?:\{([^\n]*)\})? +([0-9][0-9.eE+-]*)",
+        rb"^(" + b"|".join(map(re.escape, alternatives)) + rb")_(bucket|sum)(?:\{([^\n]*)\})?"
+        rb" +([0-9][0-9.eE+-]*)(?:[ \t][^\n]*)?\r?\n",
         re.MULTILINE,
     )
     pages: dict[bytes, dict[bytes, _Samples]] = {}
@@ -136,13 +138,16 @@ class _Samples:
 
 
 def _take(page: dict[bytes, _Samples], part: bytes, labels: bytes, value: bytes) -> None:
-    """One line into the series that it belongs to. A line that is broken is left out, and with it what needs it."""
+    """One line into the series that it belongs to; of a line that is there twice the larger value. A line that is
+    broken is left out, and with it what needs it."""
     try:
         if part == b"sum":
-            page.setdefault(labels, _Samples()).sum_s = float(value)
+            series = page.setdefault(labels, _Samples())
+            series.sum_s = max(series.sum_s, float(value))
         elif (match := _LE.search(labels)) and (upto_s := float(match[1])) >= 0:
             own = (labels[: match.start()] + labels[match.end() :]).removeprefix(b",")
-            page.setdefault(own, _Samples()).upto_s[upto_s] = float(value)
+            counts = page.setdefault(own, _Samples()).upto_s
+            counts[upto_s] = max(counts.get(upto_s, 0.0), float(value))
     except ValueError:
         return
 
@@ -175,7 +180,7 @@ def latency_between(
     after = LatencyState(
         series=kept,
         begun=[kind for kind in LATENCY_KINDS if has_made_nothing or kind in begun or kind in shown.values()],
-        started_s=started_s if started_s is not None else state.started_s,
+        started_s=started_s,
         gathered=state.gathered,
         gathered_at_ms=state.gathered_at_ms,
     )

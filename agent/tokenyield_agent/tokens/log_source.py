@@ -268,9 +268,17 @@ class JournalUnit:
         self._labels = labels
         self._blocks: list[bytes] = []
         self._path = f"journal:{unit}"
+        self._is_new = True
         for mark in marks:
             if (mark.path, mark.dialect) == (self._path, dialect_name):
                 self._dialect.restore(mark.dialect_state)
+                self._is_new = False
+
+    def learn_model(self, start: bytes) -> None:
+        """The model, from what the unit logged as it started; its tokens were before the agent's watch."""
+        if self._is_new and start:
+            self._dialect.feed(start, 0.0)
+            self._dialect.forget_counts()
 
     def add(self, block: bytes) -> None:
         """Whole lines of this unit, to be read at the next poll."""

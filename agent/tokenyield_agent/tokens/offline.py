@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from tokenyield_agent.tokens.containers import Unwrapper
-from tokenyield_agent.tokens.dialects.registry import SERVERS, AutoDialect, log_advice, names, new_dialect
+from tokenyield_agent.tokens.dialects.base import Exactness
+from tokenyield_agent.tokens.dialects.registry import SERVERS, AutoDialect, log_advice, names, new_dialect, why_silent
 from tokenyield_agent.tokens.event import KINDS, Caller, TokenCounts, sum_kinds
 from tokenyield_wire.window import REQUEST_KINDS
 
@@ -43,6 +44,8 @@ class LogTotals(msgspec.Struct, kw_only=True):
     requests_failed: int | None
     callers: list[dict[str, Any]]
     """Of a gateway's log: each caller's labels and counts."""
+    exactness: dict[str, Exactness] = {}
+    """How well each kind that the log reports is counted: exact, a lower bound, or a rate."""
 
 
 def read_log(path: Path, dialect_name: str) -> LogTotals:
@@ -50,11 +53,16 @@ def read_log(path: Path, dialect_name: str) -> LogTotals:
     dialect, container = new_dialect(dialect_name), Unwrapper()
     arrival_s = os.stat(path).st_mtime
     all_counts: list[TokenCounts] = []
+    sample = b""
     for block in _blocks(path):
-        all_counts += dialect.feed(container.feed(bytes(block)) if container.format != "plain" else block, arrival_s)
+        lines = container.feed(bytes(block)) if container.format != "plain" else block
+        sample = sample or bytes(lines)
+        all_counts += dialect.feed(lines, arrival_s)
     all_counts += dialect.finish()
     if isinstance(dialect, AutoDialect):
         if dialect.chosen is None:
+            if reason := why_silent(sample):
+                raise UnrecognizedLog(f"{path}: {reason}")
             known = ", ".join(names())
             raise UnrecognizedLog(
                 f"{path}: expected lines of a known dialect ({known}), found none; if you know the server, name it "
@@ -103,17 +111,21 @@ def _totals(name: str, model: str | None, all_counts: list[TokenCounts]) -> LogT
     instants = [counts.at_s for counts in all_counts if counts.at_s is not None]
     if any(counts.prompt_computed is not None and counts.prompt_cached is None for counts in all_counts):
         sums.pop("prompt_cached", None)  # of some prompts it is not known: a part is not the whole
+    report = SERVERS[name].log_report if name in SERVERS else None
+    exactness = {kind: "exact" if report is None else report.exactness(kind) for kind in KINDS if kind in sums}
     return LogTotals(
         dialect=name,
         model=model,
         **{kind: sums.get(kind) for kind in KINDS},
         method=tokens[0].method if tokens else None,
-        first_timestamp=_iso(min(instants)) if instants else None,
-        last_timestamp=_iso(max(instants)) if instants else None,
+        first_timestamp=iso_timestamp(min(instants)) if instants else None,
+        last_timestamp=iso_timestamp(max(instants)) if instants else None,
         events=len(tokens),
         callers=[{"model": caller.model, **dict(caller.labels), **kinds} for caller, kinds in callers.items()],
+        exactness={kind: how for kind, how in exactness.items() if how is not None},
     )
 
 
-def _iso(instant_s: float) -> str:
+def iso_timestamp(instant_s: float) -> str:
+    """ISO 8601 in UTC."""
     return datetime.fromtimestamp(instant_s, UTC).isoformat().replace("+00:00", "Z")

@@ -47,6 +47,8 @@ class WorkloadTokens:
         self.process_server: str | None = None
         """The server's kind by its command line, where that is known."""
         self.events = 0
+        self.log_moved = False
+        """The log gave tokens or requests at the last poll, counted or not."""
         self.last_token_ms = mark.last_token_ms if mark is not None else None
         self._load: tuple[int, LoadGauges] | None = None
         """The server's load at the endpoint's last answer, and when that was."""
@@ -74,6 +76,13 @@ class WorkloadTokens:
         return self.endpoint_model or next((d.model for d in reversed(dialects) if d.model), None)
 
     @property
+    def counter_kinds(self) -> frozenset[str]:
+        """The kinds that its counters showed when they last answered."""
+        reading = self._handover.state.reading
+        kinds = {key.partition("\t")[0] for key in reading.values} if reading is not None else set()
+        return frozenset("prompt_unsplit" if kind == "prompt" else kind for kind in kinds)
+
+    @property
     def counted_by(self) -> str:
         """`counters`, `log`, or `nothing`, as it is now."""
         if not self._handover.log_counts and self._handover.state.reading is not None:
@@ -86,6 +95,7 @@ class WorkloadTokens:
         if self.log is None:
             return waits
         events = self.log.poll(now_ms, now_mono_s)
+        self.log_moved = any(event.counts.kinds() for event in events)
         if not self._has_counters:
             return self._count(events) + waits
         tokens = self._handover.from_log([_without_load(event) for event in events])
@@ -117,9 +127,11 @@ class WorkloadTokens:
         if reading.started_s is None:
             reading = msgspec.structs.replace(reading, started_s=self.process_started_s)
         waits = self._waits_due(at_ms)
-        self._gather_waits(result, reading, at_ms)
+        is_answer = self._handover.is_answer(reading)
+        if is_answer:
+            self._gather_waits(result, reading, at_ms)
         tokens = self._handover.from_counters(reading, at_ms, new=self._is_new)
-        return self._count(tokens + self._load_until(at_ms, reading.gauges)) + waits
+        return self._count(tokens + self._load_until(at_ms, reading.gauges if is_answer else None)) + waits
 
     def _gather_waits(self, result: ScrapeResult, reading: CounterReading, at_ms: int) -> None:
         """What callers waited since the answer before."""

@@ -10,7 +10,9 @@ In: two readings and the time between them. Out: an `Energy`, the best of these 
 * `instant`: the present power with its time stamp, by trapezoid between two stamps.
 * `power`: the present power without one, by trapezoid between two polls.
 
-Nothing is bridged over more than `gap_ms_max` (3 s, the rule of InferenceX's power bench).
+Nothing is bridged over more than `gap_ms_max` (3 s, the rule of InferenceX's power bench), and nothing is more than the
+board can use in the time (gpu/plausible.py): a counter that jumps further, a sensor that reports more time than has
+passed, is not believed, and the span goes to the next method. The counter goes on from where it stands then.
 
 The error is half the gap between the upper and the lower Riemann sum: for each stretch between two samples
 `|p1 - p0| * t / 2`, which holds where power rises or falls only once between two samples, and is an estimate where it
@@ -23,10 +25,15 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tokenyield_agent.gpu.plausible import power_bound_mw
 from tokenyield_agent.gpu.reading import GpuReading
 
 AVERAGED_US = 1_000_000
 """What `power_average` is a mean of."""
+COUNTER_LAG_MS = 250
+"""How long a driver may keep its counter before it writes it anew: 20 to 100 ms on the GPUs that were measured."""
+SENSOR_LAG_MS = 1_000
+"""How far the sensor's last sample may lie behind the poll before."""
 
 
 class Energy(NamedTuple):
@@ -38,27 +45,44 @@ class Energy(NamedTuple):
 
 
 def energy_between(
-    before: GpuReading | None, after: GpuReading, *, counter_mj: int | None, duration_ms: int, gap_ms_max: int
+    before: GpuReading | None,
+    after: GpuReading,
+    *,
+    counter_mj: int | None,
+    duration_ms: int,
+    gap_ms_max: int,
+    counter_age_ms: int | None = None,
 ) -> Energy | None:
     """What `after`'s GPU used since `before`; None where that is not known.
 
-    `counter_mj` is the last energy counter seen, which may be older than `before` (the GPU was away, the agent was
-    restarted); None when there is none to go by.
+    `counter_mj` is the last energy counter seen, `counter_age_ms` ago, which may be before `before` (the GPU was away,
+    the agent was restarted); None when there is none to go by. The age is the span's where it is not given.
     """
     if after.energy_mj is not None and counter_mj is not None and after.energy_mj >= counter_mj:
-        return Energy(after.energy_mj - counter_mj, "counter")
+        age_ms = duration_ms if counter_age_ms is None else counter_age_ms
+        if not is_jump(after, counter_mj, age_ms):
+            return Energy(after.energy_mj - counter_mj, "counter")
     if before is None or duration_ms > gap_ms_max:
         return None
-    gap_us_max = gap_ms_max * 1000
+    gap_us_max, long_us = gap_ms_max * 1000, (duration_ms + SENSOR_LAG_MS) * 1000
+    energy: Energy | None = None
     if before.power_average and after.power_average:
-        return _averages(before.power_average, after.power_average, gap_us_max)
-    if after.power_samples and before.power_samples and before.power_samples[-1] == after.power_samples[0]:
-        return _trapezoids(after.power_samples, "samples", gap_us_max)
-    if before.power_instant and after.power_instant:
-        return _trapezoids((before.power_instant, after.power_instant), "instant", gap_us_max)
-    if before.power_mw is not None and after.power_mw is not None:
-        return _trapezoids(((0, before.power_mw), (duration_ms * 1000, after.power_mw)), "power", gap_us_max)
-    return None
+        energy = _averages(before.power_average, after.power_average, min(gap_us_max, long_us))
+    elif after.power_samples and before.power_samples and before.power_samples[-1] == after.power_samples[0]:
+        energy = _trapezoids(after.power_samples, "samples", gap_us_max)
+        bound_mj = power_bound_mw(after.power_max_mw) * (duration_ms + gap_ms_max) // 1000
+        energy = energy if energy is not None and energy.mj <= bound_mj else None
+    elif before.power_instant and after.power_instant:
+        energy = _trapezoids((before.power_instant, after.power_instant), "instant", min(gap_us_max, long_us))
+    if energy is None and before.power_mw is not None and after.power_mw is not None:
+        energy = _trapezoids(((0, before.power_mw), (duration_ms * 1000, after.power_mw)), "power", gap_us_max)
+    return energy
+
+
+def is_jump(after: GpuReading, counter_mj: int, age_ms: int) -> bool:
+    """Whether the counter grew by more since `age_ms` ago than the board can use."""
+    bound_mj = power_bound_mw(after.power_max_mw) * (max(0, age_ms) + COUNTER_LAG_MS) // 1000
+    return after.energy_mj is not None and after.energy_mj - counter_mj > bound_mj
 
 
 def _trapezoids(samples: Sequence[tuple[int, int]], method: str, gap_us_max: int) -> Energy | None:

@@ -69,11 +69,12 @@ def span_between(
     duration_ms: int,
     gap_ms_max: int,
     holding: Holding,
+    counter_age_ms: int | None = None,
 ) -> GpuSpan:
     """What `after`'s GPU did since `before`.
 
-    `counter_mj` is the last energy counter seen, see `energy_between`. `before` is None when the GPU was not read at
-    the span's start. Nothing is claimed of a span longer than `gap_ms_max`.
+    `counter_mj` is the last energy counter seen, `counter_age_ms` ago, see `energy_between`. `before` is None when the
+    GPU was not read at the span's start. Nothing is claimed of a span longer than `gap_ms_max`.
     """
     state, reason = _state(before, after, duration_ms, gap_ms_max, holding)
     return GpuSpan(
@@ -81,7 +82,14 @@ def span_between(
         state=state,
         model=after.model,
         unknown_reason=reason,
-        energy=energy_between(before, after, counter_mj=counter_mj, duration_ms=duration_ms, gap_ms_max=gap_ms_max),
+        energy=energy_between(
+            before,
+            after,
+            counter_mj=counter_mj,
+            duration_ms=duration_ms,
+            gap_ms_max=gap_ms_max,
+            counter_age_ms=counter_age_ms,
+        ),
         reading=after,
         holding=holding,
         events=after.events,
@@ -102,9 +110,9 @@ def _state(
         return "unknown", "not_polled"
     busy = after.utilization_percent if after.utilization_percent is not None else compute_bp(after)
     if busy is None:
-        return "unknown", "utilization_unsupported"
+        return "unknown", after.failures.get("utilization", "utilization_unsupported")
     if busy > 0:
         return "active", None
     if holding.held is None:
-        return "unknown", "holder_unsupported"
+        return "unknown", after.failures.get("processes", "holder_unsupported")
     return ("idle" if holding.held else "unallocated"), None

@@ -3,7 +3,7 @@
 In: groups of processes (process_groups.py), and what the configured workloads follow already. Out: a
 `DiscoveredWorkload` for each, with its log and the addresses where its counters may be, and what is left to count of
 one that is forgotten. One whose processes are gone is followed for `LINGER_S` more, so that the last lines of its log
-are read.
+are read. A log to which two servers write is followed for neither: its lines cannot be assigned.
 """
 
 import glob
@@ -20,7 +20,7 @@ from tokenyield_agent.workloads.host_logs import ContainerLog, HostLogs
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import ProcessGroup, group_names
 from tokenyield_agent.workloads.process_location import NOWHERE, Place
-from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
+from tokenyield_agent.workloads.procfs import REFRESH_S, ProcessOutput, Procfs
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ DISCOVERED_MAX = 64
 EPHEMERAL_PORT = 32_768
 """Ports from here on are chosen by the kernel: for rendezvous and messages between workers, not for HTTP."""
 PORTS_MAX = 8
+SHARED_LOG = "its log is shared"
 SOCKETS_PAUSE_S_MAX = 300.0
 """Between two looks at the sockets of a workload whose endpoint is not known: loading a model takes minutes."""
 
@@ -53,6 +54,8 @@ class DiscoveredLog:
     patterns: tuple[str, ...] = ()
     unit: str | None = None
     how: str
+    shared: tuple[str, ...] = ()
+    """Files, or the place, to which another server writes too: they are followed for neither."""
 
 
 @dataclass(slots=True)
@@ -104,11 +107,18 @@ class Discovery:
         left: list[TokenEvent] = []
         logs = {group.place: self._host_logs.of(group.place) for group in groups if group.place != NOWHERE}
         where = {place: name for place, container in logs.items() if (name := _container_name(container))}
-        for group, name in zip(groups, group_names(groups, where), strict=True):
+        outputs = {group.root_pids: self._output_of(group) for group in groups}
+        names = dict(zip(group_names(groups, where), groups, strict=True))
+        left += self._rename(names)
+        for name, group in names.items():
             if name in configured.names:
                 continue
             container = logs.get(group.place, ContainerLog())
-            workload, left_of_it = self._workload_of(name, group, container, configured)
+            output = outputs[group.root_pids]
+            others = [outputs[other.root_pids] for other in groups if other.server and other != group]
+            elsewhere = _identities(path for other in others for path in (*other.files, *other.copies))
+            log_of = self._log_of(group, container, configured, output, elsewhere)
+            workload, left_of_it = self._workload_of(name, group, container, log_of)
             left += left_of_it
             if workload is None:
                 continue
@@ -137,16 +147,28 @@ class Discovery:
         for workload in self.workloads.values():
             workload.tokens.close()
 
+    def _rename(self, names: Mapping[str, ProcessGroup]) -> list[TokenEvent]:
+        """Forget those whose processes are there and have another name now, since a second server of the same name
+        runs: under the new one they continue where they were."""
+        left: list[TokenEvent] = []
+        new_names = {group.root_pids: name for name, group in names.items()}
+        for name, workload in list(self.workloads.items()):
+            new_name = new_names.get(workload.root_pids)
+            if name not in names and new_name is not None and new_name not in self.workloads:
+                left += self.forget(name)
+                self.marks[new_name] = self.marks.pop(name)
+        return left
+
     def _workload_of(
-        self, name: str, group: ProcessGroup, container: ContainerLog, configured: ConfiguredSources
+        self, name: str, group: ProcessGroup, container: ContainerLog, log_of: DiscoveredLog
     ) -> tuple[DiscoveredWorkload | None, list[TokenEvent]]:
         """The workload of a group, new where it is not known; None where there are too many. With what is left to
         count of the one that had this name before."""
         left: list[TokenEvent] = []
         workload = self.workloads.get(name)
-        if workload is not None and workload.root_pids == group.root_pids:
+        is_same = workload is not None and workload.root_pids == group.root_pids
+        if workload is not None and is_same and workload.log_of.shared == log_of.shared:
             return workload, left
-        log_of = self._log_of(group, container, configured)
         if workload is not None and workload.log_of != log_of:
             left = self.forget(name)  # it was restarted, and writes to another log
             workload = None
@@ -180,21 +202,43 @@ class Discovery:
         log.info("workload=%s discovered: %s", name, log_of.how)
         return DiscoveredWorkload(tokens=tokens, log_of=log_of, labels=labels, place=_place(labels, group.place))
 
-    def _log_of(self, group: ProcessGroup, container: ContainerLog, configured: ConfiguredSources) -> DiscoveredLog:
-        """Where the log of a group is, unless a configured workload follows it already."""
+    def _output_of(self, group: ProcessGroup) -> ProcessOutput:
+        outputs = [self._procfs.output_of(root.pid) for root in group.roots]
+        return ProcessOutput(
+            files=tuple(dict.fromkeys(path for output in outputs for path in output.files)),
+            copies=tuple(dict.fromkeys(path for output in outputs for path in output.copies)),
+            is_whole=all(output.is_whole for output in outputs),
+        )
+
+    def _log_of(
+        self,
+        group: ProcessGroup,
+        container: ContainerLog,
+        configured: ConfiguredSources,
+        output: ProcessOutput,
+        elsewhere: Set[tuple[int, int]],
+    ) -> DiscoveredLog:
+        """Where the log of a group is, unless a configured workload follows it already. `elsewhere`: (device, inode) of
+        the files to which other groups write."""
         if group.server is None and (group.place.is_bare or group.place.slurm_job):
             return DiscoveredLog(how="process tree")  # its output need not be a server's log
-        if container.pattern is not None and not group.shares_place:
-            if not _any_of(glob.glob(container.pattern), configured.files):
-                return DiscoveredLog(patterns=(container.pattern,), how="container log")
+        container_log = (container.pattern,) if container.pattern is not None and not group.shares_place else ()
+        files = (*output.files, *(container_log or output.copies if not output.is_whole else ()))
+        shared = tuple(file for file in files if _any_of(glob.glob(file), elsewhere))
+        free = [file for file in files if file not in shared and not _any_of(glob.glob(file), configured.files)]
+        if free:
+            how = "standard output" if output.files or not container_log else "container log"
+            return DiscoveredLog(patterns=tuple(free), how=how, shared=shared)
+        if len(files) > len(shared):
             return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
-        files = tuple(path for root in group.roots for path in self._procfs.output_files(root.pid))
-        if files and not _any_of(files, configured.files):
-            return DiscoveredLog(patterns=files, how="standard output")
         unit = group.place.unit
         if unit is not None and unit not in configured.units and not files and not group.shares_place:
             return DiscoveredLog(unit=unit, how="systemd journal")
-        return DiscoveredLog(how="process tree; its log is shared" if group.shares_place else "process tree")
+        if shared or group.shares_place:
+            return DiscoveredLog(how=f"process tree; {SHARED_LOG}", shared=shared or ("place",))
+        if any(self._procfs.output_is_terminal(root.pid) for root in group.roots):
+            return DiscoveredLog(how="process tree; its output goes to a terminal")
+        return DiscoveredLog(how="process tree")
 
     def _look_for_endpoint(
         self, workload: DiscoveredWorkload, group: ProcessGroup, mono_s: float, configured: ConfiguredSources
@@ -225,14 +269,19 @@ class Discovery:
 
 def _any_of(paths: Iterable[str], files: Set[tuple[int, int]]) -> bool:
     """Whether any of `paths` is one of `files`."""
+    return bool(files) and not _identities(paths).isdisjoint(files)
+
+
+def _identities(paths: Iterable[str]) -> set[tuple[int, int]]:
+    """(device, inode) of those that exist."""
+    identities = set()
     for path in paths:
         try:
             status = os.stat(path)
         except OSError:
             continue
-        if (status.st_dev, status.st_ino) in files:
-            return True
-    return False
+        identities.add((status.st_dev, status.st_ino))
+    return identities
 
 
 def _container_name(container: ContainerLog) -> str:

@@ -3,22 +3,28 @@
 In: the processes that hold a GPU and their ancestors, and which of them belong to configured workloads. Out: a
 `ProcessGroup` for each workload that is in no settings, named so that it keeps its name over restarts.
 
-A group is one server: the highest ancestor, in the same container, unit or job, whose command line is a known server's,
-with all below it. Where no ancestor is known, the container, unit or job is the group; where there is none either, the
-processes of one command. Two servers in one container or unit are two groups, and its log, whose lines cannot be
-assigned, belongs to neither.
+A group is one server: the highest ancestor, in the same container, unit or job, that *executes* a known server, with
+all below it. A shell, terminal multiplexer or supervisor that started two servers executes neither: they are two
+groups. Ranks of one program under a launcher (mpirun, torchrun, Ray) are one. Where no ancestor is known, the
+container, unit or job is the group; where there is none either, the processes of one command. Two servers in one
+container or unit are two groups, and its log, whose lines cannot be assigned, belongs to neither.
 """
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from tokenyield_agent.tokens.dialects.base import Server
+from tokenyield_agent.workloads.executed_program import embeds, launches_ranks
 from tokenyield_agent.workloads.process_location import NOWHERE, Place, Process
-from tokenyield_agent.workloads.server_process import port_of, server_of
+from tokenyield_agent.workloads.server_process import has_title_of, port_of, server_of
 
 MPS_SERVER = "nvidia-cuda-mps-server"
 """Holds a GPU for the clients of CUDA's multi-process service, which NVML lists beside it."""
+_RANK = re.compile(r"--local[-_]rank[= ]\d+|(?<=\w)\.[a-z_]\w*$")
+"""What differs between ranks of one program: the number; in the title of a Ray actor, the method that it runs now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,7 @@ class ProcessGroup:
 
     @property
     def port(self) -> int | None:
-        return port_of(self.roots[0].command, self.server) if self.server is not None else None
+        return port_of(self.roots[0].argv, self.server) if self.server is not None else None
 
 
 def group_processes(
@@ -57,20 +63,22 @@ def group_processes(
         root, server = _root([processes[p] for p in chain if p in processes])
         key: tuple[object, ...]
         if server is not None:
-            key = (root.place, root.pid)
+            launcher = processes.get(root.parent)
+            is_rank = launcher is not None and launches_ranks(launcher.argv)
+            key = (root.place, root.parent, _RANK.sub("", root.command)) if is_rank else (root.place, root.pid)
         elif root.place != NOWHERE:
             key = (root.place,)
         else:
             key = (NOWHERE, root.name)
         roots_of[key][root.pid] = root
         servers[key] = server
-    places = [key[0] for key in roots_of]
+    servers_at = Counter(key[0] for key, server in servers.items() if server is not None)
     return [
         ProcessGroup(
             roots=tuple(roots[pid] for pid in sorted(roots)),
             place=key[0] if isinstance(key[0], Place) else NOWHERE,
             server=servers[key],
-            shares_place=key[0] != NOWHERE and places.count(key[0]) > 1,
+            shares_place=key[0] != NOWHERE and servers_at[key[0]] > (servers[key] is not None),
         )
         for key, roots in roots_of.items()
     ]
@@ -86,14 +94,15 @@ def group_names(groups: Iterable[ProcessGroup], where: Mapping[Place, str]) -> l
 
 
 def _root(chain: list[Process]) -> tuple[Process, Server | None]:
-    """The server's process: the highest of `chain` (a process and its parents) in the same place that is a server."""
-    own = chain[0]
-    root, server = own, server_of(own.command)
-    for process in chain[1:]:
-        if process.place != own.place or process.pid <= 1:
-            break
-        if (outer := server_of(process.command)) is not None:
-            root, server = process, outer
+    """The server's process: the highest of `chain` (a process and its parents) in the same place that executes one."""
+    own = list(takewhile(lambda process: process.place == chain[0].place, chain))
+    found = [(process, server) for process in own if (server := server_of(process.argv, process.executable))]
+    if not found:
+        return chain[0], None
+    root, server = found[-1]
+    parent = next((process for process in own if process.pid == root.parent), None)
+    if parent is not None and has_title_of(root.argv, server) and embeds(parent.argv):
+        return parent, server  # a Python program that runs the server's engine as a library
     return root, server
 
 

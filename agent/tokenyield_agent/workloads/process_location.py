@@ -6,21 +6,29 @@ In: the text of /proc/PID/cgroup. Out: a `Place`. The forms, with cgroup v1 (a l
     /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod3a1b_....slice/cri-containerd-0f3c....scope
     systemd's /docker/0f3c...    /system.slice/docker-0f3c....scope    /machine.slice/libpod-0f3c....scope
     /system.slice/vllm.service    /user.slice/user-1000.slice/user@1000.service/app.slice/vllm.service
+    /system.slice/vllm.service/libpod-payload-0f3c...                    Podman's Quadlet: a container in a unit
+    /system.slice/containerd.service/kubepods-pod3a1b_....slice:cri-containerd:0f3c...      mismatched drivers
     /slurm/uid_1000/job_42/step_0    /system.slice/slurmstepd.scope/job_42/step_0/user/task_0
 
-A login session's scope is not a place of its own: what runs there is distinguished by its processes.
+On v1 the controllers may disagree: any of them may show a container or a job, and a unit is what systemd's own
+hierarchy shows, however long the path is that another tool made in another controller. A login session's scope is not a
+place of its own: what runs there is distinguished by its processes.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-_CONTAINER = re.compile(r"(?:^|[/-])(?P<id>[0-9a-f]{64})(?:\.scope)?(?=/|$)")
+_CONTAINER = re.compile(r"(?:^|[/:-])(?P<id>[0-9a-f]{64})(?:\.scope)?(?=/|$)")
 _POD = re.compile(
     r"[/-]pod(?P<uid>[0-9a-f]{8}[_-][0-9a-f]{4}[_-][0-9a-f]{4}[_-][0-9a-f]{4}[_-][0-9a-f]{12}|[0-9a-f]{32})"
 )
 _UNIT = re.compile(r"/(?P<unit>[^/]+\.service)(?=/|$)")
 _SLURM = re.compile(r"(?:^|/)(?:slurm|slurmstepd\.scope|[^/]*_slurmstepd\.scope)(?:/[^/]+)*?/job_(?P<job>\d+)(?=/|$)")
+_QUADLET = re.compile(r"/(?P<unit>[^/]+\.service)/libpod-(?:payload-)?[0-9a-f]{64}(?=/|$)")
 _USER_MANAGER = re.compile(r"^user@\d+\.service$")
+_SYSTEMD = ("name=systemd", "")
+"""The hierarchies in which systemd itself keeps units: its own of v1, and v2's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +57,39 @@ class Process:
     pid: int
     parent: int
     started_s: float
-    command: str
+    argv: tuple[str, ...]
+    """Its command line, word by word; one word where the process gave itself a title. Empty: a kernel thread."""
     name: str
     """The kernel's short name (comm)."""
     place: Place
+    executable: str = ""
+    """The file that it executes, as the kernel resolved it; empty where that may not be read."""
+
+    @property
+    def command(self) -> str:
+        return " ".join(self.argv)
 
 
 def place_of(cgroup: str) -> Place:
     """The place that `cgroup` (the text of /proc/PID/cgroup) shows."""
-    paths = [line.split(":", 2)[2] for line in cgroup.splitlines() if line.count(":") >= 2]
-    # On v1 every controller has a path; the longest shows most. A nested container is the innermost.
-    path = max(paths, key=len, default="")
-    containers, pod = _CONTAINER.findall(path), _POD.search(path)
-    if containers or pod:
-        uid = pod["uid"].replace("_", "-") if pod else None
-        return Place(container=containers[-1] if containers else None, pod_uid=uid)
-    if job := _SLURM.search(path):
-        return Place(slurm_job=job["job"])
-    units = [unit for unit in _UNIT.findall(path) if not _USER_MANAGER.match(unit)]
-    return Place(unit=units[-1]) if units else NOWHERE
+    by_controllers = {fields[1]: fields[2] for line in cgroup.splitlines() if len(fields := line.split(":", 2)) == 3}
+    systemd = [path for hierarchy in _SYSTEMD if (path := by_controllers.get(hierarchy, "/")) != "/"]
+    # Of several paths the one that shows most; a nested container is the innermost.
+    paths = sorted(by_controllers.values(), key=lambda path: (len(_CONTAINER.findall(path)), len(path)), reverse=True)
+    container = next((ids[-1] for path in paths if (ids := _CONTAINER.findall(path))), None)
+    pod = next((match["uid"].replace("_", "-") for path in paths if (match := _POD.search(path))), None)
+    if container or pod:
+        quadlet = next((match["unit"] for path in paths if (match := _QUADLET.search(path))), None)
+        return Place(container=container, pod_uid=pod, unit=quadlet)
+    if job := next((match["job"] for path in paths if (match := _SLURM.search(path))), None):
+        return Place(slurm_job=job)
+    unit = _unit(systemd or paths)
+    return Place(unit=unit) if unit else NOWHERE
+
+
+def _unit(paths: Iterable[str]) -> str | None:
+    """The innermost unit of the first path that shows one."""
+    for path in paths:
+        if units := [unit for unit in _UNIT.findall(path) if not _USER_MANAGER.match(unit)]:
+            return str(units[-1])
+    return None

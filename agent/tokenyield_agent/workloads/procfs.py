@@ -7,8 +7,10 @@ to the next. Of a process that is gone, or may not be read, nothing is known.
 
 import os
 import socket
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
 
 from tokenyield_agent.workloads.process_location import Process, place_of
 
@@ -16,8 +18,21 @@ ANCESTORS_MAX = 32
 CHILDREN_MAX = 256
 DESCRIPTORS_MAX = 4096
 SOCKET_LINES_MAX = 20_000
+PIPE_LEVELS_MAX = 3
+"""Parents whose children are searched for the reader of a pipe."""
 REFRESH_S = 10.0
 _LISTEN = b"0A"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessOutput:
+    """Where what a process prints goes, as paths that can be opened from here. A line is in one of `files`."""
+
+    files: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    """Files beside which the lines go on to where no file is: a terminal, the container's log."""
+    is_whole: bool = False
+    """All that it prints goes to `files`."""
 
 
 class Procfs:
@@ -39,6 +54,13 @@ class Procfs:
                 self._ancestors[pid] = self._walk(pid)
         return self._ancestors
 
+    def pids(self) -> list[int]:
+        """All processes."""
+        try:
+            return sorted(int(name) for name in os.listdir(self.root) if name.isdigit())
+        except OSError:
+            return []
+
     def process(self, pid: int) -> Process | None:
         fields = self._stat(pid)
         if fields is None:
@@ -47,18 +69,27 @@ class Procfs:
             pid=pid,
             parent=int(fields[1]),
             started_s=self._boot_time_s() + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
-            command=self.command_of(pid),
+            argv=self.argv_of(pid),
             name=self._text(pid, "comm").strip(),
             place=place_of(self._text(pid, "cgroup")),
+            executable=self._executable(pid),
         )
 
     def parent_of(self, pid: int) -> int | None:
         fields = self._stat(pid)
         return None if fields is None else int(fields[1])
 
-    def command_of(self, pid: int) -> str:
-        """The command line, its words joined by spaces; empty for a kernel thread or a process that is gone."""
-        return self._text(pid, "cmdline").replace("\0", " ").strip()
+    def argv_of(self, pid: int) -> tuple[str, ...]:
+        """The words of the command line; none for a kernel thread or a process that is gone. Where a process gave
+        itself a title, that is one word, and what was left of its arguments is padding."""
+        text = self._text(pid, "cmdline").rstrip("\0 ")
+        return tuple(text.split("\0")) if text else ()
+
+    def _executable(self, pid: int) -> str:
+        try:
+            return os.readlink(f"{self.root}/{pid}/exe").removesuffix(" (deleted)")
+        except OSError:
+            return ""
 
     def descendants_of(self, pid: int) -> list[int]:
         """The processes below `pid`, without it."""
@@ -86,15 +117,22 @@ class Procfs:
         as in `vllm serve | tee vllm.log`."""
         if not files:
             return False
-        return self._has_open(pid, files) or any(self._has_open(reader, files) for reader in self._pipe_readers(pid))
+        return self._has_open(pid, files) or any(
+            self._has_open(reader, files) for reader in self._pipe_readers(pid, "1", "2")
+        )
 
-    def _pipe_readers(self, pid: int) -> list[int]:
-        """Children of the same parent whose standard input is what `pid` writes to."""
-        pipes = {pipe for descriptor in ("1", "2") if (pipe := self._pipe(pid, descriptor))}
+    def _pipe_readers(self, pid: int, *descriptors: str) -> list[int]:
+        """Siblings, or those of a parent, as in `(A & B) | tee log`, whose standard input is what `pid` writes to."""
+        pipes = {pipe for descriptor in descriptors if (pipe := self._pipe(pid, descriptor))}
         parent = self.parent_of(pid) if pipes else None
-        if parent is None:
-            return []
-        return [child for child in self._children(parent) if child != pid and self._pipe(child, "0") in pipes]
+        for _ in range(PIPE_LEVELS_MAX):
+            if parent is None or parent < 1:
+                break
+            children = self._children(parent)
+            if readers := [child for child in children if child != pid and self._pipe(child, "0") in pipes]:
+                return readers
+            parent = self.parent_of(parent)
+        return []
 
     def _pipe(self, pid: int, descriptor: str) -> str | None:
         try:
@@ -113,20 +151,45 @@ class Procfs:
                 continue
         return False
 
-    def output_files(self, pid: int) -> list[str]:
-        """The regular files that standard output and error go to, as paths that can be opened from here."""
-        files = []
+    def output_of(self, pid: int) -> ProcessOutput:
+        """The regular files that standard output and error go to, themselves or through a pipe, as in
+        `vllm serve | tee vllm.log`."""
+        files: dict[str, None] = {}
+        copies: dict[str, None] = {}
+        is_whole = True
         for descriptor in ("1", "2"):
-            link = f"{self.root}/{pid}/fd/{descriptor}"
+            readers = self._pipe_readers(pid, descriptor)
+            ends = [file for end in [(pid, descriptor), *((r, "1") for r in readers)] if (file := self._written(*end))]
+            files.update(dict.fromkeys(ends))
+            is_whole = is_whole and bool(ends)
+            for reader in readers if not ends else ():
+                beside = (self._written(reader, other) for other in self._descriptors(reader) if other != "2")
+                copies.update(dict.fromkeys([file for file in beside if file][:1]))
+        return ProcessOutput(files=tuple(files), copies=tuple(copies), is_whole=is_whole)
+
+    def _written(self, pid: int, descriptor: str) -> str | None:
+        """The path of a regular file, here or, for a process in a container, below its own root."""
+        link = f"{self.root}/{pid}/fd/{descriptor}"
+        try:
+            path, there = os.readlink(link), os.stat(link)
+            if not stat.S_ISREG(there.st_mode) or not self._writable(pid, descriptor):
+                return None
+        except OSError:
+            return None
+        for candidate in (path, f"{self.root}/{pid}/root{path}"):
             try:
-                path = os.readlink(link)
-                here, there = os.stat(path), os.stat(link)
+                here = os.stat(candidate)
             except OSError:
                 continue
-            is_same = (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-            if is_same and os.path.isfile(path) and path not in files:
-                files.append(path)
-        return files
+            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+                return candidate
+        return None
+
+    def output_is_terminal(self, pid: int) -> bool:
+        try:
+            return os.readlink(f"{self.root}/{pid}/fd/1").startswith(("/dev/pts/", "/dev/tty"))
+        except OSError:
+            return False
 
     def listening(self, pids: Iterable[int]) -> list[str]:
         """`host:port` of the TCP sockets on which any of `pids` listens, reachable from here; lowest port first."""

@@ -16,16 +16,18 @@ from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.tokens.event import TokenEvent
 from tokenyield_agent.tokens.journal import Journal
 from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource, SourceMark
+from tokenyield_agent.tokens.page_request import EndpointAddress
 from tokenyield_agent.tokens.scrape import Scraper
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.binding import Holder, Holding, bind
-from tokenyield_agent.workloads.configured_process import is_root, pod_key
+from tokenyield_agent.workloads.configured_process import ConfiguredProcesses, pod_key
 from tokenyield_agent.workloads.discovered import ConfiguredSources, DiscoveredLog, Discovery
+from tokenyield_agent.workloads.host_logs import HostLogs
 from tokenyield_agent.workloads.open_log import open_configured, open_discovered
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processes
-from tokenyield_agent.workloads.process_location import Process
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
+from tokenyield_agent.workloads.server_process import server_of
 from tokenyield_agent.workloads.workload_name import WorkloadName
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,8 @@ class Roster:
         journal_cursor: str | None = None,
         watched_since_s: float = 0.0,
     ) -> None:
-        self._procfs = Procfs(settings.proc_dir)
+        self.procfs = Procfs(settings.proc_dir)
+        self._processes = ConfiguredProcesses(self.procfs, HostLogs(settings.pods_dir, settings.docker_dir))
         self._marks = dict(marks)
         self._marks_until_s = time.monotonic() + MARKS_KEPT_S
         self._watched_since_s = watched_since_s
@@ -54,6 +57,8 @@ class Roster:
         self.scraper = Scraper(interval_s=settings.scrape_interval_s, timeout_s=settings.scrape_timeout_s)
         self.pods = Pods(settings)
         self._roots: dict[str, frozenset[int]] = {}
+        self._server_pids: dict[str, frozenset[int]] = {}
+        """The server's processes of each configured workload, also of those that name their GPUs."""
         self._refresh_at_s = 0.0
         self._known_pids: set[int] = set()
         self._mps_servers: frozenset[int] = frozenset()
@@ -93,7 +98,7 @@ class Roster:
         }
         self.discovery = Discovery(
             settings,
-            self._procfs,
+            self.procfs,
             self.pods,
             open_log=self._log_of_discovered,
             marks=self._marks,
@@ -120,10 +125,25 @@ class Roster:
 
     def _retarget(self) -> None:
         """Set what the scraper scrapes and the journal follows."""
-        targets: dict[str, Iterable[str]] = {
-            workload.name: [workload.metrics] for workload in self.workloads.values() if workload.metrics
+        when_idle = self.settings.scrape_when_idle
+        targets: dict[str, Iterable[EndpointAddress]] = {
+            workload.name: [
+                EndpointAddress(
+                    url=workload.metrics,
+                    token_file=workload.metrics_token_file,
+                    ca_file=workload.metrics_ca_file,
+                    when_idle=workload.metrics_when_idle
+                    or (when_idle if workload.log or workload.journal or when_idle != "never" else "rarely"),
+                    is_configured=True,
+                )
+            ]
+            for workload in self.workloads.values()
+            if workload.metrics
         }
-        targets |= {name: one.addresses for name, one in self.discovery.workloads.items() if one.addresses}
+        for name, one in self.discovery.workloads.items():
+            if one.addresses:
+                idle = "rarely" if when_idle == "never" and one.tokens.log is None else when_idle
+                targets[name] = [EndpointAddress(url=url, when_idle=idle) for url in one.addresses]
         self.scraper.set_targets(targets)
         logs = [tokens.log for tokens in self.all_tokens().values()]
         self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))
@@ -133,14 +153,17 @@ class Roster:
     def holdings(self, gpus: tuple[GpuReading, ...], mono_s: float) -> dict[str, Holding]:
         """uuid -> which workloads hold the GPU."""
         pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
-        ancestors = self._procfs.ancestors_of(pids, mono_s)
+        ancestors = self.procfs.ancestors_of(pids, mono_s)
         if mono_s >= self._refresh_at_s or not pids <= self._known_pids:
-            named = {str(gpu) for workload in self.workloads.values() for gpu in workload.gpus}
             by_settings = {
-                process.pid
-                for gpu in gpus
-                if gpu.uuid in named or str(gpu.index) in named
-                for process in gpu.processes or ()
+                workload.name: {
+                    process.pid
+                    for gpu in gpus
+                    if {gpu.uuid, str(gpu.index)}.intersection(map(str, workload.gpus))
+                    for process in gpu.processes or ()
+                }
+                for workload in self.workloads.values()
+                if workload.gpus
             }
             self._refresh(pids, ancestors, by_settings, mono_s)
         return bind(gpus, self.holders(gpus), ancestors, self._mps_servers)
@@ -169,24 +192,42 @@ class Roster:
         ]
 
     def _refresh(
-        self, pids: set[int], ancestors: Mapping[int, tuple[int, ...]], by_settings: set[int], mono_s: float
+        self,
+        pids: set[int],
+        ancestors: Mapping[int, tuple[int, ...]],
+        by_settings: Mapping[str, set[int]],
+        mono_s: float,
     ) -> None:
-        """`by_settings`: the processes on GPUs that the settings give to a workload."""
+        """`by_settings`: the processes on the GPUs that the settings give to a workload, by its name."""
         self._refresh_at_s = mono_s + REFRESH_S
         self._known_pids = pids
         related = pids.union(*(ancestors[pid] for pid in pids))
-        processes = {pid: process for pid in related if (process := self._procfs.process(pid)) is not None}
+        processes = {pid: process for pid in related if (process := self.procfs.process(pid)) is not None}
         self._mps_servers = frozenset(
             pid for pid, process in processes.items() if process.name.startswith(MPS_SERVER[:15])
         )
         self._roots = {
-            workload.name: frozenset(pid for pid in processes if self._is_root(workload, processes[pid]))
+            workload.name: self._processes.roots_of(workload, processes.values(), self._followed_files(workload))
             for workload in self.workloads.values()
             if not workload.gpus
         }
         for name, roots in self._roots.items():
             self.configured[name].process_started_s = min((processes[pid].started_s for pid in roots), default=None)
-        taken = {pid for roots in self._roots.values() for pid in roots} | by_settings
+        on_named_gpus = {
+            name: frozenset(
+                pid
+                for group in group_processes(own, processes, ancestors, set())
+                if group.server is not None
+                for pid in group.root_pids
+            )
+            for name, own in by_settings.items()
+        }
+        self._server_pids = {**self._roots, **on_named_gpus}
+        for name, servers in self._server_pids.items():
+            own = [processes[pid] for pid in sorted(servers)]
+            server = next((kind for process in own if (kind := server_of(process.argv, process.executable))), None)
+            self.configured[name].process_server = server.name if server is not None else None
+        taken = {pid for roots in (*self._roots.values(), *by_settings.values()) for pid in roots}
         if self.settings.discover:
             groups = group_processes(pids, processes, ancestors, taken)
             self._leftover += self.discovery.update(
@@ -197,10 +238,9 @@ class Roster:
         if mono_s > self._marks_until_s:
             self._marks.clear()
 
-    def _is_root(self, workload: WorkloadSettings, process: Process) -> bool:
+    def _followed_files(self, workload: WorkloadSettings) -> set[tuple[int, int]]:
         tokens = self.configured[workload.name]
-        files: set[tuple[int, int]] = tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
-        return is_root(self._procfs, workload, process, files)
+        return tokens.log.open_files() if isinstance(tokens.log, LogFiles) else set()
 
     def _configured_sources(self) -> ConfiguredSources:
         logs = [tokens.log for tokens in [*self.configured.values(), *self.gateways.values()]]
@@ -222,14 +262,19 @@ class Roster:
         for unit, block in self.journal.poll(mono_s):
             if unit in by_unit:
                 by_unit[unit].add(block)
+        for unit, start in self.journal.take_starts().items():
+            if unit in by_unit:
+                by_unit[unit].learn_model(start)
         self.unsaved |= self.journal.cursor is not None and not had_cursor
         # Scrapes first: each was made just after the logs were last read, so what is read now came after it.
         for result in self.scraper.take():
             if (scraped := every.get(result.target)) is not None:
                 self.unsaved |= scraped.is_first(result)
                 events += scraped.from_endpoint(result, now_ms - round((mono_s - result.scraped_mono_s) * 1000))
-        for tokens in every.values():
+        for name, tokens in every.items():
             events += tokens.poll(now_ms, mono_s)
+            if tokens.log_moved:
+                self.scraper.stir(name)
         self.scraper.trigger()
         return events
 
@@ -275,8 +320,17 @@ class Roster:
 
     def is_root_of_any(self, pid: int) -> bool:
         """Whether `pid` is the server of a configured workload, whether or not it holds a GPU."""
-        process = self._procfs.process(pid)
-        return process is not None and any(self._is_root(workload, process) for workload in self.workloads.values())
+        process = self.procfs.process(pid)
+        return process is not None and any(
+            self._processes.is_root(workload, process, self._followed_files(workload))
+            for workload in self.workloads.values()
+        )
+
+    def arguments_of(self, name: str) -> tuple[str, ...]:
+        """The command line of the workload's server, as far as its process is known."""
+        discovered = self.discovery.workloads.get(name)
+        roots = discovered.root_pids if discovered is not None else self._server_pids.get(name, frozenset())
+        return tuple(word for pid in sorted(roots) for text in self.procfs.argv_of(pid) for word in text.split())
 
     def source_counts(self) -> dict[str, dict[str, int]]:
         """workload -> counts of its sources, for the agent's own metrics."""

@@ -24,7 +24,7 @@ from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.access.credentials import Credentials
 from tokenyield_collector.access.headers import secure
 from tokenyield_collector.access.token_file import Grant
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.http.problem import problem, route_of
 from tokenyield_collector.http.right import Right
 from tokenyield_settings.buckets import Buckets
@@ -47,7 +47,7 @@ class Authenticator:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: CollectorSettings,
         audit: Audit,
         refused: MutableMapping[str, int],
         now_s: Callable[[], float] = time.monotonic,

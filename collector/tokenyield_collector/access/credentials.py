@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from tokenyield_collector.access.token_file import NO_TOKENS, TokenFile, read_token_file
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.loader import SettingsError
 from tokenyield_settings.web_config import WebConfigFile, modified_ns
@@ -17,7 +17,7 @@ _MAKE_ONE = "make one with `tokenyield-collector token`"
 class Credentials:
     """Raises `SettingsError` when made: a collector does not start with faults in these files."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: CollectorSettings) -> None:
         self._token_path = Path(settings.token_file) if settings.token_file else None
         self._tokens_modified_ns = -1
         self.tokens = self._first_tokens()
@@ -64,7 +64,7 @@ class Credentials:
             raise SettingsError(list(tokens.faults))
         return tokens
 
-    def _check(self, settings: Settings) -> None:
+    def _check(self, settings: CollectorSettings) -> None:
         host, _ = settings.address
         if not (self.are_required or settings.insecure or is_loopback(host)):
             raise SettingsError([

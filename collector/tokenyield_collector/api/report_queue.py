@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.errors import TooManyWaiting
 from tokenyield_collector.executors import Executors
 from tokenyield_collector.ledger.base import Ledger, StatementRecord
@@ -58,7 +58,7 @@ class ReportQueue:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: CollectorSettings,
         ledger: Ledger,
         executors: Executors,
         policy: Callable[[], Policy],

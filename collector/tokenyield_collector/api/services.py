@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tokenyield_collector.access.audit import Audit
 from tokenyield_collector.api.report_queue import ReportQueue
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.executors import Executors
 from tokenyield_collector.ingest.committer import Committer
 from tokenyield_collector.ingest.stats import IngestStats
@@ -19,7 +19,7 @@ from tokenyield_collector.statements.source import CostSource
 class Services:
     """Functions give what changes while the collector runs: the policy, the view, the problem (None: none)."""
 
-    settings: Settings
+    settings: CollectorSettings
     ledger: Ledger
     executors: Executors
     committer: Committer

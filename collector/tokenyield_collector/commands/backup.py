@@ -10,7 +10,7 @@ from tokenyield_collector.commands.client import add_client_flags
 from tokenyield_settings.command_line import add_settings_flags
 
 if TYPE_CHECKING:
-    from tokenyield_collector.config import Settings
+    from tokenyield_collector.config import CollectorSettings
 
 HELP = "copy the ledger into a file, while the collector is running or not"
 EXAMPLE = "backup --config collector.yaml ledger-2026-11-24.duckdb"
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _copy(settings: "Settings", arguments: argparse.Namespace, target: Path) -> None:
+def _copy(settings: "CollectorSettings", arguments: argparse.Namespace, target: Path) -> None:
     """From the file; from the collector where `--collector` names one or it has the file open."""
     from tokenyield_collector.commands.client import request_from_collector
     from tokenyield_collector.errors import LedgerInUse
@@ -55,7 +55,7 @@ def _copy(settings: "Settings", arguments: argparse.Namespace, target: Path) -> 
     return request_from_collector(settings, arguments, "/v1/backup", {}, target)
 
 
-def _copy_file(settings: "Settings", target: Path) -> None:
+def _copy_file(settings: "CollectorSettings", target: Path) -> None:
     from tokenyield_collector.errors import LedgerError
     from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
     from tokenyield_collector.ledger_engine import open_ledger

@@ -9,7 +9,7 @@ from tokenyield_collector.commands.source import add_source_flags, document_from
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tokenyield_collector.config import Settings
+    from tokenyield_collector.config import CollectorSettings
     from tokenyield_collector.http.schemas import BudgetsDocument
     from tokenyield_collector.ledger.base import Ledger
     from tokenyield_collector.reports.maker import ReportMaker
@@ -26,7 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    def make(settings: "Settings", ledger: "Ledger", maker: "ReportMaker") -> "BudgetsDocument":
+    def make(settings: "CollectorSettings", ledger: "Ledger", maker: "ReportMaker") -> "BudgetsDocument":
         from tokenyield_collector.reports.maker import budget_document
 
         return budget_document(maker.budgets(arguments.month), maker.policy.prices.currency)

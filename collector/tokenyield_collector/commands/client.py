@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tokenyield_collector.config import Settings
+    from tokenyield_collector.config import CollectorSettings
 
 ANSWER_S_MAX = 300
 
@@ -20,7 +20,7 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def request_from_collector(
-    settings: "Settings",
+    settings: "CollectorSettings",
     arguments: argparse.Namespace,
     path: str,
     query: dict[str, str],
@@ -55,7 +55,7 @@ def request_from_collector(
         raise OSError(f"{base} cannot be reached ({error.reason}); check that the collector is running") from error
 
 
-def _base_url(settings: "Settings", url: str | None) -> str:
+def _base_url(settings: "CollectorSettings", url: str | None) -> str:
     from tokenyield_collector.errors import ParameterError
     from tokenyield_settings.web_config import read_web_config
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from tokenyield_collector.config import Settings
+    from tokenyield_collector.config import CollectorSettings
     from tokenyield_collector.http.schemas import DiagnosesDocument
     from tokenyield_collector.ledger.base import Ledger
     from tokenyield_collector.reports.maker import ReportMaker
@@ -41,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     window_s = _window_s(arguments)
 
-    def make(settings: "Settings", ledger: "Ledger", maker: "ReportMaker") -> "DiagnosesDocument":
+    def make(settings: "CollectorSettings", ledger: "Ledger", maker: "ReportMaker") -> "DiagnosesDocument":
         from tokenyield_collector.diagnosis.make import diagnoses
         from tokenyield_collector.live.refresher import live_stretch
 

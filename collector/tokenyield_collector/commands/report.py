@@ -10,7 +10,7 @@ from tokenyield_collector.commands.source import add_source_flags, open_reports,
 from tokenyield_collector.reports.formats import FORMAT_NAMES
 
 if TYPE_CHECKING:
-    from tokenyield_collector.config import Settings
+    from tokenyield_collector.config import CollectorSettings
     from tokenyield_collector.reports.maker import ReportMaker
 
 HELP = (
@@ -65,7 +65,7 @@ def _where(pairs: list[str]) -> dict[str, str]:
 
 
 def _from_collector(
-    settings: "Settings", arguments: argparse.Namespace, columns: list[str], where: dict[str, str]
+    settings: "CollectorSettings", arguments: argparse.Namespace, columns: list[str], where: dict[str, str]
 ) -> None:
     from tokenyield_collector.commands.client import request_from_collector
 

@@ -15,7 +15,7 @@ from tokenyield_collector.commands.client import add_client_flags
 from tokenyield_settings.command_line import add_settings_flags
 
 if TYPE_CHECKING:
-    from tokenyield_collector.config import Settings
+    from tokenyield_collector.config import CollectorSettings
     from tokenyield_collector.ledger.base import Ledger
     from tokenyield_collector.reports.maker import ReportMaker
 
@@ -29,7 +29,7 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rules", type=Path, help="these rules instead of attribution_file; reads the ledger itself")
 
 
-def settings_of(arguments: argparse.Namespace) -> "Settings":
+def settings_of(arguments: argparse.Namespace) -> "CollectorSettings":
     """The settings, with `--ledger`, `--prices` and `--rules` over them where the command has these flags.
 
     Raises `SettingsError`.
@@ -43,7 +43,7 @@ def settings_of(arguments: argparse.Namespace) -> "Settings":
     return load_settings(arguments.config, os.environ, [*arguments.set, *flags])
 
 
-def open_reports(settings: "Settings", arguments: argparse.Namespace) -> "tuple[Ledger, ReportMaker] | None":
+def open_reports(settings: "CollectorSettings", arguments: argparse.Namespace) -> "tuple[Ledger, ReportMaker] | None":
     """None where the running collector must be asked: `--collector` names one, or it has the ledger open.
 
     Raises `SettingsError`, `LedgerError`.
@@ -74,7 +74,7 @@ def document_from(
     arguments: argparse.Namespace,
     path: str,
     query: dict[str, str],
-    make: "Callable[[Settings, Ledger, ReportMaker], Any]",
+    make: "Callable[[CollectorSettings, Ledger, ReportMaker], Any]",
 ) -> dict[str, Any]:
     """A JSON document: what `make` gives, or what the running collector answers to `path` and `query`.
 

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
 
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.base import Ledger, ShipmentReceipt
@@ -35,7 +35,7 @@ class _Waiting(NamedTuple):
 class Committer:
     """Groups shipments into commits. All methods are called in the event loop."""
 
-    def __init__(self, ledger: Ledger, writer: Executor, settings: Settings, stats: IngestStats) -> None:
+    def __init__(self, ledger: Ledger, writer: Executor, settings: CollectorSettings, stats: IngestStats) -> None:
         self._ledger = ledger
         self._writer = writer
         self._settings = settings

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from tokenyield_collector.attribution.budgets import BudgetState
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.base import Ledger, StatementRecord
 from tokenyield_collector.live.counters import COUNTED, Counters
 from tokenyield_collector.live.live_view import read_live_view
@@ -29,7 +29,7 @@ LATE_MS = 120_000
 SILENT_MS = 900_000
 
 
-def live_stretch(now_ms: int, window_s: int, settings: Settings) -> tuple[int, int]:
+def live_stretch(now_ms: int, window_s: int, settings: CollectorSettings) -> tuple[int, int]:
     """[start, end) of the newest stretch of `window_s` of which all windows should have arrived."""
     end_ms = now_ms - settings.live_lag_s * 1000
     end_ms -= end_ms % (settings.live_grid_s * 1000)
@@ -39,7 +39,9 @@ def live_stretch(now_ms: int, window_s: int, settings: Settings) -> tuple[int, i
 class Refresher:
     """All that is shown of a ledger, under one policy. `others` are cost sources beside the fleet."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, policy: Policy, others: Sequence[CostSource] = ()) -> None:
+    def __init__(
+        self, settings: CollectorSettings, ledger: Ledger, policy: Policy, others: Sequence[CostSource] = ()
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._others = others

@@ -6,9 +6,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenyield_agent.tokens.endpoint import CounterReading
+from tokenyield_agent.tokens.endpoint import CounterReading, LoadGauges
 from tokenyield_agent.tokens.event import TokenCounts, TokenEvent
-from tokenyield_agent.tokens.handover import FAILURES_MAX, Handover, HandoverState
+from tokenyield_agent.tokens.exposition import SERIES_MAX
+from tokenyield_agent.tokens.handover import FAILURES_MAX, UNLIKE_MAX, Handover, HandoverState
 
 
 def reading(completion: int, requests: int | None = None, started_s: float | None = None) -> CounterReading:
@@ -230,6 +231,154 @@ def test_a_state_of_an_older_spool_is_read() -> None:
         )
     ] == list(range(2, 10))
     assert msgspec.to_builtins(state).items() >= {key: stored[key] for key in stored if key != "reading"}.items()
+
+
+def test_a_page_without_the_counters_changes_nothing_and_the_log_takes_over_if_it_stays_so() -> None:
+    handover = Handover("w")
+    handover.from_counters(reading(1_000_000), 0)
+    assert completion(handover.from_counters(reading(1_000_050), 1)) == 50
+    empty = CounterReading(values={})
+    handover.from_log(logged(100, 2))
+    assert handover.from_counters(empty, 3) == []
+    assert completion(handover.from_counters(reading(1_000_100), 4)) == 50
+    handover.from_log(logged(7, 5))
+    assert [completion(handover.from_counters(empty, 6 + n)) for n in range(FAILURES_MAX)] == [0, 0, 7]
+    assert completion(handover.from_counters(reading(1_000_109), 9)) == 2
+
+
+def test_a_first_page_that_must_have_the_counters_and_lacks_them_is_no_beginning() -> None:
+    handover = Handover("w")
+    handover.from_counters(CounterReading(values={}, is_whole=False), 0)
+    assert completion(handover.from_counters(reading(1_000_000), 1)) == 0
+    assert completion(handover.from_counters(reading(1_000_001), 2)) == 1
+
+
+def test_a_series_that_is_missing_goes_on_after_a_restart_of_the_agent() -> None:
+    both = {"completion\tengine=0": 1000, "completion\tengine=1": 1000}
+    handover = Handover("w")
+    handover.from_counters(CounterReading(values=both), 0)
+    assert completion(handover.from_counters(CounterReading(values={"completion\tengine=0": 1010}), 1)) == 10
+    again = Handover("w", msgspec.json.decode(msgspec.json.encode(handover.state), type=HandoverState))
+    both = {"completion\tengine=0": 1020, "completion\tengine=1": 1020}
+    assert completion(again.from_counters(CounterReading(values=both), 2)) == 30
+
+
+def test_of_more_missing_series_than_are_remembered_none_counts_from_nothing() -> None:
+    many = {f"completion\tengine={n}": 1000 for n in range(SERIES_MAX)}
+    handover = Handover("w")
+    handover.from_counters(CounterReading(values=many), 0)
+    others = {f"completion\tlora={n}": 1 for n in range(SERIES_MAX)}
+    handover.from_counters(CounterReading(values=others), 1)
+    assert handover.state.reading is not None
+    assert len(handover.state.reading.values) == SERIES_MAX
+    assert completion(handover.from_counters(CounterReading(values=others | {"completion\tengine=7": 1001}), 2)) == 0
+
+
+def test_an_engine_that_restarts_alone_costs_the_others_nothing() -> None:
+    handover = Handover("w")
+    handover.from_counters(CounterReading(values={"completion\te=0": 1000, "completion\te=1": 1000}, started_s=1.0), 0)
+    after = CounterReading(values={"completion\te=0": 1100, "completion\te=1": 50}, started_s=1.0)
+    assert [completion(handover.from_counters(after, n)) for n in (1, 2, 3)] == [0, 150, 0], "seen by the second answer"
+
+
+def test_a_start_time_that_is_reported_late_does_not_count_again() -> None:
+    """Of a server that does not show it: then its process is looked at, every few seconds."""
+    handover = Handover("w")
+    handover.from_counters(reading(1000, started_s=100.0), 200_000)
+    counted = [completion(handover.from_counters(reading(n, started_s=100.0), 205_000)) for n in (50, 55)]
+    assert (counted, completion(handover.from_counters(reading(60, started_s=203.0), 210_000))) == ([0, 55], 5)
+
+
+def test_a_restarted_server_that_shows_its_counters_late_counts_from_nothing() -> None:
+    handover = Handover("w")
+    handover.from_counters(reading(100, started_s=1.0), 0)
+    handover.from_counters(CounterReading(values={}, started_s=50.0, is_unused=True), 5000)
+    assert completion(handover.from_counters(reading(120, started_s=50.0), 10_000)) == 120
+
+
+def test_an_old_page_is_no_restart() -> None:
+    handover = Handover("w")
+    answers = (1_000_000, 1_000_050, 1_000_000, 1_000_100)
+    assert [completion(handover.from_counters(reading(count), n)) for n, count in enumerate(answers)] == [0, 50, 0, 50]
+
+
+def test_a_restart_that_only_the_last_answer_showed_is_counted_when_the_workload_is_left() -> None:
+    for leave in (Handover.endpoint_removed, lambda handover: handover.endpoint_failed(refused=True)):
+        handover = Handover("w")
+        handover.from_counters(reading(100), 0)
+        assert completion(handover.from_counters(reading(7), 1)) == 0
+        assert completion(leave(handover)) == 7
+
+
+def test_processes_that_answer_by_turns_each_go_on_from_their_last_values() -> None:
+    handover = Handover("w")
+    at_ms = 1_000_000
+    answers = [(1000, 100.0), (500, 101.5), (1010, 100.0), (520, 101.5), (525, 101.5), (1011, 100.0)]
+    counted = [
+        completion(handover.from_counters(reading(made, started_s=started_s), at_ms + n))
+        for n, (made, started_s) in enumerate(answers)
+    ]
+    assert counted == [0, 0, 10, 20, 5, 1]
+    assert completion(handover.from_counters(reading(9, started_s=1100.0), at_ms + 200_000)) == 9, "a new one"
+
+
+def test_another_server_at_the_address_begins_anew() -> None:
+    def of(name: str, count: int) -> CounterReading:
+        return CounterReading(values={"completion\t": count}, series={"completion": name})
+
+    handover = Handover("w")
+    handover.from_counters(of("a", 100), 0)
+    for n in range(UNLIKE_MAX):
+        assert completion(handover.from_counters(of("b", 1_000_000 + n), n)) == 0
+    assert completion(handover.from_counters(of("b", 1_000_000 + UNLIKE_MAX), UNLIKE_MAX)) == 1
+
+
+def test_an_older_agents_reading_may_be_of_other_series_and_is_only_a_beginning() -> None:
+    handover = Handover("w", HandoverState(reading=CounterReading(values={"completion\t": 900})))
+    later = CounterReading(values={"completion\t": 5000}, series={"completion": "sum"})
+    assert completion(handover.from_counters(later, 1)) == 0
+    assert completion(handover.from_counters(msgspec.structs.replace(later, values={"completion\t": 5001}), 2)) == 1
+
+
+def test_what_the_counters_do_not_report_comes_from_the_log_alone() -> None:
+    handover = Handover("w")
+    handover.from_counters(CounterReading(values={"requests\t": 2}, series={"requests": "r"}), 0)
+    (event,) = handover.from_log(logged(5, 1000, requests=1))
+    assert (event.counts.requests, event.counts.completion) == (None, 5)
+    (event,) = handover.from_counters(CounterReading(values={"requests\t": 3}, series={"requests": "r"}), 2000)
+    assert (event.counts.requests, event.counts.completion) == (1, None)
+
+
+def test_while_the_server_is_idle_its_log_does_not_lead() -> None:
+    idle, busy = LoadGauges(running=0), LoadGauges(running=1)
+    for gauges, left in ((idle, 0), (busy, 20)):
+        handover = Handover("w")
+        handover.from_counters(reading(0), 0)
+        handover.from_log(logged(30, 1000))
+        counted = completion(handover.from_counters(msgspec.structs.replace(reading(10), gauges=gauges), 5000))
+        assert (counted, completion(handover.endpoint_failed(refused=True))) == (10, left)
+
+
+def test_a_line_that_is_late_is_not_counted_when_the_workload_is_left() -> None:
+    handover = Handover("w")
+    handover.from_counters(reading(0), 0)
+    handover.from_counters(reading(10), 5000)
+    handover.from_log(logged(10, 5001))
+    assert completion(handover.endpoint_removed()) == 0
+
+
+def test_cached_tokens_never_exceed_the_prompts_that_are_counted() -> None:
+    def of(prompt: int, cached: int, running: float) -> CounterReading:
+        values = {"prompt\t": prompt, "prompt_cached\t": cached, "completion\t": 0}
+        return CounterReading(values=values, gauges=LoadGauges(running=running))
+
+    handover = Handover("w")
+    handover.from_counters(of(0, 0, 0), 0)
+    sums: list[tuple[int | None, int | None]] = []
+    for answer in (of(0, 80, 1), of(100, 80, 1), of(200, 400, 0), of(300, 400, 0)):
+        (event,) = handover.from_counters(answer, 1)
+        sums.append((event.counts.prompt_computed, event.counts.prompt_cached))
+    assert sums == [(0, 0), (20, 80), (0, 100), (100, 0)]
 
 
 STEPS = st.lists(

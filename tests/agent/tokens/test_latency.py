@@ -199,7 +199,10 @@ def test_dropped_and_repeated_lines_lost_pages_and_restarts_make_no_waits(seed: 
             lines = [line for line in lines for _ in range(chosen.choice([0, 1, 1, 1, 1, 2]))]
             lines = lines[: chosen.randrange(len(lines) + 1)] if chosen.random() < 0.2 else lines
         state = msgspec.json.decode(msgspec.json.encode(state), type=LatencyState)
-        reading = read_latency(b"".join(lines), NAMES)
+        body = b"".join(lines)
+        if cuts and turn and chosen.random() < 0.2:
+            body = body[: chosen.randrange(len(body) + 1)]
+        reading = read_latency(body, NAMES)
         state, shown = latency_between(state, reading, started_s=started_s, has_made_nothing=not turn)
         counted += sum(sum(sums[1:]) for sums in shown.values())
         if turn and chosen.random() < 0.1:

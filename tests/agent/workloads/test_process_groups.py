@@ -29,14 +29,16 @@ def lay_out(root: Path, processes: list[dict[str, Any]]) -> Procfs:
         (folder / "task" / folder.name).mkdir(parents=True)
         children = [str(p["pid"]) for p in processes if p["parent"] == process["pid"]]
         (folder / "task" / folder.name / "children").write_text(" ".join(children))
-        name = process.get("name", Path(process["command"].split()[0]).name)[:15]
+        argv = process.get("argv") or process["command"].split()
+        name = process.get("name", Path(argv[0].split()[0]).name)[:15]
         ticks = process.get("started", 100) * 100
         stat = (
             f"{process['pid']} ({name}) S {process['parent']} 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 {ticks} 0 0\n"
         )
         (folder / "stat").write_text(stat)
         (folder / "comm").write_text(f"{name}\n")
-        (folder / "cmdline").write_text(process["command"].replace(" ", "\0") + "\0")
+        (folder / "cmdline").write_text("\0".join(argv) + "\0")
+        (folder / "exe").symlink_to(process.get("exe", argv[0]))
         (folder / "cgroup").write_text(process["cgroup"] + "\n")
     return Procfs(str(root))
 
@@ -109,9 +111,9 @@ def test_processes_that_are_gone_are_unknown(tmp_path: Path) -> None:
     ],
 )
 def test_servers_by_their_command_line(command: str, server: str | None, port: int | None) -> None:
-    kind = server_of(command)
+    kind = server_of(command.split())
     assert (kind and kind.name) == server
-    assert (port_of(command, kind) if kind else None) == port
+    assert (port_of(command.split(), kind) if kind else None) == port
 
 
 def test_the_log_of_a_pod_is_found_with_its_names(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 """Cgroups of every runtime that people use, v1 and v2."""
 
+from random import Random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokenyield_agent.workloads.process_location import NOWHERE, Place, place_of
 
@@ -42,8 +46,61 @@ UNDERSCORES = UID.replace("-", "_")
         ("9:devices:/slurm/uid_1000/job_42/step_0/task_0\n0::/", Place(slurm_job="42")),
         ("0::/system.slice/slurmstepd.scope/job_42/step_0/user/task_0", Place(slurm_job="42")),
         ("0::/system.slice/node1_slurmstepd.scope/job_7/step_batch/user/task_special", Place(slurm_job="7")),
+        # Where the controllers disagree: a unit is what systemd's own hierarchy shows, however long another's path is.
+        (
+            f"4:memory:/process_api/{'74f9' * 8}\n1:name=systemd:/system.slice/vllm.service\n0::/",
+            Place(unit="vllm.service"),
+        ),
+        ("3:cpuset:/partitions/of/another/tool\n0::/system.slice/vllm.service", Place(unit="vllm.service")),
+        (
+            "5:cpu,cpuacct:/system.slice/cpu-tuner.service/groups/high/very\n1:name=systemd:/system.slice/llm.service\n",
+            Place(unit="llm.service"),
+        ),
+        ("4:memory:/system.slice/ssh.service\n1:name=systemd:/user.slice/user-0.slice/session-1.scope\n0::/", NOWHERE),
+        ("11:memory:/system.slice/vllm.service\n1:name=systemd:/\n0::/", Place(unit="vllm.service")),
+        (
+            "9:devices:/slurm/uid_1000/job_42/step_0/task_0\n1:name=systemd:/system.slice/slurmd.service\n0::/",
+            Place(slurm_job="42"),
+        ),
+        (
+            f"9:devices:/docker/{ID}\n4:memory:/a/long/path/of/a/tool/{'x' * 90}\n1:name=systemd:/system.slice/docker.service",
+            Place(container=ID),
+        ),
+        (f"9:memory:/kubepods/pod{UID}\n1:name=systemd:/kubepods/pod{UID}/{ID}\n", Place(container=ID, pod_uid=UID)),
+        (
+            f"1:name=systemd:/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope\n4:pids:/user.slice/user-1000.slice",
+            Place(container=ID),
+        ),
+        (f"0::/system.slice/vllm.service/libpod-payload-{ID}", Place(container=ID, unit="vllm.service")),
+        (
+            f"0::/user.slice/user-1000.slice/user@1000.service/app.slice/chat.service/libpod-payload-{ID}",
+            Place(container=ID, unit="chat.service"),
+        ),
+        (f"0::/libpod_parent/libpod-{ID}", Place(container=ID)),
+        (
+            f"0::/system.slice/containerd.service/kubepods-burstable-pod{UNDERSCORES}.slice:cri-containerd:{ID}",
+            Place(container=ID, pod_uid=UID),
+        ),
+        (f"0::/default/{ID}", Place(container=ID)),
+        ("0::/system.slice/vllm.service/workers/0", Place(unit="vllm.service")),
         ("garbage\n::\n1:2", NOWHERE),
     ],
 )
 def test_place_of_a_cgroup(cgroup: str, expected: Place) -> None:
     assert place_of(cgroup) == expected
+
+
+CONTROLLERS = ("cpu,cpuacct", "memory", "cpuset", "pids", "devices", "freezer")
+PATHS = st.text("abcdefgh0123456789/._-", max_size=90).map(lambda text: f"/{text}.service/x")
+
+
+@given(st.lists(st.tuples(st.sampled_from(CONTROLLERS), PATHS)), st.sampled_from(("name=systemd", "")), st.randoms())
+def test_no_path_of_another_controller_hides_a_unit(others: list[tuple[str, str]], own: str, random: Random) -> None:
+    lines = [f"{i}:{controller}:{path}" for i, (controller, path) in enumerate(others)]
+    lines.insert(random.randint(0, len(lines)), f"7:{own}:/system.slice/vllm.service")
+    assert place_of("\n".join(lines)) == Place(unit="vllm.service")
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_a_place(text: str) -> None:
+    place_of(text)

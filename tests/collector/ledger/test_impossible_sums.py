@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from collector.fleet import policy, prices
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.tables import INTEGER_MAX
 from tokenyield_collector.ledger.verify import verify
@@ -21,7 +21,7 @@ from tokenyield_wire.window import COUNT_MAX, Batch, Demand, StateMillijoules, T
 
 LIES = 40_000
 BOOK = "{facilities: {a: {per_kwh: 0.10}}, pools: [{name: p, rented: {per_gpu_hour: 4, count: 3}}]}"
-SETTINGS = Settings(ledger_path="", hours_keep_days=1, windows_keep_days=1)
+SETTINGS = CollectorSettings(ledger_path="", hours_keep_days=1, windows_keep_days=1)
 
 
 def impossible() -> Batch:

@@ -8,7 +8,7 @@ import pytest
 
 from collector.fleet import Fleet, Gpu, Held, Server, ms, policy, prices
 from tokenyield_collector.attribution.rules import AttributionRules, Budget, SharingPolicy
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.live.refresher import CORRECTIONS_EVERY_MS, Refresher
 from tokenyield_collector.live.to_date import BASES_END
 from tokenyield_collector.live.view import View
@@ -81,7 +81,7 @@ HOURS = ["2026-10-31T22:00", "2026-10-31T23:00", "2026-11-01T00:00", "2026-11-01
 def test_what_is_to_date_is_the_sum_of_the_months_reports(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS)
-    refresher = Refresher(Settings(), fleet.ledger, policy(book, RULES))
+    refresher = Refresher(CollectorSettings(), fleet.ledger, policy(book, RULES))
     view = refreshed(refresher, fleet, ms("2026-11-01T02:10"))
     agrees(view, fleet, book, ["2026-10", "2026-11"], "2026-11-01T02:10")
     assert view.to_date_ms == ms("2026-11-01T02:00")
@@ -97,7 +97,7 @@ def test_what_is_to_date_is_the_sum_of_the_months_reports(tmp_path: Path) -> Non
 def test_late_data_corrects_what_is_to_date(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS[:1])
-    refresher = Refresher(Settings(), fleet.ledger, policy(book, RULES))
+    refresher = Refresher(CollectorSettings(), fleet.ledger, policy(book, RULES))
     now_ms = ms("2026-11-01T02:10")
     before = refreshed(refresher, fleet, now_ms)
     fill(fleet, HOURS[1:])
@@ -112,7 +112,7 @@ def test_an_open_hour_is_no_correction(tmp_path: Path, monkeypatch: pytest.Monke
     """A month is computed when an hour closes and not whenever one gets a window."""
     fleet = Fleet()
     fill(fleet, HOURS[:2])
-    refresher = Refresher(Settings(), fleet.ledger, policy(prices(tmp_path, PRICES), RULES))
+    refresher = Refresher(CollectorSettings(), fleet.ledger, policy(prices(tmp_path, PRICES), RULES))
     refreshed(refresher, fleet, ms("2026-11-01T00:10"))
     monkeypatch.setattr(refresher._to_date, "_compute", lambda start_ms, end_ms: pytest.fail("computed again"))
     fill(fleet, HOURS[2:3])
@@ -122,7 +122,7 @@ def test_an_open_hour_is_no_correction(tmp_path: Path, monkeypatch: pytest.Monke
 def test_new_prices_reprice_history(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS)
-    refresher = Refresher(Settings(), fleet.ledger, policy(book, RULES))
+    refresher = Refresher(CollectorSettings(), fleet.ledger, policy(book, RULES))
     now_ms = ms("2026-11-01T02:10")
     dear = sum(of(refreshed(refresher, fleet, now_ms), "cost").values())
     refresher.set_policy(policy(prices(tmp_path, PRICES.replace("per_gpu_hour: 4", "per_gpu_hour: 1")), RULES))
@@ -133,7 +133,7 @@ def test_retention_takes_nothing_away(tmp_path: Path) -> None:
     # A learned pace forgets what retention takes, so hours must outlive `learn_days`; here none is learned.
     fleet, book = Fleet(), prices(tmp_path, PRICES + "reference_rates: {learn: false}\n")
     fill(fleet, HOURS)
-    settings = Settings(hours_keep_days=7)
+    settings = CollectorSettings(hours_keep_days=7)
     refresher = Refresher(settings, fleet.ledger, policy(book, RULES))
     now_ms = ms("2026-11-08T01:10")  # an hour of November is a week old
     before = refreshed(refresher, fleet, now_ms)
@@ -155,7 +155,7 @@ def test_budgets_are_those_of_the_month(tmp_path: Path) -> None:
     fleet, book = Fleet(), prices(tmp_path, PRICES)
     fill(fleet, HOURS)
     rules = AttributionRules(budgets=(Budget(name="search", match={"team": "search"}, monthly=Decimal(5)),))
-    view = refreshed(Refresher(Settings(), fleet.ledger, policy(book, rules)), fleet, ms("2026-11-01T02:10"))
+    view = refreshed(Refresher(CollectorSettings(), fleet.ledger, policy(book, rules)), fleet, ms("2026-11-01T02:10"))
     (state,) = view.budgets
     (told,) = fleet.maker(book, rules, now="2026-11-01T02:10").budgets("2026-11")
     assert (state.spent, state.forecast) == (told.spent, told.forecast)
@@ -166,7 +166,7 @@ def test_nodes_by_how_long_ago_they_were_seen() -> None:
     fleet = Fleet()
     now_ms = ms("2026-11-01T02:10")
     seen = {("c", "a"): now_ms - 1000, ("c", "b"): now_ms - 300_000, ("c", "d"): now_ms - HOUR_MS, ("e", "x"): 0}
-    view = Refresher(Settings(), fleet.ledger, policy(PriceBook())).refresh([], now_ms, seen)
+    view = Refresher(CollectorSettings(), fleet.ledger, policy(PriceBook())).refresh([], now_ms, seen)
     assert view.nodes == {
         ("c", "reporting"): 1, ("c", "late"): 1, ("c", "silent"): 1,
         ("e", "reporting"): 0, ("e", "late"): 0, ("e", "silent"): 1,

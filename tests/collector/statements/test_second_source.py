@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from collector.fleet import Fleet, Gpu, Held, Server, ms, policy, prices
 from tokenyield_collector.attribution.rules import AttributionRules, Budget, SharingPolicy
-from tokenyield_collector.config import Settings
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.summary import encode, summarize
 from tokenyield_collector.metrics.exposition import Exposition
@@ -118,7 +118,7 @@ def test_reports_budgets_and_focus(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_metrics_and_what_the_page_reads(fleet: Fleet, tmp_path: Path) -> None:
     now_ms = ms(HOUR) + 3_600_000 + 90_000
-    settings = Settings(live_window_s=3660, live_lag_s=60, live_grid_s=30)
+    settings = CollectorSettings(live_window_s=3660, live_lag_s=60, live_grid_s=30)
     judged_by = policy(prices(tmp_path, BOOK), RULES)
     refresher = Refresher(settings, fleet.ledger, judged_by, (Bought(),))
     refresher.refresh(fleet.ledger.fold(), now_ms, {})

@@ -1,17 +1,21 @@
-"""One GPU through NVML: what it supports is found once, what turns out slow is read less often.
+"""One GPU through NVML: what it supports is found once in a while, what turns out slow is read less often.
 
-In: its index. Out: a `GpuReading` per `read()`. A quantity that the GPU does not have is absent, and not read again
-until NVML is next initialised. One that is slow keeps its last value in between (backoff.py).
+In: its index. Out: a `GpuReading` per `read()`. A quantity that the GPU does not have is absent, and not read again for
+`PROBE_S`. One that is slow keeps its last value in between (backoff.py). One that fails, with whatever code, is None at
+this poll, is named in `GpuReading.failures`, and is read again at the next: a quantity that has been read once is never
+taken for absent. A GPU of which neither what it does nor what it uses can be read raises `GpuUnreadableError`.
 
-How the GPU's energy is measured (windows/energy.py) is chosen here, at the first reading, the best that there is:
+How the GPU's energy is measured (windows/energy.py) is chosen here, the best that there is:
 
-* `counter`: nvmlDeviceGetTotalEnergyConsumption, also as a field value;
+* `counter`: nvmlDeviceGetTotalEnergyConsumption, also as a field value; not on a module whose counter is not the GPU's
+  alone (`_COUNTER_OF_MODULE`);
 * `average`: NVML_FI_DEV_POWER_AVERAGE, the mean power over the last second;
 * `samples`: nvmlDeviceGetSamples of total power, the sensor's own buffer;
 * `instant`: NVML_FI_DEV_POWER_INSTANT, the present power with a time stamp;
 * `power`: nvmlDeviceGetPowerUsage, without one.
 
-Nothing here changes a GPU: no setting is written, no counter reset, no mode switched.
+Fields are asked in NVML_POWER_SCOPE_GPU, which is the binding's default: of the GPU, and not of the module that it
+shares with a CPU. Nothing here changes a GPU: no setting is written, no counter reset, no mode switched.
 """
 
 import logging
@@ -21,29 +25,31 @@ from typing import Any
 
 import pynvml as nvml
 
-from tokenyield_agent.gpu.backoff import Backoff
+from tokenyield_agent.gpu.backoff import SLOW_S, Backoff
 from tokenyield_agent.gpu.nvidia import gpm
 from tokenyield_agent.gpu.nvidia.events import ErrorCounters, field_number
+from tokenyield_agent.gpu.nvidia.faults import (
+    ABSENT,
+    NO_UUID,
+    UNREAD,
+    GpuUnreadableError,
+    is_fatal,
+    reason_of,
+)
+from tokenyield_agent.gpu.nvidia.partitions import instances_max, mig_instances
+from tokenyield_agent.gpu.nvidia.power_samples import PowerSamples
+from tokenyield_agent.gpu.nvidia.text import text_of
+from tokenyield_agent.gpu.plausible import power_limit_mw
 from tokenyield_agent.gpu.reading import Activity, GpuPartition, GpuProcess, GpuReading
 
 log = logging.getLogger(__name__)
 
-DRIVER_FAULTS = {
-    nvml.NVML_ERROR_UNINITIALIZED,
-    nvml.NVML_ERROR_DRIVER_NOT_LOADED,
-    nvml.NVML_ERROR_LIBRARY_NOT_FOUND,
-    nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
-}
-GPU_FAULTS = {
-    nvml.NVML_ERROR_GPU_IS_LOST: "gpu_lost",
-    nvml.NVML_ERROR_RESET_REQUIRED: "reset_required",
-}
-_ABSENT = {
-    nvml.NVML_ERROR_NOT_SUPPORTED,
-    nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-    nvml.NVML_ERROR_NO_PERMISSION,
-    nvml.NVML_ERROR_INVALID_ARGUMENT,
-}
+PROBE_S = 600.0
+"""Between looks for quantities that were absent: a driver's update or a mode that is switched brings some."""
+PROBE_AGAIN_S = 30.0
+"""The same where a look failed."""
+STAMP_AHEAD_US = 3_000_000
+"""A time stamp further in the future than this is not believed, or the next samples would seem old."""
 # Bits of nvmlDeviceGetCurrentClocksThrottleReasons that mean lost performance; idle and a chosen clock do not.
 _THROTTLE_BITS = {
     nvml.nvmlClocksThrottleReasonSwPowerCap: "sw_power_cap",
@@ -58,70 +64,122 @@ _POWER_FIELDS = (
     nvml.NVML_FI_DEV_POWER_AVERAGE,
     nvml.NVML_FI_DEV_POWER_INSTANT,
 )
+_COUNTER_OF_MODULE = ("GH200",)
+"""In the product name of Grace Hopper, whose energy counter is the whole module's: GPU, CPU and memory."""
 
 
 class Device:
     """One GPU's handle, its fixed facts, and how it is read."""
 
-    def __init__(self, index: int) -> None:
-        """Raises NVMLError where the GPU cannot be opened."""
+    def __init__(self, index: int, now_s: float) -> None:
+        """`now_s` is monotonic. Raises NVMLError or `GpuUnreadableError` where the GPU cannot be opened."""
         self.handle = nvml.nvmlDeviceGetHandleByIndex(index)
         self.index = index
-        self.uuid: str = nvml.nvmlDeviceGetUUID(self.handle)
+        self.uuid = text_of(nvml.nvmlDeviceGetUUID, self.handle)
+        if not self.uuid:
+            raise GpuUnreadableError(NO_UUID)
         self.absent: set[str] = set()
         self.slow: dict[str, Backoff] = {}
+        self.failures: dict[str, str] = {}
+        """Quantity -> reason, at the last reading."""
+        self._failures_before: dict[str, str] = {}
         self._last_values: dict[str, Any] = {}
         """Of quantities that are slow."""
+        self._known: set[str] = set()
+        """Quantities that have been read once."""
+        self._is_stale = False
+        """Whether a slow quantity kept its last value since this was last cleared."""
+        self._energy_read_ms: int | None = None
+        self._now_s = now_s
         self._sm_since_us = 0
-        self._newest_sample = (0, 0)
+        self._samples = PowerSamples()
         self._error_counters = ErrorCounters()
-        self.model: str | None = self.ask("model", nvml.nvmlDeviceGetName)
-        self.is_partitioned = self.ask("mig", lambda handle: nvml.nvmlDeviceGetMigMode(handle)[0]) == 1
-        self._sm_clock_max_mhz = self.ask(
-            "sm_clock_max", lambda h: nvml.nvmlDeviceGetMaxClockInfo(h, nvml.NVML_CLOCK_SM)
-        )
-        has_gpm = self.ask("gpm", gpm.is_supported)
-        self._gpm = gpm.Gpm(self.handle) if has_gpm else None
-        self._fields = self._supported_fields()
-        self.energy_method = self._choose_energy_method()
+        self._gpm: gpm.Gpm | None = None
+        self.model: str | None = None
+        self.is_partitioned = False
+        self._sm_clock_max_mhz: int | None = None
+        self._power_max_mw: int | None = None
+        self._fields: list[int] = []
+        self.energy_method: str | None = None
+        self._probe(now_s)
+
+    def _probe(self, now_s: float) -> None:
+        """Look for what the GPU supports. What was found before and cannot be asked now stays as it was."""
+        self.absent.clear()
+        self.model = self.ask("model", lambda handle: text_of(nvml.nvmlDeviceGetName, handle)) or self.model
+        if (mode := self.ask("mig", lambda handle: nvml.nvmlDeviceGetMigMode(handle)[0])) is not None:
+            self.is_partitioned = mode == 1
+        clock_mhz = self.ask("sm_clock_max", lambda h: nvml.nvmlDeviceGetMaxClockInfo(h, nvml.NVML_CLOCK_SM))
+        self._sm_clock_max_mhz = clock_mhz if clock_mhz is not None else self._sm_clock_max_mhz
+        self._power_max_mw = self._power_limit_mw() or self._power_max_mw
+        if self._gpm is None and self.ask("gpm", gpm.is_supported):
+            self._gpm = gpm.Gpm(self.handle)
+        self._fields = self._supported_fields() or self._fields
+        self.energy_method = self._choose_energy_method() or self.energy_method
+        self._probe_at_s = now_s + (PROBE_AGAIN_S if self.failures else PROBE_S)
+
+    def _power_limit_mw(self) -> int | None:
+        """The highest that can be set, else the present one."""
+        highest = self.ask("power_limits", lambda h: nvml.nvmlDeviceGetPowerManagementLimitConstraints(h)[1])
+        return power_limit_mw(highest) or power_limit_mw(self.ask("power_limit", nvml.nvmlDeviceGetEnforcedPowerLimit))
 
     def _supported_fields(self) -> list[int]:
         values = self.ask("fields", lambda handle: nvml.nvmlDeviceGetFieldValues(handle, list(_POWER_FIELDS))) or ()
-        return [int(value.fieldId) for value in values if value.nvmlReturn == nvml.NVML_SUCCESS]
+        fields = [int(value.fieldId) for value in values if value.nvmlReturn == nvml.NVML_SUCCESS]
+        return [field for field in fields if self._has_own_counter or field != _POWER_FIELDS[0]]
+
+    @property
+    def _has_own_counter(self) -> bool:
+        return not any(name in (self.model or "") for name in _COUNTER_OF_MODULE)
 
     def _choose_energy_method(self) -> str | None:
         has_counter = nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION in self._fields
-        if has_counter or self.ask("energy", nvml.nvmlDeviceGetTotalEnergyConsumption) is not None:
+        if has_counter or self._energy_mj() is not None:
             self._fields = [field for field in self._fields if field != nvml.NVML_FI_DEV_POWER_INSTANT]
             return "counter"
         if nvml.NVML_FI_DEV_POWER_AVERAGE in self._fields:
             return "average"
-        if self._power_samples() is not None:
+        if self.energy_method == "samples" or self._power_samples() is not None:
             return "samples"
         if nvml.NVML_FI_DEV_POWER_INSTANT in self._fields:
             return "instant"
         return "power" if self.ask("power", nvml.nvmlDeviceGetPowerUsage) is not None else None
 
     def ask(self, quantity: str, function: Callable[[Any], Any]) -> Any:
-        """The quantity's value, its last one where it is slow, or None where unsupported. Faults of the GPU or the
-        driver go up as NVMLError."""
+        """The quantity's value, its last one where it is slow, or None where it is unsupported or failed. That the GPU
+        or the driver is gone goes up as NVMLError."""
         if quantity in self.absent:
             return None
         backoff = self.slow.get(quantity)
         if backoff is not None and not backoff.is_due():
+            if quantity in self._failures_before:
+                self.failures[quantity] = self._failures_before[quantity]
+            self._is_stale = True
             return self._last_values.get(quantity)
         started_s = time.perf_counter()
         try:
             value = function(self.handle)
-        except nvml.NVMLError as error:
-            if error.value in DRIVER_FAULTS or error.value in GPU_FAULTS:
+        except Exception as error:
+            if isinstance(error, nvml.NVMLError) and is_fatal(error):
                 raise
-            if error.value in _ABSENT:
-                self.absent.add(quantity)
-                log.info("gpu=%s %s is not available: %s", self.uuid, quantity, error)
+            self._note_failure(quantity, error)
             value = None
-        self._note_time(quantity, value, time.perf_counter() - started_s, backoff)
+        else:
+            self._known.add(quantity)
+        took_s = time.perf_counter() - started_s
+        if took_s > SLOW_S or backoff is not None:
+            self._note_time(quantity, value, took_s, backoff)
         return value
+
+    def _note_failure(self, quantity: str, error: Exception) -> None:
+        if isinstance(error, nvml.NVMLError) and error.value in ABSENT and quantity not in self._known:
+            self.absent.add(quantity)
+            log.debug("gpu=%s %s is not available: %s", self.uuid, quantity, error)
+            return
+        reason = reason_of(error)
+        if reason == UNREAD and self._failures_before.get(quantity) != UNREAD:
+            log.warning("gpu=%s %s cannot be understood: %r", self.uuid, quantity, error)
+        self.failures[quantity] = reason
 
     def _note_time(self, quantity: str, value: Any, took_s: float, backoff: Backoff | None) -> None:
         fresh = backoff or Backoff()
@@ -134,11 +192,23 @@ class Device:
             del self.slow[quantity], self._last_values[quantity]
 
     def read(self, now_s: float) -> GpuReading:
-        """`now_s` is monotonic. Raises NVMLError where the GPU or the driver is gone."""
+        """`now_s` is monotonic. Raises NVMLError where the GPU or the driver is gone, `GpuUnreadableError` where
+        nothing that matters can be read."""
+        self._now_s = now_s
+        self._failures_before, self.failures = self.failures, {}
+        if now_s >= self._probe_at_s:
+            self._probe(now_s)
+        self._is_stale = False
         power = self._power_of_fields()
-        energy_mj = power.get(nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)
+        counter = power.get(nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)
+        energy_mj = counter[1] if counter else self._energy_mj()
+        if not self._is_stale:
+            self._energy_read_ms = int(time.monotonic() * 1000)
         average, instant = power.get(nvml.NVML_FI_DEV_POWER_AVERAGE), power.get(nvml.NVML_FI_DEV_POWER_INSTANT)
+        power_mw = average[1] if average else self.ask("power", nvml.nvmlDeviceGetPowerUsage)
         utilization = self.ask("utilization", nvml.nvmlDeviceGetUtilizationRates)
+        if utilization is None and energy_mj is None and power_mw is None and instant is None and self.failures:
+            raise GpuUnreadableError(self.failures.get("utilization") or next(iter(self.failures.values())))
         memory = self.ask("memory", nvml.nvmlDeviceGetMemoryInfo)
         throttle = self.ask("throttle", nvml.nvmlDeviceGetCurrentClocksThrottleReasons)
         reasons = None if throttle is None else tuple(n for bit, n in _THROTTLE_BITS.items() if throttle & bit)
@@ -148,11 +218,13 @@ class Device:
             uuid=self.uuid,
             index=self.index,
             model=self.model,
-            energy_mj=energy_mj[1] if energy_mj else self.ask("energy", nvml.nvmlDeviceGetTotalEnergyConsumption),
+            energy_mj=energy_mj,
+            energy_read_ms=self._energy_read_ms,
             power_samples=self._power_samples() if self.energy_method == "samples" else None,
             power_average=average if self.energy_method == "average" else None,
             power_instant=instant if self.energy_method == "instant" else None,
-            power_mw=average[1] if average else self.ask("power", nvml.nvmlDeviceGetPowerUsage),
+            power_mw=power_mw,
+            power_max_mw=self._power_max_mw,
             utilization_percent=None if utilization is None else int(utilization.gpu),
             memory_used_mib=None if memory is None else int(memory.used) >> 20,
             memory_total_mib=None if memory is None else int(memory.total) >> 20,
@@ -165,6 +237,7 @@ class Device:
             processes=self._processes(),
             activity=activity,
             events=self._events(now_s),
+            failures=self.failures,
             is_partitioned=self.is_partitioned,
             partitions=self._with_activity(partitions),
         )
@@ -174,10 +247,16 @@ class Device:
         if self._gpm is not None:
             try:
                 self._gpm.close()
-            except nvml.NVMLError as error:
+            except Exception as error:  # noqa: BLE001 - it is given up either way
                 log.debug("nvmlGpmSampleFree: %s", error)
 
     # --- energy and power ----------------------------------------------------------------------------------------
+
+    def _energy_mj(self) -> int | None:
+        energy_mj: int | None = None
+        if self._has_own_counter:
+            energy_mj = self.ask("energy", nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return energy_mj
 
     def _power_of_fields(self) -> dict[int, tuple[int, int]]:
         """Field -> (the driver's time stamp in us, value), all in one call."""
@@ -185,31 +264,17 @@ class Device:
             return {}
         values = self.ask("fields", lambda handle: nvml.nvmlDeviceGetFieldValues(handle, self._fields)) or ()
         return {
-            int(value.fieldId): (int(value.timestamp), field_number(value))
+            int(value.fieldId): (int(value.timestamp), number)
             for value in values
-            if value.nvmlReturn == nvml.NVML_SUCCESS
+            if value.nvmlReturn == nvml.NVML_SUCCESS and (number := field_number(value)) is not None
         }
 
     def _power_samples(self) -> tuple[tuple[int, int], ...] | None:
         """From the newest of the last call to the newest now; None where the GPU keeps none."""
-        samples = self.ask("samples", self._ask_samples)
-        if samples is None and "samples" in self.absent:
+        fresh = self.ask("samples", self._samples.ask)
+        if fresh is None and "samples" in self.absent:
             return None
-        fresh = sorted(sample for sample in samples or () if sample[0] > self._newest_sample[0])
-        since = (self._newest_sample,) if self._newest_sample[0] else ()
-        if fresh:
-            self._newest_sample = fresh[-1]
-        return (*since, *fresh)
-
-    def _ask_samples(self, handle: Any) -> tuple[tuple[int, int], ...]:
-        try:
-            kind, samples = nvml.nvmlDeviceGetSamples(handle, nvml.NVML_TOTAL_POWER_SAMPLES, self._newest_sample[0])
-        except nvml.NVMLError as error:
-            if error.value == nvml.NVML_ERROR_NOT_FOUND:  # nothing new
-                return ()
-            raise
-        name = "ullVal" if kind == nvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG else "uiVal"
-        return tuple((int(sample.timeStamp), int(getattr(sample.sampleValue, name))) for sample in samples)
+        return self._samples.since_last(fresh or (), self._power_max_mw, self._now_s)
 
     # --- activity ------------------------------------------------------------------------------------------------
 
@@ -222,8 +287,8 @@ class Device:
         started_s, read = time.perf_counter(), self._gpm.read
         try:
             activity = read(slices, self._mig_slices_max()) if self.is_partitioned else read()
-        except nvml.NVMLError as error:
-            if error.value in DRIVER_FAULTS or error.value in GPU_FAULTS:
+        except Exception as error:
+            if isinstance(error, nvml.NVMLError) and is_fatal(error):
                 raise
             if "gpm_metrics" not in self._last_values:
                 log.info("gpu=%s GPM cannot be read now (a profiler may hold the counters): %s", self.uuid, error)
@@ -234,10 +299,10 @@ class Device:
         return activity
 
     def _mig_slices_max(self) -> int:
-        return int(self.ask("mig_slices_max", nvml.nvmlDeviceGetMaxMigDeviceCount) or 0)
+        return int(self.ask("mig_slices_max", instances_max) or 0)
 
     def _partitions(self) -> dict[int, GpuPartition]:
-        return (self.ask("mig_instances", _mig_instances) or {}) if self.is_partitioned else {}
+        return (self.ask("mig_instances", mig_instances) or {}) if self.is_partitioned else {}
 
     def _with_activity(self, partitions: dict[int, GpuPartition]) -> dict[int, GpuPartition]:
         by_instance = self._gpm.by_instance if self._gpm is not None else {}
@@ -274,26 +339,20 @@ class Device:
 
     def _sm_percent(self) -> dict[int, int]:
         """SM use by pid since the last call; empty where the GPU does not report it."""
-        samples = self.ask("compute_percent", lambda h: nvml.nvmlDeviceGetProcessUtilization(h, self._sm_since_us))
+        samples = self.ask("compute_percent", self._ask_sm_percent)
         if not samples:
             return {}
-        self._sm_since_us = max(int(sample.timeStamp) for sample in samples)
+        now_us = time.time_ns() // 1000 + STAMP_AHEAD_US
+        stamps = [int(sample.timeStamp) for sample in samples]
+        self._sm_since_us = max((stamp for stamp in stamps if stamp <= now_us), default=self._sm_since_us)
         return {int(sample.pid): int(sample.smUtil) for sample in samples}
 
-
-def _mig_instances(handle: Any) -> dict[int, GpuPartition]:
-    """By number, of every MIG device; several devices of one instance share its slices and its memory."""
-    partitions: dict[int, GpuPartition] = {}
-    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+    def _ask_sm_percent(self, handle: Any) -> Any:
+        if self._sm_since_us > time.time_ns() // 1000 + STAMP_AHEAD_US:
+            self._sm_since_us = 0  # the wall clock, which they are stamped by, was set back
         try:
-            device = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            return nvml.nvmlDeviceGetProcessUtilization(handle, self._sm_since_us)
         except nvml.NVMLError as error:
-            if error.value in (nvml.NVML_ERROR_NOT_FOUND, nvml.NVML_ERROR_INVALID_ARGUMENT):
-                continue
+            if error.value == nvml.NVML_ERROR_NOT_FOUND:  # none of them ran
+                return ()
             raise
-        instance = int(nvml.nvmlDeviceGetGpuInstanceId(device))
-        slices = int(nvml.nvmlDeviceGetAttributes_v2(device).gpuInstanceSliceCount)
-        partitions[instance] = GpuPartition(
-            slices=slices, memory_used_mib=int(nvml.nvmlDeviceGetMemoryInfo(device).used) >> 20
-        )
-    return partitions

@@ -25,7 +25,9 @@ _METRICS = (
     nvml.NVML_GPM_METRIC_PCIE_RX_PER_SEC,
     nvml.NVML_GPM_METRIC_PCIE_TX_PER_SEC,
 )
-_BP_PER_PERCENT = 100
+PERCENT_MAX = 101.0
+RATE_MIB_S_MAX = 2**24
+"""16 TiB/s; the links of a GPU of 2026 move a fifth of that."""
 
 
 def is_supported(handle: Any) -> bool:
@@ -62,11 +64,11 @@ class _SamplePair:
         sm, tensor, dram, nvlink_rx, nvlink_tx, pcie_rx, pcie_tx = self._values()
         return Activity(
             span_ms=round((taken_s - before_s) * 1000),
-            compute_bp=_scaled(sm, _BP_PER_PERCENT),
-            matrix_bp=_scaled(tensor, _BP_PER_PERCENT),
-            memory_bandwidth_bp=_scaled(dram, _BP_PER_PERCENT),
-            link_mib_s=_scaled(_sum(nvlink_rx, nvlink_tx), 1),
-            pcie_mib_s=_scaled(_sum(pcie_rx, pcie_tx), 1),
+            compute_bp=_share_bp(sm),
+            matrix_bp=_share_bp(tensor),
+            memory_bandwidth_bp=_share_bp(dram),
+            link_mib_s=_rate(_sum(nvlink_rx, nvlink_tx)),
+            pcie_mib_s=_rate(_sum(pcie_rx, pcie_tx)),
         )
 
     def _values(self) -> list[float | None]:
@@ -146,5 +148,10 @@ def _sum(one: float | None, other: float | None) -> float | None:
     return one + other if one is not None and other is not None else None
 
 
-def _scaled(value: float | None, factor: int) -> int | None:
-    return None if value is None else round(value * factor)
+def _share_bp(percent: float | None) -> int | None:
+    """None where it is more than all; a mean of two samples may be a little above it."""
+    return None if percent is None or percent > PERCENT_MAX else min(10_000, round(percent * 100))
+
+
+def _rate(mib_s: float | None) -> int | None:
+    return None if mib_s is None or mib_s > RATE_MIB_S_MAX else round(mib_s)

@@ -5,14 +5,16 @@ recordings in tests/fixtures/. The registry, the discovery of processes, `doctor
 from here.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tokenyield_agent.tokens.endpoint import CounterNames
 from tokenyield_agent.tokens.event import Dialect, TokenCounts
 from tokenyield_wire.window import TOKEN_KINDS
+
+Exactness = Literal["exact", "lower bound", "rate"]
+"""How well a path counts a kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,8 @@ class PathReport:
 
     exact: tuple[str, ...] = ()
     """Kinds that are counted: per request, per batch or as a total. Of counters: left out, their names show it."""
+    lower_bound: tuple[str, ...] = ()
+    """Kinds that are counted but may miss some, as what aborted requests made: what is counted is there, never more."""
     rates: tuple[str, ...] = ()
     """Kinds that are a rate times its interval."""
     has_load: bool = False
@@ -32,6 +36,37 @@ class PathReport:
     caveat: str = ""
     """What a reader of its figures has to know, as a clause in the table of docs/dialects.md."""
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All that it reports; empty for counters, whose names show it."""
+        return (*self.exact, *self.lower_bound, *self.rates)
+
+    def exactness(self, kind: str) -> Exactness | None:
+        """How well it counts `kind`; None where it does not report it."""
+        if kind in self.exact:
+            return "exact"
+        if kind in self.lower_bound:
+            return "lower bound"
+        return "rate" if kind in self.rates else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessNames:
+    """How the process that executes a server is recognized: by what it runs, never by words in its arguments."""
+
+    programs: tuple[str, ...] = ()
+    """Names of its program or script, or ends of their paths; with the command that must follow: `vllm serve`."""
+    modules: tuple[str, ...] = ()
+    """Python modules run with `-m` or as a file, and those below them; with the command that must follow."""
+    titles: tuple[str, ...] = ()
+    """How the titles begin that its processes give themselves."""
+    folders: tuple[str, ...] = ()
+    """Folders, with a slash at the end, of which every program and script is the server's."""
+
+    @property
+    def all(self) -> frozenset[str]:
+        return frozenset((*self.programs, *self.modules, *self.titles, *self.folders))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
@@ -41,8 +76,8 @@ class Server:
     """What users write as `dialect` and see as the server."""
     title: str
     """Its full name with the versions that are read, for people."""
-    process: re.Pattern[str] | None = None
-    """Found in the command line of its process."""
+    process: ProcessNames | None = None
+    """How its process is recognized; None where it cannot be."""
     port: int | None = None
     """Where its counters are when the command line names no port; None: it has none to ask for."""
     counters: CounterNames | None = None
@@ -55,6 +90,8 @@ class Server:
     """What to change for exact counts: `doctor` shows it where the counters do not answer."""
     log_advice: str = ""
     """What to change when its log holds no statistics."""
+    log_warnings: Mapping[str, str] = field(default_factory=dict)
+    """Words of a line in its log that say why it holds none -> for people: what that means and what to change."""
     before: tuple[str, ...] = ()
     """Servers that it is preferred to."""
     last: bool = False
@@ -64,7 +101,7 @@ class Server:
     def kinds(self) -> frozenset[str]:
         """The kinds that any path reports."""
         log = self.log_report
-        from_log = () if log is None else (*log.exact, *log.rates)
+        from_log = () if log is None else log.kinds
         return frozenset(from_log + (() if self.counters is None else self.counters.kinds))
 
     @property

@@ -5,24 +5,35 @@ its page passes the engine's counters on. The frontend counts the tokens of all 
 holds no GPU itself: it is scraped only when configured.
 """
 
-import re
-
-from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.latency import LatencyNames
+
+_CANCELLED = "cancelled|canceled"
 
 COUNTERS = CounterNames(
     server="dynamo",
     known_by=(SeriesName("dynamo_frontend_requests_total"), SeriesName("dynamo_frontend_output_sequence_tokens_sum")),
-    # The total counts while a request streams; the sum of the histogram only once it is answered.
+    prefixes=("dynamo_frontend_",),
+    shows_late=True,
+    # Versions 1.4 and 1.6 leave streams out of output_tokens_total and of input_sequence_tokens, some or all of them.
+    # The sum of output_sequence_tokens has every answer, and the tokenizer's two counters have every prompt: `cached`
+    # there is about the tokenizer's own cache, not about the KV cache.
     completion=(
-        SeriesName("dynamo_frontend_output_tokens_total"),
         SeriesName("dynamo_frontend_output_sequence_tokens_sum"),
+        SeriesName("dynamo_frontend_output_tokens_total"),
     ),
-    prompt=(SeriesName("dynamo_frontend_input_sequence_tokens_sum"),),
+    prompt=(
+        (
+            SeriesName("dynamo_frontend_tokenizer_cache_cached_tokens_total"),
+            SeriesName("dynamo_frontend_tokenizer_cache_uncached_tokens_total"),
+        ),
+        SeriesName("dynamo_frontend_input_sequence_tokens_sum"),
+    ),
     prompt_cached=(SeriesName("dynamo_frontend_cached_tokens_sum"),),
     requests=(SeriesName("dynamo_frontend_requests_total", status="success"),),
-    requests_failed=(SeriesName("dynamo_frontend_requests_total", status="error"),),
+    requests_aborted=(SeriesName("dynamo_frontend_requests_total", error_type=_CANCELLED),),
+    requests_failed=(SeriesName("dynamo_frontend_requests_total", status="error", error_type=f"!{_CANCELLED}"),),
     latency=LatencyNames(
         first_token=("dynamo_frontend_time_to_first_token_seconds",),
         inter_token=("dynamo_frontend_inter_token_latency_seconds",),
@@ -34,7 +45,7 @@ COUNTERS = CounterNames(
 SERVER = Server(
     name="dynamo",
     title="NVIDIA Dynamo",
-    process=re.compile(r"\bdynamo\.(?:vllm|sglang|trtllm)\b"),
+    process=ProcessNames(modules=("dynamo.vllm", "dynamo.sglang", "dynamo.trtllm")),
     port=8081,
     counters=COUNTERS,
     counters_report=PathReport(

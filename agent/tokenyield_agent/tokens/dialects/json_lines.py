@@ -2,23 +2,47 @@
 
 A gateway knows the team and key of a request, and the `usage` of its answer. Nothing else of a line is kept: messages
 and answers may be in it. Lines of one caller in one block are added up, because a busy gateway writes thousands a
-second.
+second. Before the JSON may stand what a container's runtime, a shipper or syslog wrote.
 """
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
-
-import msgspec
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple
 
 from tokenyield_agent.tokens.dialects.base import LogDialect
-from tokenyield_agent.tokens.event import LINE_COUNT_MAX, Caller, TokenCounts
+from tokenyield_agent.tokens.event import Caller, TokenCounts
+from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
+from tokenyield_agent.tokens.parsing.seen import CountedJobs, SeenLines
+from tokenyield_agent.tokens.parsing.usage import count_of
 
 LINE_BYTES_MAX = 256 * 1024
 """The longest line that is read: gateways may log messages and answers too."""
 LABEL_CHARS_MAX = 128
 LABELS = ("team", "key", "user", "end_user", "project", "org", "tags")
 """What may be known of a caller."""
+MODEL_ENDPOINT = re.compile(
+    r"[/:](?:completions|messages|responses|embeddings|rerank|generations|edits|speech|transcriptions|translations"
+    r"|(?:stream)?generateContent|converse(?:-stream)?|invoke)/?(?:\?|$)",
+    re.I,
+)
+"""The end of a path at which a model is called."""
+_KEY = re.compile(rb'" {0,2}:')
+STARTS_MAX = 4
+"""Braces of one line at which its JSON may begin."""
+
+
+class LineCounts(NamedTuple):
+    """What one line counts. No kinds: it is this gateway's and counts nothing."""
+
+    caller: Caller = Caller()
+    kinds: dict[str, int] = {}  # noqa: RUF012  # never changed
+    at_s: float | None = None
+    identity: bytes | None = None
+    """Equal in lines that report the same request once more; None where nothing tells them apart."""
+    job: bytes | None = None
+    """The batch whose total so far this is."""
 
 
 class JsonLines(LogDialect):
@@ -27,25 +51,55 @@ class JsonLines(LogDialect):
     name: ClassVar[str]
     words: ClassVar[tuple[bytes, ...]]
     """Any of these is in every line of interest."""
+    decoder: ClassVar[LooseDecoder] = LooseDecoder()
 
-    def count(self, line: bytes) -> tuple[Caller, dict[str, int], float | None] | None:
-        """(caller, counts by kind, the line's instant); None for a line that is not this gateway's."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = SeenLines()
+        self._jobs = CountedJobs()
+
+    def count(self, document: Any, line: bytes) -> LineCounts | None:
+        """What the line, whose JSON is decoded to `document`, counts; None for a line that is not this gateway's."""
         raise NotImplementedError
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         sums: dict[Caller, tuple[dict[str, int], float | None]] = {}
         for line in lines_with(block, *self.words, bytes_max=LINE_BYTES_MAX):
-            start = line.find(b"{")
-            if start < 0 or (counts := self.count(line[start:])) is None:
+            counts = self._counts_of(line)
+            if counts is None:
                 continue
-            caller, kinds, at_s = counts
             self.recognised += 1
-            caller_kinds, _ = sums.setdefault(caller, ({}, at_s))
+            kinds = self._not_yet_counted(counts)
+            if not kinds:
+                continue
+            caller_kinds, _ = sums.setdefault(counts.caller, ({}, counts.at_s))
             for kind, count in kinds.items():
                 caller_kinds[kind] = caller_kinds.get(kind, 0) + count
         return [
             TokenCounts(method="count", at_s=at_s, caller=caller, **kinds) for caller, (kinds, at_s) in sums.items()
         ]
+
+    def _not_yet_counted(self, counts: LineCounts) -> dict[str, int]:
+        kinds = counts.kinds
+        if counts.job is not None:
+            return self._jobs.growth(counts.job, kinds)
+        if kinds and counts.identity is not None and not self._seen.is_new(counts.identity):
+            return {}
+        return kinds
+
+    def _counts_of(self, line: bytes) -> LineCounts | None:
+        for part in _documents(line):
+            if (document := self.decoder.decode(part)) is not None:
+                return self.count(document, part)
+        return None
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "seen": self._seen.state(), "jobs": self._jobs.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._seen.restore(state.get("seen", ""))  # older states have neither
+        self._jobs.restore(state.get("jobs", {}))
 
 
 def caller_of(model: Any, labels: Iterable[tuple[str, Any]]) -> Caller:
@@ -53,48 +107,40 @@ def caller_of(model: Any, labels: Iterable[tuple[str, Any]]) -> Caller:
     return Caller(model=_text(model), labels=tuple((label, text) for label, value in labels if (text := _text(value))))
 
 
-def usage_kinds(prompt: Any, completion: Any, cached: Any) -> dict[str, int]:
-    """Counts of one answered request from the numbers of its `usage` object; what is not a count is unknown."""
-    kinds = {"requests": 1}
-    if is_count(completion):
-        kinds["completion"] = completion
-    if is_count(prompt):
-        if is_count(cached) and cached <= prompt:
-            kinds["prompt_computed"], kinds["prompt_cached"] = prompt - cached, cached
-        else:
-            kinds["prompt_unsplit"] = prompt
-    return kinds
+def only_used(kinds: dict[str, int] | None) -> dict[str, int]:
+    """Tokens of a request without an answer: a gateway writes 0 where it knows of none."""
+    return kinds if kinds and any(kinds.values()) else {}
 
 
-def is_count(value: Any) -> bool:
-    """Whether it can be a count of one line's tokens."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LINE_COUNT_MAX
+def instant_of(value: Any) -> float | None:
+    """Unix seconds of a time in a line, a number or ISO 8601; None for anything else."""
+    if isinstance(value, str):
+        return instants.parse(value[:64].encode("utf-8", "replace"), 0.0)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return instants.valid(value) if is_number else None
 
 
-def decode(line: bytes) -> Any:
-    """The JSON document in `line`; None when it is not one."""
-    try:
-        return msgspec.json.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def dig(document: Any, path: str) -> Any:
-    """The value at a dotted path; the whole path may also be one key, as in Envoy's `gen_ai.usage.input_tokens`."""
-    if isinstance(document, dict) and path in document:
-        return document[path]
-    for key in path.split("."):
-        if not isinstance(document, dict):
-            return None
-        document = document.get(key)
-    return document
+def _documents(line: bytes) -> Iterator[bytes]:
+    """Parts of the line that may be its JSON object: from a brace on to the last one. What stands before is no JSON
+    itself, else an object inside a broken one would be taken for a whole line."""
+    end = line.rfind(b"}") + 1
+    start = line.find(b"{")
+    for _ in range(STARTS_MAX):
+        if not 0 <= start < end or _KEY.search(line, 0, start):
+            return
+        yield line[start:end]
+        start = line.find(b"{", start + 1)
 
 
 def _text(value: Any) -> str | None:
+    if value is None:
+        return None
     if isinstance(value, list):
         value = ",".join(sorted(item for item in value if isinstance(item, str)))
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value or value == "-":
+    elif not isinstance(value, str):
+        number = count_of(value)
+        value = "" if number is None else str(number)
+    if value in ("", "-"):
         return None
-    return value[:LABEL_CHARS_MAX]
+    text: str = value[:LABEL_CHARS_MAX]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half an emoji cannot be shipped

@@ -25,18 +25,36 @@ length at release: it holds the whole prompt and every token generated but the l
 `cached = n_tokens + 1 - computed - completion`. Checked on the recorded run in
 tests/fixtures/servers/llamacpp, where that gives 54,007, the server's own counter to the token. Of a slot whose context
 was shifted (`truncated = 1`) it stays unknown.
+
+Since `n` may be above 1 (December 2025), a launch shows whether a slot is a child of another: a child repeats its
+parent's prompt timing, and is no request of its own. So of a child only the completion is counted, and the same of a
+request whose launch was not read in a log that has children. A request that its client gave up prints no timings, only
+`cancel task` and its release: what it computed is not in the log, so that the log is a lower bound. Of its completion
+there is the last `n_decoded` or `n_gen`, which long ones print.
+
+    0.10.000.000 I slot launch_slot_: id  0 | task 0 | processing task, is_child = 0
+    0.11.000.000 I slot print_timing: id  0 | task 0 | n_decoded =    300, tg =  100.00 t/s
+    0.12.000.000 W srv          stop: cancel task, id_task = 0
+
+Children of a router count slots and tasks from 0 each; what stands before their lines (`[40001] `) tells them apart.
 """
 
 import re
+from collections import deque
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.origins import BEFORE, sender_of
 
 PENDING_MAX = 1024
-"""Requests whose lines are not all read yet. A server has as many as slots; a cancelled one leaves its release."""
+"""Requests whose lines are not all read yet. A server has as many as slots; an embedding leaves its release."""
+SENDERS_MAX = 64
+"""Servers whose lines are in one log: those of a router, or of a compose file."""
+COUNTED_MAX = 64
+"""Requests that a line read twice is compared with."""
 
 _WORDS = (
     b"print_timing: id",
@@ -44,31 +62,42 @@ _WORDS = (
     b"llama_print_timings:      sample",
     b"stop processing",
     b"loading model '",
+    b"is_child = ",
+    b"cancel task, id_task = ",
 )
 _LIBRARY_KEY = "library"
+_IDENTITY = ("computed", "completion", "length", "prompt_ms", "ms")
 _SLOT = re.compile(
-    rb"^[^'\"]{0,200}?slot +(?P<function>\w+): id +(?P<slot>\d{1,6}) \| task (?P<task>-?\d{1,12}) \|(?P<rest>.*)$"
+    BEFORE + rb"slot +(?P<function>\w+): id +(?P<slot>\d{1,6}) \| task (?P<task>-?\d{1,12}) \|(?P<rest>.*)$"
 )
 _TIMING = re.compile(
-    rb"^(?:\[\d{1,6}\])?\s*(?P<prompt>prompt )?eval time\s*=\s*"
+    rb"^(?P<before>(?:(?!llama_)[^'\"]){0,300}?)(?P<prompt>prompt )?eval time\s*=\s*"
     rb"(?P<ms>\d{1,12}\.\d+) ms /\s*(?P<tokens>\d{1,9}) tokens \("
 )
 _RELEASE = re.compile(rb"^\s*stop processing: n_(?:tokens|past) = (?P<length>\d{1,9}), truncated = (?P<truncated>[01])")
+_LAUNCH = re.compile(rb"^\s*processing task, is_child = (?P<child>[01])")
+_PROGRESS = re.compile(rb"^\s*n_(?:decoded|gen) =\s*(?P<made>\d{1,9}), tg = ")
+_CANCEL = re.compile(BEFORE + rb"srv +stop: cancel task, id_task = (?P<task>\d{1,12})\s*$")
 _KEYED = re.compile(
-    rb"(?:^INFO \[ *print_timings\] |\"function\":\"print_timings\",.{0,80}?\"msg\":\")"
+    rb"(?:" + BEFORE + rb"INFO \[ *print_timings\] |\"function\":\"print_timings\",.{0,80}?\"msg\":\")"
     rb"(?P<kind>prompt|generation) eval time *= *(?P<ms>\d{1,12}\.\d+) ms / *(?P<tokens>\d{1,9}) (?:tokens|runs) "
 )
 _KEYED_SLOT = re.compile(rb"\b(?:id_slot|slot_id)\"?[=:](?P<slot>\d{1,6})\b")
 _KEYED_TASK = re.compile(rb"\b(?:id_task|task_id)\"?[=:](?P<task>\d{1,12})\b")
 _LIBRARY = re.compile(
-    rb"^[^'\"]{0,120}?llama_print_timings: +(?P<kind>sample|prompt eval|eval) time = +(?P<ms>\d{1,12}\.\d+) ms / "
+    BEFORE + rb"llama_print_timings: +(?P<kind>sample|prompt eval|eval) time = +(?P<ms>\d{1,12}\.\d+) ms / "
     rb"+(?P<tokens>\d{1,9}) (?:runs|tokens) "
 )
-_MODEL = re.compile(rb"(?:loading model|load_model:.* model) '(?P<path>[^']{1,1024})'")
+_MODEL = re.compile(
+    rb"^(?P<before>[^']{0,300}?)(?:(?:(?:srv +)?\w+: +)?loading model|(?:srv +)?load_model:[^']{0,100} model) "
+    rb"'(?P<path>[^']{1,1024})'"
+)
+_CHILD_OF_ROUTER = re.compile(rb"(?:^|\s)\[\d{1,6}\] ")
 
 COUNTERS = CounterNames(
     server="llamacpp",
     known_by=(SeriesName("llamacpp:tokens_predicted_total"),),
+    prefixes=("llamacpp:",),
     completion=(SeriesName("llamacpp:tokens_predicted_total"),),
     prompt_computed=(SeriesName("llamacpp:prompt_tokens_total"),),
     prompt_cached=(SeriesName("llamacpp:prompt_tokens_cached_total"),),
@@ -88,118 +117,191 @@ class LlamaCpp(LogDialect):
     def __init__(self) -> None:
         super().__init__()
         self._pending: dict[str, dict[str, Any]] = {}
-        self._current: str | None = None
+        """Sender, slot and task -> what was read of the request."""
+        self._current: dict[str, str] = {}
+        """Sender -> the request whose lines without a head come next."""
+        self._models: dict[str, str] = {}
+        """Sender -> its model: a router's children may each have another."""
+        self._has_children = False
+        """The launch of a child was read: a request without a launch may be a child whose launch was not read."""
+        self._counted: deque[str] = deque(maxlen=COUNTED_MAX)
+        """The newest requests counted, so that lines that are there twice count once."""
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         events: list[TokenCounts] = []
         for line in lines_with(block, *_WORDS):
-            slot = _SLOT.search(line)
-            if slot is not None:
-                self._current = f"{int(slot['slot'])}:{int(slot['task'])}"
-                self._read(slot["rest"], self._current, events)
-            elif model := _MODEL.search(line):
-                self.model = model["path"].rpartition(b"/")[2].decode("utf-8", "replace")[:253]
-                self._pending.clear()  # this line opens a server's log; requests of the last one end here
+            if slot := _SLOT.match(line):
+                sender = sender_of(slot["before"])
+                self._current[sender] = key = _key(sender, slot["slot"], slot["task"])
+                if len(self._current) > SENDERS_MAX:
+                    del self._current[next(iter(self._current))]
+                self._read(slot["rest"], key, events)
+            elif model := _MODEL.match(line):
+                self._server_started(model)
+            elif cancel := _CANCEL.match(line):
+                self._cancel(sender_of(cancel["before"]), int(cancel["task"]))
             elif keyed := _KEYED.search(line):
                 self._read_keyed(keyed, line, events)
             elif library := _LIBRARY.match(line):
                 self._read_library(library, events)
-            elif self._current is not None:
-                self._read(line, self._current, events)
+            elif (timing := _TIMING.match(line)) and (current := self._current.get(sender_of(timing["before"]))):
+                self._read(line[timing.end("before") :], current, events)
         return events
 
     def finish(self) -> list[TokenCounts]:
         """Requests whose timings were read but whose slot was never seen released."""
-        events = [counts for request in self._pending.values() if (counts := _request(request, whole=False))]
+        events = [counts for request in self._pending.values() if (counts := self._counts(request, whole=False))]
         self._pending.clear()
         return events
 
     def forget_counts(self) -> None:
         self._pending.clear()
+        self._counted.clear()
+
+    def _server_started(self, match: re.Match[bytes]) -> None:
+        """This line opens a server's log: requests of the last one end here. Beside a router's child are others."""
+        sender = sender_of(match["before"])
+        if not _CHILD_OF_ROUTER.search(match["before"]):
+            self._models.clear()
+        self._models.pop(sender, None)
+        self._models[sender] = match["path"].rpartition(b"/")[2].decode("utf-8", "replace")[:253]
+        if len(self._models) > SENDERS_MAX:
+            del self._models[next(iter(self._models))]
+        self.model = "+".join(sorted(set(self._models.values())))[:253]
+        for key in [key for key in self._pending if _sender(key) == sender]:
+            del self._pending[key]
+        self._counted.clear()
 
     def _read(self, text: bytes, key: str, events: list[TokenCounts]) -> None:
         if match := _TIMING.match(text):
-            kind = "computed" if match["prompt"] else "completion"
             request = self._of(key, events)
-            request[kind] = int(match["tokens"])
-            request["ms"] = request.get("ms", 0.0) + float(match["ms"])
+            request["computed" if match["prompt"] else "completion"] = int(match["tokens"])
+            request["prompt_ms" if match["prompt"] else "ms"] = float(match["ms"])
         elif match := _RELEASE.match(text):
             request = self._of(key, events)
             request["length"] = int(match["length"]) if match["truncated"] == b"0" else -1
+        elif match := _LAUNCH.match(text):
+            self._has_children |= match["child"] == b"1"
+            self._pending.pop(key, None)
+            self._of(key, events)["child"] = int(match["child"])
+            return
+        elif match := _PROGRESS.match(text):
+            self._of(key, events)["made"] = int(match["made"])
+            return
         else:
             return
         self._settle(key, events, needs_release=True)
+
+    def _cancel(self, sender: str, task: int) -> None:
+        """Its client gave it up: its slot will be released without timings."""
+        for key, request in self._pending.items():
+            if _sender(key) == sender and key.endswith(f":{task}"):
+                request["cancelled"] = 1
 
     def _read_keyed(self, match: re.Match[bytes], line: bytes, events: list[TokenCounts]) -> None:
         slot, task = _KEYED_SLOT.search(line), _KEYED_TASK.search(line)
         if slot is None or task is None:
             return
-        key = f"{int(slot['slot'])}:{int(task['task'])}"
+        before = line.partition(b"{")[0] if match["before"] is None else match["before"]
+        key = _key(sender_of(before), slot["slot"], task["task"])
         request = self._of(key, events)
-        request["computed" if match["kind"] == b"prompt" else "completion"] = int(match["tokens"])
-        request["ms"] = request.get("ms", 0.0) + float(match["ms"])
+        is_prompt = match["kind"] == b"prompt"
+        request["computed" if is_prompt else "completion"] = int(match["tokens"])
+        request["prompt_ms" if is_prompt else "ms"] = float(match["ms"])
         self._settle(key, events, needs_release=False)
 
     def _read_library(self, match: re.Match[bytes], events: list[TokenCounts]) -> None:
         """Three lines that always come together, from one thread: sample, prompt eval, eval."""
-        request = self._of(_LIBRARY_KEY, events)
+        key = f"{sender_of(match['before'])}/{_LIBRARY_KEY}"
+        request = self._of(key, events)
         if match["kind"] == b"sample":
             request.clear()
             request["completion"] = int(match["tokens"])
+            request["sample_ms"] = float(match["ms"])
         elif match["kind"] == b"prompt eval":
             request["computed"] = int(match["tokens"])
-        request["ms"] = request.get("ms", 0.0) + float(match["ms"])
-        if match["kind"] == b"eval":
-            self._settle(_LIBRARY_KEY, events, needs_release=False)
-            self._pending.pop(_LIBRARY_KEY, None)
+            request["prompt_ms"] = float(match["ms"])
+        else:
+            request["ms"] = float(match["ms"])
+            self._settle(key, events, needs_release=False)
+            self._pending.pop(key, None)
 
     def _settle(self, key: str, events: list[TokenCounts], *, needs_release: bool) -> None:
         """Emit the request if all its lines are read."""
-        if counts := _request(self._pending[key], whole=needs_release):
+        request = self._pending[key]
+        if counts := self._counts(request, whole=needs_release):
             del self._pending[key]
             self.recognised += 1
-            events.append(counts)
+            identity = " ".join([key, *(str(request.get(part)) for part in _IDENTITY)])
+            if identity not in self._counted:
+                self._counted.append(identity)
+                events.append(counts)
+
+    def _counts(self, request: dict[str, Any], *, whole: bool) -> TokenCounts | None:
+        """The request's counts, or None when lines are missing: its timings, and when `whole` its release too."""
+        is_released = "length" in request
+        if request.get("cancelled") and is_released and "completion" not in request:
+            aborted = None if request.get("child") else 1
+            return TokenCounts(method="count", completion=request.get("made"), requests_aborted=aborted)
+        if "computed" not in request or "completion" not in request or (whole and not is_released):
+            return None
+        ms = sum(request.get(part, 0.0) for part in ("ms", "prompt_ms", "sample_ms"))
+        span_ms = int(min(ms, SPAN_S_MAX * 1000))
+        if request.get("child", int(self._has_children)):
+            return TokenCounts(method="count", span_ms=span_ms, completion=request["completion"])
+        cached = request.get("length", -1) + 1 - request["computed"] - request["completion"]
+        return TokenCounts(
+            method="count",
+            span_ms=span_ms,
+            prompt_computed=request["computed"],
+            prompt_cached=cached if cached >= 0 and request.get("length", -1) >= 0 else None,
+            completion=request["completion"],
+            requests=1,
+        )
 
     def _of(self, key: str, events: list[TokenCounts]) -> dict[str, Any]:
         request = self._pending.setdefault(key, {})
         if len(self._pending) > PENDING_MAX:
             oldest = self._pending.pop(next(iter(self._pending)))
-            if counts := _request(oldest, whole=False):
+            if counts := self._counts(oldest, whole=False):
                 events.append(counts)
         return request
 
     def state(self) -> dict[str, Any]:
         return {
             **super().state(),
-            "current": self._current,
+            "currents": dict(self._current),
             "pending": {key: dict(request) for key, request in self._pending.items()},
+            "models": dict(self._models),
+            "has_children": self._has_children,
+            "counted": list(self._counted),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
-        self._current = state["current"]
+        current = state.get("current")  # of an older agent, which knew no senders
+        self._current = dict(state.get("currents") or ({"": current} if current else {}))
         self._pending = {key: dict(request) for key, request in state["pending"].items()}
+        self._models = dict(state.get("models", {}))
+        self._has_children = state.get("has_children", False)
+        self._counted = deque(state.get("counted", ()), maxlen=COUNTED_MAX)
 
 
-def _request(request: dict[str, Any], *, whole: bool) -> TokenCounts | None:
-    """The request's counts, or None when lines are missing: its timings, and when `whole` its release too."""
-    if "computed" not in request or "completion" not in request or (whole and "length" not in request):
-        return None
-    cached = request.get("length", -1) + 1 - request["computed"] - request["completion"]
-    return TokenCounts(
-        method="count",
-        span_ms=int(min(request["ms"], SPAN_S_MAX * 1000)),
-        prompt_computed=request["computed"],
-        prompt_cached=cached if cached >= 0 and request.get("length", -1) >= 0 else None,
-        completion=request["completion"],
-        requests=1,
-    )
+def _key(sender: str, slot: bytes, task: bytes) -> str:
+    return f"{sender}/{int(slot)}:{int(task)}" if sender else f"{int(slot)}:{int(task)}"
+
+
+def _sender(key: str) -> str:
+    return key.rpartition("/")[0]
 
 
 SERVER = Server(
     name="llamacpp",
     title="llama.cpp llama-server, 2023 to 2026",
-    process=re.compile(r"\bllama-server\b"),
+    process=ProcessNames(
+        # `llama serve` is the single binary of 2026; before June 2024 the program was called `server`.
+        programs=("llama-server", "llama serve", "llama.cpp/server", "llama.cpp/build/bin/server")
+    ),
     port=8080,
     counters=COUNTERS,
     counters_report=PathReport(
@@ -207,9 +309,10 @@ SERVER = Server(
     ),
     log=LlamaCpp,
     log_report=PathReport(
-        exact=("prompt_computed", "prompt_cached", "completion", "requests"),
-        since={"prompt_cached": "December 2024"},
-        caveat="per request",
+        lower_bound=("prompt_computed", "prompt_cached", "completion", "requests", "requests_aborted"),
+        since={"prompt_cached": "December 2024", "requests_aborted": "December 2025"},
+        caveat="per request that was answered; one that its client gave up prints no timings, so that its tokens are "
+        "missing; a completion with `n` above 1 is one request",
     ),
     advice="start it with --metrics for exact counts while requests run",
 )

@@ -12,39 +12,64 @@ server started; their growth gives the requests (2026-03 and later).
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.intervals import ENGINES_MAX, RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.origins import BEFORE, sender_of
 
 NOMINAL_S = 10.0
 SILENCE_FACTOR = 1.5
 
 _STATS = re.compile(
-    rb"^[^'\"\[]{0,200}?\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) DP(?P<rank>\d{1,4})\] Avg "
+    BEFORE + rb"\[(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:[.,]\d{1,9})? DP(?P<rank>\d{1,4})\] Avg "
     rb"(?:thr \(in/out\): (?P<in>\d{1,9}\.\d) / (?P<out>\d{1,9}\.\d) tokens/s, "
     rb"|prompt throughput: (?P<prompt>\d{1,9}\.\d) tokens/s, "
     rb"Avg generation throughput: (?P<made>\d{1,9}\.\d) tokens/s, )"
     rb"(?:Server \(succeeded/failed/routed/waiting\): (?P<succeeded>\d{1,12}) / (?P<failed>\d{1,12}) / )?"
 )
 
+_CANCELLED = "ResponseType.CANCEL"
+_FAILED = "|".join(
+    f"ResponseType.{reason}"
+    for reason in (
+        "ENGINE_STOP_ERROR",
+        "SESSION_REPEAT",
+        "SESSION_NOT_EXIST",
+        "HANDLER_NOT_EXIST",
+        "INPUT_LENGTH_ERROR",
+        "INTERNAL_ENGINE_ERROR",
+        "PREFIX_CACHE_CONFLICT",
+        "NO_QUEUE",
+        "NOT_SUPPORTED",
+        "OUT_OF_MEMORY",
+    )
+)
+
 COUNTERS = CounterNames(
     server="lmdeploy",
     known_by=(SeriesName("lmdeploy:generation_tokens_total"),),
+    prefixes=("lmdeploy:",),
     completion=(SeriesName("lmdeploy:generation_tokens_total"),),
     prompt=(SeriesName("lmdeploy:prompt_tokens_total"),),
     prompt_cached=(SeriesName("lmdeploy:cached_tokens_total"),),
-    requests=(SeriesName("lmdeploy:request_success_total"),),
+    requests=(SeriesName("lmdeploy:request_success_total", finished_reason=f"!{_CANCELLED}|{_FAILED}"),),
+    requests_aborted=(SeriesName("lmdeploy:request_success_total", finished_reason=_CANCELLED),),
+    requests_failed=(SeriesName("lmdeploy:request_success_total", finished_reason=_FAILED),),
+    running=(SeriesName("lmdeploy:num_requests_running"),),
+    waiting=(SeriesName("lmdeploy:num_requests_waiting"),),
+    cache_used=(SeriesName("lmdeploy:gpu_cache_usage_perc"),),
     latency=LatencyNames(
         first_token=("lmdeploy:time_to_first_token_seconds",),
         inter_token=("lmdeploy:iter_token_latency", "lmdeploy:time_per_output_token_seconds"),
         end_to_end=("lmdeploy:e2e_request_latency_seconds",),
     ),
 )
-"""LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-08."""
+"""LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-10 (0.18). Its counter of success
+has every reason for which a request ended."""
 
 
 class LmDeploy(LogDialect):
@@ -70,7 +95,7 @@ class LmDeploy(LogDialect):
         self._intervals.clear()
 
     def _counts_of(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
-        rank = match["rank"].decode("ascii")
+        rank = sender_of(match["before"]) + match["rank"].decode("ascii")
         at_s = instants.parse(match["at"], arrival_s)
         interval_s, (prompt, made) = self._intervals.tokens(
             rank,
@@ -78,6 +103,7 @@ class LmDeploy(LogDialect):
             (float(match["in"] or match["prompt"]), float(match["out"] or match["made"])),
             nominal_s=NOMINAL_S,
             silence_factor=SILENCE_FACTOR,
+            is_timed=at_s is not None,
         )
         requests, failed = self._requests(rank, match)
         return TokenCounts(
@@ -120,7 +146,7 @@ class LmDeploy(LogDialect):
 SERVER = Server(
     name="lmdeploy",
     title="LMDeploy since July 2025",
-    process=re.compile(r"\blmdeploy serve\b|\blmdeploy[./]serve\b"),
+    process=ProcessNames(programs=("lmdeploy serve",), modules=("lmdeploy serve", "lmdeploy.serve")),
     port=23333,
     counters=COUNTERS,
     counters_report=PathReport(turned_on_by="--enable-metrics"),

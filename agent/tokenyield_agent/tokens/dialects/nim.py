@@ -4,9 +4,7 @@ Its log is that of the engine inside (vLLM, SGLang or TensorRT-LLM), which the e
 counters without a prefix on /v1/metrics (docs.nvidia.com/nim, Observability); NIM since 2.0 shows vLLM's.
 """
 
-import re
-
-from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.latency import LatencyNames
 
@@ -32,7 +30,7 @@ COUNTERS = CounterNames(
 SERVER = Server(
     name="nim",
     title="NVIDIA NIM for LLMs",
-    process=re.compile(r"\bnim_llm\b|/opt/nim/"),
+    process=ProcessNames(modules=("nim_llm", "nim_llm_sdk", "vllm_nvext"), folders=("/opt/nim/",)),
     port=8000,
     counters=COUNTERS,
     counters_report=PathReport(caveat="at `/v1/metrics`; since 2.0 the engine's"),

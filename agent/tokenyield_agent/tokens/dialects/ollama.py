@@ -15,16 +15,17 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.origins import BEFORE
 
 _ACCESS = re.compile(
-    rb'^[^\'"]{0,120}?\[GIN\] \d{4}/\d\d/\d\d - \d\d:\d\d:\d\d \| (?P<status>\d{3}) \|[^|"]{1,40}\|[^|"]{1,60}\| POST +'
-    rb'"/(?:api/(?:chat|generate)|v1/(?:chat/)?completions|v1/messages|v1/responses)"'
+    BEFORE + rb"\[GIN\] \d{4}/\d\d/\d\d - \d\d:\d\d:\d\d \| +(?P<status>\d{3}) \|[^|\"]{1,40}\|[^|\"]{1,60}\| POST +"
+    rb'"[^"?]{0,200}/(?:api/(?:chat|generate)|v1/(?:chat/)?completions|v1/messages|v1/responses)(?:\?[^"]{0,2000})?"'
 )
-_MARK = re.compile(rb"\[GIN\] \d{4}/|^[^'\"]{0,120}?time=\S{10,40} level=\w+ source=[\w./-]{1,80}\.go:\d+ ")
+_MARK = re.compile(rb"\[GIN\] \d{4}/|" + BEFORE + rb"time=\S{10,40} level=\w+ source=[\w./-]{1,80}\.go:\d+ ")
 _CANCELLED = 499
 
 
@@ -50,20 +51,15 @@ class Ollama:
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         if not self._is_ollama:
             self._is_ollama = any(_MARK.search(line) for line in lines_with(block, b"[GIN] ", b" source="))
-        events = [msgspec.structs.replace(c, requests=None) for c in self._runner.feed(block, arrival_s)]
+        events = [_without_requests(counts) for counts in self._runner.feed(block, arrival_s)]
         for line in lines_with(block, b"[GIN] "):
             if match := _ACCESS.match(line):
                 self._accesses += 1
-                status = int(match["status"])
-                if status == _CANCELLED:
-                    events.append(TokenCounts(method="count", requests_aborted=1))
-                else:
-                    kind = "requests" if status == 200 else "requests_failed"
-                    events.append(TokenCounts(method="count", **{kind: 1}))  # type: ignore[arg-type]
+                events.append(_request(int(match["status"])))
         return events
 
     def finish(self) -> list[TokenCounts]:
-        return [msgspec.structs.replace(c, requests=None) for c in self._runner.finish()]
+        return [_without_requests(counts) for counts in self._runner.finish()]
 
     def forget_counts(self) -> None:
         self._runner.forget_counts()
@@ -77,15 +73,30 @@ class Ollama:
         self._is_ollama = state["is_ollama"]
 
 
+def _without_requests(counts: TokenCounts) -> TokenCounts:
+    return msgspec.structs.replace(counts, requests=None, requests_aborted=None)
+
+
+def _request(status: int) -> TokenCounts:
+    """One answer: each says of the three kinds of request how many it is."""
+    return TokenCounts(
+        method="count",
+        requests=int(200 <= status < 300),
+        requests_aborted=int(status == _CANCELLED),
+        requests_failed=int(status >= 400 and status != _CANCELLED),
+    )
+
+
 SERVER = Server(
     name="ollama",
     title="Ollama",
-    process=re.compile(r"\bollama serve\b"),
+    process=ProcessNames(programs=("ollama serve", "ollama start", "ollama runner", "ollama_llama_server")),
     log=Ollama,
     log_report=PathReport(
-        exact=("prompt_computed", "prompt_cached", "completion", "requests", "requests_aborted", "requests_failed"),
-        caveat="tokens only where its llama.cpp runner prints them (2023, and since 2026); requests are those of its "
-        "access log",
+        exact=("requests", "requests_aborted", "requests_failed"),
+        lower_bound=("prompt_computed", "prompt_cached", "completion"),
+        caveat="tokens only where its llama.cpp runner prints them (2023, and since 2026), and none of aborted "
+        "requests; requests are those of its access log",
     ),
     advice="it has no counters; a gateway in front of it that logs usage reports the rest",
     before=("llamacpp",),  # whose lines are in Ollama's log

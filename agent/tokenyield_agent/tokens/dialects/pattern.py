@@ -11,9 +11,11 @@
         units: {completion: tokens/s}
         interval_s: 10                               # of rates, until two lines show it
 
-Groups: the kinds of tokens and requests (`prompt` stands for prompt_unsplit), `time`, `took`, `engine`, `model`, and
-the labels of a caller. Numbers may have commas between thousands. A rate times the interval since the engine's last
-line makes tokens, see intervals.py. All this is checked when the settings are read.
+Groups: the kinds of tokens and requests (`prompt` stands for prompt_unsplit; beside `prompt_cached` it is the whole
+prompt, which holds what was cached), `status`, `id`, `time`, `took`, `engine`, `model`, and the labels of a caller. A
+line with a `status`, an HTTP code or a word, is one request that ended so. A line that comes again with the same `id`,
+and equal in all that the pattern matches, counts once. Numbers may have commas between thousands. A rate times the
+interval since the engine's last line makes tokens, see intervals.py. All this is checked when the settings are read.
 """
 
 import math
@@ -28,11 +30,15 @@ from tokenyield_agent.tokens.event import KINDS, LINE_COUNT_MAX, SPAN_S_MAX, Tok
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.intervals import RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.outcome import outcome_of
+from tokenyield_agent.tokens.parsing.seen import SeenLines
+from tokenyield_wire.window import REQUEST_KINDS
 
 UNITS = {"tokens": 1.0, "kilotokens": 1e3, "requests": 1.0, "tokens/s": 1.0, "ms": 1e-3, "s": 1.0}
 _RATE = "tokens/s"
 _COUNTS = {"prompt": "prompt_unsplit", **{kind: kind for kind in KINDS}}
-_OTHER_GROUPS = ("time", "took", "engine", "model", *LABELS)
+_STATUS = "status"
+_OTHER_GROUPS = (_STATUS, "id", "time", "took", "engine", "model", *LABELS)
 SILENCE_FACTOR = 1.5
 
 
@@ -63,8 +69,10 @@ class PatternSettings:
         for group in groups:
             if group not in known:
                 yield f"{at}.pattern: expected groups of {', '.join(known)}; found '{group}'"
-        if not set(groups) & set(_COUNTS):
+        if not set(groups) & {*_COUNTS, _STATUS}:
             yield f"{at}.pattern: expected a group that counts, found none; name one completion, prompt or requests"
+        if _STATUS in groups and (counted := set(groups) & set(REQUEST_KINDS)):
+            yield f"{at}.pattern: expected status or {min(counted)}, found both; remove one"
         for group, unit in self.units.items():
             if group not in groups:
                 yield f"{at}.units.{group}: expected a group of the pattern, found '{group}'; remove the unit"
@@ -90,11 +98,18 @@ class PatternDialect(LogDialect):
         self._rates = [group for group in self._counts if self._units.get(group) == _RATE]
         self._labels = [group for group in groups if group in LABELS]
         self._intervals = RateIntervals()
+        self._seen = SeenLines()
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         events = []
         for line in lines_with(block, self._contains):
-            if (match := self._pattern.search(line)) and (counts := self._counts_of(match.groupdict(), arrival_s)):
+            match = self._pattern.search(line)
+            if match is None:
+                continue
+            groups = match.groupdict()
+            if groups.get("id") and not self._seen.is_new(match[0]):
+                self.recognised += 1
+            elif counts := self._counts_of(groups, arrival_s):
                 self.recognised += 1
                 events.append(counts)
         return events
@@ -104,7 +119,8 @@ class PatternDialect(LogDialect):
 
     def _counts_of(self, groups: Mapping[str, bytes | None], arrival_s: float) -> TokenCounts | None:
         values = {group: _number(groups[group]) for group in self._counts}
-        if None in values.values() and not any(value is not None for value in values.values()):
+        status = (groups.get(_STATUS) or b"").decode("utf-8", "replace")
+        if not status and all(value is None for value in values.values()):
             return None
         at_s = instants.parse(when, arrival_s) if (when := groups.get("time")) else None
         kinds = {
@@ -124,8 +140,11 @@ class PatternDialect(LogDialect):
                 silence_factor=SILENCE_FACTOR,
             )
             kinds |= {_COUNTS[group]: count for group, count in zip(self._rates, tokens, strict=True)}
-        if max(kinds.values()) > LINE_COUNT_MAX:
+        if max(kinds.values(), default=0) > LINE_COUNT_MAX:
             return None
+        kinds = _divided(kinds)
+        if status:
+            kinds[outcome_of(status)] = 1
         texts = {group: (groups.get(group) or b"").decode("utf-8", "replace") for group in ("model", *self._labels)}
         if texts["model"]:
             self.model = texts["model"][:253]
@@ -135,11 +154,23 @@ class PatternDialect(LogDialect):
         return TokenCounts(method=method, at_s=at_s, span_ms=span_ms, caller=caller, **kinds)
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "engines": self._intervals.state()}
+        return {**super().state(), "engines": self._intervals.state(), "seen": self._seen.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         self._intervals.restore(state["engines"])
+        self._seen.restore(state.get("seen", ""))  # older states have none
+
+
+def _divided(kinds: dict[str, int]) -> dict[str, int]:
+    """The whole prompt beside its cached part as the two parts; as it is where a part cannot be of this prompt."""
+    whole, cached = kinds.get("prompt_unsplit"), kinds.get("prompt_cached")
+    if whole is None or cached is None:
+        return kinds
+    others = {kind: count for kind, count in kinds.items() if not kind.startswith("prompt_")}
+    if cached > whole:
+        return {**others, "prompt_unsplit": whole}
+    return {**others, "prompt_computed": whole - cached, "prompt_cached": cached}
 
 
 def _number(text: bytes | None) -> float | None:

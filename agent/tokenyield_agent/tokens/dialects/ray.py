@@ -3,14 +3,22 @@
 Its log and its counters are those of the vLLM inside, which the vllm dialect reads, also as Ray exports them.
 """
 
-import re
-
-from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 
 SERVER = Server(
     name="ray",
     title="Ray Serve LLM",
-    process=re.compile(r"^ray::ServeReplica:|^ray::RayWorkerWrapper|^ray::_EngineCore"),
+    process=ProcessNames(
+        titles=(
+            "ray::ServeReplica:",
+            "ray::RayWorkerWrapper",
+            "ray::RayWorkerProc",
+            "ray::_EngineCore",
+            "ray::EngineCoreActor",
+            "ray::DPEngineCoreActor",
+            "ray::DPMoEEngineCoreActor",
+        )
+    ),
     counters_report=PathReport(caveat="as Ray exports them (`ray_vllm...`), only when configured"),
     engines=("vllm",),
 )

@@ -1,4 +1,4 @@
-"""The servers and gateways there are, found by listing this package, and which of them a log, page or command is of.
+"""The servers and gateways there are, found by listing this package, and which of them a log or page is of.
 
 Nothing is listed here: every file of the package that exports `SERVER` or `GATEWAY` is one.
 """
@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from tokenyield_agent.tokens import dialects
 from tokenyield_agent.tokens.dialects.base import Gateway, Server
 from tokenyield_agent.tokens.dialects.pattern import PatternDialect, PatternSettings
-from tokenyield_agent.tokens.endpoint import CounterNames, is_known
+from tokenyield_agent.tokens.endpoint import CounterNames, is_known, is_recognized
 from tokenyield_agent.tokens.event import Dialect, TokenCounts
+from tokenyield_agent.tokens.exposition import names_on
 
 
 class UnknownDialect(ValueError):
@@ -52,13 +53,26 @@ def in_order(entries: Iterable[_R]) -> dict[str, _R]:
     return ordered
 
 
+def with_own_processes(servers: Mapping[str, Server]) -> Mapping[str, Server]:
+    """The same servers. Raises ValueError where two of them are recognized by the same program, module or title."""
+    owner: dict[str, str] = {}
+    for server in servers.values():
+        for name in sorted(server.process.all) if server.process is not None else ():
+            if name in owner:
+                raise ValueError(
+                    f"{server.name}.process: expected names of its own, found '{name}' of {owner[name]} too; remove one"
+                )
+            owner[name] = server.name
+    return servers
+
+
 def _exported(export: str) -> Iterator[Any]:
     for module in pkgutil.iter_modules(dialects.__path__, f"{dialects.__name__}."):
         if module.name != __name__ and (entry := getattr(importlib.import_module(module.name), export, None)):
             yield entry
 
 
-SERVERS: Mapping[str, Server] = in_order(_exported("SERVER"))
+SERVERS: Mapping[str, Server] = with_own_processes(in_order(_exported("SERVER")))
 GATEWAYS: Mapping[str, Gateway] = in_order(_exported("GATEWAY"))
 SERVER_DIALECTS: Mapping[str, type[Dialect]] = {s.name: s.log for s in SERVERS.values() if s.log is not None}
 GATEWAY_DIALECTS: Mapping[str, type[Dialect]] = {gateway.name: gateway.log for gateway in GATEWAYS.values()}
@@ -105,14 +119,26 @@ def log_advice() -> str:
     return "; ".join(f"{server.name}: {server.log_advice}" for server in SERVERS.values() if server.log_advice)
 
 
+def why_silent(sample: bytes) -> str:
+    """Why a log holds no statistics, where it shows that itself, and what to do; empty where it does not."""
+    return next(
+        (
+            f"{server.title} prints no statistics: {reason}"
+            for server in SERVERS.values()
+            for words, reason in server.log_warnings.items()
+            if words.encode() in sample
+        ),
+        "",
+    )
+
+
 def counters_of_page(body: bytes) -> CounterNames | None:
-    """Whose Prometheus exposition this is; None for no server that is known."""
-    return next((names for names in COUNTERS.values() if is_known(body, names)), None)
-
-
-def server_of_command(command: str) -> Server | None:
-    """The server that this command line starts; None for any other command."""
-    return next((s for s in SERVERS.values() if s.process is not None and s.process.search(command)), None)
+    """Whose Prometheus page this is: by its counters, else by the names that only this server uses. None for no server
+    that is known."""
+    on_page = names_on(body)
+    known = (names for names in COUNTERS.values() if is_known(on_page, body, names))
+    recognized = (names for names in COUNTERS.values() if is_recognized(on_page, names))
+    return next(known, None) or next(recognized, None)
 
 
 def _make(name: str, kind: type[Dialect], fields: Mapping[str, str] | None) -> Dialect:

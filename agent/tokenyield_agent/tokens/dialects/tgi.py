@@ -11,24 +11,25 @@ the tokens are their quotient, to the token. The log does not report the prompt'
 """
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.origins import BEFORE, sender_of
 
 _DURATION = rb"(\d{1,9}(?:\.\d{1,9})?)(ns|\xc2\xb5s|us|ms|s)"
 _AT = rb"(?P<at>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z)"
 _TEXT = re.compile(
-    rb"^[^'\"]{0,120}?(?:" + _AT + rb" +)?INFO (?:[\w ]{1,40}\{.{0,4000}?\}:)?\w{1,40}\{.{0,4000}"
+    BEFORE + rb"(?:" + _AT + rb" +)?INFO (?:[\w ]{1,40}\{.{0,4000}?\}:)?\w{1,40}\{.{0,4000}"
     rb' inference_time="' + _DURATION + rb'" time_per_token="' + _DURATION + rb'" seed="[^"]{1,40}"[^"]{0,200}\}'
     rb": text_generation_router::server: (?:[\w/.-]{1,80}:\d{1,6}: )?Success\s*$"
 )
 _JSON = re.compile(
-    rb"^[^{'\"]{0,120}\{\"timestamp\":\"" + _AT + rb'","level":"INFO","message":"Success",'
+    rb"^(?P<before>[^{'\"]{0,300})\{\"timestamp\":\"" + _AT + rb'","level":"INFO","message":"Success",'
     rb'"target":"text_generation_router::server".{0,4000}?"span":\{"inference_time":"' + _DURATION + rb'"'
     rb'.{0,4000}?"time_per_token":"' + _DURATION + rb'"'
 )
@@ -49,7 +50,9 @@ _MODEL = re.compile(rb'Args \{ model_id: "(?P<model>[^"]{1,253})"|"model_id":"(?
 
 COUNTERS = CounterNames(
     server="tgi",
-    known_by=(SeriesName("tgi_request_generated_tokens_sum"), SeriesName("tgi_request_count")),
+    known_by=(SeriesName("tgi_request_generated_tokens_sum"),),
+    prefixes=("tgi_",),
+    shows_late=True,
     completion=(SeriesName("tgi_request_generated_tokens_sum"),),
     prompt_unsplit=(SeriesName("tgi_request_input_length_sum"),),
     requests=(SeriesName("tgi_request_success"),),
@@ -69,46 +72,66 @@ class Tgi(LogDialect):
 
     name: ClassVar[str] = "tgi"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: list[str] = []
+        """The last answer's sender, time and durations, to the microsecond: a line that is there twice counts once."""
+
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         events = []
         for line in lines_with(block, b"time_per_token", b"ERROR", b"model_id"):
-            if counts := self._counts_of(line, arrival_s):
-                self.recognised += 1
-                events.append(counts)
+            if match := _TEXT.match(line) or _JSON.match(line):
+                sender = sender_of(match["before"])
+                answer = [sender, *((part or b"").decode("utf-8", "replace") for part in match.groups()[-5:])]
+                if answer != self._last and (counts := _counts(match, arrival_s)):
+                    self.recognised += 1
+                    events.append(counts)
+                self._last = answer
             elif self.recognised and _FAILED.search(line):
                 events.append(TokenCounts(method="count", requests_failed=1))
             elif self.model is None and (model := _MODEL.search(line)):
                 self.model = (model["model"] or model["json"]).decode("utf-8", "replace")
         return events
 
-    def _counts_of(self, line: bytes, arrival_s: float) -> TokenCounts | None:
-        match = _TEXT.match(line) or _JSON.match(line)
-        if match is None:
-            return None
-        at, inference, inference_unit, per_token, per_token_unit = match.groups()
-        inference_ns = float(inference) * _UNIT_NS[inference_unit]
-        per_token_ns = float(per_token) * _UNIT_NS[per_token_unit]
-        if not per_token_ns or inference_ns > SPAN_S_MAX * 1e9 or inference_ns / per_token_ns > LINE_COUNT_MAX:
-            return None
-        return TokenCounts(
-            method="count",
-            at_s=instants.parse(at, arrival_s) if at else None,
-            span_ms=int(inference_ns / 1e6),
-            completion=round(inference_ns / per_token_ns),
-            requests=1,
-        )
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "last": list(self._last)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._last = list(state.get("last", ()))
+
+
+def _counts(match: re.Match[bytes], arrival_s: float) -> TokenCounts | None:
+    """The counts of an answer; None where its numbers cannot be."""
+    at, inference, inference_unit, per_token, per_token_unit = match.groups()[-5:]
+    inference_ns = float(inference) * _UNIT_NS[inference_unit]
+    per_token_ns = float(per_token) * _UNIT_NS[per_token_unit]
+    if not per_token_ns or inference_ns > SPAN_S_MAX * 1e9 or inference_ns / per_token_ns > LINE_COUNT_MAX:
+        return None
+    return TokenCounts(
+        method="count",
+        at_s=instants.parse(at, arrival_s) if at else None,
+        span_ms=int(inference_ns / 1e6),
+        completion=round(inference_ns / per_token_ns),
+        requests=1,
+    )
 
 
 SERVER = Server(
     name="tgi",
     title="Hugging Face TGI 1 to 3",
-    process=re.compile(r"\btext-generation-(?:launcher|router|server)\b"),
+    process=ProcessNames(
+        programs=("text-generation-launcher", "text-generation-router", "text-generation-server serve"),
+        modules=("text_generation_server.cli serve",),
+    ),
     port=3000,
     counters=COUNTERS,
     counters_report=PathReport(),
     log=Tgi,
     log_report=PathReport(
-        exact=("completion", "requests", "requests_failed"), caveat="per request, as text and as JSON"
+        exact=("requests", "requests_failed"),
+        lower_bound=("completion",),
+        caveat="per request, as text and as JSON; one that its client gave up prints no line",
     ),
     advice="its /metrics is on by default: make its port reachable from this host, or name it with metrics",
 )

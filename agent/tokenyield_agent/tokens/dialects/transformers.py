@@ -11,12 +11,14 @@ unknown: they can be had from a gateway in front of it that logs the `usage` of 
 import re
 from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.event import TokenCounts
-from tokenyield_agent.tokens.parsing.lines import AccessLog, lines_with
+from tokenyield_agent.tokens.parsing.access_log import AccessLog
+from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.origins import BEFORE
 
 _REQUEST = re.compile(
-    rb"^[^'\"]{0,120}?\[Request received\] Model: (?P<model>[^\s,@]{1,253})(?:@[\w./-]{1,80})?, CB: (?:True|False)\s*$"
+    BEFORE + rb"\[Request received\] Model: (?P<model>[^\s,@]{1,253})(?:@[\w./-]{1,80})?, CB: (?:True|False)\s*$"
 )
 
 
@@ -27,7 +29,7 @@ class Transformers(LogDialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._answers = AccessLog(b"completions", b"/v1/responses")
+        self._answers = AccessLog()
 
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         for line in lines_with(block, b"[Request received] Model: "):
@@ -53,8 +55,9 @@ class Transformers(LogDialect):
 SERVER = Server(
     name="transformers",
     title="Hugging Face `transformers serve`",
-    process=re.compile(
-        r"(?<![\w-])transformers(?:\.cli\.transformers|\.commands\.transformers_cli|-cli)? serve\b",
+    process=ProcessNames(
+        programs=("transformers serve", "transformers-cli serve"),
+        modules=("transformers.cli.transformers serve", "transformers.commands.transformers_cli serve"),
     ),
     port=8000,
     log=Transformers,

@@ -3,9 +3,7 @@
 Its log is TensorRT-LLM's, which the trtllm dialect reads (`--log-verbose`).
 """
 
-import re
-
-from tokenyield_agent.tokens.dialects.base import PathReport, Server
+from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 
 COUNTERS = CounterNames(
@@ -21,7 +19,7 @@ COUNTERS = CounterNames(
 SERVER = Server(
     name="triton",
     title="Triton with TensorRT-LLM",
-    process=re.compile(r"\btritonserver\b"),
+    process=ProcessNames(programs=("tritonserver",)),
     port=8002,
     counters=COUNTERS,
     counters_report=PathReport(caveat="on the metrics port"),

@@ -17,17 +17,19 @@ Only rank 0 is read; ranks of attention data parallelism are not reported. Prefe
 """
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, Server
+from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.access_log import AccessLog
 from tokenyield_agent.tokens.parsing.lines import lines_with
+from tokenyield_agent.tokens.parsing.origins import BEFORE, digest
 
 _STEP = re.compile(
-    rb"^[^'\"]{0,120}?(?:\[(?P<at>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )?"
+    BEFORE + rb"(?:\[(?P<at>\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d)\] )?"
     rb"\[TRT-LLM\] \[I\] (?:\[_torch\])?(?:\[RANK \d{1,5}\] )?"
     rb"iter = \d{1,12}, global_rank = (?P<rank>\d{1,5}), rank = \d{1,5}, "
     rb"(?:[^'\"]{0,300}?num_scheduled_requests(?::| =) (?P<scheduled>\d{1,6}),)?[^'\"]{0,300}?"
@@ -42,33 +44,43 @@ _TRITON = re.compile(
     rb'[^{}]{0,300}?"Total Context Tokens":(?P<prompt>\d{1,9})[,}]'
 )
 
+PREFIXES = ("trtllm_", "trtllm:")
+"""Of its names: its own, and as Dynamo passes them on."""
+
+
+def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
+    """The alternatives of a name. Until 1.1 it has no prefix: then a label tells it from that of others."""
+    prefixed = tuple(SeriesName(prefix + name, **where) for prefix in PREFIXES)
+    return (*prefixed, SeriesName(name, **{**where, "engine_type": "!"}))
+
 
 def _names(name: str) -> tuple[str, ...]:
-    """Its own, as Dynamo passes it on, and as it was before 1.2."""
-    return tuple(prefix + name for prefix in ("trtllm_", "trtllm:", ""))
+    return tuple(prefix + name for prefix in (*PREFIXES, ""))
 
 
 COUNTERS = CounterNames(
     server="trtllm",
     paths=("/prometheus/metrics", "/metrics"),
-    known_by=(SeriesName("trtllm_request_success_total"), SeriesName("trtllm:request_success_total")),
-    completion=(SeriesName("trtllm_generation_tokens_total"), SeriesName("trtllm:generation_tokens_total")),
-    prompt=(SeriesName("trtllm_prompt_tokens_total"), SeriesName("trtllm:prompt_tokens_total")),
-    prompt_cached=(SeriesName("trtllm_prompt_cached_tokens_total"), SeriesName("trtllm:prompt_cached_tokens_total")),
-    requests=(
-        SeriesName("trtllm_request_success_total", finished_reason="!cancelled|error"),
-        SeriesName("trtllm:request_success_total", finished_reason="!cancelled|error"),
-    ),
-    requests_aborted=(SeriesName("trtllm_request_success_total", finished_reason="cancelled"),),
-    requests_failed=(SeriesName("trtllm_request_error_total"),),
+    known_by=_everywhere("request_success_total"),
+    prefixes=PREFIXES,
+    shows_late=True,
+    completion=_everywhere("generation_tokens_total"),
+    prompt=_everywhere("prompt_tokens_total"),
+    prompt_cached=_everywhere("prompt_cached_tokens_total"),
+    requests=_everywhere("request_success_total", finished_reason="!cancelled|error"),
+    requests_aborted=_everywhere("request_success_total", finished_reason="cancelled"),
+    requests_failed=_everywhere("request_error_total"),
+    running=_everywhere("num_requests_running"),
+    waiting=_everywhere("num_requests_waiting"),
+    cache_used=_everywhere("kv_cache_utilization"),
     latency=LatencyNames(
         first_token=_names("time_to_first_token_seconds"),
         inter_token=_names("time_per_output_token_seconds"),
         end_to_end=_names("e2e_request_latency_seconds"),
     ),
 )
-"""trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py; with `trtllm:` as Dynamo passes them on.
-Before 1.2 there are no token counters among them."""
+"""trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py. Before 1.2 there are no token counters
+among them, and no prefix."""
 
 
 class TrtLlm(LogDialect):
@@ -76,17 +88,42 @@ class TrtLlm(LogDialect):
 
     name: ClassVar[str] = "trtllm"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._answers = AccessLog()
+        self._last_step = ""
+        """The digest of the last step's line, so that a line that is there twice counts once."""
+
     def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
         events = []
         for line in lines_with(block, b"'num_ctx_tokens': ", b'"Total Context Tokens":'):
+            step = digest(line)
+            if step == self._last_step:
+                continue
             if (match := _STEP.match(line)) is not None:
                 self.recognised += 1
                 if match["rank"] == b"0":
+                    self._last_step = step
                     events.append(self._of_step(match, arrival_s))
             elif (match := _TRITON.match(line)) is not None:
                 self.recognised += 1
+                self._last_step = step
                 events.append(self._of_triton(match, arrival_s))
+        self._answers.read(block)
+        if self.recognised and (answers := self._answers.take()):
+            events.append(TokenCounts(method="count", **answers))  # type: ignore[arg-type]
         return events
+
+    def forget_counts(self) -> None:
+        self._answers.clear()
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "answers": self._answers.state(), "step": self._last_step}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._answers.restore(state.get("answers", {}))
+        self._last_step = state.get("step", "")
 
     def _of_step(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
         made = int(match["made"])
@@ -105,15 +142,18 @@ class TrtLlm(LogDialect):
 SERVER = Server(
     name="trtllm",
     title="TensorRT-LLM `trtllm-serve`",
-    process=re.compile(r"\btrtllm-serve\b|\btensorrt_llm[./]commands[./]serve\b"),
+    process=ProcessNames(programs=("trtllm-serve",), modules=("tensorrt_llm.commands.serve",)),
     port=8000,
     counters=COUNTERS,
-    counters_report=PathReport(turned_on_by="return_perf_metrics: true", caveat="since 1.2, at `/prometheus/metrics`"),
+    counters_report=PathReport(
+        turned_on_by="return_perf_metrics: true", caveat="at `/prometheus/metrics`; 1.1 has requests only"
+    ),
     log=TrtLlm,
     log_report=PathReport(
+        exact=("requests", "requests_failed"),
         rates=("prompt_computed", "completion"),
         turned_on_by="print_iter_log: true",
-        caveat="per step of rank 0, a lower bound",
+        caveat="per step of rank 0, a lower bound; requests are those of the access log",
     ),
     advice="return_perf_metrics: true in its options gives exact counts at /prometheus/metrics",
     log_advice="set print_iter_log: true in its options",

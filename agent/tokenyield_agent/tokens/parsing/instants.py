@@ -40,6 +40,15 @@ def valid(at_s: float) -> float | None:
     return float(at_s) if 0 <= at_s < _END_S else None
 
 
+def last_in(text: bytes, arrival_s: float) -> float | None:
+    """The instant of the last time in `text`, which holds whatever was written before a line's words."""
+    times = _ANY.findall(text)
+    return parse(times[-1], arrival_s) if times else None
+
+
+_ANY = re.compile(
+    rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?Z|(?:(?<!\d)(?:\d{4}-)?\d\d-\d\d )?(?<!\d)\d\d:\d\d:\d\d(?!\d)"
+)
 _ISO = re.compile(rb"^(?P<day>\d{4}-\d\d-\d\d)[T ](?P<minute>\d\d:\d\d):(?P<second>\d\d(?:[.,]\d{1,9})?)(?P<zone>Z)?$")
 _NO_YEAR = re.compile(rb"^\d\d-\d\d \d\d:\d\d:\d\d$")
 _AMERICAN = re.compile(rb"^(?P<day>\d\d/\d\d)/(?P<year>\d{4})-(?P<minute>\d\d:\d\d):\d\d$")

@@ -27,14 +27,25 @@ class RateIntervals:
         self._engines = {}
 
     def tokens(
-        self, engine: str, at_s: float, rates: tuple[float, ...], *, nominal_s: float, silence_factor: float
+        self,
+        engine: str,
+        at_s: float,
+        rates: tuple[float, ...],
+        *,
+        nominal_s: float,
+        silence_factor: float,
+        is_timed: bool = True,
     ) -> tuple[float, list[int]]:
-        """(interval in seconds, tokens of each rate) of a line at `at_s`."""
+        """(interval in seconds, tokens of each rate) of a line at `at_s`, which is its own time where `is_timed`. A
+        line that is there twice makes no tokens."""
         last = self._engines.get(engine)
         if last is None:
             if len(self._engines) >= ENGINES_MAX:
                 self._engines.clear()
             last = self._engines[engine] = {"at_s": None, "spacings_s": [], "fractions": [0.0] * len(rates)}
+        if is_timed and (last["at_s"], last.get("rates")) == (at_s, [*rates]):
+            return 0.0, [0] * len(rates)
+        last["rates"] = [*rates]
         spacing_s = None if last["at_s"] is None else at_s - last["at_s"]
         interval_s = _interval(spacing_s, last["spacings_s"], nominal_s, silence_factor)
         last["at_s"] = at_s

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +37,19 @@ def reader(
     made = NvmlReader(clock, proc_root=str(tmp_path))
     yield made
     made.close()
+
+
+@pytest.fixture
+def later(nvml_library: Path, clock: Clock) -> Iterator[Callable[[float], None]]:
+    """Moves the time of the stand-in and of the reader forward, without waiting."""
+    ahead = ctypes.CDLL(str(nvml_library)).stand_in_ahead
+    ahead.argtypes = [ctypes.c_double]
+    gone = [0.0]
+
+    def go(seconds: float) -> None:
+        gone[0] += seconds
+        clock.ahead_s = gone[0]
+        ahead(gone[0])
+
+    yield go
+    ahead(0.0)

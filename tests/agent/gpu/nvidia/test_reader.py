@@ -182,6 +182,7 @@ def test_record_and_replay(nvml_library: Path, scenario: Scenario, tmp_path: Pat
     now = [0.0]
     reader = TraceReader(out, lambda: now[0])
     assert reader.header.real_gpu is False
+    assert only(reader.read()).energy_read_ms is None, "by the clock of the host that recorded it"
     energies = []
     for _ in range(30):
         energies.append(only(reader.read()).energy_mj or 0)

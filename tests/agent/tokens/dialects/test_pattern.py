@@ -55,6 +55,7 @@ def test_what_is_not_a_number_counts_nothing(value: str) -> None:
     [
         ({"pattern": "("}, "expected a regular expression, found '('"),
         ({"pattern": r"(?P<tokens>\d+)"}, "expected groups of prompt"),
+        ({"pattern": r"done (?P<status>\d+) (?P<requests>\d+)"}, "expected status or requests, found both"),
         ({"pattern": r"done (?P<time>\d+)"}, "expected a group that counts, found none"),
         ({"units": {"completion": "tokns"}}, "expected one of tokens, kilotokens, tokens/s, requests; found 'tokns'"),
         ({"units": {"prompt": "tokens"}}, "expected a group of the pattern"),
@@ -69,3 +70,36 @@ def test_faults_name_the_fix(changes: dict[str, Any], said: str) -> None:
 
 def test_a_sound_pattern_has_no_faults() -> None:
     assert list(settings().faults("dialects[0]")) == []
+
+
+def test_a_status_says_how_the_request_ended_and_what_it_used_is_counted() -> None:
+    dialect = PatternDialect(settings(pattern=r"done (?P<status>\S+) out=(?P<completion>\S+)"))
+    lines = b"".join(b"done %b out=%d\n" % (status, n) for n, status in enumerate((b"200", b"499", b"500", b"ok"), 1))
+    events = dialect.feed(lines + b"done 503 out=-\n", ARRIVAL_S)
+    assert [counts.kinds() for counts in events] == [
+        {"completion": 1, "requests": 1}, {"completion": 2, "requests_aborted": 1}, {"completion": 3, "requests_failed": 1},
+        {"completion": 4, "requests": 1}, {"requests_failed": 1},
+    ]  # fmt: skip
+
+
+def test_a_line_that_comes_again_with_its_id_counts_once_and_over_a_restart() -> None:
+    mine = settings(pattern=r"done (?P<id>\S+) out=(?P<completion>\d+)")
+    dialect, again = PatternDialect(mine), PatternDialect(mine)
+    assert len(dialect.feed(b"done a out=5\ngw-1  | done a out=5\ndone b out=5\ndone a out=6\n", ARRIVAL_S)) == 3
+    state = dialect.state()
+    again.restore(state)
+    assert again.feed(b"done b out=5\n", ARRIVAL_S) == []
+    again.restore({name: value for name, value in state.items() if name != "seen"})  # of an older agent
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        (b"done in=10 cached=4", {"prompt_computed": 6, "prompt_cached": 4}),
+        (b"done in=10 cached=11", {"prompt_unsplit": 10}),
+        (b"done in=10 cached=-", {"prompt_unsplit": 10}),
+    ],
+)
+def test_a_whole_prompt_beside_its_cached_part_counts_once(line: bytes, kinds: dict[str, int]) -> None:
+    dialect = PatternDialect(settings(pattern=r"in=(?P<prompt>\S+) cached=(?P<prompt_cached>\S+)"))
+    assert [counts.kinds() for counts in dialect.feed(line + b"\n", ARRIVAL_S)] == [kinds]

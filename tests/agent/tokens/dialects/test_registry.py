@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 
 from recordings import COMMANDS, EXPECTED, LOGS, PAGES, RUNS
 from tokenyield_agent.tokens import dialects
-from tokenyield_agent.tokens.dialects.base import Gateway, Server
-from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS, in_order, log_advice, reports_tokens
+from tokenyield_agent.tokens.dialects.base import Gateway, ProcessNames, Server
+from tokenyield_agent.tokens.dialects.registry import (
+    GATEWAYS,
+    SERVERS,
+    in_order,
+    log_advice,
+    reports_tokens,
+    with_own_processes,
+)
 from tokenyield_agent.tokens.event import KINDS
 
 SHARED = {"base", "json_lines", "pattern", "registry"}
@@ -43,6 +50,14 @@ def test_what_cannot_be_ordered_is_refused(entries: list[Server], problem: str) 
         in_order(entries)
 
 
+def test_two_servers_are_not_recognized_by_the_same_program() -> None:
+    one = Server(name="a", title="a", process=ProcessNames(programs=("serve",), modules=("serve",)))
+    other = Server(name="b", title="b", process=ProcessNames(titles=("serve",)))
+    assert with_own_processes({"a": one}) == {"a": one}
+    with pytest.raises(ValueError, match=r"b.process: expected names of its own, found 'serve' of a too; remove one"):
+        with_own_processes({"a": one, "b": other})
+
+
 def test_what_stands_in_others_is_preferred() -> None:
     order = list(SERVERS)
     assert order.index("ollama") < order.index("llamacpp"), "whose lines stand in Ollama's log"
@@ -58,7 +73,7 @@ def test_a_server_agrees_with_its_parts(one: Server) -> None:
     assert (one.counters is None) or one.counters_report is not None
     assert set(one.engines) <= SERVERS.keys()
     for report in (one.log_report, one.counters_report):
-        assert report is None or {*report.exact, *report.rates, *report.since} <= set(KINDS)
+        assert report is None or {*report.kinds, *report.since} <= set(KINDS)
     assert one.reports_tokens or one.advice, "where its tokens can come from instead"
     assert reports_tokens(one.name) == one.reports_tokens
     assert one.log_advice in log_advice()

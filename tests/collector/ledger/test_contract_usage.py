@@ -1,0 +1,140 @@
+"""What every ledger engine computes for reports: the roll-ups of usage."""
+
+import pytest
+from msgspec import structs
+
+from collector.ledger.engines import Open
+from collector.samples import HOUR_MS, NOON_MS, batch, shipment
+from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.ledger.usage import WORK_SUMS, ModelInstance, UsageQuery, WorkIdentity
+
+WEIGHTS = {"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000, "completion": 4000}
+
+
+def used(
+    ledger: Ledger, references: dict[ModelInstance, int] | None = None, weights: dict[str, int] = WEIGHTS
+) -> dict[tuple[str, str], dict[str, int]]:
+    """(workload, model) -> sums, of one day."""
+    identities: list[WorkIdentity] = []
+
+    def number(identity: WorkIdentity) -> int:
+        if identity not in identities:
+            identities.append(identity)
+        return identities.index(identity)
+
+    ledger.roll()
+    start_ms = NOON_MS - 12 * HOUR_MS
+    usage = ledger.usage().usage(
+        UsageQuery(
+            start_ms=start_ms,
+            end_ms=start_ms + 24 * HOUR_MS,
+            by_node=False,
+            weights=weights,
+            pool_of=lambda group: "p",
+            segments={"p": [1] * 24},
+            references=references or {},
+            gateway_models={},
+            group_of=number,
+        )
+    )
+    sums: dict[tuple[str, str], dict[str, int]] = {}
+    for row in usage.work:
+        of = identities[row.group]
+        into = sums.setdefault((of.workload, of.model), dict.fromkeys(WORK_SUMS, 0))
+        for name, value in zip(WORK_SUMS, row.sums, strict=True):
+            into[name] += value
+    return sums
+
+
+def test_roll_ups_follow_late_and_repeated_windows(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    first = used(ledger)
+    assert first["chat", "llama"]["completion"] == 100
+    assert first["chat", "llama"]["productive_ms"] == 18_000
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS)
+    second = used(ledger)
+    for key, sums in first.items():
+        for name, value in sums.items():
+            assert second[key][name] == (value if name.endswith("_reported") else 2 * value), name
+    before = ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS)
+    ledger.roll()
+    assert ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS) == before
+    ledger.append([shipment(batch(3, NOON_MS + 30_000))], NOON_MS)
+    ledger.roll()
+    assert ledger.usage().checksum(NOON_MS, NOON_MS + HOUR_MS) != before
+    ledger.close()
+    again = open_ledger()
+    assert used(again)["chat", "llama"]["completion"] == 300
+    again.retire(windows_before_ms=NOON_MS + HOUR_MS, hours_before_ms=NOON_MS + HOUR_MS, counter_bases={})
+    assert used(again) == {}
+    again.close()
+
+
+def test_rolling_up_hides_no_change_from_fold(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.roll()
+    assert ledger.fold() == [NOON_MS]
+    assert ledger.fold() == []
+    ledger.close()
+
+
+def test_models_of_one_server_share_its_time_by_their_tokens(open_ledger: Open) -> None:
+    """100 and 300 completion tokens and as many prompts each: nearly one to three of 36 s, to the whole."""
+    ledger = open_ledger()
+    other = batch(2, NOON_MS + 15_000, completion=300)
+    other = structs.replace(other, workloads=(structs.replace(other.workloads[0], model="qwen"),))
+    ledger.append([shipment(batch(1, NOON_MS), other)], NOON_MS)
+    sums = used(ledger)
+    times = [sums["chat", model]["productive_ms"] for model in ("llama", "qwen")]
+    assert sum(times) == 36_000
+    assert times[1] / times[0] == pytest.approx((300 * 40 + 40 * 10) / (100 * 40 + 40 * 10), rel=0.001)
+    assert [sums["chat", model]["completion"] for model in ("llama", "qwen")] == [100, 300]
+    ledger.close()
+
+
+def test_models_with_as_many_weighted_tokens_have_as_much_time(open_ledger: Open) -> None:
+    """A million prompt tokens of one model and a million completion tokens of the other: the price book
+    defines what a token weighs."""
+    ledger = open_ledger()
+    sound = batch(1, NOON_MS)
+    count = structs.replace(sound.workloads[0].tokens[1], prompt_computed=0, completion=0)
+    models = [
+        structs.replace(sound.workloads[0], model=name, place=name, tokens=(structs.replace(count, **{kind: 10**6}),))
+        for name, kind in (("llama", "prompt_computed"), ("qwen", "completion"))
+    ]
+    ledger.append([shipment(structs.replace(sound, workloads=tuple(models)))], NOON_MS)
+    even = used(ledger, weights=dict.fromkeys(WEIGHTS, 1000))
+    for name in ("productive_ms", "idle_ms", "productive_mj", "idle_mj", "parked_ms", "parked_mj"):
+        assert even["chat", "llama"][name] == even["chat", "qwen"][name] > 0, name
+    weighted = used(ledger)
+    assert weighted["chat", "qwen"]["productive_ms"] == 4 * weighted["chat", "llama"]["productive_ms"]
+    assert even["chat", "llama"]["prompt_computed"] == weighted["chat", "llama"]["prompt_computed"] == 10**6
+    ledger.close()
+
+
+def test_parked_time_and_energy_are_in_what_reports_read(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000))], NOON_MS)
+    sums = used(ledger)["chat", "llama"]
+    assert (sums["idle_ms"], sums["idle_mj"]) == (16_000, 1_920_000)
+    assert (sums["parked_ms"], sums["parked_mj"]) == (8_000, 960_000)
+    ledger.close()
+
+
+def test_tokens_of_a_workload_on_two_nodes_fall_to_them_by_active_time_and_are_held_to_a_pace(
+    open_ledger: Open,
+) -> None:
+    ledger = open_ledger()
+    silent = batch(1, NOON_MS)
+    silent = structs.replace(silent, workloads=(structs.replace(silent.workloads[0], tokens=()),), demand=())
+    ledger.append([shipment(batch(1, NOON_MS)), shipment(silent, agent_id="a2", node="n2")], NOON_MS)
+    whole = used(ledger)["chat", "llama"]
+    assert (whole["productive_ms"], whole["under_yield_ms"], whole["completion"]) == (36_000, 0, 100)
+    # 440,000 weighted thousandths over 36 s: 12,222 a GPU-second; at a pace of twice as much half is under-yield.
+    paced = used(ledger, {ModelInstance("llama", "NVIDIA H100 80GB HBM3", 2): 24_444})["chat", "llama"]
+    assert paced["productive_ms"] + paced["under_yield_ms"] == 36_000
+    assert paced["productive_ms"] == pytest.approx(18_000, abs=5)
+    assert paced["unrated_ms"] == 0
+    ledger.close()
