@@ -71,6 +71,8 @@ def test_a_recorded_vllm_run_gives_a_wait_for_every_request_and_token() -> None:
         ("vllm", ("ray_vllm_time_to_first_token_seconds", "ray_vllm_time_per_output_token_seconds", "ray_vllm_e2e_request_latency_seconds")),
         ("sglang", ("sglang:time_to_first_token_seconds", "sglang:inter_token_latency_seconds", "sglang:e2e_request_latency_seconds")),
         ("sglang", ("sglang:time_to_first_token_seconds", "sglang:time_per_output_token_seconds", "sglang:e2e_request_latency_seconds")),
+        ("sglang", ("sglang_time_to_first_token_seconds", "sglang_inter_token_latency_seconds", "sglang_e2e_request_latency_seconds")),
+        ("trtllm", ("time_to_first_token_seconds", "time_per_output_token_seconds", "e2e_request_latency_seconds")),
         ("tgi", ("", "tgi_request_mean_time_per_token_duration", "tgi_request_duration")),
         ("dynamo", ("dynamo_frontend_time_to_first_token_seconds", "dynamo_frontend_inter_token_latency_seconds", "dynamo_frontend_request_duration_seconds")),
         ("trtllm", ("trtllm_time_to_first_token_seconds", "trtllm_time_per_output_token_seconds", "trtllm_e2e_request_latency_seconds")),
@@ -210,6 +212,30 @@ def test_dropped_and_repeated_lines_lost_pages_and_restarts_make_no_waits(seed: 
     assert counted <= made
     if not cuts:
         assert counted == made
+
+
+def test_a_page_of_another_process_at_the_same_address_gives_and_changes_nothing() -> None:
+    workload = WorkloadTokens("w", None, has_endpoint=True, mark=None)
+    workload.from_endpoint(scraped(made(100, 10)), 1_000)
+    workload.from_endpoint(scraped(page("vllm:time_to_first_token_seconds", [0.3] * 3)), 6_000)
+    workload.from_endpoint(scraped(made(150, 13)), 11_000)
+    (waits,) = workload.finish()
+    assert waits.latency is not None
+    assert sum(waits.latency["first_token"][1:]) == 3
+
+
+def test_a_number_that_was_cut_is_not_read() -> None:
+    whole = page("s:ttft", [0.02] * 1234)
+    start = whole.index(b"s:ttft_sum")
+    body = whole[start:] + whole[:start]
+    cut = body[: body.index(b"1234.0", body.index(b"+Inf")) + 2]
+    assert read_latency(body, NAMES).series
+    assert read_latency(cut, NAMES).series == {}
+
+
+def test_the_order_of_lines_that_are_there_twice_does_not_matter() -> None:
+    one, other = page("s:ttft", [0.02] * 5), page("s:ttft", [0.02] * 9)
+    assert read_latency(one + other, NAMES) == read_latency(other + one, NAMES) == read_latency(other, NAMES)
 
 
 @given(st.binary(max_size=2000))
