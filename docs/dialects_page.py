@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
+from tokenyield_wire.latency import LATENCY_EDGES_MS, LATENCY_KINDS
 
 PAGE = Path(__file__).parent / "dialects.md"
 KIND_WORDS = {
@@ -190,8 +191,11 @@ def _latency(servers: list[Server]) -> str:
         "How long callers waited, in the buckets of `agent/tokenyield_wire/latency.py`, is reported by the endpoints of these\n"
         "servers, each by its own definition and without a setting of its own:\n"
         + "".join(f"\n- {words}: {_listed(names)}" for words, names in by_kind.items())
-        + "\n\n`tgi` and `trtllm` count one mean a request between tokens, the others each token or step. `llamacpp` and `triton` "
-        "report none."
+        + "\n\n`tgi` and `trtllm` count one mean a request between tokens, the others each token or step; vLLM counts waits of aborted\n"
+        "requests for their first token too. `llamacpp` and `triton` report none. Upper edges of the buckets, in ms:\n"
+        + "".join(
+            f"\n- `{kind}`: {', '.join(f'{edge:,}' for edge in LATENCY_EDGES_MS[kind])}" for kind in LATENCY_KINDS
+        )
     )
 
 

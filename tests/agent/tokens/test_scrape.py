@@ -8,7 +8,7 @@ import pytest
 
 from harness import wait_until
 from metrics_server import serving
-from recordings import FIXTURES
+from recordings import FIXTURES, RUNS
 from tokenyield_agent.tokens import scrape
 from tokenyield_agent.tokens.page_request import EndpointAddress
 from tokenyield_agent.tokens.scrape import Scraper, ScrapeResult
