@@ -51,7 +51,7 @@ back, also after a restart of the agent, and one that is lower was restarted, al
 time nor a refused connection explains waits for the next page: an old page, or another process behind the same port, is no
 restart. A page without the counters that were there before (half-served, cut, of an exporter that warms up) is no answer; after
 three of them the log takes over. Processes that answer by turns behind one address each go on, where they show
-`process_start_time_seconds`; where they do not, name an address for each. More than 4,096 series of one page are not read.
+`process_start_time_seconds`; where they do not, name an address for each. More than 4,096 series of one page are not read, and 1,024 missing ones remembered.
 
 A known server without counters before its first request (Dynamo's frontend, SGLang, TGI, TensorRT-LLM) is asked at the normal
 pace and counts from 0. A configured address is asked again whatever answers there; a discovered one where another program

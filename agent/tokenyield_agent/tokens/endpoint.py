@@ -21,6 +21,8 @@ import msgspec
 from tokenyield_agent.tokens.event import KINDS
 from tokenyield_agent.tokens.exposition import SERIES_MAX, PageSample, names_on, samples
 
+MISSING_MAX = 1024
+"""Series that are remembered while they are missing, the latest: Ray gives each new worker a label of its own."""
 REQUESTS_MAX = 1_000_000
 """Running on one engine, or waiting. A gauge above it is implausible and not taken."""
 _START = "process_start_time_seconds"
@@ -119,7 +121,7 @@ class CounterReading(msgspec.Struct, frozen=True, kw_only=True):
     is_whole: bool = True
     """It shows the counter that a server always shows."""
     has_forgotten: bool = False
-    """More series were missing than are remembered, so that one that appears need not be new."""
+    """More series were on the page than are read, or missing than are remembered: one that appears need not be new."""
 
     def has(self, kind: str) -> bool:
         """Whether a series of this kind is there, not only declared."""
@@ -186,6 +188,7 @@ def read(body: bytes, names: CounterNames) -> CounterReading:
         series=series,
         others=others,
         is_unused=names.shows_late and not any(_raised(values)) and is_recognized(names_on(body), names),
+        has_forgotten=len(page) >= SERIES_MAX,
         is_whole="completion" in series or (names.shows_late and bool(series)),
     )
 
@@ -286,7 +289,7 @@ def remembered(before: CounterReading, after: CounterReading) -> CounterReading:
         return msgspec.structs.replace(after, others={})
     after = _as_counted(before, after)
     missing = [key for key in before.values if key not in after.values]
-    kept = missing[-max(0, SERIES_MAX - len(after.values)) :] if len(after.values) < SERIES_MAX else []
+    kept = missing[-MISSING_MAX:]
     return msgspec.structs.replace(
         after,
         values={**{key: before.values[key] for key in kept}, **after.values},
@@ -294,7 +297,7 @@ def remembered(before: CounterReading, after: CounterReading) -> CounterReading:
         series={**before.series, **after.series},
         others={},
         is_unused=before.is_unused and after.is_unused,
-        has_forgotten=before.has_forgotten or len(kept) < len(missing),
+        has_forgotten=before.has_forgotten or after.has_forgotten or len(kept) < len(missing),
     )
 
 

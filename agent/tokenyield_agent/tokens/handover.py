@@ -185,7 +185,9 @@ class Handover:
         """The counters begin here: what the log gave before is its own to count."""
         events = self._flush_buffered()
         reading = msgspec.structs.replace(
-            reading, others={}, has_forgotten=not (reading.is_unused or reading.has("completion"))
+            reading,
+            others={},
+            has_forgotten=reading.has_forgotten or not (reading.is_unused or reading.has("completion")),
         )
         self.state = HandoverState(reading=reading, at_ms=at_ms)
         return events

@@ -148,6 +148,15 @@ def test_by_turns_the_sum_is_that_of_the_counters(parts: int, end: str, tmp_path
     assert replay.finish() == MOVED
 
 
+def test_a_log_that_moves_is_said_though_nothing_of_it_is_counted(tmp_path: Path) -> None:
+    """So that an endpoint that is left alone while idle is asked."""
+    replay = Replay(tmp_path)
+    replay.answer(BEFORE)
+    for lines, moved in ((LINES[:60], True), ([], False)):
+        replay.write(lines)
+        assert (replay.tokens.log_moved, replay.sums.get("completion", 0)) == (moved, 0)
+
+
 def test_what_the_log_adds_while_the_endpoint_is_away_is_subtracted_when_it_is_back(tmp_path: Path) -> None:
     replay = Replay(tmp_path)
     replay.answer(BEFORE)

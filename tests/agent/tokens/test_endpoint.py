@@ -10,6 +10,8 @@ from recordings import PAGES, RUNS, Recording
 from tokenyield_agent.tokens.dialects import llamacpp, vllm
 from tokenyield_agent.tokens.dialects.registry import COUNTERS, counters_of_page
 from tokenyield_agent.tokens.endpoint import CounterNames, CounterReading, change_between, read, since_start
+from tokenyield_agent.tokens.exposition import SERIES_MAX, is_page
+from tokenyield_agent.tokens.handover import Handover
 
 
 def kinds_of(body: bytes, names: CounterNames) -> dict[str, int]:
@@ -83,6 +85,32 @@ vllm:generation_tokens_total{engine="4} 5.0
 vllm:generation_tokens_total{engine="5"} five
 """
     assert kinds_of(body, vllm.COUNTERS) == {"completion": 5}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'vllm:generation_tokens_total{engine="0"} 5.0\r\n',
+        b'vllm:generation_tokens_total{engine="0"} 5.0 1764202800000\n',
+        b'vllm:generation_tokens_total{engine="0"} 5 # {trace_id="a b"} 1.0 1764202800.5\n',
+        b'vllm:generation_tokens_total{engine="0",path="a # {b} 1"} 5\n',
+        b'vllm:generation_tokens_total{engine="0"} 5\nvllm:generation_tokens_total{engine="0"} 3\n',
+    ],
+)
+def test_a_sample_is_read_as_clients_may_write_it(line: bytes) -> None:
+    assert is_page(line)
+    assert kinds_of(line, vllm.COUNTERS) == {"completion": 5}
+
+
+def test_of_a_page_with_more_series_than_are_read_none_is_taken_for_new() -> None:
+    def of(first: int) -> CounterReading:
+        lines = (f'vllm:generation_tokens_total{{engine="{n}"}} 9\n' for n in range(first, first + SERIES_MAX + 1))
+        return read("".join(lines).encode(), vllm.COUNTERS)
+
+    handover = Handover("w")
+    assert handover.from_counters(of(0), 0) == []
+    (event,) = handover.from_counters(of(7), 1)
+    assert event.counts.completion == 0
 
 
 def test_an_engine_that_appears_counts_from_nothing_and_one_that_restarts_is_seen() -> None:

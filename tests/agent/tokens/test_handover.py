@@ -6,9 +6,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenyield_agent.tokens.endpoint import CounterReading, LoadGauges
+from tokenyield_agent.tokens.endpoint import MISSING_MAX, CounterReading, LoadGauges
 from tokenyield_agent.tokens.event import TokenCounts, TokenEvent
-from tokenyield_agent.tokens.exposition import SERIES_MAX
 from tokenyield_agent.tokens.handover import FAILURES_MAX, UNLIKE_MAX, Handover, HandoverState
 
 
@@ -264,14 +263,15 @@ def test_a_series_that_is_missing_goes_on_after_a_restart_of_the_agent() -> None
 
 
 def test_of_more_missing_series_than_are_remembered_none_counts_from_nothing() -> None:
-    many = {f"completion\tengine={n}": 1000 for n in range(SERIES_MAX)}
+    many = {f"completion\tengine={n}": 1000 for n in range(MISSING_MAX + 1)}
     handover = Handover("w")
     handover.from_counters(CounterReading(values=many), 0)
-    others = {f"completion\tlora={n}": 1 for n in range(SERIES_MAX)}
+    others = {"completion\tlora=0": 1}
     handover.from_counters(CounterReading(values=others), 1)
     assert handover.state.reading is not None
-    assert len(handover.state.reading.values) == SERIES_MAX
-    assert completion(handover.from_counters(CounterReading(values=others | {"completion\tengine=7": 1001}), 2)) == 0
+    assert len(handover.state.reading.values) == MISSING_MAX + 1
+    back = {"completion\tengine=0": 1001, "completion\tengine=1": 1001}
+    assert completion(handover.from_counters(CounterReading(values=others | back), 2)) == 1, "the second is remembered"
 
 
 def test_an_engine_that_restarts_alone_costs_the_others_nothing() -> None:
