@@ -156,6 +156,14 @@ def test_llamacpp_what_was_given_up_is_aborted_and_what_finished_before_is_not()
     assert (counts["completion"], counts["requests"], counts["requests_aborted"]) == (5, 1, 0)
 
 
+def test_llamacpp_of_2025_shows_what_was_given_up_too() -> None:
+    launch = slot(7, "launch_slot_: {} processing task")
+    cancel = b"srv  cancel_tasks: cancel task, id_task = 7\n"
+    release = slot(7, "     release: {} stop processing: n_past = 900, truncated = 0")
+    counts = read(LlamaCpp(), launch + cancel + release + answered(8, 100, 5))
+    assert (counts["prompt_computed"], counts["requests"], counts["requests_aborted"]) == (100, 1, 1)
+
+
 def test_llamacpp_children_of_a_router_keep_their_models_and_requests() -> None:
     def of(port: int, lines: bytes) -> bytes:
         return b"".join(b"[%d] " % port + line for line in lines.splitlines(keepends=True))
