@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from harness import Stack
 from tokenyield_wire.codec import encode_shipment
+from tokenyield_wire.latency import LATENCY_KINDS, LatencyCount
 from tokenyield_wire.window import (
     Batch,
     GpuWindow,
@@ -33,8 +34,21 @@ from tokenyield_wire.window import (
 )
 
 
-def batch(seq: int, start_ms: int, chosen: random.Random) -> Batch:
-    """A node of 8 busy GPUs and four workloads, with figures of realistic length."""
+def latency(chosen: random.Random) -> tuple[LatencyCount, ...]:
+    """Of one busy server: requests in six buckets, tokens in five."""
+    return tuple(
+        LatencyCount(
+            kind=kind,
+            sum_ms=chosen.randrange(10**5, 10**6),
+            counts=(*[0] * 4, *(chosen.randrange(10 ** (4 if kind == "inter_token" else 2)) for _ in range(6))),
+        )
+        for kind in LATENCY_KINDS
+    )
+
+
+def batch(seq: int, start_ms: int, chosen: random.Random, *, with_latency: bool) -> Batch:
+    """A node of 8 busy GPUs and four workloads, with figures of realistic length. Agents report latency once a minute,
+    in one of four batches."""
     gpus, shares = [], []
     for i in range(8):
         active_ms = chosen.randrange(9_000, 15_000)
@@ -81,6 +95,7 @@ def batch(seq: int, start_ms: int, chosen: random.Random) -> Batch:
                     requests=chosen.randrange(1000),
                 ),
             ),
+            latency=latency(chosen) if with_latency else (),
         )
         for i in range(4)
     )
@@ -94,12 +109,12 @@ def batch(seq: int, start_ms: int, chosen: random.Random) -> Batch:
     )
 
 
-def requests(agents: int, per_agent: int, now_ms: int) -> list[list[bytes]]:
+def requests(agents: int, per_agent: int, now_ms: int, *, with_latency: bool) -> list[list[bytes]]:
     """Whole HTTP requests, made beforehand so that making them is not measured."""
     chosen = random.Random(1)
     start_ms = now_ms - now_ms % 15_000 - 15_000
     made = []
-    bodies = [batch(1, start_ms, chosen) for _ in range(50)]
+    bodies = [batch(1, start_ms, chosen, with_latency=with_latency and i % 4 == 0) for i in range(52)]
     for agent in range(agents):
         mine = []
         for seq in range(1, per_agent + 1):
@@ -184,7 +199,7 @@ async def load(port: int, made: list[list[bytes]], seconds: float) -> tuple[list
     return latencies_s, sum(agent.receipts for agent in agents), time.perf_counter() - started_s
 
 
-def run(agents: int, seconds: float, per_agent: int) -> dict[str, Any]:
+def run(agents: int, seconds: float, per_agent: int, *, with_latency: bool) -> dict[str, Any]:
     import uvloop
 
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +210,7 @@ def run(agents: int, seconds: float, per_agent: int) -> dict[str, Any]:
         for thread in os.listdir(f"/proc/{pid}/task"):
             os.sched_setaffinity(int(thread), {0})
         os.sched_setaffinity(0, {1})
-        made = requests(agents, per_agent, time.time_ns() // 1_000_000)
+        made = requests(agents, per_agent, time.time_ns() // 1_000_000, with_latency=with_latency)
         before_s = cpu_s(pid)
         latencies_s, receipts, elapsed_s = uvloop.run(load(stack.port, made, seconds))
         used_s = cpu_s(pid) - before_s
@@ -233,8 +248,12 @@ if __name__ == "__main__":
     parser.add_argument("--agents", type=int, default=1500)
     parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--no-latency", action="store_true", help="batches of servers that report no latency")
     arguments = parser.parse_args()
-    runs = [run(arguments.agents, arguments.seconds, 60) for _ in range(arguments.runs)]
+    runs = [
+        run(arguments.agents, arguments.seconds, 60, with_latency=not arguments.no_latency)
+        for _ in range(arguments.runs)
+    ]
     middle = sorted(runs, key=lambda r: r["batches_per_second"])[len(runs) // 2]
     cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").open() if "model name" in line), "")
     print(

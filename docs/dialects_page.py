@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
+from tokenyield_wire.latency import LATENCY_EDGES_MS, LATENCY_KINDS
 
 PAGE = Path(__file__).parent / "dialects.md"
 KIND_WORDS = {
@@ -14,6 +15,11 @@ KIND_WORDS = {
     "requests": "requests",
     "requests_aborted": "aborted requests",
     "requests_failed": "failed requests",
+}
+LATENCY_WORDS = {
+    "first_token": "to the first token",
+    "inter_token": "from one token to the next",
+    "end_to_end": "to the end of the answer",
 }
 
 HEAD = """# What is counted of which server
@@ -136,6 +142,7 @@ def page() -> str:
         [
             HEAD,
             f"\n{_load(servers)}\n",
+            f"\n{_latency(servers)}\n",
             "\n| server | name | default port | its log reports | its counters report |\n|---|---|---|---|---|\n",
             *rows,
             "\n| gateway | dialect | its log reports, per request |\n|---|---|---|\n",
@@ -196,6 +203,23 @@ def _load(servers: list[Server]) -> str:
     return (
         "How a server is loaded (requests running and waiting, part of its KV cache in use), which [diagnoses](diagnosis.md) need,\n"
         f"is reported by the counters of {_listed(counters)}, and by the logs of {_listed(logs)}."
+    )
+
+
+def _latency(servers: list[Server]) -> str:
+    by_kind = {
+        words: [f"`{one.name}`" for one in servers if one.counters is not None and kind in one.counters.latency.kinds]
+        for kind, words in LATENCY_WORDS.items()
+    }
+    return (
+        "How long callers waited, in the buckets of `agent/tokenyield_wire/latency.py`, is reported by the endpoints of these\n"
+        "servers, each by its own definition and without a setting of its own:\n"
+        + "".join(f"\n- {words}: {_listed(names)}" for words, names in by_kind.items())
+        + "\n\n`tgi` and `trtllm` count one mean a request between tokens, the others each token or step; vLLM counts waits of aborted\n"
+        "requests for their first token too. `llamacpp` and `triton` report none. Upper edges of the buckets, in ms:\n"
+        + "".join(
+            f"\n- `{kind}`: {', '.join(f'{edge:,}' for edge in LATENCY_EDGES_MS[kind])}" for kind in LATENCY_KINDS
+        )
     )
 
 

@@ -29,6 +29,7 @@ from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_agent.tokens.dialects.registry import counters_of_page, names, new_dialect
 from tokenyield_agent.tokens.endpoint import read
+from tokenyield_agent.tokens.latency import read_latency
 from tokenyield_agent.tokens.scrape import ScrapeResult
 from tokenyield_agent.tokens.workload_tokens import WorkloadTokens
 from tokenyield_agent.windows.builder import WindowBuilder
@@ -147,11 +148,14 @@ def endpoints(data: bytes) -> None:
     builder.jump(NOW_MS)
     for i, scrape in enumerate((body[:at], body[at:])):
         reading = read(scrape, counters)
-        answer = ScrapeResult(target="w", scraped_mono_s=15.0 * i, names=counters, reading=reading)
+        waits = read_latency(scrape, counters.latency)
+        answer = ScrapeResult(target="w", scraped_mono_s=15.0 * i, names=counters, reading=reading, latency=waits)
         for event in workload.from_endpoint(answer, NOW_MS + 15_000 * i):
             builder.add(event)
         builder.extend(NOW_MS + 15_000 * (i + 1), [])
         msgspec.json.encode((workload.mark(), builder.state()))
+    for event in workload.finish():
+        builder.add(event)
     name = WorkloadName(server=workload.server, place="n", model=workload.model)
     made = builder.batches(builder.ready(flush=True), {"w": name}, 1)
     decode_shipment(encode_shipment(samples.shipment(*made)))

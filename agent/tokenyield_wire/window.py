@@ -22,6 +22,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from tokenyield_wire.latency import LATENCY_KINDS, LATENCY_SUM_MS_MAX, OBSERVATIONS_MAX, LatencyCount, latency_fault
 from tokenyield_wire.units import hour_of_ms
 
 SCHEMA_VERSION = 1
@@ -54,6 +55,7 @@ GPUS_MAX = 1_024
 SHARES_MAX = 16_384
 """Pairs of a GPU and a workload that held it."""
 WORKLOADS_MAX = 4_096
+assert WORKLOADS_MAX * max(LATENCY_SUM_MS_MAX, OBSERVATIONS_MAX) <= SUM_MAX
 COUNTS_MAX = 3
 """Token counts of one workload: one for each `Method`."""
 DEMAND_MAX = 16_384
@@ -192,6 +194,8 @@ class Workload(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     labels: Labels = {}
     """What is known of it beyond its name: namespace, pod, team, product. Only labels that the agent's settings
     name."""
+    latency: Annotated[tuple[LatencyCount, ...], Meta(max_length=len(LATENCY_KINDS))] = ()
+    """How long its callers waited, as far as its server reports it."""
 
 
 class Demand(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
@@ -288,6 +292,8 @@ def faults_of_batch(batch: Batch, path: str) -> Iterator[Fault]:
         if len(workload.tokens) > 1 and len({count.method for count in workload.tokens}) != len(workload.tokens):
             found = ", ".join(count.method for count in workload.tokens)
             yield Fault(f"{path}.workloads[{i}].tokens", found, "each method once")
+        if workload.latency and (fault := latency_fault(workload.latency)) is not None:
+            yield Fault(f"{path}.workloads[{i}].latency", *fault)
     for i, share in enumerate(batch.shares):
         if share.workload not in keys:
             yield Fault(f"{path}.shares[{i}].workload", share.workload, "the key of a workload in the same batch")

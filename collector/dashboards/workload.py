@@ -7,6 +7,8 @@ WM = 'cluster=~"$cluster",workload=~"$workload",model=~"$model"'
 RATE = "[$__rate_interval]"
 PRODUCTIVE = f'sum(delta(tokenyield_workload_gpu_seconds_to_date{{{WM},bucket="productive"}}[$__range]))'
 ACTIVE = f'sum(delta(tokenyield_workload_gpu_seconds_to_date{{{WM},bucket=~"productive|under_yield"}}[$__range]))'
+WAITS = "{{workload}} {{percentile}}"
+AT_MOST = "Over the live window, at most: the upper edge of the bucket that the percentile falls into, of the slowest cluster and model. Missing where the server does not report it."
 
 DASHBOARD = page(
     "tokenyield-workload",
@@ -87,6 +89,29 @@ DASHBOARD = page(
                     [(f"sum by (state) (rate(tokenyield_workload_gpu_seconds_total{{{W}}}{RATE}))", "{{state}}")],
                     "Mean, by state.",
                     stacked=True,
+                ),
+            ],
+        ),
+        (
+            "What callers waited",
+            [
+                lines(
+                    "To the first token",
+                    [(f'max by (workload, percentile) (tokenyield_latency_seconds{{{WM},kind="first_token"}})', WAITS)],
+                    f"{AT_MOST} Beside yield: packing more requests makes both grow.",
+                    unit="s",
+                ),
+                lines(
+                    "From one token to the next",
+                    [(f'max by (workload, percentile) (tokenyield_latency_seconds{{{WM},kind="inter_token"}})', WAITS)],
+                    AT_MOST,
+                    unit="s",
+                ),
+                lines(
+                    "To the end of the answer",
+                    [(f'max by (workload, percentile) (tokenyield_latency_seconds{{{WM},kind="end_to_end"}})', WAITS)],
+                    AT_MOST,
+                    unit="s",
                 ),
             ],
         ),

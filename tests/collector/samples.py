@@ -1,5 +1,6 @@
 """Shipments for tests, sound and small."""
 
+from tokenyield_wire.latency import LatencyCount
 from tokenyield_wire.window import (
     Batch,
     Demand,
@@ -85,6 +86,10 @@ def batch(seq: int, start_ms: int, *, gpus: int = 2, completion: int = 100) -> B
                     ),
                 ),
                 labels={"team": "search", "pod": "chat-0"},
+                latency=(
+                    LatencyCount(kind="first_token", sum_ms=450, counts=(0, 0, 1, 0, 0, 0, 0, 2)),
+                    LatencyCount(kind="end_to_end", sum_ms=4_100, counts=(0,) * 6 + (2, 1)),
+                ),
             ),
         ),
         demand=(

@@ -17,6 +17,7 @@ from harness import Stack, get, wait_until
 from real.clickhouse_server import PASSWORD, Server
 from tokenyield_collector.ledger.clickhouse.client import NativeClient
 from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger, connect
+from tokenyield_collector.ledger.tables import columns_of_batch
 from tokenyield_wire.codec import encode_shipment
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -194,19 +195,23 @@ def test_a_ledger_of_the_first_version_gains_its_columns(clickhouse_servers: lis
                     client.run(f"ALTER TABLE {table}_hours{ending} DROP COLUMN {column}")
             for column in ("gpu_uuid", "kind", "name", "amount"):
                 client.run(f"ALTER TABLE windows{ending} DROP COLUMN measure.{column}")
-            client.run(f"DROP TABLE measure_hours{ending}")
+            for column in columns_of_batch("latency"):
+                client.run(f"ALTER TABLE windows{ending} DROP COLUMN latency.{column}")
+            for table in ("measure", "latency"):
+                client.run(f"DROP TABLE {table}_hours{ending}")
         client.run("TRUNCATE TABLE schema_version")
         client.close()
     with closing(connect(address, PASSWORD, cluster)) as ledger:
         old = ledger.facts_of_hours()
         assert [(gpu.active_ms, gpu.parked_ms, gpu.sm_ms) for gpu in old.gpus] == [(18_000, 0, None)]
         assert ledger.facts_between(start_ms, start_ms + HOUR_MS).gpus[0].parked_ms == 0
-        assert old.measures == []
+        assert (old.measures, old.latency) == ([], [])
         ledger.append([shipment(batch(2, start_ms + 15_000))], start_ms)
         ledger.fold()
         both = ledger.facts_of_hours()
         assert [(gpu.active_ms, gpu.parked_ms, gpu.sm_ms) for gpu in both.gpus] == [(36_000, 4_000, 6_000)]
         assert {row.name: row.amount for row in both.measures if row.kind == "host"} == {"rapl": 2_700_000}
+        assert {row.kind: row.sum_ms for row in both.latency} == {"first_token": 450, "end_to_end": 4_100}
         assert {row.sm_ms for row in ledger.work_between(start_ms, start_ms + HOUR_MS, HOUR_MS)} == {6_000}
     with closing(connect(address, PASSWORD, cluster)) as ledger:
         assert ledger.facts_of_hours() == both, "opening it again changes nothing"

@@ -1,12 +1,21 @@
 """Every list, dict and sum of a batch has a bound, and what is beyond it is refused by its field, with how much it is."""
 
+import re
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from collector.samples import NOON_MS, batch, shipment
 from tokenyield_wire.codec import Refused, decode_shipment, encode_shipment
+from tokenyield_wire.latency import (
+    LATENCY_BUCKETS,
+    LATENCY_KINDS,
+    LATENCY_SUM_MS_MAX,
+    OBSERVATIONS_MAX,
+    LatencyCount,
+)
 from tokenyield_wire.window import (
     COUNT_MAX,
     COUNTS_MAX,
@@ -53,6 +62,42 @@ def names(count: int) -> dict[str, int]:
 
 def shares(count: int) -> tuple[WorkloadShare, ...]:
     return (WorkloadShare(gpu_uuid="GPU-0", workload="chat", split="even"),) * count
+
+
+def waiting(*latency: LatencyCount) -> Batch:
+    return replace(ONE, workloads=(replace(CHAT, latency=latency),))
+
+
+@pytest.mark.parametrize(
+    ("latency", "field"),
+    [
+        ([{"kind": "first_token", "sum_ms": 5}], ".latency"),
+        ([{"kind": "first_token", "sum_ms": 5, "counts": [0, 0]}], ".latency"),
+        ([{"kind": "first_token", "counts": [1]}, {"kind": "first_token", "counts": [2]}], ".latency"),
+        ([{"kind": "queue", "counts": [1]}], ".latency[...].kind"),
+        ([{"kind": "first_token", "counts": [1] * (LATENCY_BUCKETS + 1)}], ".latency[...].counts"),
+        ([{"kind": "first_token", "counts": [-1]}], ".latency[...].counts[...]"),
+        ([{"kind": "first_token", "counts": [OBSERVATIONS_MAX + 1]}], ".latency[...].counts[...]"),
+        ([{"kind": "first_token", "counts": [1], "sum_ms": LATENCY_SUM_MS_MAX + 1}], ".latency[...].sum_ms"),
+        ([{"kind": kind, "counts": [1]} for kind in (*LATENCY_KINDS, "first_token")], ".latency"),
+    ],
+)
+def test_unsound_waits_are_refused(latency: list[dict[str, Any]], field: str) -> None:
+    document = msgspec.to_builtins(shipment(ONE))
+    document["batches"][0]["workloads"][0]["latency"] = latency
+    with pytest.raises(Refused) as refused:
+        decode_shipment(msgspec.json.encode(document))
+    (fault,) = refused.value.faults
+    assert re.sub(r"\[\d+\]|\[...\]", "", fault.field) == "batches.workloads" + field.replace("[...]", "")
+
+
+def test_the_most_waits_that_a_batch_can_hold_are_taken() -> None:
+    most = tuple(
+        LatencyCount(kind=kind, sum_ms=LATENCY_SUM_MS_MAX, counts=(OBSERVATIONS_MAX,) * LATENCY_BUCKETS)
+        for kind in LATENCY_KINDS
+    )
+    assert faults_of(waiting(*most)) == []
+    assert WORKLOADS_MAX * LATENCY_SUM_MS_MAX <= SUM_MAX
 
 
 def in_gpu(**fields: Any) -> Batch:

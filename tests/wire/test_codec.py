@@ -26,6 +26,19 @@ def test_a_released_batch_reads_and_writes_the_same_for_ever() -> None:
     assert json.loads(encode_shipment(decode_shipment(raw))) == json.loads(raw)
 
 
+def test_waits_travel_in_buckets_and_a_collector_before_them_reads_all_else() -> None:
+    raw = (GOLDEN / "v1-latency.json").read_bytes()
+    shipment = decode_shipment(raw)
+    assert json.loads(encode_shipment(shipment)) == json.loads(raw)
+    (workload,) = shipment.batches[0].workloads
+    assert [(one.kind, one.sum_ms, sum(one.counts)) for one in workload.latency] == [
+        ("first_token", 7_242, 726), ("inter_token", 221_302, 74_306), ("end_to_end", 228_461, 726),
+    ]  # fmt: skip
+    document = json.loads(raw)
+    del document["batches"][0]["workloads"][0]["latency"]
+    assert document == golden()
+
+
 def test_fields_of_a_newer_agent_are_ignored() -> None:
     document = golden()
     document["new_at_top"] = 1

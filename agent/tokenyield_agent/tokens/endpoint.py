@@ -20,6 +20,7 @@ import msgspec
 
 from tokenyield_agent.tokens.event import KINDS
 from tokenyield_agent.tokens.exposition import SERIES_MAX, PageSample, names_on, samples
+from tokenyield_agent.tokens.latency import NO_LATENCY, LatencyNames
 
 MISSING_MAX = 1024
 """Series that are remembered while they are missing, the latest: Ray gives each new worker a label of its own."""
@@ -86,6 +87,8 @@ class CounterNames:
     """Gauges: requests running and waiting, of all engines; the part of its KV cache (of 1) that an engine uses."""
     waiting: tuple[Alternative, ...] = ()
     cache_used: tuple[Alternative, ...] = ()
+    latency: LatencyNames = NO_LATENCY
+    """Histograms, see latency.py."""
     fallback: bool = False
     """Taken only where no other server's names are on the page."""
 

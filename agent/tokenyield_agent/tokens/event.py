@@ -4,12 +4,13 @@
 the node's timeline. A kind that the source does not report is None.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
+from tokenyield_wire.latency import LatencyKind
 from tokenyield_wire.window import LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS, Method
 
 LINE_COUNT_MAX = 2**40
@@ -83,6 +84,8 @@ class TokenEvent:
     start_ms: int
     end_ms: int
     counts: TokenCounts
+    latency: Mapping[LatencyKind, Sequence[int]] | None = None
+    """Of each kind the sum of waits in ms, then how many fell into each bucket."""
 
 
 class Dialect(Protocol):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from tokenyield_agent.tokens.dialects.registry import COUNTERS, counters_of_page
 from tokenyield_agent.tokens.endpoint import CounterNames, CounterReading, read
 from tokenyield_agent.tokens.exposition import is_of_another_program
+from tokenyield_agent.tokens.latency import NOTHING_READ, LatencyReading, read_latency
 from tokenyield_agent.tokens.page_request import EndpointAddress, ScrapeError, get_page
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class ScrapeResult:
     scraped_mono_s: float
     names: CounterNames | None = None
     reading: CounterReading | None = None
+    latency: LatencyReading = NOTHING_READ
     refused: bool = False
     problem: str | None = None
 
@@ -197,12 +199,12 @@ class Scraper:
             if not reading.has("completion") and (others := counters_of_page(body)) not in (None, names):
                 assert others is not None
                 target.known, names, reading = (address, others), others, read(body, others)
-            self._take(name, target, reading)
+            self._take(name, target, body, reading)
         except ScrapeError as error:
             self.counts["failures"] += 1
             self._add(self._failure(name, target, error))
 
-    def _take(self, name: str, target: _Target, reading: CounterReading) -> None:
+    def _take(self, name: str, target: _Target, body: bytes, reading: CounterReading) -> None:
         """A page of a known server."""
         assert target.known is not None
         address, names = target.known
@@ -220,7 +222,16 @@ class Scraper:
         else:
             target.has_counters = True
         self._note(name, target, problem, reason)
-        self._add(ScrapeResult(target=name, scraped_mono_s=now_s, names=names, reading=reading, problem=problem))
+        self._add(
+            ScrapeResult(
+                target=name,
+                scraped_mono_s=now_s,
+                names=names,
+                reading=reading,
+                latency=read_latency(body, names.latency),
+                problem=problem,
+            )
+        )
 
     def _probe(self, name: str, target: _Target) -> None:
         for address in target.addresses:
@@ -239,7 +250,7 @@ class Scraper:
                 if (names := counters_of_page(body)) is not None:
                     target.known = (address, names)
                     target.due_s = time.monotonic() + self._interval_s * (1 - EARLY)
-                    self._take(name, target, read(body, names))
+                    self._take(name, target, body, read(body, names))
                     return
                 problem = f"{address.shown} shows no counters of a known server"
                 failures.append(ScrapeError(problem, "foreign" if is_of_another_program(body) else "no_counters"))

@@ -8,9 +8,10 @@ from dataclasses import replace
 import msgspec
 
 from tokenyield_agent.tokens.dialects.registry import reports_tokens
-from tokenyield_agent.tokens.endpoint import LoadGauges
+from tokenyield_agent.tokens.endpoint import CounterReading, LoadGauges
 from tokenyield_agent.tokens.event import TokenCounts, TokenEvent, load_over
 from tokenyield_agent.tokens.handover import Handover, HandoverState
+from tokenyield_agent.tokens.latency import LatencyState, gather, is_due, latency_between
 from tokenyield_agent.tokens.log_source import LogSource, SourceMark
 from tokenyield_agent.tokens.scrape import ScrapeResult
 from tokenyield_wire.window import LOAD_KINDS
@@ -25,6 +26,7 @@ class TokensMark(msgspec.Struct, kw_only=True):
 
     logs: list[SourceMark] = msgspec.field(default_factory=list)
     handover: HandoverState | None = msgspec.field(default=None, name="standing")
+    latency: LatencyState | None = None
     last_token_ms: int | None = None
     """When it made its last token, or was first read."""
 
@@ -51,6 +53,7 @@ class WorkloadTokens:
         self._load: tuple[int, LoadGauges] | None = None
         """The server's load at the endpoint's last answer, and when that was."""
         self._is_new = is_new
+        self._latency = (mark.latency if mark is not None else None) or LatencyState()
         state = mark.handover if mark is not None else None
         self._handover = Handover(name, state if state is not None else HandoverState(log_counts=not has_endpoint))
 
@@ -88,16 +91,17 @@ class WorkloadTokens:
 
     def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
         """What the log gave since the last poll, as far as it is to be counted."""
+        waits = self._waits_due(now_ms)
         if self.log is None:
-            return []
+            return waits
         events = self.log.poll(now_ms, now_mono_s)
         self.log_moved = any(event.counts.kinds() for event in events)
         if not self._has_counters:
-            return self._count(events)
+            return self._count(events) + waits
         tokens = self._handover.from_log([_without_load(event) for event in events])
         if self._load is None:  # else the endpoint reports it
             tokens += [load for event in events if (load := _only_load(event)) is not None]
-        return self._count(tokens)
+        return self._count(tokens) + waits
 
     def quiet_since_ms(self, now_ms: int) -> int | None:
         """When it made its last token, or was first read; None where its tokens are not read, or not yet."""
@@ -122,9 +126,41 @@ class WorkloadTokens:
         reading = result.reading
         if reading.started_s is None:
             reading = msgspec.structs.replace(reading, started_s=self.process_started_s)
-        gauges = reading.gauges if self._handover.is_answer(reading) else None
+        waits = self._waits_due(at_ms)
+        is_answer = self._handover.is_answer(reading)
+        if is_answer:
+            self._gather_waits(result, reading, at_ms)
         tokens = self._handover.from_counters(reading, at_ms, new=self._is_new)
-        return self._count(tokens + self._load_until(at_ms, gauges))
+        return self._count(tokens + self._load_until(at_ms, reading.gauges if is_answer else None)) + waits
+
+    def _gather_waits(self, result: ScrapeResult, reading: CounterReading, at_ms: int) -> None:
+        """What callers waited since the answer before."""
+        state = self._handover.state
+        is_new = state.reading is None and (self._is_new or state.refused)
+        after, observed = latency_between(
+            self._latency,
+            result.latency,
+            started_s=reading.started_s,
+            is_new=is_new,
+            has_made_nothing=not any(reading.values.values()),
+        )
+        self._latency = gather(after, observed, at_ms)
+
+    def _waits_due(self, now_ms: int | None) -> list[TokenEvent]:
+        """What was gathered of a minute that has passed by `now_ms`, or all; it lies where its newest was read."""
+        waits = self._latency
+        if not waits.gathered or (now_ms is not None and not is_due(waits, now_ms)):
+            return []
+        self._latency = msgspec.structs.replace(waits, gathered={})
+        return [
+            TokenEvent(
+                workload=self.name,
+                start_ms=waits.gathered_at_ms,
+                end_ms=waits.gathered_at_ms,
+                counts=TokenCounts(method="counter"),
+                latency=waits.gathered,
+            )
+        ]
 
     def _load_until(self, at_ms: int, gauges: LoadGauges | None) -> list[TokenEvent]:
         """The server's load since the answer before, by trapezoid."""
@@ -150,12 +186,14 @@ class WorkloadTokens:
 
     def finish(self) -> list[TokenEvent]:
         """The workload is not followed any more: what its log has that the counters have not confirmed."""
-        return self._count(self._handover.endpoint_removed()) if self._has_counters else []
+        left = self._count(self._handover.endpoint_removed()) if self._has_counters else []
+        return left + self._waits_due(None)
 
     def mark(self) -> TokensMark:
         return TokensMark(
             logs=self.log.marks() if self.log is not None else [],
             handover=self._handover.state if self._has_counters else None,
+            latency=self._latency if self._latency.begun or self._latency.gathered else None,
             last_token_ms=self.last_token_ms,
         )
 

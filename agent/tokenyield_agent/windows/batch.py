@@ -1,6 +1,6 @@
 """A closed window into the batch that goes over the wire. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -8,6 +8,7 @@ import msgspec
 from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.windows.open_window import ACTIVITY_FIELDS, OpenGpu, OpenWindow, add
 from tokenyield_agent.workloads.workload_name import WorkloadName
+from tokenyield_wire.latency import LATENCY_KINDS, LatencyCount, LatencyKind
 from tokenyield_wire.window import (
     COUNT_MAX,
     SUM_MAX,
@@ -41,7 +42,7 @@ def batch_of(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Ba
         end_ms=window.end_ms,
         gpus=tuple(_gpu_window(uuid, sums, length_ms) for uuid, sums in gpus),
         shares=shares,
-        workloads=tuple(_workload(key, names, counts.get(key, [])) for key in keys),
+        workloads=tuple(_workload(key, names, counts.get(key, []), window.latency.get(key, {})) for key in keys),
         demand=tuple(_demand(gateway, key, sums) for (gateway, key), sums in demand.items()),
         host_energy_mj=window.host_mj,
     )
@@ -64,7 +65,12 @@ def _shares(uuid: str, sums: OpenGpu) -> list[WorkloadShare]:
     ]
 
 
-def _workload(key: str, names: dict[str, WorkloadName], counts: list[TokenCount]) -> Workload:
+def _workload(
+    key: str,
+    names: dict[str, WorkloadName],
+    counts: list[TokenCount],
+    latency: Mapping[LatencyKind, Sequence[int]],
+) -> Workload:
     name = names.get(key) or WorkloadName(server="unknown", place=key, model=None)
     return Workload(
         key=key,
@@ -73,7 +79,15 @@ def _workload(key: str, names: dict[str, WorkloadName], counts: list[TokenCount]
         model=name.model,
         tokens=tuple(counts),
         labels=dict(name.labels),
+        latency=tuple(_latency(kind, latency[kind]) for kind in LATENCY_KINDS if kind in latency),
     )
+
+
+def _latency(kind: LatencyKind, sums: Sequence[int]) -> LatencyCount:
+    counts = list(sums[1:])
+    while counts and not counts[-1]:
+        counts.pop()
+    return LatencyCount(kind=kind, sum_ms=sums[0], counts=tuple(counts))
 
 
 def _demand(gateway: str, key: str, sums: dict[str, int]) -> Demand:

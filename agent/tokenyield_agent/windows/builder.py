@@ -23,7 +23,7 @@ import msgspec
 from tokenyield_agent.tokens.event import KINDS, TokenEvent
 from tokenyield_agent.windows.batch import batch_of
 from tokenyield_agent.windows.bounds import Folds
-from tokenyield_agent.windows.open_window import OpenWindow, add, add_demand, add_tokens, lay_span
+from tokenyield_agent.windows.open_window import OpenWindow, add, add_demand, add_latency, add_tokens, lay_span
 from tokenyield_agent.windows.span import GpuSpan
 from tokenyield_agent.workloads.workload_name import WorkloadName
 from tokenyield_wire.units import MS_PER_HOUR, apportion
@@ -103,6 +103,9 @@ class WindowBuilder:
         if not any(overlaps_ms):  # an instant, or a stretch that a jump took out of the timeline
             at = max((i for i, w in enumerate(windows) if w.start_ms <= event.start_ms), default=0)
             overlaps_ms[at] = 1
+        if event.latency is not None:
+            add_latency(windows[overlaps_ms.index(max(overlaps_ms))], event.workload, event.latency, self._folds)
+            return
         parts = {
             kind: apportion(whole, overlaps_ms)
             for kind in (*KINDS, *LOAD_KINDS)

@@ -4,7 +4,7 @@ In: spans of GPUs cut to the window, token counts. Out: plain sums, which go int
 become a batch when the window is closed (batch.py). Field names stay: the spool of an older agent holds them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -12,6 +12,7 @@ import msgspec
 
 from tokenyield_agent.gpu.reading import Activity, GpuReading
 from tokenyield_agent.tokens.event import Caller, TokenCounts, sum_kinds
+from tokenyield_agent.tokens.latency import bounded
 from tokenyield_agent.windows.bounds import (
     CALLERS_ALL_MAX,
     CALLERS_MAX,
@@ -25,6 +26,7 @@ from tokenyield_agent.windows.bounds import (
 )
 from tokenyield_agent.windows.span import GpuSpan
 from tokenyield_agent.workloads.binding import UNTIED
+from tokenyield_wire.latency import LatencyKind
 from tokenyield_wire.units import apportion
 from tokenyield_wire.window import COUNT_MAX, Method, Split
 
@@ -93,6 +95,8 @@ class OpenWindow(msgspec.Struct, kw_only=True):
     """gateway -> caller, as JSON -> kind -> count"""
     host_mj: dict[str, int] = msgspec.field(default_factory=dict)
     """source -> energy"""
+    latency: dict[str, dict[LatencyKind, list[int]]] = msgspec.field(default_factory=dict)
+    """workload -> kind -> sum of waits in ms, then how many fell into each bucket; each workload is in `tokens` too"""
 
 
 @dataclass(slots=True)
@@ -222,6 +226,17 @@ def add_tokens(window: OpenWindow, workload: str, counts: TokenCounts, parts: Ma
     sums = window.tokens.setdefault(workload, {}).setdefault(counts.method, {})
     for kind, part in parts.items():
         sums[kind] = _bounded(sums.get(kind, 0) + part)
+
+
+def add_latency(window: OpenWindow, workload: str, latency: Mapping[LatencyKind, Sequence[int]], folds: Folds) -> None:
+    """A whole observation falls into one window."""
+    if workload not in window.tokens and len(window.tokens) >= COUNTED_MAX:
+        workload = folds.fold("workload", OTHER_WORKLOAD)
+    window.tokens.setdefault(workload, {})
+    of_workload = window.latency.setdefault(workload, {})
+    for kind, sums in latency.items():
+        before = of_workload.get(kind, [0] * len(sums))
+        of_workload[kind] = bounded([one + other for one, other in zip(before, sums, strict=True)])
 
 
 def add_demand(window: OpenWindow, gateway: str, caller: Caller, parts: Mapping[str, int], folds: Folds) -> None:

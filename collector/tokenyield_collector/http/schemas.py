@@ -96,6 +96,17 @@ class PoolCostDocument(TypedDict):
     cost: dict[str, Money]
 
 
+class LatencyDocument(TypedDict):
+    """How long callers waited. A percentile is an upper bound: the edge of the bucket that it falls into; null above
+    the last edge."""
+
+    observations: int
+    mean_ms: float | None
+    p50_ms: int | None
+    p95_ms: int | None
+    p99_ms: int | None
+
+
 class WorkloadSummaryDocument(TypedDict):
     cluster: str
     workload: str
@@ -108,6 +119,8 @@ class WorkloadSummaryDocument(TypedDict):
     energy_joules: float
     tokens: dict[str, int | None]
     requests: int | None
+    latency: dict[str, LatencyDocument | None]
+    """To the first token, between tokens, and end to end; null where the server does not report it."""
     tokens_per_second_per_watt: ByName
     tokens_per_joule: ByName
     cost: dict[str, Money | None]

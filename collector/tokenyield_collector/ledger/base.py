@@ -12,7 +12,7 @@ The promises:
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from tokenyield_collector.ledger.facts import Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_wire.window import Shipment
 
@@ -66,8 +66,15 @@ class Ledger(Protocol):
         """Recompute the hours whose windows changed since the last call; returns them (start, ms)."""
         ...
 
-    def facts_of_hours(self, hours_ms: Sequence[int] | None = None, *, by_node: bool = True) -> Facts:
-        """Sums by hour, of the given hours or of all; over all nodes, named "", unless `by_node`."""
+    def facts_of_hours(
+        self,
+        hours_ms: Sequence[int] | None = None,
+        *,
+        by_node: bool = True,
+        kinds: Sequence[FactKind] = FACT_KINDS,
+    ) -> Facts:
+        """Sums by hour, of the given hours or of all; over all nodes, named "", unless `by_node`. Of other kinds than
+        `kinds` nothing is read."""
         ...
 
     def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:

@@ -5,9 +5,10 @@ Times are in ms, energies in mJ. None: the source never reported it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-from tokenyield_collector.ledger.tables import NODE_KEYS, STORED_NAMES, TABLES
+from tokenyield_collector.ledger.tables import LATENCY_COUNTS, NODE_KEYS, STORED_NAMES, TABLES
 from tokenyield_wire.window import LOAD_KINDS, TOKEN_KINDS
 
 
@@ -143,6 +144,48 @@ class LabelSums:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatencySums:
+    """How long callers of one workload on one node waited, of one kind, see tokenyield_wire/latency.py."""
+
+    hour_ms: int
+    cluster: str
+    node: str
+    workload: str
+    model: str
+    kind: str
+    sum_ms: int
+    bucket_00: int
+    bucket_01: int
+    bucket_02: int
+    bucket_03: int
+    bucket_04: int
+    bucket_05: int
+    bucket_06: int
+    bucket_07: int
+    bucket_08: int
+    bucket_09: int
+    bucket_10: int
+    bucket_11: int
+    bucket_12: int
+    bucket_13: int
+    bucket_14: int
+    bucket_15: int
+    bucket_16: int
+    bucket_17: int
+    bucket_18: int
+    bucket_19: int
+    bucket_20: int
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Observations by bucket."""
+        return _latency_counts(self)
+
+
+_latency_counts = attrgetter(*LATENCY_COUNTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All sums of one stretch of time. `hour_ms` of the rows is 0 where the stretch is not an hour of the ledger."""
 
@@ -153,6 +196,7 @@ class Facts:
     tokens: Sequence[TokenSums] = ()
     demand: Sequence[DemandSums] = ()
     labels: Sequence[LabelSums] = ()
+    latency: Sequence[LatencySums] = ()
     node_labels: Mapping[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     """(cluster, node) -> its labels, as last reported."""
 
@@ -252,6 +296,7 @@ FACT_KINDS = (
     FactKind("tokens", TokenSums, "token", (*NODE_KEYS, "workload", "server", "model", "method")),
     FactKind("demand", DemandSums, "demand", (*NODE_KEYS, "gateway", "model", "caller")),
     FactKind("labels", LabelSums, "label", (*NODE_KEYS, "workload", "labels")),
+    FactKind("latency", LatencySums, "latency", (*NODE_KEYS, "workload", "model", "kind")),
     FactKind("shares", ShareSums, "share", (*NODE_KEYS, "gpu_model", "workload")),
     FactKind("reasons", ReasonSums, "reason", (*NODE_KEYS, "kind", "reason")),
     FactKind("measures", MeasureSums, "measure", (*NODE_KEYS, "kind", "name")),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tokenyield_collector.ledger.tables import DEMAND_SUMS, HOST_KINDS, TOKEN_SUMS
+from tokenyield_wire.latency import LATENCY_BUCKETS
 from tokenyield_wire.window import Batch, GpuWindow, Shipment, WorkloadShare
 
 TableRows = defaultdict[str, list[tuple[Any, ...]]]
@@ -48,6 +49,11 @@ def rows_of_batch(rows: TableRows, shipment: Shipment, batch: Batch, received_ms
         for method, *sums in counts or ([_NO_TOKENS] if workload.model else []):
             rows["token_windows"].append(
                 (*node, workload.key, workload.server, workload.place, workload.model or "", method, start_ms, *sums)
+            )
+        for latency in workload.latency:
+            model, none_above = workload.model or "", [0] * (LATENCY_BUCKETS - len(latency.counts))
+            rows["latency_windows"].append(
+                (*node, workload.key, model, latency.kind, start_ms, latency.sum_ms, *latency.counts, *none_above)
             )
         if workload.labels:
             labels = encoded_labels(workload.labels)

@@ -4,6 +4,7 @@ A table `x` stands for `x_windows`, a row for each window, and `x_hours`, their 
 """
 
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
+from tokenyield_wire.latency import LATENCY_BUCKETS
 from tokenyield_wire.window import COUNT_MAX, LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS
 
 NODE_KEYS = ("cluster", "node")
@@ -16,6 +17,9 @@ LABEL_KEYS = [*NODE_KEYS, "workload", "labels"]
 MEASURE_KEYS = [*NODE_KEYS, "gpu_uuid", "kind", "name"]
 """What few GPUs report. Kinds: `energy` (mJ that were integrated, by method), `throttled_lost` (ms, by reason), `event`
 (how often, by what it was); `HOST_KINDS`."""
+LATENCY_KEYS = [*NODE_KEYS, "workload", "model", "kind"]
+LATENCY_COUNTS = [f"bucket_{i:02}" for i in range(LATENCY_BUCKETS)]
+"""Observations by bucket, in the order of the wire's edges for the kind."""
 HOST_KINDS = ("host", "host_gpu_ms", "host_gpu_mj")
 """Of no GPU: what a host used, by where that is from, and the time and energy of its GPUs in the same windows."""
 
@@ -46,6 +50,7 @@ TABLES: dict[str, tuple[list[str], list[str]]] = {
     "demand": (DEMAND_KEYS, DEMAND_SUMS),
     "label": (LABEL_KEYS, ["seen_ms"]),
     "measure": (MEASURE_KEYS, ["amount"]),
+    "latency": (LATENCY_KEYS, ["sum_ms", *LATENCY_COUNTS]),
 }
 """Table -> keys and sums. Wholes come before their parts: GPUs before the shares that workloads held of them."""
 BATCH_COLUMNS = ["agent_id", "epoch", "seq", *NODE_KEYS, "start_ms", "end_ms", "received_ms"]

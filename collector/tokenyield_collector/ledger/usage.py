@@ -139,6 +139,15 @@ class HostDay(NamedTuple):
     gpu_mj: int
 
 
+class WorkLatency(NamedTuple):
+    """How long callers of one piece of work waited, of one kind (tokenyield_wire/latency.py); not divided by caller."""
+
+    identity: WorkIdentity
+    kind: str
+    sum_ms: int
+    counts: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class UsageQuery:
     """How to sum. `weights` are thousandths of a token by kind; a reference is in weighted tokens a GPU-second."""
@@ -181,6 +190,10 @@ class UsageReader(Protocol):
 
     def host_energy(self, start_ms: int, end_ms: int) -> Sequence[HostDay]:
         """Of nodes that measure it."""
+        ...
+
+    def latency(self, start_ms: int, end_ms: int) -> Sequence[WorkLatency]:
+        """Of servers that report it; the labels are those that a workload carried longest."""
         ...
 
     def checksum(self, start_ms: int, end_ms: int) -> str:

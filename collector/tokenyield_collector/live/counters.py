@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenyield_collector.ledger.facts import Facts
+from tokenyield_collector.ledger.facts import FACT_KINDS, Facts
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.statements.names import UNPRICED
@@ -70,6 +70,8 @@ METRICS = (
 )
 _MEASURES = {"throttled_lost": "throttled_lost_ms", "event": "gpu_events", "host": "host_mj"}
 """Kind of a measure -> its metric."""
+COUNTED = tuple(kind for kind in FACT_KINDS if kind.field not in ("labels", "latency"))
+"""What of an hour's facts is counted; the rest need not be read."""
 _BOUNDED = {"tokens": 1, "workload_gpu_ms": 1, "demand_tokens": 3, "demand_requests": 3}
 """Metrics with a label that has no bound of its own (workload, team) -> its position, for metrics/exposition.py."""
 
@@ -199,7 +201,7 @@ class Counters:
 
 def _split(facts: Facts) -> dict[int, Facts]:
     by_hour: dict[int, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
-    for name in ("gpus", "measures", "reasons", "shares", "tokens", "demand"):
-        for row in getattr(facts, name):
-            by_hour[row.hour_ms][name].append(row)
+    for kind in COUNTED:
+        for row in getattr(facts, kind.field):
+            by_hour[row.hour_ms][kind.field].append(row)
     return {hour: Facts(node_labels=facts.node_labels, **rows) for hour, rows in by_hour.items()}

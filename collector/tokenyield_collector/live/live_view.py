@@ -18,6 +18,7 @@ import msgspec
 
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.facts import Facts
+from tokenyield_collector.ledger.latency import LatencyHistogram, histograms
 from tokenyield_collector.live.window_usage import Stretch, WindowUsage, Workload, server_of_workloads
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.money import amount
@@ -26,6 +27,7 @@ from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.pricing import cut_at_hours
 from tokenyield_collector.statements.source import CostSource, Grain, Span
 from tokenyield_collector.statements.statement import Statement, fleet_statement
+from tokenyield_wire.latency import LatencyKind
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -116,6 +118,11 @@ class LiveView:
         for sums in self.places.values():
             whole.take(sums)
         return whole
+
+    @property
+    def latency(self) -> dict[tuple[Workload, LatencyKind], LatencyHistogram]:
+        """How long callers of each workload waited, of all its models."""
+        return histograms(self.facts.latency, lambda row: (row.cluster, row.workload))
 
     def per_hour(self, quanta: int) -> float:
         """A cost of the stretch at the same pace, in units of the currency an hour."""

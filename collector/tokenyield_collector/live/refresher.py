@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.base import Ledger, StatementRecord
-from tokenyield_collector.live.counters import Counters
+from tokenyield_collector.live.counters import COUNTED, Counters
 from tokenyield_collector.live.live_view import read_live_view
 from tokenyield_collector.live.to_date import GRAIN, MonthToDate, ToDate, month_to_date
 from tokenyield_collector.live.view import View
@@ -101,7 +101,7 @@ class Refresher:
         hours = sorted(wanted)
         for k in range(0, len(hours), HOURS_READ_AT_ONCE):
             some = hours[k : k + HOURS_READ_AT_ONCE]
-            self._counters.update(some, self._ledger.facts_of_hours(some, by_node=by_node))
+            self._counters.update(some, self._ledger.facts_of_hours(some, by_node=by_node, kinds=COUNTED))
         self._all_hours_read = self._all_hours_read or first_ms is not None
 
     def _known_ms(self, now_ms: int) -> int:

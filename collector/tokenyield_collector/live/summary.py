@@ -20,6 +20,7 @@ from tokenyield_collector.http.schemas import (
     WorkloadSummaryDocument,
 )
 from tokenyield_collector.ledger.facts import Facts
+from tokenyield_collector.ledger.latency import LatencyHistogram
 from tokenyield_collector.live.live_view import (
     TOKEN_SUMS,
     LiveView,
@@ -28,12 +29,14 @@ from tokenyield_collector.live.live_view import (
     live_duration_ms,
     live_energy_cost,
 )
+from tokenyield_collector.live.window_usage import Workload
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import amount, decimal, spread
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
 from tokenyield_collector.statements.lines import BASES, Sums, sum_of_known
+from tokenyield_wire.latency import LATENCY_KINDS, LatencyKind
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
 from tokenyield_wire.window import REQUEST_KINDS, STATES, TOKEN_KINDS
 
@@ -56,6 +59,7 @@ def summarize(live: LiveView, policy: Policy) -> SummaryDocument:
     metered = {kind: live.metered_tokens(kind) for kind in TOKEN_SUMS}
     per_joule = {kind: n / joules if joules and n else None for kind, n in metered.items()}
     has_prices = bool(prices.pools)
+    latency = live.latency
     return {
         "start": iso(live.span.start_ms),
         "end": iso(live.span.end_ms),
@@ -96,7 +100,7 @@ def summarize(live: LiveView, policy: Policy) -> SummaryDocument:
         },
         "waterfall": _waterfall(whole),
         "pools": _pools(live),
-        "workloads": [_workload(row) for row in live.workloads],
+        "workloads": [_workload(row, latency) for row in live.workloads],
         "demand": _demand(facts),
     }
 
@@ -197,7 +201,10 @@ def _pools(live: LiveView) -> list[PoolCostDocument]:
     ]
 
 
-def _workload(row: LiveWorkload) -> WorkloadSummaryDocument:
+def _workload(
+    row: LiveWorkload, latency: Mapping[tuple[Workload, LatencyKind], LatencyHistogram]
+) -> WorkloadSummaryDocument:
+    waits = {kind: latency.get(((row.cluster, row.workload), kind)) for kind in LATENCY_KINDS}
     costs = {basis: row.quanta(basis) for basis in BASES}
     per_joule = {kind: row.tokens_per_joule(kind) for kind in TOKEN_SUMS}
     return {
@@ -215,6 +222,7 @@ def _workload(row: LiveWorkload) -> WorkloadSummaryDocument:
         "energy_joules": row.sums.get("gpu_mj") / MJ_PER_JOULE,
         "tokens": {kind: row.reported(kind) for kind in TOKEN_KINDS},
         "requests": row.reported("requests"),
+        "latency": {kind: None if one is None else one.document() for kind, one in waits.items()},
         "tokens_per_second_per_watt": per_joule,
         "tokens_per_joule": per_joule,
         "cost": {basis: None if quanta is None else decimal(quanta) for basis, quanta in costs.items()},

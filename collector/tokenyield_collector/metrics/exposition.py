@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.ingest.stats import IngestStats
+from tokenyield_collector.ledger.latency import PERCENTILES, histograms
 from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import TOKEN_SUMS, LiveView, LiveWorkload, live_cost, live_duration_ms
 from tokenyield_collector.live.view import View
@@ -214,6 +215,20 @@ def _live(live: LiveView, currency: str, admitted: set[str]) -> Iterator[Metric]
                 if (cost := row.cost_per_million_tokens(kind, basis)) is not None:
                     unit_costs.add_metric([currency, *labels, basis], cost)
     yield from (held, parked, per_watt, per_joule, unit_costs)
+    yield from _latency(live, admitted)
+
+
+def _latency(live: LiveView, admitted: set[str]) -> Iterator[Metric]:
+    """Of workloads that are admitted; waits of the others cannot be added up as percentiles."""
+    waits, observations = families.LATENCY.new(), families.LATENCY_OBSERVATIONS.new()
+    rows = [row for row in live.facts.latency if row.workload in admitted]
+    of_models = histograms(rows, lambda row: (row.cluster, row.workload, row.model))
+    for (model, kind), histogram in sorted(of_models.items()):
+        observations.add_metric([*model, kind], histogram.observations)
+        for percentile in PERCENTILES:
+            if (at_most_ms := histogram.at_most_ms(percentile)) is not None:
+                waits.add_metric([*model, kind, f"p{percentile}"], at_most_ms / MS_PER_SECOND)
+    yield from (waits, observations)
 
 
 def _live_places(live: LiveView, currency: str) -> Iterator[Metric]:

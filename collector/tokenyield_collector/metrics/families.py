@@ -181,6 +181,20 @@ UNIT_COST = Family(
     "Cost per million tokens over the live window, on the direct, allocated and loaded basis",
     ("currency", "cluster", "workload", "model", "kind", "basis"),
 )
+LATENCY = Family(
+    "tokenyield_latency_seconds",
+    "gauge",
+    "What callers of a workload waited at most over the live window, by kind (first_token, inter_token, end_to_end) "
+    "and percentile (p50, p95, p99): the upper edge of the bucket that it falls into; missing above the last edge",
+    ("cluster", "workload", "model", "kind", "percentile"),
+    "gen_ai.server.time_to_first_token, gen_ai.server.time_per_output_token, gen_ai.server.request.duration",
+)
+LATENCY_OBSERVATIONS = Family(
+    "tokenyield_latency_observations",
+    "gauge",
+    "How many waits that is of: requests, or tokens for inter_token",
+    ("cluster", "workload", "model", "kind"),
+)
 
 COST_TO_DATE = Family(
     "tokenyield_cost_to_date",

@@ -21,6 +21,7 @@ from tokenyield_collector.prices.period import Period, day_of, iso, month_of, pa
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
 from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, TextWriter, load_format
 from tokenyield_collector.reports.report import Report, make_report
+from tokenyield_collector.reports.report_latency import report_latency
 from tokenyield_collector.reports.versions import next_record
 from tokenyield_collector.statements.names import names_of
 from tokenyield_collector.statements.source import CostSource, Grain, Span
@@ -81,6 +82,8 @@ class ReportMaker:
         report = make_report(
             statement, stretch.period, by, where=where, top=top, is_closed=stretch.is_closed, notes=notes
         )
+        waits = self.ledger.usage().latency(stretch.start_ms, stretch.end_ms)
+        report.latency = report_latency(waits, self.policy, by, where)
         report.version = version
         report.notes += _warnings(report, self.policy)
         return report

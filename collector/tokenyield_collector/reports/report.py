@@ -15,6 +15,7 @@ from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.money import cents
 from tokenyield_collector.prices.period import Period, day_of, iso
 from tokenyield_collector.reports.buy_or_run import BuyOrRun, buy_or_run
+from tokenyield_collector.reports.report_latency import ReportLatency
 from tokenyield_collector.reports.row_figures import row_figures
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS, LOST
 from tokenyield_collector.statements.lines import LineKey, Sums
@@ -65,6 +66,8 @@ class Report:
     """Day -> part of the cost -> cents, rounded day by day, for plots."""
     references: list[AppliedReference] = field(default_factory=list)
     buy_or_run: list[BuyOrRun] = field(default_factory=list)
+    latency: ReportLatency | None = None
+    """None where the report is filtered by a column that callers' waits are not known by."""
     token_weights: dict[str, str]
 
     @property

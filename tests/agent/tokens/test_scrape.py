@@ -8,7 +8,7 @@ import pytest
 
 from harness import wait_until
 from metrics_server import serving
-from recordings import FIXTURES
+from recordings import FIXTURES, RUNS
 from tokenyield_agent.tokens import scrape
 from tokenyield_agent.tokens.page_request import EndpointAddress
 from tokenyield_agent.tokens.scrape import Scraper, ScrapeResult
@@ -130,3 +130,11 @@ def test_an_idle_server_that_is_asked_rarely_is_asked_again_after_a_while(monkey
         assert len(server.asked) == asked
         monkeypatch.setattr(scrape, "RARELY_S", 0.0)
         until(lambda: len(server.asked) > asked + 3)
+
+
+def test_a_page_is_read_for_its_waits_too() -> None:
+    page = (RUNS["vllm"] / "metrics.after.prom").read_bytes()
+    with serving(page) as server, scraping(f"{server.url}/metrics") as (scraper, until):
+        results = until(lambda: bool(scraper.answering()))
+    kinds = {key.partition("\t")[0]: sum(sums[1:]) for key, sums in results[-1].latency.series.items()}
+    assert kinds == {"first_token": 726, "inter_token": 74_306, "end_to_end": 726}

@@ -23,6 +23,7 @@ from tokenyield_agent.windows.energy import Energy
 from tokenyield_agent.windows.span import GpuSpan, unread
 from tokenyield_agent.workloads.binding import UNTIED, Holding
 from tokenyield_wire.codec import decode_shipment, encode_shipment
+from tokenyield_wire.latency import LATENCY_BUCKETS, OBSERVATIONS_MAX, LatencyCount, LatencyKind
 from tokenyield_wire.window import COUNT_MAX, DEMAND_MAX, Batch, Shipment, faults_of_batch
 
 LENGTH_MS, SETTLE_MS = 15_000, 12_000
@@ -49,6 +50,45 @@ def taken(of: WindowBuilder, *, flush: bool = False) -> list[Batch]:
     batches = of.batches(count, {}, 1)
     of.discard(count)
     return batches
+
+
+def waits(at_ms: int, *counts: int, workload: str = "chat") -> TokenEvent:
+    latency: dict[LatencyKind, list[int]] = {
+        "first_token": [sum(counts), *counts, *[0] * (LATENCY_BUCKETS - len(counts))]
+    }
+    nothing = TokenCounts(method="counter")
+    return TokenEvent(workload=workload, start_ms=at_ms, end_ms=at_ms, counts=nothing, latency=latency)
+
+
+def test_waits_are_added_up_in_the_window_in_which_they_were_read_and_outlive_the_agent() -> None:
+    windows = builder()
+    windows.jump(START_MS)
+    windows.extend(START_MS + 10_000, [span()])
+    windows.add(waits(START_MS + 5_000, 1, 2))
+    windows = builder(msgspec.json.decode(msgspec.json.encode(windows.state()), type=BuilderState))
+    windows.add(waits(START_MS + 10_000, 0, 1, 4))
+    windows.extend(START_MS + 60_000, [span()])
+    windows.add(waits(START_MS + 16_000, 7))
+    first, second, *_ = taken(windows)
+    (of_first,), (of_second,) = first.workloads, second.workloads
+    assert of_first.latency == (LatencyCount(kind="first_token", sum_ms=8, counts=(1, 3, 4)),)
+    assert of_second.latency == (LatencyCount(kind="first_token", sum_ms=7, counts=(7,)),)
+    assert of_first.tokens == ()
+    assert not [*faults_of_batch(first, "first"), *faults_of_batch(second, "second")]
+
+
+def test_waits_of_more_workloads_than_a_window_holds_keep_the_batch_sound() -> None:
+    windows = builder()
+    windows.jump(START_MS)
+    windows.extend(START_MS + 15_000, [span()])
+    for i in range(COUNTED_MAX + 5):
+        windows.add(waits(START_MS, OBSERVATIONS_MAX, workload=f"w{i}"))
+    (batch,) = taken(windows, flush=True)
+    assert not list(faults_of_batch(batch, "b"))
+    assert sum(bool(workload.latency) for workload in batch.workloads) == COUNTED_MAX + 1
+    assert decode_shipment(
+        encode_shipment(Shipment(schema=1, agent_id="a", epoch="e", cluster="c", node="n", batches=(batch,)))
+    ).batches == (batch,)
 
 
 def completions(batches: list[Batch]) -> list[int]:

@@ -17,10 +17,11 @@ from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
 from tokenyield_collector.ledger.facts import Facts, GpuNow
+from tokenyield_collector.live.counters import COUNTED
 from tokenyield_wire.window import Batch
 
 DAY_MS = 86_400_000
-EMPTY = Facts(gpus=[], measures=[], reasons=[], shares=[], tokens=[], demand=[], labels=[])
+EMPTY = Facts(gpus=[], measures=[], reasons=[], shares=[], tokens=[], demand=[], labels=[], latency=[])
 
 
 def completion(facts: Facts) -> int:
@@ -37,6 +38,7 @@ def nameless(facts: Facts) -> Facts:
         tokens=[replace(row, hour_ms=0) for row in facts.tokens],
         demand=[replace(row, hour_ms=0) for row in facts.demand],
         labels=[replace(row, hour_ms=0) for row in facts.labels],
+        latency=[replace(row, hour_ms=0) for row in facts.latency],
     )
 
 
@@ -70,8 +72,35 @@ def test_hours_and_windows_hold_the_same_sums(open_ledger: Open) -> None:
     assert (search.caller, search.prompt_computed, search.prompt_cached, search.requests_failed) == (
         '{"key":"prod","team":"search"}', 14, 6, 2,
     )  # fmt: skip
+    end_to_end, first_token = hours.latency
+    assert (first_token.workload, first_token.model, first_token.kind) == ("chat", "llama", "first_token")
+    assert (first_token.sum_ms, first_token.counts) == (900, (0, 0, 2, 0, 0, 0, 0, 4, *[0] * 13))
+    assert (end_to_end.sum_ms, end_to_end.counts) == (8_200, (*[0] * 6, 4, 2, *[0] * 13))
     assert nameless(hours) == ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
     assert ledger.first_ms() == NOON_MS
+    ledger.close()
+
+
+def test_only_the_facts_of_hours_that_are_asked_for_are_read(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.fold()
+    counted, whole = ledger.facts_of_hours(kinds=COUNTED), ledger.facts_of_hours()
+    assert (len(counted.labels), len(counted.latency)) == (0, 0)
+    assert (counted.gpus, counted.tokens, counted.measures) == (whole.gpus, whole.tokens, whole.measures)
+    ledger.close()
+
+
+def test_waits_are_read_by_work_with_the_labels_that_it_carried_longest(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    one = batch(3, NOON_MS + 30_000)
+    other = structs.replace(one, workloads=(structs.replace(one.workloads[0], labels={"team": "z"}),))
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + 15_000), other)], NOON_MS)
+    ledger.roll()
+    end_to_end, first_token = ledger.usage().latency(NOON_MS, NOON_MS + HOUR_MS)
+    assert first_token.identity == ("c", "chat", "llama", '{"pod":"chat-0","team":"search"}', "{}")
+    assert (first_token.sum_ms, sum(first_token.counts), sum(end_to_end.counts)) == (3 * 450, 9, 9)
+    assert ledger.usage().latency(NOON_MS + HOUR_MS, NOON_MS + 2 * HOUR_MS) == []
     ledger.close()
 
 
@@ -301,6 +330,7 @@ def test_a_ledger_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert completion(facts) == 200
     assert ledger.counter_bases() == {'["tokens","c"]': 7}, "money is no counter since schema 4"
     assert sum(row.requests_aborted or 0 for row in facts.tokens) == 1
+    assert {row.kind: row.sum_ms for row in facts.latency} == {"first_token": 450, "end_to_end": 4_100}
     ledger.close()
 
 
@@ -339,7 +369,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="expected schema version 6 or older, found 99"):
+    with pytest.raises(LedgerError, match="expected schema version 7 or older, found 99"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 

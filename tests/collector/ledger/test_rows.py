@@ -15,6 +15,7 @@ from tokenyield_collector.ledger.tables import (
     BATCH_COLUMNS,
     DEMAND_SUMS,
     GPU_SUMS,
+    LATENCY_COUNTS,
     NULLABLE,
     SHARE_SUMS,
     TABLES,
@@ -112,6 +113,16 @@ def test_demand_labels_reasons_and_batches(rows: TableRows) -> None:
         "agent_id": "a1", "epoch": "e1", "seq": 7, "cluster": "c", "node": "n1", "start_ms": NOON_MS,
         "end_ms": NOON_MS + 15_000, "received_ms": 9,
     }  # fmt: skip
+
+
+def test_latency(rows: TableRows) -> None:
+    (workload,) = all_different().workloads
+    for row, latency in zip(named(rows, "latency"), workload.latency, strict=True):
+        assert (row["workload"], row["model"], row["kind"], row["sum_ms"]) == (
+            "chat", "llama", latency.kind, latency.sum_ms,
+        )  # fmt: skip
+        counts = [row[column] for column in LATENCY_COUNTS]
+        assert counts == [*latency.counts, *[0] * (len(counts) - len(latency.counts))]
 
 
 def test_lists_of_columns_agree() -> None:

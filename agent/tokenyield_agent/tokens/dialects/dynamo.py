@@ -7,6 +7,7 @@ holds no GPU itself: it is scraped only when configured.
 
 from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.latency import LatencyNames
 
 _CANCELLED = "cancelled|canceled"
 
@@ -33,6 +34,11 @@ COUNTERS = CounterNames(
     requests=(SeriesName("dynamo_frontend_requests_total", status="success"),),
     requests_aborted=(SeriesName("dynamo_frontend_requests_total", error_type=_CANCELLED),),
     requests_failed=(SeriesName("dynamo_frontend_requests_total", status="error", error_type=f"!{_CANCELLED}"),),
+    latency=LatencyNames(
+        first_token=("dynamo_frontend_time_to_first_token_seconds",),
+        inter_token=("dynamo_frontend_inter_token_latency_seconds",),
+        end_to_end=("dynamo_frontend_request_duration_seconds",),
+    ),
     fallback=True,
 )
 

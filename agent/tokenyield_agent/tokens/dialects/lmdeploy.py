@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
+from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.intervals import ENGINES_MAX, RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
@@ -61,6 +62,11 @@ COUNTERS = CounterNames(
     running=(SeriesName("lmdeploy:num_requests_running"),),
     waiting=(SeriesName("lmdeploy:num_requests_waiting"),),
     cache_used=(SeriesName("lmdeploy:gpu_cache_usage_perc"),),
+    latency=LatencyNames(
+        first_token=("lmdeploy:time_to_first_token_seconds",),
+        inter_token=("lmdeploy:iter_token_latency", "lmdeploy:time_per_output_token_seconds"),
+        end_to_end=("lmdeploy:e2e_request_latency_seconds",),
+    ),
 )
 """LMDeploy's Prometheus names, read off lmdeploy/metrics/loggers.py, 2025-07 to 2026-10 (0.18). Its counter of success
 has every reason for which a request ended."""

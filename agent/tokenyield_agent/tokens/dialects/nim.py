@@ -6,6 +6,7 @@ counters without a prefix on /v1/metrics (docs.nvidia.com/nim, Observability); N
 
 from tokenyield_agent.tokens.dialects.base import PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.latency import LatencyNames
 
 COUNTERS = CounterNames(
     server="nim",
@@ -18,6 +19,11 @@ COUNTERS = CounterNames(
     running=(SeriesName("num_requests_running"),),
     waiting=(SeriesName("num_requests_waiting"),),
     cache_used=(SeriesName("gpu_cache_usage_perc"),),
+    latency=LatencyNames(
+        first_token=("time_to_first_token_seconds",),
+        inter_token=("inter_token_latency_seconds", "time_per_output_token_seconds"),
+        end_to_end=("e2e_request_latency_seconds",),
+    ),
     fallback=True,
 )
 

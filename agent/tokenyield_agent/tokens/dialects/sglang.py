@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts, load_over
+from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.access_log import AccessLog
 from tokenyield_agent.tokens.parsing.lines import lines_with
@@ -70,7 +71,11 @@ PREFIXES = ("sglang:", "sglang_", "ray_sglang:", "ray_sglang_")
 
 
 def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
-    return tuple(SeriesName(prefix + name, **where) for prefix in PREFIXES)
+    return tuple(SeriesName(full_name, **where) for full_name in _names(name))
+
+
+def _names(name: str) -> tuple[str, ...]:
+    return tuple(prefix + name for prefix in PREFIXES)
 
 
 COUNTERS = CounterNames(
@@ -90,6 +95,11 @@ COUNTERS = CounterNames(
     running=_everywhere("num_running_reqs", priority=""),
     waiting=_everywhere("num_queue_reqs", priority=""),
     cache_used=_everywhere("token_usage"),
+    latency=LatencyNames(
+        first_token=_names("time_to_first_token_seconds"),
+        inter_token=(*_names("inter_token_latency_seconds"), *_names("time_per_output_token_seconds")),
+        end_to_end=_names("e2e_request_latency_seconds"),
+    ),
 )
 """SGLang's Prometheus names, 0.3.6 to 0.5.23, read off each version's metrics collector. `prompt_tokens` holds the
 cached ones; cached tokens are reported since 0.4.6, by where they were cached, which adds up."""

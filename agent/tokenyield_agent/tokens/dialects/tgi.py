@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import LINE_COUNT_MAX, SPAN_S_MAX, TokenCounts
+from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.origins import BEFORE, sender_of
@@ -58,6 +59,10 @@ COUNTERS = CounterNames(
     requests_failed=(SeriesName("tgi_request_failure"),),
     running=(SeriesName("tgi_batch_current_size"),),
     waiting=(SeriesName("tgi_queue_size"),),
+    latency=LatencyNames(
+        inter_token=("tgi_request_mean_time_per_token_duration",),
+        end_to_end=("tgi_request_duration",),
+    ),
 )
 """TGI's Prometheus names, read off router/src/server.rs: sums of histograms of tokens per request."""
 

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts
+from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.access_log import AccessLog
 from tokenyield_agent.tokens.parsing.lines import lines_with
@@ -53,6 +54,10 @@ def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
     return (*prefixed, SeriesName(name, **{**where, "engine_type": "!"}))
 
 
+def _names(name: str) -> tuple[str, ...]:
+    return tuple(prefix + name for prefix in (*PREFIXES, ""))
+
+
 COUNTERS = CounterNames(
     server="trtllm",
     paths=("/prometheus/metrics", "/metrics"),
@@ -68,6 +73,11 @@ COUNTERS = CounterNames(
     running=_everywhere("num_requests_running"),
     waiting=_everywhere("num_requests_waiting"),
     cache_used=_everywhere("kv_cache_utilization"),
+    latency=LatencyNames(
+        first_token=_names("time_to_first_token_seconds"),
+        inter_token=_names("time_per_output_token_seconds"),
+        end_to_end=_names("e2e_request_latency_seconds"),
+    ),
 )
 """trtllm-serve's Prometheus names, read off tensorrt_llm/metrics/collector.py. Before 1.2 there are no token counters
 among them, and no prefix."""

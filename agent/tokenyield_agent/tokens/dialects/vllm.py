@@ -32,6 +32,7 @@ from typing import Any, ClassVar
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
 from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts, load_over
+from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.access_log import ENDPOINTS, AccessLog
 from tokenyield_agent.tokens.parsing.intervals import RateIntervals
@@ -90,7 +91,11 @@ PREFIXES = ("vllm:", "ray_vllm:", "ray_vllm_")
 
 def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
     """The alternatives of a counter's name."""
-    return tuple(SeriesName(prefix + name, **where) for prefix in PREFIXES)
+    return tuple(SeriesName(full_name, **where) for full_name in _names(name))
+
+
+def _names(name: str) -> tuple[str, ...]:
+    return tuple(prefix + name for prefix in PREFIXES)
 
 
 def _together(*names: str) -> tuple[tuple[SeriesName, ...], ...]:
@@ -131,6 +136,11 @@ COUNTERS = CounterNames(
     running=_everywhere("num_requests_running"),
     waiting=_everywhere("num_requests_waiting"),
     cache_used=(*_everywhere("kv_cache_usage_perc"), *_everywhere("gpu_cache_usage_perc")),
+    latency=LatencyNames(
+        first_token=_names("time_to_first_token_seconds"),
+        inter_token=(*_names("inter_token_latency_seconds"), *_names("time_per_output_token_seconds")),
+        end_to_end=_names("e2e_request_latency_seconds"),
+    ),
 )
 """vLLM's Prometheus names, from 0.4 to 0.32, read off each version's metrics.py and loggers.py. Engines of a
 data-parallel server carry an `engine` label and add up."""

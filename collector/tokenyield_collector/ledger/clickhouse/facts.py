@@ -21,17 +21,19 @@ READS_MAX = 3
 """Reads of one answer while batches come in. Of the live window all should have arrived, so that one is the rule."""
 
 
-def facts_of_hours(tables: ClickHouseTables, hours_ms: Sequence[int] | None, *, by_node: bool) -> Facts:
+def facts_of_hours(
+    tables: ClickHouseTables, hours_ms: Sequence[int] | None, *, by_node: bool, kinds: Sequence[FactKind]
+) -> Facts:
     where = f"hour_ms >= {tables.retired_before_ms('hours')}"
     if hours_ms is not None:
         if not hours_ms:
-            return Facts(node_labels=_node_labels(tables), **{kind.field: [] for kind in FACT_KINDS})
+            return Facts(node_labels=_node_labels(tables), **{kind.field: [] for kind in kinds})
         where += f" AND {is_one_of(hours_ms)}"
 
     def source(table: str) -> str:
         return f"{table}_hours{tables.suffix} FINAL WHERE {where}"
 
-    return _facts(tables, "hour_ms", source, "", by_node=by_node)
+    return _facts(tables, "hour_ms", source, "", by_node=by_node, kinds=kinds)
 
 
 def facts_of_stretches(tables: ClickHouseTables, stretches: Sequence[tuple[int, int]], *, by_node: bool) -> list[Facts]:
@@ -55,7 +57,7 @@ def _facts_of_stretch(tables: ClickHouseTables, start_ms: int, end_ms: int, *, b
     def source(table: str) -> str:
         return f"windows{tables.suffix} FINAL ARRAY JOIN {table} AS x WHERE {starts_in(start_ms, end_ms)}"
 
-    return _facts(tables, "0", source, "x.", by_node=by_node)
+    return _facts(tables, "0", source, "x.", by_node=by_node, kinds=FACT_KINDS)
 
 
 def _batches_of(tables: ClickHouseTables, stretches: Sequence[tuple[int, int]]) -> int:
@@ -67,7 +69,15 @@ def _batches_of(tables: ClickHouseTables, stretches: Sequence[tuple[int, int]]) 
     return int(batches)
 
 
-def _facts(tables: ClickHouseTables, hour: str, source: Callable[[str], str], prefix: str, *, by_node: bool) -> Facts:
+def _facts(
+    tables: ClickHouseTables,
+    hour: str,
+    source: Callable[[str], str],
+    prefix: str,
+    *,
+    by_node: bool,
+    kinds: Sequence[FactKind],
+) -> Facts:
     def rows(kind: FactKind) -> list[Any]:
         columns = [key if key in NODE_KEYS else f"{prefix}{key}" for key in kind.columns]
         selected = [
@@ -80,7 +90,7 @@ def _facts(tables: ClickHouseTables, hour: str, source: Callable[[str], str], pr
         of_kind = tables.client.rows(f"SELECT {', '.join(selected)} FROM {source(kind.table)} GROUP BY {', '.join(by)}")
         return kind.rows(sorted(of_kind, key=lambda row: row[: 1 + len(kind.keys)]))
 
-    of_kinds = {kind.field: rows(kind) for kind in FACT_KINDS}
+    of_kinds = {kind.field: rows(kind) for kind in kinds}
     return Facts(node_labels=_node_labels(tables), **of_kinds)
 
 

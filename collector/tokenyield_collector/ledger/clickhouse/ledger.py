@@ -20,7 +20,7 @@ from tokenyield_collector.ledger.clickhouse.retention import retire
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.clickhouse.usage import ClickHouseUsage
 from tokenyield_collector.ledger.clickhouse.writer import ClickHouseWriter
-from tokenyield_collector.ledger.facts import Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_wire.window import Shipment
 
 
@@ -96,8 +96,14 @@ class ClickHouseLedger:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def facts_of_hours(self, hours_ms: Sequence[int] | None = None, *, by_node: bool = True) -> Facts:
-        return facts.facts_of_hours(self._tables, hours_ms, by_node=by_node)
+    def facts_of_hours(
+        self,
+        hours_ms: Sequence[int] | None = None,
+        *,
+        by_node: bool = True,
+        kinds: Sequence[FactKind] = FACT_KINDS,
+    ) -> Facts:
+        return facts.facts_of_hours(self._tables, hours_ms, by_node=by_node, kinds=kinds)
 
     def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
         (of_stretch,) = self.facts_of_stretches([(start_ms, end_ms)], by_node=by_node)

@@ -21,7 +21,7 @@ from tokenyield_collector.ledger.intake import BatchSender
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 _BY_NODE = "cityHash64(cluster, node)"

@@ -18,7 +18,15 @@ from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.sql import is_one_of
 from tokenyield_collector.ledger.tables import TABLES, columns_of_hours
-from tokenyield_collector.ledger.usage import BestHour, GpuGroup, HostDay, UsageQuery, UsageReader, UsageRows
+from tokenyield_collector.ledger.usage import (
+    BestHour,
+    GpuGroup,
+    HostDay,
+    UsageQuery,
+    UsageReader,
+    UsageRows,
+    WorkLatency,
+)
 
 HOURS_AT_ONCE = 6
 
@@ -45,6 +53,9 @@ class ClickHouseUsage:
 
     def host_energy(self, start_ms: int, end_ms: int) -> Sequence[HostDay]:
         return self._reader(start_ms, end_ms).host_energy(start_ms, end_ms)
+
+    def latency(self, start_ms: int, end_ms: int) -> Sequence[WorkLatency]:
+        return self._reader(start_ms, end_ms).latency(start_ms, end_ms)
 
     def checksum(self, start_ms: int, end_ms: int) -> str:
         return self._reader(start_ms, end_ms).checksum(start_ms, end_ms)

@@ -26,8 +26,10 @@ class _Source:
         self._hour = hour
         self._by_node = by_node
 
-    def facts(self, node_labels: dict[tuple[str, str], dict[str, str]]) -> Facts:
-        return Facts(node_labels=node_labels, **{kind.field: self._rows(kind) for kind in FACT_KINDS})
+    def facts(
+        self, node_labels: dict[tuple[str, str], dict[str, str]], kinds: Sequence[FactKind] = FACT_KINDS
+    ) -> Facts:
+        return Facts(node_labels=node_labels, **{kind.field: self._rows(kind) for kind in kinds})
 
     def _rows(self, kind: FactKind) -> list[Any]:
         selected = [
@@ -41,9 +43,11 @@ class _Source:
         return kind.rows(self._connection.execute(sql).fetchall())
 
 
-def facts_of_hours(connection: Any, hours_ms: Sequence[int] | None, *, by_node: bool) -> Facts:
+def facts_of_hours(
+    connection: Any, hours_ms: Sequence[int] | None, *, by_node: bool, kinds: Sequence[FactKind]
+) -> Facts:
     where = "" if hours_ms is None else f"WHERE {is_one_of(hours_ms)}"
-    return _Source(connection, all_hours_of, where, "hour_ms", by_node=by_node).facts(_node_labels(connection))
+    return _Source(connection, all_hours_of, where, "hour_ms", by_node=by_node).facts(_node_labels(connection), kinds)
 
 
 def facts_of_stretches(connection: Any, stretches: Sequence[tuple[int, int]], *, by_node: bool) -> list[Facts]:

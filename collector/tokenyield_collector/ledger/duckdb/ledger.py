@@ -22,7 +22,7 @@ from tokenyield_collector.ledger.duckdb.reader import DuckDbReader
 from tokenyield_collector.ledger.duckdb.retention import retire
 from tokenyield_collector.ledger.duckdb.usage import DuckDbUsage
 from tokenyield_collector.ledger.duckdb.writer import DuckDbWriter
-from tokenyield_collector.ledger.facts import Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
@@ -108,8 +108,14 @@ class DuckDbLedger:
     # --- reading -------------------------------------------------------------------------------------------------
 
     @_ledger_errors
-    def facts_of_hours(self, hours_ms: Sequence[int] | None = None, *, by_node: bool = True) -> Facts:
-        return self._reader.in_snapshot(facts.facts_of_hours, hours_ms, by_node=by_node)
+    def facts_of_hours(
+        self,
+        hours_ms: Sequence[int] | None = None,
+        *,
+        by_node: bool = True,
+        kinds: Sequence[FactKind] = FACT_KINDS,
+    ) -> Facts:
+        return self._reader.in_snapshot(facts.facts_of_hours, hours_ms, by_node=by_node, kinds=kinds)
 
     def facts_between(self, start_ms: int, end_ms: int, *, by_node: bool = True) -> Facts:
         (of_stretch,) = self.facts_of_stretches([(start_ms, end_ms)], by_node=by_node)

@@ -7,6 +7,7 @@ from tokenyield_collector.ledger.tables import (
     DEMAND_KEYS,
     GPU_KEYS,
     LABEL_KEYS,
+    LATENCY_KEYS,
     MEASURE_KEYS,
     REASON_KEYS,
     SHARE_KEYS,
@@ -16,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -115,6 +116,15 @@ def _migration_6() -> list[str]:
     ]
 
 
+def _migration_7() -> list[str]:
+    """How long callers waited, in buckets."""
+    sums = ["sum_ms", *(f"bucket_{i:02}" for i in range(21))]
+    return [
+        ddl("latency_windows", [*LATENCY_KEYS, "start_ms", *sums]),
+        ddl("latency_hours", ["hour_ms", *LATENCY_KEYS, *sums]),
+    ]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -124,5 +134,13 @@ def _rollup(table: str, numbers: Sequence[str], sums: Sequence[str]) -> str:
     return f"CREATE TABLE {table} ({', '.join(columns)})"
 
 
-MIGRATIONS = {1: _migration_1, 2: _migration_2, 3: _migration_3, 4: _migration_4, 5: _migration_5, 6: _migration_6}
+MIGRATIONS = {
+    1: _migration_1,
+    2: _migration_2,
+    3: _migration_3,
+    4: _migration_4,
+    5: _migration_5,
+    6: _migration_6,
+    7: _migration_7,
+}
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""

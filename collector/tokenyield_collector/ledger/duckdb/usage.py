@@ -10,7 +10,7 @@ from tokenyield_collector.ledger.duckdb.model_split import work_rows
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables, weighted_tokens
 from tokenyield_collector.ledger.duckdb.rollup import NOBODY
 from tokenyield_collector.ledger.sql import between
-from tokenyield_collector.ledger.tables import HOST_KINDS, INTEGER_MAX
+from tokenyield_collector.ledger.tables import HOST_KINDS, INTEGER_MAX, LATENCY_COUNTS
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     REPORTED,
@@ -24,6 +24,7 @@ from tokenyield_collector.ledger.usage import (
     UsageQuery,
     UsageRows,
     WorkIdentity,
+    WorkLatency,
     WorkRow,
 )
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
@@ -98,6 +99,25 @@ class DuckDbUsage:
             f"WHERE {between('hour_ms', start_ms, end_ms)} AND kind IN {HOST_KINDS} GROUP BY ALL ORDER BY ALL"
         )
         return [HostDay(*row) for row in rows]
+
+    def latency(self, start_ms: int, end_ms: int) -> list[WorkLatency]:
+        within = f"WHERE {between('hour_ms', start_ms, end_ms)}"
+        sums = ", ".join(f"{at_most(name, INTEGER_MAX)} AS {name}" for name in ("sum_ms", *LATENCY_COUNTS))
+        rows = self._tables.rows(
+            f"""
+            WITH waits AS (SELECT cluster, workload, model, kind, {sums} FROM latency_hours {within} GROUP BY ALL),
+                 carried AS (SELECT cluster, workload, labels, sum(seen_ms) AS seen_ms FROM label_hours {within}
+                             GROUP BY ALL),
+                 longest AS (SELECT cluster, workload, arg_max(labels, (seen_ms, labels)) AS labels FROM carried
+                             GROUP BY ALL)
+            SELECT cluster, workload, model, coalesce(labels, '{{}}'), kind, sum_ms, {", ".join(LATENCY_COUNTS)}
+            FROM waits LEFT JOIN longest USING (cluster, workload) ORDER BY ALL
+            """
+        )
+        return [
+            WorkLatency(WorkIdentity(cluster, workload, model, labels, NO_CALLER), kind, sum_ms, tuple(counts))
+            for cluster, workload, model, labels, kind, sum_ms, *counts in rows
+        ]
 
     def checksum(self, start_ms: int, end_ms: int) -> str:
         within = between("hour_ms", start_ms, end_ms)

@@ -7,7 +7,9 @@ import msgspec
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report
+from tokenyield_collector.reports.report_latency import ReportLatency
 from tokenyield_collector.statements.references import AppliedReference
+from tokenyield_wire.latency import LATENCY_EDGES_MS
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -38,6 +40,18 @@ def report_document(report: Report) -> dict[str, Any]:
         "rows": [row.columns for row in report.rows],
         "references": [_reference_document(reference) for reference in report.references],
         "buy_or_run": [msgspec.to_builtins(comparison) for comparison in report.buy_or_run],
+        "latency": None if report.latency is None else _latency_document(report.latency),
+    }
+
+
+def _latency_document(latency: ReportLatency) -> dict[str, Any]:
+    return {
+        "by": list(latency.by),
+        "upper_edges_ms": {kind: list(edges) for kind, edges in LATENCY_EDGES_MS.items()},
+        "rows": [
+            {**by, "kind": histogram.kind, **histogram.document(), "counts": list(histogram.counts)}
+            for by, histogram in latency.rows
+        ],
     }
 
 

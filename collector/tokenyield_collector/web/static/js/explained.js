@@ -124,17 +124,20 @@ export function liveSteps(summary, source) {
         ["over", `${summary.start} to ${summary.end}`]] } }));
 }
 
-/** What a workload costs and yields now. @param {any} row @param {any} summary @param {string} source @returns {Record<"yield" | "cost" | "idle" | "loaded", Figure>} */
+/** What a workload costs and yields now. @param {any} row @param {any} summary @param {string} source @returns {Record<"yield" | "cost" | "idle" | "loaded" | "wait", Figure>} */
 export function liveWorkload(row, summary, source) {
   const { currency } = summary, hours = summary.seconds / 3600, tokens = /** @type {[string, string]} */ (["tokens", exact(total(row.tokens))]);
   const span = /** @type {[string, string]} */ (["over", `${summary.start} to ${summary.end}`]);
   const idle = row.cost.allocated === null ? null : row.cost.allocated - row.cost.direct;
+  const waits = row.latency.first_token;
   return {
     yield: { label: "Tokens/s per watt", value: num(row.tokens_per_second_per_watt.total), source, formula: `tokens per second ÷ watts of the GPUs while held; ${IDENTITY}`, inputs: [tokens, ["joules", exact(row.energy_joules)], span] },
     cost: { label: "Cost per hour", value: money(ratio(row.cost.allocated, hours), currency), source, formula: "cost of active and idle time held ÷ hours", inputs: [["cost", money(row.cost.allocated, currency)], span] },
     idle: { label: "Idle cost per hour", value: money(ratio(idle, hours), currency), source, formula: "cost of the idle time held ÷ hours", inputs: [["idle cost", money(idle, currency)], ["idle GPU seconds", exact(row.gpu_seconds.idle)], span] },
     loaded: { label: "Cost per million tokens, loaded", value: money(row.cost_per_million_tokens.total.loaded, currency), source, formula: "allocated cost and a share of what the pool lost ÷ (tokens ÷ 1,000,000)",
       inputs: [["loaded cost", money(row.cost.loaded, currency)], tokens, span] },
+    wait: { label: "To the first token, p95, at most", value: waits?.p95_ms ? `${num(waits.p95_ms / 1000)} s` : "–", source, formula: "upper edge of the bucket that 95 % of the requests do not exceed",
+      inputs: [["requests observed", exact(waits ? waits.observations : null)], ["mean", waits ? `${num(waits.mean_ms / 1000)} s` : "–"], span] },
   };
 }
 

@@ -41,6 +41,7 @@ export function workloadsNow(summary, source) {
     { name: "cost per hour", number: true, value: (row) => row.cost.allocated, show: (row) => inline(of(row).cost) },
     { name: `${summary.currency}/Mtok`, number: true, value: (row) => row.cost_per_million_tokens.total.loaded, show: (row) => inline(of(row).loaded) },
     { name: "tokens/s per W", number: true, value: (row) => row.tokens_per_second_per_watt.total, show: (row) => inline(of(row).yield) },
+    { name: "first token, p95", number: true, value: (row) => row.latency.first_token?.p95_ms ?? null, show: (row) => inline(of(row).wait) },
   ], 2);
 }
 
