@@ -48,7 +48,7 @@ regular expression with named groups, checked at start by `tokenyield-agent chec
 - A count is `exact`, or a `lower bound` where the log shows nothing of some requests, as of those that their clients gave
   up: what is counted was made, and some of what was made may be missing. `tokens FILE` shows which it is, kind by kind.
 - `requests`: what clients sent to an endpoint that makes tokens and was answered, one for each call
-  ([decision 0010](decisions/0010-a-request-is-what-a-client-sent.md)); `requests_aborted`: what the server saw its client give
+  ([decision 0009](decisions/0009-a-request-is-what-a-client-sent.md)); `requests_aborted`: what the server saw its client give
   up; `requests_failed`: answered with another 4xx or 5xx. What a path cannot know is null.
 
 ## What a page of counters must show
