@@ -102,6 +102,33 @@ def test_a_sample_is_read_as_clients_may_write_it(line: bytes) -> None:
     assert kinds_of(line, vllm.COUNTERS) == {"completion": 5}
 
 
+@pytest.mark.parametrize(
+    ("lines", "computed", "cached"),
+    [
+        (["prompt_tokens_cached_total 60", "prefix_cache_hits_total 900"], 40, 60),
+        (
+            [
+                'prompt_tokens_by_source_total{source="local_compute"} 30',
+                'prompt_tokens_by_source_total{source="x"} 70',
+            ],
+            30,
+            70,
+        ),
+        (["prefix_cache_hits_total 20", "external_prefix_cache_hits_total 50"], 30, 70),
+        (["prefix_cache_hits_total 20"], 80, 20),
+    ],
+)
+@pytest.mark.parametrize("prefix", vllm.PREFIXES)
+def test_the_most_complete_counter_of_cached_tokens_is_taken(
+    lines: list[str], computed: int, cached: int, prefix: str
+) -> None:
+    page = [f"{prefix}{line}\n" for line in ("generation_tokens_total 1", "prompt_tokens_total 100", *lines)]
+    body = "".join(page).encode()
+    assert counters_of_page(body) is vllm.COUNTERS
+    kinds = kinds_of(body, vllm.COUNTERS)
+    assert (kinds["prompt_computed"], kinds["prompt_cached"]) == (computed, cached)
+
+
 def test_of_a_page_with_more_series_than_are_read_none_is_taken_for_new() -> None:
     def of(first: int) -> CounterReading:
         lines = (f'vllm:generation_tokens_total{{engine="{n}"}} 9\n' for n in range(first, first + SERIES_MAX + 1))

@@ -359,6 +359,27 @@ def test_while_the_server_is_idle_its_log_does_not_lead() -> None:
         assert (counted, completion(handover.endpoint_failed(refused=True))) == (10, left)
 
 
+def test_a_log_that_showed_too_much_when_all_was_counted_does_not_lead_while_the_server_is_busy_either() -> None:
+    idle, busy = LoadGauges(running=0), LoadGauges(running=1)
+    handover = Handover("w")
+    handover.from_counters(reading(0), 0)
+    handover.from_log(logged(30, 1000))
+    for at_ms in (5000, 10_000):  # the second shows that nothing was in progress at the first
+        handover.from_counters(msgspec.structs.replace(reading(10), gauges=idle), at_ms)
+    handover.from_log(logged(30, 11_000))
+    handover.from_counters(msgspec.structs.replace(reading(20), gauges=busy), 15_000)
+    assert completion(handover.endpoint_failed(refused=True)) == 0
+
+
+def test_a_log_that_leads_by_more_than_can_be_in_progress_shows_too_much() -> None:
+    handover = Handover("w")
+    handover.from_counters(reading(0), 0)
+    for n in range(1, 41):
+        handover.from_log(logged(30, 1000 * n))
+        handover.from_counters(reading(10 * n), 1000 * n)
+    assert completion(handover.endpoint_failed(refused=True)) == 0
+
+
 def test_a_line_that_is_late_is_not_counted_when_the_workload_is_left() -> None:
     handover = Handover("w")
     handover.from_counters(reading(0), 0)

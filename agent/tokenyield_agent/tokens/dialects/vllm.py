@@ -85,8 +85,8 @@ COMPUTED_SINCE_LINE = 259
 in those from 0.16 to 0.33 line 259 to 335."""
 
 
-PREFIXES = ("vllm:", "ray_vllm:", "ray_vllm_")
-"""Of its names: its own, and as Ray exports them."""
+PREFIXES = ("vllm:", "vllm_", "ray_vllm:", "ray_vllm_")
+"""Of its names: its own, those of its first versions, and as Ray exports them."""
 
 
 def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
@@ -123,6 +123,7 @@ COUNTERS = CounterNames(
     # server), which versions before it count beside the hits, as tokens that their own cache did not have.
     prompt_cached=(
         *_everywhere("prompt_tokens_cached_total"),
+        *_everywhere("prompt_tokens_by_source_total", source="!local_compute"),
         *_together("prefix_cache_hits_total", "external_prefix_cache_hits_total"),
         *_everywhere("prefix_cache_hits_total"),
     ),
