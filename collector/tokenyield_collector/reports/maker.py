@@ -67,7 +67,13 @@ class ReportMaker:
     """Cost sources beside the fleet."""
 
     def report(
-        self, period: str, by: Sequence[str] = (), where: Mapping[str, str] | None = None, top: int | None = None
+        self,
+        period: str,
+        by: Sequence[str] = (),
+        where: Mapping[str, str] | None = None,
+        top: int | None = None,
+        *,
+        with_latency: bool = False,
     ) -> Report:
         """`by`: where no column is named, the first dimension of the rules and the model; `where`: only lines with
         these values in these columns; `top`: the rows that lose most, and one of all others."""
@@ -82,8 +88,9 @@ class ReportMaker:
         report = make_report(
             statement, stretch.period, by, where=where, top=top, is_closed=stretch.is_closed, notes=notes
         )
-        waits = self.ledger.usage().latency(stretch.start_ms, stretch.end_ms)
-        report.latency = report_latency(waits, self.policy, by, where)
+        if with_latency:
+            waits = self.ledger.usage().latency(stretch.start_ms, stretch.end_ms)
+            report.latency = report_latency(waits, self.policy, by, where)
         report.version = version
         report.notes += _warnings(report, self.policy)
         return report
@@ -99,7 +106,7 @@ class ReportMaker:
         """The report in one of `MEDIA_TYPES`. Raises `ParameterError` for a part of a FOCUS file."""
         chosen = load_format(form)
         if isinstance(chosen, ReportFormat):
-            return chosen.encode(self.report(period, by, where, top))
+            return chosen.encode(self.report(period, by, where, top, with_latency=chosen.shows_latency))
         if where:
             raise ParameterError(
                 next(iter(where)),

@@ -67,7 +67,7 @@ class Report:
     references: list[AppliedReference] = field(default_factory=list)
     buy_or_run: list[BuyOrRun] = field(default_factory=list)
     latency: ReportLatency | None = None
-    """None where the report is filtered by a column that callers' waits are not known by."""
+    """None where it was not read, or where the report is filtered by a column that callers' waits are not known by."""
     token_weights: dict[str, str]
 
     @property

@@ -21,6 +21,8 @@ class ReportFormat(NamedTuple):
     name: str
     media_type: str
     encode: "Callable[[Report], bytes]"
+    shows_latency: bool = False
+    """It needs `Report.latency`, which is read for it alone."""
 
 
 class TextWriter(Protocol):

@@ -74,4 +74,4 @@ def _reference_document(reference: AppliedReference) -> dict[str, Any]:
     return document
 
 
-FORMAT = ReportFormat(name="json", media_type="application/json", encode=to_json)
+FORMAT = ReportFormat(name="json", media_type="application/json", encode=to_json, shows_latency=True)
