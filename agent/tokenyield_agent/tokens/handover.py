@@ -100,11 +100,12 @@ class Handover:
         """What of the log's events is counted now."""
         self._observe(events)
         if self.state.log_counts:
-            emitted = [event for event in map(self._without_lag, events) if event is not None]
+            new = map(self._since_answer, events)
+            emitted = [event for event in map(self._without_lag, new) if event is not None]
             self._add_provisional(emitted)
             return emitted
         emitted = []
-        for event in events:
+        for event in map(self._since_answer, events):
             kinds = event.counts.kinds()
             alone = self._of_log_alone(kinds)
             self._buffer(event, {kind: count for kind, count in kinds.items() if kind not in alone})
@@ -306,6 +307,15 @@ class Handover:
         else:
             state.buffered.pop("count", None)
 
+    def _since_answer(self, event: TokenEvent) -> TokenEvent:
+        """Of a rate only the part after the last answer: the counters have counted the rest."""
+        at_ms = self.state.at_ms
+        if event.counts.method != "rate" or not event.start_ms < at_ms < event.end_ms:
+            return event
+        weights = [at_ms - event.start_ms, event.end_ms - at_ms]
+        kinds = {kind: apportion(count, weights)[1] for kind, count in event.counts.kinds().items()}
+        return self._event("rate", at_ms, event.end_ms, kinds)
+
     def _without_lag(self, event: TokenEvent) -> TokenEvent | None:
         """The event without what the counters have counted already; None when nothing is left."""
         lag = self.state.lag
@@ -326,20 +336,15 @@ class Handover:
             self.state.provisional_since_refusal = sum_kinds(self.state.provisional_since_refusal, kinds)
 
     def _buffer(self, event: TokenEvent, kinds: Mapping[str, int]) -> None:
-        start_ms, at_ms = event.start_ms, self.state.at_ms
-        if event.counts.method == "rate" and start_ms < at_ms < event.end_ms:
-            weights = [at_ms - start_ms, event.end_ms - at_ms]
-            kinds = {kind: apportion(count, weights)[1] for kind, count in kinds.items()}
-            start_ms = at_ms
         if not kinds:
             return
         buffered = self.state.buffered.get(event.counts.method)
         if buffered is None:
             self.state.buffered[event.counts.method] = BufferedCounts(
-                start_ms=start_ms, end_ms=event.end_ms, kinds=dict(kinds)
+                start_ms=event.start_ms, end_ms=event.end_ms, kinds=dict(kinds)
             )
             return
-        buffered.start_ms = min(buffered.start_ms, start_ms)
+        buffered.start_ms = min(buffered.start_ms, event.start_ms)
         buffered.end_ms = max(buffered.end_ms, event.end_ms)
         buffered.kinds = sum_kinds(buffered.kinds, kinds)
 

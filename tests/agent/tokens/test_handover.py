@@ -80,6 +80,15 @@ def test_only_the_part_of_a_rate_after_the_last_answer_is_buffered() -> None:
     assert completion(handover.endpoint_failed(refused=True)) == 10
 
 
+def test_of_a_rate_that_ends_while_the_log_counts_only_the_part_after_the_last_answer_is_counted() -> None:
+    handover = Handover("w")
+    handover.from_counters(reading(0), 0)
+    assert completion(handover.from_counters(reading(700), 7_000)) == 700
+    handover.endpoint_failed(refused=True)
+    assert completion(handover.from_log(logged(1_000, 10_000, span_ms=10_000, method="rate"))) == 300
+    assert completion(handover.from_counters(reading(1_200), 12_000)) == 200
+
+
 def test_a_server_restarted_while_it_was_refused_keeps_both_lives() -> None:
     handover = Handover("w")
     handover.from_counters(reading(100), 0)
