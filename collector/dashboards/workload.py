@@ -81,7 +81,7 @@ DASHBOARD = page(
                 lines(
                     "How tokens are counted",
                     [(f"sum by (method) (rate(tokenyield_tokens_total{{{WM}}}{RATE}))", "{{method}}")],
-                    "counter and count are exact; rate is a rate times its interval.",
+                    "counter is exact; count is added up per request, of some logs a lower bound; rate is a rate times its interval.",
                     stacked=True,
                 ),
                 lines(

@@ -2,10 +2,12 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,46 +82,73 @@ def test_a_server_that_nobody_configured(
         stack.kill_all()
 
 
-def test_two_servers_of_one_shell(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> None:
-    """Neither is the shell's; each is counted whole, by its own counters."""
+@contextmanager
+def in_one_shell(commands: list[str], folder: Path) -> Iterator[int]:
+    """The pid of the shell."""
+    shell = subprocess.Popen(["bash", "-c", " & ".join([*commands, "wait"])], start_new_session=True)
+    try:
+        yield shell.pid
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+
+
+@contextmanager
+def in_one_tmux(commands: list[str], folder: Path) -> Iterator[int]:
+    """The pid of tmux, which has the first command in its own."""
+    assert shutil.which("tmux"), "apt install tmux"
+    tmux = ["tmux", "-S", str(folder / "tmux.socket"), "-f", os.devnull]
+    subprocess.run([*tmux, "new-session", "-d", commands[0]], check=True)
+    try:
+        for command in commands[1:]:
+            subprocess.run([*tmux, "split-window", "-d", command], check=True)
+        yield int(subprocess.run([*tmux, "display", "-p", "#{pid}"], check=True, capture_output=True).stdout)
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=True)
+
+
+@pytest.mark.parametrize("start", [in_one_shell, in_one_tmux])
+def test_two_servers_that_one_process_started(
+    start: Callable[[list[str], Path], AbstractContextManager[int]],
+    tmp_path: Path,
+    nvml_library: Path,
+    scenario: Scenario,
+) -> None:
+    """They are two workloads; each is counted whole, by its own counters."""
     servers = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         servers.append(LlamaServer(tmp_path / name, tmp_path / f"{name}.log", starts=False))
-    command = f"{servers[0].command} & {servers[1].command} & wait"
-    shell = subprocess.Popen(["bash", "-c", command], start_new_session=True)
-    stack: Stack | None = None
-    try:
+    with start([server.command for server in servers], tmp_path) as parent:
         for server in servers:
             server.wait()
         procfs = Procfs()
-        by_port = {procfs.argv_of(pid)[4]: pid for pid in procfs.descendants_of(shell.pid)}
+        running = {pid: procfs.argv_of(pid) for pid in procfs.descendants_of(parent)}
+        by_port = {argv[4]: pid for pid, argv in running.items() if "llama-server" in argv[0]}
         pids = [by_port[str(server.port)] for server in servers]
         scenario.restart([line for i, pid in enumerate(pids) for line in gpu_lines(i, pid=pid)])
         stack = Stack(tmp_path, agent={"scrape_interval_s": 1}, agent_env=scenario.environment(nvml_library))
-        stack.start_collector()
-        stack.start_agent()
-        shown = [f'counted_by_endpoint{{workload="llamacpp:{server.port}"}} 1.0' for server in servers]
-        page = f"{stack.agent_url}/metrics"
-        wait_until(lambda: all(line in get(page).decode() for line in shown), what="both endpoints are found")
-        loads = [Load(server) for server in servers]
-        time.sleep(8)
-        truth = [load.finish() for load in loads]
-        time.sleep(2.5)
-        stack.stop()
-        counted = stack.query(
-            "SELECT workload, sum(completion)::BIGINT, sum(prompt_computed)::BIGINT FROM token_windows GROUP BY 1"
-        )
-        assert {row[0]: row[1:] for row in counted} == {
-            f"llamacpp:{server.port}": (made["completion"], made["prompt"] - made["cached"])
-            for server, made in zip(servers, truth, strict=True)
-        }
-        print(f"\n{truth} equal in the ledger, each at its own workload")
-    finally:
-        if stack is not None:
+        try:
+            stack.start_collector()
+            stack.start_agent()
+            shown = [f'counted_by_endpoint{{workload="llamacpp:{server.port}"}} 1.0' for server in servers]
+            page = f"{stack.agent_url}/metrics"
+            wait_until(lambda: all(line in get(page).decode() for line in shown), what="both endpoints are found")
+            loads = [Load(server) for server in servers]
+            time.sleep(8)
+            truth = [load.finish() for load in loads]
+            time.sleep(2.5)
+            stack.stop()
+        finally:
             stack.kill_all()
-        os.killpg(shell.pid, signal.SIGKILL)
-        shell.wait()
+    counted = stack.query(
+        "SELECT workload, sum(completion)::BIGINT, sum(prompt_computed)::BIGINT FROM token_windows GROUP BY 1"
+    )
+    assert {row[0]: row[1:] for row in counted} == {
+        f"llamacpp:{server.port}": (made["completion"], made["prompt"] - made["cached"])
+        for server, made in zip(servers, truth, strict=True)
+    }
+    print(f"\n{truth} equal in the ledger, each at its own workload")
 
 
 def test_the_log_takes_over_and_back(

@@ -25,7 +25,7 @@ class Machine:
         folder.mkdir()
         self._at_us = int(time.time_ns() // 1000)
 
-    def log(self, unit: str, *messages: bytes, user_unit: str = "") -> None:
+    def log(self, unit: str, *messages: bytes, user_unit: str = "", invocation: str = "") -> None:
         entries = b""
         for message in messages:
             self._at_us += 1
@@ -34,6 +34,7 @@ class Machine:
                 f"_BOOT_ID={'ab' * 16}\n_MACHINE_ID={'cd' * 16}\n_SYSTEMD_UNIT={unit}\n"
             ).encode()
             entries += f"_SYSTEMD_USER_UNIT={user_unit}\n".encode() if user_unit else b""
+            entries += f"_SYSTEMD_INVOCATION_ID={invocation}\n".encode() if invocation else b""
             entries += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n\n"
         target = f"--output={self.folder}/system.journal"
         subprocess.run([WRITER, target, "-"], input=entries, check=True, capture_output=True)
@@ -136,3 +137,26 @@ def test_a_users_unit_is_read_as_its_own(machine: Machine, fixtures: Path) -> No
     journal.close()
     sample = sample_of_journal("llama.service", str(machine.folder), new_dialect("auto"))
     assert sample.size_bytes == len(b"of the user\nof the system\n")
+
+
+@pytest.mark.parametrize("invocation", ["0f" * 16, ""])
+@pytest.mark.parametrize("user_unit", ["", "llama.service"])
+def test_a_model_logged_before_the_agent_began_is_learned(machine: Machine, invocation: str, user_unit: str) -> None:
+    unit = "user@1000.service" if user_unit else "llama.service"
+    start = b"0.00.012.853 I srv    load_model: loading model '/srv/llm/%s.gguf'"
+    machine.log(unit, start % b"older", user_unit=user_unit, invocation="0e" * 16 if invocation else "")
+    machine.log(unit, start % b"tiny", *[b"filler"] * 100, user_unit=user_unit, invocation=invocation)
+    machine.log("sshd.service", start % b"not-ours")
+    journal = Journal(str(machine.folder))
+    journal.set_units(frozenset({"llama.service"}))
+    starts: dict[str, bytes] = {}
+    deadline_s = time.monotonic() + 60
+    while not starts and time.monotonic() < deadline_s:
+        assert list(journal.poll(time.monotonic())) == []
+        starts = journal.take_starts()
+        time.sleep(0.02)
+    dialect = new_dialect("llamacpp")
+    dialect.feed(starts["llama.service"], 0.0)
+    assert dialect.model == "tiny.gguf"
+    assert not invocation or user_unit or b"older" not in starts["llama.service"]
+    journal.close()

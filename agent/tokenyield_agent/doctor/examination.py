@@ -120,10 +120,13 @@ def _untied(roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFind
 
 def _servers(settings: Settings, roster: Roster, holdings: dict[str, Holding]) -> Iterator[DoctorFinding]:
     """Inference servers that run here and hold no GPU by the driver's list of processes."""
+    import psutil
+
     procfs = roster.procfs
+    psutil.PROCFS_PATH = procfs.root
     held = {workload for holding in holdings.values() for workload in holding.weights}
     followed = len(held - {UNTIED}) + len(settings.workloads)
-    processes = [process for pid in procfs.pids() if (process := procfs.process(pid)) is not None]
+    processes = [process for pid in psutil.pids() if (process := procfs.process(pid)) is not None]
     servers = {process.pid: kind for process in processes if (kind := server_of(process.argv, process.executable))}
     ancestors = procfs.ancestors_of(servers, time.monotonic())
     discovered = {pid for workload in roster.discovery.workloads.values() for pid in workload.root_pids}

@@ -44,10 +44,12 @@ def source_of(tokens: WorkloadTokens, roster: Roster, settings: Settings) -> Tok
         return TokenSource(place="-", quality=NO_TOKENS, change=kind.no_tokens)
     problem = roster.scraper.problems().get(tokens.name, "")
     advice = counters_advice(kind, roster.arguments_of(tokens.name), problem) if kind is not None else problem
-    if roster.scraper.reasons().get(tokens.name) in _SAYS_WHAT_TO_CHANGE:
+    is_unused = tokens.name in roster.scraper.recognized()  # it answers, and shows its counters after its first request
+    if is_unused or roster.scraper.reasons().get(tokens.name) in _SAYS_WHAT_TO_CHANGE:
         advice = problem
     if tokens.log is None:
-        return TokenSource(place="-", quality=NO_TOKENS, change=_without_log(tokens.name, roster, advice))
+        change = _without_log(tokens.name, roster, advice)
+        return TokenSource(place="-", quality=NOT_YET if is_unused else NO_TOKENS, change=change)
     sample, place = _sample(tokens, settings, roster)
     if sample.dialect is None:
         fix = sample.warning or "no statistics in its log: check that it logs them, or name its endpoint"

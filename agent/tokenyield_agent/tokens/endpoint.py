@@ -22,6 +22,8 @@ from tokenyield_agent.tokens.event import KINDS
 from tokenyield_agent.tokens.exposition import SERIES_MAX, PageSample, names_on, samples
 from tokenyield_agent.tokens.latency import NO_LATENCY, LatencyNames
 
+MISSING_MAX = 1024
+"""Series that are remembered while they are missing, the latest: Ray gives each new worker a label of its own."""
 REQUESTS_MAX = 1_000_000
 """Running on one engine, or waiting. A gauge above it is implausible and not taken."""
 _START = "process_start_time_seconds"
@@ -68,6 +70,8 @@ class CounterNames:
     """Names that begin so are this server's too: it is known by them before it shows a counter."""
     shows_late: bool = False
     """It shows a counter only once that is raised, so that a page without any is that of a server not used yet."""
+    unknown_at_zero: tuple[str, ...] = ()
+    """Kinds whose counter stays 0 whatever happens, in some versions: then they are unknown."""
     copies: tuple[str, ...] = ()
     """Labels by which copies of one scheduler's gauges differ, which all show the same."""
     paths: tuple[str, ...] = ("/metrics",)
@@ -120,7 +124,7 @@ class CounterReading(msgspec.Struct, frozen=True, kw_only=True):
     is_whole: bool = True
     """It shows the counter that a server always shows."""
     has_forgotten: bool = False
-    """More series were missing than are remembered, so that one that appears need not be new."""
+    """More series were on the page than are read, or missing than are remembered: one that appears need not be new."""
 
     def has(self, kind: str) -> bool:
         """Whether a series of this kind is there, not only declared."""
@@ -171,6 +175,8 @@ def read(body: bytes, names: CounterNames) -> CounterReading:
                 continue
             name = "+".join(one.name for one in group)
             found = {f"{kind}\t{key}": value for key, value in _of_group(group, by_name).items()}
+            if kind in names.unknown_at_zero and not any(found.values()):
+                continue
             if kind not in series:
                 series[kind] = name
                 values |= found
@@ -185,6 +191,7 @@ def read(body: bytes, names: CounterNames) -> CounterReading:
         series=series,
         others=others,
         is_unused=names.shows_late and not any(_raised(values)) and is_recognized(names_on(body), names),
+        has_forgotten=len(page) >= SERIES_MAX,
         is_whole="completion" in series or (names.shows_late and bool(series)),
     )
 
@@ -285,7 +292,7 @@ def remembered(before: CounterReading, after: CounterReading) -> CounterReading:
         return msgspec.structs.replace(after, others={})
     after = _as_counted(before, after)
     missing = [key for key in before.values if key not in after.values]
-    kept = missing[-max(0, SERIES_MAX - len(after.values)) :] if len(after.values) < SERIES_MAX else []
+    kept = missing[-MISSING_MAX:]
     return msgspec.structs.replace(
         after,
         values={**{key: before.values[key] for key in kept}, **after.values},
@@ -293,7 +300,7 @@ def remembered(before: CounterReading, after: CounterReading) -> CounterReading:
         series={**before.series, **after.series},
         others={},
         is_unused=before.is_unused and after.is_unused,
-        has_forgotten=before.has_forgotten or len(kept) < len(missing),
+        has_forgotten=before.has_forgotten or after.has_forgotten or len(kept) < len(missing),
     )
 
 

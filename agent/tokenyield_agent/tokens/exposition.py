@@ -22,6 +22,8 @@ _COMMENT = re.compile(rb"#(?: (?:HELP|TYPE|UNIT) [a-zA-Z_:]| EOF$|$)")
 _SAMPLE = re.compile(
     rb"[a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[^\n]*\})?[ \t]+(?:[+-]?[\d.][\d.eE+-]*|NaN|[+-]?Inf)(?:[ \t]+-?\d+)?$"
 )
+_EXEMPLAR = re.compile(rb" # \{[^{}]*\} [+-]?[\d.][\d.eE+-]*(?: [\d.]+)?$")
+"""What OpenMetrics may add to a sample."""
 _OF_ANY_PROGRAM = re.compile(rb"^(?!python_|process_|http_|go_|promhttp_|ray_|dynamo_)[a-zA-Z_:]", re.MULTILINE)
 
 
@@ -40,7 +42,9 @@ class PageSample(NamedTuple):
 def is_page(body: bytes) -> bool:
     """Whether a text is such a page, by its first lines."""
     lines = [stripped for line in body[: PAGE_LINES * LINE_BYTES_MAX].split(b"\n") if (stripped := line.strip())]
-    return bool(lines) and all(_COMMENT.match(line) or _SAMPLE.match(line) for line in lines[:PAGE_LINES])
+    return bool(lines) and all(
+        _COMMENT.match(line) or _SAMPLE.match(_EXEMPLAR.sub(b"", line)) for line in lines[:PAGE_LINES]
+    )
 
 
 def is_of_another_program(body: bytes) -> bool:
@@ -77,7 +81,8 @@ def samples(body: bytes, names: Iterable[str]) -> tuple[set[str], list[PageSampl
         if len(read) >= SERIES_MAX:
             break
         try:
-            for family in text_string_to_metric_families(match[0].decode("utf-8") + "\n"):
+            line = _EXEMPLAR.sub(b"", match[0].rstrip()).decode("utf-8")
+            for family in text_string_to_metric_families(line + "\n"):
                 for name, labels, value, *_ in family.samples:
                     if 0 <= value <= COUNT_MAX:
                         sample = PageSample(name, dict(labels), float(value))

@@ -35,7 +35,8 @@ answers is it taken for another server's, whose counters begin there.
 
 Where the server shows that no request is in progress, every line of a log is about requests that are counted: then the
 log cannot lead, whatever it says (llama.cpp's repeats a prompt for each of n choices). So as long as the counters
-answer until the server is idle, the sum is theirs exactly.
+answer until the server is idle, the sum is theirs exactly. While it is busy, a log that leads by more than can be in
+progress shows too much, and does not lead either.
 
 A page with a lower value that no start time and no refusal explain may be an old one, or another process's: what it
 means shows the next one. If that is lower too, the server was restarted.
@@ -159,8 +160,10 @@ class Handover:
         elif not change.restarted and state.reading is not None:
             lead, recent = _lead_and_recent(state.lead, state.observed, change.kinds, state.recent)
         is_idle = reading.gauges is not None and not reading.gauges.running and not reading.gauges.waiting
-        if is_idle:
-            lead = {kind: min(0, count) for kind, count in lead.items()}
+        distrusted = state.distrusted
+        if is_idle and not any(change.kinds.values()) and not any(state.observed.values()):
+            distrusted = sorted({*distrusted, *(kind for kind, count in lead.items() if count > 0)})
+        lead = {kind: 0 if kind in distrusted else count for kind, count in lead.items()}
         kinds = self._settle(change)
         processes = state.processes
         if state.reading is not None and before is not state.reading:
@@ -176,6 +179,8 @@ class Handover:
             overcounted=state.overcounted,
             lead=lead,
             recent=recent,
+            is_idle=is_idle,
+            distrusted=distrusted,
             processes=processes,
             cached_ahead=0 if is_idle else change.cached_ahead,
         )
@@ -185,7 +190,9 @@ class Handover:
         """The counters begin here: what the log gave before is its own to count."""
         events = self._flush_buffered()
         reading = msgspec.structs.replace(
-            reading, others={}, has_forgotten=not (reading.is_unused or reading.has("completion"))
+            reading,
+            others={},
+            has_forgotten=reading.has_forgotten or not (reading.is_unused or reading.has("completion")),
         )
         self.state = HandoverState(reading=reading, at_ms=at_ms)
         return events
@@ -282,12 +289,14 @@ class Handover:
 
     def _apply_lead(self) -> None:
         """At the handover to the log: add its lead to what is buffered, or subtract its lag. What was overcounted was
-        leading too, and is counted already."""
+        leading too, and is counted already. More than can be in progress is no lead, but a log that shows too much."""
         state = self.state
         if not state.lead:
             return
         buffered = state.buffered.get("count") or BufferedCounts(start_ms=state.at_ms, end_ms=state.at_ms, kinds={})
         for kind, lead in state.lead.items():
+            if lead > 0 and (state.is_idle or lead > LEAD_MAX * state.recent.get(kind, 0)):
+                lead = 0
             count = buffered.kinds.get(kind, 0) + lead - state.overcounted.get(kind, 0)
             buffered.kinds[kind] = max(0, count)
             if count < 0:
@@ -351,14 +360,14 @@ def _lead_and_recent(
     before: Mapping[str, int], observed: Mapping[str, int], counted: Mapping[str, int], recent: Mapping[str, int]
 ) -> tuple[dict[str, int], dict[str, int]]:
     """By how much the log leads the counters now: its lead `before`, and what it `observed` and they `counted` since;
-    and how much moved recently, which bounds it."""
+    and how much moved recently, which bounds by how much it can lag."""
     observed = _as_reported(observed, counted)
     lead, now = {}, {}
     for kind, count in counted.items():
         most = max(observed.get(kind, 0), abs(count))
         now[kind] = int(recent.get(kind, 0) * (RECENT if most else RECENT_STILL)) + most
         bound = LEAD_MAX * now[kind]
-        lead[kind] = max(-bound, min(bound, before.get(kind, 0) + observed.get(kind, 0) - count))
+        lead[kind] = max(-bound, before.get(kind, 0) + observed.get(kind, 0) - count)
     return lead, now
 
 

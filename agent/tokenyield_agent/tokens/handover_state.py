@@ -40,6 +40,10 @@ class HandoverState(msgspec.Struct, kw_only=True):
     observed_since_refusal: dict[str, int] = _stored_as("heard_since_refusal")
     lead: dict[str, int] = _stored_as("ahead")
     """By how much such a log led the counters at `reading`."""
+    is_idle: bool = False
+    """No request was in progress at `reading`."""
+    distrusted: list[str] = msgspec.field(default_factory=list)
+    """Kinds of which the log has shown more than the counters when all was counted: what it shows is no lead."""
     recent: dict[str, int] = _stored_as("lately")
     """How much moved recently, by counters or log, whichever was more: what moved at each answer before counts less."""
     lag: dict[str, int] = _stored_as("behind")

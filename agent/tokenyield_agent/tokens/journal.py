@@ -51,7 +51,7 @@ class Journal:
             to_start = (units - self._units) | (self._starting.keys() & units)
             self.close()
             for unit in sorted(to_start):
-                self._starting[unit] = UnitStart(unit, self._call())
+                self._starting[unit] = UnitStart(unit, self._call(), journal_matches(frozenset({unit})))
             self._units = units
             self._retry_at_s = 0.0
 

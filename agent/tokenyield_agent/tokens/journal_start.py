@@ -16,21 +16,22 @@ START_BYTES_MAX = 4 * 1024 * 1024
 ANSWER_S_MAX = 5.0
 """Of each child; then it is killed, and what it gave is taken."""
 _ID = re.compile(r"[0-9a-f]{32}")
-_FIELDS = "_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID,INVOCATION_ID"
+_FIELDS = "_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID"
 _LINE_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,UNIT"
 
 
 class UnitStart:
     """One unit's. `poll` until it gives the lines."""
 
-    def __init__(self, unit: str, call: list[str]) -> None:
-        """`call` is journalctl with what all calls have in common."""
+    def __init__(self, unit: str, call: list[str], matches: list[str]) -> None:
+        """`call` is journalctl with what all calls have in common; `matches` are for what the unit wrote."""
         self._unit = unit
         self._call = call
+        self._matches = matches
         self._ends_at_s: float | None = None
         self._data = b""
         self._is_second = False
-        self._child = _child([*call, f"--unit={unit}", "--lines=1", f"--output-fields={_FIELDS}"])
+        self._child = _child([*call, "--lines=1", f"--output-fields={_FIELDS}", *matches])
 
     def poll(self, now_mono_s: float) -> list[bytes] | None:
         """The entries of the start as journalctl writes them, a line each; None while they are being read."""
@@ -42,7 +43,7 @@ class UnitStart:
         if self._is_second:
             return self._data.splitlines()
         invocation = _invocation(self._data, self._unit)
-        match = [f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else [f"--unit={self._unit}", "--boot"]
+        match = [f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else ["--boot", *self._matches]
         self._child = _child([*self._call, f"--output-fields={_LINE_FIELDS}", *match])
         self._data, self._ends_at_s, self._is_second = b"", now_mono_s + ANSWER_S_MAX, True
         return None
@@ -81,11 +82,10 @@ def _child(call: list[str]) -> subprocess.Popen[bytes] | None:
 
 
 def _invocation(data: bytes, unit: str) -> str | None:
-    """The invocation of a unit's newest entry, which may be its manager's word about it."""
+    """The invocation of a unit's newest entry. A user's unit has that of its manager, which is no use."""
     try:
         entry = json.loads(data.splitlines()[0])
-        by_itself = entry.get("_SYSTEMD_UNIT") == unit
-        found = entry.get("_SYSTEMD_INVOCATION_ID" if by_itself else "INVOCATION_ID")
+        found = entry.get("_SYSTEMD_INVOCATION_ID") if entry.get("_SYSTEMD_UNIT") == unit else None
     except (ValueError, IndexError, AttributeError, RecursionError):
         return None
     return found if isinstance(found, str) and _ID.fullmatch(found) else None

@@ -65,8 +65,8 @@ def read_log(path: Path, dialect_name: str) -> LogTotals:
                 raise UnrecognizedLog(f"{path}: {reason}")
             known = ", ".join(names())
             raise UnrecognizedLog(
-                f"{path}: expected lines of a known dialect ({known}), found none; if you know the server, name it "
-                f"with --dialect, and check that it logs statistics ({log_advice()})"
+                f"{path}: expected lines of a known dialect ({known}) or a metrics page, found none; if you know the "
+                f"server, name it with --dialect, and check that it logs statistics ({log_advice()})"
             )
         name = dialect.chosen.name
     else:

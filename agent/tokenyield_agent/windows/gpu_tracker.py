@@ -43,7 +43,8 @@ class GpuTracker:
         self.counters_read_ms = dict(counters_read_ms or {})
         self.faults: Counter[str] = Counter()
         self.jumped: set[str] = set()
-        """GPUs whose energy counter, at the last snapshot, had grown by more than they can use."""
+        """GPUs whose energy counter began, at the last snapshot, to grow by more than they can use."""
+        self._jumping: set[str] = set()
         self.indices: dict[str, str] = {}
         """uuid -> index of every GPU seen"""
         self._last_readings: dict[str, GpuReading] = {}
@@ -84,10 +85,9 @@ class GpuTracker:
                 holding=holdings[gpu.uuid],
                 counter_age_ms=self._counter_age_ms(gpu, now_ms),
             )
-            if span.energy is None or span.energy.method != "counter":
-                self._note_jump(gpu, now_ms)
-                if span.energy is not None:
-                    self.counters_mj.pop(gpu.uuid, None)
+            self._note_jump(gpu, now_ms)
+            if span.energy is not None and span.energy.method != "counter":
+                self.counters_mj.pop(gpu.uuid, None)
             read.append(span)
         lost = [
             unread(uuid, self.models.get(uuid), reason, snapshot.lost_events.get(uuid))
@@ -112,12 +112,15 @@ class GpuTracker:
         return True
 
     def _note_jump(self, gpu: GpuReading, now_ms: int) -> bool:
-        """Whether its counter jumped; counted."""
+        """Whether its counter jumped; counted when that begins."""
         counter_mj = self.counters_mj.get(gpu.uuid)
         if counter_mj is None or not is_jump(gpu, counter_mj, self._counter_age_ms(gpu, now_ms)):
+            self._jumping.discard(gpu.uuid)
             return False
-        self.jumped.add(gpu.uuid)
-        self.faults[JUMP] += 1
+        if gpu.uuid not in self._jumping:
+            self._jumping.add(gpu.uuid)
+            self.jumped.add(gpu.uuid)
+            self.faults[JUMP] += 1
         return True
 
     def spans_of_absence(self, snapshot: Snapshot, *, is_same_boot: bool, now_ms: int) -> list[GpuSpan]:

@@ -54,13 +54,6 @@ class Procfs:
                 self._ancestors[pid] = self._walk(pid)
         return self._ancestors
 
-    def pids(self) -> list[int]:
-        """All processes."""
-        try:
-            return sorted(int(name) for name in os.listdir(self.root) if name.isdigit())
-        except OSError:
-            return []
-
     def process(self, pid: int) -> Process | None:
         fields = self._stat(pid)
         if fields is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import wait_until
+from metrics_server import serving
 from nvml.stand_in import Scenario, gpu_lines
 from recordings import COMMANDS, RUNS
 from tokenyield_agent.doctor.token_sources import log_quality
@@ -140,7 +141,7 @@ INFO:     127.0.0.1:52710 - "POST /v1/chat/completions HTTP/1.1" 200 OK
     ("name", "command", "text", "quality", "change"),
     [
         ("ollama", "ollama serve", OLLAMA, "requests only, no tokens", "a gateway in front of it"),
-        ("vllm", "vllm serve m", SEVERAL_API_SERVERS, "no tokens", "several API servers switch the statistics in its log off"),
+        ("vllm", "vllm serve m", SEVERAL_API_SERVERS, "no tokens", "it runs with several API servers"),
         ("llamacpp", "llama-server", b"", "no tokens yet", "start it with --metrics"),
         ("llamacpp", "llama-server --metrics", b"", "no tokens yet", "it has --metrics, and its counters do not answer"),
     ],
@@ -202,6 +203,17 @@ def test_a_journal_is_judged_by_what_is_in_it(
     assert cells[-3:-1] == [f"{name} log, journal of chat.service", quality]
     level = "ok" if name == "llamacpp" else "note"
     assert [text for text in report["log", level] if text.startswith("chat: journal of chat.service: ")]
+
+
+def test_a_server_before_its_first_request_has_no_tokens_yet(
+    tmp_path: Path, nvml_library: Path, scenario: Scenario
+) -> None:
+    scenario.restart(gpu_lines(0))
+    with serving(b"# TYPE dynamo_frontend_inflight_requests gauge\ndynamo_frontend_inflight_requests 0\n") as server:
+        workloads = json.dumps([{"name": "chat", "metrics": server.url, "gpus": [0]}])
+        _, report = examine(scenario.environment(nvml_library), f"state_dir={tmp_path}/state", f"workloads={workloads}")
+    assert report["0", "chat"][-2] == "no tokens yet"
+    assert "shows no counters before its first request" in report["0", "chat"][-1]
 
 
 def test_an_operators_own_dialect_is_examined(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> None:

@@ -6,9 +6,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenyield_agent.tokens.endpoint import CounterReading, LoadGauges
+from tokenyield_agent.tokens.endpoint import MISSING_MAX, CounterReading, LoadGauges
 from tokenyield_agent.tokens.event import TokenCounts, TokenEvent
-from tokenyield_agent.tokens.exposition import SERIES_MAX
 from tokenyield_agent.tokens.handover import FAILURES_MAX, UNLIKE_MAX, Handover, HandoverState
 
 
@@ -264,14 +263,15 @@ def test_a_series_that_is_missing_goes_on_after_a_restart_of_the_agent() -> None
 
 
 def test_of_more_missing_series_than_are_remembered_none_counts_from_nothing() -> None:
-    many = {f"completion\tengine={n}": 1000 for n in range(SERIES_MAX)}
+    many = {f"completion\tengine={n}": 1000 for n in range(MISSING_MAX + 1)}
     handover = Handover("w")
     handover.from_counters(CounterReading(values=many), 0)
-    others = {f"completion\tlora={n}": 1 for n in range(SERIES_MAX)}
+    others = {"completion\tlora=0": 1}
     handover.from_counters(CounterReading(values=others), 1)
     assert handover.state.reading is not None
-    assert len(handover.state.reading.values) == SERIES_MAX
-    assert completion(handover.from_counters(CounterReading(values=others | {"completion\tengine=7": 1001}), 2)) == 0
+    assert len(handover.state.reading.values) == MISSING_MAX + 1
+    back = {"completion\tengine=0": 1001, "completion\tengine=1": 1001}
+    assert completion(handover.from_counters(CounterReading(values=others | back), 2)) == 1, "the second is remembered"
 
 
 def test_an_engine_that_restarts_alone_costs_the_others_nothing() -> None:
@@ -357,6 +357,27 @@ def test_while_the_server_is_idle_its_log_does_not_lead() -> None:
         handover.from_log(logged(30, 1000))
         counted = completion(handover.from_counters(msgspec.structs.replace(reading(10), gauges=gauges), 5000))
         assert (counted, completion(handover.endpoint_failed(refused=True))) == (10, left)
+
+
+def test_a_log_that_showed_too_much_when_all_was_counted_does_not_lead_while_the_server_is_busy_either() -> None:
+    idle, busy = LoadGauges(running=0), LoadGauges(running=1)
+    handover = Handover("w")
+    handover.from_counters(reading(0), 0)
+    handover.from_log(logged(30, 1000))
+    for at_ms in (5000, 10_000):  # the second shows that nothing was in progress at the first
+        handover.from_counters(msgspec.structs.replace(reading(10), gauges=idle), at_ms)
+    handover.from_log(logged(30, 11_000))
+    handover.from_counters(msgspec.structs.replace(reading(20), gauges=busy), 15_000)
+    assert completion(handover.endpoint_failed(refused=True)) == 0
+
+
+def test_a_log_that_leads_by_more_than_can_be_in_progress_shows_too_much() -> None:
+    handover = Handover("w")
+    handover.from_counters(reading(0), 0)
+    for n in range(1, 41):
+        handover.from_log(logged(30, 1000 * n))
+        handover.from_counters(reading(10 * n), 1000 * n)
+    assert completion(handover.endpoint_failed(refused=True)) == 0
 
 
 def test_a_line_that_is_late_is_not_counted_when_the_workload_is_left() -> None:

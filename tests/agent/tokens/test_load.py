@@ -80,6 +80,19 @@ def test_engines_add_up_and_their_caches_are_a_mean() -> None:
     assert read(PAGE, vllm.COUNTERS).gauges == LoadGauges(running=4, waiting=2, cache_used=0.7)
 
 
+def test_schedulers_of_sglang_add_up_by_data_parallel_rank_and_count_once_among_copies() -> None:
+    lines = [
+        f'sglang:num_running_reqs{{dp_rank="{dp}",pp_rank="{pp}",priority="{priority}",tp_rank="{tp}"}} {running}'
+        for dp, of_all in ((0, 5), (1, 3))
+        for tp in (0, 1)
+        for pp in (0, 1)
+        for priority, running in (("", of_all), ("1", of_all - 1), ("2", 1))
+    ]
+    gauges = read(("\n".join(lines) + "\n").encode(), sglang.COUNTERS).gauges
+    assert gauges is not None
+    assert (gauges.running, gauges.waiting) == (8, None)
+
+
 def test_recorded_pages_report_the_load() -> None:
     page = (RUNS["vllm"] / "metrics.after.prom").read_bytes()
     assert read(page, vllm.COUNTERS).gauges == LoadGauges(running=0, waiting=0, cache_used=0)

@@ -224,3 +224,24 @@ def test_what_cannot_be_counted_says_what_to_do(
     Path("other.prom").write_text('node_cpu_seconds_total{cpu="0"} 3\n')
     assert main(["tokens", *arguments]) == code
     assert says in capsys.readouterr().err
+
+
+def test_requests_of_vllm_are_what_clients_sent_not_what_its_engine_ran(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One request with n=3, one refused, and one given up, of which V1's counter shows nothing."""
+    page = tmp_path / "n3.prom"
+    engine = 'vllm:request_success_total{engine="0",finished_reason='
+    http = "http_requests_total{handler="
+    page.write_text(
+        "# TYPE vllm:generation_tokens_total counter\n"
+        'vllm:generation_tokens_total{engine="0",model_name="m"} 30\n'
+        "# TYPE vllm:request_success_total counter\n"
+        f'{engine}"stop",model_name="m"}} 3\n{engine}"abort",model_name="m"}} 0\n{engine}"error",model_name="m"}} 0\n'
+        "# TYPE http_requests_total counter\n"
+        f'{http}"/v1/completions",method="POST",status="2xx"}} 1\n'
+        f'{http}"/v1/completions",method="POST",status="4xx"}} 1\n'
+        f'{http}"/v1/models",method="GET",status="2xx"}} 9\n'
+    )
+    read = tokens(capsys, str(page))
+    assert (read["requests"], read["requests_failed"], read["requests_aborted"]) == (1, 1, None)

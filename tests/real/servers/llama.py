@@ -31,6 +31,7 @@ def start(folder: Path, cache: Path) -> RealServer:
         folder,
         model="tiny",
         version=VERSION,
+        counters=COUNTERS,
     )
 
 

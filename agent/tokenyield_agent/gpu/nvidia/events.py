@@ -134,7 +134,7 @@ class XidEvents:
                 break
             uuid, xid = self._uuids.get(_address(event.device)), int(event.eventData)
             if uuid is None or event.eventType != nvml.nvmlEventTypeXidCriticalError:
-                log.warning("gpu=%s an event of unknown type %d: %d", uuid, event.eventType, xid)
+                log.debug("gpu=%s an event of unknown type %d: %d", uuid, event.eventType, xid)
                 continue
             log.warning("gpu=%s XID %d", uuid, xid)
             counts[uuid][f"xid_{xid}" if xid <= XID_MAX else "xid_other"] += 1

@@ -7,7 +7,8 @@
 The fields are the operator's own choice of names; those of the documentation are read, and what was cached where it is
 logged. Envoy writes numbers as text where a format asks for text, and "-" for what is absent. The caller is under
 whatever header names the team: set it with `fields: {team: x-team-id}`. Lines of MCP and of requests that call no model
-count nothing. A line that comes again with the same x-request-id, and equal in all, is the same request.
+count nothing. A line that comes again equal in all is the same request where it has an x-request-id or the client's
+address.
 """
 
 import re
@@ -37,6 +38,8 @@ _CACHED = (
     "genai_tokens_cached_input",
 )
 _PATHS = ("x-envoy-origin-path", "x-envoy-original-path", "request.path", "path", ":path")
+_IDS = ("x-request-id", "request_id", "downstream_remote_address")
+"""Any of these tells requests of one instant apart: the address of a client has its port."""
 _NO_CALL = re.compile(r"/(?:count_tokens|tokenize|detokenize|models|files|batches)\b")
 _CLIENT_GONE = frozenset(("DC", "DownstreamConnectionTermination"))
 _CUT_SHORT = frozenset((
@@ -68,7 +71,7 @@ class EnvoyAiGateway(JsonLines):
             return LineCounts()
         caller = caller_of(model, ((label, dig(document, path)) for label, path in self._fields.items()))
         kinds = {ended: 1, **(kinds if ended == "requests" else only_used(kinds))}
-        has_id = _first(document, ("x-request-id", "request_id")) is not None
+        has_id = _first(document, _IDS) is not None
         return LineCounts(caller, kinds, instant_of(document.get("start_time")), identity=line if has_id else None)
 
 
@@ -106,6 +109,6 @@ GATEWAY = Gateway(
     title="Envoy AI Gateway",
     log=EnvoyAiGateway,
     reports="what your access log's format names; failed and aborted requests apart, with what they used; a request "
-    "once where `x-request-id` is logged",
+    "once where `x-request-id` or the client's address is logged",
     takes_fields=True,
 )

@@ -154,8 +154,10 @@ def _job(document: _Payload) -> bytes | None:
 
 
 def _identity(document: _Payload, caller: Caller) -> bytes | None:
-    """All that is counted, with the id and the start: a server may give all its answers one id."""
-    if not isinstance(document.id, str) or not document.id:
+    """All that is counted, with the id and the start: a server may give all its answers one id. A start with a fraction
+    of a second tells requests apart too."""
+    has_instant = isinstance(document.startTime, float) and not document.startTime.is_integer()
+    if not (has_instant or (isinstance(document.id, str) and document.id)):
         return None
     error = as_object(document.error_information) or {}
     counted = (

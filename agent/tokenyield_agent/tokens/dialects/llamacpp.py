@@ -62,7 +62,7 @@ _WORDS = (
     b"llama_print_timings:      sample",
     b"stop processing",
     b"loading model '",
-    b"is_child = ",
+    b"processing task",
     b"cancel task, id_task = ",
 )
 _LIBRARY_KEY = "library"
@@ -75,9 +75,9 @@ _TIMING = re.compile(
     rb"(?P<ms>\d{1,12}\.\d+) ms /\s*(?P<tokens>\d{1,9}) tokens \("
 )
 _RELEASE = re.compile(rb"^\s*stop processing: n_(?:tokens|past) = (?P<length>\d{1,9}), truncated = (?P<truncated>[01])")
-_LAUNCH = re.compile(rb"^\s*processing task, is_child = (?P<child>[01])")
+_LAUNCH = re.compile(rb"^\s*processing task(?:, is_child = (?P<child>[01]))?\s*$")
 _PROGRESS = re.compile(rb"^\s*n_(?:decoded|gen) =\s*(?P<made>\d{1,9}), tg = ")
-_CANCEL = re.compile(BEFORE + rb"srv +stop: cancel task, id_task = (?P<task>\d{1,12})\s*$")
+_CANCEL = re.compile(BEFORE + rb"srv +\w+: cancel task, id_task = (?P<task>\d{1,12})\s*$")
 _KEYED = re.compile(
     rb"(?:" + BEFORE + rb"INFO \[ *print_timings\] |\"function\":\"print_timings\",.{0,80}?\"msg\":\")"
     rb"(?P<kind>prompt|generation) eval time *= *(?P<ms>\d{1,12}\.\d+) ms / *(?P<tokens>\d{1,9}) (?:tokens|runs) "
@@ -183,7 +183,9 @@ class LlamaCpp(LogDialect):
         elif match := _LAUNCH.match(text):
             self._has_children |= match["child"] == b"1"
             self._pending.pop(key, None)
-            self._of(key, events)["child"] = int(match["child"])
+            request = self._of(key, events)
+            if match["child"] is not None:
+                request["child"] = int(match["child"])
             return
         elif match := _PROGRESS.match(text):
             self._of(key, events)["made"] = int(match["made"])

@@ -41,8 +41,9 @@ RANKS_MAX = 1024
 _HEAD = BEFORE + (
     rb"(?:\[(?:gpu(?:_id)?=(?P<gpu>\d{1,4})"
     rb"|(?P<at>(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d)(?P<fraction>[.,]\d{1,9})?"
-    rb"(?P<ranks>(?: [A-Za-z_]{2,24}\d{1,5}){0,12}))\] )"
+    rb"(?P<ranks>(?: [A-Za-z_]{2,24}\d{1,5}){0,12}))\] )?"
 )
+"""SGLang's own head; in a format of the operator's what stands before is searched for the same."""
 _PREFILL = re.compile(
     _HEAD + rb"Prefill batch(?: \[\d+\])?[.,] #new-seq: \d+, "
     rb"#new-token: (?P<new>\d{1,9}), #cached-token: (?P<cached>\d{1,9}),"
@@ -60,7 +61,7 @@ _USAGE = re.compile(rb", (?:full )?token usage: (\d(?:\.\d{1,4})?),")
 _MODEL = re.compile(
     rb"server_args=(?:ServerArgs\(|\{).{0,40000}?\bserved_model_name['\"]?(?:=|: ?)['\"](?P<model>[^'\"]{1,253})['\"]"
 )
-_RANK = re.compile(rb"([A-Za-z_]{2,24})(\d{1,5})")
+_RANK = re.compile(rb"\b([A-Za-z_]{2,24}?)[=:]?(\d{1,5})\b")
 _WITHIN_TP = (b"EP", b"ATTN_CP", b"MOE_DP")
 MODEL_LINE_BYTES_MAX = 64 * 1024
 """Of the line with all of a server's options, which newer versions have hundreds of."""
@@ -151,14 +152,14 @@ class SgLang(LogDialect):
             if rank.get("prefill") == line:
                 return  # the same line twice
             rank["prefill"] = line
-        events.append(_prompts(match, instants.parse(match["at"], arrival_s) if match["at"] else None))
+        events.append(_prompts(match, _at_s(match, arrival_s)))
 
     def _decode(self, match: re.Match[bytes], arrival_s: float, events: list[TokenCounts]) -> None:
         rank = self._rank(match)
         if rank is None:
             return
         self.recognised += 1
-        at_s = instants.parse(match["at"], arrival_s) if match["at"] else None
+        at_s = _at_s(match, arrival_s)
         before_s, rate = rank["at_s"], float(match["rate"])
         rank["at_s"] = at_s
         # A longer time between two decode lines is another run appended to the same file.
@@ -184,13 +185,16 @@ class SgLang(LogDialect):
 
         Ranks of any other name (TP, EP, ATTN_CP, MOE_DP, one to come) repeat each other's lines. A TP rank is one of
         each of those that are known."""
-        ranks = {name: int(number) for name, number in _RANK.findall(match["ranks"] or b"")}
+        before, head = match["before"], match["ranks"] or b""
+        if match["at"] is None and match["gpu"] is None:
+            before, _, head = before.rpartition(b"[")
+        ranks = {name: int(number) for name, number in _RANK.findall(head)}
         if match["gpu"] is not None:
             ranks[b"TP"] = int(match["gpu"])
         data = ranks.pop(b"DP", None)
         if ranks.pop(b"PP", 0) or (data is None and ranks.get(b"TP", 0)):
             return None
-        key = sender_of(match["before"]) + ("" if data is None else str(data))
+        key = sender_of(before) + ("" if data is None else str(data))
         if b"TP" in ranks:
             ranks = {name: number for name, number in ranks.items() if name not in _WITHIN_TP}
         beside = " ".join(f"{name.decode('ascii')}{number}" for name, number in sorted(ranks.items()))
@@ -210,6 +214,12 @@ class SgLang(LogDialect):
         super().restore(state)
         self._answers.restore(state["answers"])
         self._ranks = {key: dict(rank) for key, rank in state["ranks"].items()}
+
+
+def _at_s(match: re.Match[bytes], arrival_s: float) -> float | None:
+    if match["at"]:
+        return instants.parse(match["at"], arrival_s)
+    return None if match["gpu"] is not None else instants.last_in(match["before"], arrival_s)
 
 
 def _prompts(match: re.Match[bytes], at_s: float | None) -> TokenCounts:

@@ -9,6 +9,7 @@ from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 COUNTERS = CounterNames(
     server="triton",
     known_by=(SeriesName("nv_llm_output_token_len_sum"),),
+    prefixes=("nv_inference_", "nv_llm_"),
     model_labels=("model",),
     completion=(SeriesName("nv_llm_output_token_len_sum"),),
     prompt_unsplit=(SeriesName("nv_llm_input_token_len_sum"),),

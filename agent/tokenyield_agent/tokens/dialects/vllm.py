@@ -34,7 +34,7 @@ from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import TokenCounts, load_over
 from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
-from tokenyield_agent.tokens.parsing.access_log import AccessLog
+from tokenyield_agent.tokens.parsing.access_log import ENDPOINTS, AccessLog
 from tokenyield_agent.tokens.parsing.intervals import RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
@@ -60,7 +60,7 @@ _PROCESS = re.compile(rb"\((?P<process>[\w:.-]{1,120}) pid=(?P<pid>\d{1,10})(?:,
 _STATS = re.compile(BEFORE + _RATES)
 _OWN_STATS = re.compile(
     rb"^(?P<before>(?:\((?P<process>[\w:.-]{1,120}) pid=(?P<pid>\d{1,10})\) )?"
-    rb"INFO (?P<at>\d\d-\d\d \d\d:\d\d:\d\d) \[[\w./-]{1,80}:\d{1,5}\] )" + _RATES
+    rb"INFO (?P<at>\d\d-\d\d \d\d:\d\d:\d\d) \[(?P<source>[\w./-]{1,80}:\d{1,5})\] )" + _RATES
 )
 """The same where only vLLM itself wrote before its words, which is read twice as fast."""
 _SOURCE = re.compile(rb"\bloggers\.py:(?P<number>\d{1,5})\b")
@@ -85,8 +85,8 @@ COMPUTED_SINCE_LINE = 259
 in those from 0.16 to 0.33 line 259 to 335."""
 
 
-PREFIXES = ("vllm:", "ray_vllm:", "ray_vllm_")
-"""Of its names: its own, and as Ray exports them."""
+PREFIXES = ("vllm:", "vllm_", "ray_vllm:", "ray_vllm_")
+"""Of its names: its own, those of its first versions, and as Ray exports them."""
 
 
 def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
@@ -103,6 +103,12 @@ def _together(*names: str) -> tuple[tuple[SeriesName, ...], ...]:
     return tuple(tuple(SeriesName(prefix + name) for name in names) for prefix in PREFIXES)
 
 
+def _http(status: str) -> SeriesName:
+    """Requests by their answer, at the endpoints that make tokens, as its web server counts them."""
+    handlers = "|".join("/v1" + endpoint.decode() for endpoint in ENDPOINTS)
+    return SeriesName("http_requests_total", method="POST", status=status, handler=handlers)
+
+
 COUNTERS = CounterNames(
     server="vllm",
     paths=("/metrics",),
@@ -117,12 +123,17 @@ COUNTERS = CounterNames(
     # server), which versions before it count beside the hits, as tokens that their own cache did not have.
     prompt_cached=(
         *_everywhere("prompt_tokens_cached_total"),
+        *_everywhere("prompt_tokens_by_source_total", source="!local_compute"),
         *_together("prefix_cache_hits_total", "external_prefix_cache_hits_total"),
         *_everywhere("prefix_cache_hits_total"),
     ),
-    requests=_everywhere("request_success_total", finished_reason="!abort|error"),
+    # What clients sent and were answered is what its web server counts. Its engine counts sequences, three for one
+    # request with n=3, and where there is no web server on the page, they are taken.
+    requests=(_http("2xx"), *_everywhere("request_success_total", finished_reason="!abort|error")),
+    # V1's engine forgets a request that its client gave up without counting it.
     requests_aborted=_everywhere("request_success_total", finished_reason="abort"),
-    requests_failed=_everywhere("request_success_total", finished_reason="error"),
+    unknown_at_zero=("requests_aborted",),
+    requests_failed=(_http("4xx|5xx"), *_everywhere("request_success_total", finished_reason="error")),
     running=_everywhere("num_requests_running"),
     waiting=_everywhere("num_requests_waiting"),
     cache_used=(*_everywhere("kv_cache_usage_perc"), *_everywhere("gpu_cache_usage_perc")),
@@ -192,6 +203,7 @@ class Vllm(LogDialect):
     def _of_text(self, match: re.Match[bytes], arrival_s: float) -> TokenCounts:
         before = match["before"]
         if match.re is _OWN_STATS:
+            before = match["source"]
             parts, at_s = [match["process"] or b"", match["pid"] or b""], instants.parse(match["at"], arrival_s)
         else:
             process = _PROCESS.search(before)
@@ -259,11 +271,11 @@ class Vllm(LogDialect):
         """Whether V1's prompt rate is of computed tokens, not of whole prompts."""
         if self._version is not None:
             return self._version >= COMPUTED_SINCE
-        hits = _HIT_RATE.search(match.string, match.end())
-        if hits is None or not float(hits[1]):
-            return True  # nothing came from the cache, so that both are the same
         source = _SOURCE.search(head)
-        return source is not None and int(source["number"]) >= COMPUTED_SINCE_LINE
+        if source is not None and int(source["number"]) >= COMPUTED_SINCE_LINE:
+            return True
+        hits = _HIT_RATE.search(match.string, match.end())
+        return hits is None or not float(hits[1])  # nothing came from the cache, so that both are the same
 
     def state(self) -> dict[str, Any]:
         return {
@@ -299,7 +311,10 @@ SERVER = Server(
     ),
     port=8000,
     counters=COUNTERS,
-    counters_report=PathReport(since={"prompt_cached": "0.9"}),
+    counters_report=PathReport(
+        since={"prompt_cached": "0.9"},
+        caveat="requests are those of its web server; aborted ones only of v0, later ones are unknown",
+    ),
     log=Vllm,
     log_report=PathReport(
         exact=("requests", "requests_failed"),

@@ -35,7 +35,7 @@ class AccessLog:
     def __init__(self, *more_endpoints: bytes) -> None:
         self._endpoints = (*ENDPOINTS, *more_endpoints)
         self._posts = [_POST, *(b' - "POST ' + endpoint for endpoint in more_endpoints)]
-        self._plain = [_POST[:-1] + endpoint + b' HTTP/1.1" 200 ' for endpoint in ENDPOINTS]
+        self._plain = [_POST[:-1] + endpoint + b' HTTP/1.1" 200 OK\n' for endpoint in ENDPOINTS]
         self._form_is_known = False
         """The first block with a request was read line by line."""
         self._other_forms = False

@@ -43,7 +43,7 @@ class RateIntervals:
             if len(self._engines) >= ENGINES_MAX:
                 self._engines.clear()
             last = self._engines[engine] = {"at_s": None, "spacings_s": [], "fractions": [0.0] * len(rates)}
-        if is_timed and (last["at_s"], last.get("rates")) == (at_s, [*rates]):
+        if is_timed and last["at_s"] == at_s and last.get("rates") == [*rates]:
             return 0.0, [0] * len(rates)
         last["rates"] = [*rates]
         spacing_s = None if last["at_s"] is None else at_s - last["at_s"]

@@ -121,6 +121,29 @@ def test_cut_lost_and_repeated_lines_never_make_tokens_of_nothing(
     assert all(part <= most for part, most in zip(read, whole, strict=True)), (read, whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "requests"),
+    [
+        ("litellm", '"id":"a","startTime":1795000000', 1),
+        ("litellm", '"id":null,"startTime":1795000000.123456', 1),
+        ("litellm", '"id":null,"startTime":1795000000', 2),
+        ("envoy-ai-gateway", '"x-request-id":"a"', 1),
+        ("envoy-ai-gateway", '"x-request-id":"-","downstream_remote_address":"10.0.0.1:4711"', 1),
+        ("envoy-ai-gateway", '"start_time":"2026-11-27T00:00:00.894Z"', 2),
+        ("openai-usage", '"request_id":"a"', 1),
+        ("openai-usage", '"time":"2026-11-27T00:00:00Z"', 2),
+    ],
+)
+def test_equal_lines_are_one_request_where_something_tells_requests_apart(name: str, line: str, requests: int) -> None:
+    tokens = {
+        "litellm": '"call_type":"completion","status":"success","prompt_tokens":3,"completion_tokens":1',
+        "envoy-ai-gateway": '"response_code":200,"gen_ai.usage.input_tokens":3,"gen_ai.usage.output_tokens":1',
+        "openai-usage": '"usage":{"prompt_tokens":3,"completion_tokens":1}',
+    }
+    twice = f"{{{line},{tokens[name]}}}\n".encode() * 2
+    assert totals(new_dialect(name).feed(twice, 0.0))["requests"] == requests
+
+
 HOSTILE: tuple[Any, ...] = (
     None, True, -1, 0, 499, 2**40, 10**30, 1e308, float("nan"), float("inf"), "", "-", "15", "9" * 5000, "x" * 300,
     "\ud83d", "\x00\n", [], [[1]], ["a", None], {}, {"": {"": 1}}, {"prompt_tokens": {}}, {"type": []}, "{", '{"a":1}',

@@ -156,6 +156,14 @@ def test_llamacpp_what_was_given_up_is_aborted_and_what_finished_before_is_not()
     assert (counts["completion"], counts["requests"], counts["requests_aborted"]) == (5, 1, 0)
 
 
+def test_llamacpp_of_2025_shows_what_was_given_up_too() -> None:
+    launch = slot(7, "launch_slot_: {} processing task")
+    cancel = b"srv  cancel_tasks: cancel task, id_task = 7\n"
+    release = slot(7, "     release: {} stop processing: n_past = 900, truncated = 0")
+    counts = read(LlamaCpp(), launch + cancel + release + answered(8, 100, 5))
+    assert (counts["prompt_computed"], counts["requests"], counts["requests_aborted"]) == (100, 1, 1)
+
+
 def test_llamacpp_children_of_a_router_keep_their_models_and_requests() -> None:
     def of(port: int, lines: bytes) -> bytes:
         return b"".join(b"[%d] " % port + line for line in lines.splitlines(keepends=True))
@@ -196,6 +204,24 @@ def prefill(head: str, new: int, more: str = "") -> bytes:
 def test_sglang_a_rank_of_any_name_is_counted_once(rank: str) -> None:
     lines = [prefill(f"2026-09-10 10:00:0{n} {rank.format(r)}", 100) for n in range(3) for r in (0, 1, 2)]
     assert read(SgLang(), b"".join(lines))["prompt_computed"] == 300
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "[2026-09-10 10:00:0{1} node=3 TP{0}] ",
+        "INFO 2026-09-10 10:00:0{1} sglang.scheduler: [TP:{0}] ",
+        "[0{1}] [TP={0}] ",
+    ],
+)
+def test_sglang_in_a_format_of_the_operators_own_is_counted_once(head: str) -> None:
+    line = prefill("", 100).replace(b"[] ", b"").decode()
+    lines = [head.format(rank, second) + line for second in range(3) for rank in (0, 1, 2)]
+    assert read(SgLang(), "".join(lines).encode())["prompt_computed"] == 300
+
+
+def test_sglang_without_any_head_is_counted() -> None:
+    assert read(SgLang(), prefill("", 100).replace(b"[] ", b""))["prompt_computed"] == 100
 
 
 def test_sglang_data_parallel_ranks_add_up_whatever_ranks_they_have_beside() -> None:
