@@ -7,9 +7,10 @@ A server's bucket that spans several of ours is laid into the one that holds its
 shorter than it was, and at most as much longer as the two edges differ (tokenyield_wire/latency.py).
 
 Each series is compared with itself, as counters are. One that a page lacks goes on from its last value when it comes
-back; one with fewer observations than before has begun again from 0, and so has every series where the server's start
-time changed. Series whose buckets moved in both directions at once (lines are missing, or the buckets are others) give
-nothing until the next page: what is not clear is not counted.
+back; one with fewer observations than before has begun again from 0 if the next page says so too, for an old page may
+be shown; and so has every series where the start time is that of a server that was started since. Where it is that of
+another server which was there before, its page is only a beginning. Series whose buckets moved in both directions at
+once (lines are missing, or the buckets are others) give nothing until the next page: what is not clear is not counted.
 
 A histogram that is there from the first page on is only a beginning, unless the server has made nothing yet.
 
@@ -40,8 +41,10 @@ SAMPLES_MAX = 16_384
 LABELS_BYTES_MAX = 1024
 TOTAL_MAX = 2**48
 """Observations, and ms, of one series since the server's start."""
-START_DIFFERENCE_S_MAX = 1.0
-"""Of the same server, between two pages."""
+START_S = 1.0
+"""By how much two start times of one process may differ."""
+STARTUP_MS = 120_000
+"""A server may be started so long before the one that it replaces gave its last page."""
 MS_PER_MINUTE = 60_000
 _LE = re.compile(rb'(?:^|,)le="([^"]*)"')
 
@@ -83,6 +86,9 @@ class LatencyState(msgspec.Struct, kw_only=True):
     begun: list[str] = msgspec.field(default_factory=list)
     """Kinds of which what is new is counted; of others the next page is only a beginning."""
     started_s: float | None = None
+    read_at_ms: int = 0
+    doubted: dict[str, list[int]] = msgspec.field(default_factory=dict)
+    """Series that were lower on the last page than before: an old page, or a restart that the next page confirms."""
     gathered: dict[LatencyKind, list[int]] = msgspec.field(default_factory=dict)
     """What was observed and is not given yet, and when the newest of it was read."""
     gathered_at_ms: int = 0
@@ -156,31 +162,42 @@ def latency_between(
     state: LatencyState,
     reading: LatencyReading,
     *,
+    at_ms: int = 0,
     started_s: float | None = None,
     is_new: bool = False,
     has_made_nothing: bool = False,
 ) -> tuple[LatencyState, dict[LatencyKind, LatencySums]]:
-    """What was observed since `state`, by kind, and the state after it. `is_new`: the server was started after it was
-    last looked at, so that all it shows is new. `has_made_nothing`: all that later pages show will be."""
-    both_known = state.started_s is not None and started_s is not None
-    restarted = both_known and abs((started_s or 0) - (state.started_s or 0)) > START_DIFFERENCE_S_MAX
-    kept = {} if restarted else dict(state.series)
-    begun = set(LATENCY_KINDS) if is_new or restarted else set(state.begun)
+    """What was observed since `state`, by kind, and the state after it. `at_ms`: when the page was read. `is_new`: the
+    server was started after it was last looked at, so that all it shows is new. `has_made_nothing`: all that later
+    pages show will be."""
+    is_other = None not in (state.started_s, started_s) and abs((started_s or 0) - (state.started_s or 0)) > START_S
+    is_successor = is_other and (started_s or 0) > max(state.started_s or 0, (state.read_at_ms - STARTUP_MS) / 1000)
+    kept = {} if is_other else dict(state.series)
+    begun = set(LATENCY_KINDS) if is_new or is_successor else set() if is_other else set(state.begun)
+    doubted: dict[str, list[int]] = {}
     observed: dict[LatencyKind, LatencySums] = {}
     shown = {key: _kind_of(key) for key in reading.series}
     for key, kind in shown.items():
-        if key not in kept and len(kept) >= SERIES_MAX:
+        sums, before = reading.series[key], kept.get(key)
+        if before is None and len(kept) >= SERIES_MAX:
             continue
-        sums = reading.series[key]
-        moved = _moved(kept.get(key), sums) if kind in begun else None
+        if before is not None and sum(sums[1:]) < sum(before[1:]):
+            lower = state.doubted.get(key)
+            if is_other or lower is None or sum(sums[1:]) < sum(lower[1:]):
+                doubted[key] = sums
+                continue
+            before = None
         kept[key] = sums
+        moved = _moved(before, sums) if kind in begun else None
         if moved is not None and any(moved):
             whole = observed.setdefault(kind, [0] * len(moved))
             observed[kind] = [one + other for one, other in zip(whole, moved, strict=True)]
     after = LatencyState(
         series=kept,
+        doubted=doubted,
         begun=[kind for kind in LATENCY_KINDS if has_made_nothing or kind in begun or kind in shown.values()],
         started_s=started_s,
+        read_at_ms=at_ms,
         gathered=state.gathered,
         gathered_at_ms=state.gathered_at_ms,
     )
@@ -210,7 +227,7 @@ def _kind_of(key: str) -> LatencyKind:
 
 def _moved(before: Sequence[int] | None, sums: LatencySums) -> LatencySums | None:
     """By how much one series moved; None where that is not clear."""
-    if before is None or sum(sums[1:]) < sum(before[1:]):
+    if before is None:
         return sums
     moved = [now - then for now, then in zip(sums, before, strict=True)]
     return moved if min(moved) >= 0 else None

@@ -140,6 +140,7 @@ class WorkloadTokens:
         after, observed = latency_between(
             self._latency,
             result.latency,
+            at_ms=at_ms,
             started_s=reading.started_s,
             is_new=is_new,
             has_made_nothing=not any(reading.values.values()),

@@ -144,7 +144,34 @@ def test_a_series_that_vanishes_goes_on_and_one_that_goes_down_begins_again_alon
     for one, other in ((1_000_050, 0), (1_000_060, 1_030), (1_000_060, 20), (0, 25)):
         state, waits = latency_between(state, both(one, other))
         counted.append(sum(sum(sums[1:]) for sums in waits.values()))
-    assert counted == [50, 10 + 30, 20, 5]
+    assert counted == [50, 10 + 30, 0, 25]
+
+
+def test_an_old_page_between_two_others_counts_nothing_twice() -> None:
+    state, _ = latency_between(LatencyState(), read_latency(page("s:ttft", [0.02] * 1000), NAMES))
+    counted = []
+    for shown in (1010, 990, 1015, 3, 2, 4):
+        state, waits = latency_between(state, read_latency(page("s:ttft", [0.02] * shown), NAMES))
+        counted.append(sum(sum(sums[1:]) for sums in waits.values()))
+    assert counted == [10, 0, 5, 0, 0, 4]
+
+
+def test_two_servers_behind_one_port_give_nothing_of_what_each_had_before() -> None:
+    state, at_ms = LatencyState(), 10_000_000
+    counted = []
+    for shown, started_s in (
+        (1000, 100.0),
+        (700, 200.0),
+        (1003, 100.0),
+        (704, 200.0),
+        (9, at_ms / 1000),
+        (12, at_ms / 1000),
+    ):
+        at_ms += 5_000
+        reading = read_latency(page("s:ttft", [0.02] * shown), NAMES)
+        state, waits = latency_between(state, reading, at_ms=at_ms, started_s=started_s)
+        counted.append(sum(sum(sums[1:]) for sums in waits.values()))
+    assert counted == [0, 0, 0, 0, 9, 3]
 
 
 def test_another_start_of_the_server_begins_again_whatever_the_counts_are() -> None:
