@@ -37,8 +37,7 @@ from real.servers.server import RealServer
 SETTLE_S = 14.0
 """After the load: a rate in the log is about ten seconds, and a window closes two after its end."""
 COUNTED = (
-    "SELECT coalesce(sum(completion), 0)::BIGINT, coalesce(sum(prompt_computed), 0)::BIGINT, "
-    "coalesce(sum(prompt_cached), 0)::BIGINT, coalesce(sum(prompt_unsplit), 0)::BIGINT, "
+    "SELECT sum(completion)::BIGINT, sum(prompt_computed)::BIGINT, sum(prompt_cached)::BIGINT, sum(prompt_unsplit)::BIGINT, "
     "sum(requests)::BIGINT, sum(requests_aborted)::BIGINT, sum(requests_failed)::BIGINT FROM token_windows"
 )
 PATHS = ("counters", "log", "pod", "journal", "both")
@@ -97,7 +96,7 @@ class Watch:
         ((completion, computed, cached, unsplit, requests, aborted, failed),) = self._stack.query(COUNTED)
         return {
             "completion": completion,
-            "prompt": computed + cached + unsplit,
+            "prompt": sum(part or 0 for part in (computed, cached, unsplit)),
             "prompt_computed": computed,
             "prompt_cached": cached,
             "prompt_unsplit": unsplit,

@@ -35,10 +35,17 @@ def _row(row: Mapping[str, Any]) -> str:
         LOADS[row["load"]],
         row["path"],
         _against(counted["completion"], answers.get("completion"), own.get("completion")),
-        _against(counted["prompt"], answers.get("prompt"), own.get("prompt")),
+        _prompt(counted, answers, own),
         _requests(counted, answers),
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def _prompt(counted: Mapping[str, int | None], answers: Mapping[str, int], own: Mapping[str, int]) -> str:
+    """Of a path that does not report what the cache served, the computed part alone."""
+    if counted["prompt_cached"] is not None or "prompt_cached" not in own:
+        return _against(counted["prompt"], answers.get("prompt"), own.get("prompt"))
+    return f"computed {_against(counted['prompt_computed'], None, own['prompt'] - own['prompt_cached'])}"
 
 
 def _against(counted: int | None, answers: int | None, own: int | None) -> str:

