@@ -101,6 +101,17 @@ def only_labels(all_counts: list[TokenCounts], allowed: frozenset[str]) -> list[
     ]
 
 
+def read_block(dialect: Dialect, block: bytes | bytearray, now_s: float) -> tuple[list[TokenCounts], str | None]:
+    """What `block` counts, or why it is left out. A server's users choose what it logs: no line may end the agent."""
+    try:
+        return dialect.feed(block, now_s), None
+    except Exception as error:  # noqa: BLE001 - a fault of ours; it costs this block of this log
+        return (
+            [],
+            f"the dialect {dialect.name} failed with {type(error).__name__}, {len(block)} bytes are left out; report it",
+        )
+
+
 class FollowedFile:
     """Events of one file. `mark` continues the last run when it is of the same path and dialect."""
 
@@ -126,7 +137,7 @@ class FollowedFile:
         """The model, which servers log once as they start; what else is there was before the agent's watch."""
         whole = head[: head.rfind(b"\n") + 1]
         if whole:
-            self.dialect.feed(self._container.feed(whole), 0.0)
+            read_block(self.dialect, self._container.feed(whole), 0.0)
         self.dialect.forget_counts()
         self._container.forget_parts()
 
@@ -135,7 +146,10 @@ class FollowedFile:
         all_counts: list[TokenCounts] = []
         try:
             for block in self.tail.poll(now_mono_s):
-                all_counts += self.dialect.feed(self._container.feed(block, self.tail.at), now_s)
+                counts, fault = read_block(self.dialect, self._container.feed(block, self.tail.at), now_s)
+                all_counts += counts
+                if fault is not None:
+                    self.tail.set_problem(fault)
         except OSError as error:
             self.tail.set_problem(str(error))
         return all_counts
@@ -277,7 +291,7 @@ class JournalUnit:
     def learn_model(self, start: bytes) -> None:
         """The model, from what the unit logged as it started; its tokens were before the agent's watch."""
         if self._is_new and start:
-            self._dialect.feed(start, 0.0)
+            read_block(self._dialect, start, 0.0)
             self._dialect.forget_counts()
 
     def add(self, block: bytes) -> None:
@@ -288,7 +302,7 @@ class JournalUnit:
         if not self._blocks:
             return []
         block, self._blocks = b"".join(self._blocks), []
-        all_counts = self._dialect.feed(block, now_ms / 1000)
+        all_counts, self.problem = read_block(self._dialect, block, now_ms / 1000)
         return to_events(self._workload, only_labels(all_counts, self._labels), now_ms)
 
     def dialects(self) -> list[Dialect]:

@@ -9,7 +9,7 @@ import msgspec
 
 from tokenyield_agent.tokens.dialects.registry import SERVER_DIALECTS, new_dialect
 from tokenyield_agent.tokens.event import Caller, TokenCounts
-from tokenyield_agent.tokens.log_source import LogFiles, SourceMark, only_labels
+from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, SourceMark, only_labels
 
 LINE = "slot print_timing: id  0 | task {task} | prompt eval time =  1.0 ms / 3 tokens (\nslot print_timing: id  0 | task {task} |        eval time =  1.0 ms / {made} tokens (\nslot release: id  0 | task {task} | stop processing: n_tokens = {length}, truncated = 0\n"
 
@@ -113,3 +113,47 @@ def test_labels_that_may_not_leave_the_host_do_not() -> None:
     caller = Caller(model="m", labels=(("team", "search"), ("user", "someone")))
     (counts,) = only_labels([TokenCounts(method="count", requests=1, caller=caller)], frozenset({"team"}))
     assert counts.caller == Caller(model="m", labels=(("team", "search"),))
+
+
+class BrokenDialect:
+    """A dialect with a fault of ours: some line makes it raise."""
+
+    name = "broken"
+    model = None
+    recognised = 1
+
+    def feed(self, block: bytes | bytearray, arrival_s: float) -> list[TokenCounts]:
+        if b"odd" in block:
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        return [TokenCounts(method="count", completion=len(block.split()))]
+
+    def finish(self) -> list[TokenCounts]:
+        return []
+
+    def forget_counts(self) -> None:
+        pass
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def test_a_line_that_a_dialect_cannot_bear_costs_its_block_only(tmp_path: Path) -> None:
+    path = tmp_path / "server.log"
+    path.write_text("")
+    source = LogFiles(
+        workload="w", patterns=(str(path),), dialect_name="broken", make_dialect=BrokenDialect, from_end=True
+    )
+    unit = JournalUnit(workload="w", unit="server.service", dialect_name="broken", dialect=BrokenDialect())
+    counted = []
+    for at_s, text in enumerate(("one two\n", "odd one\n", "three\n"), 1):
+        with path.open("a") as log:
+            log.write(text)
+        unit.add(text.encode())
+        counted.append((made(source, at_s), sum(e.counts.completion or 0 for e in unit.poll(at_s * 1000, at_s))))
+        if text.startswith("odd"):
+            assert "the dialect broken failed with UnicodeEncodeError" in str(source.problem)
+            assert "the dialect broken failed with UnicodeEncodeError" in str(unit.problem)
+    assert counted == [(2, 2), (0, 0), (1, 1)]
