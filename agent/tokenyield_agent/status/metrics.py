@@ -187,7 +187,7 @@ ENDPOINT_PROBLEM = Family(
     "gauge",
     "1 while a workload's endpoint does not give its counters, by the reason (unauthorized, forbidden, bad_request, "
     "not_found, turned_off, redirected, status, refused, no_answer, cut, certificate, settings_file, no_counters, "
-    "unused, foreign); doctor and the log say what to change",
+    "unreadable, unused, foreign); doctor and the log say what to change",
     ("workload", "reason"),
 )
 

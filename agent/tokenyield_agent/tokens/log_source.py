@@ -106,10 +106,8 @@ def read_block(dialect: Dialect, block: bytes | bytearray, now_s: float) -> tupl
     try:
         return dialect.feed(block, now_s), None
     except Exception as error:  # noqa: BLE001 - a fault of ours; it costs this block of this log
-        return (
-            [],
-            f"the dialect {dialect.name} failed with {type(error).__name__}, {len(block)} bytes are left out; report it",
-        )
+        fault = f"the dialect {dialect.name} failed with {type(error).__name__}"
+        return [], f"{fault}: {len(block)} bytes are left out; report it"
 
 
 class FollowedFile:

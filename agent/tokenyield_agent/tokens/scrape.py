@@ -173,10 +173,16 @@ class Scraper:
                 break
             if not self._is_due(target, time.monotonic()):
                 continue
-            if target.known is not None:
-                self._scrape(name, target)
-            else:
-                self._probe(name, target)
+            try:
+                if target.known is not None:
+                    self._scrape(name, target)
+                else:
+                    self._probe(name, target)
+            except Exception as error:  # noqa: BLE001 - a fault of ours; the other endpoints go on
+                self.counts["failures"] += 1
+                target.due_s = time.monotonic() + self._interval_s
+                problem = f"its page cannot be read, which failed with {type(error).__name__}; report it"
+                self._add(self._failure(name, target, ScrapeError(problem, "unreadable")))
 
     def _is_due(self, target: _Target, now_s: float) -> bool:
         """Whether it is asked now: at its pace, or when its log shows a request where it is left alone while idle."""

@@ -138,3 +138,15 @@ def test_a_page_is_read_for_its_waits_too() -> None:
         results = until(lambda: bool(scraper.answering()))
     kinds = {key.partition("\t")[0]: sum(sums[1:]) for key, sums in results[-1].latency.series.items()}
     assert kinds == {"first_token": 726, "inter_token": 74_306, "end_to_end": 726}
+
+
+def test_a_page_that_cannot_be_read_costs_its_answer_and_not_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(body: bytes, names: Any) -> Any:
+        raise OverflowError("cannot convert float infinity to integer")
+
+    with serving(VLLM) as server, scraping(f"{server.url}/metrics") as (scraper, until):
+        until(lambda: bool(scraper.answering()))
+        with monkeypatch.context() as patch:
+            patch.setattr(scrape, "read", broken)
+            until(lambda: scraper.reasons().get("w") == "unreadable")
+        until(lambda: scraper.reasons().get("w") is None)
