@@ -160,3 +160,22 @@ def test_a_model_logged_before_the_agent_began_is_learned(machine: Machine, invo
     assert dialect.model == "tiny.gguf"
     assert not invocation or user_unit or b"older" not in starts["llama.service"]
     journal.close()
+
+
+def test_a_busy_unit_is_read_at_a_few_polls(machine: Machine) -> None:
+    """What a router of three requests a poll logs in half a minute: a pipe of 64 KiB held a hundred lines of it."""
+    machine.log("llama.service", b"before anybody watched")
+    journal = Journal(str(machine.folder))
+    journal.set_units(frozenset({"llama.service"}))
+    read(journal, 1, timeout_s=1.5)
+    lines = [b"slot print_timing: line %06d of many, as long as such lines are" % number for number in range(10_000)]
+    machine.log("llama.service", *lines)
+    found: list[tuple[str, bytes]] = []
+    polls = 0
+    while len(b"".join(block for _, block in found).splitlines()) < len(lines):
+        polls += 1
+        assert polls < 12, "a poll a second keeps up with a thousand lines a second"
+        time.sleep(1)
+        found += journal.poll(time.monotonic())
+    assert b"".join(block for _, block in found).splitlines() == lines
+    journal.close()

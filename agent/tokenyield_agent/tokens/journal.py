@@ -9,9 +9,12 @@ The format is `journalctl -o json`: one object a line, with `MESSAGE` as a strin
 not UTF-8, or null where it is too long to show (systemd.journal-fields(7), journalctl(1)).
 """
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
+import select
 import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -21,6 +24,10 @@ from tokenyield_agent.tokens.journal_start import UnitStart
 log = logging.getLogger(__name__)
 
 POLL_BYTES_MAX = 16 * 1024 * 1024
+PIPE_BYTES = 1024 * 1024
+"""Between two polls journalctl writes no more than its pipe holds: the usual 64 KiB are a hundred lines a second."""
+REFILL_S = 0.02
+"""How long a poll that emptied much of the pipe waits for journalctl to fill it again."""
 LINE_BYTES_MAX = 1024 * 1024
 """An entry with its metadata; a longer one is dropped."""
 LAST_CURSOR_S = 2.0
@@ -73,11 +80,14 @@ class Journal:
             self._start(now_mono_s)
         if self._child is None or self._child.stdout is None:
             return
-        budget, ended = POLL_BYTES_MAX, False
+        budget, ended, out = POLL_BYTES_MAX, False, self._child.stdout.fileno()
         while budget > 0:
             try:
-                data = os.read(self._child.stdout.fileno(), 1 << 16)
+                data = os.read(out, 1 << 16)
             except BlockingIOError:
+                has_backlog = POLL_BYTES_MAX - budget >= PIPE_BYTES // 2
+                if has_backlog and select.select([out], [], [], REFILL_S)[0]:
+                    continue
                 break
             if not data:
                 ended = True
@@ -115,6 +125,8 @@ class Journal:
             return
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdout.fileno(), False)
+        with contextlib.suppress(OSError):  # above what this user's pipes may hold together
+            fcntl.fcntl(self._child.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.counts["restarts"] += 1
 
     def _read_starts(self, now_mono_s: float) -> None:
