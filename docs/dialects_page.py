@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import truth_table
+
 from tokenyield_agent.tokens.dialects.base import PathReport, Server
 from tokenyield_agent.tokens.dialects.registry import GATEWAYS, SERVERS
 from tokenyield_wire.latency import LATENCY_EDGES_MS, LATENCY_KINDS
@@ -149,6 +151,7 @@ def page() -> str:
             *rows,
             "\n| gateway | dialect | its log reports, per request |\n|---|---|---|\n",
             *gateways,
+            truth_table.section(),
             FOOT,
             *(_process(server) for server in servers if server.process is not None),
         ]
