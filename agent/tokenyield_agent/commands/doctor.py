@@ -3,7 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from tokenyield_settings.command_line import add_settings_flags, print_table
+from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.terminal import print_table, show
 
 if TYPE_CHECKING:
     from tokenyield_agent.doctor.report import DoctorReport
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print_report(report: "DoctorReport") -> None:
     for finding in report.findings:
-        print(f"{finding.level:<6}{finding.about:<11}{finding.text}")
+        show(f"{finding.level:<6}{finding.about:<11}{finding.text}")
     if report.rows:
         print()
         print_table(
@@ -51,4 +52,4 @@ def _print_report(report: "DoctorReport") -> None:
     if changes:
         print("\nwhat to change")
         for change in changes:
-            print(f"  {change}")
+            show(f"  {change}")

@@ -11,23 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from tokenyield_collector.attribution.taken import BUILT_IN, TAKEN
 from tokenyield_settings.loader import SettingsError, nearest, read_yaml
 
 DEFAULT_DIMENSIONS = ("team", "product")
-BUILT_IN = ("hour", "day", "source", "cluster", "pool", "node", "workload", "model")
-"""Columns that a report can always be made by, beside the dimensions."""
 _FACTS = ("cluster", "workload", "model", "namespace", "unit")
 """Facts that a rule may match by their plain names."""
-_LABELS_TAKEN = ("bucket", "currency", "kind", "job", "instance", "le")
-"""Label names of the metrics, which a dimension would hide."""
 DIMENSIONS_MAX = 12
 RULES_MAX = 1000
 VALUE_CHARS_MAX = 200
+_DIGEST_CHARS = 12
 
 Sharing = Literal["apart", "even", "usage", "ownership"]
 
@@ -156,10 +155,20 @@ def _patterns(match: RuleMatch) -> dict[str, str]:
 
 def _value(template: str, names: Mapping[str, str]) -> str | None:
     """The template with known values put in; None when the result is empty."""
-    text = "".join(
-        literal + (names.get(name, "") if name else "") for literal, name, _, _ in string.Formatter().parse(template)
-    ).strip()
-    return text[:VALUE_CHARS_MAX] or None
+    parts: list[str] = []
+    for literal, name, _, _ in string.Formatter().parse(template):
+        known = names.get(name, "") if name else ""
+        parts += [literal if parts else literal.lstrip()] if literal.strip() or (literal and known) else []
+        parts += [known] if known else []
+    return bounded_value("".join(parts)) or None
+
+
+def bounded_value(text: str) -> str:
+    """At most `VALUE_CHARS_MAX` characters. A longer text ends in a digest of all of it: no two become one."""
+    if len(text) <= VALUE_CHARS_MAX:
+        return text
+    digest = sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:_DIGEST_CHARS]
+    return f"{text[: VALUE_CHARS_MAX - 1 - _DIGEST_CHARS]}~{digest}"
 
 
 def load_rules(path: Path | None) -> AttributionRules:
@@ -230,11 +239,12 @@ def dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:
         yield f"dimensions: expected 1 to {DIMENSIONS_MAX}, found {len(dimensions)}"
     if len(set(dimensions)) != len(dimensions):
         yield f"dimensions: expected each once, found {', '.join(dimensions)}; remove the repeated one"
-    taken = (*BUILT_IN, *_LABELS_TAKEN)
     for name in dimensions:
-        if name in taken or not re.fullmatch("[a-z][a-z0-9_]*", name):
-            expected = f"lower case letters, digits and _, a letter first, and none of {', '.join(taken)}"
+        if not re.fullmatch("[a-z][a-z0-9_]*", name):
+            expected = f"lower case letters, digits and _, a letter first, and none of {', '.join(BUILT_IN)}"
             yield f"dimensions: expected {expected}, found '{name}'; rename it"
+        elif (of_what := TAKEN.get(name)) is not None:
+            yield f"dimensions: expected a name that is not {of_what} already, found '{name}'; rename it"
 
 
 def _template_faults(at: str, template: str) -> Iterator[str]:
