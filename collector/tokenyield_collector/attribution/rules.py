@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ import msgspec
 
 from tokenyield_collector.attribution.taken import BUILT_IN, TAKEN
 from tokenyield_settings.loader import SettingsError, nearest, read_yaml
+from tokenyield_wire.bounded import bounded
 
 DEFAULT_DIMENSIONS = ("team", "product")
 _FACTS = ("cluster", "workload", "model", "namespace", "unit")
@@ -26,7 +26,6 @@ _FACTS = ("cluster", "workload", "model", "namespace", "unit")
 DIMENSIONS_MAX = 12
 RULES_MAX = 1000
 VALUE_CHARS_MAX = 200
-_DIGEST_CHARS = 12
 
 Sharing = Literal["apart", "even", "usage", "ownership"]
 
@@ -160,15 +159,7 @@ def _value(template: str, names: Mapping[str, str]) -> str | None:
         known = names.get(name, "") if name else ""
         parts += [literal if parts else literal.lstrip()] if literal.strip() or (literal and known) else []
         parts += [known] if known else []
-    return bounded_value("".join(parts)) or None
-
-
-def bounded_value(text: str) -> str:
-    """At most `VALUE_CHARS_MAX` characters. A longer text ends in a digest of all of it: no two become one."""
-    if len(text) <= VALUE_CHARS_MAX:
-        return text
-    digest = sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:_DIGEST_CHARS]
-    return f"{text[: VALUE_CHARS_MAX - 1 - _DIGEST_CHARS]}~{digest}"
+    return bounded("".join(parts), VALUE_CHARS_MAX) or None
 
 
 def load_rules(path: Path | None) -> AttributionRules:

@@ -20,7 +20,7 @@ OTHER = "(other)"
 UNKNOWN_MODEL = "unknown model"
 _MARKED_BY = "("
 """What every other marker begins with, and what dashboards and the page know them by."""
-_WORDS = {"", UNATTRIBUTED, UNKNOWN_MODEL, "sum", "-"}
+_WORDS = {"", UNATTRIBUTED, UNKNOWN_MODEL, "-"}
 _REMEMBERED_MAX = 1 << 16
 _MODEL_OF_KIND: dict[LineKind, str] = {
     "untied": UNTIED,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,16 @@ def test_labels_that_may_not_leave_the_host_do_not() -> None:
     caller = Caller(model="m", labels=(("team", "search"), ("user", "someone")))
     (counts,) = only_labels([TokenCounts(method="count", requests=1, caller=caller)], frozenset({"team"}))
     assert counts.caller == Caller(model="m", labels=(("team", "search"),))
+
+
+def test_a_file_whose_name_is_no_utf8_is_followed_and_remembered(tmp_path: Path) -> None:
+    """Whoever starts a server chooses its log's name, in bytes."""
+    path = tmp_path / os.fsdecode(b"chat-\xff\n\x1b.log")
+    path.write_text(request(1, 5))
+    source = follow(path)
+    assert made(source, 1) == 0
+    with path.open("a") as log:
+        log.write(request(2, 7))
+    marks = remembered(source)
+    again = follow(path, marks)
+    assert made(again, 2) == 7, "from where the mark is"
