@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from tokenyield_settings.visible import visible
 
@@ -39,5 +40,10 @@ def csv_text(text: str) -> str:
 def _field(value: object) -> str:
     if not isinstance(value, str):
         return "" if value is None else str(value)
+    return _text_field(value)
+
+
+@lru_cache(1 << 14, typed=True)  # a FOCUS file has a few thousand texts in millions of fields
+def _text_field(value: str) -> str:
     text = value if isinstance(value, JsonField) else csv_text(value)
     return '"' + text.replace('"', '""') + '"' if not _IN_QUOTES.isdisjoint(text) else text
