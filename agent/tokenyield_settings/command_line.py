@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tokenyield_settings.errors import SettingsError
+from tokenyield_settings.logs import neutralize_warnings
 from tokenyield_settings.terminal import show, write_whatever_comes
 
 Call = Callable[[argparse.Namespace], int]
@@ -65,6 +66,7 @@ class CommandLine:
     def run(self, argv: list[str] | None) -> int:
         """The exit code of the subcommand that `argv` names."""
         write_whatever_comes()
+        neutralize_warnings()
         arguments = self._parser.parse_args(argv)
         try:
             return int(arguments.call(arguments))

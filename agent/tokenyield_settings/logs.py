@@ -32,6 +32,12 @@ class _TextFormatter(logging.Formatter):
         return "\n".join(f"  {visible(line)}" for line in super().formatException(ei).split("\n"))
 
 
+def neutralize_warnings() -> None:
+    """What a command logs without having set up logging goes to stderr too."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_TextFormatter("%(message)s"))
+
+
 def set_up_logging(log_format: str, level: str) -> None:
     """`log_format`: text or json; `level`: the least that is logged."""
     handler = logging.StreamHandler(sys.stderr)

@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.logs import set_up_logging
 from tokenyield_settings.terminal import print_table, show
 
 if TYPE_CHECKING:
@@ -22,13 +23,12 @@ def run(arguments: argparse.Namespace) -> int:
     """1 where there are faults. Raises `SettingsError`."""
     import dataclasses
     import json
-    import logging
 
     from tokenyield_agent.config import settings_of
     from tokenyield_agent.doctor.examination import examine
 
     settings = settings_of(arguments)
-    logging.basicConfig(level=logging.ERROR)
+    set_up_logging("text", "error")
     report = examine(settings)
     fault_count = sum(finding.level == "fault" for finding in report.findings)
     if arguments.format == "json":

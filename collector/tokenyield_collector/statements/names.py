@@ -20,8 +20,10 @@ OTHER = "(other)"
 UNKNOWN_MODEL = "unknown model"
 _MARKED_BY = "("
 """What every other marker begins with, and what dashboards and the page know them by."""
-_WORDS = {"", UNATTRIBUTED, UNKNOWN_MODEL, "-"}
+_WORDS = {"", UNATTRIBUTED, UNKNOWN_MODEL, "sum", "-"}
 _REMEMBERED_MAX = 1 << 16
+NAMES_AS_THEY_ARE = "as they are; those that read like a marker, such as (dark) or unattributed, in quotes"
+"""For the metadata of exports that programs read."""
 _MODEL_OF_KIND: dict[LineKind, str] = {
     "untied": UNTIED,
     "idle": "(idle)",

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hostile import NAMES, acting, as_written
 from tokenyield_settings.families import Family
-from tokenyield_settings.logs import set_up_logging
+from tokenyield_settings.logs import neutralize_warnings, set_up_logging
 from tokenyield_settings.terminal import PADDED_CHARS_MAX, print_table, show, write_whatever_comes
 from tokenyield_settings.visible import visible
 
@@ -79,6 +79,13 @@ def test_no_name_begins_a_line_of_the_log_or_acts_in_it(capsys: pytest.CaptureFi
     begun = [line for line in err.rstrip("\n").split("\n") if not line.startswith("  ")]
     assert len(begun) == len(NAMES) + 1, "only tracebacks have more lines, and these are indented"
     assert not [line for line in begun if " audit: " in line]
+
+
+def test_a_warning_of_a_command_that_set_up_no_logging_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    neutralize_warnings()
+    assert logging.lastResort is not None
+    record = logging.LogRecord("x", logging.WARNING, "f", 1, "workload=%s", ("a\n\x1b[31m",), None)
+    assert logging.lastResort.format(record) == "workload=a\\n\\x1b[31m"
 
 
 class _Shown:

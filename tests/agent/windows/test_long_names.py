@@ -5,7 +5,8 @@ import msgspec
 from hostile import NAMES
 from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.windows.batch import batch_of
-from tokenyield_agent.windows.open_window import OpenGpu, OpenShare, OpenWindow
+from tokenyield_agent.windows.bounds import OTHER_CALLER, Folds, apart_from_others
+from tokenyield_agent.windows.open_window import OpenGpu, OpenShare, OpenWindow, add_demand
 from tokenyield_agent.workloads.workload_name import WorkloadName
 from tokenyield_wire.codec import decode_shipment, encode_shipment
 from tokenyield_wire.window import Shipment
@@ -40,3 +41,13 @@ def test_a_batch_with_names_of_any_length_is_taken_and_keeps_them_apart() -> Non
     assert len({(demand.gateway, demand.model) for demand in taken.demand}) == 2 * len(keys)
     assert {share.workload for share in taken.shares} == {workload.key for workload in taken.workloads}
     assert {workload.key for workload in taken.workloads} >= {*NAMES, "m" * 253}, "those that fit stay as they are"
+
+
+def test_a_team_called_like_what_is_folded_stays_apart_from_it() -> None:
+    teams = ["(other)", '"(other)"', '""(other)""', "ads", "(other) team"]
+    callers = [apart_from_others(Caller(model="m", labels=(("team", team),))) for team in teams]
+    assert len({caller.labels for caller in callers} | {OTHER_CALLER.labels}) == len(teams) + 1
+    assert [caller.labels[0][1] for caller in callers[3:]] == teams[3:]
+    window, folds = OpenWindow(start_ms=0, end_ms=1, grid_end_ms=1), Folds()
+    add_demand(window, "gateway", Caller(model=None, labels=(("team", "(other)"),)), {"requests": 1}, folds)
+    assert msgspec.json.encode(OTHER_CALLER).decode() not in window.demand["gateway"]

@@ -187,6 +187,7 @@ def test_names_are_written_as_they_are_where_programs_read_them(case: Case) -> N
             assert {row[column] for row in rows} >= {own_name(name) for name in names}
     assert not acting(body.decode())
     assert "quotes" in json.loads(body)["names"]
+    assert b"names" in case.hostile.encode(PERIOD, BY, "parquet"), "in its metadata"
 
 
 @pytest.mark.parametrize("form", ["csv", "focus"])

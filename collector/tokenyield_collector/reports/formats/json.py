@@ -8,12 +8,11 @@ from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report
 from tokenyield_collector.reports.report_latency import ReportLatency
-from tokenyield_collector.statements.names import own_name
+from tokenyield_collector.statements.names import NAMES_AS_THEY_ARE, own_name
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.targets.terminal_json import printable_json
 from tokenyield_wire.latency import LATENCY_EDGES_MS
 
-NAMES_IN_JSON = "as they are; those that read like a marker, such as (dark) or unattributed, in quotes"
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -34,7 +33,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "token_weights": report.token_weights,
         "by": list(report.by),
         "where": report.where,
-        "names": NAMES_IN_JSON,
+        "names": NAMES_AS_THEY_ARE,
         "notes": report.notes,
         "waterfall": [
             {"bucket": name, "cost": cost, "gpu_hours": report.waterfall_gpu_hours[name]}
