@@ -153,13 +153,18 @@ def _patterns(match: RuleMatch) -> dict[str, str]:
 
 
 def _value(template: str, names: Mapping[str, str]) -> str | None:
-    """The template with known values put in; None when the result is empty."""
-    parts: list[str] = []
+    """The template with known values put in; None when the result is empty. Spaces of the template at its ends, which
+    an unknown value leaves, are cut; those of a value are its own."""
+    pieces: list[tuple[str, bool]] = []  # text, whether it is a value
     for literal, name, _, _ in string.Formatter().parse(template):
-        known = names.get(name, "") if name else ""
-        parts += [literal if parts else literal.lstrip()] if literal.strip() or (literal and known) else []
-        parts += [known] if known else []
-    return bounded("".join(parts), VALUE_CHARS_MAX) or None
+        pieces += [(text, is_value) for text, is_value in ((literal, False), (names.get(name or "", ""), True)) if text]
+    for at, cut in ((0, str.lstrip), (-1, str.rstrip)):
+        while pieces and not pieces[at][1]:
+            if text := cut(pieces[at][0]):
+                pieces[at] = (text, False)
+                break
+            pieces.pop(at)
+    return bounded("".join(text for text, _ in pieces), VALUE_CHARS_MAX) or None
 
 
 def load_rules(path: Path | None) -> AttributionRules:
