@@ -6,6 +6,7 @@ import { CATALOGUE } from "./buckets.js";
 
 const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/u;
 const READS_LIKE_ESCAPE = /\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})/;
+const SHORT = new Map([["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]]);
 const SHOWN = ["title", "aria-label", "placeholder"];
 
 /**
@@ -20,7 +21,7 @@ export function visible(text) {
 
 /** @param {string} one a character */
 function escaped(one) {
-  const short = { "\n": "\\n", "\r": "\\r", "\t": "\\t" }[one];
+  const short = SHORT.get(one);
   if (short) return short;
   const code = /** @type {number} */ (one.codePointAt(0)), digits = code.toString(16);
   return code < 0x100 ? `\\x${digits.padStart(2, "0")}` : code < 0x10000 ? `\\u${digits.padStart(4, "0")}` : `\\U${digits.padStart(8, "0")}`;
