@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from collector.fleet import Fleet, Gpu, Held, Server, ms, prices, rules
 from hostile import LONG, NAMES, acting, as_written, is_formula
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.statements.names import own_name
 from tokenyield_collector.targets.spreadsheet import csv_text
@@ -293,6 +294,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4
 tricky = st.text("()\"'=+-@ \\nrtxu01bdark\x1b\n\u202e\u200b", min_size=1, max_size=12)
 
 
+@pytest.mark.timeout(1500)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(texts, tricky, st.sampled_from(NAMES)), min_size=1, max_size=5, unique=True))
 def test_any_names_give_the_same_rows_and_sums_in_every_format(names: list[str]) -> None:
@@ -301,6 +303,9 @@ def test_any_names_give_the_same_rows_and_sums_in_every_format(names: list[str])
         form: [maker.encode(PERIOD, () if form == "focus" else BY, form) for maker in case]
         for form in (*READERS, "focus", "html", "table")
     }
+    for maker in case:
+        assert isinstance(maker.ledger, DuckDbLedger)
+        maker.ledger.close()
     for form, read in READERS.items():
         _same_but_for_names(*map(read, bodies[form]))
     hostile, plain = map(_of_csv, bodies["focus"])
