@@ -1,4 +1,4 @@
-"""The shape of both command lines: subcommands with an example each, settings flags, tables, exit codes.
+"""The shape of both command lines: subcommands with an example each, settings flags, exit codes.
 
 Exit codes: 0 done; 1 the answer is no; 2 the call or the settings are wrong; 130 interrupted.
 """
@@ -6,11 +6,13 @@ Exit codes: 0 done; 1 the answer is no; 2 the call or the settings are wrong; 13
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from tokenyield_settings.errors import SettingsError
+from tokenyield_settings.logs import neutralize_warnings
+from tokenyield_settings.terminal import show, write_whatever_comes
 
 Call = Callable[[argparse.Namespace], int]
 
@@ -63,12 +65,14 @@ class CommandLine:
 
     def run(self, argv: list[str] | None) -> int:
         """The exit code of the subcommand that `argv` names."""
+        write_whatever_comes()
+        neutralize_warnings()
         arguments = self._parser.parse_args(argv)
         try:
             return int(arguments.call(arguments))
         except SettingsError as error:
             for fault in error.faults:
-                print(fault, file=sys.stderr)
+                show(fault, is_error=True)
             return 2
         except KeyboardInterrupt:
             return 130
@@ -81,12 +85,3 @@ def add_settings_flags(parser: argparse.ArgumentParser, annotated: str) -> None:
     """--config and --set, as `tokenyield_settings.loader.load` takes them; `annotated` is the file with comments."""
     parser.add_argument("--config", type=Path, help=f"settings as YAML, see {annotated}")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
-
-
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell."""
-    lines = [head, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    lines.insert(1, ["-" * width for width in widths])
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

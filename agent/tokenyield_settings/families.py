@@ -23,10 +23,10 @@ class Family(NamedTuple):
     otel: str = ""
 
     def new(self) -> "CounterMetricFamily | GaugeMetricFamily":
-        """An empty family to add samples to."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        """An empty family to add samples to; label values are neutralized as they are added."""
+        from tokenyield_settings.labelled import LabelledCounter, LabelledGauge
 
-        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        kind = LabelledCounter if self.kind == "counter" else LabelledGauge
         return kind(self.name.removesuffix("_total"), self.help, labels=self.labels)
 
     def samples(self, values: Mapping[Labels, float]) -> "CounterMetricFamily | GaugeMetricFamily":

@@ -3,7 +3,8 @@
 import contextlib
 import http.client
 import ssl
-import sys
+
+from tokenyield_settings.terminal import show
 
 ANSWER_S = 4.0
 
@@ -24,7 +25,8 @@ def ask_health(address: tuple[str, int], *, is_https: bool) -> int:
             answer = connection.getresponse()
             text = answer.read(2000).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        print(f"{host}:{address[1]} does not answer: {error}", file=sys.stderr)
+        show(f"{host}:{address[1]} does not answer: {error}", is_error=True)
         return 1
-    print(text)
+    for line in text.split("\n"):
+        show(line)
     return 0 if answer.status == 200 else 1

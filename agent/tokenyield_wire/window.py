@@ -39,9 +39,11 @@ ENERGY_METHODS = ("counter", "average", "samples", "instant", "power")
 """How a joule was measured, best first: the driver's energy counter; the sensor's mean over a second; its buffer of
 samples; its present value; the plain power reading. All but the first are power integrated."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=253)]
+NAME_CHARS_MAX = 253
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 """A host, cluster, model or place; 253 is the longest DNS name and Kubernetes object name."""
-Text = Annotated[str, Meta(max_length=512)]
+TEXT_CHARS_MAX = 512
+Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 COUNT_MAX = 2**48
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 """A non-negative integer. Its bound is far above anything one window can hold."""

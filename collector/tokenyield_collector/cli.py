@@ -12,6 +12,7 @@ from typing import cast
 from tokenyield_collector.errors import LedgerError, ParameterError
 from tokenyield_collector.version import VERSION
 from tokenyield_settings.command_line import Command, CommandLine
+from tokenyield_settings.terminal import show
 
 COMMANDS = (
     "demo",
@@ -57,12 +58,12 @@ def _reporting_errors(name: str, command: Command) -> Callable[[argparse.Namespa
         try:
             return command.run(arguments)
         except ParameterError as error:
-            print(f"{name}: {_flag_of(error.field, arguments)}: {error.text}", file=sys.stderr)
+            show(f"{name}: {_flag_of(error.field, arguments)}: {error.text}", is_error=True)
             return 2
         except BrokenPipeError:
             raise  # not a failure: `| head` has read enough
         except (LedgerError, OSError) as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            show(f"{name}: {error}", is_error=True)
             return 1
 
     return call

@@ -3,7 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from tokenyield_settings.command_line import add_settings_flags, print_table
+from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.logs import set_up_logging
+from tokenyield_settings.terminal import print_table, show
 
 if TYPE_CHECKING:
     from tokenyield_agent.doctor.report import DoctorReport
@@ -21,13 +23,12 @@ def run(arguments: argparse.Namespace) -> int:
     """1 where there are faults. Raises `SettingsError`."""
     import dataclasses
     import json
-    import logging
 
     from tokenyield_agent.config import settings_of
     from tokenyield_agent.doctor.examination import examine
 
     settings = settings_of(arguments)
-    logging.basicConfig(level=logging.ERROR)
+    set_up_logging("text", "error")
     report = examine(settings)
     fault_count = sum(finding.level == "fault" for finding in report.findings)
     if arguments.format == "json":
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print_report(report: "DoctorReport") -> None:
     for finding in report.findings:
-        print(f"{finding.level:<6}{finding.about:<11}{finding.text}")
+        show(f"{finding.level:<6}{finding.about:<11}{finding.text}")
     if report.rows:
         print()
         print_table(
@@ -51,4 +52,4 @@ def _print_report(report: "DoctorReport") -> None:
     if changes:
         print("\nwhat to change")
         for change in changes:
-            print(f"  {change}")
+            show(f"  {change}")

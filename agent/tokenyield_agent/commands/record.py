@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_agent.gpu import HARDWARE_READERS
+from tokenyield_settings.terminal import show
 
 if TYPE_CHECKING:
     from tokenyield_agent.gpu.reading import GpuReader
@@ -31,13 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
     reader = open_reader(arguments.gpu_reader, ReaderOptions())
     snapshot = reader.read()
     if snapshot.problem or not snapshot.gpus:
-        print(f"nothing to record: {snapshot.problem or 'the driver lists no GPU'}", file=sys.stderr)
+        show(f"nothing to record: {snapshot.problem or 'the driver lists no GPU'}", is_error=True)
         return 1
     models = ", ".join(sorted({gpu.model or "unknown" for gpu in snapshot.gpus}))
     label = arguments.label or f"{len(snapshot.gpus)} x {models}, {arguments.seconds:g} s"
     polls = _record(reader, arguments, label)
     reader.close()
-    print(f"\n{arguments.out}: {polls} polls of {label}", file=sys.stderr)
+    print(file=sys.stderr)
+    show(f"{arguments.out}: {polls} polls of {label}", is_error=True)
     return 0
 
 

@@ -2,9 +2,9 @@
 
 import argparse
 import re
-import sys
 
 from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.terminal import show
 
 HELP = "let go of the GPUs for a while, so that one can be reset"
 EXAMPLE = "release --for 5m --config agent.yaml"
@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         request.make(until_s)
     except OSError as error:
-        print(f"state_dir: expected a folder to write to, found {error}; run as root or as the agent", file=sys.stderr)
+        show(f"state_dir: expected a folder to write to, found {error}; run as root or as the agent", is_error=True)
         return 2
     while request.pending(now_s()) is not None:
         if now_s() > asked_s + ANSWER_S_MAX:
             request.remove()
             expected = f"state_dir: expected an agent that runs with {settings.state_dir}, found none that answers"
-            print(f"{expected}; start it, or give its --config", file=sys.stderr)
+            show(f"{expected}; start it, or give its --config", is_error=True)
             return 1
         time.sleep(0.05)
     if arguments.end:

@@ -1,12 +1,11 @@
 """`tokens`: what would be counted in this log, or of these metrics pages?"""
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenyield_settings.command_line import print_table
+from tokenyield_settings.terminal import print_table, show
 
 if TYPE_CHECKING:
     from tokenyield_agent.tokens.offline import LogTotals
@@ -44,28 +43,26 @@ def run(arguments: argparse.Namespace) -> int:
         totals = _totals(arguments)
     except OSError as error:
         name = error.filename or arguments.file[0]
-        print(f"{name}: cannot be read: {error.strerror or error}", file=sys.stderr)
+        show(f"{name}: cannot be read: {error.strerror or error}", is_error=True)
         return 2
     except UnknownDialect as error:
-        print(f"--dialect: {error}", file=sys.stderr)
+        show(f"--dialect: {error}", is_error=True)
         return 2
     except (UnrecognizedLog, UnrecognizedPage) as error:
-        print(error, file=sys.stderr)
+        show(error, is_error=True)
         return 1
     if totals is None:
         found = len(arguments.file)
-        print(
-            f"tokens: expected one file, or pages after --since PAGE, found {found} files; add --since", file=sys.stderr
-        )
+        show(f"tokens: expected one file, or pages after --since PAGE, found {found} files; add --since", is_error=True)
         return 2
     document = msgspec.to_builtins(totals)
     for page in document.get("left_out", ()):
-        print(f"{page}: left out, as it lacks the counters of {totals.dialect}", file=sys.stderr)
+        show(f"{page}: left out, as it lacks the counters of {totals.dialect}", is_error=True)
     if document.get("method") is None and "left_out" in document:
-        print(f"{arguments.file[0]}: {totals.dialect} shows no counters before its first request", file=sys.stderr)
+        show(f"{arguments.file[0]}: {totals.dialect} shows no counters before its first request", is_error=True)
     reason = "" if "left_out" in document else why_no_tokens(totals.dialect)
     if reason:
-        print(f"{arguments.file[0]}: {reason}", file=sys.stderr)
+        show(f"{arguments.file[0]}: {reason}", is_error=True)
     if arguments.format == "json":
         import json
 
@@ -92,9 +89,9 @@ def _print_totals(totals: Mapping[str, Any]) -> None:
     callers, exactness = totals["callers"], totals["exactness"]
     for name, value in totals.items():
         if name not in ("callers", "exactness", "left_out"):
-            print(f"{name:<17}{_shown(value) or 'unknown'}")
+            show(f"{name:<17}{_shown(value) or 'unknown'}")
     for how in dict.fromkeys(exactness.values()):
-        print(f"{how:<17}{', '.join(kind for kind in exactness if exactness[kind] == how)}")
+        show(f"{how:<17}{', '.join(kind for kind in exactness if exactness[kind] == how)}")
     if callers:
         columns = tuple(dict.fromkeys(column for caller in callers for column in caller))
         print()

@@ -23,6 +23,7 @@ from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.status.auth import StatusAuthenticator
 from tokenyield_agent.status.metrics import AgentExposition
 from tokenyield_agent.status.snapshot import Status
+from tokenyield_settings.visible import visible
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class StatusServer:
                 elif path in ("/healthz", "/readyz"):
                     present = status()
                     reasons = list(present.unhealthy() if path == "/healthz" else present.not_ready())
-                    text = "".join(f"{reason}\n" for reason in reasons) or "ok\n"
+                    text = "".join(f"{visible(reason)}\n" for reason in reasons) or "ok\n"
                     self._answer(503 if reasons else 200, text.encode(), PLAIN)
                 else:
                     self._answer(404, b"try /metrics, /healthz or /readyz\n", PLAIN)

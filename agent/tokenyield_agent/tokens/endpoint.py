@@ -21,6 +21,8 @@ import msgspec
 from tokenyield_agent.tokens.event import KINDS
 from tokenyield_agent.tokens.exposition import SERIES_MAX, PageSample, names_on, samples
 from tokenyield_agent.tokens.latency import NO_LATENCY, LatencyNames
+from tokenyield_wire.bounded import bounded
+from tokenyield_wire.window import NAME_CHARS_MAX
 
 MISSING_MAX = 1024
 """Series that are remembered while they are missing, the latest: Ray gives each new worker a label of its own."""
@@ -222,7 +224,7 @@ def _model(
         for sample in sorted(by_name.get(group[0].name, ()), key=lambda sample: -sample.value):
             model = next((sample.labels[label] for label in labels if sample.labels.get(label)), _NO_MODEL)
             if model != _NO_MODEL:
-                return model[:253]
+                return bounded(model, NAME_CHARS_MAX)
     return None
 
 

@@ -37,6 +37,11 @@ class SourceMark(msgspec.Struct, frozen=True, kw_only=True):
     container: dict[str, Any] | None = None
 
 
+def kept_path(path: str) -> str:
+    """A path as marks keep it: whoever names a file in bytes that are no UTF-8 must not cost the agent its memory."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class LogSource(Protocol):
     """Where one workload's or gateway's log comes from."""
 
@@ -121,7 +126,7 @@ class FollowedFile:
         self.dialect = dialect
         self._dialect_name = dialect_name
         self._container = Unwrapper()
-        if mark is not None and mark.tail is not None and (mark.path, mark.dialect) == (path, dialect_name):
+        if mark is not None and mark.tail is not None and (mark.path, mark.dialect) == (kept_path(path), dialect_name):
             self.dialect.restore(mark.dialect_state)
             self.tail = Tail(path, mark=mark.tail)
             if mark.container is not None:
@@ -154,7 +159,7 @@ class FollowedFile:
 
     def mark(self) -> SourceMark:
         return SourceMark(
-            path=self.path,
+            path=kept_path(self.path),
             dialect=self._dialect_name,
             dialect_state=self.dialect.state(),
             tail=self.tail.mark(),
@@ -187,7 +192,7 @@ class LogFiles:
         known = {mark.path: mark for mark in marks}
         for path in self._paths():
             # With marks of an earlier run, a file without one has appeared since.
-            self._open(path, from_end=from_end and not known, mark=known.get(path))
+            self._open(path, from_end=from_end and not known, mark=known.get(kept_path(path)))
 
     @property
     def problem(self) -> str | None:

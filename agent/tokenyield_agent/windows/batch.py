@@ -8,10 +8,13 @@ import msgspec
 from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.windows.open_window import ACTIVITY_FIELDS, OpenGpu, OpenWindow, add
 from tokenyield_agent.workloads.workload_name import WorkloadName
+from tokenyield_wire.bounded import bounded
 from tokenyield_wire.latency import LATENCY_KINDS, LatencyCount, LatencyKind
 from tokenyield_wire.window import (
     COUNT_MAX,
+    NAME_CHARS_MAX,
     SUM_MAX,
+    TEXT_CHARS_MAX,
     Batch,
     Demand,
     GpuWindow,
@@ -35,7 +38,7 @@ def batch_of(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Ba
     for (key, method), sums in sorted(tokens.items()):
         counts[key].append(TokenCount(method=method, **sums))
     demand = fitted({(gateway, key): sums for gateway, of in sorted(window.demand.items()) for key, sums in of.items()})
-    keys = sorted({share.workload for share in shares} | window.tokens.keys())
+    keys = sorted({key for _, sums in gpus for key in sums.shares} | window.tokens.keys())
     return Batch(
         seq=seq,
         start_ms=window.start_ms,
@@ -52,7 +55,7 @@ def _shares(uuid: str, sums: OpenGpu) -> list[WorkloadShare]:
     return [
         WorkloadShare(
             gpu_uuid=uuid,
-            workload=workload,
+            workload=_wire_name(workload),
             split=sums.splits[workload],
             active_ms=share.active_ms,
             idle_ms=share.idle_ms,
@@ -73,14 +76,20 @@ def _workload(
 ) -> Workload:
     name = names.get(key) or WorkloadName(server="unknown", place=key, model=None)
     return Workload(
-        key=key,
-        server=name.server,
-        place=name.place,
-        model=name.model,
+        key=_wire_name(key),
+        server=_wire_name(name.server),
+        place=_wire_name(name.place),
+        model=_wire_name(name.model) if name.model else None,
         tokens=tuple(counts),
-        labels=dict(name.labels),
+        labels={_wire_name(label): bounded(text, TEXT_CHARS_MAX) for label, text in name.labels.items()},
         latency=tuple(_latency(kind, latency[kind]) for kind in LATENCY_KINDS if kind in latency),
     )
+
+
+def _wire_name(name: str) -> str:
+    """As long as the wire takes: a pod's name beside its namespace and container may be longer, and a batch that the
+    collector refuses is lost for all of the node."""
+    return bounded(name, NAME_CHARS_MAX)
 
 
 def _latency(kind: LatencyKind, sums: Sequence[int]) -> LatencyCount:
@@ -92,7 +101,8 @@ def _latency(kind: LatencyKind, sums: Sequence[int]) -> LatencyCount:
 
 def _demand(gateway: str, key: str, sums: dict[str, int]) -> Demand:
     caller = msgspec.json.decode(key, type=Caller)
-    return Demand(gateway=gateway, model=caller.model, caller=dict(caller.labels), **sums)
+    model = _wire_name(caller.model) if caller.model else None
+    return Demand(gateway=_wire_name(gateway), model=model, caller=dict(caller.labels), **sums)
 
 
 def _gpu_window(uuid: str, sums: OpenGpu, length_ms: int) -> GpuWindow:

@@ -22,6 +22,17 @@ OTHER_WORKLOAD = "(other)"
 OTHER_EVENT = "other"
 
 
+_OTHER_TEAM = OTHER_CALLER.labels[0][1]
+
+
+def apart_from_others(caller: Caller) -> Caller:
+    """A caller whose labels read like those of `OTHER_CALLER` has them in quotes. Injective."""
+    if not any(_OTHER_TEAM in text for _, text in caller.labels):
+        return caller
+    labels = ((name, f'"{text}"' if text.strip('"') == _OTHER_TEAM else text) for name, text in caller.labels)
+    return Caller(model=caller.model, labels=tuple(labels))
+
+
 class Folds:
     """How often something was laid under a common name, by kind."""
 

@@ -23,6 +23,7 @@ from tokenyield_agent.windows.bounds import (
     OTHER_EVENT,
     OTHER_WORKLOAD,
     Folds,
+    apart_from_others,
 )
 from tokenyield_agent.windows.span import GpuSpan
 from tokenyield_agent.workloads.binding import UNTIED
@@ -242,7 +243,7 @@ def add_latency(window: OpenWindow, workload: str, latency: Mapping[LatencyKind,
 def add_demand(window: OpenWindow, gateway: str, caller: Caller, parts: Mapping[str, int], folds: Folds) -> None:
     """`parts`: kind -> the window's part of what `caller` requested of `gateway`."""
     callers = window.demand.setdefault(gateway, {})
-    key = msgspec.json.encode(caller).decode()
+    key = msgspec.json.encode(apart_from_others(caller)).decode()
     if key not in callers and (len(callers) >= CALLERS_MAX or sum(map(len, window.demand.values())) >= CALLERS_ALL_MAX):
         key = folds.fold("caller", msgspec.json.encode(OTHER_CALLER).decode())
     callers[key] = {kind: _bounded(count) for kind, count in sum_kinds(callers.get(key, {}), parts).items()}

@@ -86,4 +86,9 @@ class GpuTotals:
         if (workload, uuid) not in self._holders and len(self._holders) >= HOLDERS_MAX:
             return OTHER
         self._holders.add((workload, uuid))
-        return workload
+        return _quoted(workload)
+
+
+def _quoted(workload: str) -> str:
+    """In quotes where it reads like '(other)' or '(untied)', which are no names. Injective."""
+    return f'"{workload}"' if workload.strip('"').startswith("(") else workload

@@ -16,15 +16,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from tokenyield_collector.attribution.taken import BUILT_IN, TAKEN
 from tokenyield_settings.loader import SettingsError, nearest, read_yaml
+from tokenyield_wire.bounded import bounded
 
 DEFAULT_DIMENSIONS = ("team", "product")
-BUILT_IN = ("hour", "day", "source", "cluster", "pool", "node", "workload", "model")
-"""Columns that a report can always be made by, beside the dimensions."""
 _FACTS = ("cluster", "workload", "model", "namespace", "unit")
 """Facts that a rule may match by their plain names."""
-_LABELS_TAKEN = ("bucket", "currency", "kind", "job", "instance", "le")
-"""Label names of the metrics, which a dimension would hide."""
 DIMENSIONS_MAX = 12
 RULES_MAX = 1000
 VALUE_CHARS_MAX = 200
@@ -155,11 +153,18 @@ def _patterns(match: RuleMatch) -> dict[str, str]:
 
 
 def _value(template: str, names: Mapping[str, str]) -> str | None:
-    """The template with known values put in; None when the result is empty."""
-    text = "".join(
-        literal + (names.get(name, "") if name else "") for literal, name, _, _ in string.Formatter().parse(template)
-    ).strip()
-    return text[:VALUE_CHARS_MAX] or None
+    """The template with known values put in; None when the result is empty. Spaces of the template at its ends, which
+    an unknown value leaves, are cut; those of a value are its own."""
+    pieces: list[tuple[str, bool]] = []  # text, whether it is a value
+    for literal, name, _, _ in string.Formatter().parse(template):
+        pieces += [(text, is_value) for text, is_value in ((literal, False), (names.get(name or "", ""), True)) if text]
+    for at, cut in ((0, str.lstrip), (-1, str.rstrip)):
+        while pieces and not pieces[at][1]:
+            if text := cut(pieces[at][0]):
+                pieces[at] = (text, False)
+                break
+            pieces.pop(at)
+    return bounded("".join(text for text, _ in pieces), VALUE_CHARS_MAX) or None
 
 
 def load_rules(path: Path | None) -> AttributionRules:
@@ -230,11 +235,12 @@ def dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:
         yield f"dimensions: expected 1 to {DIMENSIONS_MAX}, found {len(dimensions)}"
     if len(set(dimensions)) != len(dimensions):
         yield f"dimensions: expected each once, found {', '.join(dimensions)}; remove the repeated one"
-    taken = (*BUILT_IN, *_LABELS_TAKEN)
     for name in dimensions:
-        if name in taken or not re.fullmatch("[a-z][a-z0-9_]*", name):
-            expected = f"lower case letters, digits and _, a letter first, and none of {', '.join(taken)}"
+        if not re.fullmatch("[a-z][a-z0-9_]*", name):
+            expected = f"lower case letters, digits and _, a letter first, and none of {', '.join(BUILT_IN)}"
             yield f"dimensions: expected {expected}, found '{name}'; rename it"
+        elif (of_what := TAKEN.get(name)) is not None:
+            yield f"dimensions: expected a name that is not {of_what} already, found '{name}'; rename it"
 
 
 def _template_faults(at: str, template: str) -> Iterator[str]:

@@ -1,13 +1,13 @@
 """`tokenyield-collector backup`: a copy of the ledger, while the collector is running or not."""
 
 import argparse
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_collector.commands.client import add_client_flags
 from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.terminal import show
 
 if TYPE_CHECKING:
     from tokenyield_collector.config import CollectorSettings
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     target: Path = arguments.file
     if target.exists():
-        print(f"backup: {target} exists already; name another file", file=sys.stderr)
+        show(f"backup: {target} exists already; name another file", is_error=True)
         return 2
     settings = settings_of(arguments)
     part = target.with_name(f"{target.name}.part")
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    print(f"{target}: {target.stat().st_size} bytes; check it with: tokenyield-collector verify --ledger {target}")
+    show(f"{target}: {target.stat().st_size} bytes; check it with: tokenyield-collector verify --ledger {target}")
     return 0
 
 

@@ -42,6 +42,8 @@ def budget_table(document: dict[str, Any]) -> "Table":
     from rich import box
     from rich.table import Table
 
+    from tokenyield_collector.targets.terminal import cell
+
     currency = document["currency"]
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("budget", "month"):
@@ -53,12 +55,12 @@ def budget_table(document: dict[str, Any]) -> "Table":
         forecast = budget["forecast"]
         state = budget["state"]
         table.add_row(
-            budget["name"],
-            budget["month"],
+            cell(budget["name"]),
+            cell(budget["month"]),
             *(f"{budget[name]:,.2f}" for name in ("monthly", "spent", "remaining")),
             f"{forecast['expected']:,.2f}" if forecast else "-",
             f"{forecast['low']:,.2f} to {forecast['high']:,.2f}" if forecast else "-",
-            f"[{_COLOURS[state]}]{state}[/]" if state in _COLOURS else state,
+            cell(state, _COLOURS.get(state, "")),
         )
     if not document["budgets"]:
         table.caption = "no budgets: see `budgets` in attribution.yaml"

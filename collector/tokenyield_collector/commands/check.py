@@ -1,9 +1,9 @@
 """`tokenyield-collector check`: whether the settings, the price book, the rules and the token file can be used."""
 
 import argparse
-import sys
 
 from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.terminal import show
 
 HELP = "check the settings and every file that they name, and print the effective settings"
 EXAMPLE = "check --config collector.yaml"
@@ -26,6 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments.config, os.environ, arguments.set)
     load_policy(settings)
     for remark in Credentials(settings).web.config.remarks():
-        print(f"{settings.web_config_file}: {remark}", file=sys.stderr)
+        show(f"{settings.web_config_file}: {remark}", is_error=True)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
     return 0

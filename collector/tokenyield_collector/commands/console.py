@@ -13,12 +13,12 @@ WIDTH_CHARS = 160
 
 def console_for(output: Path | None) -> "Console":
     """Of standard output, unless `output` names a file."""
-    from rich.console import Console
+    from tokenyield_collector.targets.terminal import terminal
 
     if output is not None:
-        return Console(file=output.open("w", encoding="utf-8"), width=WIDTH_CHARS)
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, WIDTH_CHARS))
+        return terminal(file=output.open("w", encoding="utf-8"), width=WIDTH_CHARS)
+    console = terminal()
+    return console if console.is_terminal else terminal(width=max(console.width, WIDTH_CHARS))
 
 
 def print_document(document: dict[str, Any], form: str, table: "Callable[[dict[str, Any]], RenderableType]") -> None:

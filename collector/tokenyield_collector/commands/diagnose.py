@@ -72,38 +72,38 @@ def diagnosis_table(document: dict[str, Any]) -> "RenderableType":
     from rich import box
     from rich.console import Group
     from rich.table import Table
-    from rich.text import Text
 
     from tokenyield_collector.diagnosis.findings import KINDS
+    from tokenyield_collector.targets.terminal import cell
 
     assert set(_COLOURS) == set(KINDS)
     currency = document["currency"]
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
-    table.add_column("workload", no_wrap=True)
+    table.add_column("workload", overflow="fold", min_width=8)
     table.add_column("GPUs", justify="right")
     table.add_column(f"{currency}/h", justify="right")
     table.add_column("finding", no_wrap=True)
     table.add_column("why")
     table.add_column(f"at stake, {currency}/h", justify="right")
     for workload in document["workloads"]:
-        head = (workload["workload"], str(workload["gpus"]), _money(workload["cost_per_hour"]))
+        head = (cell(workload["workload"]), str(workload["gpus"]), _money(workload["cost_per_hour"]))
         if not workload["findings"]:
-            table.add_row(*head, Text("nothing found", style="green"), "", "")
+            table.add_row(*head, cell("nothing found", "green"), "", "")
         for finding in workload["findings"]:
             kind = finding["kind"]
-            name = Text(kind.replace("_", " "), style=_COLOURS.get(kind, ""))
-            table.add_row(*head, name, finding["text"], _money(finding["at_stake_per_hour"]))
-            head = ("", "", "")
+            name = cell(kind.replace("_", " "), _COLOURS.get(kind, ""))
+            table.add_row(*head, name, cell(finding["text"]), _money(finding["at_stake_per_hour"]))
+            head = (cell(""), "", "")
     notes = _not_examined(document["workloads"])
-    span = Text(f"{document['start']} to {document['end']}", style="dim")
+    span = cell(f"{document['start']} to {document['end']}", "dim")
     if not document["workloads"]:
-        notes = [Text("no workload held a GPU in this time, as far as windows are kept", style="dim")]
+        notes = [cell("no workload held a GPU in this time, as far as windows are kept", "dim")]
     return Group(span, table, *notes)
 
 
 def _not_examined(workloads: list[dict[str, Any]]) -> "list[Text]":
     """A line for each reason, with the workloads that have it."""
-    from rich.text import Text
+    from tokenyield_collector.targets.terminal import cell
 
     names: dict[str, list[str]] = {}
     for workload in workloads:
@@ -112,7 +112,7 @@ def _not_examined(workloads: list[dict[str, Any]]) -> "list[Text]":
     lines = []
     for reason, concerned in sorted(names.items()):
         more = f" and {len(concerned) - 5} more" if len(concerned) > 5 else ""
-        lines.append(Text(f"not examined, of {', '.join(concerned[:5])}{more}: {reason}", style="dim"))
+        lines.append(cell(f"not examined, of {', '.join(concerned[:5])}{more}: {reason}", "dim"))
     return lines
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.terminal import show
 from tokenyield_wire.units import hour_of_ms
 
 if TYPE_CHECKING:
@@ -59,18 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
               "  tokenyield-collector backup copy.duckdb && tokenyield-collector migrate --ledger copy.duckdb …",
               file=sys.stderr)  # fmt: skip
     except (LedgerError, OSError) as error:
-        print(f"migrate: {error}; what was moved stays: run it again to go on", file=sys.stderr)
+        show(f"migrate: {error}; what was moved stays: run it again to go on", is_error=True)
     return 1
 
 
 def _migrate(source: "DuckDbLedger", target: "ClickHouseLedger", name: str) -> int:
     """With progress, and a summary at the end."""
-    from rich.console import Console
     from rich.progress import Progress
 
     from tokenyield_collector.prices.period import iso
+    from tokenyield_collector.targets.terminal import terminal
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=terminal(stderr=True), transient=True) as bar:
         task = bar.add_task("hours", total=None)
         hours = list(migrate(source, target, lambda done, of: bar.update(task, completed=done, total=of)))
     moved = [hour for hour in hours if not hour.was_there]

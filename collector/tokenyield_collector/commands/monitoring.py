@@ -1,10 +1,10 @@
 """`tokenyield-collector monitoring`: writes dashboards, rules and a compose file for people to change."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.terminal import show
 
 HELP = "write Grafana dashboards, Prometheus rules and a compose file into a folder"
 EXAMPLE = "monitoring tokenyield-monitoring"
@@ -37,9 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     (folder / "wheels").mkdir(exist_ok=True)
-    print(f"{folder}: dashboards/ for Grafana, rules/ for Prometheus, compose.yaml for all of it on one machine")
+    show(f"{folder}: dashboards/ for Grafana, rules/ for Prometheus, compose.yaml for all of it on one machine")
     for target in kept:
-        print(f"kept, because it was changed (--force overwrites it): {target}", file=sys.stderr)
+        show(f"kept, because it was changed (--force overwrites it): {target}", is_error=True)
     return 1 if kept else 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tokenyield_collector.commands.source import add_source_flags, open_reports, settings_of
 from tokenyield_collector.reports.formats import FORMAT_NAMES
+from tokenyield_settings.terminal import show
 
 if TYPE_CHECKING:
     from tokenyield_collector.config import CollectorSettings
@@ -82,12 +83,16 @@ def _from_collector(
 def _write_focus(maker: "ReportMaker", period: str, output: Path | None) -> None:
     """Streamed: a month has millions of rows."""
     if output is None:
-        maker.focus(period, sys.stdout)
+        import io
+
+        out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")  # whatever the terminal's encoding is
+        maker.focus(period, out)
+        out.detach()
         return
     with output.open("w", encoding="utf-8", newline="") as file:
         total = maker.focus(period, file)
     _metadata_file(output).write_bytes(maker.focus_metadata(period))
-    print(f"{output}: {total:,.2f} {maker.policy.prices.currency}", file=sys.stderr)
+    show(f"{output}: {total:,.2f} {maker.policy.prices.currency}", is_error=True)
 
 
 def _write(maker: "ReportMaker", arguments: argparse.Namespace, columns: list[str], where: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.terminal import show
 
 if TYPE_CHECKING:
     from tokenyield_collector.ledger.base import Ledger
@@ -41,18 +42,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verify(ledger: "Ledger") -> int:
-    from rich.console import Console
     from rich.progress import Progress
 
     from tokenyield_collector.ledger.verify import verify
+    from tokenyield_collector.targets.terminal import terminal
 
     findings = 0
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=terminal(stderr=True), transient=True) as bar:
         task = bar.add_task("hours", total=None)
         for finding in verify(ledger, lambda done, of: bar.update(task, completed=done, total=of)):
             findings += 1
             if findings <= FINDINGS_SHOWN:
-                print(finding)
+                show(finding)
     hours = len(ledger.hours())
     if findings:
         more = f", of which {FINDINGS_SHOWN} are shown" if findings > FINDINGS_SHOWN else ""

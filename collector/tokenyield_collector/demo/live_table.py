@@ -10,12 +10,13 @@ from rich.text import Text
 
 from tokenyield_collector.reports.figure import BAR_CELLS, figure
 from tokenyield_collector.statements.buckets import BY_NAME
+from tokenyield_collector.targets.terminal import cell
 
 
 def summary_tables(summary: dict[str, Any], notes: Sequence[str]) -> RenderableType:
     """The demo's picture: notes, the headline figures, the fleet in one line, the waterfall, the workloads."""
-    parts: list[RenderableType] = [Text(note, style="dim") for note in notes]
-    span = Text(f"over {summary['seconds']:.0f} s up to {summary['end']}", style="dim")
+    parts: list[RenderableType] = [cell(note, "dim") for note in notes]
+    span = cell(f"over {summary['seconds']:.0f} s up to {summary['end']}", "dim")
     return Group(*parts, span, _headline(summary), _fleet(summary), _waterfall(summary), _workloads(summary))
 
 
@@ -79,15 +80,15 @@ def _workloads(summary: dict[str, Any]) -> Table:
         caption=f"direct, allocated, loaded: {summary['currency']} per million tokens",
         caption_justify="left",
     )
-    table.add_column("workload")
-    table.add_column("model")
+    for column in ("workload", "model"):
+        table.add_column(column, overflow="fold", min_width=8)
     for column in ("tok/s/W", "direct", "allocated", "loaded", "prompt", "cached", "completion", "requests"):
         table.add_column(column, justify="right")
     for row in summary["workloads"]:
         cost = row["cost_per_million_tokens"]["total"]
         table.add_row(
-            row["workload"],
-            row["model"] or "-",
+            cell(row["workload"]),
+            cell(row["model"] or "-"),
             figure(row["tokens_per_second_per_watt"]["total"]),
             *(figure(cost[basis]) for basis in ("direct", "allocated", "loaded")),
             *(figure(row["tokens"][kind], 0) for kind in ("prompt_computed", "prompt_cached", "completion")),

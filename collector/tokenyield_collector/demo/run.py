@@ -31,6 +31,8 @@ from tokenyield_collector.demo.programs import (
     check_ports,
     clean_environment,
 )
+from tokenyield_collector.targets.terminal import cell, terminal
+from tokenyield_settings.terminal import show
 
 HERE = Path(__file__).parent
 SHOW_EVERY_S = 1.0
@@ -43,7 +45,7 @@ _CLOCK = re.compile(rb"INFO (\d\d-\d\d \d\d:\d\d:\d\d) ")
 
 def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
     """0 when it ran for its time or was asked to stop, 1 when it could not begin or go on. Leaves nothing behind."""
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = terminal(width=None if sys.stdout.isatty() else 110)
     with (
         StopSignals() as signals,
         tempfile.TemporaryDirectory(prefix="tokenyield-demo-", ignore_cleanup_errors=True) as folder,
@@ -53,10 +55,11 @@ def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
             check_ports(port)
             demo.start()
             for note in demo.notes:
-                console.print(note, style="dim", highlight=False)
+                console.print(cell(note, "dim"))
             _show(demo, console, duration_s)
         except DemoFailed as error:
-            print(f"demo: {error}", file=sys.stderr)
+            for line in f"demo: {error}".split("\n"):
+                show(line, is_error=True)
             return 1
         except Stopped:
             with suppress(OSError):  # the terminal may be gone

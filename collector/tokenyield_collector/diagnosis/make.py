@@ -13,6 +13,7 @@ from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.live_view import LiveView, read_live_view
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import iso
+from tokenyield_collector.statements.names import own_name
 from tokenyield_wire.units import MS_PER_HOUR
 
 STEP_MS = 60_000
@@ -65,10 +66,10 @@ def _costs(live: LiveView) -> dict[tuple[str, str], HourlyCost]:
 
 def _document(diagnosis: Diagnosis) -> DiagnosisDocument:
     return {
-        "cluster": diagnosis.cluster,
-        "workload": diagnosis.workload,
+        "cluster": own_name(diagnosis.cluster),
+        "workload": own_name(diagnosis.workload),
         "server": diagnosis.server,
-        "model": diagnosis.model or None,
+        "model": own_name(diagnosis.model) or None,
         "gpu_model": diagnosis.gpu_model,
         "gpus": diagnosis.gpus,
         "cost_per_hour": diagnosis.cost_per_hour,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from tokenyield_collector.ledger.facts import FACT_KINDS, Facts
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
-from tokenyield_collector.statements.names import UNPRICED
+from tokenyield_collector.statements.names import own_name, pool_name
 from tokenyield_wire.window import STATES, TOKEN_KINDS
 
 
@@ -150,41 +150,43 @@ class Counters:
             place = (gpu.cluster, gpu.node, gpu.gpu_model)
             if place not in pools:
                 pools[place] = self._pool_of(facts, place, hour_ms)
-            pool = pools[place]
-            if pool is None:
+            if pools[place] is None:
                 amounts[Series("price_missing_ms", ())] += sum(getattr(gpu, f"{state}_ms") for state in STATES)
-                pool = UNPRICED
+            cluster, pool = own_name(gpu.cluster), pool_name(pools[place])
             for state in STATES:
-                amounts[Series("gpu_ms", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_ms")
-                amounts[Series("energy_mj", (gpu.cluster, pool, state))] += getattr(gpu, f"{state}_mj")
+                amounts[Series("gpu_ms", (cluster, pool, state))] += getattr(gpu, f"{state}_ms")
+                amounts[Series("energy_mj", (cluster, pool, state))] += getattr(gpu, f"{state}_mj")
             for metric in ("integrated_mj", "energy_error_mj", "activity_known_ms"):
                 if amount := getattr(gpu, metric):
-                    amounts[Series(metric, (gpu.cluster, pool))] += amount
+                    amounts[Series(metric, (cluster, pool))] += amount
             for unit in ("sm", "tensor", "dram"):
                 if (busy_ms := getattr(gpu, f"{unit}_ms")) is not None:
-                    amounts[Series("activity_ms", (gpu.cluster, pool, unit))] += busy_ms
+                    amounts[Series("activity_ms", (cluster, pool, unit))] += busy_ms
         for reason in facts.reasons:
             if reason.kind == "throttled":
-                amounts[Series("throttled_ms", (reason.cluster, reason.reason))] += reason.duration_ms
+                amounts[Series("throttled_ms", (own_name(reason.cluster), reason.reason))] += reason.duration_ms
         for measure in facts.measures:
             if measure.kind in _MEASURES:
-                amounts[Series(_MEASURES[measure.kind], (measure.cluster, measure.name))] += measure.amount
+                amounts[Series(_MEASURES[measure.kind], (own_name(measure.cluster), measure.name))] += measure.amount
         for share in facts.shares:
+            holder = (own_name(share.cluster), own_name(share.workload))
             for state in ("active", "idle"):
-                labels = (share.cluster, share.workload, state)
+                labels = (*holder, state)
                 amounts[Series("workload_gpu_ms", labels)] += getattr(share, f"{state}_ms")
                 amounts[Series("workload_energy_mj", labels)] += getattr(share, f"{state}_mj")
             if share.parked_ms:
-                amounts[Series("parked_ms", (share.cluster, share.workload))] += share.parked_ms
+                amounts[Series("parked_ms", holder)] += share.parked_ms
         for row in facts.tokens:
+            made_by = (own_name(row.cluster), own_name(row.workload), own_name(row.model))
             for kind in TOKEN_KINDS:
                 if (count := getattr(row, kind)) is not None:
-                    amounts[Series("tokens", (row.cluster, row.workload, row.model, kind, row.method))] += count
+                    amounts[Series("tokens", (*made_by, kind, row.method))] += count
             for kind, outcome in OUTCOMES.items():
                 if (count := getattr(row, kind)) is not None:
-                    amounts[Series("requests", (row.cluster, row.workload, row.model, outcome))] += count
+                    amounts[Series("requests", (*made_by, outcome))] += count
         for demand in facts.demand:
-            caller = (demand.cluster, demand.gateway, demand.model, json.loads(demand.caller).get("team", ""))
+            team = json.loads(demand.caller).get("team", "")
+            caller = tuple(map(own_name, (demand.cluster, demand.gateway, demand.model, team)))
             for kind in TOKEN_KINDS:
                 if (count := getattr(demand, kind)) is not None:
                     amounts[Series("demand_tokens", (*caller, kind))] += count

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from tokenyield_collector.http.schemas import FleetDocument, GpuColumnsDocument
 from tokenyield_collector.ledger.facts import GpuNow
 from tokenyield_collector.prices.period import iso
+from tokenyield_collector.statements.names import own_name
 
 STATES = ("active", "idle", "unallocated", "unknown", "silent")
 
@@ -21,13 +22,13 @@ def fleet_document(gpus: Sequence[GpuNow], start_ms: int, end_ms: int) -> FleetD
     columns = GpuColumnsDocument(node=[], uuid=[], model=[], state=[], active_permille=[], watts=[], workload=[])
     for gpu in gpus:
         spent = gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms
-        columns["node"].append(nodes.setdefault((gpu.cluster, gpu.node), len(nodes)))
+        columns["node"].append(nodes.setdefault((own_name(gpu.cluster), own_name(gpu.node)), len(nodes)))
         columns["uuid"].append(gpu.uuid)
         columns["model"].append(models.setdefault(gpu.gpu_model, len(models)))
         columns["state"].append(_state(gpu, spent))
         columns["active_permille"].append(gpu.active_ms * 1000 // spent if spent else 0)
         columns["watts"].append(gpu.energy_mj // spent if spent else 0)
-        columns["workload"].append(workloads.setdefault(gpu.workload, len(workloads)) if gpu.workload else -1)
+        columns["workload"].append(workloads.setdefault(own_name(gpu.workload), len(workloads)) if gpu.workload else -1)
     return {
         "start": iso(start_ms),
         "end": iso(end_ms),

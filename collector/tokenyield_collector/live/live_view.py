@@ -24,6 +24,7 @@ from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.money import amount
 from tokenyield_collector.statements.buckets import BUCKETS, LIVE_BUCKETS
 from tokenyield_collector.statements.lines import Sums
+from tokenyield_collector.statements.names import own_name
 from tokenyield_collector.statements.pricing import cut_at_hours
 from tokenyield_collector.statements.source import CostSource, Grain, Span
 from tokenyield_collector.statements.statement import Statement, fleet_statement
@@ -66,6 +67,11 @@ class LiveWorkload:
     model: str
     sums: Sums
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Cluster, workload and model, as they are shown."""
+        return own_name(self.cluster), own_name(self.workload), own_name(self.model)
 
     def quanta(self, basis: str) -> int | None:
         """Its cost on one of `BASES`; None where it held nothing, or GPUs that have no price."""

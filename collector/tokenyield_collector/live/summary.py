@@ -36,6 +36,7 @@ from tokenyield_collector.prices.money import amount, decimal, spread
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
 from tokenyield_collector.statements.lines import BASES, Sums, sum_of_known
+from tokenyield_collector.statements.names import own_name
 from tokenyield_wire.latency import LATENCY_KINDS, LatencyKind
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
 from tokenyield_wire.window import REQUEST_KINDS, STATES, TOKEN_KINDS
@@ -163,9 +164,9 @@ def _demand(facts: Facts) -> list[DemandDocument]:
             known[kind] = sum_of_known([known.get(kind), getattr(row, kind)])
     return [
         {
-            "cluster": cluster,
-            "gateway": gateway,
-            "model": model or None,
+            "cluster": own_name(cluster),
+            "gateway": own_name(gateway),
+            "model": own_name(model) or None,
             "caller": msgspec.json.decode(caller),
             "tokens": {kind: known[kind] for kind in TOKEN_KINDS},
             "requests": known["requests"],
@@ -196,7 +197,7 @@ def _waterfall(whole: Sums) -> list[WaterfallStepDocument]:
 def _pools(live: LiveView) -> list[PoolCostDocument]:
     costs = iter(spread([live_cost(sums, bucket) for sums in live.places.values() for bucket in LIVE_BUCKETS]))
     return [
-        {"cluster": cluster, "pool": pool, "cost": {bucket: next(costs) for bucket in LIVE_BUCKETS}}
+        {"cluster": own_name(cluster), "pool": own_name(pool), "cost": {bucket: next(costs) for bucket in LIVE_BUCKETS}}
         for cluster, pool in live.places
     ]
 
@@ -207,11 +208,12 @@ def _workload(
     waits = {kind: latency.get(((row.cluster, row.workload), kind)) for kind in LATENCY_KINDS}
     costs = {basis: row.quanta(basis) for basis in BASES}
     per_joule = {kind: row.tokens_per_joule(kind) for kind in TOKEN_SUMS}
+    cluster, workload, model = row.names
     return {
-        "cluster": row.cluster,
-        "workload": row.workload,
+        "cluster": cluster,
+        "workload": workload,
         "server": row.server,
-        "model": row.model or None,
+        "model": model or None,
         "labels": dict(row.labels),
         "gpu_seconds": {
             "active": row.sums.active_ms / 1000,

@@ -18,7 +18,14 @@ from tokenyield_collector.prices.money import nano
 from tokenyield_collector.prices.period import month_of, parse_period
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS
 from tokenyield_collector.statements.lines import LineKey, Sums
-from tokenyield_collector.statements.names import dimension_values, model_name, pool_name, workload_name
+from tokenyield_collector.statements.names import (
+    cluster_name,
+    dimension_values,
+    model_name,
+    own_name,
+    pool_name,
+    workload_name,
+)
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.source import Grain
 from tokenyield_collector.statements.statement import Statement
@@ -56,7 +63,7 @@ def month_to_date(statement: Statement) -> MonthToDate:
         if not key.carrier.is_lost:
             _add_workload(values, key, sums)
     for (cluster, _, pool), sums in statement.before_sharing.items():
-        _add_place(values, (cluster, pool_name(pool)), sums)
+        _add_place(values, (own_name(cluster), pool_name(pool)), sums)
     return MonthToDate(values=dict(values), references=statement.references)
 
 
@@ -73,7 +80,7 @@ class _Values(defaultdict[Series, int]):
 
 def _add_attributed(values: _Values, key: LineKey, sums: Sums) -> None:
     carrier = key.carrier
-    who = (carrier.cluster, pool_name(key.pool), model_name(carrier), *dimension_values(carrier))
+    who = (cluster_name(carrier), pool_name(key.pool), model_name(carrier), *dimension_values(carrier))
     for bucket in COSTS:
         values.add("attributed_cost", (*who, bucket), sums.cost(bucket))
     for bucket in BUCKETS:
@@ -86,7 +93,7 @@ def _add_attributed(values: _Values, key: LineKey, sums: Sums) -> None:
 
 def _add_workload(values: _Values, key: LineKey, sums: Sums) -> None:
     carrier = key.carrier
-    workload = (carrier.cluster, workload_name(carrier), model_name(carrier))
+    workload = (cluster_name(carrier), workload_name(carrier), model_name(carrier))
     for bucket in (*_HELD, "shared"):
         values.add("workload_cost", (*workload, bucket), sums.cost(bucket))
     for bucket in _HELD:

@@ -21,7 +21,7 @@ from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import NANO_PER_UNIT
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
 from tokenyield_collector.statements.lines import BASES
-from tokenyield_collector.statements.names import OTHER
+from tokenyield_collector.statements.names import OTHER, own_name
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
 from tokenyield_settings.families import Family
@@ -90,8 +90,8 @@ class Exposition:
         yield from _attributed(view, groups)
         yield _references(view.references)
         yield from _budgets(view.budgets, view.currency)
-        yield families.NODES.samples(view.nodes)
-        yield families.NODE_LAG.samples({(cluster,): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
+        yield families.NODES.samples({(own_name(cluster), state): n for (cluster, state), n in view.nodes.items()})
+        yield families.NODE_LAG.samples({(own_name(cluster),): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
         yield families.NAMES.samples(_fates(len(view.workloads), self._workloads_max, groups.count, groups.shown))
         yield families.AS_OF.of(view.as_of_ms / 1000)
@@ -203,11 +203,12 @@ def _live(live: LiveView, currency: str, admitted: set[str]) -> Iterator[Metric]
         families.UNIT_COST.new(),
     )
     for row in live.workloads:
-        if row.workload not in admitted:
+        cluster, workload, model = row.names
+        if workload not in admitted:
             continue
         _add_workload_cost(held, parked, live, row, currency)
         for kind in TOKEN_SUMS:
-            labels = [row.cluster, row.workload, row.model, kind]
+            labels = [cluster, workload, model, kind]
             if (ratio := row.tokens_per_joule(kind)) is not None:
                 per_joule.add_metric(labels, ratio)
                 per_watt.add_metric(labels, ratio)
@@ -221,8 +222,8 @@ def _live(live: LiveView, currency: str, admitted: set[str]) -> Iterator[Metric]
 def _latency(live: LiveView, admitted: set[str]) -> Iterator[Metric]:
     """Of workloads that are admitted; waits of the others cannot be added up as percentiles."""
     waits, observations = families.LATENCY.new(), families.LATENCY_OBSERVATIONS.new()
-    rows = [row for row in live.facts.latency if row.workload in admitted]
-    of_models = histograms(rows, lambda row: (row.cluster, row.workload, row.model))
+    rows = [row for row in live.facts.latency if own_name(row.workload) in admitted]
+    of_models = histograms(rows, lambda row: (own_name(row.cluster), own_name(row.workload), own_name(row.model)))
     for (model, kind), histogram in sorted(of_models.items()):
         observations.add_metric([*model, kind], histogram.observations)
         for percentile in PERCENTILES:
@@ -236,7 +237,8 @@ def _live_places(live: LiveView, currency: str) -> Iterator[Metric]:
     costs: dict[tuple[str, ...], float] = {}
     idle: dict[tuple[str, ...], float] = {}
     hardware: dict[tuple[str, ...], float] = {}
-    for place, sums in live.places.items():
+    for (cluster, pool), sums in live.places.items():
+        place = (own_name(cluster), own_name(pool))
         for bucket in LIVE_BUCKETS:
             gpus[*place, bucket] = live_duration_ms(sums, bucket) / live.elapsed_ms
             costs[currency, *place, bucket] = live.per_hour(live_cost(sums, bucket))
@@ -256,7 +258,7 @@ def _add_workload_cost(held: AnyFamily, parked: AnyFamily, live: LiveView, row: 
     direct, allocated = row.quanta("direct"), row.quanta("allocated")
     if direct is None or allocated is None:
         return
-    place = [currency, row.cluster, row.workload]
+    place = [currency, *row.names[:2]]
     held.add_metric([*place, "active"], live.per_hour(direct))
     held.add_metric([*place, "idle"], live.per_hour(allocated - direct))
     if row.parked_quanta:
@@ -267,7 +269,7 @@ def _references(references: Iterable[AppliedReference]) -> Metric:
     paces = families.REFERENCE.new()
     for one in references:
         at = one.instance
-        paces.add_metric([at.model, at.gpu_model, str(at.gpus), one.source], one.tokens_per_second)
+        paces.add_metric([own_name(at.model), at.gpu_model, str(at.gpus), one.source], one.tokens_per_second)
     return paces
 
 

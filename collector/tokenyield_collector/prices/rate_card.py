@@ -10,6 +10,7 @@ from tokenyield_collector.http.schemas import PoolRateDocument, RatesDocument
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.prices.reference import ReferenceFigure, reference_figures
+from tokenyield_collector.targets.terminal import cell
 
 _DIGITS = 9
 
@@ -57,15 +58,15 @@ def rate_table(prices: PriceBook, at_ms: int) -> Table:
         kind = pool.get("kind", "")
         if pool.get("count") is not None:
             kind += f", {pool['count']} GPUs"
-        left = [pool["name"], kind]  # the first column, line by line
+        left = [cell(pool["name"]), cell(kind)]  # the first column, line by line
         notes = "; ".join(pool["notes"])
         if not pool["parts"]:
-            table.add_row(pool["name"], "-", notes, "-", end_section=True)
+            table.add_row(left[0], "-", cell(notes), "-", end_section=True)
             continue
-        rows = [(part, pool["how"][part], f"{amount:.6f}") for part, amount in pool["parts"].items()]
-        rows.append(("[bold]sum[/bold]", notes, f"[bold]{pool['per_gpu_hour']:.6f}[/bold]"))
+        rows = [(cell(part), cell(pool["how"][part]), cell(f"{amount:.6f}")) for part, amount in pool["parts"].items()]
+        rows.append((cell("sum", "bold"), cell(notes), cell(f"{pool['per_gpu_hour']:.6f}", "bold")))
         how = "for each kWh at the GPU, PUE included" if pool["energy_per_kwh"] else "in the rent"
-        rows.append(("energy", how, f"{pool['energy_per_kwh']:.6f}"))
+        rows.append((cell("energy"), cell(how), cell(f"{pool['energy_per_kwh']:.6f}")))
         for i, row in enumerate(rows):
             table.add_row(left[i] if i < len(left) else "", *row, end_section=i == len(rows) - 1)
     return table

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tokenyield_collector.attribution.rules import BUILT_IN
+from tokenyield_collector.attribution.taken import BUILT_IN
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.statements.source import Grain
 from tokenyield_settings.loader import nearest

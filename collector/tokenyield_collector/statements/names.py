@@ -1,10 +1,13 @@
 """How the columns of a line are written for people and machines. Pure.
 
 What is no name (unattributed, unallocated, dark, ...) is a *kind* in a key (lines.py) and becomes a marker only here. A
-name that a user chose and that reads like a marker is put in quotes, so that the two are never the same text.
+name that a user chose and that reads like a marker is put in quotes, so that the two are never the same text: in
+reports, live figures, metrics and what rules match alike. Every name passes through `own_name` once on its way out.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from unicodedata import normalize
 
 from tokenyield_collector.prices.period import day_of, iso
 from tokenyield_collector.statements.lines import Carrier, LineKey, LineKind
@@ -14,15 +17,13 @@ UNTIED = "(untied)"
 UNPRICED = "(price missing)"
 OTHER = "(other)"
 """The row or label of all that is not shown by name."""
-_MARKERS = {
-    UNATTRIBUTED,
-    UNTIED,
-    UNPRICED,
-    OTHER,
-    "(idle)",
-    "(unallocated)",
-    "(dark)",
-}
+UNKNOWN_MODEL = "unknown model"
+_MARKED_BY = "("
+"""What every other marker begins with, and what dashboards and the page know them by."""
+_WORDS = {"", UNATTRIBUTED, UNKNOWN_MODEL, "sum", "-"}
+_REMEMBERED_MAX = 1 << 16
+NAMES_AS_THEY_ARE = "as they are; those that read like a marker, such as (dark) or unattributed, in quotes"
+"""For the metadata of exports that programs read."""
 _MODEL_OF_KIND: dict[LineKind, str] = {
     "untied": UNTIED,
     "idle": "(idle)",
@@ -38,9 +39,18 @@ _WORKLOAD_OF_KIND: dict[LineKind, str] = {
 }
 
 
+@lru_cache(_REMEMBERED_MAX)
 def own_name(name: str) -> str:
-    """A name that a user chose, as it is written: in quotes where it reads like a marker. Injective."""
-    return f'"{name}"' if name.strip('"') in _MARKERS else name
+    """A name that a user chose, as it is written: in quotes where it reads like a marker. Injective. '' stays: nobody
+    chose it."""
+    return f'"{name}"' if name and _reads_like_marker(name) else name
+
+
+def _reads_like_marker(name: str) -> bool:
+    """Also in other case or width, in quotes, between spaces, or with characters that nobody sees."""
+    seen = "".join(one for one in normalize("NFKC", name) if one.isprintable())
+    bare = seen.casefold().strip('" ')
+    return bare.startswith(_MARKED_BY) or bare in _WORDS
 
 
 def dimension_value(carrier: Carrier, number: int) -> str:
@@ -65,6 +75,10 @@ def workload_name(carrier: Carrier) -> str:
     return _WORKLOAD_OF_KIND.get(carrier.kind, "")
 
 
+def cluster_name(carrier: Carrier) -> str:
+    return own_name(carrier.cluster)
+
+
 def pool_name(pool: str | None) -> str:
     return UNPRICED if pool is None else own_name(pool)
 
@@ -86,9 +100,9 @@ def _column_value(key: LineKey, name: str, dimensions: Sequence[str]) -> str:
         case "pool":
             return pool_name(key.pool)
         case "node":
-            return key.node[1]
+            return own_name(key.node[1])
         case "cluster":
-            return carrier.cluster
+            return cluster_name(carrier)
         case "workload":
             return workload_name(carrier)
         case "model":
@@ -100,4 +114,4 @@ def _column_value(key: LineKey, name: str, dimensions: Sequence[str]) -> str:
 def names_of(carrier: Carrier, dimensions: Sequence[str]) -> dict[str, str]:
     """What budgets and token prices match on: every dimension, the model and the cluster."""
     named = dict(zip(dimensions, dimension_values(carrier), strict=True))
-    return named | {"model": model_name(carrier), "cluster": carrier.cluster}
+    return named | {"model": model_name(carrier), "cluster": cluster_name(carrier)}

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,16 @@ def test_a_line_that_a_dialect_cannot_bear_costs_its_block_only(tmp_path: Path) 
             assert "the dialect broken failed with UnicodeEncodeError" in str(source.problem)
             assert "the dialect broken failed with UnicodeEncodeError" in str(unit.problem)
     assert counted == [(2, 2), (0, 0), (1, 1)]
+
+
+def test_a_file_whose_name_is_no_utf8_is_followed_and_remembered(tmp_path: Path) -> None:
+    """Whoever starts a server chooses its log's name, in bytes."""
+    path = tmp_path / os.fsdecode(b"chat-\xff\n\x1b.log")
+    path.write_text(request(1, 5))
+    source = follow(path)
+    assert made(source, 1) == 0
+    with path.open("a") as log:
+        log.write(request(2, 7))
+    marks = remembered(source)
+    again = follow(path, marks)
+    assert made(again, 2) == 7, "from where the mark is"

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from collector.fleet import rules
-from tokenyield_collector.attribution.rules import AttributionRules, load_rules, names_for_rules
+from tokenyield_collector.attribution.rules import AttributionRule, AttributionRules, load_rules, names_for_rules
 from tokenyield_collector.statements.names import UNATTRIBUTED
 from tokenyield_settings.loader import SettingsError
 
@@ -96,3 +96,28 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "budgets[0] (b).match.tea: expected a dimension, model or cluster, found 'tea', did you mean 'team'?",
     ):
         assert expected in message, expected
+
+
+@pytest.mark.parametrize(
+    ("template", "known", "value"),
+    [
+        ("{labels.a} {labels.b}", {"a": "x"}, "x"),
+        ("{labels.a} {labels.b}", {"b": "y"}, "y"),
+        ("{labels.a} - {labels.b}", {"a": "x"}, "x -"),
+        ("{labels.a} - {labels.b}", {"a": "x", "b": "y"}, "x - y"),
+        ("{labels.a} {labels.b} {labels.c}", {"a": "x"}, "x"),
+        ("  fixed  ", {}, "fixed"),
+        (" {labels.a} ", {}, None),
+        ("{labels.a}", {"a": "x "}, "x "),
+        ("{labels.a}", {"a": "\n"}, "\n"),
+        ("{labels.a} {labels.b}", {"a": " {labels.b}\u202e"}, " {labels.b}\u202e"),
+        ("{labels.a}", {"a": "n" * 200}, "n" * 200),
+    ],
+)
+def test_a_value_of_a_template_is_kept_as_it_is_and_only_the_template_is_trimmed(
+    template: str, known: dict[str, str], value: str | None
+) -> None:
+    found = AttributionRules(rules=(AttributionRule(set={"team": template}),)).attribute(
+        {f"labels.{name}": text for name, text in known.items()}
+    )
+    assert found[0] == value

@@ -12,13 +12,14 @@ from msgspec import structs
 
 from collector.ledger.engines import NewPlace, Open
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
+from hostile import NAMES
 from tokenyield_collector.errors import LedgerError, LedgerInUse
 from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
 from tokenyield_collector.ledger.facts import Facts, GpuNow
 from tokenyield_collector.live.counters import COUNTED
-from tokenyield_wire.window import Batch
+from tokenyield_wire.window import Batch, Demand, TokenCount, Workload
 
 DAY_MS = 86_400_000
 EMPTY = Facts(gpus=[], measures=[], reasons=[], shares=[], tokens=[], demand=[], labels=[], latency=[])
@@ -377,3 +378,25 @@ def test_a_ledger_that_cannot_be_opened_reports_why(tmp_path: Path) -> None:
     (tmp_path / "ledger.duckdb").write_bytes(b"this is no database" * 1000)
     with pytest.raises(LedgerError, match="cannot be opened"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
+
+
+def test_names_of_any_characters_keep_their_rows(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    workloads = tuple(
+        Workload(key=name, server="vllm", place="n", model=name, labels={"team": name},
+                 tokens=(TokenCount(method="count", completion=i + 1),))
+        for i, name in enumerate(NAMES)
+    )  # fmt: skip
+    demand = tuple(
+        Demand(gateway=name, model=name, caller={"team": name}, completion=i + 1) for i, name in enumerate(NAMES)
+    )
+    sent = Batch(seq=1, start_ms=NOON_MS, end_ms=NOON_MS + 15_000, workloads=workloads, demand=demand)
+    ledger.append([shipment(sent)], NOON_MS)
+    ledger.fold()
+    expected = {name: i + 1 for i, name in enumerate(NAMES)}
+    for facts in (ledger.facts_of_hours(), ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)):
+        assert {row.workload: row.completion for row in facts.tokens} == expected
+        assert {row.model: row.completion for row in facts.tokens} == expected
+        assert {msgspec.json.decode(row.caller)["team"]: row.completion for row in facts.demand} == expected
+        assert {msgspec.json.decode(row.labels)["team"] for row in facts.labels} == set(NAMES)
+    ledger.close()

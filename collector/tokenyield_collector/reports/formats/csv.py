@@ -1,19 +1,17 @@
 """A report as CSV: a line for each row, without the total. Unknown is empty."""
 
-import csv
-import io
-
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report
+from tokenyield_collector.targets.spreadsheet import csv_line
 
 
 def to_csv(report: Report) -> bytes:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, report.column_names, lineterminator="\n")
-    writer.writeheader()
+    names = report.column_names
+    lines = [csv_line(names)]
     for row in report.rows:
-        writer.writerow(row.columns)
-    return out.getvalue().encode()
+        columns = row.columns
+        lines.append(csv_line(columns[name] for name in names))
+    return "".join(lines).encode()
 
 
 FORMAT = ReportFormat(name="csv", media_type="text/csv", encode=to_csv)

@@ -13,8 +13,6 @@ their sum is the rounded sum at every row, hence the file's total is the report'
 tokens (token_prices) where there is one.
 """
 
-import csv
-import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from typing import Any
@@ -24,7 +22,15 @@ from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.formats import PeriodStatement, StatementFormat, TextWriter
 from tokenyield_collector.statements.buckets import BY_NAME, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import LineKey, Sums
-from tokenyield_collector.statements.names import dimension_values, model_name, pool_name, workload_name
+from tokenyield_collector.statements.names import (
+    UNKNOWN_MODEL,
+    cluster_name,
+    dimension_values,
+    model_name,
+    pool_name,
+    workload_name,
+)
+from tokenyield_collector.targets.spreadsheet import csv_line, json_field
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, apportion
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -106,12 +112,11 @@ assert set(_LOST) == set(IDLE_CAPACITY) <= set(BY_NAME)
 
 def write_focus(whole: PeriodStatement, out: TextWriter) -> Decimal:
     """Write all rows to `out`; returns their sum."""
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    out.write(csv_line(COLUMNS))
     rows = _FocusRows(whole)
     for key, sums in whole.statement.lines():
         for row in rows.of(key, sums):
-            writer.writerow([row.get(name, "") for name in COLUMNS])
+            out.write(csv_line(row.get(name, "") for name in COLUMNS))
     return rows.written()
 
 
@@ -188,19 +193,19 @@ class _FocusRows:
         carrier = key.carrier
         values = dict(zip(self._dimensions, dimension_values(carrier), strict=True))
         model, workload, pool = model_name(carrier), workload_name(carrier), pool_name(key.pool)
-        tags = {**values, "model": model, "workload": workload, "cluster": carrier.cluster}
+        tags = {**values, "model": model, "workload": workload, "cluster": cluster_name(carrier)}
         payer = values[self._dimensions[0]]
         return {
             "ChargePeriodStart": iso(key.start_ms),
             "ChargePeriodEnd": iso(key.start_ms + MS_PER_DAY),
             "CapacityReservationId": pool,
-            "ResourceId": f"{pool}/{workload or model or '-'}",
+            "ResourceId": f"{_path_part(pool)}/{workload or model or '-'}",
             "ResourceName": workload or model,
             "ResourceType": "Workload",
             "SubAccountId": payer,
             "SubAccountName": payer,
             "SubAccountType": _title(self._dimensions[0]),
-            "Tags": json.dumps({name: value for name, value in tags.items() if value}, sort_keys=True),
+            "Tags": json_field({name: value for name, value in tags.items() if value}),
         }
 
     def _token_rows(
@@ -214,7 +219,8 @@ class _FocusRows:
                 continue
             cost = self._next(costs[i])
             listed = decimal(lists[i]) if has_list else cost
-            sku = f"{key.carrier.model or 'unknown model'}/{kind}"
+            model = model_name(key.carrier) or UNKNOWN_MODEL
+            sku = f"{model}/{kind}"
             yield common | {
                 "BilledCost": cost,
                 "EffectiveCost": cost,
@@ -223,7 +229,7 @@ class _FocusRows:
                 "ListCost": listed,
                 "ListUnitPrice": _unit_price(listed, Decimal(tokens[i])),
                 "ChargeCategory": "Usage",
-                "ChargeDescription": f"{_METERS[kind]} of {key.carrier.model or 'an unknown model'}",
+                "ChargeDescription": f"{_METERS[kind]} of {'an ' if model == UNKNOWN_MODEL else ''}{model}",
                 "CapacityReservationStatus": "Used",
                 "ConsumedQuantity": tokens[i],
                 "ConsumedUnit": "Tokens",
@@ -236,7 +242,7 @@ class _FocusRows:
                 "SkuId": sku,
                 "SkuMeter": _METERS[kind],
                 "SkuPriceId": f"{sku}/{self._prices.fingerprint}",
-                "SkuPriceDetails": json.dumps({"x_TokenKind": kind, "x_Pool": pool_name(key.pool)}, sort_keys=True),
+                "SkuPriceDetails": json_field({"x_TokenKind": kind, "x_Pool": pool_name(key.pool)}),
                 "x_CostBucket": "used",
                 "x_GpuHours": _hours(hours[i]),
                 "x_Joules": Decimal(joules[i]) / MJ_PER_JOULE,
@@ -269,7 +275,7 @@ class _FocusRows:
             "SkuId": sku,
             "SkuMeter": meter,
             "SkuPriceId": f"{sku}/{self._prices.fingerprint}",
-            "SkuPriceDetails": json.dumps({"x_Pool": pool_name(key.pool)}),
+            "SkuPriceDetails": json_field({"x_Pool": pool_name(key.pool)}),
             "x_CostBucket": bucket,
             "x_GpuHours": hours,
         }
@@ -279,6 +285,11 @@ class _FocusRows:
         before = nano(self._quanta)
         self._quanta += quanta
         return scaled(nano(self._quanta) - before, _DIGITS)
+
+
+def _path_part(name: str) -> str:
+    """Such that the first slash after it ends it."""
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 def _title(dimension: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.formats import PeriodStatement, StatementFormat, TextWriter
 from tokenyield_collector.reports.formats.focus import COLUMNS, FOCUS_VERSION
+from tokenyield_collector.targets.spreadsheet import NAMES_IN_CSV
 from tokenyield_collector.version import VERSION
 
 
@@ -27,6 +28,7 @@ def metadata(whole: PeriodStatement) -> dict[str, Any]:
         "BillingCurrency": prices.currency,
         "PriceBookVersion": prices.fingerprint,
         "StatementVersion": whole.version,
+        "TextNeutralization": NAMES_IN_CSV,
     }
 
 

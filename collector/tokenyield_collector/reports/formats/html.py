@@ -15,6 +15,7 @@ from tokenyield_collector.reports.figure import figure, idle_share, percent
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report, ReportRow
 from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME, COSTS
+from tokenyield_collector.targets.html import html_text
 
 ROWS_PLOTTED = 20
 _WIDTH = 900
@@ -71,6 +72,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tokenyield_collector", "reports/formats"),
         autoescape=True,
+        finalize=html_text,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

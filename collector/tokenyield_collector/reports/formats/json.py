@@ -8,14 +8,16 @@ from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report
 from tokenyield_collector.reports.report_latency import ReportLatency
+from tokenyield_collector.statements.names import NAMES_AS_THEY_ARE, own_name
 from tokenyield_collector.statements.references import AppliedReference
+from tokenyield_collector.targets.terminal_json import printable_json
 from tokenyield_wire.latency import LATENCY_EDGES_MS
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def to_json(report: Report) -> bytes:
-    return msgspec.json.format(_encoder.encode(report_document(report)), indent=2) + b"\n"
+    return printable_json(msgspec.json.format(_encoder.encode(report_document(report)), indent=2)) + b"\n"
 
 
 def report_document(report: Report) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "token_weights": report.token_weights,
         "by": list(report.by),
         "where": report.where,
+        "names": NAMES_AS_THEY_ARE,
         "notes": report.notes,
         "waterfall": [
             {"bucket": name, "cost": cost, "gpu_hours": report.waterfall_gpu_hours[name]}
@@ -57,7 +60,7 @@ def _latency_document(latency: ReportLatency) -> dict[str, Any]:
 
 def _reference_document(reference: AppliedReference) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "model": reference.instance.model,
+        "model": own_name(reference.instance.model),
         "gpu_model": reference.instance.gpu_model,
         "gpus": reference.instance.gpus,
         "completion_tokens_per_second": round(reference.tokens_per_second, 6),
@@ -66,8 +69,8 @@ def _reference_document(reference: AppliedReference) -> dict[str, Any]:
     if (best := reference.evidence) is not None:
         document["evidence"] = {
             "hour": iso(best.hour_ms),
-            "cluster": best.cluster,
-            "workload": best.workload,
+            "cluster": own_name(best.cluster),
+            "workload": own_name(best.workload),
             "weighted_tokens": best.units / 1000,
             "active_gpu_seconds": best.active_ms / 1000,
         }

@@ -1,4 +1,7 @@
-"""A report as Parquet: the rows of the CSV, typed. Money is DECIMAL(18, 2), unknown is NULL."""
+"""A report as Parquet: the rows of the CSV, typed. Money is DECIMAL(18, 2), unknown is NULL.
+
+The file's metadata say how names are written.
+"""
 
 import tempfile
 from decimal import Decimal
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report
+from tokenyield_collector.statements.names import NAMES_AS_THEY_ARE
 from tokenyield_wire.window import TOKEN_KINDS
 
 _INTEGERS = (*TOKEN_KINDS, "tokens", "requests")
@@ -23,7 +27,8 @@ def to_parquet(report: Report) -> bytes:
         if report.rows:
             rows = [list(row.columns.values()) for row in report.rows]
             connection.executemany(f"INSERT INTO report VALUES ({marks})", rows)  # noqa: S608 - marks only
-        connection.execute(f"COPY report TO '{file}' (FORMAT parquet)")
+        metadata = f"KV_METADATA {{names: '{NAMES_AS_THEY_ARE}'}}"
+        connection.execute(f"COPY report TO '{file}' (FORMAT parquet, {metadata})")
         return file.read_bytes()
 
 

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +14,7 @@ from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report, ReportRow
 from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME
 from tokenyield_collector.statements.lines import BASES
+from tokenyield_collector.targets.terminal import cell, terminal
 
 WIDTH = 160
 """Characters, where the width of the reader's terminal is not known."""
@@ -24,8 +25,8 @@ WIDE = 145
 
 def report_tables(report: Report, width: int) -> RenderableType:
     """Head, waterfall, rows with their total, reference paces, prices of APIs; fewer columns where it is narrow."""
-    parts: list[RenderableType] = [Text(line, style="bold") for line in _headline_figures(report)]
-    parts += [Text(line, style="dim") for line in report.head_lines]
+    parts: list[RenderableType] = [cell(line, "bold") for line in _headline_figures(report)]
+    parts += [cell(line, "dim") for line in report.head_lines]
     parts += [_waterfall(report), _rows(report, is_wide=width >= WIDE)]
     if report.references:
         parts.append(_references(report))
@@ -42,7 +43,7 @@ def _headline_figures(report: Report) -> Iterator[str]:
 
 def to_text(report: Report) -> bytes:
     out = io.StringIO()
-    Console(file=out, width=WIDTH, force_terminal=False).print(report_tables(report, WIDTH))
+    terminal(file=out, width=WIDTH).print(report_tables(report, WIDTH))
     return out.getvalue().encode()
 
 
@@ -58,7 +59,7 @@ def _waterfall(report: Report) -> Table:
         bar = Text("█" * round(share * BAR_CELLS), style=BY_NAME[bucket].terminal)
         hours = figure(report.waterfall_gpu_hours[bucket], 1)
         table.add_row(BY_NAME[bucket].title, bar, f"{share:.1%}", hours, f"{report.waterfall[bucket]:,.2f}")
-    table.add_row("[bold]sum[/bold]", "", "", "", f"[bold]{whole:,.2f}[/bold]")
+    table.add_row(cell("sum", "bold"), "", "", "", cell(f"{whole:,.2f}", "bold"))
     return table
 
 
@@ -75,12 +76,12 @@ def _rows(report: Report, *, is_wide: bool) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     shown = sorted(report.rows, key=lambda row: (-row.cost, list(row.by.values())))
     for row in shown[:ROWS_SHOWN]:
-        table.add_row(*row.by.values(), *_cells(row, columns, report.currency))
+        table.add_row(*map(cell, row.by.values()), *_cells(row, columns, report.currency))
     if len(shown) > ROWS_SHOWN:
         note = f"... and {len(shown) - ROWS_SHOWN} more rows: see format csv"
         table.add_row(note, *[""] * (len(report.by) - 1 + len(columns)))
     table.add_section()
-    table.add_row("[bold]sum[/bold]", *[""] * (len(report.by) - 1), *_cells(report.total, columns, report.currency))
+    table.add_row(cell("sum", "bold"), *[""] * (len(report.by) - 1), *_cells(report.total, columns, report.currency))
     table.caption = f"direct, allocated, loaded: {report.currency} per million tokens; tok/J at the facility"
     table.caption_justify = "left"
     return table
@@ -115,7 +116,8 @@ def _references(report: Report) -> Table:
         if reference.evidence is not None:
             source = f"best hour: {reference.evidence.workload}, {iso(reference.evidence.hour_ms)}"
         gpus = f"{instance.gpus} x {instance.gpu_model}"
-        table.add_row(instance.model, gpus, figure(reference.tokens_per_second, 1), source)
+        pace = figure(reference.tokens_per_second, 1)
+        table.add_row(cell(instance.model), cell(gpus), pace, cell(source))
     return table
 
 
@@ -127,8 +129,8 @@ def _buy_or_run(report: Report) -> Table:
         table.add_column(column, justify="right")
     for comparison in report.buy_or_run:
         table.add_row(
-            comparison.model,
-            comparison.api,
+            cell(comparison.model),
+            cell(comparison.api),
             f"{comparison.api_cost:,.2f}",
             f"{comparison.allocated_cost:,.2f}",
             f"{comparison.loaded_cost:,.2f}",

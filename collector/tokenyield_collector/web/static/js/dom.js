@@ -4,8 +4,31 @@ import { CATALOGUE } from "./buckets.js";
 
 /** @typedef {Node | string | null | undefined} Child */
 
+const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/u;
+const READS_LIKE_ESCAPE = /\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})/;
+const SHORT = new Map([["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]]);
+const SHOWN = ["title", "aria-label", "placeholder"];
+
 /**
- * An element with properties and children. Text is always text: nothing is ever parsed as HTML.
+ * Text that others may have chosen, with what nobody would see (marks of direction, control characters) as escapes: as
+ * the collector's visible.py writes it. Two texts never become one.
+ * @param {string} text
+ */
+export function visible(text) {
+  if (!UNSEEN.test(text) && !READS_LIKE_ESCAPE.test(text)) return text;
+  return [...text].map((one) => one === "\\" ? "\\\\" : UNSEEN.test(one) ? escaped(one) : one).join("");
+}
+
+/** @param {string} one a character */
+function escaped(one) {
+  const short = SHORT.get(one);
+  if (short) return short;
+  const code = /** @type {number} */ (one.codePointAt(0)), digits = code.toString(16);
+  return code < 0x100 ? `\\x${digits.padStart(2, "0")}` : code < 0x10000 ? `\\u${digits.padStart(4, "0")}` : `\\U${digits.padStart(8, "0")}`;
+}
+
+/**
+ * An element with properties and children. Text is always text, and visible: nothing is ever parsed as HTML.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} name
  * @param {Record<string, any>} [properties] `class`, `on…` and attributes
@@ -18,9 +41,9 @@ export function el(name, properties = {}, ...children) {
     if (value === null || value === undefined || value === false) continue;
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
     else if (key === "class") made.className = value;
-    else made.setAttribute(key, value === true ? "" : String(value));
+    else made.setAttribute(key, value === true ? "" : SHOWN.includes(key) ? visible(String(value)) : String(value));
   }
-  for (const child of children) if (child !== null && child !== undefined) made.append(child);
+  for (const child of children) if (child !== null && child !== undefined) made.append(typeof child === "string" ? visible(child) : child);
   return made;
 }
 

@@ -2,7 +2,7 @@
 // Which page is shown, by the part of the address after '#'; and what all pages share.
 import { UnreachableError } from "./api.js";
 import { redraw } from "./charts.js";
-import { clock, el } from "./dom.js";
+import { clock, el, visible } from "./dom.js";
 import { carrier, node, workload } from "./pages/detail.js";
 import { diagnosis } from "./pages/diagnosis.js";
 import { chargeback, nodes, workloads } from "./pages/lists.js";
@@ -54,7 +54,7 @@ export class Page {
     } catch (error) {
       if (this.#ended) return;
       const unreachable = error instanceof UnreachableError;
-      banner.textContent = unreachable ? `${error.message} The figures shown may be old. Trying again.` : String(error instanceof Error ? error.message : error);
+      banner.textContent = visible(unreachable ? `${error.message} The figures shown may be old. Trying again.` : String(error instanceof Error ? error.message : error));
       banner.hidden = false;
       if (unreachable) this.#timers.push(setTimeout(() => this.run(work), RETRY_MS));
     }
@@ -86,7 +86,7 @@ function open() {
     else link.removeAttribute("aria-current");
   }
   const shown = page, make = PAGES[name];
-  document.title = name ? `tokenyield: ${[name, ...rest].join(" ")}` : "tokenyield";
+  document.title = name ? visible(`tokenyield: ${[name, ...rest].join(" ")}`) : "tokenyield";
   if (!make) {
     page.show(el("h1", {}, "Page not found"), el("a", { href: "#/" }, "To the fleet"));
     return;

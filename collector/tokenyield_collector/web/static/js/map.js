@@ -1,6 +1,6 @@
 // @ts-check
 // The map of the fleet: every GPU a cell, drawn on one canvas; also by keyboard.
-import { color, count, el, key, num, percent, to, watts } from "./dom.js";
+import { color, count, el, key, num, percent, to, visible, watts } from "./dom.js";
 
 const NODE_GAP = 2, CELL_MOST = 22, CELL_LEAST = 4;
 // Cividis, which is made for color-blind eyes: from nothing (dark blue) to all (yellow).
@@ -85,7 +85,7 @@ export function fleetMap(fleet, yields) {
     if (i < 0) return;
     const [cluster, node] = nodes[gpus.node[i]];
     const workload = gpus.workload[i] < 0 ? "nobody" : fleet.workloads[gpus.workload[i]];
-    status.textContent = `${cluster} ${node}, ${gpus.uuid[i]}, ${fleet.models[gpus.model[i]]}: ${states[gpus.state[i]]}, active ${percent(gpus.active_permille[i] / 1000)}, ${watts(gpus.watts[i])}, held by ${workload}`;
+    status.textContent = visible(`${cluster} ${node}, ${gpus.uuid[i]}, ${fleet.models[gpus.model[i]]}: ${states[gpus.state[i]]}, active ${percent(gpus.active_permille[i] / 1000)}, ${watts(gpus.watts[i])}, held by ${workload}`);
   }
 
   /** @param {MouseEvent} event */

@@ -1,0 +1,22 @@
+"""Metric families whose label values are neutralized as they are added: the one way to a label of either program."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from tokenyield_settings.visible import visible
+
+
+class LabelledCounter(CounterMetricFamily):
+    """A counter."""
+
+    def add_metric(self, labels: Sequence[str], value: float, *more: Any, **named: Any) -> None:
+        super().add_metric([visible(label) for label in labels], value, *more, **named)
+
+
+class LabelledGauge(GaugeMetricFamily):
+    """A gauge."""
+
+    def add_metric(self, labels: Sequence[str], value: float, *more: Any, **named: Any) -> None:
+        super().add_metric([visible(label) for label in labels], value, *more, **named)
