@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
+from typing import NamedTuple
 
 from tokenyield_collector.attribution.rules import fits
 from tokenyield_collector.policy import Policy
@@ -16,10 +17,23 @@ from tokenyield_collector.statements.names import names_of
 from tokenyield_wire.window import TOKEN_KINDS
 
 _QUANTA_PER_PICO = QUANTA_PER_UNIT // PICO
-_TOKENS_PER_PRICE = 10**6
+TOKENS_PER_PRICE = 10**6
+"""Prices of tokens are per million."""
 
 KindPrices = Sequence[tuple[int, int]]
 """(number of the kind, quanta a token)."""
+
+
+class ListPrice(NamedTuple):
+    """An entry of the price list as it holds on a day, by number of the kind."""
+
+    name: str
+    currency: str
+    per_million: tuple[Decimal, ...]
+    """In `currency`, as the list has it."""
+    exchange: Decimal
+    """The value of one unit of `currency` in the price book's."""
+    quanta_per_token: tuple[int, ...]
 
 
 class Revenue:
@@ -29,12 +43,19 @@ class Revenue:
         self._policy = policy
         self._rates = Rates(policy.prices)
         self._fitting: dict[Carrier, list[int]] = {}
-        self._prices: dict[tuple[int, int], KindPrices | None] = {}
+        self._prices: dict[tuple[int, int], tuple[ListPrice | None, KindPrices] | None] = {}
 
     def prices_of(self, carrier: Carrier, day_ms: int) -> KindPrices:
+        return self._found(carrier, day_ms)[1]
+
+    def list_price(self, carrier: Carrier, day_ms: int) -> ListPrice | None:
+        """None where the list has no price, or there is no exchange rate for it; a free tier has prices of 0."""
+        return self._found(carrier, day_ms)[0]
+
+    def _found(self, carrier: Carrier, day_ms: int) -> tuple[ListPrice | None, KindPrices]:
         listed = self._policy.prices.token_prices
         if not listed:
-            return ()
+            return None, ()
         if carrier not in self._fitting:
             names = names_of(carrier, self._policy.rules.dimensions)
             self._fitting[carrier] = [i for i, price in enumerate(listed) if fits(price.match, names)]
@@ -43,17 +64,20 @@ class Revenue:
                 self._prices[i, day_ms] = self._in_force(listed[i], day_of(day_ms))
             if (found := self._prices[i, day_ms]) is not None:
                 return found
-        return ()
+        return None, ()
 
-    def _in_force(self, price: TokenPrice, day: date) -> KindPrices | None:
+    def _in_force(self, price: TokenPrice, day: date) -> tuple[ListPrice | None, KindPrices] | None:
         """None where it does not hold on that day."""
         if in_force((price,), day) is None or (price.until is not None and day >= price.until):
             return None
         exchange = self._rates.exchange(price.currency, day)
-        return _per_token(price, exchange) if exchange is not None else ()
+        if exchange is None:
+            return None, ()
+        listed = _listed(price, price.currency or self._policy.prices.currency, exchange)
+        return listed, [(i, quanta) for i, quanta in enumerate(listed.quanta_per_token) if quanta]
 
 
-def _per_token(price: TokenPrice, exchange: Decimal) -> list[tuple[int, int]]:
+def _listed(price: TokenPrice, currency: str, exchange: Decimal) -> ListPrice:
     amounts = price.prices()
     cached = amounts.prompt if amounts.cached is None else amounts.cached
     by_kind = {
@@ -62,8 +86,6 @@ def _per_token(price: TokenPrice, exchange: Decimal) -> list[tuple[int, int]]:
         "prompt_unsplit": amounts.prompt,
         "completion": amounts.completion,
     }
-    return [
-        (TOKEN_KINDS.index(kind), round(amount * exchange * PICO / _TOKENS_PER_PRICE) * _QUANTA_PER_PICO)
-        for kind, amount in by_kind.items()
-        if amount
-    ]
+    per_million = tuple(by_kind[kind] for kind in TOKEN_KINDS)
+    quanta = (round(amount * exchange * PICO / TOKENS_PER_PRICE) * _QUANTA_PER_PICO for amount in per_million)
+    return ListPrice(price.name, currency, per_million, exchange, tuple(quanta))
