@@ -84,5 +84,7 @@ def precision(name: str) -> dict[str, int]:
 
 def plain(value: Decimal) -> str:
     """Without an exponent, and without zeros that say nothing."""
-    text = f"{value:f}"
+    text = str(value)
+    if "E" in text:
+        text = f"{value:f}"
     return (text.rstrip("0").rstrip(".") or "0") if "." in text else text

@@ -55,6 +55,7 @@ class PriceList:
         self._revenue = Revenue(policy)
         self._pools = {pool.name: pool for pool in policy.prices.pools}
         self._pool_days: dict[tuple[str, int], PoolPrice | None] = {}
+        self._by_kind: dict[ListPrice, list[UnitPrice]] = {}
 
     def of_tokens(self, key: LineKey, sums: Sums) -> list[UnitPrice] | None:
         """By number of the kind; None where the line's revenue is not that of one price of the list."""
@@ -63,7 +64,11 @@ class PriceList:
             return None
         counts = [sums.get(kind) for kind in TOKEN_KINDS]
         revenue = sum(count * quanta for count, quanta in zip(counts, listed.quanta_per_token, strict=True))
-        return _by_kind(listed) if revenue == sums.get("revenue") else None
+        if revenue != sums.get("revenue"):
+            return None
+        if listed not in self._by_kind:
+            self._by_kind[listed] = _by_kind(listed)
+        return self._by_kind[listed]
 
     def of_pool(self, name: str | None, start_ms: int) -> PoolPrice | None:
         """None where the day has no price for it. A rate that changes within the day is the mean of its hours."""

@@ -18,7 +18,7 @@ from typing import Any
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, scaled
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.focus.allocation import allocated_columns
-from tokenyield_collector.reports.focus.columns import CURRENCY_DECIMALS, DEFAULT_VERSION, plain
+from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, DEFAULT_VERSION, plain
 from tokenyield_collector.reports.focus.model_identity import model_identity
 from tokenyield_collector.reports.focus.price_list import PoolPrice, PriceList, UnitPrice, divided
 from tokenyield_collector.reports.focus.rounding import RunningRound
@@ -66,7 +66,9 @@ class FocusRows:
         self._energy = RunningRound(QUANTA_PER_UNIT, CURRENCY_DECIMALS)
         self._hours = RunningRound(MS_PER_HOUR, CURRENCY_DECIMALS)
         self._account = policy.rules.focus.billing_account_id
-        self._common = _common_columns(whole)
+        self._common: Row = {**dict.fromkeys(COST_AND_USAGE[whole.focus_version], ""), **_common_columns(whole)}
+        """A row before it has anything of a line: every column is there."""
+        self._details: dict[tuple[str, str, str], str] = {}
 
     def of_day(self, lines: Mapping[LineKey, Sums]) -> Iterator[Row]:
         """All rows of one day's lines."""
@@ -154,7 +156,6 @@ class FocusRows:
                 price, quantity = pool.gpu_hour, x_hours
             else:
                 price = self._list.of_cost(sum(cost[i] for cost in parts), tokens[i])
-            details = {**model_identity(model), "x_TokenKind": kind, "x_Pool": pool_name(key.pool)}
             row = common | self._used_cost(*(cost[i] for cost in parts))
             row |= {
                 "ChargeCategory": "Usage",
@@ -167,7 +168,7 @@ class FocusRows:
                 "ServiceName": "Self-hosted inference",
                 "SkuId": f"{model or 'unknown model'}/{kind}",
                 "SkuMeter": _METERS[kind],
-                "SkuPriceDetails": json.dumps(details, sort_keys=True),
+                "SkuPriceDetails": self._sku_price_details(model, kind, pool_name(key.pool)),
                 "x_EnergyCost": scaled(self._energy.next(energy[i]), CURRENCY_DECIMALS),
                 "x_GpuHours": x_hours,
                 "x_Joules": Decimal(joules[i]) / MJ_PER_JOULE,
@@ -175,6 +176,13 @@ class FocusRows:
                 "x_Tokens": tokens[i],
             }
             yield self._priced(row, price, quantity, pool)
+
+    def _sku_price_details(self, model: str, kind: str, pool: str) -> str:
+        at = (model, kind, pool)
+        if at not in self._details:
+            details = {**model_identity(model), "x_TokenKind": kind, "x_Pool": pool}
+            self._details[at] = json.dumps(details, sort_keys=True)
+        return self._details[at]
 
     def _hours_row(
         self, row: Row, pool: PoolPrice | None, meter: tuple[str, str], duration_ms: int, energy: int

@@ -6,11 +6,12 @@ which is held back for it.
 """
 
 import csv
+import operator
 from collections.abc import Callable, Iterator
 from decimal import Decimal, localcontext
 
 from tokenyield_collector.prices.money import scaled, spread
-from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, plain
+from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, data_type, plain
 from tokenyield_collector.reports.focus.invoice import invoice_detail_id
 from tokenyield_collector.reports.focus.rows import USED_BUCKETS, FocusRows, Row, finished
 from tokenyield_collector.reports.formats import PeriodStatement, TextWriter
@@ -26,12 +27,18 @@ def write_cost_and_usage(
     columns = COST_AND_USAGE[whole.focus_version]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
+    values_of = operator.itemgetter(*columns)
+    decimals = [name for name in columns if data_type(name) == "Decimal"]
     total = 0
     with localcontext() as context:
         context.prec = _DIGITS
         for row in _settled(FocusRows(whole), whole):
             row["InvoiceDetailId"] = invoice_detail_id(row)
-            writer.writerow([_text(row.get(name, "")) for name in columns])
+            for name in decimals:
+                value = row[name]
+                if value.__class__ is Decimal:
+                    row[name] = plain(value)
+            writer.writerow(values_of(row))
             total += sum(row["x_nano"].values())
             if each is not None:
                 each(row)
@@ -57,7 +64,3 @@ def _settled(rows: FocusRows, whole: PeriodStatement) -> Iterator[Row]:
         if left:
             held["used" if name in USED_BUCKETS else name]["x_nano"][name] += left
     yield from map(finished, held.values())
-
-
-def _text(value: object) -> object:
-    return plain(value) if isinstance(value, Decimal) else value
