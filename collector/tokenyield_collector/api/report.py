@@ -119,7 +119,7 @@ class ReportApi:
         """A FOCUS file while it is made: only some chunks of it are in memory."""
 
         def write(out: TextWriter) -> object:
-            return self._queue.maker().focus(report.period, out, report.focus_version)
+            return self._queue.maker().focus(report.period, out, focus_version=report.focus_version)
 
         pipe = Pipe(asyncio.get_running_loop())
         done = self._queue.submit(lambda: pipe.fill(write))

@@ -95,7 +95,7 @@ def _from_collector(
 def _write_focus(maker: "ReportMaker", period: str, version: str, output: Path | None) -> None:
     """Streamed: a month has millions of rows."""
     if output is None:
-        maker.focus(period, sys.stdout, version)
+        maker.focus(period, sys.stdout, focus_version=version)
         return
     beside = {form: output.with_suffix(suffix) for form, suffix in _BESIDE[version].items()}
     with ExitStack() as opened:
@@ -103,7 +103,7 @@ def _write_focus(maker: "ReportMaker", period: str, version: str, output: Path |
         invoice = None
         if (path := beside.pop("focus-invoice-detail", None)) is not None:
             invoice = opened.enter_context(path.open("w", encoding="utf-8", newline=""))
-        total = maker.focus(period, file, version, invoice)
+        total = maker.focus(period, file, focus_version=version, invoice_out=invoice)
     for form, path in beside.items():
         path.write_bytes(maker.encode(period, (), form, focus_version=version))
     print(f"{output}: {total:,.2f} {maker.policy.prices.currency}", file=sys.stderr)

@@ -124,6 +124,7 @@ class ReportMaker:
         self,
         period: str,
         out: TextWriter,
+        *,
         focus_version: str = DEFAULT_VERSION,
         invoice_out: TextWriter | None = None,
     ) -> Decimal:
@@ -139,7 +140,7 @@ class ReportMaker:
         lines.write(whole, invoice_out)
         return total
 
-    def focus_metadata(self, period: str, focus_version: str = DEFAULT_VERSION) -> bytes:
+    def focus_metadata(self, period: str, *, focus_version: str = DEFAULT_VERSION) -> bytes:
         """The metadata that FOCUS requires beside the file, as JSON."""
         return self.encode(period, (), "focus-metadata", focus_version=focus_version)
 

@@ -50,14 +50,9 @@ class Statement:
 
     def lines(self) -> Iterator[KeyedLine]:
         """All lines, day after day, with what the policy shares where it is carried."""
-        for _, lines in self.lines_by_day():
-            yield from lines.items()
-
-    def lines_by_day(self) -> Iterator[tuple[int, dict[LineKey, Sums]]]:
-        """The same, each day's lines together."""
         for day_ms, lines in self._days():
             share(lines, self.policy, day_ms)
-            yield day_ms, lines
+            yield from lines.items()
 
     def unshared_lines(self) -> Iterator[KeyedLine]:
         """All lines, day after day, where they were caused."""

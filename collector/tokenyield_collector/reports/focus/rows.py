@@ -11,7 +11,7 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ from tokenyield_collector.reports.formats import PeriodStatement
 from tokenyield_collector.statements.buckets import BY_NAME, COSTS, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import dimension_values, model_name, pool_name, workload_name
+from tokenyield_collector.statements.statement import KeyedLine
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, apportion
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -43,6 +44,15 @@ _LOST = {
     "unallocated": "GPU time that no workload held",
     "dark": "GPU time paid for and not reported",
 }
+_WITHOUT_PRICE = {
+    "ChargeCategory": "Adjustment",
+    "CapacityReservationId": "",
+    "CapacityReservationStatus": "",
+    "ConsumedQuantity": "",
+    "ConsumedUnit": "",
+    "SkuPriceDetails": "",
+}
+"""Of tokens without any price: usage has a price, be it 0."""
 _UNPRICED = "GPU time without a price in the price book"
 _SHARED = "Share of capacity that made no tokens, by the sharing policy"
 _PER_TOKEN_UNIT = 6
@@ -70,10 +80,10 @@ class FocusRows:
         """A row before it has anything of a line: every column is there."""
         self._details: dict[tuple[str, str, str], str] = {}
 
-    def of_day(self, lines: Mapping[LineKey, Sums]) -> Iterator[Row]:
+    def of_day(self, lines: Sequence[KeyedLine]) -> Iterator[Row]:
         """All rows of one day's lines."""
         ratios = {} if self._is_1_2 else _shared_ratios(lines)
-        for key, sums in lines.items():
+        for key, sums in lines:
             rows = list(self._of_line(key, sums, ratios.get(key)))
             left_mj = sums.get("gpu_mj") if rows and not rows[0].get("x_Tokens") else 0
             if left_mj:
@@ -148,11 +158,12 @@ class FocusRows:
         for i, kind in enumerate(TOKEN_KINDS):
             if not tokens[i]:
                 continue
+            price: UnitPrice | None
             x_hours = self._next_hours(hours[i])
             quantity = scaled(tokens[i], _PER_TOKEN_UNIT)
             if listed is not None:
                 price = listed[i]
-            elif pool is not None and sums.active_ms:
+            elif pool is not None:
                 price, quantity = pool.gpu_hour, x_hours
             else:
                 price = self._list.of_cost(sum(cost[i] for cost in parts), tokens[i])
@@ -175,7 +186,7 @@ class FocusRows:
                 "x_TokenKind": kind,
                 "x_Tokens": tokens[i],
             }
-            yield self._priced(row, price, quantity, pool)
+            yield self._priced(row, price, quantity, pool) if price is not None else row | _WITHOUT_PRICE
 
     def _sku_price_details(self, model: str, kind: str, pool: str) -> str:
         at = (model, kind, pool)
@@ -313,17 +324,16 @@ def finished(row: Row) -> Row:
     return row
 
 
-def _shared_ratios(lines: Mapping[LineKey, Sums]) -> dict[LineKey, Decimal]:
+def _shared_ratios(lines: Sequence[KeyedLine]) -> dict[LineKey, Decimal]:
     """The part of what its pool shares on that day that each line carries; those of a pool sum to 1."""
-    by_pool: dict[tuple[str, str | None], list[LineKey]] = {}
-    for key, sums in lines.items():
-        if sums.get("shared"):
-            by_pool.setdefault((key.source, key.pool), []).append(key)
-    steps = 10**CURRENCY_DECIMALS
+    by_pool: dict[tuple[str, str | None], list[tuple[LineKey, int]]] = {}
+    for key, sums in lines:
+        if quanta := sums.get("shared"):
+            by_pool.setdefault((key.source, key.pool), []).append((key, quanta))
     ratios: dict[LineKey, Decimal] = {}
-    for keys in by_pool.values():
-        parts = apportion(steps, [lines[key].get("shared") for key in keys])
-        ratios |= {key: scaled(part, CURRENCY_DECIMALS) for key, part in zip(keys, parts, strict=True)}
+    for carried in by_pool.values():
+        parts = apportion(10**CURRENCY_DECIMALS, [quanta for _, quanta in carried])
+        ratios |= {key: scaled(part, CURRENCY_DECIMALS) for (key, _), part in zip(carried, parts, strict=True)}
     return ratios
 
 

@@ -9,12 +9,15 @@ import csv
 import operator
 from collections.abc import Callable, Iterator
 from decimal import Decimal, localcontext
+from itertools import groupby
 
 from tokenyield_collector.prices.money import scaled, spread
 from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, data_type, plain
 from tokenyield_collector.reports.focus.invoice import invoice_detail_id
 from tokenyield_collector.reports.focus.rows import USED_BUCKETS, FocusRows, Row, finished
 from tokenyield_collector.reports.formats import PeriodStatement, TextWriter
+from tokenyield_collector.statements.statement import KeyedLine
+from tokenyield_wire.units import MS_PER_DAY
 
 _DIGITS = 50
 """Enough for the product of any price and quantity."""
@@ -48,8 +51,8 @@ def write_cost_and_usage(
 def _settled(rows: FocusRows, whole: PeriodStatement) -> Iterator[Row]:
     """All rows; the last of each bucket that has a cost comes at the end, with what rounding left."""
     held: dict[str, Row] = {}
-    for _, lines in whole.statement.lines_by_day():
-        for row in rows.of_day(lines):
+    for _, lines in groupby(whole.statement.lines(), _day_of):
+        for row in rows.of_day(list(lines)):
             at = row["x_CostBucket"]
             if at in held and not any(row["x_nano"].values()):
                 yield finished(row)
@@ -64,3 +67,7 @@ def _settled(rows: FocusRows, whole: PeriodStatement) -> Iterator[Row]:
         if left:
             held["used" if name in USED_BUCKETS else name]["x_nano"][name] += left
     yield from map(finished, held.values())
+
+
+def _day_of(line: KeyedLine) -> int:
+    return line[0].start_ms // MS_PER_DAY

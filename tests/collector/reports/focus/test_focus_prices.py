@@ -28,7 +28,7 @@ def fleet(gpu: str = "NVIDIA H100 80GB HBM3", hours: int = 1) -> Fleet:
 
 def rows(fleet: Fleet, folder: Path, book: str, version: str = "1.2") -> list[dict[str, str]]:
     out = io.StringIO()
-    fleet.maker(prices(folder, book), now="2026-10-05T11:30").focus("2026-10-05", out, version)
+    fleet.maker(prices(folder, book), now="2026-10-05T11:30").focus("2026-10-05", out, focus_version=version)
     reader = csv.DictReader(io.StringIO(out.getvalue()))
     listed = list(reader)
     assert list(faults(list(reader.fieldnames or ()), listed, version)) == []
@@ -151,6 +151,9 @@ def test_time_without_a_price_has_none_and_is_counted(tmp_path: Path) -> None:
     )
     assert sum(Decimal(row["x_GpuHours"] or 0) for row in found) == 1
     assert sum(Decimal(row["x_Joules"] or 0) for row in found) == Decimal("1234574")
+    tokens = [row for row in found if row["x_TokenKind"]]
+    assert {row["ListUnitPrice"] for row in tokens} == {""}, "which is not 0"
+    assert sum(int(row["x_Tokens"]) for row in tokens) == 1_234_567 + 7_654_321 + 99_999
     unpriced: list[Any] = [row for row in found if row["x_CostBucket"] == "unpriced"]
     assert sum(Decimal(row["x_GpuHours"]) for row in unpriced) == 1
     assert {(row["ChargeCategory"], row["ListUnitPrice"], row["BilledCost"]) for row in unpriced} == {
