@@ -182,7 +182,7 @@ _ONLY_WITH = (
 )  # fmt: skip
 """The first is null where the second is."""
 _ONE_PARENT = (
-    ("SkuPriceId", "SkuId"), ("SkuPriceId", "PricingUnit"), ("ServiceName", "ServiceCategory"),
+    ("SkuPriceId", "SkuId"), ("SkuPriceId", "PricingUnit"), ("SkuPriceId", "SkuPriceDetails"), ("ServiceName", "ServiceCategory"),
     ("ServiceName", "ServiceSubcategory"), ("CommitmentDiscountId", "CommitmentDiscountUnit"),
     ("InvoiceDetailId", "ChargeCategory"),
 )  # fmt: skip

@@ -39,6 +39,8 @@ class UnitPrice(NamedTuple):
     amount_in_currency: Decimal
     exchange: Decimal
     """The value of one unit of `currency` in the price book's."""
+    pool: str = ""
+    """The pool whose hours it prices."""
 
 
 class PoolPrice(NamedTuple):
@@ -115,7 +117,7 @@ class PriceList:
         exchange = self._rates.exchange(currency, day)
         if exchange is None:
             currency, exchange = self._prices.currency, Decimal(1)
-        price = UnitPrice(f"{name}/gpu-hour", HOURS_UNIT, amount, currency, divided(amount, exchange), exchange)
+        price = UnitPrice(f"{name}/gpu-hour", HOURS_UNIT, amount, currency, divided(amount, exchange), exchange, name)
         kind = rates[0].kind if isinstance(terms, Rented) else "owned"
         return PoolPrice(price, _CATEGORY_OF.get(kind, "Standard"), kind == "reserved")
 

@@ -179,7 +179,7 @@ class FocusRows:
                 "ServiceName": "Self-hosted inference",
                 "SkuId": f"{model or 'unknown model'}/{kind}",
                 "SkuMeter": _METERS[kind],
-                "SkuPriceDetails": self._sku_price_details(model, kind, pool_name(key.pool)),
+                "SkuPriceDetails": self._sku_price_details(model, kind, price),
                 "x_EnergyCost": scaled(self._energy.next(energy[i]), CURRENCY_DECIMALS),
                 "x_GpuHours": x_hours,
                 "x_Joules": Decimal(joules[i]) / MJ_PER_JOULE,
@@ -188,10 +188,12 @@ class FocusRows:
             }
             yield self._priced(row, price, quantity, pool) if price is not None else row | _WITHOUT_PRICE
 
-    def _sku_price_details(self, model: str, kind: str, pool: str) -> str:
+    def _sku_price_details(self, model: str, kind: str, price: UnitPrice | None) -> str:
+        """The same for all rows of a price: it names a pool where the price is of that pool's hours."""
+        pool = price.pool if price is not None else ""
         at = (model, kind, pool)
         if at not in self._details:
-            details = {**model_identity(model), "x_TokenKind": kind, "x_Pool": pool}
+            details = {**model_identity(model), "x_TokenKind": kind} | ({"x_Pool": pool} if pool else {})
             self._details[at] = json.dumps(details, sort_keys=True)
         return self._details[at]
 
