@@ -4,8 +4,9 @@
 (InvoiceIssuer, Provider, Publisher, ResourceID, ChargeType), and its list of currencies is looked for in the working folder. It
 exits 0 whatever it finds. So what it says is read, and has to be these six and nothing else.
 
-2.0.1 has the rules of 1.2. It is a tag of github.com/finopsfoundation/focus_validator and not on PyPI, so it runs where
-TOKENYIELD_FOCUS_VALIDATOR names its program. Some of its rules are wrong (docs/money.md says how); others fail with them.
+2.0.1 has the rules of 1.2. It is a tag of github.com/finopsfoundation/focus_validator and not on PyPI: install that tag into
+an environment of its own, and name its program in TOKENYIELD_FOCUS_VALIDATOR. Some of its rules are wrong (docs/money.md says
+how); others fail with them.
 """
 
 import os

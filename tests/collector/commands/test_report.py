@@ -157,6 +157,7 @@ def test_the_api_refuses_what_it_cannot_make_and_unknown_callers(settings: list[
             ("report?period=2026-13", known, 400, "write 2026-10"),
             ("report?period=2026-10&by=tem", known, 400, "did you mean 'team'"),
             ("report?period=2026-10&format=pdf", known, 400, "expected one of"),
+            ("report?period=2026-10&format=focus&focus_version=1.3", known, 400, "expected one of 1.2, 1.4"),
             ("budgets?month=2026-10-05", known, 400, "expected a month"),
             ("budgets?month=0000-00", known, 400, "expected a month"),
             ("budgets?month=0001-01", known, 400, "expected a month"),
