@@ -111,7 +111,8 @@ class PriceList:
         rates = [rate for rate in hours if rate is not None]
         if not rates:
             return None
-        amount = scaled(rounded(sum(rate.pico_per_gpu_hour for rate in rates), len(rates)), PRICE_DECIMALS)
+        pico = rounded(sum(rate.pico_per_gpu_hour for rate in rates), len(rates))
+        amount = scaled(max(0, pico), PRICE_DECIMALS)  # a tariff may be negative, a price of FOCUS may not
         terms = in_force(pool.terms, day)
         currency = (terms.currency if terms else None) or self._prices.currency
         exchange = self._rates.exchange(currency, day)

@@ -4,7 +4,10 @@ Each row gets what the rounded sum of all rows so far grows by: no row is off by
 remembered but the sum.
 """
 
+from collections.abc import Sequence
+
 from tokenyield_collector.prices.money import rounded
+from tokenyield_wire.units import apportion
 
 
 class RunningRound:
@@ -24,3 +27,9 @@ class RunningRound:
         step = rounded(self.exact * self._steps, self._per_unit) - self.given
         self.given += step
         return step
+
+
+def split(total: int, weights: Sequence[int]) -> list[int]:
+    """In proportion to `weights`, which are >= 0; `total` may be negative, as a tariff may."""
+    parts = apportion(abs(total), weights)
+    return parts if total >= 0 else [-part for part in parts]

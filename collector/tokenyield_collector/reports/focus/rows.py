@@ -21,7 +21,7 @@ from tokenyield_collector.reports.focus.allocation import allocated_columns
 from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, DEFAULT_VERSION, plain
 from tokenyield_collector.reports.focus.model_identity import model_identity
 from tokenyield_collector.reports.focus.price_list import PoolPrice, PriceList, UnitPrice, divided
-from tokenyield_collector.reports.focus.rounding import RunningRound
+from tokenyield_collector.reports.focus.rounding import RunningRound, split
 from tokenyield_collector.reports.formats import PeriodStatement
 from tokenyield_collector.statements.buckets import BY_NAME, COSTS, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import LineKey, Sums
@@ -150,8 +150,8 @@ class FocusRows:
         tokens: Sequence[int],
         weighted: Sequence[int],
     ) -> Iterator[Row]:
-        parts = [apportion(sums.cost(bucket), weighted) for bucket in USED_BUCKETS]
-        energy = apportion(sum(sums.cell(bucket, "energy") for bucket in USED_BUCKETS), weighted)
+        parts = [split(sums.cost(bucket), weighted) for bucket in USED_BUCKETS]
+        energy = split(sum(sums.cell(bucket, "energy") for bucket in USED_BUCKETS), weighted)
         hours, joules = apportion(sums.active_ms, weighted), apportion(sums.get("gpu_mj"), weighted)
         listed = self._list.of_tokens(key, sums)
         model = key.carrier.model
@@ -334,7 +334,7 @@ def _shared_ratios(lines: Sequence[KeyedLine]) -> dict[LineKey, Decimal]:
             by_pool.setdefault((key.source, key.pool), []).append((key, quanta))
     ratios: dict[LineKey, Decimal] = {}
     for carried in by_pool.values():
-        parts = apportion(10**CURRENCY_DECIMALS, [quanta for _, quanta in carried])
+        parts = apportion(10**CURRENCY_DECIMALS, [abs(quanta) for _, quanta in carried])
         ratios |= {key: scaled(part, CURRENCY_DECIMALS) for (key, _), part in zip(carried, parts, strict=True)}
     return ratios
 
