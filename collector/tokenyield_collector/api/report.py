@@ -13,12 +13,14 @@ from tokenyield_collector.api.services import Services
 from tokenyield_collector.errors import CollectorError, LedgerError, ParameterError
 from tokenyield_collector.http.query import whole_number
 from tokenyield_collector.http.route import BoundRoute, QueryParameter, Route
+from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, VERSIONS, check_focus_version
+from tokenyield_collector.reports.formats import TextWriter
 from tokenyield_collector.reports.maker import MEDIA_TYPES
 
 log = logging.getLogger(__name__)
 
 TOP_MAX = 99_999_999
-_NAMES = ("period", "by", "format", "top")
+_NAMES = ("period", "by", "format", "top", "focus_version")
 _SHAPES: dict[str, Any] = {"json": {"type": "object"}}
 """Format -> schema. The columns are those of the rules, so even JSON has no fixed shape; others are text."""
 REPORT = Route(
@@ -44,6 +46,11 @@ REPORT = Route(
             schema={"type": "integer", "minimum": 1, "maximum": TOP_MAX},
             description="only so many rows, and one of all others",
         ),
+        QueryParameter(
+            name="focus_version",
+            schema={"type": "string", "enum": list(VERSIONS)},
+            description=f"of the FOCUS formats; default {DEFAULT_VERSION}",
+        ),
     ),
 )
 ROUTES = (REPORT,)
@@ -61,11 +68,14 @@ class ReportRequest(NamedTuple):
     form: str
     where: dict[str, str]
     top: int | None
+    focus_version: str
 
 
 def report_request(query: Mapping[str, str]) -> ReportRequest:
     """Raises `ParameterError`; the period and the columns are checked where the report is made."""
     form = query.get("format", "json")
+    focus_version = query.get("focus_version", DEFAULT_VERSION)
+    check_focus_version(focus_version)
     if form not in MEDIA_TYPES:
         raise ParameterError("format", expected=f"one of {', '.join(MEDIA_TYPES)}", found=f"'{form[:40]}'")
     if "period" not in query:
@@ -76,6 +86,7 @@ def report_request(query: Mapping[str, str]) -> ReportRequest:
         form=form,
         where={name: value for name, value in query.items() if name not in _NAMES},
         top=whole_number(query, "top", 1, TOP_MAX),
+        focus_version=focus_version,
     )
 
 
@@ -94,18 +105,24 @@ class ReportApi:
             what = f"period={report.period[:40]} parameters={','.join(sorted(request.query))[:100]}"
             self._audit.read(peer=peer_of(request), caller=caller_of(request).name, route=request.path, what=what)
             if report.form == "focus" and not report.where:
-                return await self._streamed(request, report.period)
+                return await self._streamed(request, report)
 
             body = await self._queue.submit(lambda: self._encoded(report))
         return web.Response(body=body, content_type=MEDIA_TYPES[report.form])
 
     def _encoded(self, report: ReportRequest) -> bytes:
-        return self._queue.maker().encode(report.period, report.columns, report.form, report.where, report.top)
+        return self._queue.maker().encode(
+            report.period, report.columns, report.form, report.where, report.top, report.focus_version
+        )
 
-    async def _streamed(self, request: web.Request, period: str) -> web.StreamResponse:
+    async def _streamed(self, request: web.Request, report: ReportRequest) -> web.StreamResponse:
         """A FOCUS file while it is made: only some chunks of it are in memory."""
+
+        def write(out: TextWriter) -> object:
+            return self._queue.maker().focus(report.period, out, focus_version=report.focus_version)
+
         pipe = Pipe(asyncio.get_running_loop())
-        done = self._queue.submit(lambda: pipe.fill(lambda out: self._queue.maker().focus(period, out)))
+        done = self._queue.submit(lambda: pipe.fill(write))
         try:
             chunk = await pipe.next()
             if isinstance(chunk, Exception):

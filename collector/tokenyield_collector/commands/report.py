@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_collector.commands.source import add_source_flags, open_reports, settings_of
+from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, VERSIONS
 from tokenyield_collector.reports.formats import FORMAT_NAMES
 from tokenyield_settings.terminal import show
 
@@ -18,6 +19,12 @@ HELP = (
     "what a period cost, by team, model or any other column; from the running collector, or from its ledger "
     "while it is down"
 )
+_METADATA = {"focus-metadata": ".metadata.json"}
+_BESIDE = {
+    "1.2": _METADATA,
+    "1.4": {**_METADATA, "focus-billing-period": ".billing-period.csv", "focus-invoice-detail": ".invoice-detail.csv"},
+}
+"""Version of FOCUS -> the formats that are written beside a file, and what their names end in."""
 EXAMPLE = "report --period 2026-10 --by team,model --format html --output october.html"
 
 
@@ -29,7 +36,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         "value in this column, e.g. team=search; may be repeated")  # fmt: skip
     parser.add_argument("--top", type=int, metavar="N", help="only the N rows that lose most, and one of all others")
     parser.add_argument("--format", choices=FORMAT_NAMES, default="table")
-    parser.add_argument("--output", type=Path, help="write into this file; focus: its metadata are written beside it")
+    parser.add_argument("--focus-version", choices=VERSIONS, default=DEFAULT_VERSION, help="of the FOCUS "
+                        f"specification; default {DEFAULT_VERSION}")  # fmt: skip
+    parser.add_argument("--output", type=Path, help="write into this file; focus: what belongs to it is written "
+                        "beside it (metadata; since 1.4 billing period and invoice detail)")  # fmt: skip
     add_source_flags(parser)
 
 
@@ -50,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     ledger, maker = opened
     with closing(ledger):
         if arguments.format == "focus" and not where:
-            _write_focus(maker, arguments.period, arguments.output)
+            _write_focus(maker, arguments.period, arguments.focus_version, arguments.output)
         else:
             _write(maker, arguments, columns, where)
     return 0
@@ -72,26 +82,35 @@ def _from_collector(
 
     form, output = arguments.format, arguments.output
     query = {"period": arguments.period, "by": ",".join(columns), "format": form, **where}
+    if form.startswith("focus"):
+        query["focus_version"] = arguments.focus_version
     if arguments.top is not None:
         query["top"] = str(arguments.top)
     request_from_collector(settings, arguments, "/v1/report", query, output)
     if form == "focus" and output is not None:
-        query["format"] = "focus-metadata"
-        request_from_collector(settings, arguments, "/v1/report", query, _metadata_file(output))
+        for beside, suffix in _BESIDE[arguments.focus_version].items():
+            query["format"] = beside
+            request_from_collector(settings, arguments, "/v1/report", query, output.with_suffix(suffix))
 
 
-def _write_focus(maker: "ReportMaker", period: str, output: Path | None) -> None:
+def _write_focus(maker: "ReportMaker", period: str, version: str, output: Path | None) -> None:
     """Streamed: a month has millions of rows."""
     if output is None:
         import io
 
         out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")  # whatever the terminal's encoding is
-        maker.focus(period, out)
+        maker.focus(period, out, focus_version=version)
         out.detach()
         return
-    with output.open("w", encoding="utf-8", newline="") as file:
-        total = maker.focus(period, file)
-    _metadata_file(output).write_bytes(maker.focus_metadata(period))
+    beside = {form: output.with_suffix(suffix) for form, suffix in _BESIDE[version].items()}
+    with ExitStack() as opened:
+        file = opened.enter_context(output.open("w", encoding="utf-8", newline=""))
+        invoice = None
+        if (path := beside.pop("focus-invoice-detail", None)) is not None:
+            invoice = opened.enter_context(path.open("w", encoding="utf-8", newline=""))
+        total = maker.focus(period, file, focus_version=version, invoice_out=invoice)
+    for form, path in beside.items():
+        path.write_bytes(maker.encode(period, (), form, focus_version=version))
     show(f"{output}: {total:,.2f} {maker.policy.prices.currency}", is_error=True)
 
 
@@ -104,13 +123,8 @@ def _write(maker: "ReportMaker", arguments: argparse.Namespace, columns: list[st
         console = console_for(output)
         console.print(report_tables(maker.report(period, columns, where, arguments.top), console.width))
         return
-    data = maker.encode(period, columns, form, where, arguments.top)
+    data = maker.encode(period, columns, form, where, arguments.top, arguments.focus_version)
     if output is not None:
         output.write_bytes(data)
     else:
         sys.stdout.buffer.write(data)
-
-
-def _metadata_file(output: Path) -> Path:
-    """Of a FOCUS file."""
-    return output.with_suffix(".metadata.json")

@@ -19,6 +19,7 @@ from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, day_of, iso, month_of, parse_period
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
+from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, check_focus_version
 from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, TextWriter, load_format
 from tokenyield_collector.reports.report import Report, make_report
 from tokenyield_collector.reports.report_latency import report_latency
@@ -102,6 +103,7 @@ class ReportMaker:
         form: str,
         where: Mapping[str, str] | None = None,
         top: int | None = None,
+        focus_version: str = DEFAULT_VERSION,
     ) -> bytes:
         """The report in one of `MEDIA_TYPES`. Raises `ParameterError` for a part of a FOCUS file."""
         chosen = load_format(form)
@@ -115,18 +117,32 @@ class ReportMaker:
                 fix="a FOCUS file is of the whole fleet: filter its rows instead",
             )
         out = io.StringIO()
-        chosen.write(self._period_statement(period), out)
+        chosen.write(self._period_statement(period, focus_version), out)
         return out.getvalue().encode()
 
-    def focus(self, period: str, out: TextWriter) -> Decimal:
-        """Write the FOCUS file, streamed. Returns the sum of its rows."""
-        from tokenyield_collector.reports.formats.focus import write_focus
+    def focus(
+        self,
+        period: str,
+        out: TextWriter,
+        *,
+        focus_version: str = DEFAULT_VERSION,
+        invoice_out: TextWriter | None = None,
+    ) -> Decimal:
+        """Write the FOCUS file, streamed, and its invoice from the same pass. Returns the sum of its rows."""
+        from tokenyield_collector.reports.focus.invoice import InvoiceLines
+        from tokenyield_collector.reports.focus.writer import write_cost_and_usage
 
-        return write_focus(self._period_statement(period), out)
+        whole = self._period_statement(period, focus_version)
+        if invoice_out is None:
+            return write_cost_and_usage(whole, out)
+        lines = InvoiceLines()
+        total = write_cost_and_usage(whole, out, lines.add)
+        lines.write(whole, invoice_out)
+        return total
 
-    def focus_metadata(self, period: str) -> bytes:
+    def focus_metadata(self, period: str, *, focus_version: str = DEFAULT_VERSION) -> bytes:
         """The metadata that FOCUS requires beside the file, as JSON."""
-        return self.encode(period, (), "focus-metadata")
+        return self.encode(period, (), "focus-metadata", focus_version=focus_version)
 
     def budgets(self, month: str | None = None) -> list[BudgetState]:
         """The state of all budgets in a month; default: the current one."""
@@ -164,10 +180,12 @@ class ReportMaker:
         span = Span(stretch.start_ms, stretch.end_ms)
         return fleet_statement(self.ledger.usage(), self.policy, span, grain, self.others)
 
-    def _period_statement(self, period: str) -> PeriodStatement:
+    def _period_statement(self, period: str, focus_version: str) -> PeriodStatement:
+        check_focus_version(focus_version)
         stretch = self.stretch(period)
         version, _ = self._version(stretch)
-        return PeriodStatement(self._statement(stretch, Grain(workload=True, cluster=True)), stretch.period, version)
+        statement = self._statement(stretch, Grain(workload=True, cluster=True))
+        return PeriodStatement(statement, stretch.period, version, focus_version)
 
     def _version(self, stretch: ReportedStretch) -> tuple[int | None, list[str]]:
         """The version of a closed period, and notes about it for people."""

@@ -16,7 +16,8 @@ from tokenyield_collector.statements.names import names_of
 from tokenyield_wire.window import TOKEN_KINDS
 
 _QUANTA_PER_PICO = QUANTA_PER_UNIT // PICO
-_TOKENS_PER_PRICE = 10**6
+TOKENS_PER_PRICE = 10**6
+"""Prices are of a million tokens."""
 
 KindPrices = Sequence[tuple[int, int]]
 """(number of the kind, quanta a token)."""
@@ -47,23 +48,31 @@ class Revenue:
 
     def _in_force(self, price: TokenPrice, day: date) -> KindPrices | None:
         """None where it does not hold on that day."""
-        if in_force((price,), day) is None or (price.until is not None and day >= price.until):
+        if not holds(price, day):
             return None
         exchange = self._rates.exchange(price.currency, day)
-        return _per_token(price, exchange) if exchange is not None else ()
+        return per_token(price, exchange) if exchange is not None else ()
 
 
-def _per_token(price: TokenPrice, exchange: Decimal) -> list[tuple[int, int]]:
+def holds(price: TokenPrice, day: date) -> bool:
+    return in_force((price,), day) is not None and (price.until is None or day < price.until)
+
+
+def per_million(price: TokenPrice) -> dict[str, Decimal]:
+    """By kind of the ledger, in the currency of the price."""
     amounts = price.prices()
     cached = amounts.prompt if amounts.cached is None else amounts.cached
-    by_kind = {
+    return {
         "prompt_computed": amounts.prompt,
         "prompt_cached": cached,
         "prompt_unsplit": amounts.prompt,
         "completion": amounts.completion,
     }
+
+
+def per_token(price: TokenPrice, exchange: Decimal) -> list[tuple[int, int]]:
     return [
-        (TOKEN_KINDS.index(kind), round(amount * exchange * PICO / _TOKENS_PER_PRICE) * _QUANTA_PER_PICO)
-        for kind, amount in by_kind.items()
+        (TOKEN_KINDS.index(kind), round(amount * exchange * PICO / TOKENS_PER_PRICE) * _QUANTA_PER_PICO)
+        for kind, amount in per_million(price).items()
         if amount
     ]

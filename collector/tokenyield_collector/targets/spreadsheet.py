@@ -22,6 +22,10 @@ class JsonField(str):
     """A JSON object in ASCII: it begins with a brace and holds no control character, so it stays as it is."""
 
 
+class PlainNumber(str):
+    """A number that is written out already: it may begin with a minus."""
+
+
 def json_field(document: Mapping[str, object]) -> JsonField:
     return JsonField(json.dumps(document, sort_keys=True))
 
@@ -45,5 +49,5 @@ def _field(value: object) -> str:
 
 @lru_cache(1 << 14, typed=True)  # a FOCUS file has a few thousand texts in millions of fields
 def _text_field(value: str) -> str:
-    text = value if isinstance(value, JsonField) else csv_text(value)
+    text = value if isinstance(value, JsonField | PlainNumber) else csv_text(value)
     return '"' + text.replace('"', '""') + '"' if not _IN_QUOTES.isdisjoint(text) else text

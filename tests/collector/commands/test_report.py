@@ -90,12 +90,18 @@ def test_a_month_from_the_file_and_from_the_running_collector(settings: list[str
         state = json.loads(call("budget", "--month", "2026-10", "--format", "json", *settings))
         rates = json.loads(get(f"{running.url}/v1/rates"))
         call(*asked, "--format", "focus", "--output", str(tmp_path / "up.csv"))
+        call(*asked, "--format", "focus", "--focus-version", "1.4", "--output", str(tmp_path / "up4.csv"))
     finally:
         running.stop()
     assert up == down
     call(*asked, "--format", "focus", "--output", str(tmp_path / "down.csv"))
-    for suffix in (".csv", ".metadata.json"):
-        assert (tmp_path / f"up{suffix}").read_bytes() == (tmp_path / f"down{suffix}").read_bytes()
+    call(*asked, "--format", "focus", "--focus-version", "1.4", "--output", str(tmp_path / "down4.csv"))
+    written = sorted(path.name for path in tmp_path.glob("down*"))
+    assert written == ["down.csv", "down.metadata.json"] + [
+        f"down4.{suffix}" for suffix in ("billing-period.csv", "csv", "invoice-detail.csv", "metadata.json")
+    ]
+    for name in written:
+        assert (tmp_path / name.replace("down", "up")).read_bytes() == (tmp_path / name).read_bytes()
     assert (tmp_path / "up.csv").read_text() == down["focus"]
     assert over_http == down["csv"]
     assert sum(float(row["cost"]) for row in csv.DictReader(io.StringIO(over_http))) == pytest.approx(
@@ -151,6 +157,7 @@ def test_the_api_refuses_what_it_cannot_make_and_unknown_callers(settings: list[
             ("report?period=2026-13", known, 400, "write 2026-10"),
             ("report?period=2026-10&by=tem", known, 400, "did you mean 'team'"),
             ("report?period=2026-10&format=pdf", known, 400, "expected one of"),
+            ("report?period=2026-10&format=focus&focus_version=1.3", known, 400, "expected one of 1.2, 1.4"),
             ("budgets?month=2026-10-05", known, 400, "expected a month"),
             ("budgets?month=0000-00", known, 400, "expected a month"),
             ("budgets?month=0001-01", known, 400, "expected a month"),

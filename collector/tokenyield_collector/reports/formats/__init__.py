@@ -9,6 +9,8 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION
+
 if TYPE_CHECKING:
     from tokenyield_collector.prices.period import Period
     from tokenyield_collector.reports.report import Report
@@ -37,6 +39,20 @@ class PeriodStatement(NamedTuple):
     statement: "Statement"
     period: "Period"
     version: int | None
+    focus_version: str = DEFAULT_VERSION
+
+    @property
+    def invoice_id(self) -> str:
+        """Of FOCUS; empty while the period is open."""
+        return self._invoice_id(self.version) if self.version is not None else ""
+
+    @property
+    def replaced_invoice_id(self) -> str:
+        """That of the version before; its own for the first."""
+        return self._invoice_id(max(1, self.version - 1)) if self.version is not None else ""
+
+    def _invoice_id(self, version: int) -> str:
+        return f"{self.statement.policy.rules.focus.billing_account_id}-{self.period.name}-v{version}"
 
 
 class StatementFormat(NamedTuple):

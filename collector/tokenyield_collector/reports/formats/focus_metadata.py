@@ -1,11 +1,19 @@
-"""The metadata that FOCUS requires beside a file, as JSON: schema, generator, columns."""
+"""The metadata that FOCUS requires beside its files, as JSON: generator, datasets, schemas with their columns."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from tokenyield_collector.prices.period import iso
+from tokenyield_collector.reports.focus.columns import (
+    BILLING_PERIOD,
+    COST_AND_USAGE,
+    DEFAULT_VERSION,
+    INVOICE_DETAIL,
+    data_type,
+    precision,
+)
 from tokenyield_collector.reports.formats import PeriodStatement, StatementFormat, TextWriter
-from tokenyield_collector.reports.formats.focus import COLUMNS, FOCUS_VERSION
 from tokenyield_collector.targets.spreadsheet import NAMES_IN_CSV
 from tokenyield_collector.version import VERSION
 
@@ -15,29 +23,64 @@ def write_metadata(whole: PeriodStatement, out: TextWriter) -> None:
 
 
 def metadata(whole: PeriodStatement) -> dict[str, Any]:
-    prices, period = whole.statement.policy.prices, whole.period
-    return {
-        "DataGenerator": f"tokenyield-collector {VERSION}",
-        "Schema": {
-            "SchemaId": f"tokenyield-focus-{FOCUS_VERSION}-1",
-            "FocusVersion": FOCUS_VERSION,
-            "CreationDate": iso(period.end_ms),
-            "ColumnDefinition": [{"ColumnName": name, "DataType": _data_type(name)} for name in COLUMNS],
-        },
+    version, period = whole.focus_version, whole.period
+    schema = _schema(version, "", COST_AND_USAGE[version], iso(period.end_ms))
+    document: dict[str, Any] = {"DataGenerator": f"tokenyield-collector {VERSION}", "Schema": schema}
+    if version != DEFAULT_VERSION:
+        document |= _datasets(whole)
+    return document | {
         "BillingPeriod": {"Start": iso(period.start_ms), "End": iso(period.end_ms)},
-        "BillingCurrency": prices.currency,
-        "PriceBookVersion": prices.fingerprint,
+        "BillingCurrency": whole.statement.policy.prices.currency,
+        "PriceBookVersion": whole.statement.policy.prices.fingerprint,
         "StatementVersion": whole.version,
         "TextNeutralization": NAMES_IN_CSV,
     }
 
 
-def _data_type(name: str) -> str:
-    if name.endswith(("Cost", "Price", "Quantity")) or name in ("x_GpuHours", "x_Joules", "x_Tokens"):
-        return "Decimal"
-    if name.startswith(("BillingPeriod", "ChargePeriod")):
-        return "Date/Time"
-    return "JSON" if name in ("Tags", "SkuPriceDetails") else "String"
+def _datasets(whole: PeriodStatement) -> dict[str, Any]:
+    """Since 1.3 metadata are of several datasets, which have an instance, a schema and a state each."""
+    version, at = whole.focus_version, iso(whole.period.end_ms)
+    known_to = iso(whole.statement.span.end_ms)
+    columns = {
+        "CostAndUsage": COST_AND_USAGE[version],
+        "BillingPeriod": BILLING_PERIOD,
+        "InvoiceDetail": INVOICE_DETAIL,
+    }
+    recency = {
+        "DatasetInstanceComplete": whole.version is not None,
+        "DatasetInstanceLastUpdated": known_to,
+        "RecencyLastUpdated": known_to,
+    }
+    return {
+        "DataGenerator": {"DataGenerator": "tokenyield-collector"},
+        "DatasetInstance": [
+            {"DatasetInstanceId": _instance(name), "DatasetInstanceName": name, "FocusDatasetId": name}
+            for name in columns
+        ],
+        "Recency": [{"DatasetInstanceId": _instance(name), **recency} for name in columns],
+        "Schema": [
+            {
+                **_schema(version, name, listed, at),
+                "DatasetInstanceId": _instance(name),
+                "DataGeneratorVersion": VERSION,
+            }
+            for name, listed in columns.items()
+        ],
+    }
+
+
+def _instance(dataset: str) -> str:
+    return f"tokenyield-{dataset}"
+
+
+def _schema(version: str, dataset: str, columns: Sequence[str], created: str) -> dict[str, Any]:
+    listed = [{"ColumnName": name, "DataType": data_type(name), **precision(name)} for name in columns]
+    return {
+        "SchemaId": "-".join(filter(None, ("tokenyield-focus", version, dataset, "2"))),
+        "FocusVersion": version,
+        "CreationDate": created,
+        "ColumnDefinition": listed,
+    }
 
 
 FORMAT = StatementFormat(name="focus-metadata", media_type="application/json", write=write_metadata)

@@ -1,0 +1,72 @@
+"""Writes the Cost and Usage dataset, streamed: of a month of millions of rows, a day's lines are in memory.
+
+The rows of each bucket of the waterfall sum to the bucket, all rows to the whole, to the last decimal: both at once,
+because buckets are rounded by largest remainder, as reports round them. That is settled by the last row of a bucket,
+which is held back for it.
+"""
+
+import operator
+from collections.abc import Callable, Iterator
+from decimal import Decimal, localcontext
+from itertools import groupby
+
+from tokenyield_collector.prices.money import scaled, spread
+from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, data_type, plain
+from tokenyield_collector.reports.focus.invoice import invoice_detail_id
+from tokenyield_collector.reports.focus.rows import USED_BUCKETS, FocusRows, Row, finished
+from tokenyield_collector.reports.formats import PeriodStatement, TextWriter
+from tokenyield_collector.statements.statement import KeyedLine
+from tokenyield_collector.targets.spreadsheet import csv_line
+from tokenyield_wire.units import MS_PER_DAY
+
+_DIGITS = 50
+"""Enough for the product of any price and quantity."""
+
+
+def write_cost_and_usage(
+    whole: PeriodStatement, out: TextWriter, each: Callable[[Row], object] | None = None
+) -> Decimal:
+    """Write all rows to `out`, and give each to `each`; returns the sum of their costs."""
+    columns = COST_AND_USAGE[whole.focus_version]
+    out.write(csv_line(columns))
+    values_of = operator.itemgetter(*columns)
+    decimals = [name for name in columns if data_type(name) == "Decimal"]
+    total = 0
+    with localcontext() as context:
+        context.prec = _DIGITS
+        for row in _settled(FocusRows(whole), whole):
+            row["InvoiceDetailId"] = invoice_detail_id(row)
+            for name in decimals:
+                value = row[name]
+                if value.__class__ is Decimal:
+                    row[name] = plain(value)
+            out.write(csv_line(values_of(row)))
+            total += sum(row["x_nano"].values())
+            if each is not None:
+                each(row)
+        return scaled(total, CURRENCY_DECIMALS)
+
+
+def _settled(rows: FocusRows, whole: PeriodStatement) -> Iterator[Row]:
+    """All rows; the last of each bucket that has a cost comes at the end, with what rounding left."""
+    held: dict[str, Row] = {}
+    for _, lines in groupby(whole.statement.lines(), _day_of):
+        for row in rows.of_day(list(lines)):
+            at = row["x_CostBucket"]
+            if at in held and not any(row["x_nano"].values()):
+                yield finished(row)
+                continue
+            if at in held:
+                yield finished(held[at])
+            held[at] = row
+    names = list(rows.buckets)
+    wanted = spread([rows.buckets[name].exact for name in names], CURRENCY_DECIMALS)
+    for name, amount in zip(names, wanted, strict=True):
+        left = int(amount.scaleb(CURRENCY_DECIMALS)) - rows.buckets[name].given
+        if left:
+            held["used" if name in USED_BUCKETS else name]["x_nano"][name] += left
+    yield from map(finished, held.values())
+
+
+def _day_of(line: KeyedLine) -> int:
+    return line[0].start_ms // MS_PER_DAY
