@@ -252,7 +252,7 @@ def recording(file: Path, environment: dict[str, str], label: str, is_real: bool
         yield
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        process.wait(60)
 
 
 def main() -> None:

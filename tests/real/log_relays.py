@@ -56,6 +56,10 @@ class PodLog(Relay):
         self._rotate_at_s = time.monotonic() + rotate_every_s
         self._out: IO[bytes] = self.path.open("ab", buffering=0)
 
+    def stop(self) -> None:
+        super().stop()
+        self._out.close()
+
     def line(self, text: bytes) -> None:
         if time.monotonic() >= self._rotate_at_s:
             self._out.close()

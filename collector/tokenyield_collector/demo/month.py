@@ -15,7 +15,8 @@ from typing import Any
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.prices.period import Period, parse_period
-from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
+from tokenyield_wire.latency import LATENCY_BUCKETS, LatencyCount, LatencyKind, upper_bucket
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, apportion
 from tokenyield_wire.window import (
     Batch,
     Demand,
@@ -169,7 +170,13 @@ def _batches(
             )
             workloads.append(
                 Workload(
-                    key=server.key, server="vllm", place=node, model=server.model, tokens=(count,), labels=server.labels
+                    key=server.key,
+                    server="vllm",
+                    place=node,
+                    model=server.model,
+                    tokens=(count,),
+                    labels=server.labels,
+                    latency=_latency(completion, completion // 350, busy[server.key]),
                 )
             )
             if server.model == "llama-3.3-70b":
@@ -183,6 +190,26 @@ def _batches(
             workloads=tuple(workloads),
             demand=tuple(demand),
         )
+
+
+def _latency(completion: int, requests: int, busy: float) -> tuple[LatencyCount, ...]:
+    """The busier a server, the longer its callers wait."""
+    first_ms, token_ms = 60 + 400 * busy, 12 + 20 * busy
+    waits: tuple[tuple[LatencyKind, int, float], ...] = (
+        ("first_token", requests, first_ms),
+        ("inter_token", max(0, completion - requests), token_ms),
+        ("end_to_end", requests, first_ms + 350 * token_ms),
+    )
+    return tuple(_waits(kind, observations, usual_ms) for kind, observations, usual_ms in waits if observations)
+
+
+def _waits(kind: LatencyKind, observations: int, usual_ms: float) -> LatencyCount:
+    """Half of them as usual, one in twenty eight times as long, the others twice."""
+    counts, sum_ms = [0] * LATENCY_BUCKETS, 0
+    for part, factor in zip(apportion(observations, (10, 9, 1)), (1, 2, 8), strict=True):
+        counts[upper_bucket(kind, factor * usual_ms)] += part
+        sum_ms += round(part * factor * usual_ms)
+    return LatencyCount(kind=kind, sum_ms=sum_ms, counts=tuple(counts))
 
 
 def _activity(model: str, active_ms: int, window_ms: int) -> dict[str, Any]:
