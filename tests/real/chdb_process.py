@@ -16,7 +16,7 @@ for line in sys.stdin:
     try:
         session.query(f"USE {asked['database']}")
         said = session.query(asked["sql"], "JSONCompactEachRow").bytes().decode()
-        answer: dict[str, Any] = {"rows": [json.loads(row) for row in said.splitlines() if row]}
+        answer: dict[str, Any] = {"rows": [json.loads(row) for row in said.split("\n") if row]}
     except Exception as error:  # noqa: BLE001
         answer = {"error": str(error)[:2000]}
     print(json.dumps(answer), flush=True)
