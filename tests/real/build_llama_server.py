@@ -13,12 +13,13 @@ from pathlib import Path
 VERSION = "0.3.36"
 
 
-def binary(cache: Path) -> Path:
-    return cache / f"llama-server-{VERSION}"
+def binary(cache: Path, program: str) -> Path:
+    return cache / f"{program}-{VERSION}"
 
 
-def build(cache: Path) -> Path:
-    target = binary(cache)
+def build(cache: Path, program: str = "llama-server") -> Path:
+    """`llama-server`, or `llama`, the single binary with `llama serve`."""
+    target = binary(cache, program)
     if target.exists():
         return target
     cache.mkdir(parents=True, exist_ok=True)
@@ -29,12 +30,13 @@ def build(cache: Path) -> Path:
         subprocess.run(["tar", "-xzf", next(Path(work).glob("llama_cpp_python-*.tar.gz")), "-C", work], check=True)
         source = next(Path(work).glob("llama_cpp_python-*/vendor/llama.cpp"))
         options = "-DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF"
+        made_by = {"llama-server": "llama-server", "llama": "llama-app"}[program]
         configure = ["cmake", "-G", "Ninja", "-B", "build", *options.split(), "-DBUILD_SHARED_LIBS=OFF"]
         subprocess.run(configure, cwd=source, check=True, stdout=subprocess.DEVNULL)
-        print("building llama-server, about 10 minutes on 2 cores", flush=True)
-        make = ["cmake", "--build", "build", "--target", "llama-server", "-j", str(os.cpu_count() or 2)]
+        print(f"building {program}, about 10 minutes on 2 cores", flush=True)
+        make = ["cmake", "--build", "build", "--target", made_by, "-j", str(os.cpu_count() or 2)]
         subprocess.run(make, cwd=source, check=True, stdout=subprocess.DEVNULL)
-        shutil.copy2(source / "build" / "bin" / "llama-server", target.with_suffix(".new"))
+        shutil.copy2(source / "build" / "bin" / program, target.with_suffix(".new"))
         target.with_suffix(".new").rename(target)
     return target
 

@@ -8,6 +8,7 @@ from real.servers.server import RealServer
 
 SERVERS: dict[str, Callable[[Path, Path], RealServer]] = {
     "llama-server": llama.start,
+    "llama-serve": llama.start_serve,
     "llama-router": llama.start_router,
     "ollama": ollama.start,
     "dynamo": dynamo.start,

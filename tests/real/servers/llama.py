@@ -36,6 +36,21 @@ def start(folder: Path, cache: Path) -> RealServer:
     )
 
 
+def start_serve(folder: Path, cache: Path) -> RealServer:
+    """The same by the single binary: `llama serve`."""
+    program = build(cache, "llama")
+    model = _model(folder)
+    options = ["-np", "4", "-c", "8192", "--no-webui", "--metrics", "--host", "127.0.0.1"]
+    return RealServer(
+        "llama-serve",
+        lambda port: [str(program), "serve", "-m", str(model), "--port", str(port), *options],
+        folder,
+        model="tiny",
+        version=VERSION,
+        counters=COUNTERS,
+    )
+
+
 def start_router(folder: Path, cache: Path) -> RealServer:
     """The router, which starts a child for each model when it is first asked for."""
     program = build(cache)
