@@ -13,7 +13,7 @@ A kind has alternatives, of which one counts: the one that counted before, even 
 one of them is missing, both wait for the next page.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -53,6 +53,16 @@ class SeriesName:
             (labels.get(label, "") in values.removeprefix("!").split("|")) != values.startswith("!")
             for label, values in self.where.items()
         )
+
+
+def full_names(prefixes: Sequence[str], name: str) -> tuple[str, ...]:
+    """A metric's name with each of the prefixes under which a server or a router shows it."""
+    return tuple(prefix + name for prefix in prefixes)
+
+
+def every_series(prefixes: Sequence[str], name: str, **where: str) -> tuple[SeriesName, ...]:
+    """The same as alternatives of a counter."""
+    return tuple(SeriesName(full_name, **where) for full_name in full_names(prefixes, name))
 
 
 Alternative = SeriesName | tuple[SeriesName, ...]

@@ -22,10 +22,11 @@
 """
 
 import re
+from functools import partial
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.endpoint import CounterNames, every_series, full_names
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts, load_over
 from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
@@ -70,13 +71,7 @@ PREFIXES = ("sglang:", "sglang_", "ray_sglang:", "ray_sglang_")
 """Of its names: its own, as a router passes them on, and as Ray exports them."""
 
 
-def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
-    return tuple(SeriesName(full_name, **where) for full_name in _names(name))
-
-
-def _names(name: str) -> tuple[str, ...]:
-    return tuple(prefix + name for prefix in PREFIXES)
-
+_names, _everywhere = partial(full_names, PREFIXES), partial(every_series, PREFIXES)
 
 COUNTERS = CounterNames(
     server="sglang",

@@ -17,10 +17,11 @@ Only rank 0 is read; ranks of attention data parallelism are not reported. Prefe
 """
 
 import re
+from functools import partial
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName, every_series, full_names
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
@@ -50,13 +51,10 @@ PREFIXES = ("trtllm_", "trtllm:")
 
 def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
     """The alternatives of a name. Until 1.1 it has no prefix: then a label tells it from that of others."""
-    prefixed = tuple(SeriesName(prefix + name, **where) for prefix in PREFIXES)
-    return (*prefixed, SeriesName(name, **{**where, "engine_type": "!"}))
+    return (*every_series(PREFIXES, name, **where), SeriesName(name, **{**where, "engine_type": "!"}))
 
 
-def _names(name: str) -> tuple[str, ...]:
-    return tuple(prefix + name for prefix in (*PREFIXES, ""))
-
+_names = partial(full_names, (*PREFIXES, ""))
 
 COUNTERS = CounterNames(
     server="trtllm",

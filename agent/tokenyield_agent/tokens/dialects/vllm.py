@@ -27,10 +27,11 @@ Requests are counted from uvicorn's access log, see access_log.py; without one t
 """
 
 import re
+from functools import partial
 from typing import Any, ClassVar
 
 from tokenyield_agent.tokens.dialects.base import LogDialect, PathReport, ProcessNames, Server
-from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
+from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName, every_series, full_names
 from tokenyield_agent.tokens.event import TokenCounts, load_over
 from tokenyield_agent.tokens.latency import LatencyNames
 from tokenyield_agent.tokens.parsing import instants
@@ -89,18 +90,7 @@ PREFIXES = ("vllm:", "vllm_", "ray_vllm:", "ray_vllm_")
 """Of its names: its own, those of its first versions, and as Ray exports them."""
 
 
-def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
-    """The alternatives of a counter's name."""
-    return tuple(SeriesName(full_name, **where) for full_name in _names(name))
-
-
-def _names(name: str) -> tuple[str, ...]:
-    return tuple(prefix + name for prefix in PREFIXES)
-
-
-def _together(*names: str) -> tuple[tuple[SeriesName, ...], ...]:
-    """The same for counters that add up."""
-    return tuple(tuple(SeriesName(prefix + name) for name in names) for prefix in PREFIXES)
+_names, _everywhere = partial(full_names, PREFIXES), partial(every_series, PREFIXES)
 
 
 def _http(status: str) -> SeriesName:
@@ -124,7 +114,7 @@ COUNTERS = CounterNames(
     prompt_cached=(
         *_everywhere("prompt_tokens_cached_total"),
         *_everywhere("prompt_tokens_by_source_total", source="!local_compute"),
-        *_together("prefix_cache_hits_total", "external_prefix_cache_hits_total"),
+        *zip(_everywhere("prefix_cache_hits_total"), _everywhere("external_prefix_cache_hits_total"), strict=True),
         *_everywhere("prefix_cache_hits_total"),
     ),
     # What clients sent and were answered is what its web server counts. Its engine counts sequences, three for one
