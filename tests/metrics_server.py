@@ -1,4 +1,4 @@
-"""An HTTP server for tests that answers as it is told, and keeps what it was asked."""
+"""An HTTP server for tests that answers what a test gives it, and keeps what it was asked."""
 
 import ssl
 import threading

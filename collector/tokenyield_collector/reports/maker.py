@@ -140,10 +140,6 @@ class ReportMaker:
         lines.write(whole, invoice_out)
         return total
 
-    def focus_metadata(self, period: str, *, focus_version: str = DEFAULT_VERSION) -> bytes:
-        """The metadata that FOCUS requires beside the file, as JSON."""
-        return self.encode(period, (), "focus-metadata", focus_version=focus_version)
-
     def budgets(self, month: str | None = None) -> list[BudgetState]:
         """The state of all budgets in a month; default: the current one."""
         month = month_of(self.now_ms) if month is None else month

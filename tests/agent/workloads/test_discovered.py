@@ -232,7 +232,7 @@ def test_a_log_is_left_and_taken_up_again_as_another_server_comes_and_goes(
 def test_a_server_that_gets_another_name_continues_where_it_was(
     server: str, shell: Callable[..., subprocess.Popen[bytes]], roster: Roster, tmp_path: Path
 ) -> None:
-    """Two servers of one port, as in two containers, are told apart by their process."""
+    """Two servers of one port, as in two containers, are distinguished by their process."""
     log = tmp_path / "a.log"
     bash = shell(f"{server} >>{log} & {server} >>{tmp_path}/b.log & wait")
     pids = servers_below(bash.pid, 2)

@@ -66,7 +66,7 @@ def test_metadata_go_with_it(tmp_path: Path) -> None:
     import json
 
     maker = month().maker(prices(tmp_path, PRICE_BOOK))
-    document = json.loads(maker.focus_metadata("2026-10"))
+    document = json.loads(maker.encode("2026-10", (), "focus-metadata"))
     columns, _ = rows(maker)
     assert [column["ColumnName"] for column in document["Schema"]["ColumnDefinition"]] == columns
     assert (document["Schema"]["FocusVersion"], document["StatementVersion"]) == ("1.2", 1)

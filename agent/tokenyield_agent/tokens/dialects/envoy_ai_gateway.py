@@ -39,7 +39,7 @@ _CACHED = (
 )
 _PATHS = ("x-envoy-origin-path", "x-envoy-original-path", "request.path", "path", ":path")
 _IDS = ("x-request-id", "request_id", "downstream_remote_address")
-"""Any of these tells requests of one instant apart: the address of a client has its port."""
+"""Any of these distinguishes requests of one instant: the address of a client has its port."""
 _NO_CALL = re.compile(r"/(?:count_tokens|tokenize|detokenize|models|files|batches)\b")
 _CLIENT_GONE = frozenset(("DC", "DownstreamConnectionTermination"))
 _CUT_SHORT = frozenset((

@@ -41,7 +41,7 @@ class LineCounts(NamedTuple):
     kinds: dict[str, int] = {}  # noqa: RUF012  # never changed
     at_s: float | None = None
     identity: bytes | None = None
-    """Equal in lines that report the same request once more; None where nothing tells them apart."""
+    """Equal in lines that report the same request once more; None where nothing distinguishes them."""
     job: bytes | None = None
     """The batch whose total so far this is."""
 

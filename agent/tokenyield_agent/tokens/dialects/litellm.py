@@ -12,7 +12,7 @@ used before is counted.
 
 LiteLLM logs more than model calls: MCP tools, files, batches and their management. These count nothing. A batch is
 counted when it is retrieved, once, with what its usage grew by since the last time. Reading a stored response counts
-nothing: LiteLLM gives it another id at each read, so that one read often cannot be told from many.
+nothing: LiteLLM gives it another id at each read, so that one read often cannot be distinguished from many.
 """
 
 from typing import Any, ClassVar
@@ -155,7 +155,7 @@ def _job(document: _Payload) -> bytes | None:
 
 def _identity(document: _Payload, caller: Caller) -> bytes | None:
     """All that is counted, with the id and the start: a server may give all its answers one id. A start with a fraction
-    of a second tells requests apart too."""
+    of a second distinguishes requests too."""
     has_instant = isinstance(document.startTime, float) and not document.startTime.is_integer()
     if not (has_instant or (isinstance(document.id, str) and document.id)):
         return None

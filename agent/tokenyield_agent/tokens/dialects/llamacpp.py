@@ -36,7 +36,7 @@ there is the last `n_decoded` or `n_gen`, which long ones print.
     0.11.000.000 I slot print_timing: id  0 | task 0 | n_decoded =    300, tg =  100.00 t/s
     0.12.000.000 W srv          stop: cancel task, id_task = 0
 
-Children of a router count slots and tasks from 0 each; what stands before their lines (`[40001] `) tells them apart.
+Children of a router count slots and tasks from 0 each; what stands before their lines (`[40001] `) distinguishes them.
 """
 
 import re

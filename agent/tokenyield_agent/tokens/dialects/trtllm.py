@@ -50,7 +50,7 @@ PREFIXES = ("trtllm_", "trtllm:")
 
 
 def _everywhere(name: str, **where: str) -> tuple[SeriesName, ...]:
-    """The alternatives of a name. Until 1.1 it has no prefix: then a label tells it from that of others."""
+    """The alternatives of a name. Until 1.1 it has no prefix: then a label distinguishes it."""
     return (*every_series(PREFIXES, name, **where), SeriesName(name, **{**where, "engine_type": "!"}))
 
 

@@ -3,7 +3,7 @@
 A log goes through many hands: docker compose (`llm-1  | `), `docker logs -t`, syslog and journalctl (`Nov 23 12:00:00
 host llama[77]: `), `kubectl logs --prefix` (`[pod/llm-0/server] `), llama.cpp's router (`[40001] `), a formatter of the
 operator's. So a dialect finds a line by its words and lets anything stand before them but quotation marks, which begin
-what a user wrote. What of it names a sender tells the lines of two servers apart that share one log and count alike.
+what a user wrote. What of it names a sender distinguishes the lines of two servers in one log that count alike.
 """
 
 import hashlib

@@ -28,7 +28,7 @@ _CATEGORY_OF = {"reserved": "Committed", "spot": "Dynamic"}
 
 
 class UnitPrice(NamedTuple):
-    """What one `unit` costs by the list. `name` tells it from the other prices of a SKU."""
+    """What one `unit` costs by the list. `name` distinguishes it from the other prices of a SKU."""
 
     name: str
     unit: str

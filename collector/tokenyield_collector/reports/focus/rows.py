@@ -76,7 +76,6 @@ class FocusRows:
         self._weights = policy.prices.token_weights.per_thousand()
         self._dimensions = policy.rules.dimensions
         self._sharing = policy.rules.sharing
-        self._currency = policy.prices.currency
         self._list = PriceList(policy)
         self._is_1_2 = whole.focus_version == DEFAULT_VERSION
         self.buckets = {name: RunningRound(QUANTA_PER_UNIT, CURRENCY_DECIMALS) for name in COSTS}

@@ -22,7 +22,7 @@ ARRIVAL_S = datetime(2026, 11, 23, 13, 0).timestamp()
 EXAMPLES = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "30"))
 SERVER_LOGS = [log for log in LOGS if log.dialect in SERVERS]
 TOLD_APART = ("llamacpp", "lmdeploy", "tgi", "trtllm", "vllm")
-"""Dialects whose lines have an id or a time that tells each from the next; SGLang's and Ollama's have whole seconds."""
+"""Dialects whose lines have an id or a time that distinguishes each from the next; SGLang's and Ollama's have whole seconds."""
 PREFIXES = [
     b"llm-1  | ",
     b"2026-05-16T22:30:40.722000000Z ",

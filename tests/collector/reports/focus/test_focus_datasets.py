@@ -111,7 +111,7 @@ def test_an_empty_ledger_has_a_period_and_nothing_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["1.2", "1.4"])
 def test_metadata_name_every_column_with_its_type(maker: ReportMaker, version: str) -> None:
-    document = json.loads(maker.focus_metadata("2026-10", focus_version=version))
+    document = json.loads(maker.encode("2026-10", (), "focus-metadata", focus_version=version))
     schemas = document["Schema"] if version == "1.4" else [document["Schema"]]
     assert {schema["FocusVersion"] for schema in schemas} == {version}
     listed = [[column["ColumnName"] for column in schema["ColumnDefinition"]] for schema in schemas]
