@@ -5,7 +5,7 @@ each `ok`, `note` or `fault`, in words. Changes nothing; scrapes servers' counte
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tokenyield_agent.config import Settings
 from tokenyield_agent.doctor.gpus import findings_of_gpus
@@ -33,7 +33,8 @@ def examine(settings: Settings) -> DoctorReport:
             holdings = roster.holdings(tuple(gpus), time.monotonic() + 3600)
             roster.poll(0, time.monotonic())
             _wait_for_endpoints(roster, settings)
-        rows = [row for gpu in gpus for row in _rows(gpu, holdings[gpu.uuid], roster, settings)]
+        sources = _token_sources(holdings, roster, settings)
+        rows = [row for gpu in gpus for row in _rows(gpu, holdings[gpu.uuid], roster, sources)]
         findings += _explicit(settings, gpus)
         findings += _untied(roster, holdings)
         findings += _servers(settings, roster, holdings)
@@ -54,7 +55,13 @@ def _wait_for_endpoints(roster: Roster, settings: Settings) -> None:
     roster.poll(0, time.monotonic())
 
 
-def _rows(gpu: GpuReading, holding: Holding, roster: Roster, settings: Settings) -> Iterator[GpuRow]:
+def _token_sources(holdings: Mapping[str, Holding], roster: Roster, settings: Settings) -> dict[str, TokenSource]:
+    """Of each workload once, however many GPUs it holds: a log's or journal's end is read for it."""
+    held = {workload for holding in holdings.values() for workload in holding.weights}
+    return {name: source_of(tokens, roster, settings) for name, tokens in roster.all_tokens().items() if name in held}
+
+
+def _rows(gpu: GpuReading, holding: Holding, roster: Roster, sources: Mapping[str, TokenSource]) -> Iterator[GpuRow]:
     name, model = str(gpu.index), gpu.model or "unknown"
     if holding.held is None:
         yield _row(name, model, "unknown", "-", change="the driver does not list processes of this GPU")
@@ -67,8 +74,7 @@ def _rows(gpu: GpuReading, holding: Holding, roster: Roster, settings: Settings)
             change = "run the agent as root in the host's process namespace, or name its gpus in workloads"
             yield _row(name, model, f"a process we cannot tie{share}", "nothing", change=change)
             continue
-        tokens = roster.all_tokens().get(workload)
-        source = TokenSource(place="-", quality=NO_TOKENS) if tokens is None else source_of(tokens, roster, settings)
+        source = sources.get(workload, TokenSource(place="-", quality=NO_TOKENS))
         yield GpuRow(
             gpu=name,
             model=model,

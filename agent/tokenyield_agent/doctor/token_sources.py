@@ -97,9 +97,9 @@ def counters_advice(server: Server, arguments: tuple[str, ...], problem: str) ->
 
 def _without_log(name: str, roster: Roster, advice: str) -> str:
     discovered = roster.discovery.workloads.get(name)
-    if discovered is not None and discovered.log_of.shared:
-        parts = [_shared(roster, name), advice]
-    elif discovered is not None and "terminal" in discovered.log_of.how:
+    if shared := _shared(roster, name):
+        parts = [shared, advice]
+    elif discovered is not None and discovered.log_of.is_on_terminal:
         parts = ["its output goes to a terminal: write it to a file or the journal", advice]
     else:
         parts = [advice or "no log and no endpoint was found: name them in workloads"]

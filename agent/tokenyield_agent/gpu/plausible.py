@@ -23,7 +23,7 @@ POWER_LIMIT_MW_MIN = 5_000
 ENERGY_MJ_MAX = 2**52
 """Thirty years of a board at `POWER_MW_MAX`."""
 STEADY_S = 3.0
-"""The longest that power is bridged over (daemon.GAP_MS_MAX)."""
+"""The longest that power is bridged over (daemon.GAP_MS_MAX): what is older stands for nothing new."""
 TEMPERATURE_C_MAX = 150
 CLOCK_MHZ_MAX = 10_000
 MEMORY_MIB_MAX = 2**24

@@ -105,9 +105,9 @@ class Poller:
 
     def _read_or_release(self, now_s: float) -> Snapshot:
         if now_s < self._released_until_s:
-            if not self.is_released and self._reader is not None:
-                self._reader.close()
             if not self.is_released:
+                if self._reader is not None:
+                    self._reader.close()
                 log.info("%s is let go for %.0f s", self._name, self._released_until_s - now_s)
             self.is_released = True
             lost = dict.fromkeys(self._known_uuids, RELEASED)

@@ -30,7 +30,6 @@ DISCOVERED_MAX = 64
 EPHEMERAL_PORT = 32_768
 """Ports from here on are chosen by the kernel: for rendezvous and messages between workers, not for HTTP."""
 PORTS_MAX = 8
-SHARED_LOG = "its log is shared"
 SOCKETS_PAUSE_S_MAX = 300.0
 """Between two looks at the sockets of a workload whose endpoint is not known: loading a model takes minutes."""
 
@@ -56,6 +55,7 @@ class DiscoveredLog:
     how: str
     shared: tuple[str, ...] = ()
     """Files, or the place, to which another server writes too: they are followed for neither."""
+    is_on_terminal: bool = False
 
 
 @dataclass(slots=True)
@@ -107,17 +107,21 @@ class Discovery:
         left: list[TokenEvent] = []
         logs = {group.place: self._host_logs.of(group.place) for group in groups if group.place != NOWHERE}
         where = {place: name for place, container in logs.items() if (name := _container_name(container))}
-        outputs = {group.root_pids: self._output_of(group) for group in groups}
+        outputs = {group.root_pids: self._output_of(group) for group in groups if _may_have_log(group)}
+        written = [
+            (group, _identities((*output.files, *output.copies)))
+            for group in groups
+            if group.server is not None
+            for output in (outputs[group.root_pids],)
+        ]
         names = dict(zip(group_names(groups, where), groups, strict=True))
         left += self._rename(names)
         for name, group in names.items():
             if name in configured.names:
                 continue
             container = logs.get(group.place, ContainerLog())
-            output = outputs[group.root_pids]
-            others = [outputs[other.root_pids] for other in groups if other.server and other != group]
-            elsewhere = _identities(path for other in others for path in (*other.files, *other.copies))
-            log_of = self._log_of(group, container, configured, output, elsewhere)
+            elsewhere = {identity for other, files in written if other != group for identity in files}
+            log_of = self._log_of(group, container, configured, outputs.get(group.root_pids), elsewhere)
             workload, left_of_it = self._workload_of(name, group, container, log_of)
             left += left_of_it
             if workload is None:
@@ -215,13 +219,13 @@ class Discovery:
         group: ProcessGroup,
         container: ContainerLog,
         configured: ConfiguredSources,
-        output: ProcessOutput,
+        output: ProcessOutput | None,
         elsewhere: Set[tuple[int, int]],
     ) -> DiscoveredLog:
         """Where the log of a group is, unless a configured workload follows it already. `elsewhere`: (device, inode) of
-        the files to which other groups write."""
-        if group.server is None and (group.place.is_bare or group.place.slurm_job):
-            return DiscoveredLog(how="process tree")  # its output need not be a server's log
+        the files to which other groups write. `output`: None where it need not be a server's log."""
+        if output is None:
+            return DiscoveredLog(how="process tree")
         container_log = (container.pattern,) if container.pattern is not None and not group.shares_place else ()
         files = (*output.files, *(container_log or output.copies if not output.is_whole else ()))
         shared = tuple(file for file in files if _any_of(glob.glob(file), elsewhere))
@@ -235,9 +239,9 @@ class Discovery:
         if unit is not None and unit not in configured.units and not files and not group.shares_place:
             return DiscoveredLog(unit=unit, how="systemd journal")
         if shared or group.shares_place:
-            return DiscoveredLog(how=f"process tree; {SHARED_LOG}", shared=shared or ("place",))
+            return DiscoveredLog(how="process tree; its log is shared", shared=shared or ("place",))
         if any(self._procfs.output_is_terminal(root.pid) for root in group.roots):
-            return DiscoveredLog(how="process tree; its output goes to a terminal")
+            return DiscoveredLog(how="process tree; its output goes to a terminal", is_on_terminal=True)
         return DiscoveredLog(how="process tree")
 
     def _look_for_endpoint(
@@ -270,6 +274,11 @@ class Discovery:
 def _any_of(paths: Iterable[str], files: Set[tuple[int, int]]) -> bool:
     """Whether any of `paths` is one of `files`."""
     return bool(files) and not _identities(paths).isdisjoint(files)
+
+
+def _may_have_log(group: ProcessGroup) -> bool:
+    """Whether its output is a server's log. That of other programs is read where a container or a unit keeps it."""
+    return group.server is not None or not (group.place.is_bare or group.place.slurm_job)
 
 
 def _identities(paths: Iterable[str]) -> set[tuple[int, int]]:

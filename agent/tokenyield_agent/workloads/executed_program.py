@@ -13,7 +13,7 @@ grep start a program or read a file of that name, and the program that they star
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NESTED_MAX = 4
 """Programs that load another one into the same process, one within the other."""
@@ -94,16 +94,16 @@ def executed_program(argv: Sequence[str], resolved: str = "") -> ExecutedProgram
             break
         name = program_name(words[0])
         if _PYTHON.match(name):
-            return _titled(_python(words[1:]), title)
+            return replace(_python(words[1:]), title=title)
         if name in _SHELLS:
-            return _titled(_shell(words[1:]), title)
+            return replace(_shell(words[1:]), title=title)
         if not _LOADERS.match(name):
             # The interpreter of a renamed script is no program of its own.
             is_interpreter = _PYTHON.match(program_name(resolved)) or program_name(resolved) in _SHELLS
             paths = dict.fromkeys((words[0], "" if is_interpreter else resolved))
             return ExecutedProgram(paths=tuple(path for path in paths if path), arguments=tuple(words[1:]), title=title)
         words, resolved = _after_options(words[1:], _LOADER_VALUES), ""
-    return _titled(NOTHING, title)
+    return replace(NOTHING, title=title)
 
 
 def program_name(path: str) -> str:
@@ -138,10 +138,6 @@ def embeds(argv: Sequence[str]) -> bool:
         return False
     run = executed_program(argv)
     return bool(run.paths or run.module) and not carries_others(argv) and not launches_ranks(argv)
-
-
-def _titled(run: ExecutedProgram, title: str) -> ExecutedProgram:
-    return ExecutedProgram(paths=run.paths, module=run.module, arguments=run.arguments, title=title)
 
 
 def _python(words: list[str]) -> ExecutedProgram:

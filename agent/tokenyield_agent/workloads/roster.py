@@ -16,7 +16,7 @@ from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.tokens.event import TokenEvent
 from tokenyield_agent.tokens.journal import Journal
 from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource, SourceMark
-from tokenyield_agent.tokens.page_request import EndpointAddress
+from tokenyield_agent.tokens.page_request import EndpointAddress, WhenIdle
 from tokenyield_agent.tokens.scrape import Scraper
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.binding import Holder, Holding, bind
@@ -124,9 +124,13 @@ class Roster:
             **self.gateways,
         }
 
+    def _when_idle(self, *, has_log: bool) -> WhenIdle:
+        """By the settings; without a log nothing would show that an endpoint that is never asked is used again."""
+        when_idle = self.settings.scrape_when_idle
+        return "rarely" if when_idle == "never" and not has_log else when_idle
+
     def _retarget(self) -> None:
         """Set what the scraper scrapes and the journal follows."""
-        when_idle = self.settings.scrape_when_idle
         targets: dict[str, Iterable[EndpointAddress]] = {
             workload.name: [
                 EndpointAddress(
@@ -134,7 +138,7 @@ class Roster:
                     token_file=workload.metrics_token_file,
                     ca_file=workload.metrics_ca_file,
                     when_idle=workload.metrics_when_idle
-                    or (when_idle if workload.log or workload.journal or when_idle != "never" else "rarely"),
+                    or self._when_idle(has_log=bool(workload.log or workload.journal)),
                     is_configured=True,
                 )
             ]
@@ -143,8 +147,8 @@ class Roster:
         }
         for name, one in self.discovery.workloads.items():
             if one.addresses:
-                idle = "rarely" if when_idle == "never" and one.tokens.log is None else when_idle
-                targets[name] = [EndpointAddress(url=url, when_idle=idle) for url in one.addresses]
+                when_idle = self._when_idle(has_log=one.tokens.log is not None)
+                targets[name] = [EndpointAddress(url=url, when_idle=when_idle) for url in one.addresses]
         self.scraper.set_targets(targets)
         logs = [tokens.log for tokens in self.all_tokens().values()]
         self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))

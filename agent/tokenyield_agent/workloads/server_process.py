@@ -28,7 +28,7 @@ def server_of(argv: Sequence[str], resolved: str = "") -> Server | None:
 
 def has_title_of(argv: Sequence[str], server: Server) -> bool:
     """Whether the process is one of the server's by the title that it gave itself: a worker or an engine."""
-    return server.process is not None and bool(argv) and argv[0].startswith(server.process.titles or ("\0",))
+    return server.process is not None and bool(argv) and argv[0].startswith(server.process.titles)
 
 
 def port_of(argv: Sequence[str], server: Server) -> int | None:
@@ -38,7 +38,7 @@ def port_of(argv: Sequence[str], server: Server) -> int | None:
 
 
 def _executes(run: ExecutedProgram, names: ProcessNames) -> bool:
-    if names.titles and run.title.startswith(names.titles):
+    if run.title.startswith(names.titles):
         return True
     if any(_has_command(run, spec) and _is_module(run, spec.partition(" ")[0]) for spec in names.modules):
         return True

@@ -3,7 +3,7 @@
 In: NVML's buffer. Out: (time stamp in us, power in mW) of what is new, after the newest of the call before, so that
 spans join. Samples that no board can have are left out, and spans do not join over more time than has passed. Stamps
 follow the wall clock: where it is set back, or one stamp lies in the future, all later samples seem old. Then, after
-`SILENT_S`, the buffer is begun anew.
+`STEADY_S`, the buffer is begun anew.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,8 @@ from typing import Any
 
 import pynvml as nvml
 
-from tokenyield_agent.gpu.plausible import power_bound_mw
+from tokenyield_agent.gpu.plausible import STEADY_S, power_bound_mw
 
-SILENT_S = 3.0
-"""The longest that power is bridged over (daemon.GAP_MS_MAX): a join after it would be of no use."""
 LAG_S = 1.0
 """How far the newest sample of the call before may have lain behind it."""
 Samples = tuple[tuple[int, int], ...]
@@ -48,7 +46,7 @@ class PowerSamples:
             if since and fresh[-1][0] - since[0][0] > (passed_s + LAG_S) * 1e6:
                 since = ()
             self._newest, self._fresh_at_s = fresh[-1], now_s
-        elif self._fresh_at_s is not None and now_s - self._fresh_at_s > SILENT_S:
+        elif self._fresh_at_s is not None and now_s - self._fresh_at_s > STEADY_S:
             self._newest, self._fresh_at_s = (0, 0), None
             return ()
         return (*since, *fresh)
