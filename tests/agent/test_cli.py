@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,18 @@ def test_tokens_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         "prompt_computed": "rate", "completion": "rate", "requests": "exact", "requests_failed": "exact",
     }  # fmt: skip
     assert (found["dialect"], found["prompt_cached"], found["method"], found["events"]) == ("vllm", None, "rate", 9)
+
+
+def test_tokens_of_a_log_through_a_pipe_are_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe can be read only once: whether it is a page must not cost the log its beginning."""
+    log, pipe = FIXTURES / "servers" / "vllm" / "run" / "server.log", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["dd", f"if={log}", f"of={pipe}", "status=none"]) as writer:
+        assert main(["tokens", str(pipe), "--format", "json"]) == 0
+        assert writer.wait() == 0
+    through_pipe = json.loads(capsys.readouterr().out)
+    assert main(["tokens", str(log), "--format", "json"]) == 0
+    assert through_pipe == json.loads(capsys.readouterr().out)
 
 
 def test_tokens_as_text_and_a_named_dialect(capsys: pytest.CaptureFixture[str]) -> None:

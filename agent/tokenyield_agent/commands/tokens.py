@@ -19,7 +19,7 @@ EPILOG = """examples:
   tokens --since before.prom now.prom        what it has counted between two pages
   tokens --since 1.prom 2.prom 3.prom        the same of a series, taken as the agent would take it
 
-A page is known by its first lines, not by its name."""
+A page is known by its first lines, not by its name; what comes through a pipe is read as a log."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

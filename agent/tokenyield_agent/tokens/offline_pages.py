@@ -34,7 +34,9 @@ class PageTotals(LogTotals, kw_only=True):
 
 
 def looks_like_page(path: Path) -> bool:
-    """Whether this file is a page, by its first lines. Raises OSError."""
+    """Whether this file is a page, by its first lines; never a pipe, which can be read only once. Raises OSError."""
+    if not path.is_file():
+        return False
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         return is_page(file.read(HEAD_BYTES))
 
