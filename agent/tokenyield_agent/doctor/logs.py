@@ -94,8 +94,7 @@ def _sample(lines: bytes, head: bytes, dialect: Dialect, server: str | None) -> 
     all_counts = tuple(dialect.feed(lines, time.time_ns() / 1e9)) if lines else ()
     known = recognized_dialect(dialect)
     kind = SERVERS.get(known.name if known is not None else server or "")
-    warnings = kind.log_warnings if kind is not None else {}
-    warning = next((text for mark, text in warnings.items() if mark.encode() in head or mark.encode() in lines), "")
+    warning = kind.log_warning_in(head, lines) if kind is not None else ""
     return LogSample(size_bytes=len(lines), dialect=known, all_counts=all_counts, warning=warning)
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from tokenyield_agent.tokens.event import KINDS
 from tokenyield_agent.tokens.exposition import SERIES_MAX, PageSample, names_on, samples
-from tokenyield_agent.tokens.latency import NO_LATENCY, LatencyNames
+from tokenyield_agent.tokens.latency import NO_LATENCY, LatencyNames, is_same_start
 from tokenyield_wire.bounded import bounded
 from tokenyield_wire.window import NAME_CHARS_MAX
 
@@ -35,8 +35,6 @@ _SHOWN_BY = ("completion", "prompt", "prompt_computed", "prompt_unsplit", "reque
 """The kinds that show whether a page has the counters: the first of them that a server has."""
 _NO_MODEL = "undefined"
 """What TensorRT-LLM shows where it was given no name."""
-START_S = 1.0
-"""By how much two start times of one process may differ."""
 
 
 class SeriesName:
@@ -137,6 +135,11 @@ class CounterReading(msgspec.Struct, frozen=True, kw_only=True):
     """It shows the counter that a server always shows."""
     has_forgotten: bool = False
     """More series were on the page than are read, or missing than are remembered: one that appears need not be new."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Those of which a series is there."""
+        return frozenset(key.partition("\t")[0] for key in self.values)
 
     def has(self, kind: str) -> bool:
         """Whether a series of this kind is there, not only declared."""
@@ -278,7 +281,7 @@ def is_lower(before: CounterReading, after: CounterReading) -> bool:
 
 def is_same_process(one: CounterReading, other: CounterReading) -> bool:
     """As far as it is known."""
-    return one.started_s is None or other.started_s is None or abs(one.started_s - other.started_s) <= START_S
+    return is_same_start(one.started_s, other.started_s)
 
 
 def change_between(before: CounterReading, after: CounterReading, cached_ahead: int = 0) -> CounterChange:

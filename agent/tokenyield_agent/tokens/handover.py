@@ -63,8 +63,8 @@ from tokenyield_agent.tokens.endpoint import (
     since_start,
 )
 from tokenyield_agent.tokens.event import KINDS, TokenCounts, TokenEvent, sum_kinds
-from tokenyield_agent.tokens.handover_state import BufferedCounts
-from tokenyield_agent.tokens.handover_state import HandoverState as HandoverState
+from tokenyield_agent.tokens.handover_state import BufferedCounts, HandoverState
+from tokenyield_agent.tokens.latency import STARTUP_MS
 from tokenyield_wire.units import apportion
 from tokenyield_wire.window import REQUEST_KINDS
 
@@ -79,8 +79,6 @@ UNLIKE_MAX = 60
 """Answers without the counters that were there before, until they are taken for another server's: five minutes."""
 PROCESSES_MAX = 8
 """That answer behind one address by turns."""
-STARTUP_MS = 120_000
-"""A process may be started so long before the one that it replaces gave its last answer."""
 _PROMPT = ("prompt_computed", "prompt_cached", "prompt_unsplit")
 
 
@@ -167,10 +165,8 @@ class Handover:
         lead = {kind: 0 if kind in distrusted else count for kind, count in lead.items()}
         kinds = self._settle(change)
         processes = state.processes
-        if state.reading is not None and before is not state.reading:
-            processes = [one for one in processes if one is not before]
-        if state.reading is not None and (is_replaced or before is not state.reading):
-            processes = [*processes, state.reading][-PROCESSES_MAX:]
+        if state.reading is not None and (is_replaced or before is not state.reading):  # another one than before
+            processes = [*(one for one in processes if one is not before), state.reading][-PROCESSES_MAX:]
         kept = remembered(before or reading, reading)
         if change.restarted and not is_replaced:
             kept = msgspec.structs.replace(kept, started_s=None)  # when that was may be reported late
@@ -272,7 +268,7 @@ class Handover:
         reading = self.state.reading
         if reading is None or reading.is_unused:
             return {}
-        reported = reading.series.keys() | {key.partition("\t")[0] for key in reading.values}
+        reported = reading.series.keys() | reading.kinds
         groups = [REQUEST_KINDS, {"prompt", *_PROMPT}, {"completion"}]
         alone = [group for group in groups if reported and reported.isdisjoint(group)]
         return {kind: count for kind, count in kinds.items() if any(kind in group for group in alone)}

@@ -19,7 +19,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tokenyield_agent.tokens.journal_start import UnitStart
+from tokenyield_agent.tokens.journal_start import ENTRY_FIELDS, UnitStart
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ LINE_BYTES_MAX = 1024 * 1024
 """An entry with its metadata; a longer one is dropped."""
 LAST_CURSOR_S = 2.0
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
-_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT"
 
 
 class Journal:
@@ -111,7 +110,7 @@ class Journal:
         self._child, self._rest, self._skipping = None, b"", False
 
     def _start(self, now_mono_s: float) -> None:
-        call = [*self._call(), "--follow", "--no-tail", f"--output-fields={_FIELDS}"]
+        call = [*self._call(), "--follow", "--no-tail", f"--output-fields={ENTRY_FIELDS}"]
         # Not --after-cursor: where the entry at the cursor is of another unit, systemd 252 skips one of ours.
         call += [f"--cursor={self.cursor}"] if self.cursor else ["--lines=0"]
         call += journal_matches(self._units)

@@ -17,7 +17,8 @@ ANSWER_S_MAX = 5.0
 """Of each child; then it is killed, and what it gave is taken."""
 _ID = re.compile(r"[0-9a-f]{32}")
 _FIELDS = "_SYSTEMD_UNIT,_SYSTEMD_INVOCATION_ID"
-_LINE_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT,UNIT"
+ENTRY_FIELDS = "MESSAGE,_SYSTEMD_UNIT,_SYSTEMD_USER_UNIT"
+"""What journal.py reads of an entry, of a unit's start too."""
 
 
 class UnitStart:
@@ -44,7 +45,7 @@ class UnitStart:
             return self._data.splitlines()
         invocation = _invocation(self._data, self._unit)
         match = [f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else ["--boot", *self._matches]
-        self._child = _child([*self._call, f"--output-fields={_LINE_FIELDS}", *match])
+        self._child = _child([*self._call, f"--output-fields={ENTRY_FIELDS}", *match])
         self._data, self._ends_at_s, self._is_second = b"", now_mono_s + ANSWER_S_MAX, True
         return None
 

@@ -158,6 +158,16 @@ def _take(page: dict[bytes, _Samples], part: bytes, labels: bytes, value: bytes)
         return
 
 
+def is_same_start(one_s: float | None, other_s: float | None) -> bool:
+    """Whether two start times may be those of one process, as far as they are known."""
+    return one_s is None or other_s is None or abs(one_s - other_s) <= START_S
+
+
+def added(before: Sequence[int] | None, sums: Sequence[int]) -> LatencySums:
+    """`sums`, and what was there before."""
+    return list(sums) if before is None else [one + other for one, other in zip(before, sums, strict=True)]
+
+
 def latency_between(
     state: LatencyState,
     reading: LatencyReading,
@@ -170,7 +180,7 @@ def latency_between(
     """What was observed since `state`, by kind, and the state after it. `at_ms`: when the page was read. `is_new`: the
     server was started after it was last looked at, so that all it shows is new. `has_made_nothing`: all that later
     pages show will be."""
-    is_other = None not in (state.started_s, started_s) and abs((started_s or 0) - (state.started_s or 0)) > START_S
+    is_other = not is_same_start(state.started_s, started_s)
     is_successor = is_other and (started_s or 0) > max(state.started_s or 0, (state.read_at_ms - STARTUP_MS) / 1000)
     kept = {} if is_other else dict(state.series)
     begun = set(LATENCY_KINDS) if is_new or is_successor else set() if is_other else set(state.begun)
@@ -190,8 +200,7 @@ def latency_between(
         kept[key] = sums
         moved = _moved(before, sums) if kind in begun else None
         if moved is not None and any(moved):
-            whole = observed.setdefault(kind, [0] * len(moved))
-            observed[kind] = [one + other for one, other in zip(whole, moved, strict=True)]
+            observed[kind] = added(observed.get(kind), moved)
     after = LatencyState(
         series=kept,
         doubted=doubted,
@@ -210,8 +219,7 @@ def gather(state: LatencyState, observed: Mapping[LatencyKind, Sequence[int]], a
         return state
     gathered = dict(state.gathered)
     for kind, sums in observed.items():
-        before = gathered.get(kind, [0] * len(sums))
-        gathered[kind] = bounded([one + other for one, other in zip(before, sums, strict=True)])
+        gathered[kind] = bounded(added(gathered.get(kind), sums))
     return msgspec.structs.replace(state, gathered=gathered, gathered_at_ms=at_ms)
 
 

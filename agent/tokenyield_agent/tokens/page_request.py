@@ -10,7 +10,7 @@ import os
 import re
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -63,13 +63,7 @@ class EndpointAddress:
         split = urlsplit(self.url)
         if split.path not in ("", "/"):
             return self
-        return EndpointAddress(
-            url=split._replace(path=path, fragment="").geturl(),
-            token_file=self.token_file,
-            ca_file=self.ca_file,
-            when_idle=self.when_idle,
-            is_configured=self.is_configured,
-        )
+        return replace(self, url=split._replace(path=path, fragment="").geturl())
 
 
 class ScrapeError(Exception):

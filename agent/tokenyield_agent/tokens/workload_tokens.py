@@ -10,7 +10,8 @@ import msgspec
 from tokenyield_agent.tokens.dialects.registry import reports_tokens
 from tokenyield_agent.tokens.endpoint import CounterReading, LoadGauges
 from tokenyield_agent.tokens.event import TokenCounts, TokenEvent, load_over
-from tokenyield_agent.tokens.handover import Handover, HandoverState
+from tokenyield_agent.tokens.handover import Handover
+from tokenyield_agent.tokens.handover_state import HandoverState
 from tokenyield_agent.tokens.latency import LatencyState, gather, is_due, latency_between
 from tokenyield_agent.tokens.log_source import LogSource, SourceMark
 from tokenyield_agent.tokens.scrape import ScrapeResult
@@ -79,7 +80,7 @@ class WorkloadTokens:
     def counter_kinds(self) -> frozenset[str]:
         """The kinds that its counters showed when they last answered."""
         reading = self._handover.state.reading
-        kinds = {key.partition("\t")[0] for key in reading.values} if reading is not None else set()
+        kinds = reading.kinds if reading is not None else ()
         return frozenset("prompt_unsplit" if kind == "prompt" else kind for kind in kinds)
 
     @property

@@ -12,7 +12,7 @@ import msgspec
 
 from tokenyield_agent.gpu.reading import Activity, GpuReading
 from tokenyield_agent.tokens.event import Caller, TokenCounts, sum_kinds
-from tokenyield_agent.tokens.latency import bounded
+from tokenyield_agent.tokens.latency import added, bounded
 from tokenyield_agent.windows.bounds import (
     CALLERS_ALL_MAX,
     CALLERS_MAX,
@@ -236,8 +236,7 @@ def add_latency(window: OpenWindow, workload: str, latency: Mapping[LatencyKind,
     window.tokens.setdefault(workload, {})
     of_workload = window.latency.setdefault(workload, {})
     for kind, sums in latency.items():
-        before = of_workload.get(kind, [0] * len(sums))
-        of_workload[kind] = bounded([one + other for one, other in zip(before, sums, strict=True)])
+        of_workload[kind] = bounded(added(of_workload.get(kind), sums))
 
 
 def add_demand(window: OpenWindow, gateway: str, caller: Caller, parts: Mapping[str, int], folds: Folds) -> None:

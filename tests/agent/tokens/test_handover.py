@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tokenyield_agent.tokens.endpoint import MISSING_MAX, CounterReading, LoadGauges
 from tokenyield_agent.tokens.event import TokenCounts, TokenEvent
-from tokenyield_agent.tokens.handover import FAILURES_MAX, UNLIKE_MAX, Handover, HandoverState
+from tokenyield_agent.tokens.handover import FAILURES_MAX, UNLIKE_MAX, Handover
+from tokenyield_agent.tokens.handover_state import HandoverState
 
 
 def reading(completion: int, requests: int | None = None, started_s: float | None = None) -> CounterReading:

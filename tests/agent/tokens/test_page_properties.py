@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenyield_agent.tokens.dialects.registry import COUNTERS, counters_of_page
 from tokenyield_agent.tokens.endpoint import Alternative, CounterNames, SeriesName, read
 from tokenyield_agent.tokens.event import KINDS, sum_kinds
-from tokenyield_agent.tokens.handover import Handover, HandoverState
+from tokenyield_agent.tokens.handover import Handover
+from tokenyield_agent.tokens.handover_state import HandoverState
 
 ENGINES = 2
 START_S = 1_000_000.0

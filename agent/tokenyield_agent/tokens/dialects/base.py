@@ -97,6 +97,11 @@ class Server:
     last: bool = False
     """All others are preferred to it: what it is recognized by is general."""
 
+    def log_warning_in(self, *texts: bytes) -> str:
+        """Why its log holds no statistics, where these parts of it say so; empty where they do not."""
+        warnings = self.log_warnings.items()
+        return next((reason for words, reason in warnings if any(words.encode() in text for text in texts)), "")
+
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds that any path reports."""

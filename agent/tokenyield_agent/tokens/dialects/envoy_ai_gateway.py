@@ -24,7 +24,7 @@ from tokenyield_agent.tokens.dialects.json_lines import (
     instant_of,
     only_used,
 )
-from tokenyield_agent.tokens.parsing.outcome import outcome_of
+from tokenyield_agent.tokens.parsing.outcome import CLIENT_CLOSED, outcome_of
 from tokenyield_agent.tokens.parsing.usage import count_of, dig, token_kinds
 
 DEFAULT_FIELDS = {"team": "x-team-id", "user": "x-user-id"}
@@ -101,7 +101,7 @@ def _outcome(document: dict[str, Any]) -> str:
         return "requests_failed"
     if not code:  # no status was sent, and nothing else says why: the client went away before
         return "requests_aborted"
-    return outcome_of(code) if 200 <= code < 400 or code == 499 else "requests_failed"
+    return outcome_of(code) if 200 <= code < 400 or code == CLIENT_CLOSED else "requests_failed"
 
 
 GATEWAY = Gateway(

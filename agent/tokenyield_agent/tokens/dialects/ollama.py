@@ -20,13 +20,13 @@ from tokenyield_agent.tokens.dialects.llamacpp import LlamaCpp
 from tokenyield_agent.tokens.event import TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.origins import BEFORE
+from tokenyield_agent.tokens.parsing.outcome import CLIENT_CLOSED
 
 _ACCESS = re.compile(
     BEFORE + rb"\[GIN\] \d{4}/\d\d/\d\d - \d\d:\d\d:\d\d \| +(?P<status>\d{3}) \|[^|\"]{1,40}\|[^|\"]{1,60}\| POST +"
     rb'"[^"?]{0,200}/(?:api/(?:chat|generate)|v1/(?:chat/)?completions|v1/messages|v1/responses)(?:\?[^"]{0,2000})?"'
 )
 _MARK = re.compile(rb"\[GIN\] \d{4}/|" + BEFORE + rb"time=\S{10,40} level=\w+ source=[\w./-]{1,80}\.go:\d+ ")
-_CANCELLED = 499
 
 
 class Ollama:
@@ -82,8 +82,8 @@ def _request(status: int) -> TokenCounts:
     return TokenCounts(
         method="count",
         requests=int(200 <= status < 300),
-        requests_aborted=int(status == _CANCELLED),
-        requests_failed=int(status >= 400 and status != _CANCELLED),
+        requests_aborted=int(status == CLIENT_CLOSED),
+        requests_failed=int(status >= 400 and status != CLIENT_CLOSED),
     )
 
 

@@ -121,15 +121,8 @@ def log_advice() -> str:
 
 def why_silent(sample: bytes) -> str:
     """Why a log holds no statistics, where it shows that itself, and what to do; empty where it does not."""
-    return next(
-        (
-            f"{server.title} prints no statistics: {reason}"
-            for server in SERVERS.values()
-            for words, reason in server.log_warnings.items()
-            if words.encode() in sample
-        ),
-        "",
-    )
+    reasons = ((server.title, server.log_warning_in(sample)) for server in SERVERS.values())
+    return next((f"{title} prints no statistics: {reason}" for title, reason in reasons if reason), "")
 
 
 def counters_of_page(body: bytes) -> CounterNames | None:

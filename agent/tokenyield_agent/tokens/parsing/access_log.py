@@ -17,6 +17,8 @@ formatter does not change.
 
 import re
 
+from tokenyield_agent.tokens.parsing.outcome import CLIENT_CLOSED
+
 ENDPOINTS = (b"/chat/completions", b"/completions", b"/messages", b"/responses", b"/audio/transcriptions")
 """How the paths end that most servers answer with tokens."""
 PLAIN_START = b" - "
@@ -25,7 +27,6 @@ _POST = b' - "POST /v1/'
 _REQUEST = re.compile(
     rb'"POST (?P<path>/[^ "?\\]{0,500})(?:\?[^ "\\]{0,4000})? (?:HTTP/)?[123](?:\.[01])?\\?" (?P<status>[2-5]\d\d)\b'
 )
-_GIVEN_UP = 499
 
 
 class AccessLog:
@@ -62,7 +63,7 @@ class AccessLog:
                 if status < 300:
                     self._add("requests", 1)
                 elif status >= 400:
-                    self._add("requests_aborted" if status == _GIVEN_UP else "requests_failed", 1)
+                    self._add("requests_aborted" if status == CLIENT_CLOSED else "requests_failed", 1)
 
     def _add(self, kind: str, count: int) -> None:
         self._counts.setdefault("requests", 0)

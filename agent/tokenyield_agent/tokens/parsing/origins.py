@@ -35,6 +35,11 @@ def sender_of(before: bytes) -> str:
     return digest(b" ".join(words)) if words else ""
 
 
-def digest(text: bytes) -> str:
+def raw_digest(text: bytes) -> bytes:
     """What of `text` may be kept to know it again."""
-    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).hexdigest()
+    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
+
+
+def digest(text: bytes) -> str:
+    """The same as text."""
+    return raw_digest(text).hex()

@@ -5,15 +5,15 @@ reported with its whole usage at each poll. Only digests are kept: an id may be 
 """
 
 import base64
-import hashlib
 from typing import Any
+
+from tokenyield_agent.tokens.parsing.origins import DIGEST_BYTES, digest, raw_digest
 
 LINES_MAX = 4096
 """Remembered while the agent runs: more than a shipper sends again."""
 LINES_KEPT = 512
 """Of these, over the agent's restart: the state is written with each window."""
 JOBS_MAX = 256
-_DIGEST_BYTES = 6
 _PROMPT = {"prompt_computed", "prompt_cached", "prompt_unsplit"}
 
 
@@ -25,10 +25,10 @@ class SeenLines:
 
     def is_new(self, identity: bytes) -> bool:
         """Whether it was not seen before; from now on it was."""
-        digest = _digest(identity)
-        is_new = digest not in self._digests
-        self._digests.pop(digest, None)
-        self._digests[digest] = None
+        known_by = raw_digest(identity)
+        is_new = known_by not in self._digests
+        self._digests.pop(known_by, None)
+        self._digests[known_by] = None
         if len(self._digests) > LINES_MAX:
             del self._digests[next(iter(self._digests))]
         return is_new
@@ -38,8 +38,8 @@ class SeenLines:
 
     def restore(self, state: str) -> None:
         raw = base64.b64decode(state)
-        starts = range(0, len(raw), _DIGEST_BYTES)
-        self._digests = {raw[start : start + _DIGEST_BYTES]: None for start in starts}
+        starts = range(0, len(raw), DIGEST_BYTES)
+        self._digests = {raw[start : start + DIGEST_BYTES]: None for start in starts}
 
 
 class CountedJobs:
@@ -51,7 +51,7 @@ class CountedJobs:
     def growth(self, job: bytes, kinds: dict[str, int]) -> dict[str, int]:
         """What of `kinds` was not counted yet, and empty where all was; from now on it is. A prompt that is divided
         otherwise than before is left out: it cannot be compared."""
-        key = _digest(job).hex()
+        key = digest(job)
         before = self._counted.pop(key, {})
         if before and _PROMPT & before.keys() != _PROMPT & kinds.keys():
             kinds = {kind: count for kind, count in kinds.items() if kind not in _PROMPT}
@@ -66,7 +66,3 @@ class CountedJobs:
 
     def restore(self, state: dict[str, Any]) -> None:
         self._counted = {job: dict(kinds) for job, kinds in state.items()}
-
-
-def _digest(identity: bytes) -> bytes:
-    return hashlib.blake2b(identity, digest_size=_DIGEST_BYTES).digest()
