@@ -20,7 +20,6 @@ from tokenyield_collector.reports.maker import MEDIA_TYPES
 log = logging.getLogger(__name__)
 
 TOP_MAX = 99_999_999
-_NAMES = ("period", "by", "format", "top", "focus_version")
 _SHAPES: dict[str, Any] = {"json": {"type": "object"}}
 """Format -> schema. The columns are those of the rules, so even JSON has no fixed shape; others are text."""
 REPORT = Route(
@@ -53,6 +52,8 @@ REPORT = Route(
         ),
     ),
 )
+_NAMES = frozenset(parameter.name for parameter in REPORT.parameters)
+"""Any other parameter is a column."""
 ROUTES = (REPORT,)
 
 

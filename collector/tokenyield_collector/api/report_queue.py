@@ -15,7 +15,7 @@ from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.errors import TooManyWaiting
 from tokenyield_collector.executors import Executors
 from tokenyield_collector.ledger.base import Ledger, StatementRecord
-from tokenyield_collector.ledger.usage import UsageReader
+from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.statements.source import CostSource
@@ -39,7 +39,7 @@ class LedgerForReports:
     def first_ms(self) -> int | None:
         return self._ledger.first_ms()
 
-    def usage(self) -> UsageReader:
+    def usage(self) -> LedgerUsageReader:
         return self._ledger.usage()
 
     def roll(self) -> None:

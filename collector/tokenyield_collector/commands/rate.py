@@ -17,8 +17,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.commands.console import console_for
+    from tokenyield_collector.commands.rate_tables import rate_table, reference_table
     from tokenyield_collector.prices.load import load_prices
-    from tokenyield_collector.prices.rate_card import rate_document, rate_table, reference_table
+    from tokenyield_collector.prices.rate_card import rate_document
 
     if arguments.reference:
         console_for(None).print(reference_table())

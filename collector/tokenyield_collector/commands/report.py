@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_collector.commands.source import add_source_flags, open_reports, settings_of
-from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, VERSIONS
+from tokenyield_collector.reports.focus.columns import DATASETS, DEFAULT_VERSION, VERSIONS
 from tokenyield_collector.reports.formats import FORMAT_NAMES
 from tokenyield_settings.terminal import show
 
@@ -19,13 +19,15 @@ HELP = (
     "what a period cost, by team, model or any other column; from the running collector, or from its ledger "
     "while it is down"
 )
-_METADATA = {"focus-metadata": ".metadata.json"}
-_BESIDE = {
-    "1.2": _METADATA,
-    "1.4": {**_METADATA, "focus-billing-period": ".billing-period.csv", "focus-invoice-detail": ".invoice-detail.csv"},
-}
-"""Version of FOCUS -> the formats that are written beside a file, and what their names end in."""
+_DATASET_NAMES = {"BillingPeriod": "billing-period", "InvoiceDetail": "invoice-detail"}
+"""Datasets of FOCUS that have a file of their own -> how its format and its name end."""
 EXAMPLE = "report --period 2026-10 --by team,model --format html --output october.html"
+
+
+def _beside(focus_version: str) -> dict[str, str]:
+    """The formats that are written beside a FOCUS file, and what their names end in."""
+    names = [name for dataset, name in _DATASET_NAMES.items() if dataset in DATASETS[focus_version]]
+    return {"focus-metadata": ".metadata.json", **{f"focus-{name}": f".{name}.csv" for name in names}}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +90,7 @@ def _from_collector(
         query["top"] = str(arguments.top)
     request_from_collector(settings, arguments, "/v1/report", query, output)
     if form == "focus" and output is not None:
-        for beside, suffix in _BESIDE[arguments.focus_version].items():
+        for beside, suffix in _beside(arguments.focus_version).items():
             query["format"] = beside
             request_from_collector(settings, arguments, "/v1/report", query, output.with_suffix(suffix))
 
@@ -102,7 +104,7 @@ def _write_focus(maker: "ReportMaker", period: str, version: str, output: Path |
         maker.focus(period, out, focus_version=version)
         out.detach()
         return
-    beside = {form: output.with_suffix(suffix) for form, suffix in _BESIDE[version].items()}
+    beside = {form: output.with_suffix(suffix) for form, suffix in _beside(version).items()}
     with ExitStack() as opened:
         file = opened.enter_context(output.open("w", encoding="utf-8", newline=""))
         invoice = None

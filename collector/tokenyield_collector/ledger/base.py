@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
-from tokenyield_collector.ledger.usage import UsageReader
+from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_wire.window import Shipment
 
 
@@ -125,7 +125,7 @@ class Ledger(Protocol):
         """
         ...
 
-    def usage(self) -> UsageReader:
+    def usage(self) -> LedgerUsageReader:
         """What reports read: of one state of the ledger for as long as the reader is kept, from its first read on. For
         one statement, in one thread."""
         ...

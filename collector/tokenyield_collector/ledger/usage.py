@@ -174,7 +174,7 @@ class UsageRows(NamedTuple):
 
 
 class UsageReader(Protocol):
-    """Blocking. Periods are whole UTC hours."""
+    """What statements read. Blocking. Periods are whole UTC hours."""
 
     def gpu_groups(self) -> Sequence[GpuGroup]:
         """All that ever were; one that is in no hour of a period has no rows in it."""
@@ -192,10 +192,14 @@ class UsageReader(Protocol):
         """Of nodes that measure it."""
         ...
 
-    def latency(self, start_ms: int, end_ms: int) -> Sequence[WorkLatency]:
-        """Of servers that report it; the labels are those that a workload carried longest."""
-        ...
-
     def checksum(self, start_ms: int, end_ms: int) -> str:
         """Changes when any fact of the period does."""
+        ...
+
+
+class LedgerUsageReader(UsageReader, Protocol):
+    """Of a ledger, which has what statements do not need."""
+
+    def latency(self, start_ms: int, end_ms: int) -> Sequence[WorkLatency]:
+        """Of servers that report it; the labels are those that a workload carried longest."""
         ...

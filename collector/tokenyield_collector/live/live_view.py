@@ -22,7 +22,7 @@ from tokenyield_collector.ledger.latency import LatencyHistogram, histograms
 from tokenyield_collector.live.window_usage import Stretch, WindowUsage, Workload, server_of_workloads
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.money import amount
-from tokenyield_collector.statements.buckets import BUCKETS, LIVE_BUCKETS
+from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS, BUCKETS, LIVE_BUCKETS
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.names import own_name
 from tokenyield_collector.statements.pricing import cut_at_hours
@@ -35,16 +35,15 @@ from tokenyield_wire.window import TOKEN_KINDS
 TOKEN_SUMS = ("completion", "total")
 """`total` is every token known: prompt computed, cached and unsplit, and completion."""
 GRAIN = Grain(workload=True, cluster=True)
-_OF_ACTIVE = ("under_yield", "productive")
 
 
 def live_cost(sums: Sums, bucket: str) -> int:
     """Quanta of one of `LIVE_BUCKETS`."""
-    return sum(sums.cost(name) for name in _OF_ACTIVE) if bucket == "active" else sums.cost(bucket)
+    return sum(sums.cost(name) for name in ACTIVE_BUCKETS) if bucket == "active" else sums.cost(bucket)
 
 
 def live_energy_cost(sums: Sums, bucket: str) -> int:
-    names = _OF_ACTIVE if bucket == "active" else (bucket,)
+    names = ACTIVE_BUCKETS if bucket == "active" else (bucket,)
     return sum(sums.cell(name, "energy") for name in names)
 
 
@@ -207,4 +206,4 @@ def _places(statement: Statement) -> tuple[dict[tuple[str, str], Sums], Sums]:
     return dict(sorted(priced.items())), unpriced
 
 
-assert set(LIVE_BUCKETS) == {*BUCKETS} - {*_OF_ACTIVE} | {"active"}
+assert set(LIVE_BUCKETS) == {*BUCKETS} - {*ACTIVE_BUCKETS} | {"active"}

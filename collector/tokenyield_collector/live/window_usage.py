@@ -25,7 +25,6 @@ from tokenyield_collector.ledger.usage import (
     UsageQuery,
     UsageRows,
     WorkIdentity,
-    WorkLatency,
     WorkRow,
 )
 from tokenyield_wire.units import MS_PER_DAY
@@ -92,20 +91,6 @@ class WindowUsage:
                 if row.kind in HOST_KINDS:
                     days[stretch.day_ms, row.cluster, row.node, row.name][row.kind] += row.amount
         return [HostDay(*place, *(amounts[kind] for kind in HOST_KINDS)) for place, amounts in sorted(days.items())]
-
-    def latency(self, start_ms: int, end_ms: int) -> list[WorkLatency]:
-        return [
-            WorkLatency(
-                WorkIdentity(
-                    row.cluster, row.workload, row.model, self.labels.get((row.cluster, row.workload), "{}"), _NO_CALLER
-                ),
-                row.kind,
-                row.sum_ms,
-                row.counts,
-            )
-            for stretch in self._stretches
-            for row in stretch.facts.latency
-        ]
 
     def checksum(self, start_ms: int, end_ms: int) -> str:
         return ""

@@ -15,7 +15,7 @@ from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.schemas import BudgetsDocument
 from tokenyield_collector.ledger.base import StatementRecord
-from tokenyield_collector.ledger.usage import UsageReader
+from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, day_of, iso, month_of, parse_period
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
@@ -48,7 +48,7 @@ class ReportedLedger(Protocol):
 
     def roll(self) -> object: ...
 
-    def usage(self) -> UsageReader: ...
+    def usage(self) -> LedgerUsageReader: ...
 
     def statements(self, period: str) -> list[StatementRecord]: ...
 

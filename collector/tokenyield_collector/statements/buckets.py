@@ -45,6 +45,8 @@ COSTS = (*BUCKETS, "shared")
 """What the total of a line consists of."""
 LIVE_BUCKETS = ("dark", "unallocated", "idle", "active")
 """The waterfall of the live view, which knows no reference pace yet: `active` is under_yield and productive."""
+ACTIVE_BUCKETS = ("under_yield", "productive")
+"""What `active` is in a statement."""
 IDLE_CAPACITY = ("dark", "unallocated", "idle")
 """Capacity that is paid for while nothing runs on it."""
 LOST = tuple(name for name in BUCKETS if BY_NAME[name].is_lost)

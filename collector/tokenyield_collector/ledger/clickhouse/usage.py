@@ -1,7 +1,7 @@
 """Usage for reports out of ClickHouse: its hours, as far as a report needs them, in a DuckDB of this collector's own.
 
-In: hours with the number of commits that they hold. Out: a `UsageReader`. What divides time, tokens and money to the
-last millisecond exists once, in DuckDB's SQL, and gives the same figures here. The DuckDB is a copy in a temporary
+In: hours with the number of commits that they hold. Out: a `LedgerUsageReader`. What divides time, tokens and money to
+the last millisecond exists once, in DuckDB's SQL, and gives the same figures here. The DuckDB is a copy in a temporary
 folder: hours that changed are fetched again, and it is gone with the collector.
 
 Each call answers from one state of the copy. Two calls of one statement may differ by hours that were fetched between
@@ -22,8 +22,8 @@ from tokenyield_collector.ledger.usage import (
     BestHour,
     GpuGroup,
     HostDay,
+    LedgerUsageReader,
     UsageQuery,
-    UsageReader,
     UsageRows,
     WorkLatency,
 )
@@ -32,7 +32,7 @@ HOURS_AT_ONCE = 6
 
 
 class ClickHouseUsage:
-    """A `UsageReader` from any thread."""
+    """A `LedgerUsageReader` from any thread."""
 
     def __init__(self, tables: ClickHouseTables) -> None:
         self._tables = tables
@@ -74,7 +74,7 @@ class ClickHouseUsage:
                 self._folder.cleanup()
             self._copy = self._folder = None
 
-    def _reader(self, start_ms: int | None, end_ms: int | None) -> UsageReader:
+    def _reader(self, start_ms: int | None, end_ms: int | None) -> LedgerUsageReader:
         """Of the copy, with the hours of the period as ClickHouse has them now."""
         with self._lock:
             if self._copy is None:

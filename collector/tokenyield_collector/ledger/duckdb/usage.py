@@ -38,7 +38,7 @@ _PLACED = """JOIN t_pools p ON p.id = w.gpu_group
 
 
 class DuckDbUsage:
-    """A `UsageReader` over a cursor of a DuckDB ledger that is its own."""
+    """A `LedgerUsageReader` over a cursor of a DuckDB ledger that is its own."""
 
     def __init__(self, connection: Any) -> None:
         self._tables = QueryTables(connection)

@@ -9,7 +9,6 @@ from decimal import Decimal
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.targets.spreadsheet import PlainNumber
 
-VERSIONS = ("1.2", "1.4")
 DEFAULT_VERSION = "1.2"
 
 _SINCE_1_2 = (
@@ -47,6 +46,13 @@ INVOICE_DETAIL = (
     "InvoiceDetailLastUpdated", "InvoiceId", "InvoiceIssueDate", "InvoiceIssueStatus", "InvoiceIssuerName",
     "PaymentDueDate", "PaymentTerms", "ReferenceInvoiceId",
 )  # fmt: skip
+
+DATASETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "1.2": {"CostAndUsage": COST_AND_USAGE["1.2"]},
+    "1.4": {"CostAndUsage": COST_AND_USAGE["1.4"], "BillingPeriod": BILLING_PERIOD, "InvoiceDetail": INVOICE_DETAIL},
+}
+"""Version -> its datasets that are written, with their columns."""
+VERSIONS = tuple(DATASETS)
 
 _DECIMAL_ENDINGS = ("Cost", "Price", "Quantity")
 _DECIMAL = ("x_GpuHours", "x_Joules", "x_Tokens")

@@ -18,12 +18,12 @@ from typing import Any
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, scaled
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.focus.allocation import allocated_columns
-from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, DEFAULT_VERSION, plain
+from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, plain
 from tokenyield_collector.reports.focus.model_identity import model_identity
-from tokenyield_collector.reports.focus.price_list import PoolPrice, PriceList, UnitPrice, divided
+from tokenyield_collector.reports.focus.price_list import HOURS_UNIT, PoolPrice, PriceList, UnitPrice, divided
 from tokenyield_collector.reports.focus.rounding import RunningRound, split
 from tokenyield_collector.reports.formats import PeriodStatement
-from tokenyield_collector.statements.buckets import BY_NAME, COSTS, IDLE_CAPACITY
+from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS, BY_NAME, COSTS, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import (
     UNKNOWN_MODEL,
@@ -39,8 +39,6 @@ from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, apporti
 from tokenyield_wire.window import TOKEN_KINDS
 
 Row = dict[str, Any]
-USED_BUCKETS = ("under_yield", "productive")
-"""Buckets of the waterfall that rows of used time hold together; `x_UnderYieldCost` is the part of the first."""
 _METERS = {
     "prompt_computed": "Prompt Tokens",
     "prompt_cached": "Cached Prompt Tokens",
@@ -77,7 +75,7 @@ class FocusRows:
         self._dimensions = policy.rules.dimensions
         self._sharing = policy.rules.sharing
         self._list = PriceList(policy)
-        self._is_1_2 = whole.focus_version == DEFAULT_VERSION
+        self._shows_allocation = "AllocatedMethodId" in COST_AND_USAGE[whole.focus_version]
         self.buckets = {name: RunningRound(QUANTA_PER_UNIT, CURRENCY_DECIMALS) for name in COSTS}
         """Bucket of the waterfall -> what its rows were given so far."""
         self._energy = RunningRound(QUANTA_PER_UNIT, CURRENCY_DECIMALS)
@@ -89,7 +87,7 @@ class FocusRows:
 
     def of_day(self, lines: Sequence[KeyedLine]) -> Iterator[Row]:
         """All rows of one day's lines."""
-        ratios = {} if self._is_1_2 else _shared_ratios(lines)
+        ratios = _shared_ratios(lines) if self._shows_allocation else {}
         for key, sums in lines:
             rows = list(self._of_line(key, sums, ratios.get(key)))
             left_mj = sums.get("gpu_mj") if rows and not rows[0].get("x_Tokens") else 0
@@ -106,8 +104,8 @@ class FocusRows:
         if any(weighted):
             yield from self._token_rows(key, sums, common, pool, tokens, weighted)
         elif active_ms or sums.direct:
-            costs = [sums.cost(bucket) for bucket in USED_BUCKETS]
-            energy = sum(sums.cell(bucket, "energy") for bucket in USED_BUCKETS)
+            costs = [sums.cost(bucket) for bucket in ACTIVE_BUCKETS]
+            energy = sum(sums.cell(bucket, "energy") for bucket in ACTIVE_BUCKETS)
             row = common | self._used_cost(*costs) | {"CapacityReservationStatus": "Used"}
             yield self._hours_row(row, pool, ("GPU Time", "GPU time in use"), active_ms, energy)
         for bucket, description in _LOST.items():
@@ -157,11 +155,12 @@ class FocusRows:
         tokens: Sequence[int],
         weighted: Sequence[int],
     ) -> Iterator[Row]:
-        parts = [split(sums.cost(bucket), weighted) for bucket in USED_BUCKETS]
-        energy = split(sum(sums.cell(bucket, "energy") for bucket in USED_BUCKETS), weighted)
+        parts = [split(sums.cost(bucket), weighted) for bucket in ACTIVE_BUCKETS]
+        energy = split(sum(sums.cell(bucket, "energy") for bucket in ACTIVE_BUCKETS), weighted)
         hours, joules = apportion(sums.active_ms, weighted), apportion(sums.get("gpu_mj"), weighted)
         listed = self._list.of_tokens(key, sums)
-        model = model_name(key.carrier) or UNKNOWN_MODEL
+        known = model_name(key.carrier)
+        model = known or UNKNOWN_MODEL
         for i, kind in enumerate(TOKEN_KINDS):
             if not tokens[i]:
                 continue
@@ -177,7 +176,7 @@ class FocusRows:
             row = common | self._used_cost(*(cost[i] for cost in parts))
             row |= {
                 "ChargeCategory": "Usage",
-                "ChargeDescription": f"{_METERS[kind]} of {'an ' if model == UNKNOWN_MODEL else ''}{model}",
+                "ChargeDescription": f"{_METERS[kind]} of {'' if known else 'an '}{model}",
                 "CapacityReservationStatus": "Used",
                 "ConsumedQuantity": tokens[i],
                 "ConsumedUnit": "Tokens",
@@ -186,7 +185,7 @@ class FocusRows:
                 "ServiceName": "Self-hosted inference",
                 "SkuId": f"{model}/{kind}",
                 "SkuMeter": _METERS[kind],
-                "SkuPriceDetails": self._sku_price_details("" if model == UNKNOWN_MODEL else model, kind, price),
+                "SkuPriceDetails": self._sku_price_details(known, kind, price),
                 "x_EnergyCost": scaled(self._energy.next(energy[i]), CURRENCY_DECIMALS),
                 "x_GpuHours": x_hours,
                 "x_Joules": Decimal(joules[i]) / MJ_PER_JOULE,
@@ -217,7 +216,7 @@ class FocusRows:
             "ChargeCategory": "Usage",
             "ChargeDescription": meter[1],
             "ConsumedQuantity": hours,
-            "ConsumedUnit": "Hours",
+            "ConsumedUnit": HOURS_UNIT,
             "ServiceCategory": "Compute",
             "ServiceSubcategory": "Other (Compute)",
             "ServiceName": "GPU capacity",
@@ -261,7 +260,7 @@ class FocusRows:
             "CommitmentDiscountQuantity": hours,
             "CommitmentDiscountStatus": status,
             "CommitmentDiscountType": "Reserved",
-            "CommitmentDiscountUnit": "Hours",
+            "CommitmentDiscountUnit": HOURS_UNIT,
             "ContractApplied": JsonField(f'{{"Elements": [{contract[:-1]}, {applied}}}]}}'),
         }
         if status == "Unused":

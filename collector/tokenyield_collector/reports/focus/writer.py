@@ -13,8 +13,9 @@ from itertools import groupby
 from tokenyield_collector.prices.money import scaled, spread
 from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, data_type, plain
 from tokenyield_collector.reports.focus.invoice import invoice_detail_id
-from tokenyield_collector.reports.focus.rows import USED_BUCKETS, FocusRows, Row, finished
+from tokenyield_collector.reports.focus.rows import FocusRows, Row, finished
 from tokenyield_collector.reports.formats import PeriodStatement, TextWriter
+from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS
 from tokenyield_collector.statements.statement import KeyedLine
 from tokenyield_collector.targets.spreadsheet import csv_line
 from tokenyield_wire.units import MS_PER_DAY
@@ -34,8 +35,7 @@ def write_cost_and_usage(
     total = 0
     with localcontext() as context:
         context.prec = _DIGITS
-        for row in _settled(FocusRows(whole), whole):
-            row["InvoiceDetailId"] = invoice_detail_id(row)
+        for row in cost_and_usage(whole):
             for name in decimals:
                 value = row[name]
                 if value.__class__ is Decimal:
@@ -45,6 +45,13 @@ def write_cost_and_usage(
             if each is not None:
                 each(row)
         return scaled(total, CURRENCY_DECIMALS)
+
+
+def cost_and_usage(whole: PeriodStatement) -> Iterator[Row]:
+    """All rows, as they are computed. Their prices are exact in a decimal context of `_DIGITS`; costs are integers."""
+    for row in _settled(FocusRows(whole), whole):
+        row["InvoiceDetailId"] = invoice_detail_id(row)
+        yield row
 
 
 def _settled(rows: FocusRows, whole: PeriodStatement) -> Iterator[Row]:
@@ -64,7 +71,7 @@ def _settled(rows: FocusRows, whole: PeriodStatement) -> Iterator[Row]:
     for name, amount in zip(names, wanted, strict=True):
         left = int(amount.scaleb(CURRENCY_DECIMALS)) - rows.buckets[name].given
         if left:
-            held["used" if name in USED_BUCKETS else name]["x_nano"][name] += left
+            held["used" if name in ACTIVE_BUCKETS else name]["x_nano"][name] += left
     yield from map(finished, held.values())
 
 

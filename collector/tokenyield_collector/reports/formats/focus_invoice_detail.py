@@ -1,20 +1,14 @@
 """FOCUS's Invoice Detail dataset, since version 1.4: the lines of a closed period's invoice."""
 
 from tokenyield_collector.reports.focus.invoice import InvoiceLines
-from tokenyield_collector.reports.focus.writer import write_cost_and_usage
+from tokenyield_collector.reports.focus.writer import cost_and_usage
 from tokenyield_collector.reports.formats import PeriodStatement, StatementFormat, TextWriter
-
-
-class _Nowhere:
-    """Rows that are only summed."""
-
-    def write(self, text: str, /) -> object:
-        return len(text)
 
 
 def write_invoice_detail(whole: PeriodStatement, out: TextWriter) -> None:
     lines = InvoiceLines()
-    write_cost_and_usage(whole, _Nowhere(), lines.add)
+    for row in cost_and_usage(whole) if whole.version is not None else ():  # an open period has no invoice
+        lines.add(row)
     lines.write(whole, out)
 
 

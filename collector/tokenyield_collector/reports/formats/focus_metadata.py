@@ -6,10 +6,8 @@ from typing import Any
 
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.focus.columns import (
-    BILLING_PERIOD,
     COST_AND_USAGE,
-    DEFAULT_VERSION,
-    INVOICE_DETAIL,
+    DATASETS,
     data_type,
     precision,
 )
@@ -26,7 +24,7 @@ def metadata(whole: PeriodStatement) -> dict[str, Any]:
     version, period = whole.focus_version, whole.period
     schema = _schema(version, "", COST_AND_USAGE[version], iso(period.end_ms))
     document: dict[str, Any] = {"DataGenerator": f"tokenyield-collector {VERSION}", "Schema": schema}
-    if version != DEFAULT_VERSION:
+    if len(DATASETS[version]) > 1:
         document |= _datasets(whole)
     return document | {
         "BillingPeriod": {"Start": iso(period.start_ms), "End": iso(period.end_ms)},
@@ -41,11 +39,7 @@ def _datasets(whole: PeriodStatement) -> dict[str, Any]:
     """Since 1.3 metadata are of several datasets, which have an instance, a schema and a state each."""
     version, at = whole.focus_version, iso(whole.period.end_ms)
     known_to = iso(whole.statement.span.end_ms)
-    columns = {
-        "CostAndUsage": COST_AND_USAGE[version],
-        "BillingPeriod": BILLING_PERIOD,
-        "InvoiceDetail": INVOICE_DETAIL,
-    }
+    columns = DATASETS[version]
     recency = {
         "DatasetInstanceComplete": whole.version is not None,
         "DatasetInstanceLastUpdated": known_to,

@@ -1,0 +1,64 @@
+"""Hourly rates and the bundled reference figures as tables for a terminal."""
+
+from rich import box
+from rich.table import Table
+
+from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.rate_card import rate_document
+from tokenyield_collector.prices.reference import ReferenceFigure, reference_figures
+from tokenyield_collector.targets.terminal import cell
+
+
+def rate_table(prices: PriceBook, at_ms: int) -> Table:
+    """What every pool's GPU-hour costs at `at_ms`, part by part."""
+    document = rate_document(prices, at_ms)
+    title = f"{prices.currency} per GPU-hour at {document['at']}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("pool", min_width=14)
+    table.add_column("part", no_wrap=True)
+    table.add_column("how", overflow="fold")
+    table.add_column(f"{prices.currency}/GPU-h", justify="right", no_wrap=True)
+    for pool in document["pools"]:
+        kind = pool.get("kind", "")
+        if pool.get("count") is not None:
+            kind += f", {pool['count']} GPUs"
+        left = [cell(pool["name"]), cell(kind)]  # the first column, line by line
+        notes = "; ".join(pool["notes"])
+        if not pool["parts"]:
+            table.add_row(left[0], "-", cell(notes), "-", end_section=True)
+            continue
+        rows = [(cell(part), cell(pool["how"][part]), cell(f"{amount:.6f}")) for part, amount in pool["parts"].items()]
+        rows.append((cell("sum", "bold"), cell(notes), cell(f"{pool['per_gpu_hour']:.6f}", "bold")))
+        how = "for each kWh at the GPU, PUE included" if pool["energy_per_kwh"] else "in the rent"
+        rows.append((cell("energy"), cell(how), cell(f"{pool['energy_per_kwh']:.6f}")))
+        for i, row in enumerate(rows):
+            table.add_row(left[i] if i < len(left) else "", *row, end_section=i == len(rows) - 1)
+    return table
+
+
+def reference_table() -> Table:
+    """The bundled figures with their sources."""
+    table = Table(
+        title="Reference figures, USD per GPU: not your prices. (e): estimate or general knowledge",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+    )
+    table.add_column("GPU", min_width=15)
+    for column in ("price", "rent/h", "TDP W", "idle W", "kW"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("source of price and rent", overflow="fold")
+    for gpu in reference_figures().gpus:
+        figures = (gpu.price, gpu.rent_per_hour, gpu.tdp_watts, gpu.idle_watts, gpu.kw_all_in)
+        sources = f"{_source(gpu.price)}; {_source(gpu.rent_per_hour)}"
+        table.add_row(gpu.name, *(_cell(figure) for figure in figures), sources, end_section=True)
+    return table
+
+
+def _cell(figure: ReferenceFigure | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure.value:,}" + ("" if figure.trust == "verified" else " (e)")
+
+
+def _source(figure: ReferenceFigure | None) -> str:
+    return f"{figure.source}, {figure.as_of}" if figure else "-"
