@@ -126,7 +126,7 @@ def measure(server: RealServer, kind: str, seconds: float, folder: Path) -> list
     with watched(folder, server) as watches:
         time.sleep(3)  # each has read the counters where they begin
         before = server.own_counts()
-        truth = drive(server, kind, seconds, with_chat=server.has_chat)
+        truth = drive(server, kind, seconds)
         with ThreadPoolExecutor(len(watches)) as pool:
             counted = list(pool.map(Watch.finish, watches))
         own = {kind: value - before[kind] for kind, value in server.own_counts().items()}

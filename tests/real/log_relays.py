@@ -77,6 +77,14 @@ def _now() -> datetime:
     return datetime.fromtimestamp(time.time_ns() / 1e9, UTC)
 
 
+def journal_entry(message: bytes, *, at_us: int, mono_us: int, **fields: str) -> bytes:
+    """In the journal's export format (systemd.io/JOURNAL_EXPORT_FORMATS). Empty fields are left out."""
+    named = {"__REALTIME_TIMESTAMP": str(at_us), "__MONOTONIC_TIMESTAMP": str(mono_us)}
+    named |= {"_BOOT_ID": "ab" * 16, "_MACHINE_ID": "cd" * 16, **fields}
+    head = "".join(f"{name}={value}\n" for name, value in named.items() if value)
+    return head.encode() + b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n\n"
+
+
 class JournalLog(Relay):
     """As journald keeps a unit's output: real journal files, written by systemd-journal-remote."""
 
@@ -89,11 +97,9 @@ class JournalLog(Relay):
 
     def line(self, text: bytes) -> None:
         assert self._writer.stdin is not None
-        fields = (
-            f"__REALTIME_TIMESTAMP={time.time_ns() // 1000}\n__MONOTONIC_TIMESTAMP={time.monotonic_ns() // 1000}\n"
-            f"_BOOT_ID={'ab' * 16}\n_MACHINE_ID={'cd' * 16}\n_SYSTEMD_UNIT={UNIT}\n_PID={os.getpid()}\n"
-        )
-        self._writer.stdin.write(fields.encode() + b"MESSAGE\n" + len(text).to_bytes(8, "little") + text + b"\n\n")
+        at_us, mono_us = time.time_ns() // 1000, time.monotonic_ns() // 1000
+        pid = str(os.getpid())
+        self._writer.stdin.write(journal_entry(text, at_us=at_us, mono_us=mono_us, _SYSTEMD_UNIT=UNIT, _PID=pid))
         self._writer.stdin.flush()
 
     def stop(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from real.log_relays import JOURNAL_WRITER, journal_entry
 from tokenyield_agent.doctor.logs import sample_of_journal
 from tokenyield_agent.tokens.dialects.registry import new_dialect
 from tokenyield_agent.tokens.journal import Journal
@@ -14,11 +15,9 @@ from tokenyield_agent.tokens.log_source import JournalUnit
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
-WRITER = "/lib/systemd/systemd-journal-remote"
-
 
 class Machine:
-    """A journal that grows. Entries are in the journal's export format (systemd.io/JOURNAL_EXPORT_FORMATS)."""
+    """A journal that grows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,15 +28,16 @@ class Machine:
         entries = b""
         for message in messages:
             self._at_us += 1
-            entries += (
-                f"__REALTIME_TIMESTAMP={self._at_us}\n__MONOTONIC_TIMESTAMP={self._at_us}\n"
-                f"_BOOT_ID={'ab' * 16}\n_MACHINE_ID={'cd' * 16}\n_SYSTEMD_UNIT={unit}\n"
-            ).encode()
-            entries += f"_SYSTEMD_USER_UNIT={user_unit}\n".encode() if user_unit else b""
-            entries += f"_SYSTEMD_INVOCATION_ID={invocation}\n".encode() if invocation else b""
-            entries += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n\n"
+            entries += journal_entry(
+                message,
+                at_us=self._at_us,
+                mono_us=self._at_us,
+                _SYSTEMD_UNIT=unit,
+                _SYSTEMD_USER_UNIT=user_unit,
+                _SYSTEMD_INVOCATION_ID=invocation,
+            )
         target = f"--output={self.folder}/system.journal"
-        subprocess.run([WRITER, target, "-"], input=entries, check=True, capture_output=True)
+        subprocess.run([JOURNAL_WRITER, target, "-"], input=entries, check=True, capture_output=True)
 
 
 def read(journal: Journal, wanted: int, timeout_s: float = 20.0) -> list[tuple[str, bytes]]:
@@ -53,7 +53,7 @@ def read(journal: Journal, wanted: int, timeout_s: float = 20.0) -> list[tuple[s
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     assert shutil.which("journalctl"), "apt install systemd"
-    assert Path(WRITER).exists(), "apt install systemd-journal-remote"
+    assert Path(JOURNAL_WRITER).exists(), "apt install systemd-journal-remote"
     return Machine(tmp_path / "journal")
 
 

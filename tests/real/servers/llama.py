@@ -12,6 +12,8 @@ COUNTERS = {
     "prompt_cached": ["llamacpp:prompt_tokens_cached_total"],
 }
 
+OPTIONS = ["-np", "4", "-c", "8192", "--no-webui", "--metrics", "--host", "127.0.0.1"]
+
 
 def _model(folder: Path, name: str = "tiny.gguf") -> Path:
     path = folder / name
@@ -21,34 +23,26 @@ def _model(folder: Path, name: str = "tiny.gguf") -> Path:
     return path
 
 
-def start(folder: Path, cache: Path) -> RealServer:
-    """One model, four slots."""
-    program = build(cache)
-    model = _model(folder)
-    options = ["-np", "4", "-c", "8192", "--no-webui", "--metrics", "--host", "127.0.0.1"]
+def _one_model(name: str, call: list[str], folder: Path) -> RealServer:
+    """Of four slots."""
+    model = str(_model(folder))
     return RealServer(
-        "llama-server",
-        lambda port: [str(program), "-m", str(model), "--port", str(port), *options],
+        name,
+        lambda port: [*call, "-m", model, "--port", str(port), *OPTIONS],
         folder,
         model="tiny",
         version=VERSION,
         counters=COUNTERS,
     )
+
+
+def start(folder: Path, cache: Path) -> RealServer:
+    return _one_model("llama-server", [str(build(cache))], folder)
 
 
 def start_serve(folder: Path, cache: Path) -> RealServer:
-    """The same by the single binary: `llama serve`."""
-    program = build(cache, "llama")
-    model = _model(folder)
-    options = ["-np", "4", "-c", "8192", "--no-webui", "--metrics", "--host", "127.0.0.1"]
-    return RealServer(
-        "llama-serve",
-        lambda port: [str(program), "serve", "-m", str(model), "--port", str(port), *options],
-        folder,
-        model="tiny",
-        version=VERSION,
-        counters=COUNTERS,
-    )
+    """The same by the single binary."""
+    return _one_model("llama-serve", [str(build(cache, "llama")), "serve"], folder)
 
 
 def start_router(folder: Path, cache: Path) -> RealServer:
@@ -57,10 +51,9 @@ def start_router(folder: Path, cache: Path) -> RealServer:
     models = folder / "models"
     for name in ("a.gguf", "b.gguf"):
         _model(models, name)
-    options = ["--models-dir", str(models), "-np", "4", "-c", "8192", "--no-webui", "--metrics", "--host", "127.0.0.1"]
     return RealServer(
         "llama-router",
-        lambda port: [str(program), "--port", str(port), *options],
+        lambda port: [str(program), "--models-dir", str(models), "--port", str(port), *OPTIONS],
         folder,
         model="a",
         version=VERSION,

@@ -20,7 +20,7 @@ CHOICES = 3
 
 
 class Truth:
-    """Sums of `usage` over all answers, by several threads. `unknown_completion`: of requests whose client went away."""
+    """Sums of `usage` over all answers, by several threads; of clients that went away, how many, and what they saw."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,13 +42,11 @@ def usage_of(document: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def drive(server: RealServer, kind: str, seconds: float, *, clients: int = CLIENTS, with_chat: bool = True) -> Truth:
+def drive(server: RealServer, kind: str, seconds: float) -> Truth:
     """Load of one kind for so long."""
     truth = Truth()
     ends_s = time.monotonic() + seconds
-    threads = [
-        threading.Thread(target=_client, args=(server, kind, ends_s, seed, with_chat, truth)) for seed in range(clients)
-    ]
+    threads = [threading.Thread(target=_client, args=(server, kind, ends_s, seed, truth)) for seed in range(CLIENTS)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -56,12 +54,12 @@ def drive(server: RealServer, kind: str, seconds: float, *, clients: int = CLIEN
     return truth
 
 
-def _client(server: RealServer, kind: str, ends_s: float, seed: int, with_chat: bool, truth: Truth) -> None:
+def _client(server: RealServer, kind: str, ends_s: float, seed: int, truth: Truth) -> None:
     chosen = random.Random(f"{kind}{seed}")
     while time.monotonic() < ends_s:
         text = PREFIX[: chosen.randrange(1, len(PREFIX))] + str(chosen.random())
         path, body = "/v1/completions", {"prompt": text, "max_tokens": chosen.randrange(4, 60), "seed": 1}
-        if with_chat and chosen.random() < 0.5:
+        if chosen.random() < 0.5:
             path, body = "/v1/chat/completions", {**body, "messages": [{"role": "user", "content": text}]}
             del body["prompt"]
         try:

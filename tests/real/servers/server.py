@@ -30,7 +30,6 @@ class RealServer:
         ready_path: str = "/health",
         metrics_path: str | None = "/metrics",
         counters: Mapping[str, Sequence[str]] | None = None,
-        has_chat: bool = True,
         env: dict[str, str] | None = None,
     ) -> None:
         self.name = name
@@ -39,7 +38,6 @@ class RealServer:
         self.port = free_port()
         self.log = folder / f"{name}.log"
         self.metrics_path = metrics_path
-        self.has_chat = has_chat
         self._counters = counters or {}
         self._call = [str(part) for part in call(self.port)]
         self._folder = folder
