@@ -56,11 +56,13 @@ def group_processes(
     """The groups of the processes that hold a GPU and do not descend from any of `taken`."""
     roots_of: dict[tuple[object, ...], dict[int, Process]] = defaultdict(dict)
     servers: dict[tuple[object, ...], Server | None] = {}
+    chains = []
     for pid in gpu_pids:
-        chain = [pid, *ancestors.get(pid, ())]
-        if pid not in processes or taken.intersection(chain) or processes[pid].name.startswith(MPS_SERVER[:15]):
+        line = [pid, *ancestors.get(pid, ())]
+        if pid not in processes or taken.intersection(line) or processes[pid].name.startswith(MPS_SERVER[:15]):
             continue
-        root, server = _root([processes[p] for p in chain if p in processes])
+        chains.append([processes[p] for p in line if p in processes])
+    for root, server in _roots(chains):
         key: tuple[object, ...]
         if server is not None:
             launcher = processes.get(root.parent)
@@ -93,9 +95,25 @@ def group_names(groups: Iterable[ProcessGroup], where: Mapping[Place, str]) -> l
     ]
 
 
+def _roots(chains: list[list[Process]]) -> list[tuple[Process, Server | None]]:
+    """The root of each of `chains`. A server that one of them shows as its root is that of all who descend from it: a
+    program that runs an engine as a library can hold a GPU itself, and executes no server."""
+    roots = [_root(chain) for chain in chains]
+    servers = {root.pid: (root, server) for root, server in roots if server is not None}
+    return [
+        root if root[1] is not None else next((servers[p.pid] for p in reversed(_own(chain)) if p.pid in servers), root)
+        for chain, root in zip(chains, roots, strict=True)
+    ]
+
+
+def _own(chain: list[Process]) -> list[Process]:
+    """The part of `chain` in the same container, unit or job as its first process."""
+    return list(takewhile(lambda process: process.place == chain[0].place, chain))
+
+
 def _root(chain: list[Process]) -> tuple[Process, Server | None]:
     """The server's process: the highest of `chain` (a process and its parents) in the same place that executes one."""
-    own = list(takewhile(lambda process: process.place == chain[0].place, chain))
+    own = _own(chain)
     found = [(process, server) for process in own if (server := server_of(process.argv, process.executable))]
     if not found:
         return chain[0], None
