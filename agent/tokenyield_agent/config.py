@@ -18,7 +18,8 @@ from tokenyield_agent.tokens.dialects.json_lines import LABELS
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.loader import load, setting
-from tokenyield_wire.window import LABELS_MAX
+from tokenyield_wire.bounded import bounded
+from tokenyield_wire.window import LABELS_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX
 
 ENVIRONMENT_PREFIX = "TOKENYIELD_AGENT_"
 OWN_LABELS_MAX = LABELS_MAX // 2 - 2
@@ -189,6 +190,11 @@ class Settings:
         yield from self._status_faults()
         for name in ("node_labels", "pod_labels"):
             yield from _count_faults(name, getattr(self, name))
+        yield from _name_faults("cluster", self.cluster)
+        yield from _name_faults("node", self.node_name)
+        yield from _text_faults("node_labels", self.node_labels)
+        for label in self.pod_labels:
+            yield from _name_faults(f"pod_labels.{label}", label)
         yield from _label_faults("caller_labels", self.caller_labels)
         yield from self._source_faults()
 
@@ -277,6 +283,7 @@ def _workload_faults(at: str, workload: WorkloadSettings) -> Iterator[str]:
     except re.error as error:
         yield f"{at}.process: expected a regular expression, found '{workload.process}' ({error}); correct it"
     yield from _count_faults(f"{at}.labels", workload.labels)
+    yield from _text_faults(f"{at}.labels", workload.labels)
 
 
 def _endpoint_faults(at: str, workload: WorkloadSettings) -> Iterator[str]:
@@ -298,6 +305,19 @@ def _endpoint_faults(at: str, workload: WorkloadSettings) -> Iterator[str]:
 def _count_faults(at: str, labels: Collection[str]) -> Iterator[str]:
     if len(labels) > OWN_LABELS_MAX:
         yield f"{at}: expected at most {OWN_LABELS_MAX} labels, found {len(labels)}; remove some"
+
+
+def _name_faults(at: str, name: str) -> Iterator[str]:
+    """What is sent with every shipment is checked here: no collector would take one of them."""
+    if not name or bounded(name, NAME_CHARS_MAX) != name:
+        yield f"{at}: expected 1 to {NAME_CHARS_MAX} characters, found {len(name)}; choose another name"
+
+
+def _text_faults(at: str, labels: Mapping[str, str]) -> Iterator[str]:
+    for label, text in labels.items():
+        yield from _name_faults(f"{at}.{label}", label)
+        if bounded(text, TEXT_CHARS_MAX) != text:
+            yield f"{at}.{label}: expected at most {TEXT_CHARS_MAX} characters, found {len(text)}; shorten it"
 
 
 def _label_faults(at: str, labels: Iterable[str]) -> Iterator[str]:

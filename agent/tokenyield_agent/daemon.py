@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.poller import Poller
@@ -27,7 +25,7 @@ from tokenyield_agent.gpu.release import RELEASE_S, ReleaseRequest
 from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.host.energy import HostMeter
 from tokenyield_agent.shipping.disk import Disk
-from tokenyield_agent.shipping.resume import ResumeState, agent_id_in
+from tokenyield_agent.shipping.resume import ResumeState, agent_id_in, resume_of, without_unsavable
 from tokenyield_agent.shipping.shipper import Shipper
 from tokenyield_agent.shipping.spool import Spool
 from tokenyield_agent.status.server import StatusServer
@@ -85,7 +83,7 @@ class Agent:
                 f"state_dir: {state_dir} cannot be used ({error}); make it writable for this user"
             ) from error
         self._boot_id = self._clock.boot_id()
-        resume = msgspec.convert(self.spool.resume, ResumeState) if self.spool.resume is not None else None
+        resume = resume_of(self.spool)
         # A GPU that is lost just when an agent starts still has its time; one taken out while the host was off has not.
         self._is_same_boot = resume is not None and resume.boot_id == self._boot_id
         self._reader = reader or _reader(settings, tuple(resume.models) if resume and self._is_same_boot else ())
@@ -116,7 +114,7 @@ class Agent:
         self._stop = threading.Event()
         self._reload = threading.Event()
         self._let_go = threading.Event()
-        self.shipper = Shipper(settings, self.spool, self.agent_id, state_dir / "rejected")
+        self.shipper = Shipper(settings, self.spool, self.agent_id)
         self.status_server = StatusServer(settings, self.status) if settings.status_address else None
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -310,7 +308,14 @@ class Agent:
             tokens=self.roster.marks(),
             journal_cursor=self.roster.journal.cursor,
         )
-        self.spool.append(batches, resume)
+        try:
+            self.spool.append(batches, resume)
+        except (ValueError, TypeError, OverflowError) as error:  # no JSON: what one workload is remembered by
+            resume.tokens, names = without_unsavable(resume.tokens)
+            if not names:
+                raise
+            log.error("what is remembered of %s cannot be saved: %s; report it", ", ".join(names), error)
+            self.spool.append(batches, resume)
 
     # --- what it shows of itself ---------------------------------------------------------------------------------
 
@@ -331,6 +336,8 @@ class Agent:
             clock_steps=self._timeline.steps,
             windows_dropped=self._builder.dropped,
             names_folded=dict(self._builder.folded),
+            set_aside=self.spool.counts["unsendable"] + self.shipper.counts["rejected"],
+            set_aside_reason=self.spool.aside.reason,
             spool_batches=depth,
             spool_bytes=size,
             spool=dict(self.spool.counts),

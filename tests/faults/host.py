@@ -20,7 +20,7 @@ from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot
 from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.shipping.disk import Disk
-from tokenyield_agent.shipping.record import decoded
+from tokenyield_agent.shipping.record import SpoolRecord, decoded
 from tokenyield_agent.shipping.shipper import CollectorAnswer, Shipper
 from tokenyield_agent.shipping.spool import Spool, WaitingBatches
 from tokenyield_agent.tokens.log_source import LogFiles
@@ -108,8 +108,8 @@ class BadDisk(Disk):
 class SimulatedShipper(Shipper):
     """The real one, whose requests go into the world's network."""
 
-    def __init__(self, world: "World", settings: Settings, spool: Spool, agent_id: str, rejected: Path) -> None:
-        super().__init__(settings, spool, agent_id, rejected)
+    def __init__(self, world: "World", settings: Settings, spool: Spool, agent_id: str) -> None:
+        super().__init__(settings, spool, agent_id)
         self._world = world
 
     def _post(self, waiting: WaitingBatches) -> CollectorAnswer:
@@ -316,7 +316,7 @@ class SimulatedAgent:
             self.skipped = self.log.tokens - sum(one.tokens for one in self.closed.values())
             self.was_deleted = False
         self.log.is_known = self.agent.follows_its_log()
-        self.shipper = SimulatedShipper(self.world, settings, spool, self.agent.agent_id, self.state_dir / "rejected")
+        self.shipper = SimulatedShipper(self.world, settings, spool, self.agent.agent_id)
         self.is_up = True
         try:
             self.agent.begin()
@@ -359,7 +359,7 @@ class SimulatedAgent:
         segments = sorted(folder.glob("*.seg"))
         beside = folder / "newest"
         newest = decoded(beside.read_bytes()) if beside.exists() else None
-        if newest is None or newest.next_seq < self.agent.spool.next_seq or not segments:
+        if not isinstance(newest, SpoolRecord) or newest.next_seq < self.agent.spool.next_seq or not segments:
             return  # died before it stood beside: the one fault that is left out
         flip_in(self.world.chosen.choice(segments), self.world.chosen)
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import msgspec
 
+from tokenyield_agent.shipping.spool import Spool
 from tokenyield_agent.tokens.workload_tokens import TokensMark
 from tokenyield_agent.windows.builder import BuilderState
+from tokenyield_wire.bounded import fitting_name
+from tokenyield_wire.window import NAME_CHARS_MAX
 
 
 class ResumeState(msgspec.Struct, kw_only=True):
@@ -25,13 +28,39 @@ class ResumeState(msgspec.Struct, kw_only=True):
     journal_cursor: str | None = None
 
 
+def resume_of(spool: Spool) -> ResumeState | None:
+    """The state that this start goes on from; None in a new spool, and where it is none that this agent can read: it is
+    set aside, and the agent begins anew."""
+    if spool.resume is None:
+        return None
+    try:
+        return msgspec.convert(spool.resume, ResumeState)
+    except msgspec.ValidationError as error:
+        spool.set_aside_resume(f"what the last run remembered: {error}")
+        return None
+
+
+def without_unsavable(tokens: dict[str, TokensMark]) -> tuple[dict[str, TokensMark], list[str]]:
+    """The same without the workloads whose memory is no JSON, and their names."""
+    savable = {name: mark for name, mark in tokens.items() if _is_savable(name, mark)}
+    return savable, [name for name in tokens if name not in savable]
+
+
+def _is_savable(name: str, mark: TokensMark) -> bool:
+    try:
+        msgspec.json.encode((name, mark))
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
+
+
 def agent_id_in(path: Path) -> str:
     """This node's identity, made at the first start and kept. Raises OSError."""
     try:
         kept = path.read_text(encoding="ascii").strip()
-        if kept:
+        if kept and kept == fitting_name(kept, NAME_CHARS_MAX):
             return kept
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError):
         pass
     fresh = uuid.uuid4().hex
     path.write_text(fresh + "\n", encoding="ascii")

@@ -4,8 +4,9 @@ In: a folder as the last run, or what killed it, left it. Out: its segments, and
 then records are written and read. What can go wrong: `OSError` from `write`, after which nothing was written.
 
 Theory. Segments are named by their first sequence number. A new one appears by rename with its first record in it, so
-the newest segment always ends in a whole record or in a torn tail, which is cut off. A record whose checksum is wrong
-is passed over, and its batches are counted as lost. A spool is of one epoch, its numbers only grow, and a segment's are
+the newest segment always ends in a whole record or in a torn tail, which is cut off: torn is only what fails its
+checksum. A record whose checksum is wrong is passed over, and its batches are counted as lost; what has the right one
+and cannot be decoded is set aside. A spool is of one epoch, its numbers only grow, and a segment's are
 below the name of the next: whole records of which that does not hold (an old block that a disk gives back, another
 spool's file) are passed over too.
 
@@ -19,7 +20,7 @@ and nothing is counted again.
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,14 +28,15 @@ from typing import Any
 
 import msgspec
 
+from tokenyield_agent.shipping.aside import Aside
 from tokenyield_agent.shipping.disk import Disk
-from tokenyield_agent.shipping.record import SpoolRecord, decoded, framed, records_in
-from tokenyield_wire.window import Batch
+from tokenyield_agent.shipping.record import SpoolRecord, Undecodable, decoded, framed, records_in
 
 log = logging.getLogger(__name__)
 
 SEGMENT_BYTES_MAX = 1 << 20
 """Small enough that dropping the oldest segment of a full spool gives up little at a time."""
+COUNTED = ("appended", "acknowledged", "dropped", "corrupt", "torn_tails", "sent_again", "unsendable")
 LOST_MAX = 1 << 20
 """Numbers counted as lost at once: half a year of windows. More are not a loss but a damaged file."""
 _SEGMENT_NAME = re.compile(r"0\d{19}\.seg")
@@ -57,13 +59,16 @@ class Segment:
 class SegmentFiles:
     """The files of one spool. Not safe for several threads."""
 
-    def __init__(self, folder: Path, disk: Disk) -> None:
+    def __init__(self, folder: Path, disk: Disk, aside: Aside) -> None:
         """Opens what is there, or makes the folder. Raises OSError."""
         self._folder = folder
         self._disk = disk
+        self._aside = aside
+        self._set_aside: set[str] = set()
+        """Names of what was set aside since the start."""
         self.segments: list[Segment] = []
         """Oldest first."""
-        self.counts = {"appended": 0, "acknowledged": 0, "dropped": 0, "corrupt": 0, "torn_tails": 0, "sent_again": 0}
+        self.counts = dict.fromkeys(COUNTED, 0)
         self.resume: Any = None
         """The newest resume state, as plain values; None in a new spool."""
         self.epoch = ""
@@ -116,7 +121,11 @@ class SegmentFiles:
             data = (self._folder / name).read_bytes()
         except OSError:
             return None
-        return decoded(data)
+        record = decoded(data)
+        if isinstance(record, Undecodable):
+            self.set_aside(record, name)
+            return None
+        return record
 
     def _write_again(self, newest: SpoolRecord) -> None:
         """The newest record, where the one in its segment is damaged: its batches may have been shipped already."""
@@ -124,7 +133,7 @@ class SegmentFiles:
             return
         self.count_lost(range(self.next_seq, newest.first_seq))
         self.next_seq, self.turn = newest.first_seq, newest.turn
-        self.write(framed(newest), newest.batches)
+        self.write(framed(newest), newest.next_seq - newest.first_seq, newest.last_end_ms)
         self.resume = msgspec.json.decode(newest.resume)
 
     def _load_segment(self, path: Path, receipt: SpoolRecord | None, following: int | None) -> None:
@@ -136,6 +145,10 @@ class SegmentFiles:
             self.count_lost(range(max(self.next_seq, acknowledged), first_seq))
         self.next_seq = max(self.next_seq, first_seq)
         for offset, record in records_in(path, 0):
+            if isinstance(record, Undecodable):
+                self.set_aside(record, f"{path.stem}-{offset}")
+                segment.size = offset if is_newest else size
+                continue
             if not self._follows(record, following):
                 log.warning("spool segment %s: passes over a record that does not follow the one before", path.name)
                 continue
@@ -143,7 +156,7 @@ class SegmentFiles:
             if is_newest:
                 segment.size = offset
             segment.last_seq = record.next_seq - 1
-            segment.last_end_ms = max(segment.last_end_ms, max((b.end_ms for b in record.batches), default=0))
+            segment.last_end_ms = max(segment.last_end_ms, record.last_end_ms)
             self.epoch, self.next_seq, self.turn = record.epoch, record.next_seq, record.turn
             self.resume = msgspec.json.decode(record.resume)
         if segment.size < size:
@@ -161,6 +174,14 @@ class SegmentFiles:
         is_within = self.next_seq <= record.first_seq and (before is None or record.next_seq <= before)
         return self.epoch in ("", record.epoch) and is_later and is_within
 
+    def set_aside(self, record: Undecodable, where: str) -> None:
+        """What cannot be shipped, each once, however often it is read."""
+        name = f"{self.epoch}-{record.seq}.json" if record.seq is not None else f"{where}.record"
+        if name not in self._set_aside:
+            self._set_aside.add(name)
+            self.counts["unsendable"] += 1
+            self._aside.keep(name, record.data, record.reason)
+
     def count_lost(self, numbers: Iterable[int]) -> None:
         """Each number once, however often it is given."""
         lost = set(islice(numbers, LOST_MAX)) - self._lost
@@ -176,13 +197,16 @@ class SegmentFiles:
     def records_of(self, segment: Segment, start: int) -> Iterator[tuple[int, SpoolRecord]]:
         """(offset after it, record) of each that is this spool's and this segment's own, from `start`."""
         for offset, record in records_in(segment.path, start):
-            if record.epoch == self.epoch and record.next_seq - 1 <= segment.last_seq:
+            if (
+                isinstance(record, SpoolRecord)
+                and record.epoch == self.epoch
+                and record.next_seq - 1 <= segment.last_seq
+            ):
                 yield offset, record
 
-    def write(self, data: bytes, batches: Sequence[Batch]) -> bool:
-        """A framed record of `batches`; whether it began a new segment. Raises OSError, and then wrote nothing."""
+    def write(self, data: bytes, count: int, last_end_ms: int) -> bool:
+        """A framed record of `count` batches; whether it began a new segment. Raises OSError, and wrote nothing."""
         newest = self.segments[-1] if self.segments else None
-        last_end_ms = max((batch.end_ms for batch in batches), default=0)
         is_new = newest is None or not newest.is_open or newest.size + len(data) > SEGMENT_BYTES_MAX
         if newest is None or is_new:
             self._new_segment(data, last_end_ms)
@@ -190,7 +214,7 @@ class SegmentFiles:
             self._disk.append(newest.path, newest.size, data)
             newest.size += len(data)
             newest.last_end_ms = max(newest.last_end_ms, last_end_ms)
-        self.next_seq += len(batches)
+        self.next_seq += count
         self.segments[-1].last_seq = self.next_seq - 1
         return is_new
 

@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 RETRY_AFTER_MAX_S = 600.0
-REJECTED_FILES_MAX = 100
-"""Batches set aside are kept for a person to look at; beyond this many they are only counted."""
 ANSWER_BYTES_MAX = 64 * 1024
 STATUSES_FOR_GOOD = {400, 413, 415, 422}
 """The collector understood and refused: the same bytes will be refused again."""
@@ -69,11 +67,10 @@ def retry_after_s(header: str | None, date_header: str | None) -> float | None:
 class Shipper:
     """A thread that ships. `agent_id` identifies the agent to the collector."""
 
-    def __init__(self, settings: Settings, spool: Spool, agent_id: str, rejected: Path) -> None:
+    def __init__(self, settings: Settings, spool: Spool, agent_id: str) -> None:
         self._settings = settings
         self._spool = spool
         self._agent_id = agent_id
-        self._rejected = rejected
         self._url = urlsplit(settings.collector_url)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ship", daemon=True)
@@ -151,13 +148,8 @@ class Shipper:
     def _set_aside(self, waiting: WaitingBatches, status: int, text: str) -> None:
         self.counts["rejected"] += len(waiting.batches)
         name = f"{waiting.epoch}-{waiting.batches[0].seq}.json"
-        try:
-            self._rejected.mkdir(parents=True, exist_ok=True)
-            if len(list(self._rejected.iterdir())) < REJECTED_FILES_MAX:
-                (self._rejected / name).write_bytes(encode_shipment(self._shipment(waiting)))
-        except OSError as error:
-            log.error("batch %d cannot be set aside: %s", waiting.batches[0].seq, error)
-        log.error("batch %d refused for good with %d, set aside as %s: %s", waiting.batches[0].seq, status, name, text)
+        data = encode_shipment(self._shipment(waiting))
+        self._spool.aside.keep(name, data, f"the collector refused it for good with {status}: {text}")
         self._spool.acknowledge(waiting, refused=True)
 
     def _shipment(self, waiting: WaitingBatches) -> Shipment:

@@ -13,15 +13,16 @@ Batches with a receipt stay for `keep_bytes`, for a collector that is restored f
 
 import logging
 import threading
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tokenyield_agent.shipping.aside import Aside
 from tokenyield_agent.shipping.disk import Disk
-from tokenyield_agent.shipping.record import SpoolRecord, framed
+from tokenyield_agent.shipping.record import SpoolRecord, Undecodable, framed, unsendable
 from tokenyield_agent.shipping.segments import SegmentFiles
 from tokenyield_wire.window import Batch
 
@@ -47,6 +48,8 @@ class WaitingBatches:
 
     epoch: str
     batches: tuple[Batch, ...]
+    last_seq: int
+    """The last number before `after`: that of the last batch, or of one behind it that was set aside."""
     after: SpoolPosition
     resume: msgspec.Raw
 
@@ -55,7 +58,8 @@ class Spool:
     """Safe for one appending and one shipping thread."""
 
     def __init__(self, folder: Path, *, bytes_max: int, keep_bytes: int = 0, disk: Disk | None = None) -> None:
-        """At most `keep_bytes` of batches that have their receipt stay, of `bytes_max` in all. Raises OSError."""
+        """At most `keep_bytes` of batches that have their receipt stay, of `bytes_max` in all. What can never be
+        shipped goes to `rejected` beside the folder. Raises OSError."""
         self._bytes_max = bytes_max
         self._keep_bytes = keep_bytes
         self._lock = threading.Lock()
@@ -63,7 +67,8 @@ class Spool:
         self._refused: set[int] = set()
         """Set aside since the start: not to be sent again."""
         self._unanswerable: list[tuple[int, int]] = []
-        self._files = SegmentFiles(folder, disk or Disk())
+        self.aside = Aside(folder.with_name("rejected"))
+        self._files = SegmentFiles(folder, disk or Disk(), self.aside)
         self.counts = self._files.counts
         self.resume: Any = self._files.resume
         """The state that this start goes on from, as plain values; None in a new spool."""
@@ -81,21 +86,42 @@ class Spool:
         return self._files.next_seq
 
     def append(self, batches: list[Batch], resume: Any) -> None:
-        """Write `batches` (numbered from `next_seq`) and `resume` durably. Raises OSError, and then wrote nothing."""
+        """Write `batches` (numbered from `next_seq`) and `resume` durably. A batch that no collector would take is set
+        aside, and the numbers close up. Raises OSError, and then wrote nothing; ValueError for a state that is no
+        JSON."""
         files = self._files
-        turn, next_seq = files.turn + 1, files.next_seq + len(batches)
-        state = msgspec.Raw(msgspec.json.encode(resume))
-        data = framed(
-            SpoolRecord(epoch=files.epoch, next_seq=next_seq, batches=tuple(batches), resume=state, turn=turn)
+        sendable = self._sendable(batches)
+        turn, next_seq = files.turn + 1, files.next_seq + len(sendable)
+        record = SpoolRecord(
+            epoch=files.epoch,
+            next_seq=next_seq,
+            batches=sendable,
+            resume=msgspec.Raw(msgspec.json.encode(resume)),
+            turn=turn,
         )
+        data = framed(record)
         with self._lock:
-            if files.write(data, batches) and self._position.first_seq == files.segments[-1].first_seq:
+            if (
+                files.write(data, len(sendable), record.last_end_ms)
+                and self._position.first_seq == files.segments[-1].first_seq
+            ):
                 self._position = SpoolPosition(self._position.first_seq, 0)
             files.turn = turn
-            self.counts["appended"] += len(batches)
+            self.counts["appended"] += len(sendable)
             files.keep_beside("newest", data)
             self._drop_beyond_bytes()
         self.appended.set()
+
+    def _sendable(self, batches: list[Batch]) -> tuple[Batch, ...]:
+        """Those that a collector takes, decoded as it would, numbered from `next_seq`."""
+        sendable: list[Batch] = []
+        for batch in batches:
+            if (unfit := unsendable(batch)) is None:
+                sendable.append(msgspec.structs.replace(batch, seq=self.next_seq + len(sendable)))
+                continue
+            with self._lock:
+                self._files.set_aside(unfit._replace(seq=None), f"window-{batch.start_ms}-{batch.end_ms}")
+        return tuple(sendable)
 
     def waiting(self, *, batches_max: int) -> WaitingBatches | None:
         """The oldest unacknowledged batches, at most `batches_max` (at least one record); None when there are none."""
@@ -107,7 +133,7 @@ class Spool:
         with self._lock:
             if refused:
                 self._refused.update(batch.seq for batch in waiting.batches)
-            self._acknowledged = waiting.batches[-1].seq
+            self._acknowledged = waiting.last_seq
             self._position = waiting.after
             self.counts["acknowledged"] += len(waiting.batches)
             state = waiting.resume
@@ -131,7 +157,7 @@ class Spool:
             if not lacking:  # gone long ago, or on their way already: then the same gaps may mean something later
                 return
             present = self._ends_of(lacking)
-            self._files.count_lost(lacking - present.keys())
+            self._files.count_lost(lacking - present.keys() - self._refused)
             oldest_ms = max(segment.last_end_ms for segment in segments) - SENT_AGAIN_AGE_MAX_MS
             here = [seq for seq, end_ms in present.items() if end_ms >= oldest_ms and seq not in self._refused]
             if not here:
@@ -145,14 +171,20 @@ class Spool:
     def _ends_of(self, numbers: Set[int]) -> dict[int, int]:
         """Of these batches those that are here -> end of their window (ms)."""
         first, last = min(numbers, default=0), max(numbers, default=-1)
-        return {
-            batch.seq: batch.end_ms
-            for segment in self._files.segments
-            if segment.last_seq >= first and segment.first_seq <= last
-            for _, record in self._files.records_of(segment, 0)
-            for batch in record.batches
-            if batch.seq in numbers
-        }
+        ends: dict[int, int] = {}
+        for segment in self._files.segments:
+            if segment.last_seq < first or segment.first_seq > last:
+                continue
+            for _, record in self._files.records_of(segment, 0):
+                ends |= {batch.seq: batch.end_ms for batch in record.batches if batch.seq in numbers}
+                self._set_aside(record.undecodable)
+        return ends
+
+    def _set_aside(self, batches: Iterable[Undecodable]) -> None:
+        for batch in batches:
+            if batch.seq is not None and batch.seq not in self._refused:
+                self._refused.add(batch.seq)
+                self._files.set_aside(batch, "")
 
     def drop_older_than(self, instant_ms: int) -> None:
         """Give up whole segments of batches that ended before `instant_ms`."""
@@ -162,6 +194,12 @@ class Spool:
             for _ in range(old[-1] + 1 if old else 0):
                 if not self._give_up_oldest("its batches are older than spool_age_max_s"):
                     return
+
+    def set_aside_resume(self, reason: str) -> None:
+        """The state of the last run is none that this one can read."""
+        with self._lock:
+            data = msgspec.json.encode(self.resume)
+            self._files.set_aside(Undecodable(None, data, reason), f"state-{self.next_seq}")
 
     def depth(self) -> tuple[int, int]:
         """(batches without receipt, bytes on disk)."""
@@ -197,14 +235,18 @@ class Spool:
                     continue
                 fresh = [batch for batch in record.batches if batch.seq > last_seq]
                 if batches and len(batches) + len(fresh) > batches_max:
-                    return WaitingBatches(epoch=self.epoch, batches=tuple(batches), after=after, resume=resume)
+                    return self._given(batches, last_seq, after, resume)
+                self._set_aside(batch for batch in record.undecodable if batch.seq is not None and batch.seq > last_seq)
                 batches += fresh
                 last_seq = record.next_seq - 1
                 resume, after = record.resume, SpoolPosition(segment.first_seq, offset)
         if not batches:
-            self._position = after
+            self._position, self._acknowledged = after, max(self._acknowledged, last_seq)
             return None
-        return WaitingBatches(epoch=self.epoch, batches=tuple(batches), after=after, resume=resume)
+        return self._given(batches, last_seq, after, resume)
+
+    def _given(self, batches: list[Batch], last_seq: int, after: SpoolPosition, resume: msgspec.Raw) -> WaitingBatches:
+        return WaitingBatches(epoch=self.epoch, batches=tuple(batches), last_seq=last_seq, after=after, resume=resume)
 
     # --- giving up (under the lock) ------------------------------------------------------------------------------
 

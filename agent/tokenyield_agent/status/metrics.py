@@ -145,6 +145,7 @@ _SPOOL = {
     "corrupt": "Batches lost because the spool's files were damaged",
     "torn_tails": "Torn tails cut off at start",
     "sent_again": "Batches shipped again because the collector had lost them",
+    "unsendable": "Batches and records set aside because no collector would take them",
 }
 SPOOL = {
     name: Family(f"tokenyield_agent_spool_{name}_total", "counter", help_text) for name, help_text in _SPOOL.items()

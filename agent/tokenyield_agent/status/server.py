@@ -60,7 +60,7 @@ class StatusServer:
                 elif path in ("/healthz", "/readyz"):
                     present = status()
                     reasons = list(present.unhealthy() if path == "/healthz" else present.not_ready())
-                    text = "".join(f"{visible(reason)}\n" for reason in reasons) or "ok\n"
+                    text = "".join(f"{visible(line)}\n" for line in [*(reasons or ["ok"]), *present.notes()])
                     self._answer(503 if reasons else 200, text.encode(), PLAIN)
                 else:
                     self._answer(404, b"try /metrics, /healthz or /readyz\n", PLAIN)

@@ -27,6 +27,10 @@ class Status:
     windows_dropped: int = 0
     names_folded: dict[str, int] = field(default_factory=dict)
     """Kind of name -> how often it was laid under a common one."""
+    set_aside: int = 0
+    """Batches and records that can never be shipped, since the start."""
+    set_aside_reason: str | None = None
+    """Of the newest, in words for people."""
     spool_batches: int = 0
     spool_bytes: int = 0
     spool: dict[str, int] = field(default_factory=dict)
@@ -44,6 +48,11 @@ class Status:
             yield "no poll has finished yet"
         if self.ship_problem:
             yield self.ship_problem
+
+    def notes(self) -> Iterator[str]:
+        """What a person has to look at, though a restart would not help."""
+        if self.set_aside:
+            yield f"{self.set_aside} records were set aside, see rejected in state_dir: {self.set_aside_reason}"
 
     def unhealthy(self) -> Iterator[str]:
         """The reasons why it is not healthy."""

@@ -21,7 +21,7 @@ import msgspec
 from tokenyield_agent.tokens.event import KINDS
 from tokenyield_agent.tokens.exposition import SERIES_MAX, PageSample, names_on, samples
 from tokenyield_agent.tokens.latency import NO_LATENCY, LatencyNames, is_same_start
-from tokenyield_wire.bounded import bounded
+from tokenyield_wire.bounded import fitting_name
 from tokenyield_wire.window import NAME_CHARS_MAX
 
 MISSING_MAX = 1024
@@ -237,7 +237,7 @@ def _model(
         for sample in sorted(by_name.get(group[0].name, ()), key=lambda sample: -sample.value):
             model = next((sample.labels[label] for label in labels if sample.labels.get(label)), _NO_MODEL)
             if model != _NO_MODEL:
-                return bounded(model, NAME_CHARS_MAX)
+                return fitting_name(model, NAME_CHARS_MAX)
     return None
 
 

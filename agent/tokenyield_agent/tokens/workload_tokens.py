@@ -15,7 +15,8 @@ from tokenyield_agent.tokens.handover_state import HandoverState
 from tokenyield_agent.tokens.latency import LatencyState, gather, is_due, latency_between
 from tokenyield_agent.tokens.log_source import LogSource, SourceMark
 from tokenyield_agent.tokens.scrape import ScrapeResult
-from tokenyield_wire.window import LOAD_KINDS
+from tokenyield_wire.bounded import fitting_name
+from tokenyield_wire.window import LOAD_KINDS, NAME_CHARS_MAX
 
 LOAD_GAP_MS_MAX = 60_000
 """Between two scrapes of a server, over which its load may be integrated."""
@@ -74,7 +75,8 @@ class WorkloadTokens:
     @property
     def model(self) -> str | None:
         dialects = self.log.dialects() if self.log is not None else []
-        return self.endpoint_model or next((d.model for d in reversed(dialects) if d.model), None)
+        model = self.endpoint_model or next((d.model for d in reversed(dialects) if d.model), None)
+        return model and fitting_name(model, NAME_CHARS_MAX)
 
     @property
     def counter_kinds(self) -> frozenset[str]:

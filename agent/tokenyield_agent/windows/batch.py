@@ -54,7 +54,7 @@ def batch_of(window: OpenWindow, names: dict[str, WorkloadName], seq: int) -> Ba
 def _shares(uuid: str, sums: OpenGpu) -> list[WorkloadShare]:
     return [
         WorkloadShare(
-            gpu_uuid=uuid,
+            gpu_uuid=_wire_name(uuid),
             workload=_wire_name(workload),
             split=sums.splits[workload],
             active_ms=share.active_ms,
@@ -87,8 +87,7 @@ def _workload(
 
 
 def _wire_name(name: str) -> str:
-    """As long as the wire takes: a pod's name beside its namespace and container may be longer, and a batch that the
-    collector refuses is lost for all of the node."""
+    """As long as the wire takes, whoever chose it: a batch that the collector refuses is lost for all of the node."""
     return bounded(name, NAME_CHARS_MAX)
 
 
@@ -102,7 +101,12 @@ def _latency(kind: LatencyKind, sums: Sequence[int]) -> LatencyCount:
 def _demand(gateway: str, key: str, sums: dict[str, int]) -> Demand:
     caller = msgspec.json.decode(key, type=Caller)
     model = _wire_name(caller.model) if caller.model else None
-    return Demand(gateway=_wire_name(gateway), model=model, caller=dict(caller.labels), **sums)
+    return Demand(
+        gateway=_wire_name(gateway),
+        model=model,
+        caller={_wire_name(label): bounded(text, TEXT_CHARS_MAX) for label, text in caller.labels},
+        **sums,
+    )
 
 
 def _gpu_window(uuid: str, sums: OpenGpu, length_ms: int) -> GpuWindow:
@@ -111,8 +115,8 @@ def _gpu_window(uuid: str, sums: OpenGpu, length_ms: int) -> GpuWindow:
     add(sums.unknown_reason_ms, "not_seen", missing_ms)
     state_ms = sums.state_ms
     return GpuWindow(
-        uuid=uuid,
-        model=sums.model,
+        uuid=_wire_name(uuid),
+        model=None if sums.model is None else bounded(sums.model, TEXT_CHARS_MAX),
         index=sums.index,
         active_ms=state_ms.get("active", 0),
         idle_ms=state_ms.get("idle", 0),

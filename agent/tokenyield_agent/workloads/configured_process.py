@@ -17,6 +17,8 @@ from tokenyield_agent.workloads.host_logs import HostLogs, pod_of_log_path
 from tokenyield_agent.workloads.process_location import Process
 from tokenyield_agent.workloads.procfs import Procfs
 from tokenyield_agent.workloads.server_process import server_of
+from tokenyield_agent.workloads.workload_name import OWN_NAME_CHARS_MAX
+from tokenyield_wire.bounded import fitting_name
 
 
 class ConfiguredProcesses:
@@ -68,7 +70,7 @@ def pod_key(workload: WorkloadSettings) -> str:
     """`namespace/pod/container` of a workload whose pod's log is followed, as the kubelet's allocations are keyed;
     empty for any other."""
     pod = pod_of_log_path(workload.log) if workload.log else None
-    return f"{pod[0]}/{pod[1]}/{pod[3]}" if pod else ""
+    return fitting_name(f"{pod[0]}/{pod[1]}/{pod[3]}", OWN_NAME_CHARS_MAX) if pod else ""
 
 
 def _is_at(url: str, listening: Sequence[str]) -> bool:

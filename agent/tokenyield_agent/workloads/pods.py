@@ -19,6 +19,8 @@ from pathlib import Path
 import msgspec
 
 from tokenyield_agent.config import Settings
+from tokenyield_agent.workloads.workload_name import OWN_NAME_CHARS_MAX
+from tokenyield_wire.bounded import fitting_name
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +123,8 @@ class Pods:
 
         by_container: dict[str, set[str]] = {}
         for entry in list_gpus(self._socket, TIMEOUT_S):
+            name = f"{entry.namespace}/{entry.pod}/{entry.container}"
             # A time-sliced GPU is listed as uuid::replica.
             uuids = {uuid.partition("::")[0] for uuid in entry.device_ids}
-            by_container.setdefault(f"{entry.namespace}/{entry.pod}/{entry.container}", set()).update(uuids)
+            by_container.setdefault(fitting_name(name, OWN_NAME_CHARS_MAX), set()).update(uuids)
         self._allocations = {pod: frozenset(uuids) for pod, uuids in by_container.items()}

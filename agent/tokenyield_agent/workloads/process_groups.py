@@ -20,6 +20,8 @@ from tokenyield_agent.tokens.dialects.base import Server
 from tokenyield_agent.workloads.executed_program import embeds, launches_ranks
 from tokenyield_agent.workloads.process_location import NOWHERE, Place, Process
 from tokenyield_agent.workloads.server_process import has_title_of, port_of, server_of
+from tokenyield_agent.workloads.workload_name import OWN_NAME_CHARS_MAX
+from tokenyield_wire.bounded import fitting_name
 
 MPS_SERVER = "nvidia-cuda-mps-server"
 """Holds a GPU for the clients of CUDA's multi-process service, which NVML lists beside it."""
@@ -88,7 +90,7 @@ def group_processes(
 
 def group_names(groups: Iterable[ProcessGroup], where: Mapping[Place, str]) -> list[str]:
     """A name for each group. `where` names the containers: `namespace/pod/container`, or Docker's name."""
-    plain = [_name(group, where) for group in groups]
+    plain = [fitting_name(_name(group, where), OWN_NAME_CHARS_MAX) for group in groups]
     return [
         name if plain.count(name) == 1 else f"{name}:{group.roots[0].pid}"
         for name, group in zip(plain, groups, strict=True)

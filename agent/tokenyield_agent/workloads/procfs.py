@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from tokenyield_agent.workloads.process_location import Process, place_of
+from tokenyield_wire.bounded import fitting_name
+from tokenyield_wire.window import NAME_CHARS_MAX
 
 ANCESTORS_MAX = 32
 CHILDREN_MAX = 256
@@ -63,7 +65,7 @@ class Procfs:
             parent=int(fields[1]),
             started_s=self._boot_time_s() + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
             argv=self.argv_of(pid),
-            name=self._text(pid, "comm").strip(),
+            name=fitting_name(self._text(pid, "comm").strip(), NAME_CHARS_MAX),
             place=place_of(self._text(pid, "cgroup")),
             executable=self._executable(pid),
         )

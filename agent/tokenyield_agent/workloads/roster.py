@@ -29,7 +29,7 @@ from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processe
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
 from tokenyield_agent.workloads.server_process import server_of
 from tokenyield_agent.workloads.workload_name import WorkloadName
-from tokenyield_wire.bounded import bounded
+from tokenyield_wire.bounded import fitting_name
 
 log = logging.getLogger(__name__)
 
@@ -355,4 +355,4 @@ class Roster:
 
 
 def _clipped(labels: Mapping[str, str]) -> dict[str, str]:
-    return {key: bounded(value, LABEL_CHARS_MAX) for key, value in labels.items()}
+    return {key: fitting_name(value, LABEL_CHARS_MAX) for key, value in labels.items()}

@@ -3,6 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tokenyield_wire.window import NAME_CHARS_MAX
+
+OWN_NAME_CHARS_MAX = NAME_CHARS_MAX - 12
+"""Of a workload that is in no settings: Kubernetes allows 274 characters of namespace, pod and container. A process's
+number may come behind it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadName:

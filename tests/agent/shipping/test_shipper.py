@@ -75,7 +75,7 @@ def spool(tmp_path: Path) -> Spool:
 
 def shipper(spool: Spool, url: str, tmp_path: Path, **settings: object) -> Shipper:
     made = Settings(collector_url=url, node="n1", **settings)  # type: ignore[arg-type]
-    started = Shipper(made, spool, "agent-1", tmp_path / "rejected")
+    started = Shipper(made, spool, "agent-1")
     started.start()
     return started
 

@@ -16,7 +16,7 @@ from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
 from tokenyield_agent.tokens.parsing.seen import CountedJobs, SeenLines
 from tokenyield_agent.tokens.parsing.usage import count_of
-from tokenyield_wire.bounded import bounded
+from tokenyield_wire.bounded import fitting_name
 
 LINE_BYTES_MAX = 256 * 1024
 """The longest line that is read: gateways may log messages and answers too."""
@@ -143,5 +143,4 @@ def _text(value: Any) -> str | None:
         value = "" if number is None else str(number)
     if value in ("", "-"):
         return None
-    text: str = bounded(value, LABEL_CHARS_MAX)
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half an emoji cannot be shipped
+    return fitting_name(str(value), LABEL_CHARS_MAX)

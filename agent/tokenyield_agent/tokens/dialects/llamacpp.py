@@ -48,7 +48,7 @@ from tokenyield_agent.tokens.endpoint import CounterNames, SeriesName
 from tokenyield_agent.tokens.event import SPAN_S_MAX, TokenCounts
 from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.origins import BEFORE, sender_of
-from tokenyield_wire.bounded import bounded
+from tokenyield_wire.bounded import fitting_name
 from tokenyield_wire.window import NAME_CHARS_MAX
 
 PENDING_MAX = 1024
@@ -166,10 +166,12 @@ class LlamaCpp(LogDialect):
         if not _CHILD_OF_ROUTER.search(match["before"]):
             self._models.clear()
         self._models.pop(sender, None)
-        self._models[sender] = bounded(match["path"].rpartition(b"/")[2].decode("utf-8", "replace"), NAME_CHARS_MAX)
+        self._models[sender] = fitting_name(
+            match["path"].rpartition(b"/")[2].decode("utf-8", "replace"), NAME_CHARS_MAX
+        )
         if len(self._models) > SENDERS_MAX:
             del self._models[next(iter(self._models))]
-        self.model = bounded("+".join(sorted(set(self._models.values()))), NAME_CHARS_MAX)
+        self.model = fitting_name("+".join(sorted(set(self._models.values()))), NAME_CHARS_MAX)
         for key in [key for key in self._pending if _sender(key) == sender]:
             del self._pending[key]
         self._counted.clear()

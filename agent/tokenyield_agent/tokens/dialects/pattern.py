@@ -32,7 +32,7 @@ from tokenyield_agent.tokens.parsing.intervals import RateIntervals
 from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.outcome import outcome_of
 from tokenyield_agent.tokens.parsing.seen import SeenLines
-from tokenyield_wire.bounded import bounded
+from tokenyield_wire.bounded import fitting_name
 from tokenyield_wire.window import NAME_CHARS_MAX, REQUEST_KINDS
 
 UNITS = {"tokens": 1.0, "kilotokens": 1e3, "requests": 1.0, "tokens/s": 1.0, "ms": 1e-3, "s": 1.0}
@@ -148,7 +148,7 @@ class PatternDialect(LogDialect):
             kinds[outcome_of(status)] = 1
         texts = {group: (groups.get(group) or b"").decode("utf-8", "replace") for group in ("model", *self._labels)}
         if texts["model"]:
-            self.model = bounded(texts["model"], NAME_CHARS_MAX)
+            self.model = fitting_name(texts["model"], NAME_CHARS_MAX)
         caller = caller_of(texts["model"], [(label, texts[label]) for label in self._labels]) if self._labels else None
         method: Any = "rate" if self._rates else "count"
         span_ms = int(min(span_s, SPAN_S_MAX) * 1000)
