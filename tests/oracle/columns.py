@@ -1,0 +1,157 @@
+"""Lines into the rows of a report: the columns of docs/money.md, each with what it may be off by. Plain Python."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from oracle.facts import KINDS, TOKENS
+from oracle.lines import BUCKETS, COSTS, IDLE_CAPACITY, MS, Line
+from oracle.statement import Statement
+from oracle.terms import COMPONENTS, ZERO
+
+MEGA = Decimal(10**6)
+EXACT = Decimal("1e-9")
+"""What decimals of 50 digits may lose, and components that are each rounded to 10^-12."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`value` (None: unknown) and by how much the product may differ from it."""
+
+    value: Decimal | None
+    slack: Decimal = ZERO
+
+    def over(self, other: "Figure") -> "Figure":
+        """A ratio; unknown without a numerator or a denominator."""
+        if not self.value or not other.value:
+            return Figure(None)
+        ratio = self.value / other.value
+        return Figure(ratio, abs(ratio) * (self.slack / abs(self.value) + other.slack / abs(other.value)) * 2)
+
+    def times(self, factor: Decimal) -> "Figure":
+        return Figure(None if self.value is None else self.value * factor, self.slack * abs(factor))
+
+
+Row = dict[str, Figure]
+
+
+def rows_of(
+    statement: Statement, by: Sequence[str], where: Mapping[str, str] | None = None
+) -> dict[tuple[str, ...], Row]:
+    return {
+        values: columns_of(line, statement) for values, line in grouped(statement, by, where).items() if happened(line)
+    }
+
+
+def grouped(
+    statement: Statement, by: Sequence[str], where: Mapping[str, str] | None = None
+) -> dict[tuple[str, ...], Line]:
+    rows: dict[tuple[str, ...], Line] = defaultdict(Line)
+    for key, line in statement.lines.items():
+        if all(statement.column(key, name) == value for name, value in (where or {}).items()):
+            rows[tuple(statement.column(key, name) for name in by)].add(line)
+    return rows
+
+
+def happened(line: Line) -> bool:
+    """Whether anything at all is in it."""
+    amounts = (*line.cost.values(), *line.ms.values(), *line.joules.values(), *line.counts.values())
+    return bool(line.known) or any(amounts)
+
+
+def columns_of(line: Line, statement: Statement) -> Row:
+    slack = line.slack
+    off = slack.cost + slack.shared + EXACT
+    hours = {
+        name: Figure(line.ms[name] / MS, (slack.ms + slack.pace_ms * (name in ("under_yield", "productive"))) / MS)
+        for name in (*BUCKETS, "unrated", "parked", "missing")
+    }
+
+    def money(value: Decimal, more: Decimal = ZERO) -> Figure:
+        return Figure(value, off + more)
+
+    row = {
+        "cost": money(line.total),
+        **{f"cost_{name}": money(line.bucket(name), slack.pace_cost) for name in COSTS},
+        **{f"cost_of_{name}": money(line.component(name)) for name in COMPONENTS},
+        "energy_cost": money(line.money["energy_cost"]),
+        "idle_capacity_cost": money(line.bucket(*IDLE_CAPACITY)),
+        "parked_cost": money(line.money["parked"]),
+    }
+    for suffix, parts in (("", ("hardware", "rent")), ("_owned", ("hardware",)), ("_rented", ("rent",))):
+        row[f"hardware_cost{suffix}"] = money(line.component(*parts))
+        idle = line.component(*parts, of=IDLE_CAPACITY)
+        share = money(idle).over(money(line.component(*parts)))
+        row[f"idle_capacity_share_of_hardware_cost{suffix}"] = (
+            share if idle or not line.component(*parts) else Figure(ZERO)
+        )
+    row |= {f"{name}_gpu_hours": hours[name] for name in ("idle", "unallocated", "dark", "unrated", "parked")}
+    row["active_gpu_hours"] = Figure(hours["under_yield"].value + hours["productive"].value, slack.ms / MS)  # type: ignore[operator]
+    row["price_missing_gpu_hours"] = hours["missing"]
+    for kind in KINDS:
+        row[kind] = Figure(
+            line.counts[kind] if kind in line.known else None, slack.requests if kind == "requests" else slack.tokens
+        )
+    tokens = sum((line.counts[kind] for kind in TOKENS), ZERO)
+    all_tokens = Figure(tokens if line.known & set(TOKENS) else None, slack.tokens)
+    row["tokens"] = all_tokens
+    levels = {
+        "gpu": Figure(line.joules["gpu"], slack.joules),
+        "host": Figure(line.joules["gpu"] + line.joules["host"], slack.joules + slack.site_joules),
+        "facility": Figure(line.joules["facility"], slack.joules + slack.site_joules),
+    }
+    for name, level in levels.items():
+        row[f"joules_{name}"] = level
+        row[f"tokens_per_joule_{name}"] = all_tokens.over(level)
+    row["tokens_per_second_per_watt"] = row["tokens_per_joule_gpu"]
+    grams = None if line.joules["carbon_unknown"] else line.grams
+    row["co2_grams"] = Figure(grams, slack.site_joules / 3600)
+    row["co2_grams_per_million_tokens"] = row["co2_grams"].over(all_tokens.times(1 / MEGA))
+    row |= _unit_costs(line, statement, all_tokens)
+    if statement.terms.document.get("token_prices"):
+        revenue = Figure(line.money["revenue"], slack.revenue + EXACT)
+        row["revenue"] = revenue
+        row["margin"] = Figure(line.money["revenue"] - line.total, slack.revenue + off)
+        paid = Figure(sum((line.ms[name] for name in BUCKETS), ZERO), slack.ms)
+        active = Figure(line.ms["under_yield"] + line.ms["productive"], slack.ms)
+        known = line.money["revenue"] and paid.value and active.value
+        even = (
+            money(line.total).over(paid).over(revenue.over(active))
+            if known and line.total
+            else Figure(ZERO if known else None)
+        )
+        row["break_even_utilization"] = even
+    return row
+
+
+def _unit_costs(line: Line, statement: Statement, tokens: Figure) -> Row:
+    """weight x cost / sum(weight x tokens), on three bases."""
+    weights = statement.terms.weights
+    weighted = Figure(
+        sum((weights[kind] * line.counts[kind] for kind in TOKENS), ZERO), line.slack.tokens * max(weights.values())
+    )
+    row: Row = {}
+    for basis, value in (("direct", line.direct), ("allocated", line.allocated), ("loaded", line.money["loaded"])):
+        cost = Figure(value, (line.slack.loaded if basis == "loaded" else line.slack.cost) + EXACT)
+        row[f"cost_per_mtok_{basis}"] = cost.over(tokens).times(MEGA)
+        for name, kind in (("prompt", "prompt_computed"), ("cached", "prompt_cached"), ("completion", "completion")):
+            if weighted.value and line.counts[kind]:
+                figure = cost.over(weighted).times(MEGA * weights[kind]) if value else Figure(ZERO)
+            else:
+                figure = Figure(None)
+            row[f"cost_per_mtok_{basis}_{name}"] = figure
+    return row
+
+
+def waterfall(statement: Statement) -> dict[str, tuple[Figure, Figure]]:
+    """Bucket -> cost and GPU-hours, before anything was shared."""
+    whole = statement.before_sharing
+    off = whole.slack.cost + EXACT
+    return {
+        name: (
+            Figure(whole.bucket(name), off + whole.slack.pace_cost),
+            Figure(whole.ms[name] / MS, (whole.slack.ms + whole.slack.pace_ms) / MS),
+        )
+        for name in BUCKETS
+    }

@@ -1,0 +1,146 @@
+"""Lines of the second opinion: amounts that add up, each with what the product may differ by. Plain Python.
+
+The product divides whole milliseconds, millijoules and tokens; here they stay fractions. `slack` of a line is by how
+much that may differ: some units for each piece of something divided.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple
+
+from oracle.facts import HOUR_MS
+from oracle.terms import ZERO, HourRate
+
+BUCKETS = ("dark", "unallocated", "idle", "under_yield", "productive")
+COSTS = (*BUCKETS, "shared")
+ACTIVE = ("under_yield", "productive")
+IDLE_CAPACITY = ("dark", "unallocated", "idle")
+MJ_PER_KWH = Decimal(3_600_000_000)
+MS = Decimal(HOUR_MS)
+ONE = Decimal(1)
+
+
+class Key(NamedTuple):
+    """What a line is about. `kind`: work, untied, idle, unallocated, dark, owner_unallocated, owner_dark."""
+
+    start_ms: int
+    pool: str | None
+    cluster: str
+    node: str
+    kind: str
+    values: tuple[str | None, ...]
+    model: str = ""
+    workload: str = ""
+
+    @property
+    def is_carried(self) -> bool:
+        return self.kind not in ("idle", "unallocated", "dark")
+
+
+@dataclass
+class Slack:
+    """By how much the product's whole units may differ from fractions."""
+
+    ms: Decimal = ZERO
+    joules: Decimal = ZERO
+    site_joules: Decimal = ZERO
+    tokens: Decimal = ZERO
+    requests: Decimal = ZERO
+    cost: Decimal = ZERO
+    """Of what the line had before sharing; then what was shared, and what is loaded."""
+    shared: Decimal = ZERO
+    loaded: Decimal = ZERO
+    revenue: Decimal = ZERO
+    pace_ms: Decimal = ZERO
+    """Between under-yield and productive alone."""
+    pace_cost: Decimal = ZERO
+
+
+@dataclass
+class Line:
+    """Amounts that add up."""
+
+    cost: dict[tuple[str, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    """(bucket, component) -> money."""
+    ms: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    """By bucket; also unrated, parked, missing."""
+    money: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    """energy_cost, loaded, revenue, parked."""
+    joules: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    """gpu, host (its own), facility; carbon_unknown: of the facility's those without a figure."""
+    grams: Decimal = ZERO
+    counts: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    known: set[str] = field(default_factory=set)
+    slack: Slack = field(default_factory=Slack)
+
+    def add(self, other: "Line") -> None:
+        for mine, theirs in ((self.cost, other.cost), (self.ms, other.ms), (self.money, other.money),
+                             (self.joules, other.joules), (self.counts, other.counts)):  # fmt: skip
+            for name, value in theirs.items():
+                mine[name] += value  # type: ignore[index]
+        self.grams += other.grams
+        self.known |= other.known
+        for name, slack in vars(other.slack).items():
+            setattr(self.slack, name, getattr(self.slack, name) + slack)
+
+    def bucket(self, *names: str) -> Decimal:
+        return sum((value for (bucket, _), value in self.cost.items() if bucket in names), ZERO)
+
+    def component(self, *names: str, of: tuple[str, ...] = COSTS) -> Decimal:
+        return sum((value for (bucket, part), value in self.cost.items() if part in names and bucket in of), ZERO)
+
+    @property
+    def total(self) -> Decimal:
+        return sum(self.cost.values(), ZERO)
+
+    @property
+    def direct(self) -> Decimal:
+        return self.bucket(*ACTIVE)
+
+    @property
+    def allocated(self) -> Decimal:
+        return self.bucket("idle", *ACTIVE)
+
+
+def add_time(line: Line, rate: HourRate, bucket: str, ms: Decimal) -> None:
+    for component, per_hour in rate.per_gpu_hour.items():
+        line.cost[bucket, component] += per_hour * ms / MS
+    line.ms[bucket] += ms
+
+
+def add_usage(line: Line, rate: HourRate | None, bucket: str, ms: Decimal, mj: Decimal) -> None:
+    """Time and energy in a bucket, what they cost and what the site drew for them."""
+    if not ms and not mj:
+        return
+    line.joules["gpu"] += mj / 1000
+    if rate is None:
+        line.ms["missing"] += ms
+        return
+    add_time(line, rate, bucket, ms)
+    line.cost[bucket, "energy"] += energy_cost(rate, mj)
+    line.money["energy_cost"] += energy_cost(rate, mj)
+    host = rate.host_watts * ms / 1000
+    facility = (mj / 1000 + host) * rate.pue
+    line.joules["host"] += host
+    line.joules["facility"] += facility
+    if rate.carbon is None:
+        line.joules["carbon_unknown"] += facility
+    else:
+        line.grams += facility / 3_600_000 * rate.carbon
+
+
+def time_cost(rate: HourRate, ms: Decimal) -> Decimal:
+    return sum(rate.per_gpu_hour.values(), ZERO) * ms / MS
+
+
+def energy_cost(rate: HourRate, mj: Decimal) -> Decimal:
+    return rate.per_kwh * mj / MJ_PER_KWH
+
+
+def summed(lines: Iterable[Line]) -> Line:
+    whole = Line()
+    for line in lines:
+        whole.add(line)
+    return whole

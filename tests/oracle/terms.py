@@ -1,0 +1,247 @@
+"""The price book, read from its YAML: who is in which pool, and what a GPU-hour of it costs in an hour.
+
+From docs/money.md and the annotated `collector/prices.yaml`; nothing of the product. Decimals of 50 digits; a rate is
+rounded once, to 10^-12 of the currency a GPU-hour or kWh (docs/money.md, Exactness).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
+from zoneinfo import ZoneInfo
+
+HOURS_PER_YEAR = 8760
+QUARTER_MS = 900_000
+ZERO = Decimal(0)
+PICO = Decimal("1e-12")
+COMPONENTS = ("hardware", "rent", "capital", "maintenance", "facility", "host", "energy", "purchase")
+GIGAWATT = {"capex_per_kw": 40000, "capex_life_years": 15}
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def amount(value: Any) -> Decimal:
+    return Decimal(str(value)) if value is not None else ZERO
+
+
+@dataclass(frozen=True, kw_only=True)
+class HourRate:
+    """What a pool costs in one hour."""
+
+    owned: bool
+    per_gpu_hour: dict[str, Decimal]
+    """By component; they sum to a multiple of 10^-12."""
+    per_kwh: Decimal
+    """At the GPU, PUE included; 0 where the rent includes it."""
+    pue: Decimal
+    host_watts: Decimal
+    carbon: Decimal | None
+    count: int | None
+
+    def with_host(self, milliwatts: int) -> "HourRate":
+        """The same with hosts that were measured."""
+        more = self.per_kwh * (Decimal(milliwatts) / 1000 - self.host_watts) / 1000
+        parts = self.per_gpu_hour | {"host": max(ZERO, self.per_gpu_hour.get("host", ZERO) + more)}
+        return HourRate(
+            owned=self.owned, per_gpu_hour=parts, per_kwh=self.per_kwh, pue=self.pue,
+            host_watts=Decimal(milliwatts) / 1000, carbon=self.carbon, count=self.count,
+        )  # fmt: skip
+
+
+class Terms:
+    """Of one price book."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+        self.currency: str = document.get("currency", "USD")
+        self.zone = ZoneInfo(document.get("timezone", "UTC"))
+        self.pools: Sequence[Mapping[str, Any]] = document.get("pools") or []
+        self.facilities: Mapping[str, Any] = document.get("facilities") or {}
+        weights = document.get("token_weights") or {}
+        prompt, cached, completion = (
+            amount(weights.get(k, d)) for k, d in (("prompt", 1), ("cached", "0.1"), ("completion", 4))
+        )
+        self.weights = {
+            "prompt_computed": prompt,
+            "prompt_cached": cached,
+            "prompt_unsplit": prompt,
+            "completion": completion,
+        }
+        self._rates: dict[tuple[str, int], HourRate | None] = {}
+
+    def pool_of(self, cluster: str, node: str, gpu: str, labels: Mapping[str, str]) -> str | None:
+        """The first that fits."""
+        for pool in self.pools:
+            match = pool.get("match") or {}
+            named = {"cluster": cluster, "node": node, "gpu": gpu}
+            if all(fnmatchcase(named[name], match.get(name, "*")) for name in named) and all(
+                fnmatchcase(labels.get(name, ""), pattern) for name, pattern in (match.get("labels") or {}).items()
+            ):
+                return str(pool["name"])
+        return None
+
+    def owner_of(self, name: str) -> Mapping[str, str]:
+        return next((pool.get("owner") or {} for pool in self.pools if pool["name"] == name), {})
+
+    def rate(self, name: str, hour_ms: int) -> HourRate | None:
+        """None where the pool is not paid for then, or cannot be priced."""
+        if (name, hour_ms) not in self._rates:
+            pool = next(pool for pool in self.pools if pool["name"] == name)
+            self._rates[name, hour_ms] = self._rate(pool, hour_ms)
+        return self._rates[name, hour_ms]
+
+    def exchange(self, currency: str | None, day: date) -> Decimal | None:
+        if currency in (None, self.currency):
+            return Decimal(1)
+        rates = (self.document.get("exchange_rates") or {}).get(currency)
+        if not isinstance(rates, list):
+            rates = [rates if isinstance(rates, dict) else {"rate": rates}] if rates is not None else []
+        entry = in_force(rates, day)
+        return amount(entry["rate"]) if entry else None
+
+    def _rate(self, pool: Mapping[str, Any], hour_ms: int) -> HourRate | None:
+        quarters = [
+            datetime.fromtimestamp((hour_ms + i * QUARTER_MS) / 1000, UTC).astimezone(self.zone) for i in range(4)
+        ]
+        day = quarters[0].date()
+        owned = pool.get("owned") is not None
+        terms = in_force(as_list(pool["owned"] if owned else pool["rented"]), day)
+        if terms is None:
+            return None
+        start, end = (
+            (terms.get("in_service"), terms.get("retired")) if owned else (terms.get("starts"), terms.get("ends"))
+        )
+        if (start is not None and day < start) or (end is not None and day >= end):
+            return None
+        site = self._facility(pool, day)
+        exchange, site_exchange = self.exchange(terms.get("currency"), day), self.exchange(site.get("currency"), day)
+        if exchange is None or site_exchange is None:
+            return None
+        pays_site = owned or not terms.get("energy_included", True)
+        tariff = sum((tariff_at(site, quarter) for quarter in quarters), ZERO) / 4
+        pue = amount(site.get("pue", 1))
+        watts = amount(pool.get("host_watts_per_gpu", site.get("host_watts_per_gpu", 0)))
+        parts = {
+            name: part * exchange for name, part in (owned_parts(terms, day) if owned else rented_parts(terms)).items()
+        }
+        if pays_site:
+            kw = amount(pool.get("kw_per_gpu", site.get("kw_per_gpu", 0)))
+            parts["facility"] = space_per_kw_hour(site) * kw * site_exchange
+            parts["host"] = watts / 1000 * pue * tariff * site_exchange
+        carbon = site.get("carbon_g_per_kwh")
+        return HourRate(
+            owned=owned,
+            per_gpu_hour=rounded_together(parts),
+            per_kwh=(tariff * pue * site_exchange).quantize(PICO) if pays_site else ZERO,
+            pue=pue,
+            host_watts=watts,
+            carbon=sum((amount(carbon[q.hour]) for q in quarters), ZERO) / 4
+            if isinstance(carbon, list)
+            else (amount(carbon) if carbon is not None else None),
+            count=terms.get("count"),
+        )
+
+    def _facility(self, pool: Mapping[str, Any], day: date) -> Mapping[str, Any]:
+        """The one that it names, or the only one."""
+        if pool.get("facility") is not None:
+            entries = self.facilities[pool["facility"]]
+        elif len(self.facilities) == 1:
+            entries = next(iter(self.facilities.values()))
+        else:
+            entries = {}
+        return in_force(as_list(entries), day) or {}
+
+
+def as_list(entries: Any) -> list[Mapping[str, Any]]:
+    return entries if isinstance(entries, list) else [entries]
+
+
+def in_force(entries: Sequence[Mapping[str, Any]], day: date) -> Mapping[str, Any] | None:
+    """The last that has begun; each states only what changes."""
+    known: dict[str, Any] = {}
+    found = None
+    for entry in entries:
+        known = {**known, **entry}
+        if known.get("from") is None or known["from"] <= day:
+            found = known
+    return found
+
+
+def owned_parts(terms: Mapping[str, Any], day: date) -> dict[str, Decimal]:
+    """finops.md 2.1: straight line (P - S) / (n H), financing of the mean book value; or the annuity."""
+    price = sum((amount(terms.get(name, 0)) for name in ("gpu", "server", "network", "storage")), ZERO)
+    years, r = amount(terms["life_years"]), amount(terms.get("cost_of_capital", 0))
+    residual = price * amount(terms.get("residual_fraction", 0))
+    hardware = (price - residual) / years / HOURS_PER_YEAR
+    capital = (price + residual) / 2 * r / HOURS_PER_YEAR
+    if terms.get("method") == "annuity" and r:
+        v = (1 + r) ** -years
+        capital = (price - residual * v) * r / (1 - v) / HOURS_PER_YEAR - hardware
+    since = terms.get("in_service")
+    if since is not None and Decimal((day - since).days) / Decimal("365.25") >= years:
+        hardware = capital = ZERO
+    yearly = price * amount(terms.get("maintenance_rate", 0)) + amount(terms.get("per_gpu_year", 0))
+    return {"hardware": hardware, "capital": capital, "maintenance": yearly / HOURS_PER_YEAR}
+
+
+def rented_parts(terms: Mapping[str, Any]) -> dict[str, Decimal]:
+    """By the hour, and what was paid upfront over the hours of the term."""
+    rent = amount(terms.get("per_gpu_hour"))
+    if terms.get("per_instance_hour") is not None:
+        rent = amount(terms["per_instance_hour"]) / terms["gpus_per_instance"]
+    if terms.get("upfront_per_gpu"):
+        rent += amount(terms["upfront_per_gpu"]) / (24 * (terms["ends"] - terms["starts"]).days)
+    return {"rent": rent}
+
+
+def space_per_kw_hour(site: Mapping[str, Any]) -> Decimal:
+    """finops.md 2.3: colocation by the month of 730 h, or the own building over its life."""
+    if site.get("per_kw_month") is not None:
+        return amount(site["per_kw_month"]) * 12 / HOURS_PER_YEAR
+    site = {**site, **GIGAWATT} if site.get("preset") == "gigawatt" else site
+    if site.get("capex_per_kw") is not None:
+        return amount(site["capex_per_kw"]) / amount(site.get("capex_life_years", 15)) / HOURS_PER_YEAR
+    return ZERO
+
+
+def tariff_at(site: Mapping[str, Any], local: datetime) -> Decimal:
+    """The first band that fits holds."""
+    for band in site.get("bands") or ():
+        if _holds(band, local):
+            return amount(band["per_kwh"])
+    return amount(site.get("per_kwh", 0))
+
+
+def _holds(band: Mapping[str, Any], local: datetime) -> bool:
+    minute = local.hour * 60 + local.minute
+    first, last = (_minute(clock) for clock in str(band.get("hours", "00:00-24:00")).split("-"))
+    is_hour = first <= minute < last if first < last else minute >= first or minute < last
+    is_day = any(
+        _within(local.weekday(), [DAYS.index(d) for d in part.split("-")])
+        for part in str(band.get("days", "mon-sun")).split(",")
+    )
+    is_month = any(
+        _within(local.month, [int(m) for m in part.split("-")]) for part in str(band.get("months", "1-12")).split(",")
+    )
+    return is_hour and is_day and is_month
+
+
+def _minute(clock: str) -> int:
+    hours, _, minutes = clock.partition(":")
+    return int(hours) * 60 + int(minutes or 0)
+
+
+def _within(value: int, span: Sequence[int]) -> bool:
+    first, last = span[0], span[-1]
+    return first <= value <= last if first <= last else value >= first or value <= last
+
+
+def rounded_together(parts: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Their sum is rounded; what that moves is in the largest."""
+    parts = {name: part for name, part in parts.items() if part}
+    if not parts:
+        return {}
+    whole = sum(parts.values(), ZERO)
+    largest = max(parts, key=lambda name: abs(parts[name]))
+    return {**parts, largest: parts[largest] + whole.quantize(PICO) - whole}
