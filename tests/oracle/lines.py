@@ -120,8 +120,8 @@ def add_usage(line: Line, rate: HourRate | None, bucket: str, ms: Decimal, mj: D
         return
     add_time(line, rate, bucket, ms)
     line.cost[bucket, "energy"] += energy_cost(rate, mj)
-    line.money["energy_cost"] += energy_cost(rate, mj)
     host = rate.host_watts * ms / 1000
+    line.money["energy_cost"] += energy_cost(rate, mj + host * 1000)
     facility = (mj / 1000 + host) * rate.pue
     line.joules["host"] += host
     line.joules["facility"] += facility

@@ -12,7 +12,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 from zoneinfo import ZoneInfo
 
-HOURS_PER_YEAR = 8760
 QUARTER_MS = 900_000
 ZERO = Decimal(0)
 PICO = Decimal("1e-12")
@@ -118,22 +117,26 @@ class Terms:
         exchange, site_exchange = self.exchange(terms.get("currency"), day), self.exchange(site.get("currency"), day)
         if exchange is None or site_exchange is None:
             return None
-        pays_site = owned or not terms.get("energy_included", True)
+        pays_energy = owned or not terms.get("energy_included", True)
+        included = terms.get("facility_included")
+        pays_space = owned or (pays_energy or pool.get("facility") is not None if included is None else not included)
         tariff = sum((tariff_at(site, quarter) for quarter in quarters), ZERO) / 4
         pue = amount(site.get("pue", 1))
         watts = amount(pool.get("host_watts_per_gpu", site.get("host_watts_per_gpu", 0)))
         parts = {
-            name: part * exchange for name, part in (owned_parts(terms, day) if owned else rented_parts(terms)).items()
+            name: part * exchange
+            for name, part in (owned_parts(terms, day, self.zone) if owned else rented_parts(terms, self.zone)).items()
         }
-        if pays_site:
+        if pays_space:
             kw = amount(pool.get("kw_per_gpu", site.get("kw_per_gpu", 0)))
-            parts["facility"] = space_per_kw_hour(site) * kw * site_exchange
+            parts["facility"] = space_per_kw_hour(site, day, self.zone) * kw * site_exchange
+        if pays_energy:
             parts["host"] = watts / 1000 * pue * tariff * site_exchange
         carbon = site.get("carbon_g_per_kwh")
         return HourRate(
             owned=owned,
             per_gpu_hour=rounded_together(parts),
-            per_kwh=(tariff * pue * site_exchange).quantize(PICO) if pays_site else ZERO,
+            per_kwh=(tariff * pue * site_exchange).quantize(PICO) if pays_energy else ZERO,
             pue=pue,
             host_watts=watts,
             carbon=sum((amount(carbon[q.hour]) for q in quarters), ZERO) / 4
@@ -168,40 +171,68 @@ def in_force(entries: Sequence[Mapping[str, Any]], day: date) -> Mapping[str, An
     return found
 
 
-def owned_parts(terms: Mapping[str, Any], day: date) -> dict[str, Decimal]:
-    """finops.md 2.1: straight line (P - S) / (n H), financing of the mean book value; or the annuity."""
+def hours(first: date, end: date, zone: ZoneInfo) -> Decimal:
+    """From midnight to midnight, as the clock on the wall shows them."""
+    instants = [datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() for day in (first, end)]
+    return Decimal(int(instants[1] - instants[0])) / 3600
+
+
+def year_hours(day: date, zone: ZoneInfo) -> Decimal:
+    return hours(date(day.year, 1, 1), date(day.year + 1, 1, 1), zone)
+
+
+def life_hours(since: date, years: int, day: date, zone: ZoneInfo) -> tuple[Decimal, bool]:
+    """The hours that share a year's amount, and whether the life still lasts: whole calendar years have one each, the
+    two ends of the life what is left, evenly. For lives of whole years."""
+    end = date(since.year + years, since.month, min(since.day, 28) if since.month == 2 else since.day)
+    inner = [year for year in range(since.year, end.year) if date(year, 1, 1) >= since]
+    if day.year in inner:
+        return year_hours(day, zone), day < end
+    ends = hours(since, end, zone) - sum((year_hours(date(year, 1, 1), zone) for year in inner), ZERO)
+    return ends / (years - len(inner)), day < end
+
+
+def owned_parts(terms: Mapping[str, Any], day: date, zone: ZoneInfo) -> dict[str, Decimal]:
+    """finops.md 2.1: straight line (P - S) / (n H), financing of the mean book value; or the annuity. H are the hours
+    of the calendar year, and at both ends of a life those that are left."""
     price = sum((amount(terms.get(name, 0)) for name in ("gpu", "server", "network", "storage")), ZERO)
     years, r = amount(terms["life_years"]), amount(terms.get("cost_of_capital", 0))
     residual = price * amount(terms.get("residual_fraction", 0))
-    hardware = (price - residual) / years / HOURS_PER_YEAR
-    capital = (price + residual) / 2 * r / HOURS_PER_YEAR
+    shared, lasts = year_hours(day, zone), True
+    if terms.get("in_service") is not None:
+        shared, lasts = life_hours(terms["in_service"], int(years), day, zone)
+    hardware = (price - residual) / years / shared
+    capital = (price + residual) / 2 * r / shared
     if terms.get("method") == "annuity" and r:
         v = (1 + r) ** -years
-        capital = (price - residual * v) * r / (1 - v) / HOURS_PER_YEAR - hardware
-    since = terms.get("in_service")
-    if since is not None and Decimal((day - since).days) / Decimal("365.25") >= years:
+        capital = (price - residual * v) * r / (1 - v) / shared - hardware
+    if not lasts:
         hardware = capital = ZERO
     yearly = price * amount(terms.get("maintenance_rate", 0)) + amount(terms.get("per_gpu_year", 0))
-    return {"hardware": hardware, "capital": capital, "maintenance": yearly / HOURS_PER_YEAR}
+    return {"hardware": hardware, "capital": capital, "maintenance": yearly / year_hours(day, zone)}
 
 
-def rented_parts(terms: Mapping[str, Any]) -> dict[str, Decimal]:
+def rented_parts(terms: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Decimal]:
     """By the hour, and what was paid upfront over the hours of the term."""
     rent = amount(terms.get("per_gpu_hour"))
     if terms.get("per_instance_hour") is not None:
         rent = amount(terms["per_instance_hour"]) / terms["gpus_per_instance"]
     if terms.get("upfront_per_gpu"):
-        rent += amount(terms["upfront_per_gpu"]) / (24 * (terms["ends"] - terms["starts"]).days)
+        rent += amount(terms["upfront_per_gpu"]) / hours(terms["starts"], terms["ends"], zone)
     return {"rent": rent}
 
 
-def space_per_kw_hour(site: Mapping[str, Any]) -> Decimal:
-    """finops.md 2.3: colocation by the month of 730 h, or the own building over its life."""
+def space_per_kw_hour(site: Mapping[str, Any], day: date, zone: ZoneInfo) -> Decimal:
+    """finops.md 2.3: colocation, of which each month pays its fee; or the own building over its life."""
+    first = day.replace(day=1)
+    month = hours(first, date(day.year + day.month // 12, day.month % 12 + 1, 1), zone)
     if site.get("per_kw_month") is not None:
-        return amount(site["per_kw_month"]) * 12 / HOURS_PER_YEAR
+        return amount(site["per_kw_month"]) / month
+    if site.get("per_month") is not None:
+        return amount(site["per_month"]) / amount(site["kw"]) / month
     site = {**site, **GIGAWATT} if site.get("preset") == "gigawatt" else site
     if site.get("capex_per_kw") is not None:
-        return amount(site["capex_per_kw"]) / amount(site.get("capex_life_years", 15)) / HOURS_PER_YEAR
+        return amount(site["capex_per_kw"]) / amount(site.get("capex_life_years", 15)) / year_hours(day, zone)
     return ZERO
 
 

@@ -59,7 +59,7 @@ def _costs(live: LiveView) -> dict[tuple[str, str], HourlyCost]:
             costs[row.cluster, row.workload] = HourlyCost(
                 direct=direct * MS_PER_HOUR // live.elapsed_ms,
                 allocated=allocated * MS_PER_HOUR // live.elapsed_ms,
-                per_mj=row.sums.get("energy_cost") // energy_mj if energy_mj else 0,
+                per_mj=row.sums.component("energy") // energy_mj if energy_mj else 0,
             )
     return costs
 

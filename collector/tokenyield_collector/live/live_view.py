@@ -43,8 +43,9 @@ def live_cost(sums: Sums, bucket: str) -> int:
 
 
 def live_energy_cost(sums: Sums, bucket: str) -> int:
+    """The power bill: of GPUs and hosts, PUE included."""
     names = ACTIVE_BUCKETS if bucket == "active" else (bucket,)
-    return sum(sums.cell(name, "energy") for name in names)
+    return sum(sums.cell(name, component) for name in names for component in ("energy", "host"))
 
 
 def live_duration_ms(sums: Sums, bucket: str) -> int:

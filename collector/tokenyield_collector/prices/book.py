@@ -14,8 +14,6 @@ import msgspec
 
 from tokenyield_collector.prices.calendar import TariffBand
 
-HOURS_PER_YEAR = 8760
-
 ZERO = Decimal(0)
 PRESETS = {
     "gigawatt": {"capex_per_kw": Decimal(40_000), "capex_life_years": Decimal(15)},
@@ -55,6 +53,10 @@ class Facility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     per_kwh: Decimal = ZERO
     bands: tuple[TariffBand, ...] = ()
     per_kw_month: Decimal | None = None
+    """Colocation by the kW: the fee of each month for each kW."""
+    per_month: Decimal | None = None
+    """Colocation of a site: the fee of each month for `kw` of provisioned power; a GPU pays for its part of that."""
+    kw: Decimal | None = None
     preset: Literal["gigawatt"] | None = None
     capex_per_kw: Decimal | None = None
     capex_life_years: Decimal = Decimal(15)
@@ -90,7 +92,9 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Rented(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Capacity paid by the hour. The provider pays the energy unless `energy_included` is false."""
+    """Capacity paid by the hour. The provider pays the energy unless `energy_included` is false, and the space unless
+    `facility_included` is false: where it is left out, space is in the rent when energy is, and the pool names no
+    facility."""
 
     from_: date | None = msgspec.field(name="from", default=None)
     currency: str | None = None
@@ -101,6 +105,7 @@ class Rented(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     upfront_per_gpu: Decimal = ZERO
     """Paid once for the whole term, spread evenly over its hours; needs `starts` and `ends`."""
     energy_included: bool = True
+    facility_included: bool | None = None
     count: int | None = None
     starts: date | None = None
     ends: date | None = None
@@ -127,6 +132,16 @@ class Pool(PoolHead, frozen=True, kw_only=True, forbid_unknown_fields=True):
     terms: tuple[Terms, ...]
     reference: bool = False
     """Priced with the bundled reference figures, because no other pool fits."""
+
+    def pays_energy(self, terms: Terms) -> bool:
+        return not (isinstance(terms, Rented) and terms.energy_included)
+
+    def pays_space(self, terms: Terms) -> bool:
+        """Whether a GPU pays its share of the facility's space and building."""
+        if isinstance(terms, Rented):
+            included = terms.facility_included
+            return not (terms.energy_included and self.facility is None if included is None else included)
+        return True
 
 
 class TokenWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

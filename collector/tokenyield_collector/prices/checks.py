@@ -14,7 +14,9 @@ from tokenyield_settings.loader import nearest
 
 NAME_CHARS_MAX = 100
 LEARN_DAYS_MAX = 366
+LIFE_YEARS_MAX = 100
 _CARBON_HOURS = 24
+_WAYS_TO_PAY = ("per_kw_month", "per_month", "capex_per_kw", "preset")
 _SMALLEST, _LARGEST = Decimal("1e-15"), Decimal("1e15")
 
 
@@ -73,7 +75,7 @@ def _pool_faults(at: str, pool: Pool, prices: PriceBook) -> Iterator[str]:
 
 
 def _owned_faults(at: str, owned: Owned) -> Iterator[str]:
-    yield from _not_above_0(f"{at}.life_years", owned.life_years)
+    yield from _not_a_life(f"{at}.life_years", owned.life_years)
     if owned.residual_fraction > 1:
         yield f"{at}.residual_fraction: expected a part of the price, at most 1, found {owned.residual_fraction}"
     for name in ("cost_of_capital", "maintenance_rate"):
@@ -94,20 +96,28 @@ def _rented_faults(at: str, rented: Rented) -> Iterator[str]:
         yield f"{at}.ends: expected a day after starts, found {rented.ends}"
     if rented.upfront_per_gpu and not (rented.starts and rented.ends):
         yield f"{at}.upfront_per_gpu: expected starts and ends beside it, found none; it is spread over the term"
+    if rented.upfront_per_gpu and rented.kind != "reserved":
+        fix = "write kind: reserved and the count that was bought, over which it is spread"
+        yield f"{at}.upfront_per_gpu: expected a reservation, found {rented.kind}; {fix}"
     if rented.kind == "reserved" and rented.count is None:
         yield f"{at}.count: expected a number of GPUs, found nothing; write how many are committed, used or not"
 
 
 def _facility_faults(at: str, facility: Facility, prices: PriceBook) -> Iterator[str]:
-    yield from _negative(at, facility)
+    yield from _negative(at, facility, but=("per_kwh",))
     yield from _unknown_currency(at, facility.currency, prices)
     if facility.pue < 1:
         yield f"{at}.pue: expected at least 1, found {facility.pue}"
-    yield from _not_above_0(f"{at}.capex_life_years", facility.capex_life_years)
-    ways = [name for name in ("per_kw_month", "capex_per_kw", "preset") if getattr(facility, name) is not None]
+    yield from _not_a_life(f"{at}.capex_life_years", facility.capex_life_years)
+    ways = [name for name in _WAYS_TO_PAY if getattr(facility, name) is not None]
     if len(ways) > 1:
-        expected = "one of per_kw_month (colocation), capex_per_kw (own building) or preset"
+        expected = "one of per_kw_month or per_month (colocation), capex_per_kw (own building) or preset"
         yield f"{at}: expected {expected}, found {' and '.join(ways)}"
+    if facility.per_month is not None and not facility.kw:
+        fix = "write how many kW the fee is for, so that each GPU pays for its part"
+        yield f"{at}.kw: expected a number greater than 0 beside per_month, found {facility.kw or 'nothing'}; {fix}"
+    if facility.kw is not None and facility.per_month is None:
+        yield f"{at}.kw: expected per_month beside it, found none; write the site's fee per month, or leave kw out"
     if facility.preset is not None and (currency := facility.currency or prices.currency) != "USD":
         yield f"{at}.preset: expected a facility in US dollars, found {currency}; set currency: USD for the facility"
     carbon = facility.carbon_g_per_kwh
@@ -137,11 +147,17 @@ def not_amounts(at: str, value: Any) -> Iterator[str]:
         yield f"{at}: expected an amount, 0 or {_SMALLEST} to {_LARGEST}, found {value}"
 
 
-def _negative(at: str, record: msgspec.Struct) -> Iterator[str]:
+def _negative(at: str, record: msgspec.Struct, but: tuple[str, ...] = ()) -> Iterator[str]:
+    """Amounts below 0, which only a tariff can have."""
     for field in msgspec.structs.fields(record):
         value = getattr(record, field.name)
-        if isinstance(value, Decimal | int) and not isinstance(value, bool) and value < 0:
+        if field.name not in but and isinstance(value, Decimal | int) and not isinstance(value, bool) and value < 0:
             yield f"{at}.{field.encode_name}: expected at least 0, found {value}"
+
+
+def _not_a_life(at: str, years: Decimal) -> Iterator[str]:
+    if not 0 < years <= LIFE_YEARS_MAX:
+        yield f"{at}: expected a number greater than 0, at most {LIFE_YEARS_MAX}, found {years}"
 
 
 def _not_above_0(at: str, value: Decimal) -> Iterator[str]:

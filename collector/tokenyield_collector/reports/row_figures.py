@@ -78,7 +78,7 @@ def _energy(sums: Sums, metered_tokens: int) -> dict[str, float | None]:
         "tokens_per_joule_host": _ratio(metered_tokens, host),
         "tokens_per_joule_facility": _ratio(metered_tokens, facility),
         "co2_grams": grams,
-        "co2_grams_per_million_tokens": _ratio(grams, metered_tokens / _MEGA),
+        "co2_grams_per_million_tokens": 0.0 if grams == 0 and metered_tokens else _ratio(grams, metered_tokens / _MEGA),
     }
 
 

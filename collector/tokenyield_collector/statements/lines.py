@@ -34,9 +34,10 @@ FIELDS = (
     *USAGE_KINDS,
     *REPORTED,
 )
-"""What a line sums. `energy_cost` is what the energy of its GPUs cost before sharing; `parked` is part of idle;
-`carbon` is thousandths of a gram a kWh x nJ; `missing_ms` has no price; `unmetered_tokens` are those whose energy
-nobody measures, which no ratio of energy may count."""
+"""What a line sums. `energy_cost` is the power bill before sharing, of what `gpu_mj`, `host_uj` and `facility_nj`
+count; 0 where the rent includes it. `parked` is part of idle; `carbon` is thousandths of a gram a kWh x nJ;
+`missing_ms` has no price; `unmetered_tokens` are those whose energy nobody measures, which no ratio of energy may
+count."""
 FIELD_AT = {name: i for i, name in enumerate(FIELDS)}
 COST_AT = {bucket: i * COMPONENT_COUNT for i, bucket in enumerate(COSTS)}
 """Bucket -> where its components begin, in the order of `COMPONENTS`."""

@@ -19,7 +19,7 @@ assert WORK_SUMS[:TIMES] == (
     "parked_ms", "parked_mj",
 ), "as add_work reads them"  # fmt: skip
 
-_ENERGY_AT = COMPONENT_AT["energy"]
+_ENERGY_AT, _HOST_AT = COMPONENT_AT["energy"], COMPONENT_AT["host"]
 _GPU_MJ, _MISSING_MS, _ENERGY_COST = FIELD_AT["gpu_mj"], FIELD_AT["missing_ms"], FIELD_AT["energy_cost"]
 _HOST_UJ, _FACILITY_NJ = FIELD_AT["host_uj"], FIELD_AT["facility_nj"]
 _UNRATED_MS, _PARKED_MS, _PARKED = FIELD_AT["unrated_ms"], FIELD_AT["parked_ms"], FIELD_AT["parked"]
@@ -66,12 +66,12 @@ def add_usage(sums: Sums, rate: Rate | None, usage: Sequence[tuple[str, int, int
 
 
 def _add_site(sums: Sums, rate: Rate | None, all_ms: int, all_mj: int) -> None:
-    """What GPUs, hosts and the site drew; time that has no price."""
+    """What GPUs, hosts and the site drew, and the power bill for it; time that has no price."""
     sums[_GPU_MJ] += all_mj
     if rate is None:
         sums[_MISSING_MS] += all_ms
         return
-    sums[_ENERGY_COST] += rate.quanta_per_mj * all_mj
+    sums[_ENERGY_COST] += rate.quanta_per_mj * all_mj + rate.quanta_per_ms[_HOST_AT] * all_ms
     host_uj = all_ms * rate.host_mw
     facility_nj = (all_mj * 1000 + host_uj) * rate.pue_thousandths
     sums[_HOST_UJ] += host_uj

@@ -99,7 +99,7 @@ def test_rent_of_instances_and_upfront_payments(tmp_path: Path) -> None:
 
 
 def test_a_pool_has_its_own_power_and_names_its_facility(tmp_path: Path) -> None:
-    sites = {"a": {"per_kwh": 0.1, "kw_per_gpu": 1, "per_kw_month": 73}, "b": {"per_kwh": 0.2, "preset": "gigawatt"}}
+    sites = {"a": {"per_kwh": 0.1, "kw_per_gpu": 1, "per_kw_month": 74.4}, "b": {"per_kwh": 0.2, "preset": "gigawatt"}}
     pools = [
         {"name": "p", "facility": "a", "owned": OWNED},
         {"name": "q", "facility": "b", "kw_per_gpu": 2, "host_watts_per_gpu": 100, "owned": OWNED},
@@ -172,13 +172,16 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
             exchange_rates: {EUR: 0}
             facilities:
               a: {pue: 0.9, per_kw_month: 1, capex_per_kw: 1, carbon_g_per_kwh: [1, 2]}
+              c: {per_month: 5}
+              d: {kw: 5, capex_life_years: 101, kw_per_gpu: -1}
               b: {bands: [{name: x, per_kwh: 1, hours: "25-26"}, {name: y, per_kwh: 1, days: mon-fry}]}
             pools:
             - {name: a}
-            - {name: a, facility: c, owned: {gpu: -1, life_years: 0, residual_fraction: 1.5, cost_of_capital: 8}}
+            - {name: a, facility: z, owned: {gpu: -1, life_years: 0, residual_fraction: 1.5, cost_of_capital: 8}}
             - {name: b, owned: {gpu: many, life_years: 1}}
             - {name: c, rented: {per_gpu_hour: 1, starts: 2026-01-02, ends: 2026-01-01, currency: GBP}}
             - {name: d, rented: {kind: reserved, upfront_per_gpu: 5}}
+            - {name: h, rented: {per_gpu_hour: 1, upfront_per_gpu: 5, starts: 2026-01-01, ends: 2027-01-01}}
             - {name: e, owned: {gpu: 1, life_years: 1}, oned: {}}
             - {name: f, facility: a, rented: [{per_gpu_hour: 1, from: 2026-05-01}, {per_gpu_hour: 2, from: 2026-04-01}]}
             - {name: a, rented: {per_gpu_hour: 1}}
@@ -196,16 +199,16 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "timezone: expected the name of a time zone, found 'Mars/Olympus'; write Europe/Berlin or UTC",
         "exchange_rates.EUR.rate: expected a number greater than 0, found 0",
         "facilities.a.pue: expected at least 1, found 0.9",
-        "expected one of per_kw_month (colocation), capex_per_kw (own building) or preset, "
+        "expected one of per_kw_month or per_month (colocation), capex_per_kw (own building) or preset, "
         "found per_kw_month and capex_per_kw",
         "carbon_g_per_kwh: expected one figure, or 24 by local hour, found 2 figures",
         "bands[0].hours: expected quarters of an hour, found '25-26'; write 07:00-20:00",
         "bands[1].days: expected days of the week, found 'mon-fry'; write mon-fri or sat,sun",
         "pools[0] (a): expected either owned or rented, found neither",
-        "(a).facility: expected one of facilities, found 'c'",
+        "(a).facility: expected one of facilities, found 'z'",
         "(a).name: expected a name of its own, found that of an earlier pool",
         "gpu: expected at least 0, found -1",
-        "life_years: expected a number greater than 0, found 0",
+        "life_years: expected a number greater than 0, at most 100, found 0",
         "residual_fraction: expected a part of the price, at most 1, found 1.5",
         "cost_of_capital: expected a fraction, at most 1, found 8; write 8 % as 0.08",
         "pools[2] (b).owned: ",
@@ -215,9 +218,14 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "upfront_per_gpu: expected starts and ends beside it, found none",
         "count: expected a number of GPUs, found nothing; write how many are committed",
         "(e).oned: unknown entry, did you mean 'owned'?",
-        "(e).facility: expected one of a, b, found nothing",
+        "(e).facility: expected one of a, b, c, d, found nothing",
+        "facilities.c.kw: expected a number greater than 0 beside per_month, found nothing; write how many kW",
+        "facilities.d.kw: expected per_month beside it, found none; write the site's fee per month, or leave kw out",
+        "facilities.d.capex_life_years: expected a number greater than 0, at most 100, found 101",
+        "facilities.d.kw_per_gpu: expected at least 0, found -1",
+        "upfront_per_gpu: expected a reservation, found on_demand; write kind: reserved and the count",
         "expected 'from' days that grow from entry to entry, found 2026-05-01, 2026-04-01",
-        "pools[8] (g).rented: expected at least one entry, found an empty list",
+        "pools[9] (g).rented: expected at least one entry, found an empty list",
         "token_weights.completion: expected a number greater than 0, found 0",
         "token_prices[0].per_million.prompt: expected at least 0, found -3",
         "reference_rates.configured[0].tokens_per_second: expected a number greater than 0, found 0",
@@ -230,3 +238,61 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 def test_the_annotated_example_is_sound() -> None:
     prices = load_prices(ROOT / "collector" / "prices.yaml")
     assert [pool.name for pool in prices.pools] == ["h100-owned", "cloud-reserved", "cloud"]
+
+
+SITE = {"pue": 1.5, "per_kw_month": 144, "kw_per_gpu": 1, "host_watts_per_gpu": 200}  # 0.2 an hour in April, 720 h
+
+
+@pytest.mark.parametrize(
+    ("site", "pool", "expected"),
+    [
+        # a colocation whose fee includes the power: the fee is paid, the energy costs 0
+        ({"per_kwh": 0}, {"rented": {"per_gpu_hour": 1, "energy_included": False}}, {"rent": "1", "facility": "0.2"}),
+        ({"per_kwh": 0}, {"owned": {"gpu": 0, "life_years": 1}}, {"depreciation": "0", "facility": "0.2"}),
+        # a band of 0: 200 W x 1.5 x 0 outside of it too, at 0.1 a kWh
+        (
+            {"per_kwh": 0.1, "bands": [{"name": "sun", "hours": "00:00-12:00", "per_kwh": 0}]},
+            {"rented": {"per_gpu_hour": 1, "energy_included": False}},
+            {"rent": "1", "facility": "0.2"},
+        ),
+        # a tariff below 0: 0.2 kW x 1.5 x -0.1
+        (
+            {"per_kwh": -0.1},
+            {"rented": {"per_gpu_hour": 1, "energy_included": False}},
+            {"rent": "1", "facility": "0.2", "host_energy": "-0.03"},
+        ),
+        # a cloud's rent includes space and energy, unless the pool names a facility, or says so
+        ({"per_kwh": 0.1}, {"rented": {"per_gpu_hour": 1}}, {"rent": "1"}),
+        ({"per_kwh": 0.1}, {"facility": "a", "rented": {"per_gpu_hour": 1}}, {"rent": "1", "facility": "0.2"}),
+        ({"per_kwh": 0.1}, {"facility": "a", "rented": {"per_gpu_hour": 1, "facility_included": True}}, {"rent": "1"}),
+        (
+            {"per_kwh": 0.1},
+            {"rented": {"per_gpu_hour": 1, "facility_included": False}},
+            {"rent": "1", "facility": "0.2"},
+        ),
+        (
+            {"per_kwh": 0.1},
+            {"rented": {"per_gpu_hour": 1, "energy_included": False, "facility_included": True}},
+            {"rent": "1", "host_energy": "0.03"},
+        ),
+    ],
+)
+def test_who_pays_for_space_and_energy(
+    tmp_path: Path, site: dict[str, Any], pool: dict[str, Any], expected: dict[str, str]
+) -> None:
+    prices = price_book(tmp_path, {"facilities": {"a": SITE | site}, "pools": [{"name": "p"} | pool]})
+    priced = rate(prices, "2026-04-05T06:00")
+    assert priced is not None
+    assert {part.name: part.amount for part in priced.parts} == {k: Decimal(v) for k, v in expected.items()}
+
+
+def test_a_facility_that_does_not_hold_yet_leaves_no_price(tmp_path: Path) -> None:
+    """Before its first entry a facility has no price, which is not a price of 0."""
+    sites = {"a": [{"from": "2026-06-01", "per_kwh": 0.1}]}
+    prices = price_book(
+        tmp_path,
+        {"facilities": sites, "pools": [{"name": "p", "owned": OWNED}, {"name": "q", "rented": {"per_gpu_hour": 1}}]},
+    )
+    assert rate(prices, "2026-05-31") is None
+    assert rate(prices, "2026-06-01") is not None
+    assert rate(prices, "2026-05-31", 1) is not None, "the rent includes what the facility costs"

@@ -11,8 +11,10 @@ import pytest
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules
 from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.money import decimal
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.reports.report import Report
+from tokenyield_collector.statements.source import Grain
 from tokenyield_wire.window import Demand
 
 NODE = "gpu: 37500, residual_fraction: 0.15, life_years: 4"  # 300,000 USD a node of 8, 15 % residual, 4 years
@@ -74,21 +76,21 @@ def test_g3_g4_maintenance_and_network(tmp_path: Path) -> None:
 
 
 def test_g5_g6_g7_energy_and_facility(tmp_path: Path) -> None:
-    """6.5 kW x 1.3 x 0.08 / 8 = 0.0845; 10.2 kW x 150 x 12 / 8760 / 8 = 0.261986; 40,000 / (15 x 8760) = 0.304414 a kW"""
+    """6.5 kW x 1.3 x 0.08 / 8 = 0.0845; 10.2 kW x 150 / 720 h / 8 = 0.265625; 40,000 / (15 x 8760) = 0.304414 a kW"""
     text = f"""
     facilities: {{a: {{pue: 1.3, per_kwh: 0.08, host_watts_per_gpu: 812.5, per_kw_month: 150, kw_per_gpu: 1.275}}}}
     pools: [{{name: p, owned: {{{NODE}}}}}]"""
     amounts = parts(prices(tmp_path, text))
     assert amounts["host_energy"] == pytest.approx(0.0845)
-    assert amounts["facility"] == pytest.approx(0.261986, abs=5e-7)
+    assert amounts["facility"] == pytest.approx(0.265625, abs=5e-7)
     text = f"facilities: {{a: {{preset: gigawatt, kw_per_gpu: 1.73}}}}\npools: [{{name: p, owned: {{{NODE}}}}}]"
     assert parts(prices(tmp_path, text))["facility"] == pytest.approx(0.526636, abs=5e-7)  # 1.73 x 0.304414
 
 
 def test_a_gpu_past_its_life_costs_what_still_runs(tmp_path: Path) -> None:
-    """In service 2022-01-01 for 4 years: from 2026-01-01 on only maintenance (0.214041) and facility (0.205479: 1 kW x
+    """In service 2022-01-01 for 4 years: from 2026-01-01 on only maintenance (0.214041) and facility (0.201613: 1 kW x
 
-    150 x 12 / 8760) are left; an hour before that 0.909675 more.
+    150 / 744 h) are left; an hour before that 0.909675 more.
     """
     text = f"""
     facilities: {{a: {{per_kw_month: 150, kw_per_gpu: 1}}}}
@@ -96,8 +98,8 @@ def test_a_gpu_past_its_life_costs_what_still_runs(tmp_path: Path) -> None:
     price_book = prices(tmp_path, text)
     rates = [Rates(price_book).of(price_book.pools[0], ms(at)) for at in ("2025-12-31T23:00", "2026-01-01T00:00")]
     assert [float(rate.per_gpu_hour) for rate in rates if rate] == [
-        pytest.approx(1.329195, abs=1e-6),
-        pytest.approx(0.419520, abs=1e-6),
+        pytest.approx(1.325329, abs=1e-6),
+        pytest.approx(0.415654, abs=1e-6),
     ]
     assert [rate.notes for rate in rates if rate] == [(), ("past its life: no depreciation and no financing",)]
 
@@ -359,3 +361,34 @@ def test_a_shared_server_is_split_by_the_callers_of_the_gateway(tmp_path: Path) 
         "ads": (300_000, 3),
         "platform": (200_000, 2),
     }
+
+
+def test_the_power_bill_is_that_of_the_joules_beside_it(tmp_path: Path) -> None:
+    """An hour at 0.9 kWh of the GPU and 0.1 kW of its host, PUE 1.5: 1.5 kWh at the meter, x 0.20 = 0.30; no carbon.
+
+    Where the rent includes the energy, its bill is 0, while the joules are the same.
+    """
+    fleet = Fleet()
+    fleet.hour("2026-10-05", [Gpu(held=[Held(workload="w", active_min=60, active_j=3_240_000)])], [Server(key="w")])
+    site = "facilities: {a: {pue: 1.5, per_kwh: 0.20, host_watts_per_gpu: 100, carbon_g_per_kwh: 0}}\n"
+    for pays, bill in (("false", 0.30), ("true", 0.0)):
+        text = f"{site}pools: [{{name: p, rented: {{per_gpu_hour: 1, energy_included: {pays}}}}}]"
+        total = fleet.maker(prices(tmp_path, text)).report("2026-10-05", ["model"]).total
+        figures = total.figures
+        assert figures["joules_facility"] == 1.5 * 3_600_000
+        assert float(figures["energy_cost"]) == pytest.approx(bill)
+        assert figures["co2_grams"] == 0, "0 grams a kWh are 0, and not unknown"
+
+
+@pytest.mark.parametrize("tariff", ["per_kwh: -0.30", "bands: [{name: all, per_kwh: -0.30}]"])
+def test_a_negative_tariff_lowers_the_cost(tmp_path: Path, tariff: str) -> None:
+    """A rent of 1, and 1 kWh x PUE 1.2 at -0.30 = -0.36: 0.64."""
+    fleet = Fleet()
+    fleet.hour("2026-10-05", [Gpu(held=[Held(workload="w", active_min=60, active_j=3_600_000)])], [Server(key="w")])
+    text = f"""
+    facilities: {{a: {{pue: 1.2, {tariff}}}}}
+    pools: [{{name: p, rented: {{per_gpu_hour: 1, energy_included: false}}}}]"""
+    maker = fleet.maker(prices(tmp_path, text))
+    statement = maker._statement(maker.stretch("2026-10-05"), Grain())
+    total = sum(sums.total for _, sums in statement.lines())
+    assert decimal(total) == Decimal("0.64")
