@@ -179,10 +179,15 @@ class DuckDbUsage:
     # --- temporary tables ------------------------------------------------------------------------------------------
 
     def _place(self, query: UsageQuery, pools: list[str], groups: list[tuple[int, GpuGroup]]) -> None:
-        """t_pools: the number of each GPU group's pool, -1 where none fits; t_segments: the segment of each hour."""
+        """t_pools: the number of each GPU group's pool, -1 where none fits, and of its node, that of the node's first
+        group; t_segments: the segment of each hour."""
         numbers = {pool: i for i, pool in enumerate(pools)}
-        pool_of = [(number, numbers.get(query.pool_of(group) or "", -1)) for number, group in groups]
-        self._tables.give("t_pools", ("id", "pool"), [*pool_of, (NOBODY, -1)])
+        first = {(group.cluster, group.node): number for number, group in reversed(groups)}
+        pool_of = [
+            (number, numbers.get(query.pool_of(group) or "", -1), first[group.cluster, group.node])
+            for number, group in groups
+        ]
+        self._tables.give("t_pools", ("id", "pool", "node_no"), [*pool_of, (NOBODY, -1, NOBODY)])
         segments = [
             (numbers[pool], query.start_ms + i * MS_PER_HOUR, segment)
             for pool, of_pool in query.segments.items()
@@ -260,7 +265,7 @@ def _placed_keys(query: UsageQuery) -> str:
         "day_ms": f"w.hour_ms - w.hour_ms % {MS_PER_DAY}",
         "segment": "coalesce(s.segment, 0)",
         "pool": "p.pool",
-        "node_no": "w.gpu_group" if query.by_node else "0",
+        "node_no": "p.node_no" if query.by_node else "0",
     }
     return ", ".join(f"{columns[key]} AS {key}" for key in _KEYS)
 
