@@ -4,9 +4,9 @@ Beside the hours of GPUs, shares and tokens a ledger keeps two roll-ups of them,
 * `work`: what a workload did on the GPUs of one model in one node in one hour, its time, energy and tokens in one row
   for each of its models;
 * `capacity`: all time and energy of those GPUs, whichever workload had them.
-Roll-ups depend on facts alone. All that depends on a policy is in the query: which GPUs share a pool, which hours of a
-pool share a price (a *segment*), how tokens are weighted, which pace is the reference, and to which *group* a piece of
-work belongs. What comes back is small, whatever the fleet's size.
+Roll-ups depend on facts alone. All that depends on a policy is in the query: which GPUs match the same pools (a
+*chain*), which hours of a chain share a price (a *segment*), how tokens are weighted, which pace is the reference, and
+to which *group* a piece of work belongs. What comes back is small, whatever the fleet's size.
 
 How things are divided, always in whole milliseconds, millijoules and tokens, and always to the whole (a part is
 `x * hi // den - x * lo // den` over cumulated shares):
@@ -101,14 +101,15 @@ class CapacityTimes(NamedTuple):
 
 
 CAPACITY_SUMS = CapacityTimes._fields
+CAPACITY_TIMES = CAPACITY_SUMS[: len(CAPACITY_SUMS) // 2]
 
 
 class WorkRow(NamedTuple):
-    """What one group did with one pool in one segment of a day. `pool` is None where no pool fits."""
+    """What one group did with GPUs of one chain in one segment of a day. `chain` is None where no pool matches."""
 
     day_ms: int
     segment: int
-    pool: str | None
+    chain: str | None
     node: tuple[str, str]
     """(cluster, node) where the query asks for nodes, else ("", "")."""
     group: int
@@ -117,11 +118,11 @@ class WorkRow(NamedTuple):
 
 
 class CapacityRow(NamedTuple):
-    """All time and energy of the GPUs of one pool in one segment of a day, whichever workload held them."""
+    """All time and energy of the GPUs of one chain in one segment of a day, whichever workload held them."""
 
     day_ms: int
     segment: int
-    pool: str | None
+    chain: str | None
     node: tuple[str, str]
     sums: Sequence[int]
     """As `CAPACITY_SUMS`."""
@@ -156,9 +157,9 @@ class UsageQuery:
     end_ms: int
     by_node: bool
     weights: Mapping[str, int]
-    pool_of: Callable[[GpuGroup], str | None]
+    chain_of: Callable[[GpuGroup], str | None]
     segments: Mapping[str, Sequence[int]]
-    """Of each pool, the segment of every hour from `start_ms` on."""
+    """Of each chain, the segment of every hour from `start_ms` on."""
     references: Mapping[ModelInstance, int]
     gateway_models: Mapping[str, str]
     group_of: Callable[[WorkIdentity], int]
@@ -169,8 +170,6 @@ class UsageRows(NamedTuple):
 
     work: Iterator[WorkRow]
     capacity: Iterator[CapacityRow]
-    reported_ms: Mapping[tuple[str, int], int]
-    """(pool, hour) -> GPU time that was reported, in whatever state."""
 
 
 class UsageReader(Protocol):
@@ -182,6 +181,12 @@ class UsageReader(Protocol):
 
     def best_hours(self, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> Sequence[BestHour]:
         """One for each instance that worked in the period."""
+        ...
+
+    def reported_ms(
+        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str | None]
+    ) -> Mapping[tuple[str, int], int]:
+        """(chain, hour) -> GPU time that was reported, in whatever state."""
         ...
 
     def usage(self, query: UsageQuery) -> UsageRows:

@@ -77,7 +77,7 @@ def _unreported(hour_ms: int, facts: Facts, ledger: Ledger) -> Iterator[str]:
             end_ms=hour_ms + MS_PER_HOUR,
             by_node=False,
             weights=dict.fromkeys(TOKEN_KINDS, 1),
-            pool_of=lambda group: "all",
+            chain_of=lambda group: "all",
             segments={"all": [1]},
             references={},
             gateway_models={},

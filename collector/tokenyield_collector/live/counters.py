@@ -196,9 +196,16 @@ class Counters:
         return dict(amounts)
 
     def _pool_of(self, facts: Facts, place: tuple[str, str, str], hour_ms: int) -> str | None:
-        """The pool of the price book; None where none fits, or where it is not paid for in that hour."""
-        pool = self._prices.pool_of(*place, facts.node_labels.get(place[:2], {}))
-        return pool.name if pool is not None and self._rates.of(pool, hour_ms) is not None else None
+        """The first pool that matches and is paid for in that hour; None where there is none, or it has no price.
+
+        GPUs beyond a count are counted with the pool itself: their part depends on all facts of the hour, and a counter
+        may not go back.
+        """
+        for pool in self._prices.pools_of(*place, facts.node_labels.get(place[:2], {})):
+            is_paid, rate = self._rates.priced(pool, hour_ms)
+            if is_paid:
+                return pool.name if rate is not None else None
+        return None
 
 
 def _split(facts: Facts) -> dict[int, Facts]:

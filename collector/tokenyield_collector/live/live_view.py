@@ -25,7 +25,7 @@ from tokenyield_collector.prices.money import amount
 from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS, BUCKETS, LIVE_BUCKETS
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.names import own_name
-from tokenyield_collector.statements.pricing import cut_at_hours
+from tokenyield_collector.statements.placement import cut_at_hours
 from tokenyield_collector.statements.source import CostSource, Grain, Span
 from tokenyield_collector.statements.statement import Statement, fleet_statement
 from tokenyield_wire.latency import LatencyKind

@@ -6,7 +6,7 @@ the labels that it carried longest; nothing is divided among callers.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import add
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
+    CAPACITY_TIMES,
     USAGE_KINDS,
     WORK_SUMS,
     BestHour,
@@ -31,7 +32,7 @@ from tokenyield_wire.units import MS_PER_DAY
 
 _NO_CAPACITY = [0] * len(CAPACITY_SUMS)
 _Place = tuple[int, int, str | None, tuple[str, str]]
-"""Day, segment, pool, (cluster, node)."""
+"""Day, segment, chain, (cluster, node)."""
 Workload = tuple[str, str]
 """(cluster, name)."""
 _NO_CALLER = "{}"
@@ -68,21 +69,28 @@ class WindowUsage:
     def best_hours(self, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> Sequence[BestHour]:
         return ()
 
-    def usage(self, query: UsageQuery) -> UsageRows:
+    def reported_ms(
+        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str | None]
+    ) -> Mapping[tuple[str, int], int]:
         reported: dict[tuple[str, int], int] = defaultdict(int)
+        for stretch in self._stretches:
+            for row in stretch.facts.gpus:
+                chain = chain_of(self._group(row.cluster, row.node, row.gpu_model))
+                if chain is not None:
+                    reported[chain, stretch.start_ms] += sum(getattr(row, name) for name in CAPACITY_TIMES)
+        return reported
+
+    def usage(self, query: UsageQuery) -> UsageRows:
         work: list[WorkRow] = []
         capacity: dict[_Place, list[int]] = {}
         for i, stretch in enumerate(self._stretches):
             work += self._work(query, i, stretch)
             for row in stretch.facts.gpus:
-                segment, pool = self._segment(query, i, self._group(row.cluster, row.node, row.gpu_model))
+                segment, chain = self._segment(query, i, self._group(row.cluster, row.node, row.gpu_model))
                 sums = [getattr(row, name) for name in CAPACITY_SUMS]
-                place = (stretch.day_ms, segment, pool, (row.cluster, row.node))
+                place = (stretch.day_ms, segment, chain, (row.cluster, row.node))
                 capacity[place] = [*map(add, capacity.get(place, _NO_CAPACITY), sums)]
-                if pool is not None:
-                    reported[pool, stretch.start_ms] += sum(sums[: len(CAPACITY_SUMS) // 2])
-        rows = (CapacityRow(*place, sums) for place, sums in capacity.items())
-        return UsageRows(iter(work), rows, reported)
+        return UsageRows(iter(work), (CapacityRow(*place, sums) for place, sums in capacity.items()))
 
     def host_energy(self, start_ms: int, end_ms: int) -> list[HostDay]:
         days: dict[tuple[int, str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -99,16 +107,16 @@ class WindowUsage:
         return GpuGroup(cluster, node, gpu_model, self._node_labels.get((cluster, node), "{}"))
 
     def _segment(self, query: UsageQuery, i: int, group: GpuGroup) -> tuple[int, str | None]:
-        """(segment, pool) of GPUs in the i-th stretch."""
-        pool = query.pool_of(group)
-        return (0, None) if pool is None else (query.segments[pool][i], pool)
+        """(segment, chain) of GPUs in the i-th stretch."""
+        chain = query.chain_of(group)
+        return (0, None) if chain is None else (query.segments[chain][i], chain)
 
     def _work(self, query: UsageQuery, i: int, stretch: Stretch) -> Iterator[WorkRow]:
         """A row for each share, the first of a workload with its tokens; one for tokens made on no GPU."""
         tokens = _tokens_of(stretch.facts)
         for row in stretch.facts.shares:
             workload = (row.cluster, row.workload)
-            segment, pool = self._segment(query, i, self._group(row.cluster, row.node, row.gpu_model))
+            segment, chain = self._segment(query, i, self._group(row.cluster, row.node, row.gpu_model))
             times = {
                 "productive_ms": row.active_ms,
                 "unrated_ms": row.active_ms,
@@ -119,7 +127,7 @@ class WindowUsage:
                 "parked_mj": row.parked_mj,
             }
             sums = _work_sums(times | tokens.pop(workload, {}))
-            yield WorkRow(stretch.day_ms, segment, pool, (row.cluster, row.node), self._number(query, workload), sums)
+            yield WorkRow(stretch.day_ms, segment, chain, (row.cluster, row.node), self._number(query, workload), sums)
         for workload, counts in tokens.items():
             number = self._number(query, workload)
             yield WorkRow(stretch.day_ms, 0, None, (workload[0], ""), number, _work_sums(counts))

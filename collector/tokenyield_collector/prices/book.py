@@ -66,6 +66,11 @@ class Facility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One figure, or 24 by local hour."""
 
 
+NO_FACILITY = Facility()
+_NO_FACILITIES = (NO_FACILITY,)
+"""Of pools without one: nothing is paid for it."""
+
+
 class Owned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Hardware that is owned. Prices are per GPU, the server's, network's and storage's as its share."""
 
@@ -85,6 +90,9 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     in_service: date | None = None
     retired: date | None = None
     count: int | None = None
+    """All that there are: GPUs that do not report are dark, and those beyond it are not of this pool."""
+    overflow_per_gpu_hour: Decimal | None = None
+    """What GPUs beyond `count` cost; without it they go to the next pool that matches."""
 
     @property
     def price(self) -> Decimal:
@@ -103,15 +111,32 @@ class Rented(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     per_instance_hour: Decimal | None = None
     gpus_per_instance: int | None = None
     upfront_per_gpu: Decimal = ZERO
-    """Paid once for the whole term, spread evenly over its hours; needs `starts` and `ends`."""
+    """Paid once for each of `count`, spread evenly over the hours of the term; needs `starts` and `ends`."""
     energy_included: bool = True
     facility_included: bool | None = None
     count: int | None = None
+    """Paid for whether they report or not. Reserved GPUs beyond it are not of this pool; others cost the same."""
+    overflow_per_gpu_hour: Decimal | None = None
     starts: date | None = None
     ends: date | None = None
 
 
 Terms = Owned | Rented
+
+
+def term_of(terms: Terms) -> tuple[date | None, date | None]:
+    """The first day that is paid for, and the first that is not any more."""
+    return (terms.in_service, terms.retired) if isinstance(terms, Owned) else (terms.starts, terms.ends)
+
+
+def is_paid(terms: Terms, day: date) -> bool:
+    start, end = term_of(terms)
+    return (start is None or start <= day) and (end is None or day < end)
+
+
+def is_capped(terms: Terms) -> bool:
+    """Whether it has a count beyond which GPUs go to the next pool. Of GPUs on demand, more may be had at the price."""
+    return terms.count is not None and (isinstance(terms, Owned) or terms.kind == "reserved")
 
 
 class PoolHead(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,6 +157,16 @@ class Pool(PoolHead, frozen=True, kw_only=True, forbid_unknown_fields=True):
     terms: tuple[Terms, ...]
     reference: bool = False
     """Priced with the bundled reference figures, because no other pool fits."""
+    overflow_of: str | None = None
+    """The pool beyond whose count its GPUs are (overflow.py)."""
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether each GPU that matches is of this pool on every day: its terms neither begin nor end, and have no
+        count beyond which GPUs go to the next pool."""
+        return self.terms[0].from_ is None and not any(
+            start or end or is_capped(terms) for terms in self.terms for start, end in (term_of(terms),)
+        )
 
     def pays_energy(self, terms: Terms) -> bool:
         return not (isinstance(terms, Rented) and terms.energy_included)
@@ -245,12 +280,18 @@ class PriceBook:
         """Whether a price can depend on the node; if not, facts may be summed over nodes before they are priced."""
         return any(pool.match.depends_on_node for pool in self.pools)
 
-    def pool_of(self, cluster: str, node: str, gpu_model: str, labels: dict[str, str] | None = None) -> Pool | None:
-        """The first pool that fits; None when none does: its price is shown as missing."""
-        return next((pool for pool in self.pools if pool.match.fits(cluster, node, gpu_model, labels or {})), None)
+    def pools_of(self, cluster: str, node: str, gpu_model: str, labels: dict[str, str] | None = None) -> list[Pool]:
+        """The pools that a GPU matches, in order, up to the first that always takes all. None: its price is missing."""
+        chain = []
+        for pool in self.pools:
+            if pool.match.fits(cluster, node, gpu_model, labels or {}):
+                chain.append(pool)
+                if pool.takes_all:
+                    break
+        return chain
 
     def facility_of(self, pool: Pool) -> tuple[Facility, ...]:
         """The facility of a pool: the one that it names, or the only one."""
         if pool.facility is not None:
             return self.facilities[pool.facility]
-        return next(iter(self.facilities.values())) if len(self.facilities) == 1 else (Facility(),)
+        return next(iter(self.facilities.values())) if len(self.facilities) == 1 else _NO_FACILITIES

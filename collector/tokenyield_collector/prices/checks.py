@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tokenyield_collector.prices.book import Facility, Owned, Pool, PriceBook, Rented
+from tokenyield_collector.prices.book import Facility, Owned, Pool, PriceBook, Rented, is_capped
 from tokenyield_settings.loader import nearest
 
 NAME_CHARS_MAX = 100
@@ -27,8 +27,8 @@ def faults_of(prices: PriceBook) -> Iterator[str]:
     for name, rates in prices.exchange_rates.items():
         for i, rate in enumerate(rates):
             yield from _not_above_0(f"{_at(f'exchange_rates.{name}', i, rates)}.rate", rate.rate)
-    names: set[str] = set()
-    for i, pool in enumerate(prices.pools):
+    names = {pool.name for pool in prices.pools if pool.overflow_of is not None}
+    for i, pool in enumerate(pool for pool in prices.pools if pool.overflow_of is None):
         at = f"pools[{i}] ({pool.name})"
         if not 1 <= len(pool.name) <= NAME_CHARS_MAX:
             yield f"pools[{i}].name: expected 1 to {NAME_CHARS_MAX} characters, found {len(pool.name)}"
@@ -72,6 +72,12 @@ def _pool_faults(at: str, pool: Pool, prices: PriceBook) -> Iterator[str]:
         yield from _negative(here, terms)
         yield from _unknown_currency(here, terms.currency, prices)
         yield from _owned_faults(here, terms) if isinstance(terms, Owned) else _rented_faults(here, terms)
+        if terms.overflow_per_gpu_hour is not None and not is_capped(terms):
+            expected, found = "count beside it", "none"
+            if isinstance(terms, Rented) and terms.kind != "reserved":
+                expected, found = "a reservation", terms.kind
+            fix = "it is what GPUs beyond the count cost"
+            yield f"{here}.overflow_per_gpu_hour: expected {expected}, found {found}; {fix}"
 
 
 def _owned_faults(at: str, owned: Owned) -> Iterator[str]:

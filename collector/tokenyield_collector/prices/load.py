@@ -29,6 +29,7 @@ from tokenyield_collector.prices.book import (
     TokenWeights,
 )
 from tokenyield_collector.prices.checks import NAME_CHARS_MAX, faults_of, not_amounts
+from tokenyield_collector.prices.overflow import overflow_pool
 from tokenyield_collector.prices.reference import reference_pools
 from tokenyield_settings.loader import SettingsError, nearest, read_yaml
 
@@ -129,8 +130,12 @@ class _Reader:
         return []
 
     def _pools(self, value: Any) -> list[Pool]:
-        pools = (self.pool(i, entry) for i, entry in enumerate(self.list("pools", value)))
-        return [pool for pool in pools if pool is not None]
+        pools: list[Pool] = []
+        for i, entry in enumerate(self.list("pools", value)):
+            if (pool := self.pool(i, entry)) is not None:
+                overflow = overflow_pool(pool)
+                pools += [pool] if overflow is None else [pool, overflow]
+        return pools
 
     def pool(self, i: int, raw: Any) -> Pool | None:
         at = f"pools[{i}]"

@@ -8,8 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
+from typing import NamedTuple
 
-from tokenyield_collector.prices.book import ZERO, Facility, Owned, Pool, PriceBook, Rented
+from tokenyield_collector.prices.book import (
+    NO_FACILITY,
+    ZERO,
+    Facility,
+    Owned,
+    Pool,
+    PriceBook,
+    Rented,
+    Terms,
+    is_capped,
+    is_paid,
+)
 from tokenyield_collector.prices.calendar import in_force, local_quarters
 from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENT_OF_PART, COMPONENTS
 from tokenyield_collector.prices.money import capacity_quanta, energy_quanta
@@ -27,7 +39,6 @@ from tokenyield_wire.units import hour_of_ms
 PICO = 10**12
 """Rates are rounded to a millionth of a millionth of a unit of the currency: over a month of 100,000 GPUs that is less
 than a hundredth of a cent."""
-_NO_FACILITY = Facility()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +57,8 @@ class Rate:
     """Grams of CO2 per kWh at the meter."""
     count: int | None
     """GPUs paid for whether they report or not; None: those that report."""
+    is_capped: bool = False
+    """Whether GPUs beyond `count` are not of this pool."""
     notes: tuple[str, ...] = ()
     quanta_per_ms: tuple[int, ...] = field(init=False)
     """What a millisecond of a GPU costs, in the order of `COMPONENTS`."""
@@ -113,29 +126,49 @@ def _component_quanta(parts: Sequence[RatePart], pico_per_gpu_hour: int) -> tupl
     return tuple(capacity_quanta(value, 1) for value in pico)
 
 
+class _SiteHour(NamedTuple):
+    """A facility in one hour; None where none holds yet."""
+
+    day: date
+    facility: Facility | None
+    per_kwh: Decimal
+    carbon_g_per_kwh: Decimal | None
+
+
 class Rates:
     """The rates of a price book; those that hold for many hours are computed once."""
 
     def __init__(self, prices: PriceBook) -> None:
         self.prices = prices
-        self._quarters: dict[int, list[datetime]] = {}
-        self._known: dict[tuple[str, date, Decimal, Decimal | None], Rate | None] = {}
+        self._sites: dict[tuple[int, int], _SiteHour] = {}
+        self._known: dict[tuple[str, date, Decimal, Decimal | None], tuple[bool, Rate | None]] = {}
 
     def of(self, pool: Pool, at_ms: int) -> Rate | None:
         """The pool's rate in the UTC hour of `at_ms`; None when it is not paid for then or has no price."""
-        hour_ms = hour_of_ms(at_ms)
-        quarters = self._quarters.get(hour_ms)
-        if quarters is None:
-            quarters = self._quarters[hour_ms] = local_quarters(hour_ms, self.prices.timezone)
-        day = quarters[0].date()
-        in_force_there = in_force(self.prices.facility_of(pool), day)
-        facility = in_force_there or _NO_FACILITY
-        tariff = sum((_per_kwh(facility, quarter) for quarter in quarters), ZERO) / len(quarters)
-        carbon = _carbon(facility, quarters)
-        key = (pool.name, day, tariff, carbon)
+        return self.priced(pool, at_ms)[1]
+
+    def priced(self, pool: Pool, at_ms: int) -> tuple[bool, Rate | None]:
+        """Whether the pool is paid for in the UTC hour of `at_ms`, and its rate; None where that is not known."""
+        site = self._site(self.prices.facility_of(pool), hour_of_ms(at_ms))
+        key = (pool.name, site.day, site.per_kwh, site.carbon_g_per_kwh)
         if key not in self._known:
-            self._known[key] = self._compute(pool, day, in_force_there, tariff, carbon)
+            terms = in_force(pool.terms, site.day)
+            if terms is None or not is_paid(terms, site.day):
+                self._known[key] = False, None
+            else:
+                self._known[key] = True, self._rate(pool, terms, site)
         return self._known[key]
+
+    def _site(self, facilities: tuple[Facility, ...], hour_ms: int) -> "_SiteHour":
+        key = (id(facilities), hour_ms)
+        if key not in self._sites:
+            quarters = local_quarters(hour_ms, self.prices.timezone)
+            day = quarters[0].date()
+            facility = in_force(facilities, day)
+            site = facility or NO_FACILITY
+            per_kwh = sum((_per_kwh(site, quarter) for quarter in quarters), ZERO) / len(quarters)
+            self._sites[key] = _SiteHour(day, facility, per_kwh, _carbon(site, quarters))
+        return self._sites[key]
 
     def exchange(self, currency: str | None, day: date) -> Decimal | None:
         """The value of one unit of `currency` in the price book's; None when there is no rate for that day."""
@@ -144,31 +177,27 @@ class Rates:
         entry = in_force(self.prices.exchange_rates.get(currency or "", ()), day)
         return entry.rate if entry else None
 
-    def _compute(
-        self, pool: Pool, day: date, facility: Facility | None, tariff: Decimal, carbon: Decimal | None
-    ) -> Rate | None:
-        terms = in_force(pool.terms, day)
-        if terms is None or not _is_paid(terms, day):
+    def _rate(self, pool: Pool, terms: Terms, site: "_SiteHour") -> Rate | None:
+        """None where a facility that must be paid for does not hold yet, or an exchange rate is missing."""
+        pays_space, pays_energy, day = pool.pays_space(terms), pool.pays_energy(terms), site.day
+        if site.facility is None and (pays_space or pays_energy):
             return None
-        if facility is None:
-            if pool.pays_space(terms) or pool.pays_energy(terms):
-                return None
-            facility = _NO_FACILITY
+        facility, tariff = site.facility or NO_FACILITY, site.per_kwh
         terms_exchange = self.exchange(terms.currency, day)
-        facility_exchange = self.exchange(facility.currency, day)
+        facility_exchange = self.exchange(facility.currency, day) if pays_space or pays_energy else Decimal(1)
         if terms_exchange is None or facility_exchange is None:
             return None
         kw = facility.kw_per_gpu if pool.kw_per_gpu is None else pool.kw_per_gpu
         watts = facility.host_watts_per_gpu if pool.host_watts_per_gpu is None else pool.host_watts_per_gpu
         zone, into = self.prices.timezone, self.prices.currency
         own = rented_parts(terms, zone) if isinstance(terms, Rented) else owned_parts(terms, day, zone)
-        site: list[RatePart] = []
-        if pool.pays_space(terms):
-            site += space_parts(facility, kw, day, zone)
-        if pool.pays_energy(terms):
-            site += host_parts(facility, watts, tariff)
+        local: list[RatePart] = []
+        if pays_space:
+            local += space_parts(facility, kw, day, zone)
+        if pays_energy:
+            local += host_parts(facility, watts, tariff)
         parts = [converted(part, terms_exchange, terms.currency, into) for part in own]
-        parts += [converted(part, facility_exchange, facility.currency, into) for part in site]
+        parts += [converted(part, facility_exchange, facility.currency, into) for part in local]
         notes = []
         if isinstance(terms, Owned) and not is_within_life(terms, day):
             notes.append("past its life: no depreciation and no financing")
@@ -178,11 +207,12 @@ class Rates:
             pool=pool.name,
             kind=terms.kind if isinstance(terms, Rented) else "owned",
             parts=tuple(part for part in parts if part.amount or part.name in ("depreciation", "rent")),
-            energy_per_kwh=tariff * facility_exchange * facility.pue if pool.pays_energy(terms) else ZERO,
+            energy_per_kwh=tariff * facility_exchange * facility.pue if pays_energy else ZERO,
             pue=facility.pue,
             host_watts=watts,
-            carbon_g_per_kwh=carbon,
+            carbon_g_per_kwh=site.carbon_g_per_kwh,
             count=terms.count,
+            is_capped=is_capped(terms),
             notes=tuple(notes),
         )
 
@@ -196,8 +226,3 @@ def _carbon(facility: Facility, quarters: list[datetime]) -> Decimal | None:
     if isinstance(carbon, tuple):
         return sum((carbon[quarter.hour] for quarter in quarters), ZERO) / len(quarters)
     return carbon
-
-
-def _is_paid(terms: Owned | Rented, day: date) -> bool:
-    start, end = (terms.in_service, terms.retired) if isinstance(terms, Owned) else (terms.starts, terms.ends)
-    return (start is None or start <= day) and (end is None or day < end)

@@ -2,7 +2,8 @@
 
 In: usage (ledger/usage.py) of a period, the policy. Out: lines, day by day, of integers that add up: whatever way they
 are summed, the sum of their `total` is the whole cost of the fleet, which is rate x time paid for plus tariff x
-energy, pool by pool.
+energy, pool by pool. Which pool the time of an hour falls to is in placement.py; where it is divided among several,
+lines have the finest grain, so that what is rounded does not depend on the grain that was asked for.
 
 Waterfall, to the exact total: dark -> unallocated -> idle -> under_yield -> productive, each with its energy.
 * dark: paid for and not reported, or reported as unknown
@@ -19,15 +20,16 @@ from tokenyield_collector.ledger.usage import (
     CapacityTimes,
     UsageQuery,
     UsageReader,
-    UsageRows,
     WorkIdentity,
     WorkRow,
 )
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.rates import Rate
+from tokenyield_collector.statements.division import Division
 from tokenyield_collector.statements.host_power import MeasuredHosts, measured_by_day
 from tokenyield_collector.statements.lines import FIELD_AT, FIELDS, TOKENS_AT, Carrier, LineKey, LineKind, Sums
-from tokenyield_collector.statements.pricing import TIMES, Pricing, add_capacity, add_usage, add_work
+from tokenyield_collector.statements.placement import NOWHERE, Placements, Portion
+from tokenyield_collector.statements.pricing import TIMES, add_capacity, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of
 from tokenyield_collector.statements.revenue import KindPrices, Revenue
 from tokenyield_collector.statements.source import NO_NODE, Grain, Span, day_by_day
@@ -41,7 +43,10 @@ _UNRATED_AT, _REVENUE_AT = FIELD_AT["unrated_ms"], FIELD_AT["revenue"]
 
 
 HeldTimes = dict[tuple[int, str | None, tuple[str, str]], list[int]]
-"""What workloads held by segment, pool and node: active ms, idle ms, active mJ, idle mJ."""
+"""What workloads held by segment, chain and node: active ms, idle ms, active mJ, idle mJ."""
+DividedRows = dict[tuple[int, str], tuple[list[WorkRow], list[CapacityRow]]]
+"""(segment, chain) -> rows of time that is divided among pools."""
+_NOTHING_HELD = (0, 0, 0, 0)
 
 
 class FleetSource:
@@ -57,26 +62,29 @@ class FleetSource:
         if span.end_ms <= span.start_ms:
             return
         prices, rules, reader = self._policy.prices, self._policy.rules, self._reader
-        pricing = Pricing(prices, span.start_ms, span.end_ms, by_hour=self._grain.hour)
+        placements = Placements(prices, reader, span.start_ms, span.end_ms, by_hour=self._grain.hour)
+        grain = self._grain
+        if placements.are_divided:
+            grain = Grain(hour=grain.hour, node=True, workload=True, cluster=True)
         weights = prices.token_weights.per_thousand()
         paces, self.references = references_of(reader, prices, span.start_ms, span.end_ms, weights)
-        carriers = _Carriers(self._policy, self._grain)
+        carriers = _Carriers(self._policy, grain)
         usage = reader.usage(
             UsageQuery(
                 start_ms=span.start_ms,
                 end_ms=span.end_ms,
-                by_node=self._grain.node or self._grain.cluster,
+                by_node=grain.node or grain.cluster,
                 weights=weights,
-                pool_of=pricing.pool_of,
-                segments=pricing.segments,
+                chain_of=placements.chain_of,
+                segments=placements.segments,
                 references=paces,
                 gateway_models=rules.gateway_models,
                 group_of=carriers.number_of,
             )
         )
         host_days = reader.host_energy(span.start_ms, span.end_ms)
-        measured = measured_by_day(host_days, reader.gpu_groups() if host_days else (), pricing.pool_of)
-        day = _FleetDay(self._policy, self._grain, pricing, carriers, usage, measured)
+        measured = measured_by_day(host_days, reader.gpu_groups() if host_days else (), placements.chain_of)
+        day = _FleetDay(self._policy, grain, placements, carriers, measured)
         work_of, capacity_of = day_by_day(usage.work, _day_of), day_by_day(usage.capacity, _day_of)
         for day_ms in span.days():
             yield from day.lines(day_ms, work_of(day_ms), capacity_of(day_ms))
@@ -112,117 +120,180 @@ class _FleetDay:
         self,
         policy: Policy,
         grain: Grain,
-        pricing: Pricing,
+        placements: Placements,
         carriers: _Carriers,
-        usage: UsageRows,
         measured: Mapping[tuple[str, int], MeasuredHosts],
     ) -> None:
         self._grain = grain
-        self._pricing = pricing
+        self._placements = placements
         self._carriers = carriers
-        self._reported_ms = usage.reported_ms
         self._measured = measured
         self._revenue = Revenue(policy)
         self._nobody: tuple[None, ...] = (None,) * len(policy.rules.dimensions)
+        self._unreported = day_by_day(placements.unreported, lambda one: one.start_ms - one.start_ms % MS_PER_DAY)
         self._host: dict[str, tuple[MeasuredHosts, int]] = {}
-        """Of this day: pool -> what its hosts were measured to draw, and how long its GPUs reported (ms)."""
-        self._rate_of: dict[tuple[str, int], Rate | None] = {}
+        """Of this day: chain -> what its hosts were measured to draw, and how long its GPUs reported (ms)."""
+        self._portions_of: dict[tuple[str, int], Sequence[Portion]] = {}
 
     def lines(
         self, day_ms: int, work: Sequence[WorkRow], capacity: Sequence[CapacityRow]
     ) -> Iterator[tuple[LineKey, Sums]]:
         lines: dict[LineKey, Sums] = defaultdict(Sums)
         self._begin(day_ms, capacity)
-        held = self._add_work(day_ms, work, lines)
-        self._add_capacity(day_ms, capacity, held, lines)
+        held, divided = self._add_work(day_ms, work, lines)
+        for row in self._add_capacity(day_ms, capacity, held, lines):
+            divided[row.segment, row.chain or ""][1].append(row)
+        for (segment, chain), rows in sorted(divided.items()):
+            self._add_divided(day_ms, self._portions(chain, segment), *rows, held, lines)
         self._add_unreported(day_ms, lines)
         yield from lines.items()
 
     def _begin(self, day_ms: int, capacity: Sequence[CapacityRow]) -> None:
-        self._rate_of = {}
+        self._portions_of = {}
         reported: dict[str, int] = defaultdict(int)
         for row in capacity if self._measured else ():
             times = CapacityTimes(*row.sums)
-            reported[row.pool or ""] += times.active_ms + times.idle_ms + times.unallocated_ms + times.unknown_ms
+            reported[row.chain or ""] += times.active_ms + times.idle_ms + times.unallocated_ms + times.unknown_ms
         self._host = {
-            pool: (self._measured[pool, day_ms], total_ms)
-            for pool, total_ms in reported.items()
-            if (pool, day_ms) in self._measured
+            chain: (self._measured[chain, day_ms], total_ms)
+            for chain, total_ms in reported.items()
+            if (chain, day_ms) in self._measured
         }
 
-    def _add_work(self, day_ms: int, work: Sequence[WorkRow], lines: dict[LineKey, Sums]) -> HeldTimes:
+    def _add_work(
+        self, day_ms: int, work: Sequence[WorkRow], lines: dict[LineKey, Sums]
+    ) -> tuple[HeldTimes, DividedRows]:
+        """What was held, and the rows whose time is divided, which are not added yet."""
         held: HeldTimes = defaultdict(lambda: [0] * 4)
+        divided: DividedRows = defaultdict(lambda: ([], []))
         targets: dict[tuple[str | None, tuple[str, str], int, int], tuple[Sums, KindPrices]] = {}
         by_hour = self._grain.hour
         for row in work:
-            at = (row.pool, row.node, row.group, row.segment if by_hour else 0)
+            portions = self._portions(row.chain, row.segment)
+            if len(portions) > 1:
+                divided[row.segment, row.chain or ""][0].append(row)
+                continue
+            pool, rate, _ = portions[0]
+            at = (pool, row.node, row.group, row.segment if by_hour else 0)
             if at not in targets:
-                carrier = self._carriers.listed[row.group]
-                key = self._key(day_ms, row.segment, row.pool, row.node, carrier)
-                targets[at] = lines[key], self._revenue.prices_of(carrier, day_ms)
+                targets[at] = self._target(day_ms, row, pool, lines)
             sums, token_prices = targets[at]
-            tokens = row.sums[TIMES:]
-            add_work(sums, self._rate(row.pool, row.segment), row.sums, held[row.segment, row.pool, row.node])
-            sums[TOKENS_AT:] = map(operator.add, sums[TOKENS_AT:], tokens)
-            for i, quanta in token_prices:
-                sums[_REVENUE_AT] += tokens[i] * quanta
-        return held
+            _add_work_row(sums, rate, row.sums, token_prices, held[row.segment, row.chain, row.node])
+        return held, divided
+
+    def _target(
+        self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]
+    ) -> tuple[Sums, KindPrices]:
+        carrier = self._carriers.listed[row.group]
+        key = self._key(day_ms, row.segment, row.chain, pool, row.node, carrier)
+        return lines[key], self._revenue.prices_of(carrier, day_ms)
 
     def _add_capacity(
         self, day_ms: int, capacity: Sequence[CapacityRow], held: HeldTimes, lines: dict[LineKey, Sums]
-    ) -> None:
-        """What nobody held, and what was held by no workload that is known."""
-        nothing = [0] * 4
+    ) -> Iterator[CapacityRow]:
+        """What nobody held, and what was held by no workload that is known; gives rows whose time is divided."""
         for row in capacity:
-            times = CapacityTimes(*row.sums)
-            known = held.get((row.segment, row.pool, row.node), nothing)
-            rate = self._rate(row.pool, row.segment)
-            active = (times.active_ms - known[0], times.active_mj - known[2])
-            idle = (times.idle_ms - known[1], times.idle_mj - known[3])
-            if any(active) or any(idle):
-                sums = lines[self._lost_key(day_ms, row, "untied")]
-                add_usage(sums, rate, (("productive", *active), ("idle", *idle)))
-                sums[_UNRATED_AT] += active[0]
-            if times.unallocated_ms or times.unallocated_mj:
-                sums = lines[self._lost_key(day_ms, row, "unallocated")]
-                add_usage(sums, rate, (("unallocated", times.unallocated_ms, times.unallocated_mj),))
-            if times.unknown_ms or times.unknown_mj:
-                sums = lines[self._lost_key(day_ms, row, "dark")]
-                add_usage(sums, rate, (("dark", times.unknown_ms, times.unknown_mj),))
+            portions = self._portions(row.chain, row.segment)
+            if len(portions) > 1:
+                yield row
+            else:
+                known = held.get((row.segment, row.chain, row.node), _NOTHING_HELD)
+                self._add_lost(day_ms, row, portions[0], _without(row.sums, known), lines)
+
+    def _add_divided(
+        self,
+        day_ms: int,
+        portions: Sequence[Portion],
+        work: list[WorkRow],
+        capacity: list[CapacityRow],
+        held: HeldTimes,
+        lines: dict[LineKey, Sums],
+    ) -> None:
+        """The rows of one chain in one hour, each divided among the pools that take its time."""
+        division = Division(portions)
+        name_of = {row.group: repr(self._carriers.listed[row.group]) for row in work}
+        for work_row in sorted(work, key=lambda row: (row.node, name_of[row.group])):
+            known = held[work_row.segment, work_row.chain, work_row.node]
+            for portion, sums in zip(portions, division.work(work_row.sums), strict=True):
+                target, token_prices = self._target(day_ms, work_row, portion.pool, lines)
+                _add_work_row(target, portion.rate, sums, token_prices, known)
+        for row in sorted(capacity, key=lambda row: row.node):
+            free = _without(row.sums, held.get((row.segment, row.chain, row.node), _NOTHING_HELD))
+            for portion, sums in zip(portions, division.capacity(free), strict=True):
+                self._add_lost(day_ms, row, portion, sums, lines)
+
+    def _add_lost(
+        self,
+        day_ms: int,
+        row: CapacityRow,
+        portion: Portion,
+        free: Sequence[int],
+        lines: dict[LineKey, Sums],
+    ) -> None:
+        """What of a row was held by no known workload, as `CapacityTimes`."""
+        times, (pool, rate, _) = CapacityTimes(*free), portion
+
+        def line(kind: LineKind) -> Sums:
+            carrier = Carrier(kind, self._nobody, cluster=row.node[0] if self._grain.cluster else "")
+            return lines[self._key(day_ms, row.segment, row.chain, pool, row.node, carrier)]
+
+        active, idle = (times.active_ms, times.active_mj), (times.idle_ms, times.idle_mj)
+        if any(active) or any(idle):
+            sums = line("untied")
+            add_usage(sums, rate, (("productive", *active), ("idle", *idle)))
+            sums[_UNRATED_AT] += times.active_ms
+        if times.unallocated_ms or times.unallocated_mj:
+            add_usage(line("unallocated"), rate, (("unallocated", times.unallocated_ms, times.unallocated_mj),))
+        if times.unknown_ms or times.unknown_mj:
+            add_usage(line("dark"), rate, (("dark", times.unknown_ms, times.unknown_mj),))
 
     def _add_unreported(self, day_ms: int, lines: dict[LineKey, Sums]) -> None:
         """What is paid for and not reported, hour by hour: more than is paid for in one hour is no less in another."""
-        pricing = self._pricing
-        for i, (start_ms, end_ms) in enumerate(pricing.pieces):
-            if not day_ms <= start_ms < day_ms + MS_PER_DAY:
-                continue
-            for pool, listed in pricing.segments.items():
-                rate = pricing.rates[pool][listed[i]]
-                if rate is None or rate.count is None:
-                    continue
-                missing_ms = rate.count * (end_ms - start_ms) - self._reported_ms.get((pool, start_ms), 0)
-                if missing_ms > 0:
-                    carrier = Carrier("dark", self._nobody)
-                    add_capacity(lines[self._key(day_ms, listed[i], pool, NO_NODE, carrier)], rate, "dark", missing_ms)
+        for start_ms, pool, rate, missing_ms in self._unreported(day_ms):
+            at_ms = start_ms if self._grain.hour else day_ms
+            key = LineKey(at_ms, FLEET, pool, NO_NODE, Carrier("dark", self._nobody))
+            add_capacity(lines[key], rate, "dark", missing_ms)
 
-    def _lost_key(self, day_ms: int, row: CapacityRow, kind: LineKind) -> LineKey:
-        cluster = row.node[0] if self._grain.cluster else ""
-        carrier = Carrier(kind, self._nobody, cluster=cluster)
-        return self._key(day_ms, row.segment, row.pool, row.node, carrier)
-
-    def _key(self, day_ms: int, segment: int, pool: str | None, node: tuple[str, str], carrier: Carrier) -> LineKey:
+    def _key(
+        self, day_ms: int, segment: int, chain: str | None, pool: str | None, node: tuple[str, str], carrier: Carrier
+    ) -> LineKey:
         start_ms = day_ms
-        if self._grain.hour and pool is not None:
-            start_ms = self._pricing.hour_of.get((pool, segment), day_ms)
+        if self._grain.hour and chain is not None:
+            start_ms = self._placements.hour_of.get((chain, segment), day_ms)
         return LineKey(start_ms, FLEET, pool, node if self._grain.node else NO_NODE, carrier)
 
-    def _rate(self, pool: str | None, segment: int) -> Rate | None:
-        if pool is None:
-            return None
-        if (pool, segment) not in self._rate_of:
-            rate = self._pricing.rates[pool][segment]
-            if rate is not None and pool in self._host:
-                measured, reported_ms = self._host[pool]
-                rate = rate.with_host(measured.mw(reported_ms, rate.host_mw))
-            self._rate_of[pool, segment] = rate
-        return self._rate_of[pool, segment]
+    def _portions(self, chain: str | None, segment: int) -> Sequence[Portion]:
+        """Where a segment falls, priced with what hosts were measured to draw on this day."""
+        if chain is None:
+            return NOWHERE
+        if (chain, segment) not in self._portions_of:
+            portions: Sequence[Portion] = self._placements.portions[chain][segment]
+            if chain in self._host:
+                portions = [self._measured_portion(portion, *self._host[chain]) for portion in portions]
+            self._portions_of[chain, segment] = portions
+        return self._portions_of[chain, segment]
+
+    def _measured_portion(self, portion: Portion, measured: MeasuredHosts, reported_ms: int) -> Portion:
+        rate = portion.rate
+        if rate is None:
+            return portion
+        return portion._replace(rate=rate.with_host(measured.mw(reported_ms, rate.host_mw)))
+
+
+def _add_work_row(
+    sums: Sums, rate: Rate | None, work: Sequence[int], token_prices: KindPrices, held: list[int]
+) -> None:
+    tokens = work[TIMES:]
+    add_work(sums, rate, work, held)
+    sums[TOKENS_AT:] = map(operator.add, sums[TOKENS_AT:], tokens)
+    for i, quanta in token_prices:
+        sums[_REVENUE_AT] += tokens[i] * quanta
+
+
+def _without(sums: Sequence[int], held: Sequence[int]) -> Sequence[int]:
+    """`CapacityTimes` less what known workloads held."""
+    active_ms, idle_ms, unallocated_ms, unknown_ms, active_mj, idle_mj, unallocated_mj, unknown_mj = sums
+    return (
+        active_ms - held[0], idle_ms - held[1], unallocated_ms, unknown_ms,
+        active_mj - held[2], idle_mj - held[3], unallocated_mj, unknown_mj,
+    )  # fmt: skip

@@ -1,13 +1,13 @@
 """What hosts were measured to draw, instead of the price book's watts. Pure.
 
-In: the measured energy of hosts by node and day (`HostDay`), which pool a node's GPUs belong to, and how long a pool's
-GPUs reported. Out: for each pool and day the watts of host that a GPU carries, in mW: the measured energy over the GPU
-time of the nodes that measure, and the price book's watts for the rest,
+In: the measured energy of hosts by node and day (`HostDay`), which chain of pools (placement.py) a node's GPUs match,
+and how long a chain's GPUs reported. Out: for each chain and day the watts of host that a GPU carries, in mW: the
+measured energy over the GPU time of the nodes that measure, and the price book's watts for the rest,
 
     (measured + (reported - covered) x price book) / reported.
 
-So a pool's cost is the same however a report is cut, and GPUs that do not report are priced by the price book. A node
-whose GPUs belong to several pools is priced by the price book too. What such watts cost is in rates.py (`with_host`).
+So the cost is the same however a report is cut, and GPUs that do not report are priced by the price book. A node whose
+GPUs match different chains is priced by the price book too. What such watts cost is in rates.py (`with_host`).
 
 `rapl` is the host's own; of the whole machine (`dcmi`, `power_meter`) the draw of its GPUs is subtracted.
 """
@@ -22,7 +22,7 @@ WHOLE_MACHINE = ("dcmi", "power_meter")
 
 
 class MeasuredHosts(NamedTuple):
-    """Of one pool over one day."""
+    """Of one chain over one day."""
 
     own_uj: int = 0
     covered_ms: int = 0
@@ -45,19 +45,19 @@ def own_uj(source: str, host_mj: int, gpu_mj: int) -> int:
 
 
 def measured_by_day(
-    days: Iterable[HostDay], groups: Sequence[GpuGroup], pool_of: Callable[[GpuGroup], str | None]
+    days: Iterable[HostDay], groups: Sequence[GpuGroup], chain_of: Callable[[GpuGroup], str | None]
 ) -> Mapping[tuple[str, int], MeasuredHosts]:
-    """(pool, day) -> what was measured."""
-    pools: dict[tuple[str, str], set[str | None]] = defaultdict(set)
+    """(chain, day) -> what was measured."""
+    chains: dict[tuple[str, str], set[str | None]] = defaultdict(set)
     for group in groups:
-        pools[group.cluster, group.node].add(pool_of(group))
+        chains[group.cluster, group.node].add(chain_of(group))
     measured: dict[tuple[str, int], MeasuredHosts] = {}
     for day in days:
-        of_node = pools.get((day.cluster, day.node), set())
-        if len(of_node) != 1 or (pool := next(iter(of_node))) is None:
+        of_node = chains.get((day.cluster, day.node), set())
+        if len(of_node) != 1 or (chain := next(iter(of_node))) is None:
             continue
-        so_far = measured.get((pool, day.day_ms), NOTHING_MEASURED)
-        measured[pool, day.day_ms] = MeasuredHosts(
+        so_far = measured.get((chain, day.day_ms), NOTHING_MEASURED)
+        measured[chain, day.day_ms] = MeasuredHosts(
             so_far.own_uj + own_uj(day.source, day.host_mj, day.gpu_mj), so_far.covered_ms + day.gpu_ms
         )
     return measured

@@ -30,7 +30,7 @@ def used(
             end_ms=start_ms + 24 * HOUR_MS,
             by_node=False,
             weights=weights,
-            pool_of=lambda group: "p",
+            chain_of=lambda group: "p",
             segments={"p": [1] * 24},
             references=references or {},
             gateway_models={},

@@ -16,7 +16,7 @@ from tokenyield_collector.prices.book import Facility, Pool, PoolMatch, PriceBoo
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, capacity_quanta, decimal
 from tokenyield_collector.prices.rates import PICO
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
-from tokenyield_collector.statements.pricing import cut_at_hours
+from tokenyield_collector.statements.placement import cut_at_hours
 
 USD = QUANTA_PER_UNIT
 START_MS = ms("2026-10-05T12:00")

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenyield_collector.prices.book import Pool, PriceBook
+from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.calendar import TariffBand
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.rates import Rate, Rates
@@ -44,8 +44,7 @@ def test_the_first_pool_that_fits_has_the_gpu(tmp_path: Path) -> None:
     prices = price_book(tmp_path, {"pools": pools})
 
     def name(node: str, gpu: str, labels: dict[str, str]) -> str | None:
-        pool: Pool | None = prices.pool_of("c", node, gpu, labels)
-        return pool.name if pool else None
+        return next((pool.name for pool in prices.pools_of("c", node, gpu, labels)), None)
 
     assert name("lab-1", "NVIDIA H100 80GB HBM3", {"contract": "po-1"}) == "lab"
     assert name("n1", "NVIDIA H100 80GB HBM3", {"contract": "po-1"}) == "leased"
@@ -112,21 +111,20 @@ def test_a_pool_has_its_own_power_and_names_its_facility(tmp_path: Path) -> None
 
 
 def test_reference_prices_only_on_request_and_labelled(tmp_path: Path) -> None:
-    assert price_book(tmp_path, "pools: []").pool_of("c", "n", "NVIDIA H100 80GB HBM3") is None
+    assert price_book(tmp_path, "pools: []").pools_of("c", "n", "NVIDIA H100 80GB HBM3") == []
     prices = price_book(tmp_path, "reference_prices: rented")
-    names = {gpu: pool.name for gpu in
+    names = {gpu: pools[0].name for gpu in
              ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA L4", "NVIDIA L40S", "Tesla T4", "NVIDIA A10",
               "NVIDIA A10G", "NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB", "NVIDIA GB200", "NVIDIA B200",
               "NVIDIA H200", "NVIDIA RTX 6000 Ada Generation", "AMD Instinct MI300X")
-             if (pool := prices.pool_of("c", "n", gpu))}  # fmt: skip
+             if (pools := prices.pools_of("c", "n", gpu))}  # fmt: skip
     assert len(names) == 14
     assert names["NVIDIA H100 PCIe"] == "reference H100 PCIe 80 GB"
     assert names["NVIDIA L4"] == "reference L4 24 GB"
     assert names["NVIDIA L40S"] == "reference L40S 48 GB"
     assert names["NVIDIA A10"].startswith("reference A10 24 GB")
     assert names["NVIDIA GB200"] == "reference GB200 NVL72"
-    pool = prices.pool_of("c", "n", "Tesla T4")
-    assert pool is not None
+    (pool,) = prices.pools_of("c", "n", "Tesla T4")
     priced = Rates(prices).of(pool, ms("2026-05-05"))
     assert priced is not None
     assert priced.notes == ("reference figures, not your prices",)
@@ -237,7 +235,12 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 
 def test_the_annotated_example_is_sound() -> None:
     prices = load_prices(ROOT / "collector" / "prices.yaml")
-    assert [pool.name for pool in prices.pools] == ["h100-owned", "cloud-reserved", "cloud"]
+    assert [pool.name for pool in prices.pools] == [
+        "h100-owned",
+        "cloud-reserved",
+        "cloud-reserved (overflow)",
+        "cloud",
+    ]
 
 
 SITE = {"pue": 1.5, "per_kw_month": 144, "kw_per_gpu": 1, "host_watts_per_gpu": 200}  # 0.2 an hour in April, 720 h

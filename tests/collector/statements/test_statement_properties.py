@@ -4,9 +4,11 @@ import csv
 import io
 import os
 import tempfile
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules, window
 from collector.fleet import policy as judged_by
+from tokenyield_collector.prices.book import Owned
 from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, decimal
 from tokenyield_collector.prices.rates import Rates
@@ -88,18 +91,38 @@ def books(draw: st.DrawFn) -> dict[str, Any]:
     site = {
         "pue": float(draw(st.decimals("1", "2", places=2))),
         "per_kwh": float(draw(st.decimals("0", "1", places=3))),
+        "per_kw_month": 144,
+        "kw_per_gpu": 0.5,
         "bands": [{"name": "night", "hours": "22:30-06:15", "per_kwh": float(draw(st.decimals("0", "1", places=3)))}],
         "host_watts_per_gpu": draw(st.integers(0, 500)),
         "carbon_g_per_kwh": draw(st.integers(0, 900)),
     }
+    day = st.sampled_from([None, date(2026, 10, 5), date(2026, 10, 6)])
+    owned: dict[str, Any] = {
+        "gpu": float(draw(amounts)) * 1000,
+        "life_years": 3,
+        "count": draw(st.sampled_from([None, 0, 1, 2, 4])),
+    }
+    leased: dict[str, Any] = {"per_gpu_hour": float(draw(amounts)), "energy_included": draw(st.booleans())}
     pools: list[dict[str, Any]] = [
-        {"name": "h100", "match": {"gpu": "*H100*"}, "owner": {"team": "lab"},
-         "owned": {"gpu": float(draw(amounts)) * 1000, "life_years": 3, "count": draw(st.integers(0, 4))}},
-        {"name": "l4", "match": {"gpu": "*L4*"},
-         "rented": {"per_gpu_hour": float(draw(amounts)), "energy_included": draw(st.booleans())}},
-    ]  # fmt: skip
+        {"name": "h100", "match": {"gpu": "*H100*"}, "owner": {"team": "lab"}, "owned": owned},
+        {"name": "l4", "match": {"gpu": "*L4*"}, "rented": leased},
+    ]
+    if (began := draw(day)) is not None:
+        owned["in_service"] = began
+    elif (ended := draw(day)) is not None:
+        owned["retired"] = ended
+    if owned["count"] is not None and draw(st.booleans()):
+        owned["overflow_per_gpu_hour"] = float(draw(amounts))
+    if (ended := draw(day)) is not None:
+        leased["ends"] = ended
     if draw(st.booleans()):
-        pools.append({"name": "rest", "rented": {"kind": "reserved", "count": 2, "per_gpu_hour": float(draw(amounts))}})
+        leased |= {"kind": "reserved", "count": draw(st.integers(0, 3))}
+    if draw(st.booleans()):
+        rest = {"kind": "reserved", "count": 2, "per_gpu_hour": float(draw(amounts))}
+        pools.append({"name": "rest", "rented": rest})
+    if draw(st.booleans()):
+        pools.append({"name": "spot", "match": {"gpu": "*[1H]*"}, "rented": {"kind": "spot", "per_gpu_hour": 1.25}})
     reference: dict[str, Any] = {"learn": draw(st.booleans()), "learn_days": 1}
     if draw(st.booleans()):
         reference |= {"configured": [{"model": "llama", "tokens_per_second": draw(st.integers(1, 10**5))}]}
@@ -178,16 +201,50 @@ def windows(one: dict[str, Any]) -> list[Any]:
 
 
 def fleet_cost(listed: list[dict[str, Any]], book: Any, start_ms: int, end_ms: int) -> int:
-    """Rate x time paid for plus tariff x energy, hour by hour and pool by pool, without any of the code under test."""
+    """Rate x time paid for plus tariff x energy, hour by hour and pool by pool, without any of the code under test.
+
+    In each hour pools take GPUs in their order: those with a committed count no more time than that, the same part of
+    each chain (the pools that GPUs match), cumulated and rounded down; the rest goes on.
+    """
     rates, total = Rates(book), 0
     for hour_ms in range(start_ms, end_ms, HOUR_MS):
-        here = [(one, gpu) for one in listed if one["start"] == hour_ms for gpu in windows(one)]
-        for pool in book.pools:
-            rate = rates.of(pool, hour_ms)
-            own = [gpu for one, gpu in here if book.pool_of("c", one["node"], gpu.model) is pool]
-            if rate is None:
+        left: dict[tuple[int, ...], list[int]] = {}  # chain -> time and energy that no pool has taken yet
+        for one in listed:
+            for gpu in windows(one) if one["start"] == hour_ms else ():
+                chain = tuple(
+                    i for i, pool in enumerate(book.pools) if pool.match.fits("c", one["node"], gpu.model, {})
+                )
+                held = left.setdefault(chain, [0, 0])
+                held[0] += HOUR_MS
+                held[1] += gpu.energy_mj.total()
+        for i, pool in enumerate(book.pools):
+            terms = [terms for terms in pool.terms if terms.from_ is None or terms.from_ <= local_day(book, hour_ms)]
+            begins, ends = ("in_service", "retired") if isinstance(pool.terms[0], Owned) else ("starts", "ends")
+            if not terms or not is_between(terms[-1], begins, ends, local_day(book, hour_ms)):
                 continue
-            paid_ms = max(len(own), rate.count or 0) * HOUR_MS
-            total += rate.pico_per_gpu_hour * paid_ms * QUANTA_PER_UNIT // (10**12 * HOUR_MS)
-            total += rate.pico_per_kwh * sum(gpu.energy_mj.total() for gpu in own)
+            rate = rates.of(pool, hour_ms)
+            assert rate is not None, "no currency but one"
+            here = sorted((chain for chain in left if i in chain), key=lambda chain: ",".join(map(str, chain)))
+            demand = sum(left[chain][0] for chain in here)
+            is_limit = rate.kind in ("owned", "reserved") and rate.count is not None
+            taken = min(demand, (rate.count or 0) * HOUR_MS) if is_limit else demand
+            cost_ms, cost_mj, at = max(taken, (rate.count or 0) * HOUR_MS), 0, 0
+            for chain in here:
+                time, energy = left[chain]
+                part = (at + time) * taken // demand - at * taken // demand if demand else 0
+                at += time
+                part_mj = energy * part // time if time else 0
+                left[chain] = [time - part, energy - part_mj]
+                cost_mj += part_mj
+            total += rate.pico_per_gpu_hour * cost_ms * QUANTA_PER_UNIT // (10**12 * HOUR_MS)
+            total += rate.pico_per_kwh * cost_mj
     return total
+
+
+def local_day(book: Any, hour_ms: int) -> date:
+    return datetime.fromtimestamp(hour_ms / 1000, ZoneInfo(book.timezone)).date()
+
+
+def is_between(terms: Any, begins: str, ends: str, day: date) -> bool:
+    first, last = getattr(terms, begins), getattr(terms, ends)
+    return (first is None or first <= day) and (last is None or day < last)

@@ -11,7 +11,7 @@ holds more than its GPUs did (see ClickHouseLedger).
 
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
@@ -47,6 +47,11 @@ class ClickHouseUsage:
 
     def best_hours(self, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> Sequence[BestHour]:
         return self._reader(start_ms, end_ms).best_hours(start_ms, end_ms, weights)
+
+    def reported_ms(
+        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str | None]
+    ) -> Mapping[tuple[str, int], int]:
+        return self._reader(start_ms, end_ms).reported_ms(start_ms, end_ms, chain_of)
 
     def usage(self, query: UsageQuery) -> UsageRows:
         return self._reader(query.start_ms, query.end_ms).usage(query)

@@ -1,7 +1,7 @@
 """Usage for reports out of DuckDB: one query over the roll-ups, which joins and groups integers only."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER, by_callers, group_callers, split_callers
@@ -31,10 +31,10 @@ from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
 BUSY_MS = MS_PER_HOUR // 2
 """An hour teaches a reference pace when each GPU worked for at least this long in it."""
-_KEYS = ("day_ms", "segment", "pool", "node_no")
+_KEYS = ("day_ms", "segment", "chain", "node_no")
 """What rows of work and capacity are summed by; work also by its group."""
-_PLACED = """JOIN t_pools p ON p.id = w.gpu_group
-             LEFT JOIN t_segments s ON s.pool = p.pool AND s.hour_ms = w.hour_ms"""
+_PLACED = """JOIN t_chains c ON c.id = w.gpu_group
+             LEFT JOIN t_segments s ON s.chain = c.chain AND s.hour_ms = w.hour_ms"""
 
 
 class DuckDbUsage:
@@ -69,27 +69,39 @@ class DuckDbUsage:
         )
         return [_best_hour(ModelInstance(*row[:3]), *row[3:]) for row in rows]
 
+    def reported_ms(
+        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str | None]
+    ) -> dict[tuple[str, int], int]:
+        groups = self._numbered_groups()
+        chains = sorted({chain for _, group in groups if (chain := chain_of(group)) is not None})
+        self._chain(chains, groups, chain_of)
+        rows = self._tables.rows(
+            "SELECT c.chain, w.hour_ms, sum(active_ms) + sum(idle_ms) + sum(unallocated_ms) + sum(unknown_ms) "
+            "FROM capacity_hours w JOIN t_chains c ON c.id = w.gpu_group "
+            f"WHERE {between('w.hour_ms', start_ms, end_ms)} AND c.chain >= 0 GROUP BY 1, 2"
+        )
+        return {(chains[chain], hour_ms): int(reported) for chain, hour_ms, reported in rows}
+
     def usage(self, query: UsageQuery) -> UsageRows:
         groups = self._numbered_groups()
-        pools = sorted(query.segments)
-        self._place(query, pools, groups)
+        chains = sorted(query.segments)
+        self._place(query, chains, groups)
         self._number_names()
         self._refer(query.references)
         has_callers = split_callers(self._tables, query)
         self._group(query)
         if has_callers:
             group_callers(self._tables, query.group_of)
-        capacity, reported_ms = self._capacity(query), self._reported_ms(query)
+        capacity = self._capacity(query)
         work = self._work(query, has_callers=has_callers)
         nodes = {number: (group.cluster, group.node) for number, group in groups}
 
-        def keys(day_ms: int, segment: int, pool: int, node: int) -> tuple[int, int, str | None, tuple[str, str]]:
-            return day_ms, segment, pools[pool] if pool >= 0 else None, nodes.get(node, ("", ""))
+        def keys(day_ms: int, segment: int, chain: int, node: int) -> tuple[int, int, str | None, tuple[str, str]]:
+            return day_ms, segment, chains[chain] if chain >= 0 else None, nodes.get(node, ("", ""))
 
         return UsageRows(
             (WorkRow(*keys(*row[:4]), group=row[4], sums=row[5:]) for row in work),
             (CapacityRow(*keys(*row[:4]), sums=row[4:]) for row in capacity),
-            {(pools[pool], hour_ms): reported for pool, hour_ms, reported in reported_ms},
         )
 
     def host_energy(self, start_ms: int, end_ms: int) -> list[HostDay]:
@@ -133,14 +145,6 @@ class DuckDbUsage:
             f"GROUP BY {_numbers(len(_KEYS))} ORDER BY {_numbers(len(_KEYS))}"
         )
 
-    def _reported_ms(self, query: UsageQuery) -> list[tuple[int, int, int]]:
-        rows: list[Any] = self._tables.rows(
-            "SELECT p.pool, w.hour_ms, sum(active_ms) + sum(idle_ms) + sum(unallocated_ms) + sum(unknown_ms) "
-            f"FROM capacity_hours w JOIN t_pools p ON p.id = w.gpu_group {_of_period(query)} AND p.pool >= 0 "
-            "GROUP BY 1, 2"
-        )
-        return rows
-
     def _work(self, query: UsageQuery, *, has_callers: bool) -> Any:
         rated = self._rated(query)
         if has_callers:
@@ -178,24 +182,30 @@ class DuckDbUsage:
 
     # --- temporary tables ------------------------------------------------------------------------------------------
 
-    def _place(self, query: UsageQuery, pools: list[str], groups: list[tuple[int, GpuGroup]]) -> None:
-        """t_pools: the number of each GPU group's pool, -1 where none fits, and of its node, that of the node's first
-        group; t_segments: the segment of each hour."""
-        numbers = {pool: i for i, pool in enumerate(pools)}
+    def _chain(
+        self, chains: list[str], groups: list[tuple[int, GpuGroup]], chain_of: Callable[[GpuGroup], str | None]
+    ) -> None:
+        """t_chains: the number of each GPU group's chain, -1 where no pool matches, and of its node, that of the node's
+        first group."""
+        numbers = {chain: i for i, chain in enumerate(chains)}
         first = {(group.cluster, group.node): number for number, group in reversed(groups)}
-        pool_of = [
-            (number, numbers.get(query.pool_of(group) or "", -1), first[group.cluster, group.node])
+        rows = [
+            (number, numbers.get(chain_of(group) or "", -1), first[group.cluster, group.node])
             for number, group in groups
         ]
-        self._tables.give("t_pools", ("id", "pool", "node_no"), [*pool_of, (NOBODY, -1, NOBODY)])
+        self._tables.give("t_chains", ("id", "chain", "node_no"), [*rows, (NOBODY, -1, NOBODY)])
+
+    def _place(self, query: UsageQuery, chains: list[str], groups: list[tuple[int, GpuGroup]]) -> None:
+        """t_chains, and t_segments: the segment of each hour."""
+        self._chain(chains, groups, query.chain_of)
         segments = [
-            (numbers[pool], query.start_ms + i * MS_PER_HOUR, segment)
-            for pool, of_pool in query.segments.items()
-            for i, segment in enumerate(of_pool)
+            (i, query.start_ms + hour * MS_PER_HOUR, segment)
+            for i, chain in enumerate(chains)
+            for hour, segment in enumerate(query.segments[chain])
         ]
-        # Never empty: DuckDB 2.0.1 narrows sums that are joined to an empty table. No group is of this pool.
+        # Never empty: DuckDB 2.0.1 narrows sums that are joined to an empty table. No group is of this chain.
         segments.append((-2, query.start_ms, 0))
-        self._tables.give("t_segments", ("pool", "hour_ms", "segment"), segments)
+        self._tables.give("t_segments", ("chain", "hour_ms", "segment"), segments)
 
     def _number_names(self) -> None:
         """t_gpus and t_identities: models and GPU models by number, and `served`, the (cluster, model) of requests."""
@@ -264,8 +274,8 @@ def _placed_keys(query: UsageQuery) -> str:
     columns = {
         "day_ms": f"w.hour_ms - w.hour_ms % {MS_PER_DAY}",
         "segment": "coalesce(s.segment, 0)",
-        "pool": "p.pool",
-        "node_no": "p.node_no" if query.by_node else "0",
+        "chain": "c.chain",
+        "node_no": "c.node_no" if query.by_node else "0",
     }
     return ", ".join(f"{columns[key]} AS {key}" for key in _KEYS)
 

@@ -90,7 +90,7 @@ def read(ledger: DuckDbLedger, weights: Mapping[str, int]) -> dict[tuple[str, st
         end_ms=NOON_MS + HOUR_MS,
         by_node=True,
         weights=weights,
-        pool_of=lambda group: group.gpu_model,
+        chain_of=lambda group: group.gpu_model,
         segments={"H100": [1], "L40S": [1]},
         references={},
         gateway_models={},
@@ -99,7 +99,7 @@ def read(ledger: DuckDbLedger, weights: Mapping[str, int]) -> dict[tuple[str, st
     sums = {}
     for row in ledger.usage().usage(query).work:
         identity = identities[row.group]
-        place = row.node[1], row.pool or ""
+        place = row.node[1], row.chain or ""
         sums[identity.workload, identity.model, place] = dict(zip(WORK_SUMS, row.sums, strict=True))
     return sums
 

@@ -1,0 +1,160 @@
+"""Which pool the GPU time of each hour falls to, and the price that it has there. Pure but for what the reader reads.
+
+The pools that a GPU matches, in the order of the price book, are its *chain*. In every hour its time falls to the first
+pool of the chain whose terms hold then. A pool with a committed count (owned, reserved) takes no more than that: of
+all time that falls to it in an hour, each millisecond in the same proportion, the excess goes on to the next pool of
+its chain. What no pool takes has no price. So the time of an hour is divided by the facts of that hour alone, whatever
+period and grain a statement has.
+
+Hours of a chain with the same price are one *segment*; an hour whose time is divided is a segment of its own.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from tokenyield_collector.ledger.usage import GpuGroup, UsageReader
+from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.rates import Rate, Rates
+from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
+
+
+class Portion(NamedTuple):
+    """What one pool takes of the time of a chain. `pool` is None where none does; without a rate it has no price."""
+
+    pool: str | None
+    rate: Rate | None
+    part_ms: int = 0
+    """Of the time of a piece."""
+
+
+NOWHERE = (Portion(None, None),)
+
+
+class Unreported(NamedTuple):
+    """What a pool is paid for and does not report in one piece of time. `segment` numbers its prices."""
+
+    start_ms: int
+    pool: str
+    rate: Rate
+    missing_ms: int
+
+
+def cut_at_hours(start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """[start, end) in pieces that lie within one UTC hour each, for which a rate holds."""
+    cuts = [start_ms, *range(hour_of_ms(start_ms) + MS_PER_HOUR, end_ms, MS_PER_HOUR), end_ms]
+    return [(cuts[i], cuts[i + 1]) for i in range(len(cuts) - 1) if cuts[i] < cuts[i + 1]]
+
+
+class Placements:
+    """The chains of all GPUs of a ledger, and what of [start_ms, end_ms) falls where. Segment 0 is nowhere."""
+
+    def __init__(self, prices: PriceBook, reader: UsageReader, start_ms: int, end_ms: int, *, by_hour: bool) -> None:
+        self._prices = prices
+        self._by_hour = by_hour
+        self._pieces = cut_at_hours(start_ms, end_ms)
+        self._numbers = {pool.name: number for number, pool in enumerate(prices.pools)}
+        self._chain_of: dict[GpuGroup, str | None] = {}
+        self._chains: dict[str, tuple[int, ...]] = {}
+        """Numbers of pools, in order."""
+        for group in reader.gpu_groups():
+            self.chain_of(group)
+        self.segments: dict[str, list[int]] = {chain: [] for chain in self._chains}
+        """Chain -> the segment of each piece: whole hours, but for a first or last that is cut."""
+        self.portions: dict[str, list[tuple[Portion, ...]]] = {chain: [NOWHERE] for chain in self._chains}
+        """Chain -> where each segment falls: to one pool, or divided among several."""
+        self.hour_of: dict[tuple[str, int], int] = {}
+        """(chain, segment) -> the hour it stands for, where it stands for one."""
+        self.unreported: list[Unreported] = []
+        rates = Rates(prices)
+        self._rates = [[rates.priced(pool, piece_ms) for piece_ms, _ in self._pieces] for pool in prices.pools]
+        counted = [any(rate is not None and rate.count is not None for _, rate in row) for row in self._rates]
+        self._reported_ms = reader.reported_ms(start_ms, end_ms, self.chain_of) if any(counted) else {}
+        self._place()
+
+    def chain_of(self, group: GpuGroup) -> str | None:
+        """The name of its chain; None where it matches no pool."""
+        if group not in self._chain_of:
+            pools = self._prices.pools_of(*group[:3], msgspec.json.decode(group.labels))
+            numbers = tuple(self._numbers[pool.name] for pool in pools)
+            chain = ",".join(map(str, numbers)) or None
+            if chain is not None:
+                self._chains[chain] = numbers
+            self._chain_of[group] = chain
+        return self._chain_of[group]
+
+    @property
+    def are_divided(self) -> bool:
+        """Whether the time of any hour is divided among pools."""
+        return any(len(portions) > 1 for listed in self.portions.values() for portions in listed)
+
+    def _place(self) -> None:
+        known: dict[str, dict[object, int]] = {chain: {} for chain in self._chains}
+        keys: dict[int, object] = {}  # by the rate's id: `Rates` gives the same one for a day's hours
+        for i, (start_ms, end_ms) in enumerate(self._pieces):
+            for chain, portions in self._portions_of(i, start_ms, end_ms - start_ms).items():
+                pool, rate, _ = portions[0]
+                if pool is None:
+                    self.segments[chain].append(0)
+                    continue
+                if rate is not None and id(rate) not in keys:
+                    keys[id(rate)] = rate.price_key
+                of_its_own = self._by_hour or len(portions) > 1
+                key = (pool, keys[id(rate)] if rate else None, start_ms if of_its_own else 0)
+                segment = known[chain].setdefault(key, len(self.portions[chain]))
+                if segment == len(self.portions[chain]):
+                    self.portions[chain].append(portions)
+                    self.hour_of[chain, segment] = start_ms
+                self.segments[chain].append(segment)
+
+    def _portions_of(self, i: int, start_ms: int, length_ms: int) -> dict[str, tuple[Portion, ...]]:
+        """Where the time of each chain falls in the i-th piece."""
+        rates = [row[i] for row in self._rates]
+        if not any(rate is not None and rate.count is not None for _, rate in rates):
+            return {
+                chain: next((self._whole(number, rates[number][1]) for number in numbers if rates[number][0]), NOWHERE)
+                for chain, numbers in self._chains.items()
+            }
+        return self._divided(rates, start_ms, length_ms)
+
+    def _whole(self, number: int, rate: Rate | None) -> tuple[Portion, ...]:
+        return (Portion(self._prices.pools[number].name, rate),)
+
+    def _divided(
+        self, rates: Sequence[tuple[bool, Rate | None]], start_ms: int, length_ms: int
+    ) -> dict[str, tuple[Portion, ...]]:
+        """The same, where pools have counts: pool by pool, so that what one does not take comes to the next."""
+        left_ms = {chain: self._reported_ms.get((chain, start_ms), 0) for chain in self._chains}
+        takers: dict[int, list[str]] = defaultdict(list)
+        for chain in sorted(self._chains):
+            for number in self._chains[chain]:
+                takers[number].append(chain)
+        placed: dict[str, tuple[Portion, ...]] = dict.fromkeys(self._chains, ())
+        done: set[str] = set()
+        for number, (is_paid, rate) in enumerate(rates):
+            if not is_paid:
+                continue
+            pool, chains = self._prices.pools[number].name, [one for one in takers[number] if one not in done]
+            demand_ms = sum(left_ms[chain] for chain in chains)
+            count_ms = None if rate is None or rate.count is None else rate.count * length_ms
+            if rate is not None and count_ms is not None and count_ms > demand_ms:
+                self.unreported.append(Unreported(start_ms, pool, rate, count_ms - demand_ms))
+            if rate is None or count_ms is None or not rate.is_capped or demand_ms <= count_ms:
+                count_ms = demand_ms
+            at_ms = 0
+            for chain in chains:
+                upto_ms = at_ms + left_ms[chain]
+                is_all = count_ms == demand_ms or not left_ms[chain]
+                part_ms = upto_ms * count_ms // demand_ms - at_ms * count_ms // demand_ms if demand_ms else 0
+                at_ms = upto_ms
+                left_ms[chain] -= part_ms
+                if part_ms or is_all:
+                    placed[chain] = (*placed[chain], Portion(pool, rate, part_ms))
+                if is_all:
+                    done.add(chain)
+        for chain, rest_ms in left_ms.items():
+            if rest_ms or not placed[chain]:
+                placed[chain] = (*placed[chain], Portion(None, None, rest_ms))
+        return placed
