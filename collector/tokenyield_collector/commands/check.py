@@ -5,7 +5,7 @@ import argparse
 from tokenyield_settings.command_line import add_settings_flags
 from tokenyield_settings.terminal import show
 
-HELP = "check the settings and every file that they name, and print the effective settings"
+HELP = "check the settings and every file that they name, and print the effective settings and terms"
 EXAMPLE = "check --config collector.yaml"
 
 
@@ -20,12 +20,20 @@ def run(arguments: argparse.Namespace) -> int:
     import yaml
 
     from tokenyield_collector.access.credentials import Credentials
+    from tokenyield_collector.commands.terms_lines import first_day_kept, terms_lines, terms_warnings
     from tokenyield_collector.config import load_settings
     from tokenyield_collector.policy import load_policy
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
-    load_policy(settings)
+    prices = load_policy(settings).prices
     for remark in Credentials(settings).web.config.remarks():
         show(f"{settings.web_config_file}: {remark}", is_error=True)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
+    since = first_day_kept()
+    for i, line in enumerate(terms_lines(prices, since)):
+        if i == 0:
+            show(f"# Effective terms of {settings.prices_file}, from a day to before another:")
+        show(f"# {line}")
+    for warning in terms_warnings(prices, since):
+        show(f"{settings.prices_file}: {warning}", is_error=True)
     return 0

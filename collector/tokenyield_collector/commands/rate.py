@@ -11,6 +11,9 @@ EXAMPLE = "rate --prices prices.yaml --format json"
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prices", type=Path, help="a price book, see collector/prices.yaml")
     parser.add_argument("--reference", action="store_true", help="show the bundled reference figures instead")
+    parser.add_argument(
+        "--by-day", action="store_true", help="the terms of each pool by day, and what is wrong with them"
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument("--at", help="the day or hour (UTC) to price, 2026-11-23 or 2026-11-23T14:00; default now")
 
@@ -18,8 +21,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.commands.console import console_for
     from tokenyield_collector.commands.rate_tables import rate_table, reference_table
+    from tokenyield_collector.commands.terms_lines import first_day_kept, terms_lines, terms_warnings
     from tokenyield_collector.prices.load import load_prices
     from tokenyield_collector.prices.rate_card import rate_document
+    from tokenyield_settings.terminal import show
 
     if arguments.reference:
         console_for(None).print(reference_table())
@@ -28,6 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
         print("rate: give --prices FILE, or --reference for the bundled figures", file=sys.stderr)
         return 2
     prices = load_prices(arguments.prices)
+    if arguments.by_day:
+        since = first_day_kept()
+        for line in terms_lines(prices, since):
+            show(line)
+        for warning in terms_warnings(prices, since):
+            show(f"{arguments.prices}: {warning}", is_error=True)
+        return 0
     at_ms = _instant_ms(arguments.at)
     if arguments.format == "json":
         import json

@@ -1,9 +1,11 @@
 """The price book: who is in which pool, and the terms of each. Pure; `load.py` reads it from a file.
 
-Amounts are in the price book's `currency` unless an entry names its own. Facility, terms and token prices may be lists
-whose entries hold `from` a local day on; an entry states only what changes against the one before it.
+Amounts are in the price book's `currency` unless an entry names its own. Facility, terms and exchange rates may be
+lists whose entries hold `from` a local day on; an entry states only what changes against the one before it, and null
+unsets what that has.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -271,6 +273,9 @@ class PriceBook:
     token_prices: tuple[TokenPrice, ...] = ()
     api_prices: tuple[ApiPrice, ...] = ()
     reference_rates: ReferenceRates = field(default_factory=ReferenceRates)
+    inherited: Mapping[str, Mapping[date | None, Mapping[str, str]]] = field(default_factory=dict)
+    """'pools.NAME', 'facilities.NAME' or 'exchange_rates.NAME' -> first day of an entry -> what it inherits: field ->
+    'the first entry' or 'the entry from 2026-11-01'."""
     fingerprint: str = ""
     document: str = ""
     """The whole price book as JSON with sorted keys, to compare two of them line by line."""

@@ -17,6 +17,7 @@ LEARN_DAYS_MAX = 366
 LIFE_YEARS_MAX = 100
 _CARBON_HOURS = 24
 _WAYS_TO_PAY = ("per_kw_month", "per_month", "capex_per_kw", "preset")
+_UNSET = "leave one out, or write null for what an earlier entry has"
 _SMALLEST, _LARGEST = Decimal("1e-15"), Decimal("1e15")
 
 
@@ -94,7 +95,8 @@ def _owned_faults(at: str, owned: Owned) -> Iterator[str]:
 def _rented_faults(at: str, rented: Rented) -> Iterator[str]:
     if (rented.per_gpu_hour is None) == (rented.per_instance_hour is None):
         found = "neither" if rented.per_gpu_hour is None else "both"
-        yield f"{at}: expected either per_gpu_hour, or per_instance_hour with gpus_per_instance, found {found}"
+        fix = f"; {_UNSET}" if found == "both" else ""
+        yield f"{at}: expected either per_gpu_hour, or per_instance_hour with gpus_per_instance, found {found}{fix}"
     if rented.per_instance_hour is not None and not rented.gpus_per_instance:
         found = "nothing" if rented.gpus_per_instance is None else "0"
         yield f"{at}.gpus_per_instance: expected a number of GPUs, found {found}; write how many an instance has"
@@ -118,7 +120,7 @@ def _facility_faults(at: str, facility: Facility, prices: PriceBook) -> Iterator
     ways = [name for name in _WAYS_TO_PAY if getattr(facility, name) is not None]
     if len(ways) > 1:
         expected = "one of per_kw_month or per_month (colocation), capex_per_kw (own building) or preset"
-        yield f"{at}: expected {expected}, found {' and '.join(ways)}"
+        yield f"{at}: expected {expected}, found {' and '.join(ways)}; {_UNSET}"
     if facility.per_month is not None and not facility.kw:
         fix = "write how many kW the fee is for, so that each GPU pays for its part"
         yield f"{at}.kw: expected a number greater than 0 beside per_month, found {facility.kw or 'nothing'}; {fix}"

@@ -68,6 +68,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.faults: list[str] = []
+        self.inherited: dict[str, dict[date | None, dict[str, str]]] = {}
 
     def price_book(self, raw: dict[str, Any]) -> PriceBook:
         raw = self._finite(raw, "")
@@ -89,6 +90,7 @@ class _Reader:
             api_prices=self.several("api_prices", raw.get("api_prices"), ApiPrice),
             reference_rates=self.one("reference_rates", raw.get("reference_rates") or {}, ReferenceRates)
             or ReferenceRates(),
+            inherited=self.inherited,
             fingerprint=hashlib.sha256(document.encode()).hexdigest()[:16],
             document=document,
         )
@@ -150,9 +152,9 @@ class _Reader:
             self.faults.append(f"{at}: expected either owned or rented, found {'both' if kinds else 'neither'}")
             return None
         terms: tuple[Owned | Rented, ...] = (
-            self.dated(f"{at}.owned", raw["owned"], Owned)
+            self.dated(f"{at}.owned", raw["owned"], Owned, f"pools.{raw.get('name')}")
             if kinds == ["owned"]
-            else self.dated(f"{at}.rented", raw["rented"], Rented)
+            else self.dated(f"{at}.rented", raw["rented"], Rented, f"pools.{raw.get('name')}")
         )
         rest = {name: value for name, value in raw.items() if name not in ("owned", "rented") and name in _POOL}
         head = self.one(at, rest, PoolHead)
@@ -173,27 +175,32 @@ class _Reader:
         records = (self.one(f"{at}[{i}]", entry, kind) for i, entry in enumerate(self.list(at, value)))
         return tuple(record for record in records if record is not None)
 
-    def dated(self, at: str, value: Any, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
-        """One mapping, or a list of mappings that each state what changes `from` a day on."""
+    def dated(self, at: str, value: Any, kind: type[AnyRecord], key: str = "") -> tuple[AnyRecord, ...]:
+        """One mapping, or a list of mappings that each state what changes `from` a day on; null unsets a field."""
         if not isinstance(value, list):
-            single = self.one(at, value, kind)
+            single = self.one(at, _set(value), kind)
             return () if single is None else (single,)
         if not value:
             self.faults.append(f"{at}: expected at least one entry, found an empty list")
         known: dict[str, Any] = {}
+        origin: dict[str, str] = {}
         entries: list[AnyRecord] = []
         for i, entry in enumerate(value):
             if not isinstance(entry, dict):
                 self.faults.append(f"{at}[{i}]: expected a mapping, found {type(entry).__name__}")
                 continue
-            if i and "from" not in entry:
+            if i and entry.get("from") is None:
                 self.faults.append(
                     f"{at}[{i}].from: expected a day, found nothing; write from which day on the entry holds"
                 )
                 continue
-            known = {**known, **entry}
+            known = _set({**known, **entry})
             if (record := self.one(f"{at}[{i}]", known, kind)) is not None:
                 entries.append(record)
+                inherited = {str(name): origin[name] for name in known if name not in entry}
+                self.inherited.setdefault(key or at, {})[getattr(record, "from_")] = inherited  # noqa: B009 - as below
+            label = f"the entry from {entry['from']}" if entry.get("from") is not None else "the first entry"
+            origin |= dict.fromkeys(entry, label)
         days: list[date | None] = [getattr(entry, "from_") for entry in entries]  # noqa: B009 - all dated kinds have it
         if any(later is None or (former is not None and later <= former) for former, later in pairwise(days)):
             self.faults.append(
@@ -226,3 +233,8 @@ class _Reader:
 
     def _unknown(self, at: str, raw: Mapping[str, Any], known: tuple[str, ...]) -> None:
         self.faults += [f"{at}{name}: unknown entry{nearest(str(name), known)}" for name in raw if name not in known]
+
+
+def _set(entry: Any) -> Any:
+    """Without what null unsets."""
+    return {name: value for name, value in entry.items() if value is not None} if isinstance(entry, dict) else entry

@@ -5,7 +5,10 @@ from decimal import Decimal
 
 from tokenyield_collector.http.schemas import PoolRateDocument, RatesDocument
 from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.calendar import local_quarters
+from tokenyield_collector.prices.effective import inherited_by, why_unpriced
 from tokenyield_collector.prices.rates import Rates
+from tokenyield_wire.units import hour_of_ms
 
 _DIGITS = 9
 
@@ -14,12 +17,15 @@ def rate_document(prices: PriceBook, at_ms: int) -> RatesDocument:
     """All pools at `at_ms`. `usd_per_gpu_hour` is null without an exchange rate to USD."""
     rates = Rates(prices)
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    dollar = rates.exchange("USD", at.date())
+    day = local_quarters(hour_of_ms(at_ms), prices.timezone)[0].date()
+    dollar = rates.exchange("USD", day)
     pools: list[PoolRateDocument] = []
     for pool in prices.pools:
         rate = rates.of(pool, at_ms)
         if rate is None:
-            pools.append({"name": pool.name, "usd_per_gpu_hour": None, "parts": {}, "notes": ["not paid for then"]})
+            why = why_unpriced(rates, pool, day)
+            why = "not paid for then" if why is None else f"no price: {why}"
+            pools.append({"name": pool.name, "usd_per_gpu_hour": None, "parts": {}, "notes": [why]})
             continue
         pools.append(
             {
@@ -33,7 +39,7 @@ def rate_document(prices: PriceBook, at_ms: int) -> RatesDocument:
                 "energy_per_kwh": _figure(rate.energy_per_kwh),
                 "pue": _figure(rate.pue),
                 "carbon_g_per_kwh": None if rate.carbon_g_per_kwh is None else _figure(rate.carbon_g_per_kwh),
-                "notes": list(rate.notes),
+                "notes": [*rate.notes, *(f"inherited: {text}" for text in inherited_by(prices, pool, day))],
             }
         )
     at_text = at.isoformat(timespec="minutes").replace("+00:00", "Z")
