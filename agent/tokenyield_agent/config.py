@@ -155,7 +155,8 @@ class Settings:
     )
     caller_labels: tuple[str, ...] = setting(
         ("team", "key", "project", "org"),
-        "labels of a gateway's callers that may leave the host; also known: user, end_user, tags",
+        "labels of a gateway's callers that may leave the host; also known: user, end_user, tags, agent_task, session, "
+        "agent",
     )
     dialects: tuple[PatternSettings, ...] = setting((), "log formats of your own, see agent.yaml")
     workloads: tuple[WorkloadSettings, ...] = setting((), "inference servers to follow, see agent.yaml")

@@ -23,6 +23,10 @@ KEPT_METADATA = (
     "user_api_key_team_id", "user_api_key_team_alias", "user_api_key_alias", "user_api_key_user_id",
     "user_api_key_org_alias", "user_api_key_project_alias", "usage_object",
 )  # fmt: skip
+KEPT_OF_CLIENTS = (
+    "agent_task", "agent_task_id", "task_id", "session", "session_id", "litellm_session_id", "agent", "agent_name", "agent_id",
+)  # fmt: skip
+KEPT_HEADERS = ("x-agent-task", "x-agent-task-id", "x-session-id", "x-agent", "x-agent-name")
 KEPT_ERROR = ("error_code", "error_class")  # not its message, which may quote the prompt
 
 
@@ -45,6 +49,14 @@ class UsageLog(CustomLogger):
         line = {name: payload.get(name) for name in KEPT}
         metadata = payload.get("metadata") or {}
         line["metadata"] = {name: metadata.get(name) for name in KEPT_METADATA}
+        for sent, kept in (
+            ("spend_logs_metadata", KEPT_OF_CLIENTS),
+            ("requester_metadata", KEPT_OF_CLIENTS),
+            ("requester_custom_headers", KEPT_HEADERS),
+        ):
+            values = metadata.get(sent)
+            if isinstance(values, dict):
+                line["metadata"][sent] = {name: values[name] for name in kept if name in values}
         error = payload.get("error_information") or {}
         line["error_information"] = {name: error.get(name) for name in KEPT_ERROR}
         self._log.info(json.dumps(line, default=str, separators=(",", ":")))

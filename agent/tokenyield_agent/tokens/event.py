@@ -22,7 +22,7 @@ KINDS = (*TOKEN_KINDS, *REQUEST_KINDS)
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Who called a gateway, as its log shows it. `labels`: at most team, key, user, end_user, project, org, tags."""
+    """Who called a gateway, as its log shows it. `labels`: at most those of `json_lines.LABELS`."""
 
     model: str | None = None
     labels: tuple[tuple[str, str], ...] = ()

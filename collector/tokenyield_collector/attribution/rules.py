@@ -40,7 +40,7 @@ class RuleMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     unit: str | None = None
     labels: dict[str, str] = {}
     gateway: dict[str, str] = {}
-    """team, key, user, end_user, project, org, tags: as in the gateway's log."""
+    """team, key, user, end_user, project, org, tags, agent_task, session, agent: as in the gateway's log."""
 
 
 class AttributionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

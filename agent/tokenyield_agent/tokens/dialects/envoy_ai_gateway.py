@@ -24,6 +24,7 @@ from tokenyield_agent.tokens.dialects.json_lines import (
     instant_of,
     only_used,
 )
+from tokenyield_agent.tokens.parsing.agent_labels import labels_of_line
 from tokenyield_agent.tokens.parsing.outcome import CLIENT_CLOSED, outcome_of
 from tokenyield_agent.tokens.parsing.usage import count_of, dig, token_kinds
 
@@ -69,7 +70,8 @@ class EnvoyAiGateway(JsonLines):
         ended = _outcome(document)
         if not any(kinds.values()) and not _calls_model(document, model, ended):
             return LineCounts()
-        caller = caller_of(model, ((label, dig(document, path)) for label, path in self._fields.items()))
+        labels = [(label, dig(document, path)) for label, path in self._fields.items()]
+        caller = caller_of(model, [*labels, *labels_of_line(document, self._fields)])
         kinds = {ended: 1, **(kinds if ended == "requests" else only_used(kinds))}
         has_id = _first(document, _IDS) is not None
         return LineCounts(caller, kinds, instant_of(document.get("start_time")), identity=line if has_id else None)

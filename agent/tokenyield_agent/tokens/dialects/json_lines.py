@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from tokenyield_agent.tokens.dialects.base import LogDialect
 from tokenyield_agent.tokens.event import Caller, TokenCounts
 from tokenyield_agent.tokens.parsing import instants
+from tokenyield_agent.tokens.parsing.agent_labels import AGENT_LABELS
 from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
 from tokenyield_agent.tokens.parsing.seen import CountedJobs, SeenLines
@@ -21,7 +22,7 @@ from tokenyield_wire.bounded import fitting_name
 LINE_BYTES_MAX = 256 * 1024
 """The longest line that is read: gateways may log messages and answers too."""
 LABEL_CHARS_MAX = 128
-LABELS = ("team", "key", "user", "end_user", "project", "org", "tags")
+LABELS = ("team", "key", "user", "end_user", "project", "org", "tags", *AGENT_LABELS)
 """What may be known of a caller."""
 MODEL_ENDPOINT = re.compile(
     r"[/:](?:completions|messages|responses|embeddings|rerank|generations|edits|speech|transcriptions|translations"

@@ -15,6 +15,7 @@ counted when it is retrieved, once, with what its usage grew by since the last t
 nothing: LiteLLM gives it another id at each read, so that one read often cannot be distinguished from many.
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import msgspec
@@ -29,6 +30,7 @@ from tokenyield_agent.tokens.dialects.json_lines import (
     only_used,
 )
 from tokenyield_agent.tokens.event import Caller
+from tokenyield_agent.tokens.parsing.agent_labels import labels_in
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
 from tokenyield_agent.tokens.parsing.outcome import outcome_of
 from tokenyield_agent.tokens.parsing.usage import as_object, count_of, token_kinds, usage_kinds
@@ -142,8 +144,18 @@ def _caller(document: _Payload, metadata: dict[str, Any]) -> Caller:
             ("project", metadata.get("user_api_key_project_alias")),
             ("org", metadata.get("user_api_key_org_alias")),
             ("tags", document.request_tags),
+            *_agent_labels(metadata),
         ),
     )
+
+
+def _agent_labels(metadata: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Of what is logged for spend; else of what the client sent as metadata, or as `x-` headers."""
+    ours = {label: value for label, value in labels_in(metadata.get("spend_logs_metadata")) if value is not None}
+    yield from ours.items()
+    for label, value in labels_in(metadata.get("requester_metadata"), metadata.get("requester_custom_headers")):
+        if label not in ours:
+            yield label, value
 
 
 def _job(document: _Payload) -> bytes | None:
@@ -179,7 +191,7 @@ GATEWAY = Gateway(
     name="litellm",
     title="LiteLLM proxy",
     log=LiteLlm,
-    reports="team, key, user, end user, project, organization, tags; failed and aborted requests apart, with what they "
-    "used; a request or batch once, by its id",
+    reports="team, key, user, end user, project, organization, tags, agent task, session, agent; failed and aborted "
+    "requests apart, with what they used; a request or batch once, by its id",
     before=("openai-usage",),  # whose object may be in LiteLLM's payload
 )

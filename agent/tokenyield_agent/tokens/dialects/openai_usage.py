@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from tokenyield_agent.tokens.dialects.base import Gateway
 from tokenyield_agent.tokens.dialects.json_lines import JsonLines, LineCounts, caller_of, only_used
 from tokenyield_agent.tokens.event import Caller
+from tokenyield_agent.tokens.parsing.agent_labels import labels_of_line
 from tokenyield_agent.tokens.parsing.outcome import outcome_of
 from tokenyield_agent.tokens.parsing.usage import as_object, count_of, dig, usage_kinds
 
@@ -68,6 +69,7 @@ class OpenAiUsage(JsonLines):
             (label, next((value for path in paths if (value := dig(document, path)) is not None), None))
             for label, paths in self._fields
         ]
+        labels += labels_of_line(document, dict(labels))
         return caller_of(holder.get("model") or holder.get("modelVersion") or document.get("model"), labels)
 
 
