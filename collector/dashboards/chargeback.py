@@ -120,17 +120,17 @@ def chargeback(dimensions: Sequence[str] = DEFAULT_DIMENSIONS) -> kinds.Dashboar
                     bars(
                         "Spent of the budget",
                         "tokenyield_budget_spent / tokenyield_budget",
-                        "{{budget}}",
+                        "{{budget}}, {{unit}}",
                         "Of the current month (UTC).",
                         unit="percentunit",
                     ),
                     rows(
                         "Budgets",
                         [
-                            ("sum by (budget, currency) (tokenyield_budget_spent)", "spent"),
-                            ("sum by (budget, currency) (tokenyield_budget)", "budget"),
-                            ('sum by (budget, currency) (tokenyield_budget_forecast{bound="expected"})', "forecast"),
-                            ('sum by (budget, currency) (tokenyield_budget_forecast{bound="high"})', "at most"),
+                            ("sum by (budget, unit) (tokenyield_budget_spent)", "spent"),
+                            ("sum by (budget, unit) (tokenyield_budget)", "budget"),
+                            ('sum by (budget, unit) (tokenyield_budget_forecast{bound="expected"})', "forecast"),
+                            ('sum by (budget, unit) (tokenyield_budget_forecast{bound="high"})', "at most"),
                         ],
                         "The forecast adds, for each day to come, the mean of the same weekdays before.",
                     ),

@@ -1,23 +1,34 @@
-"""Budgets by month: what was spent, what is left, what the month will come to. Pure.
+"""Budgets by month, of money or of tokens: what was spent, what is left, what the month will come to. Pure.
 
-In: the cost of each day of the month and of the weeks before it, by dimensions. Out: a `BudgetState` for each budget.
+In: the cost and the tokens of each day of the month and of the weeks before it, by dimensions. Out: a `BudgetState` for
+each budget and unit.
 
 The forecast is what was spent, and for each day still to come the mean of the days with the same weekday among the last
 28, or of all complete days while there are fewer than 14. Its range takes the cheapest and the most expensive of these
-days. A day that has not ended counts with what it has cost, or with its mean, whichever is more.
+days. A day that has not ended counts with what it has spent, or with its mean, whichever is more.
 """
 
 from calendar import monthrange
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
-from tokenyield_collector.attribution.rules import Budget, fits
+from tokenyield_collector.attribution.rules import TOKENS, Budget, fits
 from tokenyield_collector.prices.money import decimal
 
 WEEKLY_FROM_DAYS = 14
 LOOK_BACK_DAYS = 28
+
+
+class DaySpent(NamedTuple):
+    """What those with the same names spent on one day. `tokens` are those that were reported."""
+
+    day: date
+    names: Mapping[str, str]
+    quanta: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,74 +46,122 @@ class BudgetState:
 
     name: str
     month: str
+    unit: str
+    """`TOKENS`, or the currency of the price book."""
     monthly: Decimal
     spent: Decimal
     remaining: Decimal
     state: str
     forecast: BudgetForecast | None
+    steps: tuple[int, ...]
+    """Percent of the budget at which an alert fires, in order."""
+
+    @property
+    def spent_percent(self) -> float:
+        return float(100 * self.spent / self.monthly)
+
+    @property
+    def step(self) -> int | None:
+        """The highest of `steps` that was reached; None before the first, and while it is not in force."""
+        if self.state == "not in force":
+            return None
+        return max((step for step in self.steps if 100 * self.spent >= step * self.monthly), default=None)
 
 
 def budget_states(
-    budgets: Sequence[Budget], spent_by_day: Sequence[tuple[date, Mapping[str, str], int]], first: date, today: date
+    budgets: Sequence[Budget], spent_by_day: Sequence[DaySpent], first: date, today: date, currency: str
 ) -> list[BudgetState]:
-    """`spent_by_day`: (day, dimensions, quanta) of the month that starts with `first` and of the weeks before it.
+    """`spent_by_day` is of the month that starts with `first` and of the weeks before it.
 
     `today` is the first day that has not ended.
     """
-    return [_state(budget, spent_by_day, first, today) for budget in budgets]
+    return [state for budget in budgets for state in _states(budget, spent_by_day, first, today, currency)]
 
 
-def _state(
-    budget: Budget, spent_by_day: Sequence[tuple[date, Mapping[str, str], int]], first: date, today: date
-) -> BudgetState:
-    last = first.replace(day=monthrange(first.year, first.month)[1])
-    quanta: dict[date, int] = {}
-    for day, names, cost in spent_by_day:
-        if fits(budget.match, names):
-            quanta[day] = quanta.get(day, 0) + cost
-    spent = decimal(sum(cost for day, cost in quanta.items() if first <= day <= last), 2)
-    forecast = _forecast({day: decimal(cost) for day, cost in quanta.items()}, first, last, today)
-    in_force = (budget.from_ is None or budget.from_ <= last) and (budget.until is None or first < budget.until)
-    if not in_force:
-        state = "not in force"
-    elif spent > budget.monthly:
-        state = "over"
-    elif forecast is not None and forecast.expected > budget.monthly:
-        state = "at risk"
-    else:
-        state = "ok"
-    return BudgetState(
-        name=budget.name,
-        month=first.strftime("%Y-%m"),
-        monthly=budget.monthly,
-        spent=spent,
-        remaining=budget.monthly - spent,
-        state=state,
-        forecast=forecast,
-    )
+def _states(
+    budget: Budget, spent_by_day: Sequence[DaySpent], first: date, today: date, currency: str
+) -> Iterator[BudgetState]:
+    fitting = [one for one in spent_by_day if fits(budget.match, one.names)]
+    if budget.monthly is not None:
+        money = _by_day((one.day, one.quanta) for one in fitting)
+        yield _Month(first, today, currency, 2).state(budget, budget.monthly, money)
+    if budget.tokens is not None:
+        tokens = _by_day((one.day, one.tokens) for one in fitting)
+        yield _Month(first, today, TOKENS, 0).state(budget, Decimal(budget.tokens), tokens)
 
 
-def _forecast(by_day: Mapping[date, Decimal], first: date, last: date, today: date) -> BudgetForecast | None:
-    """None when the month is over, or when there is no complete day."""
-    complete = {day: cost for day, cost in by_day.items() if day < today and (today - day).days <= LOOK_BACK_DAYS}
-    if today > last or not complete:
-        return None
-    so_far = sum((cost for day, cost in by_day.items() if first <= day < today), Decimal(0))
-    expected = low = high = so_far
-    days = sorted(complete)
-    known_since = days[0]
-    day = max(today, first)
-    while day <= last:
-        like = list(complete.values())
-        if (today - known_since).days >= WEEKLY_FROM_DAYS:
-            same = [complete.get(past, Decimal(0)) for past in _same_weekday(day, known_since, today)]
-            like = same or like
-        mean = sum(like, Decimal(0)) / len(like)
-        begun = by_day.get(day, Decimal(0))
-        expected, low, high = expected + max(mean, begun), low + max(min(like), begun), high + max(*like, begun)
-        day += timedelta(days=1)
-    cent = Decimal("0.01")
-    return BudgetForecast(expected=expected.quantize(cent), low=low.quantize(cent), high=high.quantize(cent))
+def _by_day(spent: Iterable[tuple[date, int]]) -> dict[date, int]:
+    by_day: dict[date, int] = {}
+    for day, amount in spent:
+        by_day[day] = by_day.get(day, 0) + amount
+    return by_day
+
+
+class _Month:
+    """One month in one unit, whose amounts have `digits` decimals."""
+
+    def __init__(self, first: date, today: date, unit: str, digits: int) -> None:
+        self._first = first
+        self._last = first.replace(day=monthrange(first.year, first.month)[1])
+        self._today = today
+        self._unit = unit
+        self._digits = digits
+
+    def state(self, budget: Budget, monthly: Decimal, by_day: Mapping[date, int]) -> BudgetState:
+        first, last = self._first, self._last
+        spent = self._shown(sum(amount for day, amount in by_day.items() if first <= day <= last))
+        forecast = self._forecast({day: self._exact(amount) for day, amount in by_day.items()})
+        in_force = (budget.from_ is None or budget.from_ <= last) and (budget.until is None or first < budget.until)
+        if not in_force:
+            state = "not in force"
+        elif spent > monthly:
+            state = "over"
+        elif forecast is not None and forecast.expected > monthly:
+            state = "at risk"
+        else:
+            state = "ok"
+        return BudgetState(
+            name=budget.name,
+            month=first.strftime("%Y-%m"),
+            unit=self._unit,
+            monthly=monthly,
+            spent=spent,
+            remaining=monthly - spent,
+            state=state,
+            forecast=forecast,
+            steps=tuple(sorted(budget.steps)),
+        )
+
+    def _shown(self, amount: int) -> Decimal:
+        return Decimal(amount) if self._unit == TOKENS else decimal(amount, self._digits)
+
+    def _exact(self, amount: int) -> Decimal:
+        return Decimal(amount) if self._unit == TOKENS else decimal(amount)
+
+    def _forecast(self, by_day: Mapping[date, Decimal]) -> BudgetForecast | None:
+        """None when the month is over, or when there is no complete day."""
+        first, last, today = self._first, self._last, self._today
+        complete = {day: spent for day, spent in by_day.items() if day < today and (today - day).days <= LOOK_BACK_DAYS}
+        if today > last or not complete:
+            return None
+        so_far = sum((spent for day, spent in by_day.items() if first <= day < today), Decimal(0))
+        expected = low = high = so_far
+        days = sorted(complete)
+        known_since = days[0]
+        day = max(today, first)
+        while day <= last:
+            like = list(complete.values())
+            if (today - known_since).days >= WEEKLY_FROM_DAYS:
+                same = [complete.get(past, Decimal(0)) for past in _same_weekday(day, known_since, today)]
+                like = same or like
+            mean = sum(like, Decimal(0)) / len(like)
+            begun = by_day.get(day, Decimal(0))
+            expected, low, high = expected + max(mean, begun), low + max(min(like), begun), high + max(*like, begun)
+            day += timedelta(days=1)
+        smallest = Decimal(1).scaleb(-self._digits)
+        return BudgetForecast(
+            expected=expected.quantize(smallest), low=low.quantize(smallest), high=high.quantize(smallest)
+        )
 
 
 def _same_weekday(day: date, since: date, today: date) -> list[date]:

@@ -26,6 +26,11 @@ _FACTS = ("cluster", "workload", "model", "namespace", "unit")
 DIMENSIONS_MAX = 12
 RULES_MAX = 1000
 VALUE_CHARS_MAX = 200
+BUDGET_TOKENS_MAX = 10**18
+STEPS_MAX = 10
+DEFAULT_STEPS = (50, 80, 100)
+TOKENS = "tokens"
+"""Unit of a budget that is not of money."""
 
 Sharing = Literal["apart", "even", "usage", "ownership"]
 
@@ -64,11 +69,15 @@ class SharingPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What everything that fits `match` may cost in a calendar month (UTC), in the price book's currency."""
+    """What everything that fits `match` may spend in a calendar month (UTC): money (`monthly`, in the price book's
+    currency), tokens of all kinds, or both."""
 
     name: str
     match: dict[str, str] = {}
-    monthly: Decimal
+    monthly: Decimal | None = None
+    tokens: int | None = None
+    steps: tuple[int, ...] = DEFAULT_STEPS
+    """Percent of it at which an alert fires."""
     from_: date | None = msgspec.field(name="from", default=None)
     until: date | None = None
 
@@ -222,12 +231,24 @@ def _faults(rules: AttributionRules) -> Iterator[str]:
             yield from _template_faults(f"{at}.set.{name}", template)
     for i, budget in enumerate(rules.budgets):
         at = f"budgets[{i}] ({budget.name})"
-        if budget.monthly <= 0:
-            yield f"{at}.monthly: expected a number greater than 0, found {budget.monthly}"
+        yield from _amount_faults(at, budget)
         for name in budget.match:
             if name not in (*dimensions, "model", "cluster"):
                 close = nearest(name, dimensions)
                 yield f"{at}.match.{name}: expected a dimension, model or cluster, found '{name}'{close}"
+
+
+def _amount_faults(at: str, budget: Budget) -> Iterator[str]:
+    if budget.monthly is None and budget.tokens is None:
+        yield f"{at}: expected monthly (money) or tokens, found neither; write what a month may spend"
+    if budget.monthly is not None and not (budget.monthly.is_finite() and budget.monthly > 0):
+        yield f"{at}.monthly: expected a number greater than 0, found {budget.monthly}"
+    if budget.tokens is not None and not 0 < budget.tokens <= BUDGET_TOKENS_MAX:
+        yield f"{at}.tokens: expected a whole number from 1 to {BUDGET_TOKENS_MAX}, found {budget.tokens}"
+    steps = budget.steps
+    if len(steps) > STEPS_MAX or len(set(steps)) != len(steps) or not all(1 <= step <= 100 for step in steps):
+        found = ", ".join(map(str, steps))
+        yield f"{at}.steps: expected up to {STEPS_MAX} different percentages (1 to 100), found {found}; correct them"
 
 
 def dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:

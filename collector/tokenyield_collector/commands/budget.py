@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from tokenyield_collector.attribution.rules import TOKENS
 from tokenyield_collector.commands.console import print_document
 from tokenyield_collector.commands.source import add_source_flags, document_from
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tokenyield_collector.ledger.base import Ledger
     from tokenyield_collector.reports.maker import ReportMaker
 
-HELP = "each budget of a month: spent, remaining, forecast"
+HELP = "each budget of a month, of money or of tokens: spent, remaining, step, forecast"
 EXAMPLE = "budget --month 2026-10"
 _COLOURS = {"ok": "green", "at risk": "yellow", "over": "red"}
 
@@ -44,22 +45,26 @@ def budget_table(document: dict[str, Any]) -> "Table":
 
     from tokenyield_collector.targets.terminal import cell
 
-    currency = document["currency"]
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("budget", "month"):
+    for column in ("budget", "month", "unit"):
         table.add_column(column)
-    for column in (f"monthly, {currency}", "spent", "remaining", "forecast", "range"):
+    for column in ("monthly", "spent", "%", "step", "remaining", "forecast", "range"):
         table.add_column(column, justify="right")
     table.add_column("state")
     for budget in document["budgets"]:
-        forecast = budget["forecast"]
+        forecast, step = budget["forecast"], budget["step"]
         state = budget["state"]
+        amount = f",.{0 if budget['unit'] == TOKENS else 2}f"
         table.add_row(
             cell(budget["name"]),
             cell(budget["month"]),
-            *(f"{budget[name]:,.2f}" for name in ("monthly", "spent", "remaining")),
-            f"{forecast['expected']:,.2f}" if forecast else "-",
-            f"{forecast['low']:,.2f} to {forecast['high']:,.2f}" if forecast else "-",
+            cell(budget["unit"]),
+            *(f"{budget[name]:{amount}}" for name in ("monthly", "spent")),
+            f"{budget['spent_percent']:.1f}",
+            "-" if step is None else str(step),
+            f"{budget['remaining']:{amount}}",
+            f"{forecast['expected']:{amount}}" if forecast else "-",
+            f"{forecast['low']:{amount}} to {forecast['high']:{amount}}" if forecast else "-",
             cell(state, _COLOURS.get(state, "")),
         )
     if not document["budgets"]:

@@ -206,11 +206,17 @@ class ForecastDocument(TypedDict):
 
 
 class BudgetDocument(TypedDict):
+    """`unit`: tokens, or the currency. `step`: the highest of `steps` (percent of `monthly`) that was reached."""
+
     name: str
     month: str
+    unit: str
     monthly: Money
     spent: Money
     remaining: Money
+    spent_percent: float
+    steps: list[int]
+    step: int | None
     state: str
     forecast: ForecastDocument | None
 

@@ -89,7 +89,7 @@ class Exposition:
         groups = _ShownGroups(view, self._groups_max)
         yield from _attributed(view, groups)
         yield _references(view.references)
-        yield from _budgets(view.budgets, view.currency)
+        yield from _budgets(view.budgets)
         yield families.NODES.samples({(own_name(cluster), state): n for (cluster, state), n in view.nodes.items()})
         yield families.NODE_LAG.samples({(own_name(cluster),): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
@@ -273,14 +273,18 @@ def _references(references: Iterable[AppliedReference]) -> Metric:
     return paces
 
 
-def _budgets(budgets: Iterable[BudgetState], currency: str) -> Iterator[Metric]:
+def _budgets(budgets: Iterable[BudgetState]) -> Iterator[Metric]:
     whole, spent, forecast = families.BUDGET.new(), families.BUDGET_SPENT.new(), families.BUDGET_FORECAST.new()
+    steps = families.BUDGET_STEP.new()
     for one in budgets:
         if one.state == "not in force":
             continue
-        whole.add_metric([currency, one.name], float(one.monthly))
-        spent.add_metric([currency, one.name], float(one.spent))
+        labels = [one.unit, one.name]
+        whole.add_metric(labels, float(one.monthly))
+        spent.add_metric(labels, float(one.spent))
         if one.forecast is not None:
             for bound in ("expected", "low", "high"):
-                forecast.add_metric([currency, one.name, bound], float(getattr(one.forecast, bound)))
-    yield from (whole, spent, forecast)
+                forecast.add_metric([*labels, bound], float(getattr(one.forecast, bound)))
+        for step in one.steps:
+            steps.add_metric([*labels, str(step)], float(step == one.step))
+    yield from (whole, spent, forecast, steps)

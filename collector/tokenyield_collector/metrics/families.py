@@ -233,15 +233,26 @@ REFERENCE = Family(
     "The expected pace of a model on so many GPUs, in completion tokens; configured, or learned",
     ("model", "gpu_model", "gpus", "source"),
 )
-BUDGET = Family("tokenyield_budget", "gauge", "What a budget allows in the present month (UTC)", ("currency", "budget"))
+BUDGET = Family(
+    "tokenyield_budget",
+    "gauge",
+    "What a budget allows in the present month (UTC), in its unit: a currency, or tokens",
+    ("unit", "budget"),
+)
 BUDGET_SPENT = Family(
-    "tokenyield_budget_spent", "gauge", "What of it the closed hours of the month have cost", ("currency", "budget")
+    "tokenyield_budget_spent", "gauge", "What of it the closed hours of the month have spent", ("unit", "budget")
 )
 BUDGET_FORECAST = Family(
     "tokenyield_budget_forecast",
     "gauge",
     "What the month will come to (expected, low, high)",
-    ("currency", "budget", "bound"),
+    ("unit", "budget", "bound"),
+)
+BUDGET_STEP = Family(
+    "tokenyield_budget_step_reached",
+    "gauge",
+    "1 for the highest step of a budget (percent of it) that the month has reached, 0 for the others",
+    ("unit", "budget", "step"),
 )
 
 INFO = Family("tokenyield_collector_info", "gauge", "Version of the collector", ("version",))

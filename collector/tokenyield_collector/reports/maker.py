@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, budget_states
+from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, DaySpent, budget_states
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.schemas import BudgetsDocument
 from tokenyield_collector.ledger.base import StatementRecord
@@ -154,12 +154,13 @@ class ReportMaker:
         stretch = self._stretch_of(
             Period(name=period.name, start_ms=period.start_ms - LOOK_BACK_DAYS * MS_PER_DAY, end_ms=period.end_ms)
         )
+        dimensions = self.policy.rules.dimensions
         spent = [
-            (day_of(key.start_ms), names_of(key.carrier, self.policy.rules.dimensions), sums.total)
+            DaySpent(day_of(key.start_ms), names_of(key.carrier, dimensions), sums.total, sums.tokens)
             for key, sums in self._statement(stretch, Grain(cluster=True)).lines()
         ]
-        today = day_of(stretch.end_ms)
-        return budget_states(self.policy.rules.budgets, spent, first, min(today, date.max))
+        today, currency = day_of(stretch.end_ms), self.policy.prices.currency
+        return budget_states(self.policy.rules.budgets, spent, first, min(today, date.max), currency)
 
     def stretch(self, period: str) -> ReportedStretch:
         return self._stretch_of(parse_period(period))
@@ -225,16 +226,20 @@ def _warnings(report: Report, policy: Policy) -> list[str]:
 
 
 def budget_document(states: Sequence[BudgetState], currency: str) -> BudgetsDocument:
-    """For JSON; money has two decimals."""
+    """For JSON; money has two decimals, tokens have none."""
     return {
         "currency": currency,
         "budgets": [
             {
                 "name": state.name,
                 "month": state.month,
+                "unit": state.unit,
                 "monthly": state.monthly,
                 "spent": state.spent,
                 "remaining": state.remaining,
+                "spent_percent": round(state.spent_percent, 2),
+                "steps": list(state.steps),
+                "step": state.step,
                 "state": state.state,
                 "forecast": None
                 if state.forecast is None

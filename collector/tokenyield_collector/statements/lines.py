@@ -102,6 +102,11 @@ class Sums(list[int]):
         return sum(self[:COST_COUNT])
 
     @property
+    def tokens(self) -> int:
+        """Of all kinds, as far as they were reported."""
+        return sum(self[TOKENS_AT : FIELD_AT["requests"]])
+
+    @property
     def direct(self) -> int:
         return sum(self[_DIRECT])
 

@@ -124,5 +124,7 @@ def test_diagnoses_and_the_demo_s_picture_show_names_as_text() -> None:
         assert text in picture
         assert text in diagnosed
     amounts = dict.fromkeys(("monthly", "spent", "remaining"), 1.0)
-    budgets = [{"name": name, "month": "2026-10", **amounts, "state": "ok", "forecast": None} for name in NAMES]
+    amounts |= {"spent_percent": 100.0}
+    shape = {"month": "2026-10", "unit": "USD", "step": None, "state": "ok", "forecast": None}
+    budgets = [{"name": name, **shape, **amounts} for name in NAMES]
     assert "[/]" in _drawn(budget_table({"currency": "USD", "budgets": budgets}))

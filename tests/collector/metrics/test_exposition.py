@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
-from tokenyield_collector.attribution.budgets import budget_states
+from tokenyield_collector.attribution.budgets import DaySpent, budget_states
 from tokenyield_collector.attribution.rules import AttributionRules, Budget
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
@@ -48,14 +48,13 @@ def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, byte
     counters = Counters(PRICES, bases={})
     counters.update(ledger.fold(), ledger.facts_of_hours())
     ledger.roll()
-    rules = AttributionRules(budgets=(Budget(name="all", monthly=Decimal(100)),))
+    rules = AttributionRules(budgets=(Budget(name="all", monthly=Decimal(100), tokens=4000),))
     judged_by = Policy(prices=PRICES, rules=rules)
     statement = fleet_statement(ledger.usage(), judged_by, Span(NOON_MS, NOON_MS + HOUR_MS), GRAIN)
     to_date = ToDate(lambda start_ms, end_ms: month_to_date(statement), {})
     to_date.bring_up_to(NOON_MS, NOON_MS + HOUR_MS)
-    budgets = budget_states(
-        rules.budgets, [(date(2026, 11, 23), {}, 10 * QUANTA_PER_UNIT)], date(2026, 11, 1), date(2026, 11, 24)
-    )
+    spent = [DaySpent(date(2026, 11, 23), {}, 10 * QUANTA_PER_UNIT, 2500)]
+    budgets = budget_states(rules.budgets, spent, date(2026, 11, 1), date(2026, 11, 24), "USD")
     facts = ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
     live = live_view([Stretch(facts, NOON_MS, 60_000)], facts, judged_by)
     view = View(

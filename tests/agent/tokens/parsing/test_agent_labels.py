@@ -20,7 +20,9 @@ HEADER = {"x-agent-task": "T-1", "x-session-id": "s-9", "x-agent": "triage"}
 
 
 def labels(dialect: str, line: dict[str, Any], fields: dict[str, str] | None = None) -> dict[str, str]:
-    (counts,) = new_dialect(dialect, fields=fields, among=GATEWAYS).feed(json.dumps(line).encode() + b"\n", 0.0)
+    (counts,) = new_dialect(dialect, fields=fields, among={dialect: GATEWAYS[dialect].log}).feed(
+        json.dumps(line).encode() + b"\n", 0.0
+    )
     assert counts.caller is not None
     return dict(counts.caller.labels)
 

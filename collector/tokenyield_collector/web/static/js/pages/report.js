@@ -4,7 +4,7 @@ import { address, download, get } from "../api.js";
 import { COSTS } from "../buckets.js";
 import { waterfall } from "../charts.js";
 import { dimensions } from "../dimensions.js";
-import { el, money, title } from "../dom.js";
+import { el, exact, money, percent, title } from "../dom.js";
 import { costFigure, partFigure, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { months } from "../periods.js";
@@ -15,6 +15,11 @@ const FORMATS = [["csv", "CSV"], ["parquet", "Parquet"], ["json", "JSON"], ["htm
 /** @param {string[]} names of the dimensions */
 function choices(names) {
   return [`${names[0]},model`, ...(names.length > 1 ? [names.join(",")] : []), "workload,model", "pool", "cluster,node", "day"];
+}
+
+/** An amount of a budget: money, or tokens. @param {number | null | undefined} value @param {string} unit */
+function spendable(value, unit) {
+  return unit !== "tokens" ? money(value, unit) : value === null || value === undefined ? "–" : `${exact(value)} tokens`;
 }
 
 /** @param {import("../main.js").Page} page @param {string} [month] @param {string} [columnsChosen] the first dimension and the model by default */
@@ -48,9 +53,11 @@ export async function report(page, month = months()[0], columnsChosen) {
     ], columns.length),
     ...(budgets.budgets.length ? [el("h2", {}, "Budgets"), table(`Budgets in ${month}`, budgets.budgets, [
       { name: "budget", value: (/** @type {any} */ row) => row.name },
-      { name: "monthly", number: true, value: (/** @type {any} */ row) => row.monthly, show: (/** @type {any} */ row) => money(row.monthly, budgets.currency) },
-      { name: "spent", number: true, value: (/** @type {any} */ row) => row.spent, show: (/** @type {any} */ row) => money(row.spent, budgets.currency) },
-      { name: "forecast", number: true, value: (/** @type {any} */ row) => row.forecast?.expected ?? null, show: (/** @type {any} */ row) => money(row.forecast?.expected, budgets.currency) },
+      { name: "monthly", number: true, value: (/** @type {any} */ row) => row.monthly, show: (/** @type {any} */ row) => spendable(row.monthly, row.unit) },
+      { name: "spent", number: true, value: (/** @type {any} */ row) => row.spent, show: (/** @type {any} */ row) => spendable(row.spent, row.unit) },
+      { name: "%", number: true, value: (/** @type {any} */ row) => row.spent_percent, show: (/** @type {any} */ row) => percent(row.spent_percent / 100) },
+      { name: "step", number: true, value: (/** @type {any} */ row) => row.step, show: (/** @type {any} */ row) => (row.step === null ? "–" : `${row.step} %`) },
+      { name: "forecast", number: true, value: (/** @type {any} */ row) => row.forecast?.expected ?? null, show: (/** @type {any} */ row) => spendable(row.forecast?.expected, row.unit) },
       { name: "state", value: (/** @type {any} */ row) => row.state },
     ], 2)] : []),
   );
