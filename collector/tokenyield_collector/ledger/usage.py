@@ -104,12 +104,16 @@ CAPACITY_SUMS = CapacityTimes._fields
 CAPACITY_TIMES = CAPACITY_SUMS[: len(CAPACITY_SUMS) // 2]
 
 
+NO_CHAIN = ""
+"""The chain of GPUs that match no pool, and of what ran on no GPU that is known."""
+
+
 class WorkRow(NamedTuple):
-    """What one group did with GPUs of one chain in one segment of a day. `chain` is None where no pool matches."""
+    """What one group did with GPUs of one chain in one segment of a day."""
 
     day_ms: int
     segment: int
-    chain: str | None
+    chain: str
     node: tuple[str, str]
     """(cluster, node) where the query asks for nodes, else ("", "")."""
     group: int
@@ -122,7 +126,7 @@ class CapacityRow(NamedTuple):
 
     day_ms: int
     segment: int
-    chain: str | None
+    chain: str
     node: tuple[str, str]
     sums: Sequence[int]
     """As `CAPACITY_SUMS`."""
@@ -157,9 +161,9 @@ class UsageQuery:
     end_ms: int
     by_node: bool
     weights: Mapping[str, int]
-    chain_of: Callable[[GpuGroup], str | None]
+    chain_of: Callable[[GpuGroup], str]
     segments: Mapping[str, Sequence[int]]
-    """Of each chain, the segment of every hour from `start_ms` on."""
+    """Of each chain, `NO_CHAIN` among them, the segment of every hour from `start_ms` on; 0 where it is left out."""
     references: Mapping[ModelInstance, int]
     gateway_models: Mapping[str, str]
     group_of: Callable[[WorkIdentity], int]
@@ -184,7 +188,7 @@ class UsageReader(Protocol):
         ...
 
     def reported_ms(
-        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str | None]
+        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str]
     ) -> Mapping[tuple[str, int], int]:
         """(chain, hour) -> GPU time that was reported, in whatever state."""
         ...

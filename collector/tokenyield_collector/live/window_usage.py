@@ -17,6 +17,7 @@ from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     CAPACITY_TIMES,
+    NO_CHAIN,
     USAGE_KINDS,
     WORK_SUMS,
     BestHour,
@@ -31,7 +32,7 @@ from tokenyield_collector.ledger.usage import (
 from tokenyield_wire.units import MS_PER_DAY
 
 _NO_CAPACITY = [0] * len(CAPACITY_SUMS)
-_Place = tuple[int, int, str | None, tuple[str, str]]
+_Place = tuple[int, int, str, tuple[str, str]]
 """Day, segment, chain, (cluster, node)."""
 Workload = tuple[str, str]
 """(cluster, name)."""
@@ -70,14 +71,13 @@ class WindowUsage:
         return ()
 
     def reported_ms(
-        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str | None]
+        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str]
     ) -> Mapping[tuple[str, int], int]:
         reported: dict[tuple[str, int], int] = defaultdict(int)
         for stretch in self._stretches:
             for row in stretch.facts.gpus:
                 chain = chain_of(self._group(row.cluster, row.node, row.gpu_model))
-                if chain is not None:
-                    reported[chain, stretch.start_ms] += sum(getattr(row, name) for name in CAPACITY_TIMES)
+                reported[chain, stretch.start_ms] += sum(getattr(row, name) for name in CAPACITY_TIMES)
         return reported
 
     def usage(self, query: UsageQuery) -> UsageRows:
@@ -106,10 +106,10 @@ class WindowUsage:
     def _group(self, cluster: str, node: str, gpu_model: str) -> GpuGroup:
         return GpuGroup(cluster, node, gpu_model, self._node_labels.get((cluster, node), "{}"))
 
-    def _segment(self, query: UsageQuery, i: int, group: GpuGroup) -> tuple[int, str | None]:
+    def _segment(self, query: UsageQuery, i: int, group: GpuGroup) -> tuple[int, str]:
         """(segment, chain) of GPUs in the i-th stretch."""
         chain = query.chain_of(group)
-        return (0, None) if chain is None else (query.segments[chain][i], chain)
+        return query.segments[chain][i], chain
 
     def _work(self, query: UsageQuery, i: int, stretch: Stretch) -> Iterator[WorkRow]:
         """A row for each share, the first of a workload with its tokens; one for tokens made on no GPU."""
@@ -130,7 +130,9 @@ class WindowUsage:
             yield WorkRow(stretch.day_ms, segment, chain, (row.cluster, row.node), self._number(query, workload), sums)
         for workload, counts in tokens.items():
             number = self._number(query, workload)
-            yield WorkRow(stretch.day_ms, 0, None, (workload[0], ""), number, _work_sums(counts))
+            yield WorkRow(
+                stretch.day_ms, query.segments[NO_CHAIN][i], NO_CHAIN, (workload[0], ""), number, _work_sums(counts)
+            )
 
     def _number(self, query: UsageQuery, workload: Workload) -> int:
         cluster, name = workload

@@ -28,7 +28,7 @@ from tokenyield_collector.prices.rates import Rate
 from tokenyield_collector.statements.division import Division
 from tokenyield_collector.statements.host_power import MeasuredHosts, measured_by_day
 from tokenyield_collector.statements.lines import FIELD_AT, FIELDS, TOKENS_AT, Carrier, LineKey, LineKind, Sums
-from tokenyield_collector.statements.placement import NOWHERE, Placements, Portion
+from tokenyield_collector.statements.placement import Placements, Portion
 from tokenyield_collector.statements.pricing import TIMES, add_capacity, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of
 from tokenyield_collector.statements.revenue import KindPrices, Revenue
@@ -42,7 +42,7 @@ assert WORK_SUMS[TIMES:] == FIELDS[TOKENS_AT:], "tokens of usage and of lines ar
 _UNRATED_AT, _REVENUE_AT = FIELD_AT["unrated_ms"], FIELD_AT["revenue"]
 
 
-HeldTimes = dict[tuple[int, str | None, tuple[str, str]], list[int]]
+HeldTimes = dict[tuple[int, str, tuple[str, str]], list[int]]
 """What workloads held by segment, chain and node: active ms, idle ms, active mJ, idle mJ."""
 DividedRows = dict[tuple[int, str], tuple[list[WorkRow], list[CapacityRow]]]
 """(segment, chain) -> rows of time that is divided among pools."""
@@ -142,7 +142,7 @@ class _FleetDay:
         self._begin(day_ms, capacity)
         held, divided = self._add_work(day_ms, work, lines)
         for row in self._add_capacity(day_ms, capacity, held, lines):
-            divided[row.segment, row.chain or ""][1].append(row)
+            divided[row.segment, row.chain][1].append(row)
         for (segment, chain), rows in sorted(divided.items()):
             self._add_divided(day_ms, self._portions(chain, segment), *rows, held, lines)
         self._add_unreported(day_ms, lines)
@@ -153,7 +153,7 @@ class _FleetDay:
         reported: dict[str, int] = defaultdict(int)
         for row in capacity if self._measured else ():
             times = CapacityTimes(*row.sums)
-            reported[row.chain or ""] += times.active_ms + times.idle_ms + times.unallocated_ms + times.unknown_ms
+            reported[row.chain] += times.active_ms + times.idle_ms + times.unallocated_ms + times.unknown_ms
         self._host = {
             chain: (self._measured[chain, day_ms], total_ms)
             for chain, total_ms in reported.items()
@@ -171,7 +171,7 @@ class _FleetDay:
         for row in work:
             portions = self._portions(row.chain, row.segment)
             if len(portions) > 1:
-                divided[row.segment, row.chain or ""][0].append(row)
+                divided[row.segment, row.chain][0].append(row)
                 continue
             pool, rate, _ = portions[0]
             at = (pool, row.node, row.group, row.segment if by_hour else 0)
@@ -255,17 +255,15 @@ class _FleetDay:
             add_capacity(lines[key], rate, "dark", missing_ms)
 
     def _key(
-        self, day_ms: int, segment: int, chain: str | None, pool: str | None, node: tuple[str, str], carrier: Carrier
+        self, day_ms: int, segment: int, chain: str, pool: str | None, node: tuple[str, str], carrier: Carrier
     ) -> LineKey:
         start_ms = day_ms
-        if self._grain.hour and chain is not None:
+        if self._grain.hour:
             start_ms = self._placements.hour_of.get((chain, segment), day_ms)
         return LineKey(start_ms, FLEET, pool, node if self._grain.node else NO_NODE, carrier)
 
-    def _portions(self, chain: str | None, segment: int) -> Sequence[Portion]:
+    def _portions(self, chain: str, segment: int) -> Sequence[Portion]:
         """Where a segment falls, priced with what hosts were measured to draw on this day."""
-        if chain is None:
-            return NOWHERE
         if (chain, segment) not in self._portions_of:
             portions: Sequence[Portion] = self._placements.portions[chain][segment]
             if chain in self._host:

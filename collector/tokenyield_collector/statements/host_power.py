@@ -45,16 +45,16 @@ def own_uj(source: str, host_mj: int, gpu_mj: int) -> int:
 
 
 def measured_by_day(
-    days: Iterable[HostDay], groups: Sequence[GpuGroup], chain_of: Callable[[GpuGroup], str | None]
+    days: Iterable[HostDay], groups: Sequence[GpuGroup], chain_of: Callable[[GpuGroup], str]
 ) -> Mapping[tuple[str, int], MeasuredHosts]:
     """(chain, day) -> what was measured."""
-    chains: dict[tuple[str, str], set[str | None]] = defaultdict(set)
+    chains: dict[tuple[str, str], set[str]] = defaultdict(set)
     for group in groups:
         chains[group.cluster, group.node].add(chain_of(group))
     measured: dict[tuple[str, int], MeasuredHosts] = {}
     for day in days:
         of_node = chains.get((day.cluster, day.node), set())
-        if len(of_node) != 1 or (chain := next(iter(of_node))) is None:
+        if len(of_node) != 1 or not (chain := next(iter(of_node))):
             continue
         so_far = measured.get((chain, day.day_ms), NOTHING_MEASURED)
         measured[chain, day.day_ms] = MeasuredHosts(

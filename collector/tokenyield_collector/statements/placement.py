@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tokenyield_collector.ledger.usage import GpuGroup, UsageReader
+from tokenyield_collector.ledger.usage import NO_CHAIN, GpuGroup, UsageReader
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rate, Rates
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
@@ -56,8 +56,8 @@ class Placements:
         self._by_hour = by_hour
         self._pieces = cut_at_hours(start_ms, end_ms)
         self._numbers = {pool.name: number for number, pool in enumerate(prices.pools)}
-        self._chain_of: dict[GpuGroup, str | None] = {}
-        self._chains: dict[str, tuple[int, ...]] = {}
+        self._chain_of: dict[GpuGroup, str] = {}
+        self._chains: dict[str, tuple[int, ...]] = {NO_CHAIN: ()}
         """Numbers of pools, in order."""
         for group in reader.gpu_groups():
             self.chain_of(group)
@@ -74,14 +74,13 @@ class Placements:
         self._reported_ms = reader.reported_ms(start_ms, end_ms, self.chain_of) if any(counted) else {}
         self._place()
 
-    def chain_of(self, group: GpuGroup) -> str | None:
-        """The name of its chain; None where it matches no pool."""
+    def chain_of(self, group: GpuGroup) -> str:
+        """The name of its chain."""
         if group not in self._chain_of:
             pools = self._prices.pools_of(*group[:3], msgspec.json.decode(group.labels))
             numbers = tuple(self._numbers[pool.name] for pool in pools)
-            chain = ",".join(map(str, numbers)) or None
-            if chain is not None:
-                self._chains[chain] = numbers
+            chain = ",".join(map(str, numbers))
+            self._chains[chain] = numbers
             self._chain_of[group] = chain
         return self._chain_of[group]
 
@@ -96,7 +95,7 @@ class Placements:
         for i, (start_ms, end_ms) in enumerate(self._pieces):
             for chain, portions in self._portions_of(i, start_ms, end_ms - start_ms).items():
                 pool, rate, _ = portions[0]
-                if pool is None:
+                if pool is None and not self._by_hour:
                     self.segments[chain].append(0)
                     continue
                 if rate is not None and id(rate) not in keys:

@@ -128,7 +128,7 @@ def test_gpus_that_do_not_report_are_priced_by_the_price_book(tmp_path: Path, pr
 def test_a_node_of_several_pools_is_priced_by_the_price_book() -> None:
     groups = [GpuGroup("c", "n", "A"), GpuGroup("c", "n", "B"), GpuGroup("c", "m", "A"), GpuGroup("c", "o", "X")]
     days = [HostDay(0, "c", node, "rapl", 7, 100, 0) for node in ("n", "m", "o", "gone")]
-    pool_of = {"A": "a", "B": "b", "X": None}
+    pool_of = {"A": "a", "B": "b", "X": ""}
     assert measured_by_day(days, groups, lambda group: pool_of[group.gpu_model]) == {
         ("a", 0): MeasuredHosts(7_000, 100)
     }

@@ -208,3 +208,19 @@ def test_the_live_view_divides_the_same(tmp_path: Path) -> None:
     for key, sums in fleet_statement(WindowUsage(stretches), policy(book), span, Grain()).unshared_lines():
         live[key.pool] += sums.total
     assert live == {pool: sums.total for pool, sums in by_pool(fleet, UNEVEN, tmp_path, span=span).items()}
+
+
+def test_what_has_no_pool_stands_in_its_hour(tmp_path: Path) -> None:
+    """GPUs that no pool matches, a pool that ended, and tokens of a server without GPUs: all at 07:00."""
+    fleet = Fleet()
+    fleet.hour("2026-10-05T07:00", [Gpu(model="NVIDIA L4")], [Server(key="w", completion=100)])
+    fleet.ledger.roll()
+    for text in (
+        "pools: [{name: a, match: {gpu: '*H100*'}, rented: {per_gpu_hour: 1}}]",
+        "pools: [{name: a, rented: {per_gpu_hour: 1, ends: 2026-01-01}}]",
+        "pools: [{name: a, rented: {kind: reserved, count: 0, per_gpu_hour: 1}}]",
+    ):
+        judged_by = policy(prices(tmp_path, text))
+        lines = list(fleet_statement(fleet.ledger.usage(), judged_by, SPAN, Grain(hour=True)).lines())
+        assert {key.start_ms for key, _ in lines} == {ms("2026-10-05T07:00")}
+        assert sum(sums.get("completion") for _, sums in lines) == 100

@@ -49,7 +49,7 @@ class ClickHouseUsage:
         return self._reader(start_ms, end_ms).best_hours(start_ms, end_ms, weights)
 
     def reported_ms(
-        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str | None]
+        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str]
     ) -> Mapping[tuple[str, int], int]:
         return self._reader(start_ms, end_ms).reported_ms(start_ms, end_ms, chain_of)
 

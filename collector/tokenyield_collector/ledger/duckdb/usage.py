@@ -13,6 +13,7 @@ from tokenyield_collector.ledger.sql import between
 from tokenyield_collector.ledger.tables import HOST_KINDS, INTEGER_MAX, LATENCY_COUNTS
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
+    NO_CHAIN,
     REPORTED,
     USAGE_KINDS,
     WORK_SUMS,
@@ -70,10 +71,10 @@ class DuckDbUsage:
         return [_best_hour(ModelInstance(*row[:3]), *row[3:]) for row in rows]
 
     def reported_ms(
-        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str | None]
+        self, start_ms: int, end_ms: int, chain_of: Callable[[GpuGroup], str]
     ) -> dict[tuple[str, int], int]:
         groups = self._numbered_groups()
-        chains = sorted({chain for _, group in groups if (chain := chain_of(group)) is not None})
+        chains = sorted({chain_of(group) for _, group in groups})
         self._chain(chains, groups, chain_of)
         rows = self._tables.rows(
             "SELECT c.chain, w.hour_ms, sum(active_ms) + sum(idle_ms) + sum(unallocated_ms) + sum(unknown_ms) "
@@ -96,8 +97,8 @@ class DuckDbUsage:
         work = self._work(query, has_callers=has_callers)
         nodes = {number: (group.cluster, group.node) for number, group in groups}
 
-        def keys(day_ms: int, segment: int, chain: int, node: int) -> tuple[int, int, str | None, tuple[str, str]]:
-            return day_ms, segment, chains[chain] if chain >= 0 else None, nodes.get(node, ("", ""))
+        def keys(day_ms: int, segment: int, chain: int, node: int) -> tuple[int, int, str, tuple[str, str]]:
+            return day_ms, segment, chains[chain] if chain >= 0 else NO_CHAIN, nodes.get(node, ("", ""))
 
         return UsageRows(
             (WorkRow(*keys(*row[:4]), group=row[4], sums=row[5:]) for row in work),
@@ -183,17 +184,16 @@ class DuckDbUsage:
     # --- temporary tables ------------------------------------------------------------------------------------------
 
     def _chain(
-        self, chains: list[str], groups: list[tuple[int, GpuGroup]], chain_of: Callable[[GpuGroup], str | None]
+        self, chains: list[str], groups: list[tuple[int, GpuGroup]], chain_of: Callable[[GpuGroup], str]
     ) -> None:
-        """t_chains: the number of each GPU group's chain, -1 where no pool matches, and of its node, that of the node's
-        first group."""
+        """t_chains: the number of each GPU group's chain, -1 where it has no segments, and of its node, that of the
+        node's first group."""
         numbers = {chain: i for i, chain in enumerate(chains)}
         first = {(group.cluster, group.node): number for number, group in reversed(groups)}
         rows = [
-            (number, numbers.get(chain_of(group) or "", -1), first[group.cluster, group.node])
-            for number, group in groups
+            (number, numbers.get(chain_of(group), -1), first[group.cluster, group.node]) for number, group in groups
         ]
-        self._tables.give("t_chains", ("id", "chain", "node_no"), [*rows, (NOBODY, -1, NOBODY)])
+        self._tables.give("t_chains", ("id", "chain", "node_no"), [*rows, (NOBODY, numbers.get(NO_CHAIN, -1), NOBODY)])
 
     def _place(self, query: UsageQuery, chains: list[str], groups: list[tuple[int, GpuGroup]]) -> None:
         """t_chains, and t_segments: the segment of each hour."""
