@@ -15,6 +15,10 @@ class LedgerError(CollectorError):
     """The ledger cannot be opened, read or written."""
 
 
+class UnstorableShipment(LedgerError):
+    """The ledger's columns cannot hold what a shipment says, whatever the state of the disk."""
+
+
 class LedgerInUse(LedgerError):
     """Another process has the ledger open."""
 

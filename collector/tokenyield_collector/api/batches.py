@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from tokenyield_collector.access.auth import caller_of
 from tokenyield_collector.api.services import Services
-from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.errors import LedgerError, UnstorableShipment
 from tokenyield_collector.http.problem import problem
 from tokenyield_collector.http.right import Right
 from tokenyield_collector.http.route import JSON, BoundRoute, Route
@@ -138,6 +138,8 @@ class Receiver:
     async def _committed(self, shipment: Shipment) -> CommittedShipment:
         try:
             return await self._committer.commit(shipment)
+        except UnstorableShipment as error:
+            raise _Refusal("unstorable", 422, str(error)[:500]) from None
         except LedgerError as error:
             raise _Refusal("ledger", 503, str(error), retry_after_s=5) from None
 

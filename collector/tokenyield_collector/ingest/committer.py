@@ -1,23 +1,27 @@
 """Commits many shipments at once.
 
 In: shipments, each awaited by its request. Out: a receipt for each, after it is durable. One commit serves all
-shipments that came within `commit_interval_ms`; one thread writes the ledger.
+shipments that came within `commit_interval_ms`; one thread writes the ledger. A group that holds a shipment which no
+column can store is committed shipment by shipment: that one alone is refused.
 """
 
 import asyncio
 import contextlib
+import logging
 import time
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
 
 from tokenyield_collector.config import CollectorSettings
-from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.errors import LedgerError, UnstorableShipment
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.base import Ledger, ShipmentReceipt
 from tokenyield_collector.steps import Steps
 from tokenyield_wire.units import NS_PER_MS
 from tokenyield_wire.window import Shipment
+
+log = logging.getLogger(__name__)
 
 
 class CommittedShipment(NamedTuple):
@@ -25,6 +29,9 @@ class CommittedShipment(NamedTuple):
 
     receipt: ShipmentReceipt
     missing: list[tuple[int, int]]
+
+
+Answer = CommittedShipment | UnstorableShipment
 
 
 class _Waiting(NamedTuple):
@@ -54,7 +61,8 @@ class Committer:
         return self._waiting_batches >= self._settings.queue_batches_max
 
     async def commit(self, shipment: Shipment) -> CommittedShipment:
-        """Returns when the shipment is durable. Raises `LedgerError`."""
+        """Returns when the shipment is durable. Raises `LedgerError`, or `UnstorableShipment` where the same shipment
+        will be refused again."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(shipment, loop.create_future())
         if not self._waiting:
@@ -84,8 +92,17 @@ class Committer:
                         waiting.done.set_exception(LedgerError(self._steps.problem or "the commit failed"))
             self._stats.waiting_batches = self._waiting_batches
 
-    def _append(self, shipments: list[Shipment]) -> list[CommittedShipment]:
-        """In the writer's thread."""
+    def _append(self, shipments: list[Shipment]) -> list[Answer]:
+        """In the writer's thread. Together, and where that fails for what one of them says, one by one."""
+        try:
+            return list(self._append_together(shipments))
+        except UnstorableShipment as error:
+            if len(shipments) == 1:
+                log.error("a shipment of %s/%s is refused: %s", shipments[0].cluster, shipments[0].node, error)
+                return [error]
+        return [answer for shipment in shipments for answer in self._append([shipment])]
+
+    def _append_together(self, shipments: list[Shipment]) -> list[CommittedShipment]:
         receipts = self._ledger.append(shipments, time.time_ns() // NS_PER_MS)
         return [
             CommittedShipment(receipt, self._ledger.missing(shipment))
@@ -95,15 +112,20 @@ class Committer:
     async def _commit_group(self, group: list[_Waiting]) -> None:
         started_s = time.perf_counter()
         shipments = [waiting.shipment for waiting in group]
-        committed = await asyncio.get_running_loop().run_in_executor(self._writer, self._append, shipments)
+        answers = await asyncio.get_running_loop().run_in_executor(self._writer, self._append, shipments)
         self._stats.commits += 1
         self._stats.commit_seconds += time.perf_counter() - started_s
-        for waiting, answer in zip(group, committed, strict=True):
-            self._remember(waiting.shipment)
-            self._stats.batches += answer.receipt.accepted
-            self._stats.duplicates += answer.receipt.duplicates
-            if not waiting.done.done():
+        for waiting, answer in zip(group, answers, strict=True):
+            if isinstance(answer, CommittedShipment):
+                self._remember(waiting.shipment)
+                self._stats.batches += answer.receipt.accepted
+                self._stats.duplicates += answer.receipt.duplicates
+            if waiting.done.done():
+                continue
+            if isinstance(answer, CommittedShipment):
                 waiting.done.set_result(answer)
+            else:
+                waiting.done.set_exception(answer)
 
     def _remember(self, shipment: Shipment) -> None:
         newest_ms = max((batch.end_ms for batch in shipment.batches), default=0)

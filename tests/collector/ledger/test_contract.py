@@ -13,7 +13,7 @@ from msgspec import structs
 from collector.ledger.engines import NewPlace, Open
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from hostile import NAMES
-from tokenyield_collector.errors import LedgerError, LedgerInUse
+from tokenyield_collector.errors import LedgerError, LedgerInUse, UnstorableShipment
 from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
@@ -115,6 +115,18 @@ def test_what_is_sent_again_is_counted_once(open_ledger: Open) -> None:
     assert ledger.append([two, shipment(batch(3, NOON_MS + 30_000))], NOON_MS) == [(0, 2), (1, 0)]
     ledger.fold()
     assert completion(ledger.facts_of_hours()) == 300
+    ledger.close()
+
+
+def test_what_no_column_holds_is_refused_and_the_ledger_goes_on(open_ledger: Open) -> None:
+    """No shipment of the wire comes this far. A transaction that stayed open refused everyone's commits after it."""
+    ledger = open_ledger()
+    impossible = shipment(batch(1, NOON_MS, completion=2**70), agent_id="liar", node="liar")
+    with pytest.raises(UnstorableShipment):
+        ledger.append([shipment(batch(1, NOON_MS)), impossible], 1)
+    assert ledger.append([shipment(batch(1, NOON_MS))], 1)[0].accepted == 1
+    ledger.fold()
+    assert completion(ledger.facts_of_hours()) == 100
     ledger.close()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.errors import LedgerError, UnstorableShipment
 
 NATIVE_PORT, SECURE_PORT = 9000, 9440
 CONNECT_TIMEOUT_S = 5
@@ -76,7 +76,9 @@ class NativeClient:
                 "install the wheel with [collector,clickhouse]"
             ) from error
         self._driver = clickhouse_driver
-        self._errors = (clickhouse_driver.errors.Error, OSError, EOFError)
+        errors = clickhouse_driver.errors
+        self._errors = (errors.Error, OSError, EOFError)
+        self._of_values = (errors.TypeMismatchError, OverflowError, UnicodeError)
         self._address = address
         self._call = {
             "host": address.host,
@@ -117,10 +119,15 @@ class NativeClient:
             self._open.append(self._threads.connection)
         try:
             return self._threads.connection.execute(sql, values, columnar=columnar)
+        except self._of_values as error:
+            raise UnstorableShipment(self._failure(error)) from error
         except self._errors as error:
-            self._threads.connection.disconnect()
-            message = str(error).partition("Stack trace:")[0].strip().replace("\n", " ")[:500]
-            raise LedgerError(f"{self._address.name}: {message or type(error).__name__}") from error
+            raise LedgerError(self._failure(error)) from error
+
+    def _failure(self, error: Exception) -> str:
+        self._threads.connection.disconnect()
+        message = str(error).partition("Stack trace:")[0].strip().replace("\n", " ")[:500]
+        return f"{self._address.name}: {message or type(error).__name__}"
 
     def close(self) -> None:
         for connection in self._open:

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from tokenyield_collector.errors import LedgerError, LedgerInUse
+from tokenyield_collector.errors import LedgerError, LedgerInUse, UnstorableShipment
 from tokenyield_collector.ledger.duckdb.live_hours import DATABASE as LIVE
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS, SCHEMA_VERSION
 from tokenyield_collector.ledger.schema_version import check_schema_version
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 CHECKPOINT_BYTES = "64MB"
 """Write-ahead log before DuckDB moves it into the file, for which commits wait: at its own 16 MB that is four times as
 often, and an eighth of all time that commits take. A start reads it in a second or two."""
+_OF_VALUES = (duckdb.DataError, duckdb.IntegrityError, OverflowError, UnicodeError)
+"""What DuckDB and numpy raise for values that no column holds."""
 
 
 class DuckDbFile:
@@ -83,14 +85,21 @@ class DuckDbFile:
 
     @contextmanager
     def transaction(self, failure: str) -> Iterator[None]:
-        """All or nothing. Raises `LedgerError`, which reports the `failure`, when it cannot be committed."""
+        """All or nothing, whatever is raised within. Raises `LedgerError`, which reports the `failure`, when it cannot
+        be committed, and `UnstorableShipment` when that is for the values themselves."""
         try:
             self.connection.execute("BEGIN")
             yield
             self.connection.execute("COMMIT")
+        except _OF_VALUES as error:
+            self.rollback()
+            raise UnstorableShipment(f"ledger {self.path} {failure}: {error}") from error
         except (duckdb.Error, OSError) as error:
             self.rollback()
             raise LedgerError(f"ledger {self.path} {failure}: {error}; check the disk") from error
+        except BaseException:
+            self.rollback()  # a transaction that stays open would refuse all that come after
+            raise
 
     def rollback(self) -> None:
         try:
