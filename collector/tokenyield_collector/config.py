@@ -10,6 +10,9 @@ from typing import Literal
 
 from tokenyield_settings.loader import load, setting
 
+PART_BYTES_MAX = 64 * 2**20
+"""Estimated memory of the part of a large shipment that is decoded and committed at once; 256 batches of 8 GPUs are
+40 MB."""
 ENVIRONMENT_PREFIX = "TOKENYIELD_COLLECTOR_"
 
 
@@ -39,6 +42,11 @@ class CollectorSettings:
     )
     decompressed_bytes_max: int = setting(
         32 * 2**20, "the same decompressed, so that a small body cannot take much memory", within=(1, 2**32)
+    )
+    ingest_memory_bytes_max: int = setting(
+        192 * 2**20,
+        "estimated memory of shipments that are decoded and committed at once; others wait",
+        within=(2**20, 2**40),
     )
     body_wait_s: float = setting(30.0, "time for a body to arrive, and for an answer to be read", within=(0.01, 600))
     connections_max: int = setting(
@@ -100,6 +108,11 @@ class CollectorSettings:
             yield (
                 f"hours_keep_days: expected at least windows_keep_days ({self.windows_keep_days}), "
                 f"found {self.hours_keep_days}"
+            )
+        if self.ingest_memory_bytes_max * 3 // 4 < (least := self.decompressed_bytes_max + PART_BYTES_MAX):
+            yield (
+                f"ingest_memory_bytes_max: expected at least {-(-least * 4 // 3)}, four thirds of "
+                f"decompressed_bytes_max and {PART_BYTES_MAX}, found {self.ingest_memory_bytes_max}"
             )
         if self.live_grid_s and self.live_window_s % self.live_grid_s:
             yield f"live_window_s: expected a multiple of live_grid_s ({self.live_grid_s}), found {self.live_window_s}"

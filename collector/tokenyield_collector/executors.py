@@ -10,6 +10,7 @@ class Executors:
     | name | runs | who waits for it |
     |---|---|---|
     | `writer` | writes to the ledger: commits, folding, roll-ups, retention | agents, the refresh loop, reports |
+    | `decoder` | unpacking and decoding of large shipments (api/batches.py) | their agents |
     | `reader` | the refresh: changed hours into a view; reading changed prices and rules | the refresh loop |
     | `queries` | /v1/summary, /v1/fleet, /v1/diagnosis | their callers |
     | `exposer` | the text of /metrics, and the compression of answers | scrapes, and callers of JSON |
@@ -20,6 +21,7 @@ class Executors:
 
     def __init__(self) -> None:
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self.decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
         self.reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self.queries = ThreadPoolExecutor(1, thread_name_prefix="queries")
         self.exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
@@ -32,5 +34,5 @@ class Executors:
         """
         self.reporter.shutdown(cancel_futures=True)
         self.writer.submit(last_write)
-        for executor in (self.writer, self.reader, self.queries, self.exposer):
+        for executor in (self.decoder, self.writer, self.reader, self.queries, self.exposer):
             executor.shutdown()

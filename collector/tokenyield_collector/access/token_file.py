@@ -42,10 +42,21 @@ class Grant:
     nodes: tuple[str, ...] = ("*",)
     until_ms: int | None = None
 
+    @property
+    def only_node(self) -> tuple[str, str] | None:
+        """(cluster, node), where it may write for no other."""
+        if len(self.nodes) != 1 or _is_pattern(self.cluster) or _is_pattern(self.nodes[0]):
+            return None
+        return self.cluster, self.nodes[0]
+
     def may_write_for(self, cluster: str, node: str) -> bool:
         return fnmatch.fnmatchcase(cluster, self.cluster) and any(
             fnmatch.fnmatchcase(node, pattern) for pattern in self.nodes
         )
+
+
+def _is_pattern(text: str) -> bool:
+    return any(char in text for char in "*?[")
 
 
 @dataclass(frozen=True, slots=True)

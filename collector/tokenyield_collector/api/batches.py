@@ -7,11 +7,13 @@ durable, or a problem.
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
 
 from aiohttp import hdrs, web
 
-from tokenyield_collector.access.auth import caller_of
+from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.services import Services
+from tokenyield_collector.config import PART_BYTES_MAX
 from tokenyield_collector.errors import LedgerError, UnstorableShipment
 from tokenyield_collector.http.problem import problem
 from tokenyield_collector.http.right import Right
@@ -20,6 +22,9 @@ from tokenyield_collector.http.schemas import ReceiptDocument
 from tokenyield_collector.ingest.bounds import too_early, too_old
 from tokenyield_collector.ingest.committer import CommittedShipment
 from tokenyield_collector.ingest.decompress import BodyTooLarge, UnknownEncoding, decompress
+from tokenyield_collector.ingest.memory import Held, MemoryBudget, OverBudget, weight_bytes
+from tokenyield_collector.ingest.unpacking import LargeShipment
+from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_settings.buckets import Buckets
 from tokenyield_wire.codec import Refused, decode_shipment
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, NS_PER_MS
@@ -37,10 +42,31 @@ BATCHES = Route(
     body=Shipment,
 )
 ROUTES = (BATCHES,)
+Holder = tuple[str, str]
+"""A caller and its address."""
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 
 def routes(services: Services) -> list[BoundRoute]:
     return [(BATCHES, Receiver(services).handle)]
+
+
+SMALL_BYTES = 64 * 2**10
+"""Of a body, packed; it has twice that unpacked, and is decoded at once, in less than a millisecond."""
+SMALL_MEMORY_BYTES = 2 * 2**20
+BODIES_BYTES_MAX = 64 * 2**20
+"""Bodies that are read at once, as far as their heads claim: so much of small ones, and so much of large ones."""
+SMALL_SHARE_BYTES = 2**20
+"""One caller at one address has at most so much of these while others wait; of large ones one body."""
+MEMORY_SHARE = 4
+"""And this part of the memory."""
+BATCH_BYTES = 64 * 2**10
+"""Estimated memory that counts as one batch in the pace of a node, so that a batch of 16,384 callers is not as cheap as
+one of four. One of 8 GPUs counts as two or three."""
+REFUSED_PER_S, REFUSED_BURST = 1.0, 60
+"""Bodies of one caller at one address that cannot be used; beyond it the next is not read."""
+OF_CONTENT = frozenset({"too_large", "encoding", "unsound", "unreadable", "unstorable"})
 
 
 class _Refusal(Exception):
@@ -57,36 +83,120 @@ class _Refusal(Exception):
 
 
 class Receiver:
-    """The handler."""
+    """The handler. Rights, pace and size are checked before a body is read; what is large is unpacked and decoded in a
+    thread, part by part, and all that is in memory shares one budget (ingest/memory.py)."""
 
     def __init__(self, services: Services, now_ms: Callable[[], int] = lambda: time.time_ns() // NS_PER_MS) -> None:
-        self._settings = services.settings
+        self._settings = settings = services.settings
         self._committer = services.committer
+        self._decoder = services.executors.decoder
         self._stats = services.ingest
-        rate = self._settings.agent_batches_per_s
-        self._paces = Buckets(rate, rate * PACE_BURST_S, NODES_MAX)
+        self._paces = Buckets(settings.agent_batches_per_s, settings.agent_batches_per_s * PACE_BURST_S, NODES_MAX)
+        self._refusals = Buckets(REFUSED_PER_S, REFUSED_BURST, NODES_MAX)
+        large_max = max(BODIES_BYTES_MAX, settings.body_bytes_max)
+        self._small_bodies = MemoryBudget(BODIES_BYTES_MAX, SMALL_SHARE_BYTES)
+        self._large_bodies = MemoryBudget(large_max, settings.body_bytes_max)
+        memory_max = settings.ingest_memory_bytes_max
+        self._small_memory = MemoryBudget(memory_max // 4, memory_max // 4 // MEMORY_SHARE)
+        self._large_memory = MemoryBudget(memory_max * 3 // 4, memory_max * 3 // 4 // MEMORY_SHARE)
         self._now_ms = now_ms
 
     async def handle(self, request: web.Request) -> web.Response:
+        holder = (caller_of(request).name, peer_of(request))
         try:
             self._check_queue()
-            shipment = self._decoded(await self._body(request), request)
-            self._check_sender(request, shipment)
-            self._check_pace(shipment)
-            self._check_time(shipment)
-            self._check_queue()  # many bodies may have come in meanwhile
-            committed = await self._committed(shipment)
+            self._check_before_body(request, holder)
+            receipt, missing = await self._taken(request, holder)
         except _Refusal as refusal:
             self._stats.refused[refusal.reason] += 1
+            if refusal.reason in OF_CONTENT:
+                self._refusals.wait_s(holder, time.monotonic())
             return problem(refusal.status, refusal.detail, faults=refusal.faults, headers=refusal.headers)
-        receipt, missing = committed
         gaps = f',"missing":{[list(gap) for gap in missing]}' if missing else ""
         text = f'{{"accepted":{receipt.accepted},"duplicates":{receipt.duplicates}{gaps}}}\n'
         return web.Response(text=text, content_type=JSON)
 
+    # --- before the body -----------------------------------------------------------------------------------------
+
     def _check_queue(self) -> None:
         if self._committer.is_full:
             raise _Refusal("overloaded", 503, "too many batches wait; send later", retry_after_s=2)
+
+    def _check_before_body(self, request: web.Request, holder: Holder) -> None:
+        if (request.content_length or 0) > self._settings.body_bytes_max:
+            raise self._too_large()
+        now_s, node = time.monotonic(), caller_of(request).only_node
+        if wait_s := self._refusals.would_wait_s(holder, now_s):
+            detail = "too many shipments of this caller could not be used"
+            raise _Refusal("too_many", 429, detail, retry_after_s=int(wait_s) + 1)
+        if node is not None and (wait_s := self._paces.would_wait_s(node, now_s)):
+            raise self._too_fast(wait_s)
+
+    def _too_large(self) -> _Refusal:
+        detail = f"body: expected at most {self._settings.body_bytes_max} bytes, found more; send fewer batches at once"
+        return _Refusal("too_large", 413, detail)
+
+    def _too_fast(self, wait_s: float) -> _Refusal:
+        detail = f"more than {self._settings.agent_batches_per_s:g} batches/s of this node (agent_batches_per_s)"
+        return _Refusal("too_many", 429, detail, retry_after_s=int(wait_s) + 1)
+
+    # --- the body ------------------------------------------------------------------------------------------------
+
+    async def _taken(self, request: web.Request, holder: Holder) -> CommittedShipment:
+        claimed = request.content_length
+        if claimed is None:
+            claimed = self._settings.body_bytes_max
+        bodies = self._small_bodies if claimed <= SMALL_BYTES else self._large_bodies
+        with await self._room(bodies, holder, claimed) as read:
+            body = await self._body(request)
+            text = self._small_text(body, request)
+            if text is not None:
+                read.shrink(0)
+                return await self._taken_small(text, request, holder)
+            amount = self._settings.decompressed_bytes_max + PART_BYTES_MAX
+            with await self._room(self._large_memory, holder, amount) as held:
+                text = await self._in_thread(_large_text, body, request, self._settings.decompressed_bytes_max)
+                del body
+                read.shrink(0)
+                return await self._taken_large(text, request, held)
+
+    async def _taken_small(self, text: bytes, request: web.Request, holder: Holder) -> CommittedShipment:
+        weight = weight_bytes(text)
+        memory = self._small_memory if weight <= SMALL_MEMORY_BYTES else self._large_memory
+        with await self._room(memory, holder, weight):
+            shipment = _sound(decode_shipment, text)
+            self._check_sender(request, shipment)
+            self._check_pace(shipment, weight)
+            self._check_time(shipment)
+            self._check_queue()  # many bodies may have come in meanwhile
+            return await self._committed(shipment)
+
+    async def _taken_large(self, text: bytes, request: web.Request, held: Held) -> CommittedShipment:
+        weight = weight_bytes(text)
+        held.shrink(len(text) + min(PART_BYTES_MAX, weight))
+        large = await self._in_thread(_sound, LargeShipment, text)
+        self._check_sender(request, large.head)
+        self._check_pace(large.head, weight)
+        await self._in_thread(_sound, large.check, self._check_time)
+        accepted = duplicates = 0
+        for start, stop in large.bounds:
+            self._check_queue()
+            receipt, missing = await self._committed(await self._in_thread(large.head.part, start, stop))
+            accepted, duplicates = accepted + receipt.accepted, duplicates + receipt.duplicates
+        return CommittedShipment(ShipmentReceipt(accepted, duplicates), missing)
+
+    async def _room(self, budget: MemoryBudget, holder: Holder, amount: int) -> Held:
+        """`amount` bytes of a budget, as soon as they are free."""
+        try:
+            if (held := budget.take_now(holder, amount)) is not None:
+                return held
+            async with asyncio.timeout(self._settings.body_wait_s):
+                return await budget.take(holder, amount)
+        except TimeoutError:
+            raise _Refusal("overloaded", 503, "too many large shipments; send later", retry_after_s=5) from None
+        except OverBudget:
+            detail = f"body: expected less memory than {budget.bytes_max} bytes, found more; send fewer batches at once"
+            raise _Refusal("too_large", 413, detail) from None
 
     async def _body(self, request: web.Request) -> bytes:
         settings = self._settings
@@ -99,21 +209,21 @@ class Receiver:
         except ConnectionError:  # nobody is there to read this answer
             raise _Refusal("broken_off", 400, "the connection broke off within the body") from None
         except web.HTTPRequestEntityTooLarge:
-            detail = f"body: expected at most {settings.body_bytes_max} bytes, found more; send fewer batches at once"
-            raise _Refusal("too_large", 413, detail) from None
+            raise self._too_large() from None
 
-    def _decoded(self, body: bytes, request: web.Request) -> Shipment:
-        encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").lower()
+    def _small_text(self, body: bytes, request: web.Request) -> bytes | None:
+        """The body unpacked; None where that is not small, and is done in a thread."""
+        if len(body) > SMALL_BYTES:
+            return None
         try:
-            return decode_shipment(decompress(body, encoding, self._settings.decompressed_bytes_max))
-        except BodyTooLarge as error:
-            raise _Refusal("too_large", 413, str(error)) from None
-        except UnknownEncoding as error:
-            raise _Refusal("encoding", 415, str(error)) from None
-        except Refused as error:
-            raise _Refusal("unsound", 422, str(error)[:500], error.faults) from None
-        except ValueError as error:
-            raise _Refusal("unreadable", 400, str(error)) from None
+            return _unpacked(body, request, min(2 * SMALL_BYTES, self._settings.decompressed_bytes_max))
+        except BodyTooLarge:
+            return None
+
+    async def _in_thread(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._decoder, work, *arguments)
+
+    # --- the shipment --------------------------------------------------------------------------------------------
 
     def _check_sender(self, request: web.Request, shipment: Shipment) -> None:
         caller = caller_of(request)
@@ -121,11 +231,10 @@ class Receiver:
             detail = f"{caller.name} may not write for cluster {shipment.cluster!r}, node {shipment.node!r}"
             raise _Refusal("not_its_node", 403, detail[:500])
 
-    def _check_pace(self, shipment: Shipment) -> None:
+    def _check_pace(self, shipment: Shipment, weight: int) -> None:
         node = (shipment.cluster, shipment.node)
-        if wait_s := self._paces.wait_s(node, time.monotonic(), len(shipment.batches)):
-            detail = f"more than {self._settings.agent_batches_per_s:g} batches/s of this node (agent_batches_per_s)"
-            raise _Refusal("too_many", 429, detail, retry_after_s=int(wait_s) + 1)
+        if wait_s := self._paces.wait_s(node, time.monotonic(), max(len(shipment.batches), weight // BATCH_BYTES)):
+            raise self._too_fast(wait_s)
 
     def _check_time(self, shipment: Shipment) -> None:
         now_ms, settings = self._now_ms(), self._settings
@@ -142,6 +251,33 @@ class Receiver:
             raise _Refusal("unstorable", 422, str(error)[:500]) from None
         except LedgerError as error:
             raise _Refusal("ledger", 503, str(error), retry_after_s=5) from None
+
+
+def _unpacked(body: bytes, request: web.Request, bytes_max: int) -> bytes:
+    """Raises `BodyTooLarge`, `_Refusal`."""
+    try:
+        return decompress(body, request.headers.get(hdrs.CONTENT_ENCODING, "").lower(), bytes_max)
+    except UnknownEncoding as error:
+        raise _Refusal("encoding", 415, str(error)) from None
+    except BodyTooLarge:
+        raise
+    except ValueError as error:
+        raise _Refusal("unreadable", 400, str(error)) from None
+
+
+def _large_text(body: bytes, request: web.Request, bytes_max: int) -> bytes:
+    try:
+        return _unpacked(body, request, bytes_max)
+    except BodyTooLarge as error:
+        raise _Refusal("too_large", 413, str(error)) from None
+
+
+def _sound(work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+    """What `work` gives, which decodes."""
+    try:
+        return work(*arguments)
+    except Refused as error:
+        raise _Refusal("unsound", 422, str(error)[:500], error.faults) from None
 
 
 def _detail(fault: Fault) -> str:
