@@ -61,9 +61,9 @@ SMALL_SHARE_BYTES = 2**20
 """One caller at one address has at most so much of these while others wait; of large ones one body."""
 MEMORY_SHARE = 4
 """And this part of the memory."""
-BATCH_BYTES = 64 * 2**10
+BATCH_BYTES = 128 * 2**10
 """Estimated memory that counts as one batch in the pace of a node, so that a batch of 16,384 callers is not as cheap as
-one of four. One of 8 GPUs counts as two or three."""
+one of four. One of 8 GPUs counts as one."""
 REFUSED_PER_S, REFUSED_BURST = 1.0, 60
 """Bodies of one caller at one address that cannot be used; beyond it the next is not read."""
 OF_CONTENT = frozenset({"too_large", "encoding", "unsound", "unreadable", "unstorable"})
