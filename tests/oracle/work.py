@@ -126,6 +126,8 @@ class Work:
             elif active_ms:
                 reached = min(ONE, piece.units(self.terms.weights) * 10**6 / pace.units / active_ms)
                 piece.pace_slip = ONE + (0 if pace.is_exact else active_ms * 2 / pace.units)
+                if piece.is_token_split:  # by up to a token of each kind, which take time at the pace
+                    piece.pace_slip += sum(self.terms.weights.values(), ZERO) * 10**6 / pace.units
             for unit in ("ms", "mj"):
                 active = piece.times.pop(f"active_{unit}")
                 piece.times[f"productive_{unit}"] = active * reached

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import NotRequired, TypedDict
 
 Money = Decimal
-"""Sent as a number, with as many digits as are exact."""
+"""Sent as a number with its exact decimals, nine at most: rows sum to totals. A parser that reads numbers into decimals
+reads it exactly. `shown` amounts are for people and sum as well, in cents or as many decimals as are said."""
 ByName = dict[str, float | None]
 
 
@@ -58,6 +59,14 @@ class IdleCapacityDocument(TypedDict):
     share_of_hardware_cost: ByName
 
 
+class ShownFleetCostDocument(TypedDict):
+    """For people, with `shown_decimals`."""
+
+    cost: Money
+    idle_capacity_cost: Money
+    hardware_cost: HardwareCostDocument
+
+
 class FleetSummaryDocument(TypedDict):
     gpus_reporting: int
     gpu_seconds: dict[str, float]
@@ -78,6 +87,7 @@ class FleetSummaryDocument(TypedDict):
     cost_per_hour: Money | None
     cost_components: dict[str, Money] | None
     idle_capacity: IdleCapacityDocument | None
+    shown: ShownFleetCostDocument | None
     cost_per_million_tokens: ByName
     price_missing_gpu_seconds: float
 
@@ -85,9 +95,13 @@ class FleetSummaryDocument(TypedDict):
 class WaterfallStepDocument(TypedDict):
     bucket: str
     gpu_hours: float
+    cost: Money
+    """Of capacity and energy together."""
     capacity_cost: Money
     energy_cost: Money
     share_of_capacity: float | None
+    shown: dict[str, Money]
+    """`cost`, `capacity_cost` and `energy_cost` for people, with `shown_decimals`."""
 
 
 class PoolCostDocument(TypedDict):
@@ -148,6 +162,8 @@ class SummaryDocument(TypedDict):
     price_book: str | None
     dimensions: list[str]
     """Of the attribution rules; the first one is who is charged."""
+    shown_decimals: int
+    """Of all `shown` amounts."""
     fleet: FleetSummaryDocument
     waterfall: list[WaterfallStepDocument]
     pools: list[PoolCostDocument]

@@ -21,6 +21,7 @@ from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.latency import LatencyHistogram, histograms
 from tokenyield_collector.live.window_usage import Stretch, WindowUsage, Workload, server_of_workloads
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.prices.components import COMPONENTS, POWER_BILL
 from tokenyield_collector.prices.money import amount
 from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS, BUCKETS, LIVE_BUCKETS
 from tokenyield_collector.statements.lines import Sums
@@ -42,10 +43,16 @@ def live_cost(sums: Sums, bucket: str) -> int:
     return sum(sums.cost(name) for name in ACTIVE_BUCKETS) if bucket == "active" else sums.cost(bucket)
 
 
+def live_costs(sums: Sums, bucket: str) -> list[int]:
+    """The same, in the order of `COMPONENTS`."""
+    names = ACTIVE_BUCKETS if bucket == "active" else (bucket,)
+    return [sum(cells) for cells in zip(*(sums.components(name) for name in names), strict=True)]
+
+
 def live_energy_cost(sums: Sums, bucket: str) -> int:
     """The power bill: of GPUs and hosts, PUE included."""
-    names = ACTIVE_BUCKETS if bucket == "active" else (bucket,)
-    return sum(sums.cell(name, component) for name in names for component in ("energy", "host"))
+    costs = dict(zip(COMPONENTS, live_costs(sums, bucket), strict=True))
+    return sum(costs[component] for component in POWER_BILL)
 
 
 def live_duration_ms(sums: Sums, bucket: str) -> int:

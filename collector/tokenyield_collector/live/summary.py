@@ -1,6 +1,7 @@
 """`GET /v1/summary`: the fleet's yield, its waterfall and its workloads over one stretch of time. Pure.
 
-Money is given as exact decimal numbers; a ratio without a denominator is null.
+Money is given as exact decimal numbers, all of which sum (summary_money.py), and as `shown` for people: in cents, or
+with more decimals where the whole is less than 1. A ratio without a denominator is null.
 """
 
 from collections import defaultdict
@@ -15,6 +16,7 @@ from tokenyield_collector.http.schemas import (
     HardwareCostDocument,
     IdleCapacityDocument,
     PoolCostDocument,
+    ShownFleetCostDocument,
     SummaryDocument,
     WaterfallStepDocument,
     WorkloadSummaryDocument,
@@ -29,11 +31,13 @@ from tokenyield_collector.live.live_view import (
     live_duration_ms,
     live_energy_cost,
 )
+from tokenyield_collector.live.summary_money import SummaryMoney
 from tokenyield_collector.live.window_usage import Workload
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
-from tokenyield_collector.prices.money import amount, decimal, spread
+from tokenyield_collector.prices.components import OWNERSHIP
+from tokenyield_collector.prices.money import amount, decimal
 from tokenyield_collector.prices.period import iso
+from tokenyield_collector.reports.rounding import EXACT, for_people
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
 from tokenyield_collector.statements.lines import BASES, Sums, sum_of_known
 from tokenyield_collector.statements.names import own_name
@@ -60,6 +64,7 @@ def summarize(live: LiveView, policy: Policy) -> SummaryDocument:
     metered = {kind: live.metered_tokens(kind) for kind in TOKEN_SUMS}
     per_joule = {kind: n / joules if joules and n else None for kind, n in metered.items()}
     has_prices = bool(prices.pools)
+    money, shown = SummaryMoney(EXACT, whole), SummaryMoney(for_people(whole.total), whole)
     latency = live.latency
     return {
         "start": iso(live.span.start_ms),
@@ -90,44 +95,51 @@ def summarize(live: LiveView, policy: Policy) -> SummaryDocument:
             "tokens": tokens,
             "tokens_per_second_per_watt": per_joule,
             "tokens_per_joule": per_joule,
-            "cost": decimal(whole.total) if has_prices else None,
+            "cost": money.cost if has_prices else None,
             "cost_per_hour": _per_hour(whole.total, live.elapsed_ms) if has_prices else None,
-            "cost_components": _components(whole) if has_prices else None,
-            "idle_capacity": idle_capacity(whole, live.elapsed_ms) if has_prices else None,
+            "cost_components": money.components if has_prices else None,
+            "idle_capacity": _idle_capacity(whole, money, live.elapsed_ms) if has_prices else None,
+            "shown": _shown(shown) if has_prices else None,
             "cost_per_million_tokens": {
                 kind: amount(whole.total) / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
             },
             "price_missing_gpu_seconds": (whole.get("missing_ms") + live.unpriced.get("missing_ms")) / 1000,
         },
-        "waterfall": _waterfall(whole),
-        "pools": _pools(live),
-        "workloads": [_workload(row, latency) for row in live.workloads],
+        "shown_decimals": for_people(whole.total).digits,
+        "waterfall": _waterfall(whole, money, shown),
+        "pools": _pools(live, money),
+        "workloads": [
+            _workload(row, costs, latency) for row, costs in zip(live.workloads, _workload_costs(live), strict=True)
+        ],
         "demand": _demand(facts),
     }
 
 
-def idle_capacity(whole: Sums, elapsed_ms: int) -> IdleCapacityDocument:
+def _idle_capacity(whole: Sums, money: SummaryMoney, elapsed_ms: int) -> IdleCapacityDocument:
     """What was paid for capacity on which nothing ran, and how much of the hardware cost of the same time that is."""
     return {
-        "cost": decimal(whole.idle_capacity),
+        "cost": money.idle_capacity,
         "cost_per_hour": _per_hour(whole.idle_capacity, elapsed_ms),
-        "hardware_cost": _by_ownership(whole),
+        "hardware_cost": _hardware_document(money.hardware),
         "share_of_hardware_cost": _idle_shares(whole),
     }
 
 
-def _by_ownership(whole: Sums) -> HardwareCostDocument:
-    total, owned, rented = (decimal(whole.hardware(component)) for component in (None, *OWNERSHIP))
-    return {"total": total, "owned": owned, "rented": rented}
+def _hardware_document(hardware: Mapping[str, Decimal]) -> HardwareCostDocument:
+    return {"total": hardware["total"], "owned": hardware["owned"], "rented": hardware["rented"]}
+
+
+def _shown(money: SummaryMoney) -> ShownFleetCostDocument:
+    return {
+        "cost": money.cost,
+        "idle_capacity_cost": money.idle_capacity,
+        "hardware_cost": _hardware_document(money.hardware),
+    }
 
 
 def _idle_shares(whole: Sums) -> dict[str, float | None]:
     by_ownership = {ownership: whole.idle_share(component) for component, ownership in OWNERSHIP.items()}
     return {"total": whole.idle_share(), **by_ownership}
-
-
-def _components(whole: Sums) -> dict[str, Decimal]:
-    return dict(zip(COMPONENTS, spread([whole.component(name) for name in COMPONENTS]), strict=True))
 
 
 def _by_method(facts: Facts, whole_mj: int) -> dict[str, float]:
@@ -177,36 +189,54 @@ def _demand(facts: Facts) -> list[DemandDocument]:
     ]
 
 
-def _waterfall(whole: Sums) -> list[WaterfallStepDocument]:
-    energy = {bucket: live_energy_cost(whole, bucket) for bucket in LIVE_BUCKETS}
-    capacity = {bucket: live_cost(whole, bucket) - energy[bucket] for bucket in LIVE_BUCKETS}
-    cells = spread([costs[bucket] for bucket in LIVE_BUCKETS for costs in (capacity, energy)])
+def _waterfall(whole: Sums, money: SummaryMoney, shown: SummaryMoney) -> list[WaterfallStepDocument]:
+    capacity = {bucket: live_cost(whole, bucket) - live_energy_cost(whole, bucket) for bucket in LIVE_BUCKETS}
     all_capacity = sum(capacity.values())
+    steps: list[WaterfallStepDocument] = []
+    for bucket in LIVE_BUCKETS:
+        exact = money.bucket(bucket)
+        steps.append(
+            {
+                "bucket": bucket,
+                "gpu_hours": live_duration_ms(whole, bucket) / MS_PER_HOUR,
+                "cost": exact["cost"],
+                "capacity_cost": exact["capacity_cost"],
+                "energy_cost": exact["energy_cost"],
+                "share_of_capacity": capacity[bucket] / all_capacity if all_capacity else None,
+                "shown": shown.bucket(bucket),
+            }
+        )
+    return steps
+
+
+def _pools(live: LiveView, money: SummaryMoney) -> list[PoolCostDocument]:
+    costs = money.places(list(live.places.values()))
     return [
-        {
-            "bucket": bucket,
-            "gpu_hours": live_duration_ms(whole, bucket) / MS_PER_HOUR,
-            "capacity_cost": cells[2 * i],
-            "energy_cost": cells[2 * i + 1],
-            "share_of_capacity": capacity[bucket] / all_capacity if all_capacity else None,
-        }
-        for i, bucket in enumerate(LIVE_BUCKETS)
+        {"cluster": own_name(cluster), "pool": own_name(pool), "cost": cost}
+        for (cluster, pool), cost in zip(live.places, costs, strict=True)
     ]
 
 
-def _pools(live: LiveView) -> list[PoolCostDocument]:
-    costs = iter(spread([live_cost(sums, bucket) for sums in live.places.values() for bucket in LIVE_BUCKETS]))
+def _workload_costs(live: LiveView) -> list[dict[str, Decimal | None]]:
+    """The cost of each workload by basis. Workloads sum to what all of them cost; None where it is not known."""
+    known = [row for row in live.workloads if row.quanta("direct") is not None]
+    columns = [[row.sums.on_basis(basis) for row in known] for basis in BASES]
+    steps = EXACT.table(columns, [EXACT.whole(sum(column)) for column in columns])
+    costs = iter(zip(*steps, strict=True))
     return [
-        {"cluster": own_name(cluster), "pool": own_name(pool), "cost": {bucket: next(costs) for bucket in LIVE_BUCKETS}}
-        for cluster, pool in live.places
+        dict.fromkeys(BASES)
+        if row.quanta("direct") is None
+        else dict(zip(BASES, map(EXACT.plain, next(costs)), strict=True))
+        for row in live.workloads
     ]
 
 
 def _workload(
-    row: LiveWorkload, latency: Mapping[tuple[Workload, LatencyKind], LatencyHistogram]
+    row: LiveWorkload,
+    costs: Mapping[str, Decimal | None],
+    latency: Mapping[tuple[Workload, LatencyKind], LatencyHistogram],
 ) -> WorkloadSummaryDocument:
     waits = {kind: latency.get(((row.cluster, row.workload), kind)) for kind in LATENCY_KINDS}
-    costs = {basis: row.quanta(basis) for basis in BASES}
     per_joule = {kind: row.tokens_per_joule(kind) for kind in TOKEN_SUMS}
     cluster, workload, model = row.names
     return {
@@ -227,7 +257,7 @@ def _workload(
         "latency": {kind: None if one is None else one.document() for kind, one in waits.items()},
         "tokens_per_second_per_watt": per_joule,
         "tokens_per_joule": per_joule,
-        "cost": {basis: None if quanta is None else decimal(quanta) for basis, quanta in costs.items()},
+        "cost": dict(costs),
         "cost_per_million_tokens": {
             kind: {basis: row.cost_per_million_tokens(kind, basis) for basis in BASES} for kind in TOKEN_SUMS
         },

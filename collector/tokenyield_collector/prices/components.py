@@ -10,6 +10,8 @@ COMPONENTS = ("hardware", "rent", "capital", "maintenance", "facility", "host", 
 COMPONENT_AT = {name: i for i, name in enumerate(COMPONENTS)}
 OWNERSHIP = {"hardware": "owned", "rent": "rented"}
 """Component that pays for the hardware itself -> whose that hardware is."""
+POWER_BILL = ("energy", "host")
+"""Components that are energy: of GPUs and their hosts, PUE included."""
 COMPONENT_OF_PART = {
     "depreciation": "hardware",
     "financing": "capital",

@@ -41,17 +41,12 @@ def decimal(quanta: int, digits: int = 9) -> Decimal:
     return scaled(rounded(quanta * 10**digits, QUANTA_PER_UNIT), digits)
 
 
-def cents(parts: Sequence[int]) -> list[Decimal]:
-    """`parts` (quanta, >= 0) in hundredths of a unit, by largest remainder: they sum to the rounded sum of all."""
-    return spread(parts, 2)
-
-
-def spread(parts: Sequence[int], digits: int = 9) -> list[Decimal]:
-    """The same with so many decimals."""
-    if not parts:
-        return []
-    whole = rounded(sum(parts) * 10**digits, QUANTA_PER_UNIT)
-    return [scaled(value, digits) for value in apportion(whole, parts)]
+def split(quanta: int, weights: Sequence[int]) -> list[int]:
+    """Parts in proportion to `weights`, which sum to `quanta` exactly. Both may be negative, as a tariff may: a weight
+    below 0 counts as 0, and where none is above 0 the parts are alike."""
+    positive = [max(0, weight) for weight in weights]
+    parts = apportion(abs(quanta), positive if any(positive) else [1] * len(positive))
+    return parts if quanta >= 0 else [-part for part in parts]
 
 
 def scaled(value: int, digits: int) -> Decimal:

@@ -1,8 +1,9 @@
 """Numbers for people at a terminal or on paper. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
+from math import floor, log10
 
+SIGNIFICANT_DIGITS = 4
 BAR_CELLS = 30
 """Characters of a bar that is full."""
 
@@ -16,13 +17,22 @@ def figure(value: float | None, digits: int = 2) -> str:
     return f"{value:,.{digits}f}"
 
 
+def unit_cost(value: float | None) -> str:
+    """What one request, or a number of tokens, costs: at least four significant digits, so that fractions of a cent
+    stay; '-' for None."""
+    if value is None:
+        return "-"
+    if not value:
+        return "0.00"
+    digits = SIGNIFICANT_DIGITS - 1 - floor(log10(abs(value)))
+    return f"{value:,.{max(2, digits)}f}"
+
+
 def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def idle_share(figures: Mapping[str, Any]) -> str:
-    """'34.1% of the hardware cost (owned 30.2%, rented 40.0%)', of the figures of row_figures.py."""
-    name = "idle_capacity_share_of_hardware_cost"
-    shares = {kind: figures[f"{name}_{kind}"] for kind in ("owned", "rented")}
-    apart = ", ".join(f"{kind} {percent(share)}" for kind, share in shares.items() if share is not None)
-    return f"{percent(figures[name])} of the hardware cost" + (f" ({apart})" if apart else "")
+def idle_share(shares: Mapping[str, float | None]) -> str:
+    """'34.1% of the hardware cost (owned 30.2%, rented 40.0%)', of the shares of an `IdleCapacity`."""
+    apart = ", ".join(f"{kind} {percent(shares[kind])}" for kind in ("owned", "rented") if shares[kind] is not None)
+    return f"{percent(shares['total'])} of the hardware cost" + (f" ({apart})" if apart else "")

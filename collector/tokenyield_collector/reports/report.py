@@ -1,47 +1,28 @@
 """A statement summed up by columns. Pure.
 
-In: a `Statement`, the columns to group by. Out: a `Report`: rows whose costs are in cents and sum, down every column
-and along every row, to the report's total (largest remainder over all cells). Ratios are computed from the exact sums.
+In: a `Statement`, the columns to group by. Out: a `Report`: rows whose costs sum, down every column and along every
+row, to the report's total and its waterfall, exactly and in cents (report_table.py).
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.prices.money import cents
 from tokenyield_collector.prices.period import Period, day_of, iso
 from tokenyield_collector.reports.buy_or_run import BuyOrRun, buy_or_run
 from tokenyield_collector.reports.report_latency import ReportLatency
-from tokenyield_collector.reports.row_figures import row_figures
-from tokenyield_collector.statements.buckets import BUCKETS, COSTS, LOST
+from tokenyield_collector.reports.report_table import IdleCapacity, ReportRow, ReportTable, WaterfallStep
+from tokenyield_collector.statements.buckets import LOST
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import OTHER, column_values
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.statement import Statement
-from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
+from tokenyield_wire.units import MS_PER_DAY
 
 ROWS_MAX = 200_000
 """Rows that a report may have; a finer one is a FOCUS file, which is streamed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportRow:
-    """One row. `cost` and its parts are in cents; the rest is in `figures` (row_figures.py)."""
-
-    by: dict[str, str]
-    cost: Decimal
-    parts: dict[str, Decimal]
-    """The cost by bucket, and what was taken over from others (`shared`)."""
-    figures: dict[str, Any]
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The row as flat columns: what it is by, its cost, `cost_<part>`, figures."""
-        return {**self.by, "cost": self.cost, **{f"cost_{name}": self.parts[name] for name in COSTS}, **self.figures}
 
 
 @dataclass(kw_only=True)
@@ -60,15 +41,21 @@ class Report:
     notes: list[str] = field(default_factory=list)
     rows: list[ReportRow] = field(default_factory=list)
     total: ReportRow
-    waterfall: dict[str, Decimal]
-    waterfall_gpu_hours: dict[str, float]
+    steps: dict[str, WaterfallStep]
+    """The waterfall: bucket -> what it cost."""
+    idle_capacity: IdleCapacity
     days: dict[str, dict[str, Decimal]]
-    """Day -> part of the cost -> cents, rounded day by day, for plots."""
+    """Day -> part of the cost -> cents, for plots."""
     references: list[AppliedReference] = field(default_factory=list)
     buy_or_run: list[BuyOrRun] = field(default_factory=list)
     latency: ReportLatency | None = None
     """None where it was not read, or where the report is filtered by a column that callers' waits are not known by."""
     token_weights: dict[str, str]
+
+    @property
+    def waterfall(self) -> dict[str, Decimal]:
+        """The exact cost of each bucket."""
+        return {name: step.cost for name, step in self.steps.items()}
 
     @property
     def column_names(self) -> list[str]:
@@ -106,8 +93,9 @@ def make_report(
     groups = _SummedLines(by, where or {}, statement.policy.rules.dimensions, with_models=bool(prices.api_prices))
     for key, sums in statement.lines():
         groups.add(key, sums)
-    rows = _rows(by, groups.rows if top is None else _top(groups.rows, top), prices)
-    before_sharing = groups.whole if where else statement.whole  # of a part only what it carries is known
+    rows = groups.rows if top is None else _top(groups.rows, top)
+    table = ReportTable(by, rows, groups.whole, None if where else statement.whole, prices)
+    days = sorted(groups.days.items())
     return Report(
         period=period,
         currency=prices.currency,
@@ -117,17 +105,15 @@ def make_report(
         end=iso(statement.span.end_ms),
         is_closed=is_closed,
         price_book=prices.fingerprint,
-        notes=list(notes),
-        rows=rows,
-        total=ReportRow(
-            by={},
-            cost=sum((row.cost for row in rows), Decimal(0)),
-            parts={name: sum((row.parts[name] for row in rows), Decimal(0)) for name in COSTS},
-            figures=row_figures(groups.whole, prices),
-        ),
-        waterfall=_in_cents(before_sharing, BUCKETS),
-        waterfall_gpu_hours={bucket: before_sharing.get(f"{bucket}_ms") / MS_PER_HOUR for bucket in BUCKETS},
-        days={day_of(day_ms).isoformat(): _in_cents(sums, COSTS) for day_ms, sums in sorted(groups.days.items())},
+        notes=[*notes, *table.notes()],
+        rows=table.rows,
+        total=table.total,
+        steps=table.waterfall(),
+        idle_capacity=table.idle_capacity(),
+        days={
+            day_of(day_ms).isoformat(): money
+            for (day_ms, _), money in zip(days, table.shown_days([sums for _, sums in days]), strict=True)
+        },
         references=statement.references,
         buy_or_run=buy_or_run(groups.models, prices, day_of(max(statement.span.start_ms, statement.span.end_ms - 1))),
         token_weights={name: str(getattr(prices.token_weights, name)) for name in ("prompt", "cached", "completion")},
@@ -178,24 +164,6 @@ class _SummedLines:
         return _sum(self.rows.values())
 
 
-def _rows(by: Sequence[str], grouped: Mapping[tuple[str, ...], Sums], prices: PriceBook) -> list[ReportRow]:
-    """In order of their values, without those in which nothing happened."""
-    ordered = [values for values in sorted(grouped) if any(grouped[values])]
-    money = iter(cents([grouped[values].get(name) for values in ordered for name in COSTS]))
-    rows = []
-    for values in ordered:
-        parts = {name: next(money) for name in COSTS}
-        rows.append(
-            ReportRow(
-                by=dict(zip(by, values, strict=True)),
-                cost=sum(parts.values(), Decimal(0)),
-                parts=parts,
-                figures=row_figures(grouped[values], prices),
-            )
-        )
-    return rows
-
-
 def _top(grouped: dict[tuple[str, ...], Sums], top: int) -> dict[tuple[str, ...], Sums]:
     """The `top` rows that lose most, and one row of all others."""
     if len(grouped) <= top:
@@ -211,7 +179,3 @@ def _sum(parts: Iterable[Sums]) -> Sums:
     for part in parts:
         whole.take(part)
     return whole
-
-
-def _in_cents(sums: Sums, names: Sequence[str]) -> dict[str, Decimal]:
-    return dict(zip(names, cents([sums.get(name) for name in names]), strict=True))

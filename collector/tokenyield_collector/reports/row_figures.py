@@ -1,9 +1,11 @@
-"""The figures of a row beside its cost in cents: hours, energy, tokens, ratios. Pure.
+"""The figures of a row beside its cost: hours, energy, tokens, ratios. Pure.
 
-In: the exact sums of a row, the price book. Out: one dict, whose names are the columns of every format. Ratios are
-computed from exact sums; what is unknown is None.
+In: the exact sums of a row, its money (report_money.py), the price book. Out: one dict, whose names are the columns of
+every format. Ratios are computed from exact sums; what is unknown is None.
 """
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from tokenyield_collector.prices.book import PriceBook
@@ -19,38 +21,41 @@ _UJ_PER_JOULE = 10**6
 _NJ_PER_JOULE = 10**9
 
 
-def row_figures(sums: Sums, prices: PriceBook) -> dict[str, Any]:
+def row_figures(sums: Sums, prices: PriceBook, money: Mapping[str, Decimal]) -> dict[str, Any]:
     tokens = {kind: sums.reported(kind) for kind in TOKEN_KINDS}
     all_tokens = sum(count or 0 for count in tokens.values())
     return {
-        **_costs(sums),
-        **_hours(sums),
+        **_costs(sums, money),
+        **_hours(sums, money),
         **tokens,
         "tokens": all_tokens if any(count is not None for count in tokens.values()) else None,
         "requests": sums.reported("requests"),
         **_energy(sums, all_tokens - sums.get("unmetered_tokens")),
-        "revenue": _money(sums.get("revenue")) if prices.token_prices else None,
+        "revenue": money["revenue"] if prices.token_prices else None,
         **_unit_costs(sums, prices, all_tokens),
-        **(_profit(sums) if prices.token_prices else {}),
+        **(_profit(sums, money) if prices.token_prices else {}),
     }
 
 
-def _costs(sums: Sums) -> dict[str, float | None]:
+def _costs(sums: Sums, money: Mapping[str, Decimal]) -> dict[str, Decimal | float | None]:
     """The components sum to the cost; the cost of hardware is `hardware` (owned) and `rent` (rented)."""
+    names = (
+        "energy_cost",
+        "idle_capacity_cost",
+        "hardware_cost",
+        "hardware_cost_owned",
+        "hardware_cost_rented",
+        *(f"cost_of_{name}" for name in COMPONENTS),
+    )
     return {
-        "energy_cost": _money(sums.get("energy_cost")),
-        "idle_capacity_cost": _money(sums.idle_capacity),
-        "hardware_cost": _money(sums.hardware()),
-        "hardware_cost_owned": _money(sums.hardware("hardware")),
-        "hardware_cost_rented": _money(sums.hardware("rent")),
+        **{name: money[name] for name in names},
         "idle_capacity_share_of_hardware_cost": sums.idle_share(),
         "idle_capacity_share_of_hardware_cost_owned": sums.idle_share("hardware"),
         "idle_capacity_share_of_hardware_cost_rented": sums.idle_share("rent"),
-        **{f"cost_of_{name}": _money(sums.component(name)) for name in COMPONENTS},
     }
 
 
-def _hours(sums: Sums) -> dict[str, float]:
+def _hours(sums: Sums, money: Mapping[str, Decimal]) -> dict[str, Decimal | float]:
     return {
         "active_gpu_hours": sums.active_ms / MS_PER_HOUR,
         "idle_gpu_hours": sums.get("idle_ms") / MS_PER_HOUR,
@@ -58,7 +63,7 @@ def _hours(sums: Sums) -> dict[str, float]:
         "dark_gpu_hours": sums.get("dark_ms") / MS_PER_HOUR,
         "unrated_gpu_hours": sums.get("unrated_ms") / MS_PER_HOUR,
         "parked_gpu_hours": sums.get("parked_ms") / MS_PER_HOUR,
-        "parked_cost": _money(sums.get("parked")),
+        "parked_cost": money["parked_cost"],
         "price_missing_gpu_hours": sums.get("missing_ms") / MS_PER_HOUR,
     }
 
@@ -83,7 +88,8 @@ def _energy(sums: Sums, metered_tokens: int) -> dict[str, float | None]:
 
 
 def _unit_costs(sums: Sums, prices: PriceBook, all_tokens: int) -> dict[str, float | None]:
-    """Cost per million tokens, by basis: over all tokens, and by kind as weight x cost / sum(weight x tokens)."""
+    """By basis: cost per request, per 1,000 tokens and per million tokens; the latter over all tokens, and by kind as
+    weight x cost / sum(weight x tokens)."""
     weights = prices.token_weights.per_thousand()
     weighted = sum(weights[kind] * sums.get(kind) for kind in TOKEN_KINDS)
     kinds = {"prompt": "prompt_computed", "cached": "prompt_cached", "completion": "completion"}
@@ -91,6 +97,8 @@ def _unit_costs(sums: Sums, prices: PriceBook, all_tokens: int) -> dict[str, flo
     for basis in BASES:
         quanta = sums.on_basis(basis)
         per_weight = quanta / QUANTA_PER_UNIT / weighted * _MEGA if weighted else None
+        figures[f"cost_per_request_{basis}"] = _ratio(amount(quanta), sums.reported("requests") or 0)
+        figures[f"cost_per_1000_tokens_{basis}"] = _ratio(amount(quanta), all_tokens / 1000)
         figures[f"cost_per_mtok_{basis}"] = _ratio(amount(quanta), all_tokens / _MEGA)
         for name, kind in kinds.items():
             is_known = per_weight is not None and sums.get(kind) > 0
@@ -98,9 +106,9 @@ def _unit_costs(sums: Sums, prices: PriceBook, all_tokens: int) -> dict[str, flo
     return figures
 
 
-def _profit(sums: Sums) -> dict[str, float | None]:
+def _profit(sums: Sums, money: Mapping[str, Decimal]) -> dict[str, Decimal | float | None]:
     return {
-        "margin": _money(sums.get("revenue") - sums.total),
+        "margin": money["margin"],
         "break_even_utilization": _break_even_utilization(sums),
     }
 
@@ -117,7 +125,3 @@ def _break_even_utilization(sums: Sums) -> float | None:
 
 def _ratio(value: float | None, by: float) -> float | None:
     return value / by if value and by else None
-
-
-def _money(quanta: int) -> float:
-    return round(amount(quanta), 6)

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.prices.money import split
 from tokenyield_collector.statements.buckets import IDLE_CAPACITY
 from tokenyield_collector.statements.lines import COMPONENT_COUNT, FIELD_AT, Carrier, LineKey, LineKind, Sums
 from tokenyield_collector.statements.source import NO_NODE
-from tokenyield_wire.units import apportion
 
 Lines = dict[LineKey, Sums]
 _LOADED_AT = FIELD_AT["loaded"]
@@ -45,7 +45,7 @@ def load(lines: Lines) -> None:
 
 
 def _spread_loaded(users: Sequence[tuple[Sums, int]], quanta: int) -> None:
-    for (sums, _), part in zip(users, apportion(quanta, [allocated for _, allocated in users]), strict=True):
+    for (sums, _), part in zip(users, split(quanta, [allocated for _, allocated in users]), strict=True):
         sums[_LOADED_AT] += part
 
 
@@ -113,7 +113,7 @@ class _Move:
         """To each value of the first dimension alike, and to its lines by their direct cost."""
         payers = sorted({key.carrier.values[0] for key in users}, key=lambda value: (value is None, value or ""))
         taken = self._taken()
-        alike = [apportion(quanta, [1] * len(payers)) for quanta in taken]
+        alike = [split(quanta, [1] * len(payers)) for quanta in taken]
         for number, payer in enumerate(payers):
             own = [key for key in users if key.carrier.values[0] == payer]
             self._add(own, self._direct(own), [parts[number] for parts in alike])
@@ -125,7 +125,7 @@ class _Move:
         for i, quanta in enumerate(components):
             if not quanta:
                 continue
-            for key, part in zip(users, apportion(quanta, weights), strict=True):
+            for key, part in zip(users, split(quanta, weights), strict=True):
                 cell = [0] * COMPONENT_COUNT
                 cell[i] = part
                 self._lines[key].add_components("shared", cell)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 
 from tokenyield_settings.visible import visible
@@ -31,7 +32,7 @@ def json_field(document: Mapping[str, object]) -> JsonField:
 
 
 def csv_line(values: Iterable[object]) -> str:
-    """One row with its end. Numbers are as Python writes them, None is empty."""
+    """One row with its end. Numbers are as Python writes them, decimals without exponents; None is empty."""
     return ",".join(_field(value) for value in values) + "\n"
 
 
@@ -43,7 +44,7 @@ def csv_text(text: str) -> str:
 
 def _field(value: object) -> str:
     if not isinstance(value, str):
-        return "" if value is None else str(value)
+        return "" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
     return _text_field(value)
 
 

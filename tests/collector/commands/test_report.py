@@ -179,7 +179,7 @@ def test_what_a_user_can_get_wrong(settings: list[str], tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text("pools: [{name: a, owned: {gpu: -1, life_years: 0}}]")
     errors = call("report", "--period", "2026-10", *settings, code=2)
     assert "gpu: expected at least 0, found -1" in errors
-    assert "life_years: expected a number greater than 0, found 0" in errors
+    assert "life_years: expected a number greater than 0, at most 100, found 0" in errors
     assert "cannot be reached" in call("report", "--period", "2026-10", "--collector", "http://127.0.0.1:9", code=1)
 
 
@@ -195,7 +195,7 @@ def test_rates_line_by_line(tmp_path: Path) -> None:
     assert pool["name"] == "h100"
     assert pool["usd_per_gpu_hour"] == pytest.approx(sum(pool["parts"].values()))
     table = call("rate", "--prices", str(tmp_path / "prices.yaml"), "--at", "2026-10-05T14:00")
-    assert "(35,040 - 0) / (4 y x 8760 h)" in table
+    assert "(35,040 - 0) / (4 y x 8,760 h)" in table
     assert "H100 SXM" in call("rate", "--reference")
     assert "write 2026-11-23" in call("rate", "--prices", str(tmp_path / "prices.yaml"), "--at", "noon", code=2)
     (tmp_path / "euro.yaml").write_text("currency: EUR\npools: [{name: a, rented: {per_gpu_hour: 2}}]")

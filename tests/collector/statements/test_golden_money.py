@@ -154,7 +154,7 @@ def test_a_time_of_use_tariff_over_the_day_the_clock_goes_back(tmp_path: Path) -
     """
     report = fleet.maker(prices(tmp_path, text)).report("2026-10-24..2026-10-25", ["hour"])
     assert report.total.cost == Decimal("8.55")
-    assert sum(1 for row in report.rows if row.figures["energy_cost"] == 0.15) == 9
+    assert sum(1 for row in report.rows if row.figures["energy_cost"] == Decimal("0.15")) == 9
     assert report.total.figures["joules_facility"] == 25 * 3_600_000 * 1.5
 
 
@@ -336,7 +336,8 @@ def test_a_learned_pace_is_the_best_hour(tmp_path: Path) -> None:
     assert reference.evidence is not None
     assert reference.evidence.hour_ms == ms("2026-10-05")
     assert report.waterfall["under_yield"] == 5
-    assert report.waterfall["productive"] == Decimal("7.67")
+    assert report.waterfall["productive"] == Decimal("7.666666667")
+    assert report.steps["productive"].shown == Decimal("7.67")
 
 
 def test_a_shared_server_is_split_by_the_callers_of_the_gateway(tmp_path: Path) -> None:

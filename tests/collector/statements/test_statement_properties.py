@@ -184,8 +184,8 @@ def test_the_books_balance(
     assert sum(sums.get("gpu_mj") for _, sums in lines) == given
 
     report = maker.report("2026-10-05..2026-10-06", by)
-    assert report.total.cost == sum((row.cost for row in report.rows), Decimal(0)) == decimal(whole, 2)
-    assert sum(report.waterfall.values()) == decimal(whole, 2)
+    assert report.total.cost == sum((row.cost for row in report.rows), Decimal(0)) == decimal(whole)
+    assert sum(report.waterfall.values()) == decimal(whole)
     for cost in COSTS:
         assert sum((row.parts[cost] for row in report.rows), Decimal(0)) == report.total.parts[cost]
     out = io.StringIO()

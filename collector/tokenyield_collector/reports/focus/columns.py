@@ -7,6 +7,7 @@ only where there is what they are about: availability zones, commitment programs
 from decimal import Decimal
 
 from tokenyield_collector.errors import ParameterError
+from tokenyield_collector.reports.rounding import EXACT
 from tokenyield_collector.targets.spreadsheet import PlainNumber
 
 DEFAULT_VERSION = "1.2"
@@ -60,7 +61,7 @@ _INSTANT_ENDINGS = ("PeriodStart", "PeriodEnd", "Created", "LastUpdated", "Date"
 _JSON = (
     "AllocatedMethodDetails", "AllocatedTags", "ContractApplied", "InvoiceDetailGrain", "SkuPriceDetails", "Tags",
 )  # fmt: skip
-CURRENCY_DECIMALS = 9
+CURRENCY_DECIMALS = EXACT.digits
 PRICE_DECIMALS = 12
 """As exact as the rates of the price book."""
 _PRECISION = 38

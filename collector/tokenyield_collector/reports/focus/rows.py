@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tokenyield_collector.prices.money import QUANTA_PER_UNIT, scaled
+from tokenyield_collector.prices.money import scaled, split
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.focus.allocation import allocated_columns
 from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, plain
 from tokenyield_collector.reports.focus.model_identity import model_identity
 from tokenyield_collector.reports.focus.price_list import HOURS_UNIT, PoolPrice, PriceList, UnitPrice, divided
-from tokenyield_collector.reports.focus.rounding import RunningRound, split
 from tokenyield_collector.reports.formats import PeriodStatement
+from tokenyield_collector.reports.rounding import EXACT, HOURS, RunningRound
 from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS, BY_NAME, COSTS, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import (
@@ -35,7 +35,7 @@ from tokenyield_collector.statements.names import (
 )
 from tokenyield_collector.statements.statement import KeyedLine
 from tokenyield_collector.targets.spreadsheet import JsonField, json_field
-from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, MS_PER_HOUR, apportion
+from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_DAY, apportion
 from tokenyield_wire.window import TOKEN_KINDS
 
 Row = dict[str, Any]
@@ -76,10 +76,10 @@ class FocusRows:
         self._sharing = policy.rules.sharing
         self._list = PriceList(policy)
         self._shows_allocation = "AllocatedMethodId" in COST_AND_USAGE[whole.focus_version]
-        self.buckets = {name: RunningRound(QUANTA_PER_UNIT, CURRENCY_DECIMALS) for name in COSTS}
+        self.buckets = {name: RunningRound(EXACT) for name in COSTS}
         """Bucket of the waterfall -> what its rows were given so far."""
-        self._energy = RunningRound(QUANTA_PER_UNIT, CURRENCY_DECIMALS)
-        self._hours = RunningRound(MS_PER_HOUR, CURRENCY_DECIMALS)
+        self._energy = RunningRound(EXACT)
+        self._hours = RunningRound(HOURS)
         self._account = policy.rules.focus.billing_account_id
         self._common: Row = {**dict.fromkeys(COST_AND_USAGE[whole.focus_version], ""), **_common_columns(whole)}
         """A row before it has anything of a line: every column is there."""

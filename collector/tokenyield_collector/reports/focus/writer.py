@@ -1,7 +1,7 @@
 """Writes the Cost and Usage dataset, streamed: of a month of millions of rows, a day's lines are in memory.
 
 The rows of each bucket of the waterfall sum to the bucket, all rows to the whole, to the last decimal: both at once,
-because buckets are rounded by largest remainder, as reports round them. That is settled by the last row of a bucket,
+because buckets are rounded as reports round them. That is settled by the last row of a bucket,
 which is held back for it.
 """
 
@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal, localcontext
 from itertools import groupby
 
-from tokenyield_collector.prices.money import scaled, spread
+from tokenyield_collector.prices.money import scaled
 from tokenyield_collector.reports.focus.columns import COST_AND_USAGE, CURRENCY_DECIMALS, data_type, plain
 from tokenyield_collector.reports.focus.invoice import invoice_detail_id
 from tokenyield_collector.reports.focus.rows import FocusRows, Row, finished
 from tokenyield_collector.reports.formats import PeriodStatement, TextWriter
+from tokenyield_collector.reports.report_money import costs_of, whole_money
+from tokenyield_collector.reports.rounding import EXACT
 from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS
 from tokenyield_collector.statements.statement import KeyedLine
 from tokenyield_collector.targets.spreadsheet import csv_line
@@ -66,10 +68,10 @@ def _settled(rows: FocusRows, whole: PeriodStatement) -> Iterator[Row]:
             if at in held:
                 yield finished(held[at])
             held[at] = row
-    names = list(rows.buckets)
-    wanted = spread([rows.buckets[name].exact for name in names], CURRENCY_DECIMALS)
-    for name, amount in zip(names, wanted, strict=True):
-        left = int(amount.scaleb(CURRENCY_DECIMALS)) - rows.buckets[name].given
+    carried = {name: bucket.exact for name, bucket in rows.buckets.items()}
+    columns = whole_money(EXACT, carried, costs_of(whole.statement.whole)).columns
+    for name, bucket in rows.buckets.items():
+        left = columns[name] - bucket.given
         if left:
             held["used" if name in ACTIVE_BUCKETS else name]["x_nano"][name] += left
     yield from map(finished, held.values())

@@ -1,4 +1,4 @@
-"""A report as CSV: a line for each row, without the total. Unknown is empty."""
+"""A report as CSV: a line for each row, without the total. Money is exact, unknown is empty."""
 
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report

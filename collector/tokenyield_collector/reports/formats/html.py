@@ -11,10 +11,11 @@ from typing import NamedTuple
 import jinja2
 
 from tokenyield_collector.prices.period import iso
-from tokenyield_collector.reports.figure import figure, idle_share, percent
+from tokenyield_collector.reports.figure import figure, idle_share, percent, unit_cost
 from tokenyield_collector.reports.formats import ReportFormat
-from tokenyield_collector.reports.report import Report, ReportRow
-from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME, COSTS
+from tokenyield_collector.reports.report import Report
+from tokenyield_collector.reports.report_table import ReportRow, WaterfallStep
+from tokenyield_collector.statements.buckets import BY_NAME, COSTS
 from tokenyield_collector.targets.html import html_text
 
 ROWS_PLOTTED = 20
@@ -46,13 +47,16 @@ class PlotBar(NamedTuple):
 
 
 def to_html(report: Report) -> bytes:
-    rows = sorted(report.rows, key=lambda row: (-row.cost, list(row.by.values())))
+    rows = sorted(report.rows, key=lambda row: (-row.shown["cost"], -row.cost, list(row.by.values())))
     page = _template().render(
         report=report,
         head=report.head_lines,
         order=COSTS,
         buckets=BY_NAME,
         waterfall=_waterfall(report),
+        waterfall_sum=sum(step.shown for step in report.steps.values()),
+        shared_sum=sum(step.shown_shared or 0 for step in report.steps.values()),
+        some_is_shared=any(step.shown_shared for step in report.steps.values()),
         rows=rows,
         bars=list(_bars(rows[:ROWS_PLOTTED], report)),
         days=list(_days(report)) if len(report.days) > 1 else [],
@@ -60,8 +64,8 @@ def to_html(report: Report) -> bytes:
         width=_WIDTH,
         bar=_BAR,
         days_height=_DAYS_HEIGHT,
-        idle_share=idle_share(report.total.figures),
-        has_shared=bool(report.total.parts["shared"]),
+        idle_share=idle_share(report.idle_capacity.share_of_hardware_cost),
+        has_shared=any(row.parts["shared"] for row in report.rows),
         has_revenue=report.total.figures["revenue"] is not None,
     )
     return page.encode()
@@ -77,40 +81,38 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["money"] = lambda value: "-" if value is None else f"{value:,.2f}"
+    environment.filters["money"] = lambda value: "-" if value is None else f"{value:,f}"
     environment.filters["figure"] = figure
-    environment.filters["mega"] = lambda value: "-" if value is None else f"{value / 1e6:,.2f}"
+    environment.filters["unit_cost"] = unit_cost
     environment.filters["hour"] = iso
     environment.filters["percent"] = percent
     return environment.get_template("report.html")
 
 
-def _waterfall(report: Report) -> list[tuple[str, Decimal, float, float]]:
-    """(bucket, cost, share, GPU-hours), in the order of the catalogue."""
-    whole = sum(report.waterfall.values())
-    return [
-        (name, report.waterfall[name], float(report.waterfall[name] / whole) if whole else 0.0,
-         report.waterfall_gpu_hours[name])
-        for name in BUCKETS
-    ]  # fmt: skip
+def _waterfall(report: Report) -> list[tuple[str, WaterfallStep, float]]:
+    """(bucket, step, share), in the order of the catalogue."""
+    whole = sum(step.shown for step in report.steps.values())
+    return [(name, step, float(step.shown / whole) if whole else 0.0) for name, step in report.steps.items()]
 
 
 def _bars(rows: Sequence[ReportRow], report: Report) -> Iterator[PlotBar]:
-    top = max((float(row.cost) for row in rows), default=0.0) or 1.0
+    top = max((float(row.cost) for row in rows), default=0.0)
+    top = top if top > 0 else 1.0
     room = _WIDTH - _LABEL - 110
     for i, row in enumerate(rows):
         name, x, y, pieces = " / ".join(value or "-" for value in row.by.values()), float(_LABEL), i * (_BAR + 6), []
         for part in COSTS:
             width = float(row.parts[part]) / top * room
             if width > 0:
-                title = f"{name}: {BY_NAME[part].title} {row.parts[part]:,.2f} {report.currency}"
+                title = f"{name}: {BY_NAME[part].title} {row.shown[f'cost_{part}']:,.2f} {report.currency}"
                 pieces.append(PlotRectangle(round(x, 2), y, round(width, 2), _BAR, part, title))
                 x += width
-        yield PlotBar(name if len(name) <= 34 else name[:33] + "…", y, f"{row.cost:,.2f}", pieces)
+        yield PlotBar(name if len(name) <= 34 else name[:33] + "…", y, f"{row.shown['cost']:,.2f}", pieces)
 
 
 def _days(report: Report) -> Iterator[PlotBar]:
-    top = float(max(sum(day.values()) for day in report.days.values())) or 1.0
+    top = float(max(sum(day.values()) for day in report.days.values()))
+    top = top if top > 0 else 1.0
     step = (_WIDTH - _AXIS) / len(report.days)
     for i, (day, parts) in enumerate(report.days.items()):
         x, y, pieces = round(_AXIS + i * step, 2), float(_DAYS_HEIGHT), []

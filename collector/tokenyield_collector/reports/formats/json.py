@@ -1,4 +1,7 @@
-"""A report as JSON: all of it. Money is in decimal numbers, unknown is null."""
+"""A report as JSON: all of it. Money is in decimal numbers, unknown is null.
+
+Amounts are exact; those beside them that are called `shown` are in cents, for people.
+"""
 
 from typing import Any
 
@@ -8,6 +11,7 @@ from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report
 from tokenyield_collector.reports.report_latency import ReportLatency
+from tokenyield_collector.reports.report_table import ReportRow
 from tokenyield_collector.statements.names import NAMES_AS_THEY_ARE, own_name
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.targets.terminal_json import printable_json
@@ -36,15 +40,27 @@ def report_document(report: Report) -> dict[str, Any]:
         "names": NAMES_AS_THEY_ARE,
         "notes": report.notes,
         "waterfall": [
-            {"bucket": name, "cost": cost, "gpu_hours": report.waterfall_gpu_hours[name]}
-            for name, cost in report.waterfall.items()
+            {
+                "bucket": name,
+                "gpu_hours": step.gpu_hours,
+                "cost": step.cost,
+                "cost_shared": step.shared,
+                "shown": {"cost": step.shown, "cost_shared": step.shown_shared},
+            }
+            for name, step in report.steps.items()
         ],
-        "total": report.total.columns,
-        "rows": [row.columns for row in report.rows],
+        "idle_capacity": report.idle_capacity._asdict(),
+        "total": _row_document(report.total),
+        "rows": [_row_document(row) for row in report.rows],
         "references": [_reference_document(reference) for reference in report.references],
         "buy_or_run": [msgspec.to_builtins(comparison) for comparison in report.buy_or_run],
         "latency": None if report.latency is None else _latency_document(report.latency),
     }
+
+
+def _row_document(row: ReportRow) -> dict[str, Any]:
+    columns = row.columns
+    return {**columns, "shown": {name: cents for name, cents in row.shown.items() if columns.get(name) is not None}}
 
 
 def _latency_document(latency: ReportLatency) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A report as Parquet: the rows of the CSV, typed. Money is DECIMAL(18, 2), unknown is NULL.
+"""A report as Parquet: the rows of the CSV, typed. Money is DECIMAL(38, 9), exact; unknown is NULL.
 
 The file's metadata say how names are written.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report
+from tokenyield_collector.reports.rounding import EXACT
 from tokenyield_collector.statements.names import NAMES_AS_THEY_ARE
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -36,7 +37,7 @@ def _sql_type(name: str, report: Report) -> str:
     if name in report.by:
         return "VARCHAR"
     if isinstance(report.total.columns[name], Decimal):
-        return "DECIMAL(18, 2)"
+        return f"DECIMAL(38, {EXACT.digits})"
     return "BIGINT" if name in _INTEGERS else "DOUBLE"
 
 

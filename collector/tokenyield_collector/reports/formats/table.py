@@ -1,7 +1,7 @@
 """A report for people at a terminal, drawn with rich."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -9,25 +9,40 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenyield_collector.prices.period import iso
-from tokenyield_collector.reports.figure import BAR_CELLS, figure, idle_share
+from tokenyield_collector.reports.figure import BAR_CELLS, figure, idle_share, unit_cost
 from tokenyield_collector.reports.formats import ReportFormat
-from tokenyield_collector.reports.report import Report, ReportRow
-from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME
+from tokenyield_collector.reports.report import Report
+from tokenyield_collector.reports.report_table import ReportRow
+from tokenyield_collector.statements.buckets import BY_NAME
 from tokenyield_collector.statements.lines import BASES
 from tokenyield_collector.targets.terminal import cell, terminal
 
 WIDTH = 160
 """Characters, where the width of the reader's terminal is not known."""
 ROWS_SHOWN = 200
-WIDE = 145
-"""Characters from which on all columns are shown."""
+NAME_CHARS_MIN, NAME_CHARS_MAX = 8, 24
+"""Of a column of names: what it has at least, and from where on it is folded before a column of figures is left out."""
+BETWEEN_CHARS = 2
+"""Between two columns."""
+_OF_REVENUE = ("revenue", "margin", "break-even")
+_LEAST_NEEDED = ("direct", "gCO2/Mtok", "request", "break-even", "shared", "idle", "margin", "revenue")
+"""Columns that are left out, in this order, where there is no room."""
+_UNKNOWN = {"Mtok": "tokens", "revenue": "revenue", "margin": "margin"}
+_SUMMED = {
+    "idle": "cost_idle",
+    "shared": "cost_shared",
+    "Mtok": "million_tokens",
+    "revenue": "revenue",
+    "margin": "margin",
+}
+"""Column -> the shown amount of a row; all of them add up."""
 
 
 def report_tables(report: Report, width: int) -> RenderableType:
     """Head, waterfall, rows with their total, reference paces, prices of APIs; fewer columns where it is narrow."""
     parts: list[RenderableType] = [cell(line, "bold") for line in _headline_figures(report)]
     parts += [cell(line, "dim") for line in report.head_lines]
-    parts += [_waterfall(report), _rows(report, is_wide=width >= WIDE)]
+    parts += [_waterfall(report), _rows(report, width)]
     if report.references:
         parts.append(_references(report))
     if report.buy_or_run:
@@ -36,9 +51,9 @@ def report_tables(report: Report, width: int) -> RenderableType:
 
 
 def _headline_figures(report: Report) -> Iterator[str]:
-    figures = report.total.figures
-    yield f"{figure(figures['tokens_per_second_per_watt'])} tokens/s per watt (= tokens per joule)"
-    yield f"{figure(figures['idle_capacity_cost'])} {report.currency} idle-capacity cost: {idle_share(figures)}"
+    idle = report.idle_capacity
+    yield f"{figure(report.total.figures['tokens_per_second_per_watt'])} tokens/s per watt (= tokens per joule)"
+    yield f"{idle.shown:,.2f} {report.currency} idle-capacity cost: {idle_share(idle.share_of_hardware_cost)}"
 
 
 def to_text(report: Report) -> bytes:
@@ -51,58 +66,94 @@ def _waterfall(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("where the cost goes")
     table.add_column("")
-    for column in ("share", "GPU-hours", report.currency):
+    is_shared = any(step.shown_shared for step in report.steps.values())
+    for column in ("share", "GPU-hours", report.currency, *(["of it shared"] if is_shared else [])):
         table.add_column(column, justify="right")
-    whole = sum(report.waterfall.values())
-    for bucket in BUCKETS:
-        share = float(report.waterfall[bucket] / whole) if whole else 0.0
-        bar = Text("█" * round(share * BAR_CELLS), style=BY_NAME[bucket].terminal)
-        hours = figure(report.waterfall_gpu_hours[bucket], 1)
-        table.add_row(BY_NAME[bucket].title, bar, f"{share:.1%}", hours, f"{report.waterfall[bucket]:,.2f}")
-    table.add_row(cell("sum", "bold"), "", "", "", cell(f"{whole:,.2f}", "bold"))
+    whole = sum(step.shown for step in report.steps.values())
+    for bucket, step in report.steps.items():
+        share = float(step.shown / whole) if whole else 0.0
+        bar = Text("█" * round(min(1, share) * BAR_CELLS), style=BY_NAME[bucket].terminal)
+        shared = [f"{step.shown_shared:,.2f}"] if is_shared else []
+        hours = figure(step.gpu_hours, 1)
+        table.add_row(BY_NAME[bucket].title, bar, f"{share:.1%}", hours, f"{step.shown:,.2f}", *shared)
+    shared = [f"{sum(step.shown_shared or 0 for step in report.steps.values()):,.2f}"] if is_shared else []
+    table.add_row(*(cell(text, "bold") for text in ("sum", "", "", "", f"{whole:,.2f}", *shared)))
     return table
 
 
-def _rows(report: Report, *, is_wide: bool) -> Table:
+def _rows(report: Report, width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in report.by:
-        table.add_column(name, overflow="fold", min_width=8)
-    has_revenue = report.total.figures["revenue"] is not None and is_wide
-    columns = [report.currency, "idle", "shared", "Mtok", "direct", "allocated", "loaded", "tok/J", "gCO2/Mtok"]
-    if not is_wide:
-        columns = [report.currency, "Mtok", "allocated", "loaded", "tok/J"]
-    columns += ["revenue", "margin", "break-even"] if has_revenue else []
+        table.add_column(name, overflow="fold", min_width=NAME_CHARS_MIN)
+    ordered = sorted(report.rows, key=lambda row: (-row.shown["cost"], -row.cost, list(row.by.values())))
+    listed, hidden = ordered[:ROWS_SHOWN], ordered[ROWS_SHOWN:]
+    lines = [_cells(row, report.currency) for row in listed]
+    if hidden:
+        lines.append(_hidden_cells(hidden, report.currency))
+    total = _cells(report.total, report.currency)
+    columns = _fitting(report, [*lines, total], width)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    shown = sorted(report.rows, key=lambda row: (-row.cost, list(row.by.values())))
-    for row in shown[:ROWS_SHOWN]:
-        table.add_row(*map(cell, row.by.values()), *_cells(row, columns, report.currency))
-    if len(shown) > ROWS_SHOWN:
-        note = f"... and {len(shown) - ROWS_SHOWN} more rows: see format csv"
-        table.add_row(note, *[""] * (len(report.by) - 1 + len(columns)))
+    names: list[list[Text | str]] = [[cell(name) for name in row.by.values()] for row in listed]
+    blank = [""] * (len(report.by) - 1)
+    if hidden:
+        names.append([cell(f"({len(hidden)} more rows)"), *blank])
+    for left, line in zip(names, lines, strict=True):
+        table.add_row(*left, *(line[column] for column in columns))
     table.add_section()
-    table.add_row(cell("sum", "bold"), *[""] * (len(report.by) - 1), *_cells(report.total, columns, report.currency))
-    table.caption = f"direct, allocated, loaded: {report.currency} per million tokens; tok/J at the facility"
+    table.add_row(cell("sum", "bold"), *blank, *(total[column] for column in columns))
+    table.caption = _caption(columns, report.currency) + ("; all rows: --format csv" if hidden else "")
     table.caption_justify = "left"
     return table
 
 
-def _cells(row: ReportRow, columns: Sequence[str], currency: str) -> list[str]:
-    figures = row.figures
-    tokens, even = figures["tokens"], figures.get("break_even_utilization")
+def _caption(columns: Sequence[str], currency: str) -> str:
+    parts = [f"{', '.join(basis for basis in BASES if basis in columns)}: {currency} per million tokens"]
+    if "request" in columns:
+        parts.append(f"request: {currency} per request, loaded")
+    return "; ".join([*parts, "tok/J at the facility"])
+
+
+def _fitting(report: Report, lines: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """The columns that there is room for beside the names."""
+    columns = list(lines[-1])
+    if report.total.figures["revenue"] is None:
+        columns = [name for name in columns if name not in _OF_REVENUE]
+    widths = {name: max(len(name), *(len(line[name]) for line in lines)) + BETWEEN_CHARS for name in columns}
+    names = sum(
+        min(NAME_CHARS_MAX, max(NAME_CHARS_MIN, len(name), *(len(row.by[name]) for row in report.rows))) + BETWEEN_CHARS
+        for name in report.by
+    )
+    unused = [] if any(row.parts["shared"] for row in report.rows) else ["shared"]
+    for name in (*unused, *_LEAST_NEEDED):
+        if names + sum(widths[column] for column in columns) < width:
+            break
+        columns = [column for column in columns if column != name]
+    return columns
+
+
+def _cells(row: ReportRow, currency: str) -> dict[str, str]:
+    figures, shown, even = row.figures, row.shown, row.figures.get("break_even_utilization")
     cells = {
-        currency: f"{row.cost:,.2f}",
-        "idle": f"{row.parts['idle']:,.2f}",
-        "shared": f"{row.parts['shared']:,.2f}",
-        "Mtok": figure(tokens / 1e6 if tokens is not None else None),
-        **{basis: figure(figures[f"cost_per_mtok_{basis}"]) for basis in BASES},
+        currency: f"{shown['cost']:,f}",
+        "idle": f"{shown['cost_idle']:,f}",
+        "shared": f"{shown['cost_shared']:,f}",
+        "Mtok": f"{shown['million_tokens']:,f}",
+        **{basis: unit_cost(figures[f"cost_per_mtok_{basis}"]) for basis in BASES},
+        "request": unit_cost(figures["cost_per_request_loaded"]),
         "tok/J": figure(figures["tokens_per_joule_facility"]),
         "gCO2/Mtok": figure(figures["co2_grams_per_million_tokens"], 1),
-        "revenue": figure(figures["revenue"]),
-        "margin": figure(figures.get("margin")),
+        "revenue": f"{shown['revenue']:,f}",
+        "margin": f"{shown['margin']:,f}",
         "break-even": "-" if even is None else f"{even:.0%}",
     }
-    return [cells[column] for column in columns]
+    return cells | {column: "-" for column, name in _UNKNOWN.items() if figures.get(name) is None}
+
+
+def _hidden_cells(rows: Sequence[ReportRow], currency: str) -> dict[str, str]:
+    """The sums of rows that are not listed, so that columns add up; no ratios."""
+    sums = {column: sum(row.shown[name] for row in rows) for column, name in {currency: "cost", **_SUMMED}.items()}
+    return {column: f"{sums[column]:,f}" if column in sums else "-" for column in _cells(rows[0], currency)}
 
 
 def _references(report: Report) -> Table:
