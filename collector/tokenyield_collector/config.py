@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from tokenyield_settings.loader import load, setting
+from tokenyield_wire.units import MS_PER_DAY
 
 PART_BYTES_MAX = 64 * 2**20
 """Estimated memory of the part of a large shipment that is decoded and committed at once; 256 batches of 8 GPUs are
 40 MB."""
 ENVIRONMENT_PREFIX = "TOKENYIELD_COLLECTOR_"
+CLOSE_AFTER_DAYS_MAX = 3660
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,9 @@ class CollectorSettings:
     )
     windows_keep_days: int = setting(7, "raw windows; older batches are refused, and hours stay", within=(1, 3660))
     hours_keep_days: int = setting(400, "hours; a year and a month, to compare with last year", within=(1, 36_600))
+    close_after_days: int | None = setting(
+        None, "days after its end at which a month is closed; empty: windows_keep_days, when late windows are refused"
+    )
     refresh_interval_s: float = setting(
         5.0, "time between two recomputations of changed hours and of /metrics", within=(0.01, 3600)
     )
@@ -91,6 +96,12 @@ class CollectorSettings:
     )
     log_format: Literal["text", "json"] = setting("text", "one line an event, as key=value or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "lowest level that is logged")
+
+    @property
+    def close_after_ms(self) -> int:
+        """How long after its end a month is closed."""
+        days = self.windows_keep_days if self.close_after_days is None else self.close_after_days
+        return days * MS_PER_DAY
 
     @property
     def address(self) -> tuple[str, int]:
@@ -114,6 +125,8 @@ class CollectorSettings:
                 f"ingest_memory_bytes_max: expected at least {-(-least * 4 // 3)}, four thirds of "
                 f"decompressed_bytes_max and {PART_BYTES_MAX}, found {self.ingest_memory_bytes_max}"
             )
+        if self.close_after_days is not None and not 0 <= self.close_after_days <= CLOSE_AFTER_DAYS_MAX:
+            yield f"close_after_days: expected 0 to {CLOSE_AFTER_DAYS_MAX}, found {self.close_after_days}"
         if self.live_grid_s and self.live_window_s % self.live_grid_s:
             yield f"live_window_s: expected a multiple of live_grid_s ({self.live_grid_s}), found {self.live_window_s}"
 

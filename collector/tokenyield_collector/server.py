@@ -8,9 +8,10 @@ import contextlib
 import gc
 import logging
 import signal
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -45,6 +46,8 @@ SHUTDOWN_S = 10.0
 KEEPALIVE_S = 75.0
 """How long a connection may bring no whole request head; agents send every 15 s."""
 RETIRE_EVERY_S, RETIRE_AGAIN_S = 3600.0, 300.0
+CLOSE_EVERY_S = 60.0
+"""Between two looks at which months are to be closed, or changed; where nothing is, one takes some milliseconds."""
 REST_AFTER_REFRESH = 4
 """Times as long as a refresh took, so that it has a fifth of the time at most: of 100,000 GPUs with 30,000 workloads
 one takes 2 s of a core, and batches come meanwhile."""
@@ -54,6 +57,9 @@ request; at Python's 5 ms a refresh let it have 200 turns a second, and receipts
 GC_THRESHOLDS = (100_000, 20, 100)
 """Requests in flight are many and live for a commit interval, so the default of 700 walks them over and over: a sixth
 of the collector's time at 2,000 batches a second (bench/ingest.py)."""
+
+
+_DONE = object()
 
 
 def _now_ms() -> int:
@@ -141,6 +147,21 @@ class Collector:
         self._changed.difference_update(changed)  # not before: what could not be shown is read again
         for call in self.services.after_refresh:
             call()
+
+    async def close_months(self) -> None:
+        """Close months, until cancelled, once there is something to show."""
+        steps = Steps()
+        while True:
+            if self.view is not None and self._leads:
+                await steps.attempt("closing months", self._close_months)
+            await asyncio.sleep(CLOSE_EVERY_S if self.view is not None else self.settings.refresh_interval_s)
+
+    async def _close_months(self) -> None:
+        """A day at a time, so that reports have their turn between them; under one policy, or not at all."""
+        loop, closing = asyncio.get_running_loop(), self.services.reports.closing(socket.gethostname())
+        days = closing.steps()
+        while closing.policy is self._policy() and await loop.run_in_executor(self.executors.reporter, _advance, days):
+            pass
 
     async def _retire(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self.executors.writer, self.refresher.retire, _now_ms())
@@ -239,7 +260,7 @@ async def serve(settings: CollectorSettings) -> None:
         where = settings.ledger_url or settings.ledger_path
         log.info("collector listens on %s, ledger %s, %d pools", settings.listen, where, len(policy.prices.pools))
         async with asyncio.TaskGroup() as tasks:
-            loops = (collector.committer.run, collector.run, _report_alive)
+            loops = (collector.committer.run, collector.run, collector.close_months, _report_alive)
             running = [tasks.create_task(lasting(loop)) for loop in loops]
             notify(READY)
             await stop.wait()
@@ -253,6 +274,11 @@ async def serve(settings: CollectorSettings) -> None:
             await runner.cleanup()
         collector.close()
         log.info("collector stopped")
+
+
+def _advance(steps: Iterator[None]) -> bool:
+    """Whether there was a step."""
+    return next(steps, _DONE) is not _DONE
 
 
 async def _report_alive() -> None:

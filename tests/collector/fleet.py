@@ -12,6 +12,7 @@ from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.load import load_prices
+from tokenyield_collector.reports.closing import MonthClosing
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.statements.source import CostSource
 from tokenyield_wire.window import (
@@ -112,6 +113,21 @@ class Fleet:
         others: Sequence[CostSource] = (),
     ) -> ReportMaker:
         return ReportMaker(ledger=self.ledger, policy=policy(prices, rules), now_ms=ms(now), others=others)
+
+
+def close_months(maker: ReportMaker, after_days: int = 0) -> ReportMaker:
+    """As the running collector does under the policy of `maker`."""
+    closing = MonthClosing(
+        ledger=maker.ledger,
+        policy=maker.policy,
+        now_ms=maker.now_ms,
+        close_after_ms=after_days * 24 * HOUR_MS,
+        made_by="a collector",
+        others=maker.others,
+    )
+    for _ in closing.steps():
+        pass
+    return maker
 
 
 def policy(prices: PriceBook, rules: AttributionRules | None = None) -> Policy:

@@ -14,8 +14,9 @@ import pytest
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from real.clickhouse_server import PASSWORD, Server
 from tokenyield_collector.commands.migrate import migrate
-from tokenyield_collector.ledger.base import Ledger, StatementRecord
+from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger
+from tokenyield_collector.ledger.closed import StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.verify import verify
@@ -41,7 +42,7 @@ def filled(path: Path) -> DuckDbLedger:
     ledger.append([shipment(gateway, node="gateway")], NOON_MS)
     twice = shipment(batch(1, NOON_MS + 5 * HOUR_MS + 15_000), node="n3", agent_id="a-n3", epoch="e2")
     ledger.append([twice, shipment(batch(999, NOON_MS), node="n4")], NOON_MS)
-    ledger.add_statement(STATEMENT)
+    ledger.versions.add_record(STATEMENT)
     ledger.retire(windows_before_ms=NOON_MS + GONE * HOUR_MS, hours_before_ms=0, counter_bases={"tokens": 7})
     return ledger
 
@@ -68,7 +69,7 @@ def test_a_move_that_is_stopped_goes_on(engine: str, request: pytest.FixtureRequ
             assert hours_of(target) == hours_of(source)
             span = (NOON_MS + GONE * HOUR_MS, NOON_MS + 99 * HOUR_MS)
             assert target.facts_between(*span) == source.facts_between(*span)
-            assert target.statements("2026-11") == [STATEMENT]
+            assert target.versions.records("2026-11") == [STATEMENT]
             assert target.counter_bases() == source.counter_bases() == {"tokens": 7}
             assert target.last_seen() == source.last_seen()
             assert target.windows_from_ms() == source.windows_from_ms()

@@ -6,7 +6,7 @@ written by the writer's thread, in short turns, so that batches are committed me
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,9 +14,11 @@ from typing import TypeVar
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.errors import TooManyWaiting
 from tokenyield_collector.executors import Executors
-from tokenyield_collector.ledger.base import Ledger, StatementRecord
+from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord, VersionStore
 from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.reports.closing import MonthClosing
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.statements.source import CostSource
 from tokenyield_wire.units import NS_PER_MS
@@ -30,11 +32,12 @@ ROLL_HOURS_AT_ONCE = 4
 
 
 class LedgerForReports:
-    """A ledger as a reporting thread may use it: a `reports.maker.ReportedLedger`."""
+    """A ledger as a reporting thread may use it: a `reports.closing.ClosableLedger`."""
 
     def __init__(self, ledger: Ledger, writer: Executor) -> None:
         self._ledger = ledger
         self._writer = writer
+        self.versions: VersionStore = VersionsForReports(ledger.versions, writer)
 
     def first_ms(self) -> int | None:
         return self._ledger.first_ms()
@@ -46,11 +49,33 @@ class LedgerForReports:
         while self._writer.submit(self._ledger.roll, None, ROLL_HOURS_AT_ONCE).result():
             pass
 
-    def statements(self, period: str) -> list[StatementRecord]:
-        return self._writer.submit(self._ledger.statements, period).result()
+    def revision(self, start_ms: int, end_ms: int) -> str:
+        return self._ledger.revision(start_ms, end_ms)
 
-    def add_statement(self, record: StatementRecord) -> None:
-        self._writer.submit(self._ledger.add_statement, record).result()
+
+class VersionsForReports:
+    """A ledger's `VersionStore` as a reporting thread may use it: what writes has its turn in the writer's thread."""
+
+    def __init__(self, store: VersionStore, writer: Executor) -> None:
+        self.periods = store.periods
+        self.records = store.records
+        self.part_counts = store.part_counts
+        self.day_part = store.day_part
+        self.checks = store.checks
+        self._store = store
+        self._writer = writer
+
+    def add_record(self, record: StatementRecord) -> None:
+        self._writer.submit(self._store.add_record, record).result()
+
+    def add_day(self, digest: str, parts: Sequence[str]) -> None:
+        self._writer.submit(self._store.add_day, digest, parts).result()
+
+    def forget_days(self, kept: Collection[str]) -> None:
+        self._writer.submit(self._store.forget_days, kept).result()
+
+    def note_check(self, check: PeriodCheck) -> None:
+        self._writer.submit(self._store.note_check, check).result()
 
 
 class ReportQueue:
@@ -65,6 +90,7 @@ class ReportQueue:
         others: Sequence[CostSource] = (),
     ) -> None:
         self._settle_ms = settings.live_lag_s * 1000
+        self._close_after_ms = settings.close_after_ms
         self._ledger = LedgerForReports(ledger, executors.writer)
         self._reporter = executors.reporter
         self._policy = policy
@@ -85,6 +111,17 @@ class ReportQueue:
     def submit(self, make: Callable[[], Made]) -> "asyncio.Future[Made]":
         """Run `make`, which uses `maker`, in the reporter's thread. Needs a `place`."""
         return asyncio.get_running_loop().run_in_executor(self._reporter, make)
+
+    def closing(self, made_by: str) -> MonthClosing:
+        """Of now; for the reporter's thread."""
+        return MonthClosing(
+            ledger=self._ledger,
+            policy=self._policy(),
+            now_ms=time.time_ns() // NS_PER_MS,
+            close_after_ms=self._close_after_ms,
+            made_by=made_by,
+            others=self._others,
+        )
 
     def maker(self) -> ReportMaker:
         """Of now; for the reporter's thread."""

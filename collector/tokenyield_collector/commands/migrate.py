@@ -103,12 +103,15 @@ def migrate(
     export, importer, hours = source.export(), target.importer(), source.hours()
     oldest_window_ms = source.windows_from_ms()
     windows_from_ms = hour_of_ms(oldest_window_ms) if oldest_window_ms is not None else 0
+    for digest, parts in export.closed_days():  # before the versions that name them
+        target.versions.add_day(digest, parts)
     importer.rest(
         windows_from_ms=windows_from_ms,
         node_labels=export.node_labels(),
         last_seen=export.last_seen(),
         counter_bases=source.counter_bases(),
         statements=export.statements(),
+        period_checks=export.period_checks(),
     )
     for i, hour_ms in enumerate(hours):
         facts, batches = _facts(source, hour_ms), export.batches(hour_ms)

@@ -66,7 +66,8 @@ def open_reports(settings: "CollectorSettings", arguments: argparse.Namespace) -
             ) from None
         return None
     now_ms, settle_ms = time.time_ns() // NS_PER_MS, settings.live_lag_s * 1000
-    maker = ReportMaker(ledger=ledger, policy=policy, now_ms=now_ms, settle_ms=settle_ms)
+    is_what_if = bool(arguments.prices or arguments.rules)
+    maker = ReportMaker(ledger=ledger, policy=policy, now_ms=now_ms, settle_ms=settle_ms, is_what_if=is_what_if)
     return ledger, maker
 
 

@@ -7,11 +7,13 @@ The promises:
   is sent again.
 * An hour is always recomputed from its windows, never added to, so late and repeated batches are harmless.
 * A kill at any point leaves a ledger that opens, with every batch that had its receipt.
+* Of closed periods it keeps what they came to (closed.py), which no retention removes.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from tokenyield_collector.ledger.closed import VersionStore
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_wire.window import Shipment
@@ -22,18 +24,6 @@ class ShipmentReceipt(NamedTuple):
 
     accepted: int
     duplicates: int
-
-
-class StatementRecord(NamedTuple):
-    """What a closed period's report was made of. The documents are JSON; no money is kept."""
-
-    period: str
-    version: int
-    facts: str
-    prices: str
-    attribution: str
-    change: str
-    """What changed against the version before; empty for the first."""
 
 
 class Ledger(Protocol):
@@ -103,7 +93,7 @@ class Ledger(Protocol):
         ...
 
     def first_ms(self) -> int | None:
-        """Start of the oldest window ever kept; None in an empty ledger."""
+        """Start of the oldest window, or of the oldest hour whose windows are gone; None in an empty ledger."""
         ...
 
     def last_seen(self) -> Mapping[tuple[str, str], int]:
@@ -130,11 +120,15 @@ class Ledger(Protocol):
         one statement, in one thread."""
         ...
 
-    def statements(self, period: str) -> list[StatementRecord]:
-        """What reports of a period were made of, the oldest first."""
+    def revision(self, start_ms: int, end_ms: int) -> str:
+        """Changes when an hour of [start_ms, end_ms) is recomputed from other windows, or is gone. Quick; hours must be
+        rolled up."""
         ...
 
-    def add_statement(self, record: StatementRecord) -> None: ...
+    @property
+    def versions(self) -> VersionStore:
+        """What is kept of closed periods."""
+        ...
 
     def hours(self) -> list[int]:
         """Start of every hour that is kept."""

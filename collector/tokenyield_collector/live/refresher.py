@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.config import CollectorSettings
-from tokenyield_collector.ledger.base import Ledger, StatementRecord
+from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.counters import COUNTED, Counters
 from tokenyield_collector.live.live_view import read_live_view
 from tokenyield_collector.live.to_date import GRAIN, MonthToDate, ToDate, month_to_date
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.reports.closing import retire_before
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.statements.source import CostSource, Span
 from tokenyield_collector.statements.statement import fleet_statement
@@ -144,6 +145,7 @@ class Refresher:
         """Forget old windows and hours; the figures that are shown do not change by it."""
         first_ms = self._ledger.first_ms()
         hours_before_ms = hour_of_ms(now_ms - self._settings.hours_keep_days * MS_PER_DAY)
+        hours_before_ms = retire_before(self._ledger.versions, first_ms, hours_before_ms, now_ms)
         self._half_retired = True  # until the ledger has the bases that are taken out of memory here
         bases = self._counters.retire(hours_before_ms)
         if first_ms is not None:
@@ -157,18 +159,15 @@ class Refresher:
 
 
 class _RolledUp:
-    """A ledger whose roll-ups are up to date, as reports may use it; without its register of versions."""
+    """A ledger whose roll-ups are up to date, as reports may use it."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.first_ms = ledger.first_ms
         self.usage = ledger.usage
+        self.revision = ledger.revision
+        self.versions = ledger.versions
 
     def roll(self) -> None: ...
-
-    def statements(self, period: str) -> list[StatementRecord]:
-        return []
-
-    def add_statement(self, record: StatementRecord) -> None: ...
 
 
 def _health(seen: Mapping[tuple[str, str], int], now_ms: int) -> tuple[dict[tuple[str, str], int], dict[str, int]]:

@@ -63,6 +63,17 @@ def load_prices(path: Path) -> PriceBook:
     return prices
 
 
+def price_book_of(document: str) -> PriceBook:
+    """The price book of which this is the `PriceBook.document`. Raises `SettingsError` where it cannot be read."""
+    if not document:
+        return PriceBook()
+    reader = _Reader()
+    prices = reader.price_book(msgspec.json.decode(document))
+    if reader.faults:
+        raise SettingsError(reader.faults)
+    return prices
+
+
 class _Reader:
     """Turns parts of the document into records, and lists faults."""
 

@@ -52,6 +52,16 @@ def parse_period(text: str) -> Period:
     return Period(name=text, start_ms=_ms(start), end_ms=_ms(end))
 
 
+def months_of(period: Period) -> list[Period]:
+    """The calendar months (UTC) that a period touches."""
+    months = []
+    start_ms = period.start_ms
+    while start_ms < period.end_ms:
+        months.append(parse_period(month_of(start_ms)))
+        start_ms = months[-1].end_ms
+    return months
+
+
 def month_of(instant_ms: int) -> str:
     return datetime.fromtimestamp(instant_ms / 1000, UTC).strftime("%Y-%m")
 

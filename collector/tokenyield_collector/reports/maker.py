@@ -9,63 +9,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import NamedTuple, Protocol
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, DaySpent, budget_states
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.schemas import BudgetsDocument
-from tokenyield_collector.ledger.base import StatementRecord
-from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.prices.period import Period, day_of, iso, month_of, parse_period
+from tokenyield_collector.prices.period import Period, day_of, month_of, months_of, parse_period
+from tokenyield_collector.reports.closing import ClosableLedger
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
 from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, check_focus_version
 from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, TextWriter, load_format
 from tokenyield_collector.reports.report import Report, make_report
 from tokenyield_collector.reports.report_latency import report_latency
-from tokenyield_collector.reports.versions import next_record
+from tokenyield_collector.reports.reported_period import PeriodReader, ReportedStretch
 from tokenyield_collector.statements.names import names_of
-from tokenyield_collector.statements.source import CostSource, Grain, Span
-from tokenyield_collector.statements.statement import Statement, fleet_statement
+from tokenyield_collector.statements.source import CostSource, Grain
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
-__all__ = ["MEDIA_TYPES", "ReportMaker", "ReportedLedger", "ReportedStretch", "budget_document"]
-
-
-class ReportedStretch(NamedTuple):
-    """The part of a period that can be reported: whole hours that the ledger has, up to now."""
-
-    period: Period
-    start_ms: int
-    end_ms: int
-    is_closed: bool
-
-
-class ReportedLedger(Protocol):
-    """The part of a `Ledger` that reports need."""
-
-    def first_ms(self) -> int | None: ...
-
-    def roll(self) -> object: ...
-
-    def usage(self) -> LedgerUsageReader: ...
-
-    def statements(self, period: str) -> list[StatementRecord]: ...
-
-    def add_statement(self, record: StatementRecord) -> None: ...
+__all__ = ["MEDIA_TYPES", "ReportMaker", "ReportedStretch", "budget_document"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportMaker:
-    """Reads the ledger; writes into it only the roll-ups and the register of versions."""
+    """Reads the ledger; writes into it only the roll-ups."""
 
-    ledger: ReportedLedger
+    ledger: ClosableLedger
     policy: Policy
     now_ms: int
     settle_ms: int = 0
     """How long windows take to arrive; newer time is not reported yet."""
     others: Sequence[CostSource] = ()
     """Cost sources beside the fleet."""
+    is_what_if: bool = False
+    """Whether `policy` is not the collector's own: then closed months are computed too."""
 
     def report(
         self,
@@ -74,26 +50,25 @@ class ReportMaker:
         where: Mapping[str, str] | None = None,
         top: int | None = None,
         *,
+        version: int | None = None,
         with_latency: bool = False,
     ) -> Report:
         """`by`: where no column is named, the first dimension of the rules and the model; `where`: only lines with
-        these values in these columns; `top`: the rows that lose most, and one of all others."""
+        these values in these columns; `top`: the rows that lose most, and one of all others; `version`: of a closed
+        month, instead of the newest."""
         if top is not None and top < 1:
             raise ParameterError("top", expected="a whole number, at least 1", found=str(top))
-        by = check_by(by or self.policy.default_columns, self.policy.rules.dimensions)
-        where = check_where(where or {}, self.policy.rules.dimensions)
-        stretch = self.stretch(period)
-        version, notes = self._version(stretch)
-        notes += [f"only {name} {value}" for name, value in where.items()]
-        statement = self._statement(stretch, grain_of((*by, *where)))
-        report = make_report(
-            statement, stretch.period, by, where=where, top=top, is_closed=stretch.is_closed, notes=notes
-        )
+        asked = parse_period(period)
+        read = self._reader.read(asked, grain_of((*(by or ()), *(where or ()))), version)
+        policy = read.statement.policy
+        by = check_by(by or policy.default_columns, policy.rules.dimensions)
+        where = check_where(where or {}, policy.rules.dimensions)
+        notes = [*read.notes, *(f"only {name} {value}" for name, value in where.items())]
+        report = make_report(read.statement, asked, by, where=where, top=top, state=read.state, notes=notes)
         if with_latency:
-            waits = self.ledger.usage().latency(stretch.start_ms, stretch.end_ms)
-            report.latency = report_latency(waits, self.policy, by, where)
-        report.version = version
-        report.notes += _warnings(report, self.policy)
+            report.latency = report_latency(read.waits(), policy, by, where)
+        report.version = read.version
+        report.notes += _warnings(report, policy)
         return report
 
     def encode(
@@ -104,11 +79,14 @@ class ReportMaker:
         where: Mapping[str, str] | None = None,
         top: int | None = None,
         focus_version: str = DEFAULT_VERSION,
+        version: int | None = None,
     ) -> bytes:
         """The report in one of `MEDIA_TYPES`. Raises `ParameterError` for a part of a FOCUS file."""
         chosen = load_format(form)
         if isinstance(chosen, ReportFormat):
-            return chosen.encode(self.report(period, by, where, top, with_latency=chosen.shows_latency))
+            return chosen.encode(
+                self.report(period, by, where, top, version=version, with_latency=chosen.shows_latency)
+            )
         if where:
             raise ParameterError(
                 next(iter(where)),
@@ -117,7 +95,7 @@ class ReportMaker:
                 fix="a FOCUS file is of the whole fleet: filter its rows instead",
             )
         out = io.StringIO()
-        chosen.write(self._period_statement(period, focus_version), out)
+        chosen.write(self._period_statement(period, focus_version, version), out)
         return out.getvalue().encode()
 
     def focus(
@@ -126,13 +104,14 @@ class ReportMaker:
         out: TextWriter,
         *,
         focus_version: str = DEFAULT_VERSION,
+        version: int | None = None,
         invoice_out: TextWriter | None = None,
     ) -> Decimal:
         """Write the FOCUS file, streamed, and its invoice from the same pass. Returns the sum of its rows."""
         from tokenyield_collector.reports.focus.invoice import InvoiceLines
         from tokenyield_collector.reports.focus.writer import write_cost_and_usage
 
-        whole = self._period_statement(period, focus_version)
+        whole = self._period_statement(period, focus_version, version)
         if invoice_out is None:
             return write_cost_and_usage(whole, out)
         lines = InvoiceLines()
@@ -151,60 +130,39 @@ class ReportMaker:
         first = day_of(period.start_ms)
         if first.day != 1 or period.days < 28:
             raise no_month
-        stretch = self._stretch_of(
-            Period(name=period.name, start_ms=period.start_ms - LOOK_BACK_DAYS * MS_PER_DAY, end_ms=period.end_ms)
-        )
-        dimensions = self.policy.rules.dimensions
+        back = Period(name=month, start_ms=period.start_ms - LOOK_BACK_DAYS * MS_PER_DAY, end_ms=period.end_ms)
+        statement = self._reader.read(back, Grain(cluster=True)).statement
+        dimensions, currency = statement.policy.rules.dimensions, statement.policy.prices.currency
         spent = [
             DaySpent(day_of(key.start_ms), names_of(key.carrier, dimensions), sums.total, sums.tokens)
-            for key, sums in self._statement(stretch, Grain(cluster=True)).lines()
+            for key, sums in statement.lines()
         ]
-        today, currency = day_of(stretch.end_ms), self.policy.prices.currency
+        today = day_of(statement.span.end_ms)
         return budget_states(self.policy.rules.budgets, spent, first, min(today, date.max), currency)
 
     def stretch(self, period: str) -> ReportedStretch:
-        return self._stretch_of(parse_period(period))
-
-    def _stretch_of(self, period: Period) -> ReportedStretch:
+        """What the ledger has of a period."""
         self.ledger.roll()
-        known_ms = hour_of_ms(self.now_ms - self.settle_ms)
-        first_ms = self.ledger.first_ms()
-        start_ms = period.start_ms if first_ms is None else max(period.start_ms, hour_of_ms(first_ms))
-        end_ms = period.start_ms if first_ms is None else min(period.end_ms, known_ms)
-        return ReportedStretch(period, start_ms, max(start_ms, end_ms), period.end_ms <= known_ms)
+        return self._reader.stretch(parse_period(period))
 
-    def _statement(self, stretch: ReportedStretch, grain: Grain) -> Statement:
-        span = Span(stretch.start_ms, stretch.end_ms)
-        return fleet_statement(self.ledger.usage(), self.policy, span, grain, self.others)
+    @property
+    def _reader(self) -> PeriodReader:
+        return PeriodReader(
+            ledger=self.ledger,
+            policy=self.policy,
+            known_ms=hour_of_ms(self.now_ms - self.settle_ms),
+            is_what_if=self.is_what_if,
+            others=self.others,
+        )
 
-    def _period_statement(self, period: str, focus_version: str) -> PeriodStatement:
+    def _period_statement(self, period: str, focus_version: str, version: int | None) -> PeriodStatement:
         check_focus_version(focus_version)
-        stretch = self.stretch(period)
-        version, _ = self._version(stretch)
-        statement = self._statement(stretch, Grain(workload=True, cluster=True))
-        return PeriodStatement(statement, stretch.period, version, focus_version)
-
-    def _version(self, stretch: ReportedStretch) -> tuple[int | None, list[str]]:
-        """The version of a closed period, and notes about it for people."""
-        notes = []
-        if stretch.end_ms <= stretch.start_ms:
-            notes.append("the ledger has nothing of this period")
-        elif stretch.start_ms > stretch.period.start_ms:
-            notes.append(f"the ledger begins at {iso(stretch.start_ms)}")
-        if not stretch.is_closed:
-            notes.append(f"open: up to {iso(stretch.end_ms)}; later time is not included")
-            return None, notes
-        learned = self.policy.prices.reference_rates
-        since_ms = stretch.end_ms - learned.learn_days * MS_PER_DAY if learned.learn else stretch.start_ms
-        facts = self.ledger.usage().checksum(min(since_ms, stretch.start_ms), stretch.end_ms)
-        before = self.ledger.statements(stretch.period.name)
-        rules = self.policy.rules.document
-        record = next_record(before, stretch.period.name, facts, self.policy.prices.document, rules)
-        if not before or record is not before[-1]:
-            self.ledger.add_statement(record)
-        if record.change:
-            notes.append(f"version {record.version}, changed against version {record.version - 1}: {record.change}")
-        return record.version, notes
+        asked = parse_period(period)
+        if len(months_of(asked)) > 1:
+            expected = "a month, or days of one month, in a FOCUS file"
+            raise ParameterError("period", expected=expected, found=f"'{period[:40]}'", fix="ask for each month")
+        read = self._reader.read(asked, Grain(workload=True, cluster=True), version)
+        return PeriodStatement(read.statement, read.billing_period, read.version, focus_version)
 
 
 def _warnings(report: Report, policy: Policy) -> list[str]:

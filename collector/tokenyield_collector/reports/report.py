@@ -12,13 +12,14 @@ from decimal import Decimal
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.prices.period import Period, day_of, iso
 from tokenyield_collector.reports.buy_or_run import BuyOrRun, buy_or_run
+from tokenyield_collector.reports.closed_statement import ReportedStatement
 from tokenyield_collector.reports.report_latency import ReportLatency
 from tokenyield_collector.reports.report_table import IdleCapacity, ReportRow, ReportTable, WaterfallStep
+from tokenyield_collector.reports.reported_period import PeriodState
 from tokenyield_collector.statements.buckets import LOST
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import OTHER, column_values
 from tokenyield_collector.statements.references import AppliedReference
-from tokenyield_collector.statements.statement import Statement
 from tokenyield_wire.units import MS_PER_DAY
 
 ROWS_MAX = 200_000
@@ -35,7 +36,7 @@ class Report:
     where: dict[str, str] = field(default_factory=dict)
     start: str
     end: str
-    is_closed: bool
+    state: PeriodState
     price_book: str
     version: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -65,23 +66,21 @@ class Report:
     @property
     def head_lines(self) -> list[str]:
         """What the report is about, in words."""
-        state = "closed" if self.is_closed else "open"
         version = f", version {self.version}" if self.version is not None else ""
         prices = self.price_book or "none"
-        first = (
-            f"{self.period.name} ({state}{version}): {self.start} to {self.end}, price book {prices}, {self.currency}"
-        )
+        state = f"{self.state}{version}"
+        first = f"{self.period.name} ({state}): {self.start} to {self.end}, price book {prices}, {self.currency}"
         return [first, *self.notes]
 
 
 def make_report(
-    statement: Statement,
+    statement: ReportedStatement,
     period: Period,
     by: Sequence[str],
     *,
     where: Mapping[str, str] | None = None,
     top: int | None = None,
-    is_closed: bool,
+    state: PeriodState,
     notes: Sequence[str] = (),
 ) -> Report:
     """Sum up `statement`, whose grain must be that of `by` and `where`; only lines with the values of `where`.
@@ -103,7 +102,7 @@ def make_report(
         where=dict(where or {}),
         start=iso(statement.span.start_ms),
         end=iso(statement.span.end_ms),
-        is_closed=is_closed,
+        state=state,
         price_book=prices.fingerprint,
         notes=[*notes, *table.notes()],
         rows=table.rows,

@@ -50,9 +50,14 @@ class Statement:
 
     def lines(self) -> Iterator[KeyedLine]:
         """All lines, day after day, with what the policy shares where it is carried."""
+        for _, lines in self.days():
+            yield from lines.items()
+
+    def days(self) -> Iterator[tuple[int, dict[LineKey, Sums]]]:
+        """The same, one day (its start in ms) at a time; `before_sharing` has all days up to this one."""
         for day_ms, lines in self._days():
             share(lines, self.policy, day_ms)
-            yield from lines.items()
+            yield day_ms, lines
 
     def unshared_lines(self) -> Iterator[KeyedLine]:
         """All lines, day after day, where they were caused."""

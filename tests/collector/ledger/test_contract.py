@@ -14,7 +14,7 @@ from collector.ledger.engines import NewPlace, Open
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from hostile import NAMES
 from tokenyield_collector.errors import LedgerError, LedgerInUse, UnstorableShipment
-from tokenyield_collector.ledger.base import StatementRecord
+from tokenyield_collector.ledger.closed import StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
 from tokenyield_collector.ledger.facts import Facts, GpuNow
@@ -352,12 +352,12 @@ def test_labels_of_nodes_and_statements_are_kept(open_ledger: Open) -> None:
     labelled = structs.replace(shipment(batch(1, NOON_MS)), labels={"rack": "a7"})
     ledger.append([labelled], NOON_MS)
     record = StatementRecord("2026-11", 1, "facts", "{}", "{}", "")
-    ledger.add_statement(record)
+    ledger.versions.add_record(record)
     ledger.fold()
     ledger.close()
     again = open_ledger()
-    assert again.statements("2026-11") == [record]
-    assert again.statements("2026-12") == []
+    assert again.versions.records("2026-11") == [record]
+    assert again.versions.records("2026-12") == []
     assert again.facts_of_hours().node_labels == {("c", "n1"): {"rack": "a7"}}
     again.roll()
     assert [group.labels for group in again.usage().gpu_groups()] == ['{"rack":"a7"}']

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.fleet import Fleet, Gpu, Held, Server, ms, policy, prices
+from collector.fleet import Fleet, Gpu, Held, Server, close_months, ms, policy, prices
 from tokenyield_collector.attribution.rules import AttributionRules, Budget, SharingPolicy
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.live.refresher import CORRECTIONS_EVERY_MS, Refresher
@@ -137,6 +137,9 @@ def test_retention_takes_nothing_away(tmp_path: Path) -> None:
     refresher = Refresher(settings, fleet.ledger, policy(book, RULES))
     now_ms = ms("2026-11-08T01:10")  # an hour of November is a week old
     before = refreshed(refresher, fleet, now_ms)
+    refresher.retire(now_ms)
+    assert fleet.ledger.counter_bases() == {}, "October is over, and its hours wait until it is closed"
+    close_months(fleet.maker(book, RULES, now="2026-11-08"))
     refresher.retire(now_ms)
     fleet.ledger.roll()
     after = refreshed(refresher, fleet, now_ms)

@@ -11,11 +11,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, policy, prices, rules
+from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, close_months, ms, policy, prices, rules
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.prices.period import parse_period
+from tokenyield_collector.reports.document_changes import differences
 from tokenyield_collector.reports.maker import ReportMaker
-from tokenyield_collector.reports.versions import differences
 
 PRICE_BOOK = """
 facilities: {a: {pue: 1.3, per_kwh: 0.08, carbon_g_per_kwh: 400, host_watts_per_gpu: 100}}
@@ -51,7 +51,7 @@ def month(path: Path | str = ":memory:") -> Fleet:
 
 @pytest.fixture
 def maker(tmp_path: Path) -> ReportMaker:
-    return month().maker(prices(tmp_path, PRICE_BOOK))
+    return month().maker(prices(tmp_path, PRICE_BOOK), now="2026-11-20")
 
 
 def test_every_format_has_the_same_totals(maker: ReportMaker, tmp_path: Path) -> None:
@@ -92,32 +92,32 @@ def test_a_closed_period_gives_the_same_bytes(maker: ReportMaker, form: str) -> 
 
 
 def test_a_changed_price_book_is_a_new_version_that_says_what_changed(maker: ReportMaker, tmp_path: Path) -> None:
-    first = maker.report("2026-10", ["team"])
-    assert (first.version, first.is_closed) == (1, True)
+    first = close_months(maker).report("2026-10", ["team"])
+    assert (first.version, first.state) == (1, "closed")
     changed = prices(tmp_path, PRICE_BOOK.replace("35040", "70080"))
-    again = ReportMaker(ledger=maker.ledger, policy=policy(changed), now_ms=maker.now_ms)
+    again = close_months(ReportMaker(ledger=maker.ledger, policy=policy(changed), now_ms=maker.now_ms))
     second = again.report("2026-10", ["team"])
     assert second.version == 2
     assert "version 2, changed against version 1: prices: pools.h100.owned.gpu: 35040 -> 70080" in second.notes
     assert again.report("2026-10", ["model"]).version == 2, "another view of the same statement"
     shared = policy(changed, rules(tmp_path, {"sharing": {"dark": "usage"}}))
-    third = ReportMaker(ledger=maker.ledger, policy=shared, now_ms=maker.now_ms)
+    third = close_months(ReportMaker(ledger=maker.ledger, policy=shared, now_ms=maker.now_ms))
     assert any('sharing.dark: "apart" -> "usage"' in note for note in third.report("2026-10", ["team"]).notes)
 
 
 def test_late_data_is_a_new_version(tmp_path: Path) -> None:
     fleet = month()
-    maker = fleet.maker(prices(tmp_path, PRICE_BOOK))
+    maker = close_months(fleet.maker(prices(tmp_path, PRICE_BOOK), now="2026-11-20"))
     assert maker.report("2026-10", ["team"]).version == 1
     fleet.hour("2026-10-20T10:00", [Gpu(uuid="late")], node="n2")
-    late = maker.report("2026-10", ["team"])
+    late = close_months(maker).report("2026-10", ["team"])
     assert late.version == 2
-    assert "version 2, changed against version 1: facts: windows came in late" in late.notes
+    assert "version 2, changed against version 1: facts: late windows of 2026-10-20: nodes c/n2" in late.notes
 
 
 def test_an_open_period_says_so(tmp_path: Path) -> None:
     report = month().maker(prices(tmp_path, PRICE_BOOK), now="2026-10-06T12:30").report("2026-10", ["team"])
-    assert (report.is_closed, report.version) == (False, None)
+    assert (report.state, report.version) == ("open", None)
     assert report.end == "2026-10-06T12:00:00Z"
     assert any("open" in note for note in report.notes)
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
 from tokenyield_collector.ledger.clickhouse.schema import WINDOW_COLUMNS
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
+from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 
 
 class ClickHouseImport:
@@ -46,6 +46,7 @@ class ClickHouseImport:
         last_seen: Sequence[tuple[str, str, int]],
         counter_bases: Mapping[str, int],
         statements: Sequence[tuple[Any, ...]],
+        period_checks: Sequence[PeriodCheck],
     ) -> None:
         """What is of no hour; windows before `windows_from_ms` are gone, and their hours are not recomputed."""
         self._tables.insert_rows("retired", ("what", "before_ms"), [("windows", windows_from_ms)])
@@ -55,3 +56,4 @@ class ClickHouseImport:
         bases = [(name, 0, value) for name, value in counter_bases.items()]
         self._tables.insert_rows("counter_bases", ("name", "cut_ms", "value"), bases)
         self._tables.insert_rows("statements", StatementRecord._fields, statements)
+        self._tables.insert_rows("period_checks", PeriodCheck._fields, map(tuple, period_checks))

@@ -3,12 +3,12 @@
 A collector keeps nothing that ClickHouse does not have, so that a balancer may send a batch to any of them, twice if
 need be; schema.py shows how. Reports are made by DuckDB from the hours of their period (usage.py), so that both engines
 give the same cents. Its parts: opening.py, tables.py, writer.py (batches), hours.py (sums), facts.py, activity.py and
-reader.py, retention.py, leadership.py.
+reader.py, retention.py, leadership.py, versions.py (closed periods).
 """
 
 from collections.abc import Sequence
 
-from tokenyield_collector.ledger.base import ShipmentReceipt, StatementRecord
+from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.clickhouse import activity, facts
 from tokenyield_collector.ledger.clickhouse.client import ClickHouseAddress, ClickHouseClient
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
@@ -19,6 +19,7 @@ from tokenyield_collector.ledger.clickhouse.reader import ClickHouseReader
 from tokenyield_collector.ledger.clickhouse.retention import retire
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.clickhouse.usage import ClickHouseUsage
+from tokenyield_collector.ledger.clickhouse.versions import ClickHouseVersions
 from tokenyield_collector.ledger.clickhouse.writer import ClickHouseWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_wire.window import Shipment
@@ -58,6 +59,7 @@ class ClickHouseLedger:
         self._writer = ClickHouseWriter(self._tables)
         self._reader = ClickHouseReader(self._tables)
         self._usage = ClickHouseUsage(self._tables)
+        self.versions = ClickHouseVersions(self._tables)
 
     def leads(self) -> bool:
         return self._leadership.check()
@@ -86,9 +88,6 @@ class ClickHouseLedger:
             counter_bases=counter_bases,
         )
         self._usage.forget(hours_before_ms)
-
-    def add_statement(self, record: StatementRecord) -> None:
-        self._tables.insert_rows("statements", StatementRecord._fields, [tuple(record)])
 
     def importer(self) -> ClickHouseImport:
         """What takes in another ledger."""
@@ -136,8 +135,8 @@ class ClickHouseLedger:
     def usage(self) -> ClickHouseUsage:
         return self._usage
 
-    def statements(self, period: str) -> list[StatementRecord]:
-        return self._reader.statements(period)
+    def revision(self, start_ms: int, end_ms: int) -> str:
+        return self._reader.revision(start_ms, end_ms)
 
     def hours(self) -> list[int]:
         return self._reader.hours()

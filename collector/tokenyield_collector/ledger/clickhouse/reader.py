@@ -1,9 +1,8 @@
 """What a ClickHouse ledger gives back beside facts and activity. From any thread; others commit meanwhile."""
 
+import hashlib
 import time
 
-from tokenyield_collector.ledger.base import StatementRecord
-from tokenyield_collector.ledger.clickhouse.client import quoted
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_wire.units import MS_PER_DAY
 
@@ -25,12 +24,9 @@ class ClickHouseReader:
     def counter_bases(self) -> dict[str, int]:
         return dict(self._tables.rows("SELECT name, sum(value) FROM {counter_bases} FINAL GROUP BY name"))
 
-    def statements(self, period: str) -> list[StatementRecord]:
-        rows = self._tables.client.rows(  # not `rows` of the tables: a period's name may have any character
-            f"SELECT {', '.join(StatementRecord._fields)} FROM statements{self._tables.suffix} FINAL "
-            f"WHERE period = {quoted(period)} ORDER BY version"
-        )
-        return [StatementRecord(*row) for row in rows]
+    def revision(self, start_ms: int, end_ms: int) -> str:
+        folds = sorted(fold for fold in self._tables.folds().items() if start_ms <= fold[0] < end_ms)
+        return hashlib.sha256(repr(folds).encode()).hexdigest()[:32]
 
     def hours(self) -> list[int]:
         return sorted(self._tables.folds())

@@ -21,7 +21,7 @@ from tokenyield_collector.ledger.intake import BatchSender
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 _BY_NODE = "cityHash64(cluster, node)"
@@ -80,8 +80,20 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
     yield "retired", "what String, before_ms Int64", "ReplacingMergeTree(before_ms) ORDER BY what", "cityHash64(what)"
     yield (
         "statements",
-        "period String, version Int64, facts String, prices String, attribution String, change String",
+        "period String, version Int64, facts String, prices String, attribution String, change String, content String",
         "ReplacingMergeTree ORDER BY (period, version)",
+        "cityHash64(period)",
+    )
+    yield (
+        "closed_days",
+        "digest String, part Int64, content String",
+        "ReplacingMergeTree ORDER BY (digest, part)",
+        "cityHash64(digest)",
+    )
+    yield (
+        "period_checks",
+        "period String, inputs String, checked_ms Int64, finding String",
+        "ReplacingMergeTree(checked_ms) ORDER BY period",
         "cityHash64(period)",
     )
     yield "schema_version", "version Int64", "ReplacingMergeTree ORDER BY version", "version"
@@ -103,7 +115,7 @@ def expected_columns() -> dict[str, dict[str, str]]:
         f"{table}.{column}": f"Array({column_type(column)})" for table in TABLES for column in columns_of_batch(table)
     }
     hours = {f"{table}_hours": {column: column_type(column) for column in sums} for table, (_, sums) in TABLES.items()}
-    return {"windows": windows, **hours}
+    return {"windows": windows, **hours, "statements": {"content": "String"}}
 
 
 def distributed_tables(cluster: str, database: str) -> list[str]:

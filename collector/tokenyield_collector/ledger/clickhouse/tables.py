@@ -21,7 +21,7 @@ class ClickHouseTables:
         self.node_labels: dict[tuple[str, str], str] = {}
         """(cluster, node) -> labels as JSON. Replaced whole: other threads read it."""
         self.first_ms: int | None = None
-        """Start of the oldest window ever kept."""
+        """Start of the oldest window, or of the oldest hour whose windows are gone."""
 
     def load(self) -> None:
         """Read the state, once the tables are there."""

@@ -7,7 +7,7 @@ and so on are lists. Windows come in slices of time, in which they lie beside ea
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tokenyield_collector.ledger.base import StatementRecord
+from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.sql import starts_in, starts_in_hour
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NODE_KEYS, TABLES, columns_of_batch, columns_of_hours
 
@@ -61,6 +61,15 @@ class DuckDbExport:
     def statements(self) -> list[tuple[Any, ...]]:
         """In the order of the fields of `StatementRecord`."""
         return self._rows(f"SELECT {', '.join(StatementRecord._fields)} FROM statements")
+
+    def closed_days(self) -> Iterator[tuple[str, list[str]]]:
+        """(digest, parts) of what is kept of closed periods, one day at a time."""
+        for (digest,) in self._rows("SELECT DISTINCT digest FROM closed_days ORDER BY 1"):
+            sql = "SELECT content FROM closed_days WHERE digest = ? ORDER BY part"
+            yield digest, [content for (content,) in self._connection.execute(sql, [digest]).fetchall()]
+
+    def period_checks(self) -> list[PeriodCheck]:
+        return [PeriodCheck(*row) for row in self._rows(f"SELECT {', '.join(PeriodCheck._fields)} FROM period_checks")]
 
     def _rows(self, sql: str) -> list[Any]:
         rows: list[Any] = self._connection.execute(sql).fetchall()

@@ -1,7 +1,8 @@
 """The embedded ledger: one DuckDB file, one writer.
 
 Its parts: file.py (opening, connections, snapshots), writer.py (batches), hours.py (sums and roll-ups), reader.py,
-retention.py; usage.py is what reports read. Here they are put together, and what DuckDB raises becomes `LedgerError`.
+retention.py, versions.py (closed periods);
+usage.py is what reports read. Here they are put together, and what DuckDB raises becomes `LedgerError`.
 """
 
 import logging
@@ -13,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import duckdb
 
 from tokenyield_collector.errors import LedgerError
-from tokenyield_collector.ledger.base import ShipmentReceipt, StatementRecord
+from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.duckdb import activity, facts
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
@@ -21,6 +22,7 @@ from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.duckdb.reader import DuckDbReader
 from tokenyield_collector.ledger.duckdb.retention import retire
 from tokenyield_collector.ledger.duckdb.usage import DuckDbUsage
+from tokenyield_collector.ledger.duckdb.versions import DuckDbVersions
 from tokenyield_collector.ledger.duckdb.writer import DuckDbWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_wire.window import Shipment
@@ -60,6 +62,7 @@ class DuckDbLedger:
             self._file.connection.close()
             raise self._file.unreadable(error) from error
         self._reader = DuckDbReader(self._file)
+        self.versions = DuckDbVersions(self._file)
 
     def leads(self) -> bool:
         return True
@@ -90,11 +93,6 @@ class DuckDbLedger:
         """Put hours made by another ledger in the place of those here; `columns` are those of each table's hours."""
         self._hours.replace(hours_ms, columns, node_labels)
 
-    def add_statement(self, record: StatementRecord) -> None:
-        columns, marks = ", ".join(StatementRecord._fields), ", ".join("?" for _ in record)
-        with self._file.transaction("cannot be written"):
-            self._file.connection.execute(f"INSERT INTO statements ({columns}) VALUES ({marks})", list(record))
-
     @_ledger_errors
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         retire(
@@ -104,6 +102,7 @@ class DuckDbLedger:
             hours_before_ms=hours_before_ms,
             counter_bases=counter_bases,
         )
+        self._writer.read_first_ms()
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -157,8 +156,8 @@ class DuckDbLedger:
         return DuckDbUsage(self._file.new_cursor())
 
     @_ledger_errors
-    def statements(self, period: str) -> list[StatementRecord]:
-        return self._reader.statements(period)
+    def revision(self, start_ms: int, end_ms: int) -> str:
+        return self._reader.revision(start_ms, end_ms)
 
     @_ledger_errors
     def hours(self) -> list[int]:

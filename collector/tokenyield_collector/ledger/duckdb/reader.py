@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from tokenyield_collector.ledger.base import StatementRecord
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.live_hours import all_hours_of
+from tokenyield_collector.ledger.sql import between
 from tokenyield_wire.units import MS_PER_DAY
 
 Result = TypeVar("Result")
@@ -38,10 +38,12 @@ class DuckDbReader:
     def counter_bases(self) -> dict[str, int]:
         return dict(self._rows("SELECT name, value FROM counter_bases"))
 
-    def statements(self, period: str) -> list[StatementRecord]:
-        columns = ", ".join(StatementRecord._fields)
-        rows = self._rows(f"SELECT {columns} FROM statements WHERE period = ? ORDER BY version", [period])
-        return [StatementRecord(*row) for row in rows]
+    def revision(self, start_ms: int, end_ms: int) -> str:
+        rows = self._rows(
+            "SELECT count(*), bit_xor(hash(hour_ms, facts)) FROM rolled_hours "
+            f"WHERE {between('hour_ms', start_ms, end_ms)}"
+        )
+        return "{}-{}".format(*rows[0])
 
     def windows_from_ms(self) -> int | None:
         rows: list[tuple[int | None]] = self._rows("SELECT min(start_ms) FROM batches")

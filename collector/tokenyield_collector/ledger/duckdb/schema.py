@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -125,6 +125,15 @@ def _migration_7() -> list[str]:
     ]
 
 
+def _migration_8() -> list[str]:
+    """Closed periods: the lines of each version by day, and when each period was last compared with the ledger."""
+    return [
+        "ALTER TABLE statements ADD COLUMN content VARCHAR DEFAULT ''",
+        "CREATE TABLE closed_days (digest VARCHAR, part INTEGER, content VARCHAR)",
+        "CREATE TABLE period_checks (period VARCHAR, inputs VARCHAR, checked_ms BIGINT, finding VARCHAR)",
+    ]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -142,5 +151,6 @@ MIGRATIONS = {
     5: _migration_5,
     6: _migration_6,
     7: _migration_7,
+    8: _migration_8,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""

@@ -34,8 +34,9 @@ class DuckDbWriter:
         self._node_labels = {
             (cluster, node): labels for cluster, node, labels in file.rows("SELECT * FROM node_labels")
         }
-        self.first_ms = self._read_first_ms()
-        """Start of the oldest window ever kept."""
+        self.first_ms: int | None = None
+        """Start of the oldest window, or hour, that is kept."""
+        self.read_first_ms()
         self._is_new = self.first_ms is None
         """Then nothing is missing of agents that were there before it."""
 
@@ -103,11 +104,13 @@ class DuckDbWriter:
             ranges[BatchSender(*names)].append((first, last))
         return {sender: NumberSet(of_sender) for sender, of_sender in ranges.items()}
 
-    def _read_first_ms(self) -> int | None:
+    def read_first_ms(self) -> None:
+        """Where the ledger begins, as the file has it."""
         rows: list[tuple[int | None, int | None]] = self._file.rows(
             "SELECT (SELECT min(start_ms) FROM batches), (SELECT min(hour_ms) FROM gpu_hours)"
         )
         ((window_ms, hour_ms),) = rows
         if window_ms is None or (hour_ms is not None and hour_ms < hour_of_ms(window_ms)):
-            return hour_ms  # the windows of the first hour are gone
-        return window_ms
+            self.first_ms = hour_ms  # the windows of the first hour are gone
+        else:
+            self.first_ms = window_ms

@@ -13,8 +13,8 @@ from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION
 
 if TYPE_CHECKING:
     from tokenyield_collector.prices.period import Period
+    from tokenyield_collector.reports.closed_statement import ReportedStatement
     from tokenyield_collector.reports.report import Report
-    from tokenyield_collector.statements.statement import Statement
 
 
 class ReportFormat(NamedTuple):
@@ -34,9 +34,10 @@ class TextWriter(Protocol):
 
 
 class PeriodStatement(NamedTuple):
-    """The statement of a whole period, whose grain has workloads and clusters. `version` is None while it is open."""
+    """The statement of a period, whose grain has workloads and clusters. `version` is None while it is not closed;
+    `period` is the billing period: the month, where all days are of one that is closed."""
 
-    statement: "Statement"
+    statement: "ReportedStatement"
     period: "Period"
     version: int | None
     focus_version: str = DEFAULT_VERSION

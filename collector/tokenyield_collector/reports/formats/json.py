@@ -30,7 +30,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "period": report.period.name,
         "start": report.start,
         "end": report.end,
-        "closed": report.is_closed,
+        "state": report.state,
         "version": report.version,
         "currency": report.currency,
         "price_book": report.price_book or None,

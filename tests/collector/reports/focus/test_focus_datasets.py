@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from collector.fleet import Fleet, Gpu, prices, rules
+from collector.fleet import Fleet, Gpu, close_months, prices, rules
 from collector.reports.test_reports import PRICE_BOOK, month
 from focus_rules import billing_period_faults, faults, invoice_detail_faults
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.reports.maker import ReportMaker
 
 OPEN = "2026-10-20T12:00"
+OVER = "2026-11-20"
 
 
 def read(data: bytes) -> tuple[list[str], list[dict[str, str]]]:
@@ -30,7 +31,7 @@ def charges(maker: ReportMaker, version: str = "1.4") -> tuple[list[str], list[d
 def maker(tmp_path: Path) -> ReportMaker:
     book = PRICE_BOOK.replace("name: h100,", "name: h100, owner: {team: lab},")
     sharing = {"dark": "usage", "unallocated": "even", "idle": "ownership"}
-    return month().maker(prices(tmp_path, book), rules(tmp_path, {"sharing": sharing}))
+    return close_months(month().maker(prices(tmp_path, book), rules(tmp_path, {"sharing": sharing}), now=OVER))
 
 
 def test_what_1_4_removed_is_gone_and_what_it_added_is_there(maker: ReportMaker) -> None:
@@ -84,9 +85,9 @@ def test_a_closed_period_has_an_invoice_that_sums_its_charges(maker: ReportMaker
 
 def test_the_invoice_of_a_later_version_names_the_one_it_replaces(tmp_path: Path) -> None:
     fleet = month()
-    maker = fleet.maker(prices(tmp_path, PRICE_BOOK))
-    maker.encode("2026-10", (), "focus-invoice-detail")
+    maker = close_months(fleet.maker(prices(tmp_path, PRICE_BOOK), now=OVER))
     fleet.hour("2026-10-20T10:00", [Gpu(uuid="late")], node="n2")
+    close_months(maker)
     _, lines = read(maker.encode("2026-10", (), "focus-invoice-detail"))
     found = {(line["InvoiceId"], line["ReferenceInvoiceId"]) for line in lines}
     assert found == {("gpu-fleet-2026-10-v2", "gpu-fleet-2026-10-v1")}

@@ -13,14 +13,15 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from collector.fleet import Fleet, prices, rules
+from collector.fleet import Fleet, close_months, prices, rules
 from collector.statements.test_statement_properties import EXAMPLES, books, hours, policies
 from focus_rules import faults, invoice_detail_faults
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, rounded, scaled
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.statements.buckets import COSTS
 from tokenyield_collector.statements.lines import Sums
-from tokenyield_collector.statements.source import Grain
+from tokenyield_collector.statements.source import Grain, Span
+from tokenyield_collector.statements.statement import fleet_statement
 from tokenyield_wire.units import MS_PER_HOUR
 
 PERIOD = "2026-10-05..2026-10-06"
@@ -65,7 +66,8 @@ def by_bucket(rows: list[dict[str, str]], column: str) -> dict[str, Decimal]:
 def whole_of(maker: ReportMaker) -> Sums:
     whole = Sums()
     stretch = maker.stretch(PERIOD)
-    for _, sums in maker._statement(stretch, Grain()).lines():
+    span = Span(stretch.start_ms, stretch.end_ms)
+    for _, sums in fleet_statement(maker.ledger.usage(), maker.policy, span, Grain()).lines():
         whole.take(sums)
     return whole
 
@@ -85,7 +87,7 @@ def test_a_file_keeps_the_rules_and_sums_to_the_report(
     fleet = Fleet()
     for one in listed:
         fleet.hour(one["start"], one["gpus"], one["servers"], one["demand"], node=one["node"])
-    maker = fleet.maker(book, attribution)
+    maker = close_months(fleet.maker(book, attribution, now="2026-11-05"))
     out, invoice = io.StringIO(), io.StringIO()
     total = maker.focus(PERIOD, out, focus_version=version, invoice_out=invoice)
     columns, rows = read(out.getvalue())

@@ -38,7 +38,7 @@ export async function report(page, month = months()[0], columnsChosen) {
   const [result, budgets] = await Promise.all([get("report", query), get("budgets", { month })]);
   const source = address("report", query), columns = by.split(",");
   const of = (/** @type {any} */ row, /** @type {string} */ label) => /** @type {import("../figures.js").Figure} */ (reported(row, result, source).find((one) => one.label === label));
-  const shown = [`${result.start} to ${result.end}`, result.closed ? `closed, version ${result.version}` : "open", `price book ${result.price_book ?? "none"}`, ...result.notes];
+  const shown = [`${result.start} to ${result.end}`, result.version === null ? result.state : `${result.state}, version ${result.version}`, `price book ${result.price_book ?? "none"}`, ...result.notes];
   body.replaceChildren(
     el("p", { class: "quiet" }, shown.join(" · ")),
     el("div", { class: "figures" }, ...reported(result.total, result, source).map(figure)),
