@@ -163,7 +163,7 @@ def test_differences_name_pools_and_not_their_numbers() -> None:
     old = '{"pools":[{"name":"a","x":1},{"name":"b","x":2}]}'
     new = '{"pools":[{"name":"b","x":3}],"currency":"EUR"}'
     assert differences(old, new) == [
-        'currency: (nothing) -> "EUR"', 'pools.a.name: "a" -> (nothing)', "pools.a.x: 1 -> (nothing)", "pools.b.x: 2 -> 3",
+        'currency: (nothing) -> "EUR"', 'pools.a: {"name": "a", "x": 1} -> (nothing)', "pools.b.x: 2 -> 3",
     ]  # fmt: skip
 
 
