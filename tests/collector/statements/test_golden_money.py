@@ -14,7 +14,8 @@ from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.money import decimal
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.reports.report import Report
-from tokenyield_collector.statements.source import Grain
+from tokenyield_collector.statements.source import Grain, Span
+from tokenyield_collector.statements.statement import fleet_statement
 from tokenyield_wire.window import Demand
 
 NODE = "gpu: 37500, residual_fraction: 0.15, life_years: 4"  # 300,000 USD a node of 8, 15 % residual, 4 years
@@ -390,6 +391,8 @@ def test_a_negative_tariff_lowers_the_cost(tmp_path: Path, tariff: str) -> None:
     facilities: {{a: {{pue: 1.2, {tariff}}}}}
     pools: [{{name: p, rented: {{per_gpu_hour: 1, energy_included: false}}}}]"""
     maker = fleet.maker(prices(tmp_path, text))
-    statement = maker._statement(maker.stretch("2026-10-05"), Grain())
+    stretch = maker.stretch("2026-10-05")
+    span = Span(stretch.start_ms, stretch.end_ms)
+    statement = fleet_statement(maker.ledger.usage(), maker.policy, span, Grain())
     total = sum(sums.total for _, sums in statement.lines())
     assert decimal(total) == Decimal("0.64")
