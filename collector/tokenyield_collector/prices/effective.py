@@ -8,13 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from tokenyield_collector.prices.book import (
     Owned,
     Pool,
-    PoolMatch,
     PriceBook,
     Rented,
     Terms,
@@ -24,6 +22,7 @@ from tokenyield_collector.prices.book import (
 )
 from tokenyield_collector.prices.calendar import in_force
 from tokenyield_collector.prices.hours import end_of_life
+from tokenyield_collector.prices.overlaps import PoolOverlaps
 from tokenyield_collector.prices.parts import is_within_life
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
@@ -66,7 +65,7 @@ def effective_terms(prices: PriceBook, since: date) -> list[TermsStretch]:
     """Of all pools of the file, in order; stretches that ended before `since` are left out."""
     days = sorted(set(_change_days(prices)))
     edges: list[date | None] = [None, *days, None]
-    rates = Rates(prices)
+    rates, overlaps = Rates(prices), PoolOverlaps(prices)
     stretches: list[TermsStretch] = []
     for number, pool in enumerate(prices.pools):
         if pool.reference:
@@ -74,8 +73,8 @@ def effective_terms(prices: PriceBook, since: date) -> list[TermsStretch]:
         of_pool: list[TermsStretch] = []
         for first, end in pairwise(edges):
             at = first or ((end or since) - timedelta(days=1))
-            stretch = _stretch(prices, rates, number, at, first, end)
-            stretch = replace(stretch, warning=_warning(prices, number, stretch, at))
+            stretch = _stretch(rates, overlaps, number, at, first, end)
+            stretch = replace(stretch, warning=_warning(prices, overlaps, number, stretch, at))
             if of_pool and _content(of_pool[-1]) == _content(stretch):
                 stretch = replace(stretch, first=of_pool.pop().first)
             of_pool.append(stretch)
@@ -98,12 +97,13 @@ def _change_days(prices: PriceBook) -> Iterator[date]:
 
 
 def _stretch(
-    prices: PriceBook, rates: Rates, number: int, at: date, first: date | None, end: date | None
+    rates: Rates, overlaps: PoolOverlaps, number: int, at: date, first: date | None, end: date | None
 ) -> TermsStretch:
+    prices = rates.prices
     pool = prices.pools[number]
     terms = in_force(pool.terms, at)
     if terms is None or not is_paid(terms, at):
-        return TermsStretch(pool=pool.name, first=first, end=end, kind=None, goes_to=_next_pool(prices, number, at))
+        return TermsStretch(pool=pool.name, first=first, end=end, kind=None, goes_to=overlaps.next_pool(number, at))
     is_sited = pool.pays_space(terms) or pool.pays_energy(terms)
     facility = in_force(prices.facility_of(pool), at) if is_sited else None
     currencies = {terms.currency, facility.currency if facility is not None else None} - {None, prices.currency}
@@ -119,7 +119,7 @@ def _stretch(
         is_past_life=isinstance(terms, Owned) and not is_within_life(terms, at),
         exchange=tuple(f"{currency} {rate}" for currency, rate in known.items() if rate is not None),
         inherited=inherited_by(prices, pool, at),
-        goes_to=_next_pool(prices, number, at) if is_capped(terms) else None,
+        goes_to=overlaps.next_pool(number, at) if is_capped(terms) else None,
         is_capped=is_capped(terms),
         gap=why_unpriced(rates, pool, at),
     )
@@ -163,39 +163,6 @@ def _facility_name(prices: PriceBook, pool: Pool) -> str | None:
     return pool.facility or (next(iter(prices.facilities)) if len(prices.facilities) == 1 else None)
 
 
-def _next_pool(prices: PriceBook, number: int, at: date) -> str | None:
-    """The first pool after it that surely matches all of its GPUs, and holds."""
-    pool = prices.pools[number]
-    for later in prices.pools[number + 1 :]:
-        terms = in_force(later.terms, at)
-        if terms is not None and is_paid(terms, at) and covers(later.match, pool.match):
-            return later.name
-    return None
-
-
-def _taker(prices: PriceBook, number: int, at: date) -> str | None:
-    """A pool before it that surely takes all of its GPUs."""
-    pool = prices.pools[number]
-    for earlier in prices.pools[:number]:
-        terms = in_force(earlier.terms, at)
-        holds = terms is not None and is_paid(terms, at) and not is_capped(terms)
-        if holds and covers(earlier.match, pool.match):
-            return earlier.name
-    return None
-
-
-def covers(wide: PoolMatch, narrow: PoolMatch) -> bool:
-    """Whether all that `narrow` matches is surely matched by `wide`."""
-    names = ("cluster", "node", "gpu")
-    return all(_covers(getattr(wide, name), getattr(narrow, name)) for name in names) and all(
-        name in narrow.labels and _covers(pattern, narrow.labels[name]) for name, pattern in wide.labels.items()
-    )
-
-
-def _covers(wide: str, narrow: str) -> bool:
-    return wide == narrow or (not set(wide) & set("?[") and fnmatchcase(narrow, wide))
-
-
 def _priced(rates: Rates, pool: Pool, stretch: TermsStretch, since: date) -> TermsStretch:
     first = stretch.first or min(since, (stretch.end or since) - timedelta(days=1))
     end = stretch.end or date(first.year + 2, 1, 1)
@@ -211,7 +178,7 @@ def _priced(rates: Rates, pool: Pool, stretch: TermsStretch, since: date) -> Ter
     return replace(stretch, lowest=min(amounts, default=None), highest=max(amounts, default=None))
 
 
-def _warning(prices: PriceBook, number: int, stretch: TermsStretch, at: date) -> str | None:
+def _warning(prices: PriceBook, overlaps: PoolOverlaps, number: int, stretch: TermsStretch, at: date) -> str | None:
     if stretch.kind is None:
         if stretch.goes_to is not None or not any(_has_begun(terms, at) for terms in prices.pools[number].terms):
             return None
@@ -221,7 +188,7 @@ def _warning(prices: PriceBook, number: int, stretch: TermsStretch, at: date) ->
         )
     if stretch.gap is not None:
         return f"no price: {stretch.gap}; its GPUs and what is paid for them are unknown; add an entry from that day"
-    if (taker := _taker(prices, number, at)) is not None:
+    if (taker := overlaps.taker(number, at)) is not None:
         return f"it never applies: '{taker}' before it takes every GPU that it matches; put it first, or narrow that"
     return _late_upfront(prices.pools[number], at)
 

@@ -34,6 +34,8 @@ class _Axis:
         self._part, self._whole, self._at = part, whole, 0
 
     def take(self, value: int) -> int:
+        if not value:
+            return 0
         before = self._at * self._part // self._whole
         self._at += value
         return self._at * self._part // self._whole - before
@@ -56,7 +58,8 @@ class _Cut:
         for i, axis in zip(_KINDS, self._kinds, strict=True):
             taken[i] = axis.take(sums[i])
         for i, whole in _PART_OF:
-            taken[i] = sums[i] * taken[whole] // sums[whole] if sums[whole] else 0
+            if sums[i] and sums[whole]:
+                taken[i] = sums[i] * taken[whole] // sums[whole]
         left = list(map(operator.sub, sums, taken))
         for i in _REPORTED:  # how many rows reported a kind: true of both
             taken[i] = sums[i]

@@ -71,6 +71,24 @@ def test_roll_ups_follow_late_and_repeated_windows(open_ledger: Open) -> None:
     again.close()
 
 
+def test_the_time_that_was_reported_by_chain_and_hour(open_ledger: Open) -> None:
+    """Of GPUs that match the same pools, in whatever state: a window of 15 s of two GPUs in each of two hours."""
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS), batch(2, NOON_MS + HOUR_MS))], NOON_MS)
+    ledger.roll()
+    whole: dict[int, int] = {}
+    for hour_ms in (NOON_MS, NOON_MS + HOUR_MS):
+        (facts,) = ledger.facts_of_stretches([(hour_ms, hour_ms + HOUR_MS)], by_node=True)
+        whole[hour_ms] = sum(row.active_ms + row.idle_ms + row.unallocated_ms + row.unknown_ms for row in facts.gpus)
+        assert whole[hour_ms] > 0
+    reported = ledger.usage().reported_ms(NOON_MS, NOON_MS + 2 * HOUR_MS, lambda group: "p")
+    assert dict(reported) == {("p", hour_ms): total for hour_ms, total in whole.items()}
+    assert dict(ledger.usage().reported_ms(NOON_MS, NOON_MS + HOUR_MS, lambda group: group.gpu_model)).keys() == {
+        (group.gpu_model, NOON_MS) for group in ledger.usage().gpu_groups()
+    }
+    ledger.close()
+
+
 def test_rolling_up_hides_no_change_from_fold(open_ledger: Open) -> None:
     ledger = open_ledger()
     ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)

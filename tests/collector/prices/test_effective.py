@@ -10,7 +10,7 @@ from collector.fleet import ms, prices
 from tokenyield_collector.cli import main
 from tokenyield_collector.commands.terms_lines import terms_lines, terms_warnings
 from tokenyield_collector.prices.book import PoolMatch
-from tokenyield_collector.prices.effective import covers
+from tokenyield_collector.prices.overlaps import covers
 from tokenyield_collector.prices.rate_card import rate_document
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_settings.loader import SettingsError

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules, window
 from collector.fleet import policy as judged_by
+from tokenyield_collector.live.window_usage import Stretch, WindowUsage
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.book import Owned
 from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, decimal
@@ -167,6 +169,7 @@ def test_the_books_balance(
     statement = fleet_statement(fleet.ledger.usage(), judged_by(book, attribution), span, grain)
     lines = list(statement.lines())
     whole = fleet_cost(listed, book, stretch.start_ms, stretch.end_ms)
+    assert live_cost(fleet, judged_by(book, attribution), span) == whole, "and the same hours, read as windows"
     assert sum(sums.total for _, sums in lines) == whole, "lines sum to what the fleet costs, computed apart"
     assert statement.whole.total == whole, "and so does the waterfall"
     assert all(value >= 0 for _, sums in lines for value in sums)
@@ -194,6 +197,14 @@ def test_the_books_balance(
     assert sum((Decimal(row["EffectiveCost"]) for row in rows), Decimal(0)) == decimal(whole)
     again = maker.report("2026-10-05..2026-10-06", by)
     assert to_json(again) == to_json(report), "priced twice, the same to the byte"
+
+
+def live_cost(fleet: Fleet, policy: Policy, span: Span) -> int:
+    hours = [(start_ms, start_ms + HOUR_MS) for start_ms in range(span.start_ms, span.end_ms, HOUR_MS)]
+    parts = fleet.ledger.facts_of_stretches(hours, by_node=True)
+    stretches = [Stretch(facts, start, end - start) for (start, end), facts in zip(hours, parts, strict=True)]
+    lines = fleet_statement(WindowUsage(stretches), policy, span, Grain()).unshared_lines()
+    return sum(sums.total for _, sums in lines)
 
 
 def windows(one: dict[str, Any]) -> list[Any]:
