@@ -128,7 +128,7 @@ def test_a_setting_or_field_that_a_page_names_exists() -> None:
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 AGENT, COLLECTOR = ROOT / "agent" / "tokenyield_agent", ROOT / "collector" / "tokenyield_collector"
 _PATH = re.compile(r"`((?:\.?[\w-]+/)+(?:[\w.-]+\.\w+)?|(?:[\w-]+/)*[\w-]+\.(?:py|md|json|yaml|toml))`")
-_EXAMPLES = {"prices.yaml", "attribution.yaml", "NNNN-title.md"}
+_EXAMPLES = {"prices.yaml", "prices-tiers.yaml", "tiers.yaml", "attribution.yaml", "NNNN-title.md"}
 """Files of an operator, and a pattern."""
 
 

@@ -9,6 +9,7 @@ from tokenyield_collector.attribution.rules import AttributionRules, load_rules,
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.load import load_prices
+from tokenyield_collector.prices.token_prices import match_faults
 from tokenyield_settings.loader import SettingsError
 
 REMEMBERED_MAX = 200_000
@@ -42,11 +43,15 @@ class Policy:
         if identity not in self._remembered:
             if len(self._remembered) >= REMEMBERED_MAX:
                 self._remembered.clear()
-            names = names_for_rules(
-                cluster=cluster, workload=workload, model=model, labels=_texts(labels), caller=_texts(caller)
-            )
-            self._remembered[identity] = self.rules.attribute(names)
+            self._remembered[identity] = self.rules.attribute(names_of_work(*identity))
         return self._remembered[identity]
+
+
+def names_of_work(cluster: str, workload: str, model: str, labels: str, caller: str) -> dict[str, str]:
+    """What is known of a piece of work, under the names that rules and tiers match."""
+    return names_for_rules(
+        cluster=cluster, workload=workload, model=model, labels=_texts(labels), caller=_texts(caller)
+    )
 
 
 def _texts(document: str) -> dict[str, str]:
@@ -65,6 +70,8 @@ def load_policy(settings: CollectorSettings) -> Policy:
         rules = load_rules(Path(settings.attribution_file) if settings.attribution_file else None)
     except SettingsError as error:
         faults += error.faults
+    if not faults:
+        faults += [f"{settings.prices_file}: {fault}" for fault in match_faults(prices.token_prices, rules.dimensions)]
     if faults:
         raise SettingsError(faults)
     return Policy(prices=prices, rules=rules)

@@ -21,7 +21,11 @@ class People:
         self.rules = document.get("rules")
         if self.rules is None:
             self.rules = [
-                {"match": {"gateway": {first: "?*"}}, "set": {first: f"{{gateway.{first}}}"}},
+                {
+                    "match": {"gateway": {first: "?*"}},
+                    "set": {first: f"{{gateway.{first}}}"}
+                    | {name: f"{{gateway.{name}|labels.{name}}}" for name in self.dimensions[1:]},
+                },
                 {"match": {"labels": {first: "?*"}}, "set": {name: f"{{labels.{name}}}" for name in self.dimensions}},
             ]
         self.aliases: Mapping[str, str] = document.get("gateway_models") or {}
@@ -56,7 +60,11 @@ def matches(patterns: Mapping[str, str], known: Mapping[str, str]) -> bool:
 
 
 def filled(template: str, known: Mapping[str, str]) -> str | None:
-    return re.sub(r"\{([^}]*)\}", lambda found: known.get(found[1], ""), template) or None
+    """`{a|b}` is the first of both that is known."""
+    return (
+        re.sub(r"\{([^}]*)\}", lambda found: next(filter(None, map(known.get, found[1].split("|"))), ""), template)
+        or None
+    )
 
 
 def written(name: str) -> str:

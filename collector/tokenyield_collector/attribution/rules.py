@@ -49,7 +49,8 @@ class RuleMatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class AttributionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`set` gives dimensions their values; `{namespace}`, `{labels.team}`, `{gateway.key}` stand for what is known."""
+    """`set` gives dimensions their values; `{namespace}`, `{labels.team}`, `{gateway.key}` stand for what is known, and
+    `{gateway.product|labels.product}` for the first of both that is."""
 
     name: str = ""
     match: RuleMatch = RuleMatch()
@@ -94,13 +95,14 @@ class FocusSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 def default_rules(dimensions: Sequence[str]) -> tuple[AttributionRule, ...]:
     """The rules where a file has none: what the gateway logged about the caller under the first dimension's name, else
-    the workload's labels under the names of the dimensions."""
-    first = dimensions[0]
+    the workload's labels under the names of the dimensions. What the gateway does not say of the others is the
+    workload's."""
+    first, *others = dimensions
     return (
         AttributionRule(
             name="caller of the gateway",
             match=RuleMatch(gateway={first: "?*"}),
-            set={first: f"{{gateway.{first}}}"},
+            set={first: f"{{gateway.{first}}}", **{name: f"{{gateway.{name}|labels.{name}}}" for name in others}},
         ),
         AttributionRule(
             name="labels of the workload",
@@ -165,8 +167,9 @@ def _value(template: str, names: Mapping[str, str]) -> str | None:
     """The template with known values put in; None when the result is empty. Spaces of the template at its ends, which
     an unknown value leaves, are cut; those of a value are its own."""
     pieces: list[tuple[str, bool]] = []  # text, whether it is a value
-    for literal, name, _, _ in string.Formatter().parse(template):
-        pieces += [(text, is_value) for text, is_value in ((literal, False), (names.get(name or "", ""), True)) if text]
+    for literal, field, _, _ in string.Formatter().parse(template):
+        value = next((names[name] for name in (field or "").split("|") if name in names), "")
+        pieces += [(text, is_value) for text, is_value in ((literal, False), (value, True)) if text]
     for at, cut in ((0, str.lstrip), (-1, str.rstrip)):
         while pieces and not pieces[at][1]:
             if text := cut(pieces[at][0]):
@@ -266,10 +269,10 @@ def dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:
 
 def _template_faults(at: str, template: str) -> Iterator[str]:
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
     except ValueError as error:
         yield f"{at}: expected a template, found '{template}' ({error}); write {{namespace}} or {{labels.team}}"
         return
-    for name in names:
+    for name in (name for field in fields for name in field.split("|")):
         if name not in _FACTS and not name.startswith(("labels.", "gateway.")):
             yield f"{at}: expected one of {', '.join(_FACTS)}, labels.NAME, gateway.NAME, found {{{name}}}"

@@ -32,8 +32,8 @@ def _beside(focus_version: str) -> dict[str, str]:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--period", required=True, help="2026-10, 2026-10-05 or 2026-10-01..2026-10-15 (UTC)")
-    parser.add_argument("--by", default="", help="columns: dimensions of the rules, model, workload, pool, source, "
-                        "cluster, node, day, hour; default the first dimension and model")  # fmt: skip
+    parser.add_argument("--by", default="", help="columns: dimensions of the rules, model, tier, workload, pool, "
+                        "source, cluster, node, day, hour; default the first dimension and model")  # fmt: skip
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only lines with this "
                         "value in this column, e.g. team=search; may be repeated")  # fmt: skip
     parser.add_argument("--top", type=int, metavar="N", help="only the N rows that lose most, and one of all others")

@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
@@ -54,6 +54,16 @@ class _Instance:
         return min(0.98, self.busy * daily * (0.45 if weekday >= 5 else 1.0) * generator.uniform(0.85, 1.15))
 
 
+class _Key(NamedTuple):
+    """A key of the gateway: whose, how its requests are served, how long their prompts are, its part of the team's."""
+
+    team: str
+    name: str
+    service_tier: str
+    context: str
+    weight: int
+
+
 _NODES: tuple[tuple[str, str, str, int, tuple[_Instance, ...]], ...] = (
     ("onprem", "gpu-1", "NVIDIA H100 80GB HBM3", 8, (
         _Instance("search/llama-70b", "llama-3.3-70b", range(4), "search", "assistant", 2300, 0.85, 560),
@@ -67,6 +77,14 @@ _NODES: tuple[tuple[str, str, str, int, tuple[_Instance, ...]], ...] = (
         _Instance("docs/mistral-24b", "mistral-small-24b", range(6), "docs", "summaries", 1500, 0.5, 310),
     )),
 )  # fmt: skip
+_KEYS = (
+    _Key("search", "search-prod", "default", "le_32k", 40),
+    _Key("search", "search-long", "default", "le_128k", 12),
+    _Key("search", "search-fast", "priority", "le_32k", 6),
+    _Key("search", "search-fast", "priority", "gt_200k", 2),
+    _Key("support", "support-prod", "default", "le_32k", 20),
+    _Key("support", "support-free", "free", "le_32k", 10),
+)
 _QUIET = 0.1
 """A server that is busier is never parked."""
 _LOST = ("ip-10-0-1-9", 18, 21)
@@ -232,16 +250,24 @@ def _idle_gpu(uuid: str, number: int, model: str, window_ms: int) -> GpuWindow:
 
 
 def _demand(completion: int) -> list[Demand]:
-    """Two teams come through the gateway; a tenth of the tokens does not."""
-    return [
-        Demand(
-            gateway="litellm",
-            model="llama-3.3-70b",
-            caller={"team": team, "key": f"{team}-prod"},
-            prompt_computed=round(completion * 3 * part),
-            prompt_cached=round(completion * part),
-            completion=round(completion * part),
-            requests=round(completion / 350 * part),
-        )
-        for team, part in (("search", 0.6), ("support", 0.3))
-    ]
+    """Two teams come through the gateway, each with keys of several tiers; a tenth of the tokens does not."""
+    demand = []
+    for team, part in (("search", 0.6), ("support", 0.3)):
+        keys = [key for key in _KEYS if key.team == team]
+        sums = [round(amount * part) for amount in (completion * 3, completion, completion, completion / 350)]
+        parts = [apportion(total, [key.weight for key in keys]) for total in sums]
+        for number, key in enumerate(keys):
+            prompt, cached, made, requests = (of_keys[number] for of_keys in parts)
+            labels = {"team": team, "key": key.name, "service_tier": key.service_tier, "context": key.context}
+            demand.append(
+                Demand(
+                    gateway="litellm",
+                    model="llama-3.3-70b",
+                    caller=labels,
+                    prompt_computed=prompt,
+                    prompt_cached=cached,
+                    completion=made,
+                    requests=requests,
+                )
+            )
+    return demand

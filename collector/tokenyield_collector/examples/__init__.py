@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-EXAMPLE_FILES = ("collector.yaml", "prices.yaml", "attribution.yaml")
+EXAMPLE_FILES = ("collector.yaml", "prices.yaml", "prices-tiers.yaml", "attribution.yaml")
 
 
 def example_text(name: str) -> str:

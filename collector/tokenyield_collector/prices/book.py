@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from tokenyield_collector.prices.calendar import TariffBand
+from tokenyield_collector.prices.token_prices import ApiPrice, TokenPrice
 
 ZERO = Decimal(0)
 PRESETS = {
@@ -197,43 +198,6 @@ class TokenWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "prompt_unsplit": prompt,
             "completion": completion,
         }
-
-
-class PerMillion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Prices of a million tokens by kind."""
-
-    prompt: Decimal = ZERO
-    cached: Decimal | None = None
-    """None: as prompt."""
-    completion: Decimal = ZERO
-
-
-class TokenPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What callers pay for tokens; 0 is a free tier. The first that fits a row holds. Patterns over the model and
-    the dimensions of the attribution rules."""
-
-    name: str
-    match: dict[str, str] = {}
-    from_: date | None = msgspec.field(name="from", default=None)
-    until: date | None = None
-    currency: str | None = None
-    per_million: Decimal | PerMillion
-
-    def prices(self) -> PerMillion:
-        if isinstance(self.per_million, PerMillion):
-            return self.per_million
-        return PerMillion(prompt=self.per_million, completion=self.per_million)
-
-
-class ApiPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the same tokens cost at an API."""
-
-    name: str
-    model: str = "*"
-    currency: str | None = None
-    per_million: PerMillion
-    source: str = ""
-    as_of: date | None = None
 
 
 class ReferencePace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from tokenyield_collector.prices.book import Facility, Owned, Pool, PriceBook, Rented, is_capped
+from tokenyield_collector.prices.token_prices import price_faults, tier_faults
 from tokenyield_settings.loader import nearest
 
 NAME_CHARS_MAX = 100
@@ -43,10 +44,11 @@ def faults_of(prices: PriceBook) -> Iterator[str]:
 def _token_faults(prices: PriceBook) -> Iterator[str]:
     for i, price in enumerate(prices.token_prices):
         yield from _unknown_currency(f"token_prices[{i}]", price.currency, prices)
-        yield from _negative(f"token_prices[{i}].per_million", price.prices())
+        yield from price_faults(f"token_prices[{i}]", price.per_million)
+    yield from tier_faults(prices.token_prices)
     for i, api in enumerate(prices.api_prices):
         yield from _unknown_currency(f"api_prices[{i}]", api.currency, prices)
-        yield from _negative(f"api_prices[{i}].per_million", api.per_million)
+        yield from price_faults(f"api_prices[{i}]", api.per_million)
     weights = prices.token_weights
     for name in ("prompt", "cached", "completion"):
         weight: Decimal = getattr(weights, name)

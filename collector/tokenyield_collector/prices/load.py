@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from tokenyield_collector.prices.book import (
-    ApiPrice,
     ExchangeRate,
     Facility,
     Owned,
@@ -25,12 +24,12 @@ from tokenyield_collector.prices.book import (
     PriceBook,
     ReferenceRates,
     Rented,
-    TokenPrice,
     TokenWeights,
 )
 from tokenyield_collector.prices.checks import NAME_CHARS_MAX, faults_of, not_amounts
 from tokenyield_collector.prices.overflow import overflow_pool
 from tokenyield_collector.prices.reference import reference_pools
+from tokenyield_collector.prices.token_prices import ApiPrice, TokenPrice, read_priced
 from tokenyield_settings.loader import SettingsError, nearest, read_yaml
 
 _HEAD = (
@@ -97,8 +96,8 @@ class _Reader:
             pools=(*self._pools(raw.get("pools")), *self._reference_pools(raw.get("reference_prices"))),
             exchange_rates=self._exchange_rates(raw.get("exchange_rates")),
             token_weights=self.one("token_weights", raw.get("token_weights") or {}, TokenWeights) or TokenWeights(),
-            token_prices=self.several("token_prices", raw.get("token_prices"), TokenPrice),
-            api_prices=self.several("api_prices", raw.get("api_prices"), ApiPrice),
+            token_prices=read_priced(self, "token_prices", raw.get("token_prices"), TokenPrice),
+            api_prices=read_priced(self, "api_prices", raw.get("api_prices"), ApiPrice),
             reference_rates=self.one("reference_rates", raw.get("reference_rates") or {}, ReferenceRates)
             or ReferenceRates(),
             inherited=self.inherited,
@@ -181,10 +180,6 @@ class _Reader:
             record, faults = None, [f"{at}: {error}"]
         self.faults += [fault for fault in faults if fault not in self.faults]
         return None if faults else record
-
-    def several(self, at: str, value: Any, kind: type[AnyRecord]) -> tuple[AnyRecord, ...]:
-        records = (self.one(f"{at}[{i}]", entry, kind) for i, entry in enumerate(self.list(at, value)))
-        return tuple(record for record in records if record is not None)
 
     def dated(self, at: str, value: Any, kind: type[AnyRecord], key: str = "") -> tuple[AnyRecord, ...]:
         """One mapping, or a list of mappings that each state what changes `from` a day on; null unsets a field."""

@@ -1,18 +1,28 @@
-"""Run it here or buy it: the tokens of each model at the price of an API, beside what they cost here. Pure."""
+"""Run it here or buy it: the tokens of each model at the price of an API, beside what they cost here. Pure.
 
+Both sides are of the same days: those on which the API has a price. Tokens of other days are counted apart.
+"""
+
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from fnmatch import fnmatchcase
 
-from tokenyield_collector.prices.book import ApiPrice, PriceBook
+from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.calendar import in_force
 from tokenyield_collector.prices.money import amount
+from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.prices.rates import Rates
+from tokenyield_collector.prices.token_prices import ApiPrice
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_wire.units import MS_PER_SECOND
 from tokenyield_wire.window import TOKEN_KINDS
 
 _MEGA = 10**6
+DayPrices = Mapping[str, Decimal]
+"""Kind of the ledger -> a million tokens in the price book's currency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,45 +33,73 @@ class BuyOrRun:
     api: str
     source: str
     as_of: str
+    tokens: int
+    """On days on which the API has a price; costs and paces are of these days too."""
+    tokens_without_price: int
     api_cost: float
     allocated_cost: float
     loaded_cost: float
+    tokens_per_second: float | None
+    """What a GPU made, of a second that the model held it."""
     break_even_tokens_per_second: float | None
-    """Tokens a second and active GPU at which the API costs as much as the GPU-hour."""
+    """What it must make for the API to cost as much as the GPU-hour."""
 
 
-def buy_or_run(models: Mapping[str, Sums], prices: PriceBook, day: date) -> list[BuyOrRun]:
-    """For each model and each API that offers it, at the exchange rates of `day`."""
+def buy_or_run(models: Mapping[tuple[str, int], Sums], prices: PriceBook) -> list[BuyOrRun]:
+    """For each model and each API that offers it. `models`: by model and day (ms)."""
+    by_model: dict[str, dict[date, Sums]] = defaultdict(dict)
+    for (model, day_ms), sums in models.items():
+        by_model[model][day_of(day_ms)] = sums
     rates = Rates(prices)
     comparisons = []
-    for model, sums in sorted(models.items()):
-        tokens = sum(sums.get(kind) for kind in TOKEN_KINDS)
+    for model, days in sorted(by_model.items()):
         for api in prices.api_prices:
-            exchange = rates.exchange(api.currency, day)
-            if exchange is not None and tokens and fnmatchcase(model, api.model):
-                comparisons.append(_comparison(model, sums, api, _api_cost(api, sums) * float(exchange), tokens))
+            if fnmatchcase(model, api.model):
+                comparison = _comparison(model, days, api, rates)
+                if comparison is not None:
+                    comparisons.append(comparison)
     return comparisons
 
 
-def _comparison(model: str, sums: Sums, api: ApiPrice, api_cost: float, tokens: int) -> BuyOrRun:
-    per_second = None
-    if api_cost and sums.held_ms:
-        per_second = amount(sums.allocated) / (sums.held_ms / MS_PER_SECOND) / (api_cost / tokens)
+def _comparison(model: str, days: Mapping[date, Sums], api: ApiPrice, rates: Rates) -> BuyOrRun | None:
+    """None where the API has no price for any of the tokens."""
+    compared, api_cost, tokens_without_price = Sums(), Decimal(0), 0
+    for day, sums in days.items():
+        price = _on(api, day, rates)
+        if price is None:
+            tokens_without_price += _tokens(sums)
+        else:
+            compared.take(sums)
+            api_cost += sum((sums.get(kind) * one for kind, one in price.items()), Decimal(0)) / _MEGA
+    tokens = _tokens(compared)
+    if not tokens:
+        return None
+    held_s = compared.held_ms / MS_PER_SECOND
+    is_comparable = bool(api_cost and held_s)
     return BuyOrRun(
         model=model,
         api=api.name,
         source=api.source,
         as_of=api.as_of.isoformat() if api.as_of else "",
-        api_cost=round(api_cost, 6),
-        allocated_cost=round(amount(sums.allocated), 6),
-        loaded_cost=round(amount(sums.get("loaded")), 6),
-        break_even_tokens_per_second=per_second,
+        tokens=tokens,
+        tokens_without_price=tokens_without_price,
+        api_cost=round(float(api_cost), 6),
+        allocated_cost=round(amount(compared.allocated), 6),
+        loaded_cost=round(amount(compared.get("loaded")), 6),
+        tokens_per_second=tokens / held_s if held_s else None,
+        break_even_tokens_per_second=(
+            amount(compared.allocated) / held_s / (float(api_cost) / tokens) if is_comparable else None
+        ),
     )
 
 
-def _api_cost(api: ApiPrice, sums: Sums) -> float:
-    price = api.per_million
-    cached = price.prompt if price.cached is None else price.cached
-    prompt = sums.get("prompt_computed") + sums.get("prompt_unsplit")
-    whole = price.prompt * prompt + cached * sums.get("prompt_cached") + price.completion * sums.get("completion")
-    return float(whole) / _MEGA
+def _on(api: ApiPrice, day: date, rates: Rates) -> DayPrices | None:
+    """None where the API has no price on that day, or its currency no exchange rate."""
+    price, exchange = in_force(api.per_million, day), rates.exchange(api.currency, day)
+    if price is None or exchange is None:
+        return None
+    return {kind: one * exchange for kind, one in price.by_kind().items()}
+
+
+def _tokens(sums: Sums) -> int:
+    return sum(sums.get(kind) for kind in TOKEN_KINDS)

@@ -114,7 +114,7 @@ def make_report(
             for (day_ms, _), money in zip(days, table.shown_days([sums for _, sums in days]), strict=True)
         },
         references=statement.references,
-        buy_or_run=buy_or_run(groups.models, prices, day_of(max(statement.span.start_ms, statement.span.end_ms - 1))),
+        buy_or_run=buy_or_run(groups.models, prices),
         token_weights={name: str(getattr(prices.token_weights, name)) for name in ("prompt", "cached", "completion")},
     )
 
@@ -133,7 +133,8 @@ class _SummedLines:
         self._remembered: dict[tuple[object, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {}
         """What lines of many days share: the rest of the key -> its values in the columns and in the filter."""
         self.rows: dict[tuple[str, ...], Sums] = defaultdict(Sums)
-        self.models: dict[str, Sums] = defaultdict(Sums)
+        self.models: dict[tuple[str, int], Sums] = defaultdict(Sums)
+        """By model and day."""
         self.days: dict[int, Sums] = defaultdict(Sums)
 
     def add(self, key: LineKey, sums: Sums) -> None:
@@ -145,7 +146,7 @@ class _SummedLines:
             raise ParameterError("by", expected=f"at most {ROWS_MAX} rows", found="more", fix=fix)
         self.rows[values].take(sums)
         if self._with_models and key.carrier.kind == "work" and key.carrier.model:
-            self.models[key.carrier.model].take(sums)
+            self.models[key.carrier.model, key.start_ms - key.start_ms % MS_PER_DAY].take(sums)
         self.days[key.start_ms - key.start_ms % MS_PER_DAY].take_costs(sums)
 
     def _values_of(self, key: LineKey) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -31,7 +31,7 @@ from tokenyield_collector.statements.lines import FIELD_AT, FIELDS, TOKENS_AT, C
 from tokenyield_collector.statements.placement import Placements, Portion
 from tokenyield_collector.statements.pricing import TIMES, add_capacity, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of
-from tokenyield_collector.statements.revenue import KindPrices, Revenue
+from tokenyield_collector.statements.revenue import Fitting, KindPrices, Revenue
 from tokenyield_collector.statements.source import NO_NODE, Grain, Span, day_by_day
 from tokenyield_wire.units import MS_PER_DAY
 
@@ -68,7 +68,8 @@ class FleetSource:
             grain = Grain(hour=grain.hour, node=True, workload=True, cluster=True)
         weights = prices.token_weights.per_thousand()
         paces, self.references = references_of(reader, prices, span.start_ms, span.end_ms, weights)
-        carriers = _Carriers(self._policy, grain)
+        revenue = Revenue(self._policy)
+        carriers = _Carriers(self._policy, grain, revenue)
         usage = reader.usage(
             UsageQuery(
                 start_ms=span.start_ms,
@@ -84,20 +85,21 @@ class FleetSource:
         )
         host_days = reader.host_energy(span.start_ms, span.end_ms)
         measured = measured_by_day(host_days, reader.gpu_groups() if host_days else (), placements.chain_of)
-        day = _FleetDay(self._policy, grain, placements, carriers, measured)
+        day = _FleetDay(self._policy, grain, placements, carriers, revenue, measured)
         work_of, capacity_of = day_by_day(usage.work, _day_of), day_by_day(usage.capacity, _day_of)
         for day_ms in span.days():
             yield from day.lines(day_ms, work_of(day_ms), capacity_of(day_ms))
 
 
 class _Carriers:
-    """Carriers by number, as identities turn up."""
+    """Carriers by number, with the tiers that fit them, as identities turn up."""
 
-    def __init__(self, policy: Policy, grain: Grain) -> None:
+    def __init__(self, policy: Policy, grain: Grain, revenue: Revenue) -> None:
         self._policy = policy
         self._grain = grain
-        self._numbers: dict[Carrier, int] = {}
-        self.listed: list[Carrier] = []
+        self._revenue = revenue
+        self._numbers: dict[tuple[Carrier, Fitting], int] = {}
+        self.listed: list[tuple[Carrier, Fitting]] = []
 
     def number_of(self, identity: WorkIdentity) -> int:
         carrier = Carrier(
@@ -107,9 +109,10 @@ class _Carriers:
             identity.workload if self._grain.workload else "",
             identity.cluster if self._grain.cluster else "",
         )
-        number = self._numbers.setdefault(carrier, len(self.listed))
+        fitted = (carrier, self._revenue.fitting(identity, carrier))
+        number = self._numbers.setdefault(fitted, len(self.listed))
         if number == len(self.listed):
-            self.listed.append(carrier)
+            self.listed.append(fitted)
         return number
 
 
@@ -122,13 +125,14 @@ class _FleetDay:
         grain: Grain,
         placements: Placements,
         carriers: _Carriers,
+        revenue: Revenue,
         measured: Mapping[tuple[str, int], MeasuredHosts],
     ) -> None:
         self._grain = grain
         self._placements = placements
         self._carriers = carriers
         self._measured = measured
-        self._revenue = Revenue(policy)
+        self._revenue = revenue
         self._nobody: tuple[None, ...] = (None,) * len(policy.rules.dimensions)
         self._unreported = day_by_day(placements.unreported, lambda one: one.start_ms - one.start_ms % MS_PER_DAY)
         self._host: dict[str, tuple[MeasuredHosts, int]] = {}
@@ -184,9 +188,12 @@ class _FleetDay:
     def _target(
         self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]
     ) -> tuple[Sums, KindPrices]:
-        carrier = self._carriers.listed[row.group]
+        carrier, fitting = self._carriers.listed[row.group]
+        tier = self._revenue.on(fitting, day_ms)
+        if tier.name:
+            carrier = carrier._replace(tier=tier.name)
         key = self._key(day_ms, row.segment, row.chain, pool, row.node, carrier)
-        return lines[key], self._revenue.prices_of(carrier, day_ms)
+        return lines[key], tier.quanta
 
     def _add_capacity(
         self, day_ms: int, capacity: Sequence[CapacityRow], held: HeldTimes, lines: dict[LineKey, Sums]

@@ -170,6 +170,8 @@ class Carrier(NamedTuple):
     model: str = ""
     workload: str = ""
     cluster: str = ""
+    tier: str = ""
+    """The token price that holds for it on the line's day; empty where none does."""
 
     @property
     def is_lost(self) -> bool:

@@ -18,6 +18,8 @@ UNPRICED = "(price missing)"
 OTHER = "(other)"
 """The row or label of all that is not shown by name."""
 UNKNOWN_MODEL = "unknown model"
+NO_TIER = "(no tier)"
+"""Of work that no token price fits."""
 _MARKED_BY = "("
 """What every other marker begins with, and what dashboards and the page know them by."""
 _WORDS = {"", UNATTRIBUTED, UNKNOWN_MODEL, "sum", "-"}
@@ -79,6 +81,12 @@ def cluster_name(carrier: Carrier) -> str:
     return own_name(carrier.cluster)
 
 
+def tier_name(carrier: Carrier) -> str:
+    if carrier.kind == "work":
+        return own_name(carrier.tier) or NO_TIER
+    return _MODEL_OF_KIND[carrier.kind]
+
+
 def pool_name(pool: str | None) -> str:
     return UNPRICED if pool is None else own_name(pool)
 
@@ -107,11 +115,13 @@ def _column_value(key: LineKey, name: str, dimensions: Sequence[str]) -> str:
             return workload_name(carrier)
         case "model":
             return model_name(carrier)
+        case "tier":
+            return tier_name(carrier)
         case _:
             return dimension_value(carrier, dimensions.index(name))
 
 
 def names_of(carrier: Carrier, dimensions: Sequence[str]) -> dict[str, str]:
-    """What budgets and token prices match on: every dimension, the model and the cluster."""
+    """What budgets and, beside plain facts, token prices match on: every dimension, the model and the cluster."""
     named = dict(zip(dimensions, dimension_values(carrier), strict=True))
     return named | {"model": model_name(carrier), "cluster": cluster_name(carrier)}

@@ -34,7 +34,7 @@ def test_built_in_rules_take_the_gateways_team_before_labels() -> None:
     own = AttributionRules()
     labels = {"team": "platform", "product": "serving"}
     assert attribute(own, labels=labels) == {"team": "platform", "product": "serving"}
-    assert attribute(own, labels=labels, caller={"team": "search"}) == {"team": "search", "product": "unattributed"}
+    assert attribute(own, labels=labels, caller={"team": "search"}) == {"team": "search", "product": "serving"}
     assert attribute(own) == {"team": "unattributed", "product": "unattributed"}
 
 

@@ -25,7 +25,9 @@ def test_every_file_that_is_a_command_is_in_the_help(capsys: pytest.CaptureFixtu
         assert any(line.startswith(f"  tokenyield-collector {name} ") for line in lines), "and has an example"
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["report", "--help"], ["example", "prices.yaml"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["report", "--help"], ["example", "prices.yaml"], ["example", "prices-tiers.yaml"]]
+)
 def test_the_help_imports_no_library(argv: list[str]) -> None:
     code = (
         "import sys, contextlib; from tokenyield_collector.cli import main\n"

@@ -225,7 +225,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "expected 'from' days that grow from entry to entry, found 2026-05-01, 2026-04-01",
         "pools[9] (g).rented: expected at least one entry, found an empty list",
         "token_weights.completion: expected a number greater than 0, found 0",
-        "token_prices[0].per_million.prompt: expected at least 0, found -3",
+        "token_prices[0].per_million: expected at least 0, found -3",
         "reference_rates.configured[0].tokens_per_second: expected a number greater than 0, found 0",
         "reference_prices: expected owned or rented, found 'stolen'",
         "api_prices[0].per_million.completion: expected an amount, found nan",

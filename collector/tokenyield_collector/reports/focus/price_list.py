@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from typing import NamedTuple
 
-from tokenyield_collector.attribution.rules import fits
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.prices.book import Rented, TokenPrice
+from tokenyield_collector.prices.book import Rented
 from tokenyield_collector.prices.calendar import in_force
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT, rounded, scaled
 from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.prices.rates import PICO, Rates
 from tokenyield_collector.reports.focus.columns import PRICE_DECIMALS
-from tokenyield_collector.statements.lines import Carrier, LineKey, Sums
-from tokenyield_collector.statements.names import names_of
-from tokenyield_collector.statements.revenue import TOKENS_PER_PRICE, holds, per_million, per_token
+from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.revenue import TOKENS_PER_PRICE, DayTier, Revenue
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -51,50 +49,28 @@ class PoolPrice(NamedTuple):
     is_committed: bool
 
 
-class _TierPrices(NamedTuple):
-    """A token price on one day."""
-
-    quanta: Sequence[tuple[int, int]]
-    """(number of the kind, quanta a token)."""
-    prices: Sequence[UnitPrice]
-
-
 class PriceList:
     """What was looked up once is remembered: a month has as many prices as pools, tiers and days."""
 
     def __init__(self, policy: Policy) -> None:
         self._prices = policy.prices
         self._rates = Rates(policy.prices)
-        self._dimensions = policy.rules.dimensions
+        self._revenue = Revenue(policy)
         self._pools = {pool.name: pool for pool in policy.prices.pools}
         self._pool_days: dict[tuple[str, int], PoolPrice | None] = {}
-        self._tiers: dict[Carrier, list[int]] = {}
-        self._tier_days: dict[tuple[int, int], _TierPrices | None] = {}
+        self._tier_days: dict[tuple[str, int], Sequence[UnitPrice]] = {}
 
     def of_tokens(self, key: LineKey, sums: Sums) -> Sequence[UnitPrice] | None:
         """By number of the kind; None where the line's revenue is not that of one price of the list."""
-        tier = self._tier_of(key.carrier, key.start_ms - key.start_ms % MS_PER_DAY)
-        if tier is None:
+        day_ms = key.start_ms - key.start_ms % MS_PER_DAY
+        tier = self._revenue.named(key.carrier.tier, day_ms)
+        if not tier.name or tier.exchange is None:
             return None
-        revenue = sum(sums.get(TOKEN_KINDS[i]) * quanta for i, quanta in tier.quanta)
-        return tier.prices if revenue == sums.get("revenue") else None
-
-    def _tier_of(self, carrier: Carrier, day_ms: int) -> "_TierPrices | None":
-        """The first that fits and holds; None where there is none, or no exchange rate for it."""
-        listed = self._prices.token_prices
-        if carrier not in self._tiers:
-            names = names_of(carrier, self._dimensions) if listed else {}
-            self._tiers[carrier] = [i for i, price in enumerate(listed) if fits(price.match, names)]
-        day = day_of(day_ms)
-        number = next((i for i in self._tiers[carrier] if holds(listed[i], day)), None)
-        if number is None:
+        if sum(sums.get(TOKEN_KINDS[i]) * quanta for i, quanta in tier.quanta) != sums.get("revenue"):
             return None
-        if (number, day_ms) not in self._tier_days:
-            currency = listed[number].currency or self._prices.currency
-            exchange = self._rates.exchange(currency, day)
-            found = None if exchange is None else _tier_prices(listed[number], currency, exchange)
-            self._tier_days[number, day_ms] = found
-        return self._tier_days[number, day_ms]
+        if (tier.name, day_ms) not in self._tier_days:
+            self._tier_days[tier.name, day_ms] = _unit_prices(tier, tier.exchange)
+        return self._tier_days[tier.name, day_ms]
 
     def of_pool(self, name: str | None, start_ms: int) -> PoolPrice | None:
         """None where the day has no price for it. A rate that changes within the day is the mean of its hours."""
@@ -131,15 +107,14 @@ class PriceList:
         return UnitPrice("cost", TOKENS_UNIT, amount, currency, amount, Decimal(1))
 
 
-def _tier_prices(price: TokenPrice, currency: str, exchange: Decimal) -> _TierPrices:
-    own, quanta = per_million(price), per_token(price, exchange)
-    by_number = dict(quanta)
+def _unit_prices(tier: DayTier, exchange: Decimal) -> list[UnitPrice]:
+    by_number = dict(tier.quanta)
     prices = []
     for i, kind in enumerate(TOKEN_KINDS):
         pico = by_number.get(i, 0) * TOKENS_PER_PRICE * PICO // QUANTA_PER_UNIT
         amount = scaled(pico, PRICE_DECIMALS)
-        prices.append(UnitPrice(price.name, TOKENS_UNIT, amount, currency, own[kind], exchange))
-    return _TierPrices(quanta, prices)
+        prices.append(UnitPrice(tier.name, TOKENS_UNIT, amount, tier.currency, tier.per_million[kind], exchange))
+    return prices
 
 
 def divided(amount: Decimal, by: Decimal) -> Decimal:

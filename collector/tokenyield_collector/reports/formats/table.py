@@ -176,7 +176,7 @@ def _buy_or_run(report: Report) -> Table:
     table = Table(title=f"run it here or buy it, {report.currency}", box=box.SIMPLE_HEAD, title_justify="left")
     for column in ("model", "API"):
         table.add_column(column, overflow="fold")
-    for column in ("there", "here, allocated", "here, loaded", "break-even tok/s/GPU"):
+    for column in ("there", "here, allocated", "here, loaded", "tok/s/GPU", "break-even"):
         table.add_column(column, justify="right")
     for comparison in report.buy_or_run:
         table.add_row(
@@ -185,6 +185,7 @@ def _buy_or_run(report: Report) -> Table:
             f"{comparison.api_cost:,.2f}",
             f"{comparison.allocated_cost:,.2f}",
             f"{comparison.loaded_cost:,.2f}",
+            figure(comparison.tokens_per_second, 1),
             figure(comparison.break_even_tokens_per_second, 1),
         )
     return table
