@@ -60,6 +60,8 @@ class Rounding(NamedTuple):
 
     def plain(self, steps: int) -> Decimal:
         """As a number, without zeros at its end beyond the second decimal."""
+        if not steps:
+            return _NOTHING
         digits = self.digits
         if digits > _CENT_DIGITS and not steps % 10 ** (digits - _CENT_DIGITS):
             return Decimal(steps // 10 ** (digits - _CENT_DIGITS)).scaleb(-_CENT_DIGITS)
@@ -83,6 +85,7 @@ class Rounding(NamedTuple):
 
 
 _CENT_DIGITS = 2
+_NOTHING = Decimal("0.00")
 EXACT = Rounding(QUANTA_PER_UNIT, 9)
 """Money for machines: JSON, CSV, Parquet, FOCUS, metrics. A thousandth of a millionth."""
 CENTS = Rounding(QUANTA_PER_UNIT, _CENT_DIGITS)

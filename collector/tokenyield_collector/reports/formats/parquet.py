@@ -4,8 +4,10 @@ The file's metadata say how names are written.
 """
 
 import tempfile
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from tokenyield_collector.reports.formats import ReportFormat
 from tokenyield_collector.reports.report import Report
@@ -17,20 +19,31 @@ _INTEGERS = (*TOKEN_KINDS, "tokens", "requests")
 
 
 def to_parquet(report: Report) -> bytes:
-    """Written by DuckDB, which the ledger needs anyway."""
+    """Written by DuckDB, which the ledger needs anyway. It reads whole columns, of numpy, by the name of a variable:
+    rows one by one take a hundred times as long."""
     import duckdb
 
-    columns = ", ".join(f'"{name}" {_sql_type(name, report)}' for name in report.column_names)
-    marks = ", ".join("?" for _ in report.column_names)
+    names = report.column_names
+    rows = [row.columns for row in report.rows]
+    data = {name: _array([row[name] for row in rows], _sql_type(name, report)) for name in names}
+    columns = ", ".join(f'"{name}"::{_sql_type(name, report)} AS "{name}"' for name in names)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         file = Path(folder) / "report.parquet"
-        connection.execute(f"CREATE TABLE report ({columns})")
-        if report.rows:
-            rows = [list(row.columns.values()) for row in report.rows]
-            connection.executemany(f"INSERT INTO report VALUES ({marks})", rows)  # noqa: S608 - marks only
         metadata = f"KV_METADATA {{names: '{NAMES_AS_THEY_ARE}'}}"
-        connection.execute(f"COPY report TO '{file}' (FORMAT parquet, {metadata})")
+        connection.execute(f"COPY (SELECT {columns} FROM data) TO '{file}' (FORMAT parquet, {metadata})")  # noqa: S608
+        del data
         return file.read_bytes()
+
+
+def _array(values: Sequence[Any], sql_type: str) -> Any:
+    """Decimals as text, which loses nothing."""
+    import numpy as np
+
+    if sql_type in ("BIGINT", "DOUBLE"):
+        missing = [value is None for value in values]
+        dtype = np.int64 if sql_type == "BIGINT" else np.float64
+        return np.ma.masked_array([value or 0 for value in values], mask=missing, dtype=dtype)
+    return np.array([None if value is None else str(value) for value in values], dtype=object)
 
 
 def _sql_type(name: str, report: Report) -> str:
