@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from tokenyield_agent.gpu import READERS
 from tokenyield_agent.tokens.dialects.json_lines import LABELS
 from tokenyield_agent.tokens.dialects.pattern import PatternSettings
+from tokenyield_agent.tokens.parsing.request_class import CONTEXT_EDGES, SERVICE_TIERS, class_faults
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.loader import load, setting
 from tokenyield_wire.bounded import bounded
@@ -154,9 +155,15 @@ class Settings:
         metadata={"help": "label here -> a pod's label or annotation; requests the API server, see agent.yaml"},
     )
     caller_labels: tuple[str, ...] = setting(
-        ("team", "key", "project", "org"),
+        ("team", "key", "project", "org", "service_tier"),
         "labels of a gateway's callers that may leave the host; also known: user, end_user, tags, agent_task, session, "
-        "agent",
+        "agent, context",
+    )
+    service_tiers: tuple[str, ...] = setting(
+        SERVICE_TIERS, "values of the caller's label service_tier; any other is sent as 'other'"
+    )
+    context_edges: tuple[int, ...] = setting(
+        CONTEXT_EDGES, "tokens of a request's prompt at which the classes of the caller's label context end"
     )
     dialects: tuple[PatternSettings, ...] = setting((), "log formats of your own, see agent.yaml")
     workloads: tuple[WorkloadSettings, ...] = setting((), "inference servers to follow, see agent.yaml")
@@ -197,6 +204,7 @@ class Settings:
         for label in self.pod_labels:
             yield from _name_faults(f"pod_labels.{label}", label)
         yield from _label_faults("caller_labels", self.caller_labels)
+        yield from class_faults(self.service_tiers, self.context_edges)
         yield from self._source_faults()
 
     def _collector_faults(self) -> Iterator[str]:

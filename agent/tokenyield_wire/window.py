@@ -207,7 +207,8 @@ class Demand(Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     gateway: Name
     model: Name | None = None
     caller: Labels = msgspec.field(name="asker", default_factory=dict)
-    """team, key, user, end_user, project, org, tags, agent_task, session, agent: those that the settings allow."""
+    """team, key, user, end_user, project, org, tags, agent_task, session, agent, service_tier, context: those that the
+    agent's settings allow."""
     prompt_computed: Count | None = None
     prompt_cached: Count | None = None
     prompt_unsplit: Count | None = None

@@ -30,6 +30,14 @@ KEPT_HEADERS = ("x-agent-task", "x-agent-task-id", "x-session-id", "x-agent", "x
 KEPT_ERROR = ("error_code", "error_class")  # not its message, which may quote the prompt
 
 
+def tier_of(payload):
+    """How the request was served, as the answer says; else as it was asked for. Nothing else of either is kept."""
+    for holder in (payload.get("response"), payload.get("model_parameters")):
+        if isinstance(holder, dict) and holder.get("service_tier"):
+            return holder["service_tier"]
+    return None
+
+
 class UsageLog(CustomLogger):
     def __init__(self):
         super().__init__()
@@ -48,6 +56,7 @@ class UsageLog(CustomLogger):
             return
         line = {name: payload.get(name) for name in KEPT}
         metadata = payload.get("metadata") or {}
+        line["service_tier"] = tier_of(payload)
         line["metadata"] = {name: metadata.get(name) for name in KEPT_METADATA}
         for sent, kept in (
             ("spend_logs_metadata", KEPT_OF_CLIENTS),

@@ -6,6 +6,7 @@ from tokenyield_agent.config import GatewaySettings, Settings, WorkloadSettings
 from tokenyield_agent.tokens.dialects.registry import GATEWAY_DIALECTS, SERVER_DIALECTS, new_dialect
 from tokenyield_agent.tokens.event import Dialect
 from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource, SourceMark
+from tokenyield_agent.tokens.parsing.request_class import RequestClasses
 from tokenyield_agent.workloads.discovered import DiscoveredLog
 
 
@@ -44,8 +45,11 @@ def _open(
     among: Mapping[str, type[Dialect]] = SERVER_DIALECTS,
     fields: Mapping[str, str] | None = None,
 ) -> LogSource | None:
+    edges = settings.context_edges if "context" in settings.caller_labels else ()
+    classes = RequestClasses(frozenset(settings.service_tiers), edges)
+
     def make() -> Dialect:
-        return new_dialect(dialect, patterns=settings.dialects, fields=fields, among=among)
+        return new_dialect(dialect, patterns=settings.dialects, fields=fields, among=among, classes=classes)
 
     labels = frozenset(settings.caller_labels)
     if unit is not None:

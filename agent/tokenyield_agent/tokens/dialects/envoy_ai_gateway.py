@@ -26,6 +26,7 @@ from tokenyield_agent.tokens.dialects.json_lines import (
 )
 from tokenyield_agent.tokens.parsing.agent_labels import labels_of_line
 from tokenyield_agent.tokens.parsing.outcome import CLIENT_CLOSED, outcome_of
+from tokenyield_agent.tokens.parsing.request_class import tier_in
 from tokenyield_agent.tokens.parsing.usage import count_of, dig, token_kinds
 
 DEFAULT_FIELDS = {"team": "x-team-id", "user": "x-user-id"}
@@ -71,6 +72,8 @@ class EnvoyAiGateway(JsonLines):
         if not any(kinds.values()) and not _calls_model(document, model, ended):
             return LineCounts()
         labels = [(label, dig(document, path)) for label, path in self._fields.items()]
+        if "service_tier" not in self._fields:
+            labels.append(("service_tier", tier_in(document)))
         caller = caller_of(model, [*labels, *labels_of_line(document, self._fields)])
         kinds = {ended: 1, **(kinds if ended == "requests" else only_used(kinds))}
         has_id = _first(document, _IDS) is not None

@@ -15,6 +15,7 @@ from tokenyield_agent.tokens.parsing import instants
 from tokenyield_agent.tokens.parsing.agent_labels import AGENT_LABELS
 from tokenyield_agent.tokens.parsing.lines import lines_with
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
+from tokenyield_agent.tokens.parsing.request_class import REQUEST_LABELS, RequestClasses
 from tokenyield_agent.tokens.parsing.seen import CountedJobs, SeenLines
 from tokenyield_agent.tokens.parsing.usage import count_of
 from tokenyield_wire.bounded import fitting_name
@@ -22,7 +23,7 @@ from tokenyield_wire.bounded import fitting_name
 LINE_BYTES_MAX = 256 * 1024
 """The longest line that is read: gateways may log messages and answers too."""
 LABEL_CHARS_MAX = 128
-LABELS = ("team", "key", "user", "end_user", "project", "org", "tags", *AGENT_LABELS)
+LABELS = ("team", "key", "user", "end_user", "project", "org", "tags", *AGENT_LABELS, *REQUEST_LABELS)
 """What may be known of a caller."""
 MODEL_ENDPOINT = re.compile(
     r"[/:](?:completions|messages|responses|embeddings|rerank|generations|edits|speech|transcriptions|translations"
@@ -57,6 +58,7 @@ class JsonLines(LogDialect):
 
     def __init__(self) -> None:
         super().__init__()
+        self.classes = RequestClasses()
         self._seen = SeenLines()
         self._jobs = CountedJobs()
 
@@ -74,12 +76,18 @@ class JsonLines(LogDialect):
             kinds = self._not_yet_counted(counts)
             if not kinds:
                 continue
-            caller_kinds, _ = sums.setdefault(counts.caller, ({}, counts.at_s))
+            caller_kinds, _ = sums.setdefault(self._caller_of(counts), ({}, counts.at_s))
             for kind, count in kinds.items():
                 caller_kinds[kind] = caller_kinds.get(kind, 0) + count
         return [
             TokenCounts(method="count", at_s=at_s, caller=caller, **kinds) for caller, (kinds, at_s) in sums.items()
         ]
+
+    def _caller_of(self, counts: LineCounts) -> Caller:
+        """The caller, with the class of its request."""
+        caller = counts.caller
+        labels = self.classes.labels(caller.labels, counts.kinds, is_one_request=counts.job is None)
+        return caller if labels is caller.labels else Caller(model=caller.model, labels=labels)
 
     def _not_yet_counted(self, counts: LineCounts) -> dict[str, int]:
         kinds = counts.kinds

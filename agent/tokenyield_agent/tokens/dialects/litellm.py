@@ -33,6 +33,7 @@ from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.tokens.parsing.agent_labels import labels_in
 from tokenyield_agent.tokens.parsing.loose_json import LooseDecoder
 from tokenyield_agent.tokens.parsing.outcome import outcome_of
+from tokenyield_agent.tokens.parsing.request_class import tier_in
 from tokenyield_agent.tokens.parsing.usage import as_object, count_of, token_kinds, usage_kinds
 
 _MODEL_CALLS = frozenset((
@@ -70,6 +71,9 @@ class _Payload(msgspec.Struct, gc=False):
     startTime: Any = None
     endTime: Any = None
     error_information: Any = None
+    response: Any = None
+    service_tier: Any = None
+    model_parameters: Any = None
 
 
 class LiteLlm(JsonLines):
@@ -145,6 +149,7 @@ def _caller(document: _Payload, metadata: dict[str, Any]) -> Caller:
             ("org", metadata.get("user_api_key_org_alias")),
             ("tags", document.request_tags),
             *_agent_labels(metadata),
+            ("service_tier", _service_tier(document, metadata)),
         ),
     )
 
@@ -156,6 +161,13 @@ def _agent_labels(metadata: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for label, value in labels_in(metadata.get("requester_metadata"), metadata.get("requester_custom_headers")):
         if label not in ours:
             yield label, value
+
+
+def _service_tier(document: _Payload, metadata: dict[str, Any]) -> Any:
+    """Of the answer; else of the request."""
+    written = {"service_tier": document.service_tier}
+    wished = {"model_parameters": as_object(document.model_parameters) or {}}
+    return tier_in(written, document.response, {"usage": metadata.get("usage_object")}, wished)
 
 
 def _job(document: _Payload) -> bytes | None:
@@ -191,7 +203,7 @@ GATEWAY = Gateway(
     name="litellm",
     title="LiteLLM proxy",
     log=LiteLlm,
-    reports="team, key, user, end user, project, organization, tags, agent task, session, agent; failed and aborted "
-    "requests apart, with what they used; a request or batch once, by its id",
+    reports="team, key, user, end user, project, organization, tags, agent task, session, agent, service "
+    "tier; failed and aborted requests apart, with what they used; a request or batch once, by its id",
     before=("openai-usage",),  # whose object may be in LiteLLM's payload
 )

@@ -20,6 +20,7 @@ from tokenyield_agent.tokens.dialects.json_lines import JsonLines, LineCounts, c
 from tokenyield_agent.tokens.event import Caller
 from tokenyield_agent.tokens.parsing.agent_labels import labels_of_line
 from tokenyield_agent.tokens.parsing.outcome import outcome_of
+from tokenyield_agent.tokens.parsing.request_class import tier_in
 from tokenyield_agent.tokens.parsing.usage import as_object, count_of, dig, usage_kinds
 
 _HOLDERS = ("", "response", "body", "response.body", "response_body", "data", "result", "result.message")
@@ -70,6 +71,8 @@ class OpenAiUsage(JsonLines):
             for label, paths in self._fields
         ]
         labels += labels_of_line(document, dict(labels))
+        if dict(labels).get("service_tier") is None:
+            labels.append(("service_tier", tier_in(holder, document)))
         return caller_of(holder.get("model") or holder.get("modelVersion") or document.get("model"), labels)
 
 
@@ -139,7 +142,7 @@ GATEWAY = Gateway(
     title="any JSON lines with a `usage` object: OpenAI's (chat, responses, batch results), Anthropic's (also batch "
     "results), DeepSeek's, Gemini's, Bedrock's, Cohere's",
     log=OpenAiUsage,
-    reports="`team`, `user`, `metadata.team` and the like, or where `fields` says; failed and aborted requests apart, "
-    "with what they used; a request once where its line has an id",
+    reports="`team`, `user`, `metadata.team` and the like, or where `fields` says; service tier; failed and "
+    "aborted requests apart, with what they used; a request once where its line has an id",
     takes_fields=True,
 )

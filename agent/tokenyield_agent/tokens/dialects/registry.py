@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from tokenyield_agent.tokens import dialects
 from tokenyield_agent.tokens.dialects.base import Gateway, Server
+from tokenyield_agent.tokens.dialects.json_lines import JsonLines
 from tokenyield_agent.tokens.dialects.pattern import PatternDialect, PatternSettings
 from tokenyield_agent.tokens.endpoint import CounterNames, is_known, is_recognized
 from tokenyield_agent.tokens.event import Dialect, TokenCounts
 from tokenyield_agent.tokens.exposition import names_on
+from tokenyield_agent.tokens.parsing.request_class import RequestClasses
 
 
 class UnknownDialect(ValueError):
@@ -95,18 +97,19 @@ def new_dialect(
     patterns: Iterable[PatternSettings] = (),
     fields: Mapping[str, str] | None = None,
     among: Mapping[str, type[Dialect]] | None = None,
+    classes: RequestClasses | None = None,
 ) -> Dialect:
     """The dialect called `name`; `auto` finds it by the log, `among` some or all. `fields` are for gateways, which read
-    the caller from them. Raises `UnknownDialect`."""
+    the caller from them; `classes` is how they class requests. Raises `UnknownDialect`."""
     known = {**SERVER_DIALECTS, **GATEWAY_DIALECTS}
     if name == "auto":
-        return AutoDialect(among or known, fields)
+        return AutoDialect(among or known, fields, classes)
     own = {pattern.name: pattern for pattern in patterns}
     if name in own:
         return PatternDialect(own[name])
     if name not in known:
         raise UnknownDialect(f"expected one of {', '.join(['auto', *known, *own])}; found '{name}'")
-    return _make(name, known[name], fields)
+    return _make(name, known[name], fields, classes)
 
 
 def reports_tokens(dialect: str) -> bool:
@@ -134,9 +137,12 @@ def counters_of_page(body: bytes) -> CounterNames | None:
     return next(known, None) or next(recognized, None)
 
 
-def _make(name: str, kind: type[Dialect], fields: Mapping[str, str] | None) -> Dialect:
+def _make(name: str, kind: type[Dialect], fields: Mapping[str, str] | None, classes: RequestClasses | None) -> Dialect:
     takes_fields = name in GATEWAYS and GATEWAYS[name].takes_fields
-    return kind(fields) if fields and takes_fields else kind()  # type: ignore[call-arg]
+    dialect: Dialect = kind(fields) if fields and takes_fields else kind()  # type: ignore[call-arg]
+    if classes is not None and isinstance(dialect, JsonLines):
+        dialect.classes = classes
+    return dialect
 
 
 class AutoDialect:
@@ -148,8 +154,13 @@ class AutoDialect:
 
     name: ClassVar[str] = "auto"
 
-    def __init__(self, among: Mapping[str, type[Dialect]], fields: Mapping[str, str] | None = None) -> None:
-        self._open: dict[str, Dialect] = {name: _make(name, kind, fields) for name, kind in among.items()}
+    def __init__(
+        self,
+        among: Mapping[str, type[Dialect]],
+        fields: Mapping[str, str] | None = None,
+        classes: RequestClasses | None = None,
+    ) -> None:
+        self._open: dict[str, Dialect] = {name: _make(name, kind, fields, classes) for name, kind in among.items()}
         self.chosen: Dialect | None = None
 
     @property
