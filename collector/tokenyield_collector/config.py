@@ -54,6 +54,11 @@ class CollectorSettings:
     connections_max: int = setting(
         20_000, "connections at once; an agent keeps one. Needs as many file handles", within=(1, 1_000_000)
     )
+    connections_per_address_max: int = setting(
+        10_000,
+        "connections of one address at once (IPv6: of its /64); lower it where agents have addresses of their own",
+        within=(1, 1_000_000),
+    )
     agent_batches_per_s: float = setting(
         50.0,
         "batches of one node in the long run, a minute's worth at once; normally it sends four a minute",

@@ -114,7 +114,7 @@ class Collector:
     @property
     def problem(self) -> str | None:
         """What does not work at present; None where all does."""
-        return self._steps.problem
+        return "; ".join(filter(None, (self._steps.problem, self.committer.problem))) or None
 
     async def run(self) -> None:
         """Refresh and retire until cancelled. A step that fails is tried again in the next round."""
@@ -253,7 +253,13 @@ async def serve(settings: CollectorSettings) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     try:
         assert runner.server is not None
-        connections = Connections(runner.server, settings.connections_max, settings.body_wait_s)
+        connections = Connections(
+            runner.server,
+            collector.services.ingest.refused,
+            connections_max=settings.connections_max,
+            address_max=settings.connections_per_address_max,
+            unread_s=settings.body_wait_s,
+        )
         listener = Listener(connections, settings.address)
         collector.authenticator.context_changed = listener.use
         await listener.start(collector.authenticator.credentials.web.context)

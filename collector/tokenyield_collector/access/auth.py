@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
@@ -103,7 +104,7 @@ class Authenticator:
         """None for a request that its handler may answer."""
         if self._requests is not None and right != Right.OPEN and (wait_s := self._requests.wait_s("", self._now_s())):
             return _later("more requests than rate_limit of the web config allows", wait_s)
-        if _is_from_another_site(request):
+        if request.method not in ("GET", "HEAD") and is_from_another_site(request):
             return problem(403, "a page of another site may not send this")
         if right == Right.OPEN:
             return None
@@ -216,9 +217,9 @@ def _has_loopback_name(request: web.BaseRequest) -> bool:
         return False
 
 
-def _is_from_another_site(request: web.BaseRequest) -> bool:
+def is_from_another_site(request: web.BaseRequest) -> bool:
     """Browsers report it for what a page sends; programs report nothing."""
-    return request.method not in ("GET", "HEAD") and request.headers.get("Sec-Fetch-Site", "none") not in (
-        "none",
-        "same-origin",
-    )
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get(hdrs.HOST, "").lower():
+        return True
+    return request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from tokenyield_collector.access.auth import caller_of, peer_of
+from tokenyield_collector.access.auth import caller_of, is_from_another_site, peer_of
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.http.problem import problem
@@ -49,6 +49,8 @@ class BackupApi:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         ledger = self._ledger
+        if is_from_another_site(request):
+            return problem(403, "a page of another site may not request a backup")
         if not isinstance(ledger, DuckDbLedger):
             return problem(400, _CLICKHOUSE)
         if self._is_busy:

@@ -24,8 +24,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """The file appears whole or not at all."""
+    import os
+
     from tokenyield_collector.commands.source import settings_of
 
+    os.umask(0o077)
     target: Path = arguments.file
     if target.exists():
         show(f"backup: {target} exists already; name another file", is_error=True)

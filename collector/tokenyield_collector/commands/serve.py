@@ -20,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.config import load_settings
     from tokenyield_settings.logs import set_up_logging
 
+    os.umask(0o077)  # the ledger, its log and backups are for nobody else
     settings = load_settings(arguments.config, os.environ, arguments.set)
     set_up_logging(settings.log_format, settings.log_level)
     import uvloop

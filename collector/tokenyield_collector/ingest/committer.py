@@ -23,6 +23,8 @@ from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
 
+TRY_AGAIN_S = 5.0
+
 
 class CommittedShipment(NamedTuple):
     """A receipt, and the ranges of this agent's batch numbers that the ledger lacks."""
@@ -75,11 +77,16 @@ class Committer:
             self._full.set()
         return await waiting.done
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be committed at present; None where all is well."""
+        return self._steps.problem
+
     async def run(self) -> None:
         """Commit until cancelled. What came in during a commit has waited already, and is not kept waiting again."""
         loop, interval_s = asyncio.get_running_loop(), self._settings.commit_interval_ms / 1000
         while True:
-            await self._wake.wait()
+            await self._next_shipment()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), max(0.0, self._oldest_s + interval_s - loop.time()))
             self._wake.clear()
@@ -91,6 +98,18 @@ class Committer:
                     if not waiting.done.done():
                         waiting.done.set_exception(LedgerError(self._steps.problem or "the commit failed"))
             self._stats.waiting_batches = self._waiting_batches
+
+    async def _next_shipment(self) -> None:
+        """While commits fail the ledger is tried meanwhile: a balancer that sees an unready collector sends it none."""
+        while self._steps.problem is not None and not self._wake.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), TRY_AGAIN_S)
+                return
+            await self._steps.attempt("commit", self._try)
+        await self._wake.wait()
+
+    async def _try(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._ledger.try_writing)
 
     def _append(self, shipments: list[Shipment]) -> list[Answer]:
         """In the writer's thread. Together, and where that fails for what one of them says, one by one."""

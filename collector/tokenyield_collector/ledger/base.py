@@ -47,6 +47,10 @@ class Ledger(Protocol):
         """Make all batches durable in one commit. Raises `LedgerError`, and then nothing was kept."""
         ...
 
+    def try_writing(self) -> None:
+        """Write something that changes nothing. Raises `LedgerError` where a commit would fail."""
+        ...
+
     def missing(self, shipment: Shipment) -> list[tuple[int, int]]:
         """The newest ranges of its sender's batch numbers that are not here though later ones are, inclusive. For
         agents to send again what a ledger restored from a backup has lost; empty where that is unknown."""

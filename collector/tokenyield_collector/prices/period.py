@@ -31,6 +31,8 @@ def parse_period(text: str) -> Period:
     """Raises `ParameterError` for the field `period`."""
     first, separator, last = text.partition("..")
     try:
+        if not text.isascii():  # digits of other scripts would be another name of the same period
+            raise ValueError
         if month := _MONTH.fullmatch(text):
             start = date(int(month[1]), int(month[2]), 1)
             end = (start + timedelta(days=32)).replace(day=1)

@@ -1,6 +1,7 @@
 """What a browser must not be made to do, and the headers that forbid it."""
 
 from pathlib import Path
+from typing import Any
 
 from collector.access.client import DC1, READER, bearer, call, send
 from harness import Stack
@@ -23,6 +24,16 @@ def test_a_page_of_another_site_cannot_write(stack: Stack) -> None:
     assert send(stack, DC1, 9, Sec_Fetch_Site="cross-site") == 403
     assert send(stack, DC1, 9, Sec_Fetch_Site="same-site") == 403
     assert send(stack, DC1, 9, Sec_Fetch_Site="same-origin") == 200
+    assert send(stack, DC1, 9, Origin="https://evil.example.com") == 403  # a browser of before 2023
+    assert send(stack, DC1, 9, Origin="null") == 403
+    assert send(stack, DC1, 9, Origin=stack.url, Host=stack.url.removeprefix("http://")) == 200
+
+
+def test_a_page_of_another_site_cannot_have_a_backup_made(stack: Stack) -> None:
+    others: list[dict[str, Any]] = [{"Sec_Fetch_Site": "cross-site"}, {"Origin": "https://evil.example.com"}]
+    for headers in others:
+        assert call(stack.url, "/v1/backup", **bearer(READER), **headers)[0] == 403
+    assert call(stack.url, "/v1/backup", **bearer(READER), Sec_Fetch_Site="same-origin")[0] == 200
 
 
 def test_without_authentication_only_localhost_is_answered(tmp_path: Path) -> None:

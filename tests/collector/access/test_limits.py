@@ -1,6 +1,7 @@
 """How often, how slowly and how much a client may send, and bytes that are not a request."""
 
 import gzip
+import re
 import signal
 import socket
 import time
@@ -116,6 +117,37 @@ def test_more_connections_than_allowed_are_closed_at_once(stack: Stack) -> None:
         for connection in many:
             connection.close()
     wait_until(lambda: _answers(stack), what="there is room again")
+
+
+def test_one_address_does_not_take_all_connections_and_probes_answer(tmp_path: Path) -> None:
+    """Many connections that send half a head: of one address up to its bound, of many up to the bound of all; a probe
+    from an address that has none is answered meanwhile."""
+    running = Stack(tmp_path, collector={"connections_max": 12, "connections_per_address_max": 8})
+    running.start_collector()
+    held: list[socket.socket] = []
+
+    def hold(address: str) -> None:
+        connection = socket.create_connection(("127.0.0.1", running.port), source_address=(address, 0))
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-")
+        held.append(connection)
+
+    def refused() -> int:
+        counts = re.findall(rb'refused_requests_total{reason="connections"} ([0-9]+)', get(f"{running.url}/metrics"))
+        return int(counts[0]) if counts else 0
+
+    try:
+        before = refused()
+        for _ in range(10):
+            hold("127.0.0.2")
+        wait_until(lambda: refused() - before == 2, what="two of the slow address are refused")
+        for i in range(3, 9):
+            hold(f"127.0.0.{i}")
+            hold(f"127.0.0.{i}")
+        assert call(running.url, "/healthz")[0] == 200  # 127.0.0.1 has no connection open
+    finally:
+        for connection in held:
+            connection.close()
+        running.kill_all()
 
 
 def _answers(stack: Stack) -> bool:

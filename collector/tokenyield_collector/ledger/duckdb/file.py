@@ -101,6 +101,13 @@ class DuckDbFile:
             self.rollback()  # a transaction that stays open would refuse all that come after
             raise
 
+    def try_writing(self) -> None:
+        """Raises `LedgerError` where nothing can be written."""
+        with self.transaction("cannot be written"):
+            ((version,),) = self.rows("SELECT max(version) FROM schema_version")
+            self.connection.execute("DELETE FROM schema_version WHERE version = ?", [version])
+            self.connection.execute("INSERT INTO schema_version VALUES (?)", [version])
+
     def rollback(self) -> None:
         try:
             self.connection.execute("ROLLBACK")

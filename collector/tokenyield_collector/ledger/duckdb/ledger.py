@@ -73,6 +73,9 @@ class DuckDbLedger:
     def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
         return self._writer.append(shipments, received_ms)
 
+    def try_writing(self) -> None:
+        self._file.try_writing()
+
     def missing(self, shipment: Shipment) -> list[tuple[int, int]]:
         return self._writer.missing(shipment)
 
