@@ -7,6 +7,7 @@ from itertools import groupby
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.effective import TermsStretch, effective_terms
 from tokenyield_collector.prices.period import DAYS_MAX
+from tokenyield_collector.prices.site_fee import site_fee_warnings
 
 
 def first_day_kept() -> date:
@@ -27,6 +28,7 @@ def terms_warnings(prices: PriceBook, since: date) -> Iterator[str]:
         if warning is not None:
             listed = list(stretches)
             yield f"pool {pool}, {_days(listed[0].first, listed[-1].end)}: {warning}"
+    yield from site_fee_warnings(prices, since)
 
 
 def _days(first: date | None, end: date | None) -> str:

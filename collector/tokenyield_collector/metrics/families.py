@@ -47,7 +47,8 @@ ENERGY = Family(
 GPU_SECONDS = Family(
     "tokenyield_gpu_seconds_total",
     "counter",
-    "GPU time by state (active, idle, unallocated, unknown)",
+    "GPU time by state (active, idle, unallocated, unknown) and the first pool that holds then, GPUs beyond its count "
+    "included",
     ("cluster", "pool", "state"),
 )
 WORKLOAD_ENERGY = Family(
@@ -122,7 +123,7 @@ HOST_ENERGY = Family(
 PRICE_MISSING = Family(
     "tokenyield_price_missing_gpu_seconds_total",
     "counter",
-    "GPU time that no pool of the price book matches; it has no cost",
+    "GPU time without a cost: no pool of the price book matches and holds in that hour, or its price is not known",
 )
 
 GPUS = Family(

@@ -127,6 +127,23 @@ def test_upfront_money_of_gpus_that_come_later(tmp_path: Path) -> None:
     assert first.startswith("pool p, 2026-07-01 to 2027-01-01: count goes from 16 to 24 within the term")
 
 
+def test_the_fee_of_a_site_is_charged_once(tmp_path: Path) -> None:
+    """120 kW: 40 GPUs of 2 kW are 80; with 20 more from July on all of it; with 30 leased ones there 150."""
+    text = """
+    facilities: {a: {per_month: 18000, kw: 120, kw_per_gpu: 2}}
+    pools:
+    - {name: p, owned: [{gpu: 1, life_years: 1, count: 40}, {from: 2026-07-01, count: 60}]}
+    - {name: q, facility: a, rented: {kind: reserved, per_gpu_hour: 1, count: 15, starts: 2026-09-01, ends: 2026-10-01}}
+    - {name: cloud, rented: {per_gpu_hour: 1}}"""
+    warnings = [one for one in terms_warnings(prices(tmp_path, text), SINCE) if one.startswith("facility")]
+    assert warnings == [
+        "facility a, from 2026-01-01: pools with a count have 80 kW, and per_month is for 120 kW: 33.3 % of the fee is "
+        "charged to no GPU; correct kw, kw_per_gpu or the counts",
+        "facility a, from 2026-09-01: pools with a count have 150 kW, and per_month is for 120 kW: more than the fee is "
+        "charged; correct kw, kw_per_gpu or the counts",
+    ]
+
+
 def test_terms_that_ended_long_ago_are_left_out(tmp_path: Path) -> None:
     text = "pools: [{name: p, rented: [{per_gpu_hour: 1}, {from: 2025-01-01, per_gpu_hour: 2}]}]"
     assert list(terms_lines(prices(tmp_path, text), SINCE)) == [

@@ -396,3 +396,16 @@ def test_a_negative_tariff_lowers_the_cost(tmp_path: Path, tariff: str) -> None:
     statement = fleet_statement(maker.ledger.usage(), maker.policy, span, Grain())
     total = sum(sums.total for _, sums in statement.lines())
     assert decimal(total) == Decimal("0.64")
+
+
+@pytest.mark.parametrize(("month", "days"), [("2026-02", 28), ("2026-04", 30), ("2026-10", 31)])
+def test_a_month_of_a_site_is_its_invoice(tmp_path: Path, month: str, days: int) -> None:
+    """60 GPUs of 2 kW fill the 120 kW that 18,000 a month pays for, whether they report or not."""
+    fleet = Fleet()
+    for day in (1, days):
+        fleet.hour(f"{month}-{day:02}T{0 if day == 1 else 23:02}:00", [Gpu()], [])
+    text = """
+    facilities: {a: {per_month: 18000, kw: 120, kw_per_gpu: 2}}
+    pools: [{name: p, owned: {gpu: 0, life_years: 1, count: 60}}]"""
+    total = fleet.maker(prices(tmp_path, text)).report(month, ["model"]).total
+    assert round(Decimal(str(total.figures["cost_of_facility"])), 2) == 18_000
