@@ -28,6 +28,9 @@ from tokenyield_collector.prices.hours import (
     hours_per_year_of_life,
 )
 
+PAID_ONCE = ("depreciation", "financing", "upfront")
+"""Parts of a price that was paid when the terms began: its exchange rate is that of that day."""
+
 
 class RatePart(NamedTuple):
     """One line of a rate, in the price book's currency per GPU-hour, and its formula with figures."""

@@ -21,11 +21,13 @@ from tokenyield_collector.prices.book import (
     Terms,
     is_capped,
     is_paid,
+    term_of,
 )
 from tokenyield_collector.prices.calendar import in_force, local_quarters
 from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENT_OF_PART, COMPONENTS
 from tokenyield_collector.prices.money import capacity_quanta, energy_quanta
 from tokenyield_collector.prices.parts import (
+    PAID_ONCE,
     RatePart,
     converted,
     host_parts,
@@ -196,9 +198,18 @@ class Rates:
             local += space_parts(facility, kw, day, zone)
         if pays_energy:
             local += host_parts(facility, watts, tariff)
-        parts = [converted(part, terms_exchange, terms.currency, into) for part in own]
+        start, _ = term_of(terms)
+        when_paid = terms_exchange if start is None else self.exchange(terms.currency, start)
+        once = terms_exchange if when_paid is None else when_paid
+        parts = [
+            converted(part, once if part.name in PAID_ONCE else terms_exchange, terms.currency, into) for part in own
+        ]
         parts += [converted(part, facility_exchange, facility.currency, into) for part in local]
         notes = []
+        if when_paid is None and any(part.amount for part in parts if part.name in PAID_ONCE):
+            notes.append(
+                f"no exchange rate for {terms.currency} on {start}, when it was paid: converted at that of each day"
+            )
         if isinstance(terms, Owned) and not is_within_life(terms, day):
             notes.append("past its life: no depreciation and no financing")
         if pool.reference:

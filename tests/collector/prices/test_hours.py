@@ -119,3 +119,30 @@ def test_hours_follow_each_other(first: date, days: int, zone: str) -> None:
     if zone == "UTC":
         moments = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, end)]
         assert hours_between(first, end, zone) * 3600 == (moments[1] - moments[0]).total_seconds()
+
+
+def test_what_was_paid_once_keeps_the_exchange_rate_of_that_day(tmp_path: Path) -> None:
+    """40,000 EUR at 1.1 on 2026-03-15, over 4 years: 44,000 whatever the rate later; licences of 876 a year follow it."""
+    text = """
+    exchange_rates: {EUR: [{from: 2026-01-01, rate: 1.1}, {from: 2027-01-01, rate: 1.5}]}
+    pools: [{name: p, owned: {currency: EUR, gpu: 40000, life_years: 4, per_gpu_year: 876, in_service: 2026-03-15}}]"""
+    price_book = prices(tmp_path, text)
+    assert cents(summed(price_book, "depreciation", "2026-01-01", "2031-01-01")) == 44_000
+    assert cents(summed(price_book, "yearly", "2027-01-01", "2028-01-01")) == 1314
+    upfront = (
+        text[: text.index("pools:")]
+        + """pools: [{name: p, rented: {kind: reserved, count: 2, per_gpu_hour: 1,
+        currency: EUR, upfront_per_gpu: 4000, starts: 2026-07-01, ends: 2027-07-01}}]"""
+    )
+    assert cents(summed(prices(tmp_path, upfront), "upfront", "2026-01-01", "2028-01-01")) == 4400
+
+
+def test_an_unknown_exchange_rate_of_the_purchase_is_noted(tmp_path: Path) -> None:
+    text = """
+    exchange_rates: {EUR: [{from: 2026-06-01, rate: 1.1}]}
+    pools: [{name: p, owned: {currency: EUR, gpu: 35040, life_years: 4, in_service: 2026-03-15}}]"""
+    price_book = prices(tmp_path, text)
+    rate = Rates(price_book).of(price_book.pools[0], ms("2027-01-01"))
+    assert rate is not None
+    assert rate.per_gpu_hour == Decimal("1.1")
+    assert rate.notes == ("no exchange rate for EUR on 2026-03-15, when it was paid: converted at that of each day",)
