@@ -11,6 +11,7 @@ from typing import Any
 
 from oracle.columns import Figure, Row, columns_of, grouped, rows_of, waterfall
 from oracle.lines import BUCKETS, COSTS, summed
+from oracle.people import spreadsheet
 from oracle.statement import Statement
 from oracle.terms import COMPONENTS, ZERO
 
@@ -171,7 +172,7 @@ def focus_differences(statement: Statement, rows: Sequence[Mapping[str, str]]) -
             at = row[name][:10] if column == "day" else row[name]
             for amount in ("EffectiveCost", "BilledCost", "x_GpuHours", "x_Joules", "x_Tokens"):
                 sums[at][amount] += number(row[amount]) or ZERO
-        lines = {values[0]: line for values, line in grouped(statement, [column]).items()}
+        lines = {spreadsheet(values[0]): line for values, line in grouped(statement, [column]).items()}
         for at, line in lines.items():
             figures = columns_of(line, statement)
             hours = sum((line.ms[bucket] for bucket in BUCKETS), ZERO) / 3_600_000

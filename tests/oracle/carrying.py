@@ -12,6 +12,10 @@ from oracle.people import People
 from oracle.terms import COMPONENTS, ZERO, Terms
 
 
+class TooLittleUse(Exception):
+    """Somebody used less than a millisecond, which the product may have rounded to nothing: who pays alike is open."""
+
+
 def load(lines: Mapping[Key, Line]) -> None:
     """Allocated, and by usage a share of what its pool lost that day; without users, those of all pools."""
     users = {key: line.allocated for key, line in lines.items() if key.kind == "work" and line.allocated}
@@ -50,41 +54,39 @@ def share(terms: Terms, people: People, day_ms: int, lines: dict[Key, Line]) -> 
 
 def _parts(
     terms: Terms, people: People, day_ms: int, lines: Mapping[Key, Line], bucket: str, pool: str | None, way: str
-) -> dict[Key, Decimal]:
-    """Who gets which part; nobody where nobody can carry it."""
+) -> dict[Key, tuple[Decimal, Decimal]]:
+    """Who gets which part, and which part of that may be off; nobody where nobody can carry it."""
     if way == "ownership":
         owner = terms.owner_of(pool or "")
         values = tuple(owner.get(name) for name in people.dimensions)
-        return {Key(day_ms, pool, "", "", f"owner_{bucket}", values): ONE} if owner else {}
-    users = _users(lines, pool)
-    payers: dict[str | None, Decimal] = defaultdict(Decimal)
-    for key, direct in users.items():
-        payers[key.values[0] if way == "even" else None] += direct
+        return {Key(day_ms, pool, "", "", f"owner_{bucket}", values): (ONE, ZERO)} if owner else {}
+    users = {key: line.direct for key, line in lines.items() if key.pool == pool and key.is_carried and line.direct}
+    off = {key: lines[key].slack.cost + lines[key].slack.pace_cost for key in users}
+    if way == "even" and any(direct <= off[key] for key, direct in users.items()):
+        raise TooLittleUse
+    payer_of = {key: key.values[0] if way == "even" else None for key in users}
+    direct_of: dict[str | None, Decimal] = defaultdict(Decimal)
+    off_of: dict[str | None, Decimal] = defaultdict(Decimal)
+    for key, payer in payer_of.items():
+        direct_of[payer] += users[key]
+        off_of[payer] += off[key]
     return {
-        key: direct / payers[key.values[0] if way == "even" else None] / len(payers) for key, direct in users.items()
+        key: (
+            users[key] / direct_of[payer] / len(direct_of),
+            off[key] / users[key] + off_of[payer] / direct_of[payer],
+        )
+        for key, payer in payer_of.items()
     }
 
 
-def _users(lines: Mapping[Key, Line], pool: str | None) -> dict[Key, Decimal]:
-    """Those who used the pool, by their active cost."""
-    return {key: line.direct for key, line in lines.items() if key.pool == pool and key.is_carried and line.direct}
-
-
-def _move(lines: dict[Key, Line], bucket: str, pool: str | None, parts: Mapping[Key, Decimal]) -> None:
-    users = _users(lines, pool)
-    whole, off = (
-        sum(users.values(), ZERO),
-        sum((lines[key].slack.cost + lines[key].slack.pace_cost for key in users), ZERO),
-    )
+def _move(lines: dict[Key, Line], bucket: str, pool: str | None, parts: Mapping[Key, tuple[Decimal, Decimal]]) -> None:
     taken, slip = _taken(lines, bucket, pool)
     moved = sum(taken.values(), ZERO)
-    for key, part in parts.items():
+    for key, (part, off) in parts.items():
         line = lines.setdefault(key, Line())
         for component, value in taken.items():
             line.cost["shared", component] += value * part
-        line.slack.shared += slip * part
-        if key in users:
-            line.slack.shared += moved * (line.slack.cost + line.slack.pace_cost + off * part) / whole
+        line.slack.shared += (slip + moved * off) * part
 
 
 def _set_apart(lines: dict[Key, Line], bucket: str, key: Key) -> None:

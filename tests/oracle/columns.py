@@ -107,7 +107,8 @@ def columns_of(line: Line, statement: Statement) -> Row:
     row["tokens_per_second_per_watt"] = row["tokens_per_joule_gpu"]
     grams = None if line.joules["carbon_unknown"] else line.grams
     row["co2_grams"] = Figure(grams, slack.site_joules / 3600)
-    row["co2_grams_per_million_tokens"] = row["co2_grams"].over(all_tokens.times(1 / MEGA))
+    mega = all_tokens.times(1 / MEGA)
+    row["co2_grams_per_million_tokens"] = Figure(ZERO) if grams == 0 and mega.value else row["co2_grams"].over(mega)
     row |= _unit_costs(line, statement, all_tokens)
     if statement.terms.document.get("token_prices"):
         revenue = Figure(line.money["revenue"], slack.revenue + EXACT)

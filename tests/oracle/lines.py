@@ -57,6 +57,15 @@ class Slack:
     """Between under-yield and productive alone."""
     pace_cost: Decimal = ZERO
 
+    def add_units(self, rate: HourRate | None, count: int = 4) -> None:
+        """So many milliseconds and millijoules that were divided."""
+        self.ms += count
+        self.joules += Decimal(count) / 1000
+        watts, pue = (rate.host_watts, rate.pue) if rate is not None else (ZERO, ZERO + 1)
+        self.site_joules += Decimal(count) / 1000 * (1 + watts) * pue
+        if rate is not None:
+            self.cost += count * (time_cost(rate, ONE) + energy_cost(rate, ONE))
+
 
 @dataclass
 class Line:

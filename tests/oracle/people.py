@@ -72,3 +72,8 @@ def written(name: str) -> str:
     seen = "".join(c for c in unicodedata.normalize("NFKC", name) if c.isprintable()).casefold().strip('" ')
     reads_like_marker = seen.startswith("(") or seen in ("", "unattributed", "unknown model", "sum", "-")
     return f'"{name}"' if name and reads_like_marker else name
+
+
+def spreadsheet(name: str) -> str:
+    """As CSV and FOCUS write it: an apostrophe before what would be computed."""
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "'") else name

@@ -4,13 +4,15 @@ From docs/money.md: waterfall, components, hosts, token prices, names.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from oracle.carrying import load, share
-from oracle.facts import DAY_MS, HOUR_MS, KINDS, WHOLE_MACHINE, Facts, GpuPlace, HourFacts
+from oracle.facts import DAY_MS, HOUR_MS, KINDS, Facts, GpuPlace, HourFacts
 from oracle.lines import ONE, Key, Line, add_time, add_usage, energy_cost, summed, time_cost
 from oracle.people import People, matches, written
+from oracle.placement import Chain, MeasuredHosts, Placement, Portion
 from oracle.terms import ZERO, HourRate, Terms, amount
 from oracle.work import Piece, Work
 
@@ -25,7 +27,8 @@ class Statement:
         self._facts = facts
         self._work = Work(facts, terms, people, self.start_ms, end_ms)
         self.lines: dict[Key, Line] = defaultdict(Line)
-        self._measured = self._measured_hosts()
+        self._placement = Placement(facts, terms)
+        self._hosts = MeasuredHosts(facts, self._placement, self.start_ms, end_ms)
         for hour_ms in range(self.start_ms, self.end_ms, HOUR_MS):
             self._add_hour(hour_ms, facts.hours.get(hour_ms) or HourFacts())
         self.before_sharing = summed(self.lines.values())
@@ -37,96 +40,63 @@ class Statement:
 
     # --- cost -------------------------------------------------------------------------------------------------------
 
-    def _pool_of(self, place: GpuPlace) -> str | None:
-        return self.terms.pool_of(*place, self._facts.node_labels.get((place.cluster, place.node), {}))
-
-    def _rate(self, pool: str | None, hour_ms: int) -> HourRate | None:
+    def _rate(self, pool: str | None, chain: Chain, hour_ms: int) -> HourRate | None:
         rate = self.terms.rate(pool, hour_ms) if pool is not None else None
-        measured = self._measured.get((pool, hour_ms - hour_ms % DAY_MS)) if rate is not None else None
-        if rate is None or measured is None:
-            return rate
-        own_uj, covered_ms, reported_ms = measured
-        rest_ms = max(0, reported_ms - covered_ms)
-        book_mw = round(rate.host_watts * 1000)
-        return rate.with_host(round((Decimal(own_uj) + rest_ms * book_mw) / (covered_ms + rest_ms)))
-
-    def _measured_hosts(self) -> dict[tuple[str | None, int], list[int]]:
-        """(pool, day) -> uJ of hosts, GPU time of the nodes that measure, GPU time that reported."""
-        pools: dict[tuple[str, str], set[str | None]] = defaultdict(set)
-        for hour in self._facts.hours.values():
-            for place in hour.time_ms:
-                pools[place.cluster, place.node].add(self._pool_of(place))
-        days: dict[tuple[int, str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-        reported: dict[tuple[str | None, int], int] = defaultdict(int)
-        for hour_ms, hour in self._facts.hours.items():
-            if self.start_ms <= hour_ms < self.end_ms:
-                for at, amounts in hour.hosts.items():
-                    day = days[hour_ms - hour_ms % DAY_MS, *at]
-                    day[:] = [a + b for a, b in zip(day, amounts, strict=True)]
-                for place, times in hour.time_ms.items():
-                    reported[self._pool_of(place), hour_ms - hour_ms % DAY_MS] += sum(times.values())
-        found: dict[tuple[str | None, int], list[int]] = {}
-        for (day_ms, cluster, node, sensor), (host_mj, gpu_ms, gpu_mj) in days.items():
-            own = pools[cluster, node]
-            if len(own) == 1 and None not in own and gpu_ms:
-                pool = found.setdefault((next(iter(own)), day_ms), [0, 0, 0])
-                pool[0] += max(0, host_mj - gpu_mj if sensor in WHOLE_MACHINE else host_mj) * 1000
-                pool[1] += gpu_ms
-        for where, sums in found.items():
-            sums[2] = reported[where]
-        return {where: sums for where, sums in found.items() if sums[1] and sums[2]}
+        return self._hosts.applied(rate, chain, hour_ms) if rate is not None else None
 
     def _add_hour(self, hour_ms: int, hour: HourFacts) -> None:
         nobody = self.people.nobody
+        portions, unreported = self._placement.of_hour(hour_ms, hour)
         held: dict[GpuPlace, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for server in hour.held.values():
             for place, own in server.items():
                 for name in ("active_ms", "idle_ms", "active_mj", "idle_mj"):
                     held[place][name] += getattr(own, name)
         for piece in self._work.of(hour):
-            self._add_piece(hour_ms, hour, piece)
-        reported_ms: dict[str | None, int] = defaultdict(int)
-        for place, times in hour.time_ms.items():
-            pool, energy = self._pool_of(place), hour.energy_mj[place]
-            rate = self._rate(pool, hour_ms)
-            reported_ms[pool] += sum(times.values())
-            left = {
-                ("untied", "productive"): [
-                    times["active"] - held[place]["active_ms"],
-                    energy["active"] - held[place]["active_mj"],
-                ],
-                ("untied", "idle"): [times["idle"] - held[place]["idle_ms"], energy["idle"] - held[place]["idle_mj"]],
-                ("unallocated", "unallocated"): [times["unallocated"], energy["unallocated"]],
-                ("dark", "dark"): [times["unknown"], energy["unknown"]],
-            }
-            for (kind, bucket), (ms, mj) in left.items():
-                if ms or mj:
-                    line = self.lines[Key(hour_ms, pool, place.cluster, place.node, kind, nobody)]
-                    add_usage(line, rate, bucket, Decimal(ms), Decimal(mj))
-                    line.ms["unrated"] += ms if bucket == "productive" else 0
-        for pool_entry in self.terms.pools:
-            name = str(pool_entry["name"])
-            rate = self.terms.rate(name, hour_ms)
-            if rate is not None and rate.count is not None:
-                missing_ms = rate.count * HOUR_MS - reported_ms[name]
-                if missing_ms > 0:
-                    add_time(self.lines[Key(hour_ms, name, "", "", "dark", nobody)], rate, "dark", Decimal(missing_ms))
+            chain = self._placement.chain_of(piece.place) if piece.place is not None else ()
+            for pool, part in portions[chain] if piece.place is not None else [Portion(None, ONE)]:
+                self._add_piece(hour_ms, hour, piece.part(part), pool, chain)
+        for place in hour.time_ms:
+            chain = self._placement.chain_of(place)
+            for pool, part in portions[chain]:
+                self._add_lost(hour_ms, hour, place, held[place], pool, part)
+        for name, missing_ms in unreported.items():
+            if (rate := self.terms.rate(name, hour_ms)) is not None:
+                add_time(self.lines[Key(hour_ms, name, "", "", "dark", nobody)], rate, "dark", missing_ms)
 
-    def _add_piece(self, hour_ms: int, hour: HourFacts, piece: Piece) -> None:
+    def _add_lost(
+        self, hour_ms: int, hour: HourFacts, place: GpuPlace, held: Mapping[str, int], pool: str | None, part: Decimal
+    ) -> None:
+        """What nobody held, and what was held by no workload that is known."""
+        times, energy = hour.time_ms[place], hour.energy_mj[place]
+        rate = self._rate(pool, self._placement.chain_of(place), hour_ms)
+        left = {
+            ("untied", "productive"): (times["active"] - held["active_ms"], energy["active"] - held["active_mj"]),
+            ("untied", "idle"): (times["idle"] - held["idle_ms"], energy["idle"] - held["idle_mj"]),
+            ("unallocated", "unallocated"): (times["unallocated"], energy["unallocated"]),
+            ("dark", "dark"): (times["unknown"], energy["unknown"]),
+        }
+        for (kind, bucket), (ms, mj) in left.items():
+            if ms or mj:
+                line = self.lines[Key(hour_ms, pool, place.cluster, place.node, kind, self.people.nobody)]
+                add_usage(line, rate, bucket, ms * part, mj * part)
+                line.ms["unrated"] += ms * part if bucket == "productive" else 0
+                if part != 1:
+                    line.slack.add_units(rate)
+
+    def _add_piece(self, hour_ms: int, hour: HourFacts, piece: Piece, pool: str | None, chain: Chain) -> None:
         server, place = piece.server, piece.place
         values = self.people.values(server.cluster, server.workload, piece.model, hour.labels_of(server), piece.caller)
-        pool = self._pool_of(place) if place is not None else None
         node = place.node if place is not None else ""
         key = Key(hour_ms, pool, server.cluster, node, "work", values, piece.model, server.workload)
-        line, rate = self.lines[key], self._rate(pool, hour_ms)
+        line, rate = self.lines[key], self._rate(pool, chain, hour_ms)
         for bucket in ("productive", "under_yield", "idle"):
             add_usage(line, rate, bucket, piece.times[f"{bucket}_ms"], piece.times[f"{bucket}_mj"])
         line.ms["unrated"] += piece.unrated_ms
         line.ms["parked"] += piece.times["parked_ms"]
         if rate is not None:
-            line.money["parked"] += time_cost(rate, piece.times["parked_ms"]) + energy_cost(
-                rate, piece.times["parked_mj"]
-            )
+            parked_mj = energy_cost(rate, piece.times["parked_mj"])
+            line.money["parked"] += time_cost(rate, piece.times["parked_ms"]) + parked_mj
         for kind in KINDS:
             line.counts[kind] += piece.counts[kind]
         line.known |= piece.known
@@ -136,12 +106,7 @@ class Statement:
             line.slack.revenue += slip * piece.counts[kind]
         slack = line.slack
         if piece.is_split:
-            slack.ms += 4
-            slack.joules += Decimal("0.004")
-            slack.site_joules += (Decimal("0.004") + Decimal("0.004") * (rate.host_watts if rate else 0)) * (
-                rate.pue if rate else 1
-            )
-            slack.cost += 4 * (time_cost(rate, ONE) + energy_cost(rate, ONE)) if rate else ZERO
+            slack.add_units(rate)
         if piece.pace_slip and rate is not None:
             slack.pace_ms += piece.pace_slip
             slack.pace_cost += piece.pace_slip * time_cost(rate, ONE) + 2 * energy_cost(rate, piece.pace_slip)

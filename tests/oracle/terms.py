@@ -6,15 +6,17 @@ rounded once, to 10^-12 of the currency a GPU-hour or kWh (docs/money.md, Exactn
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from math import ceil
 from typing import Any
 from zoneinfo import ZoneInfo
 
 QUARTER_MS = 900_000
 ZERO = Decimal(0)
 PICO = Decimal("1e-12")
+ONE_HOUR = Decimal(1)
 COMPONENTS = ("hardware", "rent", "capital", "maintenance", "facility", "host", "energy", "purchase")
 GIGAWATT = {"capex_per_kw": 40000, "capex_life_years": 15}
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -37,6 +39,8 @@ class HourRate:
     host_watts: Decimal
     carbon: Decimal | None
     count: int | None
+    is_capped: bool
+    """Whether it takes no more GPUs than its count."""
 
     def with_host(self, milliwatts: int) -> "HourRate":
         """The same with hosts that were measured."""
@@ -44,7 +48,7 @@ class HourRate:
         parts = self.per_gpu_hour | {"host": max(ZERO, self.per_gpu_hour.get("host", ZERO) + more)}
         return HourRate(
             owned=self.owned, per_gpu_hour=parts, per_kwh=self.per_kwh, pue=self.pue,
-            host_watts=Decimal(milliwatts) / 1000, carbon=self.carbon, count=self.count,
+            host_watts=Decimal(milliwatts) / 1000, carbon=self.carbon, count=self.count, is_capped=self.is_capped,
         )  # fmt: skip
 
 
@@ -55,7 +59,11 @@ class Terms:
         self.document = document
         self.currency: str = document.get("currency", "USD")
         self.zone = ZoneInfo(document.get("timezone", "UTC"))
-        self.pools: Sequence[Mapping[str, Any]] = document.get("pools") or []
+        self._pools: dict[str, Mapping[str, Any]] = {}
+        for pool in document.get("pools") or ():
+            self._pools[pool["name"]] = pool
+            if (beyond := overflow_of(pool)) is not None:
+                self._pools[beyond["name"]] = beyond
         self.facilities: Mapping[str, Any] = document.get("facilities") or {}
         weights = document.get("token_weights") or {}
         prompt, cached, completion = (
@@ -69,25 +77,34 @@ class Terms:
         }
         self._rates: dict[tuple[str, int], HourRate | None] = {}
 
-    def pool_of(self, cluster: str, node: str, gpu: str, labels: Mapping[str, str]) -> str | None:
-        """The first that fits."""
-        for pool in self.pools:
+    def pools_of(self, cluster: str, node: str, gpu: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """All that match, in order, up to the first that takes every GPU on every day."""
+        named, chain = {"cluster": cluster, "node": node, "gpu": gpu}, []
+        for name, pool in self._pools.items():
             match = pool.get("match") or {}
-            named = {"cluster": cluster, "node": node, "gpu": gpu}
-            if all(fnmatchcase(named[name], match.get(name, "*")) for name in named) and all(
-                fnmatchcase(labels.get(name, ""), pattern) for name, pattern in (match.get("labels") or {}).items()
+            if all(fnmatchcase(named[one], match.get(one, "*")) for one in named) and all(
+                fnmatchcase(labels.get(one, ""), pattern) for one, pattern in (match.get("labels") or {}).items()
             ):
-                return str(pool["name"])
-        return None
+                chain.append(name)
+                if takes_all(pool):
+                    break
+        return tuple(chain)
+
+    @property
+    def pool_names(self) -> list[str]:
+        return list(self._pools)
 
     def owner_of(self, name: str) -> Mapping[str, str]:
-        return next((pool.get("owner") or {} for pool in self.pools if pool["name"] == name), {})
+        return (self._pools[name].get("owner") or {}) if name in self._pools else {}
+
+    def is_paid(self, name: str, hour_ms: int) -> bool:
+        """Whether its terms hold then."""
+        return self._terms_at(self._pools[name], self._quarters(hour_ms)[0].date()) is not None
 
     def rate(self, name: str, hour_ms: int) -> HourRate | None:
         """None where the pool is not paid for then, or cannot be priced."""
         if (name, hour_ms) not in self._rates:
-            pool = next(pool for pool in self.pools if pool["name"] == name)
-            self._rates[name, hour_ms] = self._rate(pool, hour_ms)
+            self._rates[name, hour_ms] = self._rate(self._pools[name], hour_ms)
         return self._rates[name, hour_ms]
 
     def exchange(self, currency: str | None, day: date) -> Decimal | None:
@@ -100,18 +117,10 @@ class Terms:
         return amount(entry["rate"]) if entry else None
 
     def _rate(self, pool: Mapping[str, Any], hour_ms: int) -> HourRate | None:
-        quarters = [
-            datetime.fromtimestamp((hour_ms + i * QUARTER_MS) / 1000, UTC).astimezone(self.zone) for i in range(4)
-        ]
+        quarters = self._quarters(hour_ms)
         day = quarters[0].date()
-        owned = pool.get("owned") is not None
-        terms = in_force(as_list(pool["owned"] if owned else pool["rented"]), day)
+        owned, terms = pool.get("owned") is not None, self._terms_at(pool, day)
         if terms is None:
-            return None
-        start, end = (
-            (terms.get("in_service"), terms.get("retired")) if owned else (terms.get("starts"), terms.get("ends"))
-        )
-        if (start is not None and day < start) or (end is not None and day >= end):
             return None
         site = self._facility(pool, day)
         exchange, site_exchange = self.exchange(terms.get("currency"), day), self.exchange(site.get("currency"), day)
@@ -143,7 +152,19 @@ class Terms:
             if isinstance(carbon, list)
             else (amount(carbon) if carbon is not None else None),
             count=terms.get("count"),
+            is_capped=owned or terms.get("kind") == "reserved",
         )
+
+    def _quarters(self, hour_ms: int) -> list[datetime]:
+        return [datetime.fromtimestamp((hour_ms + i * QUARTER_MS) / 1000, UTC).astimezone(self.zone) for i in range(4)]
+
+    def _terms_at(self, pool: Mapping[str, Any], day: date) -> Mapping[str, Any] | None:
+        owned = pool.get("owned") is not None
+        terms = in_force(as_list(pool["owned"] if owned else pool["rented"]), day)
+        if terms is None:
+            return None
+        start, end = terms.get("in_service" if owned else "starts"), terms.get("retired" if owned else "ends")
+        return None if (start is not None and day < start) or (end is not None and day >= end) else terms
 
     def _facility(self, pool: Mapping[str, Any], day: date) -> Mapping[str, Any]:
         """The one that it names, or the only one."""
@@ -156,6 +177,42 @@ class Terms:
         return in_force(as_list(entries), day) or {}
 
 
+def takes_all(pool: Mapping[str, Any]) -> bool:
+    """Whether its terms always hold, and have no count beyond which GPUs go on."""
+    owned = pool.get("owned") is not None
+    known: dict[str, Any] = {}
+    entries = as_list(pool["owned"] if owned else pool["rented"])
+    for entry in entries:
+        known = over(known, entry)
+        is_capped = known.get("count") is not None and (owned or known.get("kind") == "reserved")
+        if is_capped or any(known.get(name) for name in ("in_service", "retired", "starts", "ends")):
+            return False
+    return entries[0].get("from") is None
+
+
+def overflow_of(pool: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The pool of what is beyond a count: rented by the hour, at that rate, with the pool's own space and energy."""
+    owned = pool.get("owned") is not None
+    entries: list[dict[str, Any]] = []
+    known: dict[str, Any] = {}
+    for entry in as_list(pool["owned"] if owned else pool["rented"]):
+        known = over(known, entry)
+        rate = known.get("overflow_per_gpu_hour")
+        beyond: dict[str, Any] = {name: known[name] for name in ("from", "currency") if name in known}
+        beyond |= {"per_gpu_hour": rate, "starts": known.get("in_service" if owned else "starts")}
+        beyond |= {"ends": known.get("retired" if owned else "ends")}
+        beyond |= {"energy_included": False if owned else known.get("energy_included", True)}
+        beyond |= {"facility_included": False if owned else known.get("facility_included")}
+        entries.append(beyond)
+    if all(entry["per_gpu_hour"] is None for entry in entries):
+        return None
+    return {
+        **{name: value for name, value in pool.items() if name != "owned"},
+        "name": f"{pool['name']} (overflow)",
+        "rented": entries,
+    }
+
+
 def as_list(entries: Any) -> list[Mapping[str, Any]]:
     return entries if isinstance(entries, list) else [entries]
 
@@ -165,10 +222,15 @@ def in_force(entries: Sequence[Mapping[str, Any]], day: date) -> Mapping[str, An
     known: dict[str, Any] = {}
     found = None
     for entry in entries:
-        known = {**known, **entry}
+        known = over(known, entry)
         if known.get("from") is None or known["from"] <= day:
             found = known
     return found
+
+
+def over(known: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds from an entry on; null unsets."""
+    return {name: value for name, value in {**known, **entry}.items() if value is not None}
 
 
 def hours(first: date, end: date, zone: ZoneInfo) -> Decimal:
@@ -181,15 +243,24 @@ def year_hours(day: date, zone: ZoneInfo) -> Decimal:
     return hours(date(day.year, 1, 1), date(day.year + 1, 1, 1), zone)
 
 
-def life_hours(since: date, years: int, day: date, zone: ZoneInfo) -> tuple[Decimal, bool]:
+def end_of_life(since: date, years: Decimal) -> date:
+    """The first day after it: whole months on, then days, begun ones too."""
+    months = int(years * 12)
+    year, month = since.year + (since.month - 1 + months) // 12, (since.month - 1 + months) % 12 + 1
+    last = (date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)).day
+    rest = (years * 12 - months) * Decimal("365.25") / 12
+    return date(year, month, min(since.day, last)) + timedelta(days=ceil(rest))
+
+
+def life_hours(since: date, years: Decimal, day: date, zone: ZoneInfo) -> tuple[Decimal, bool]:
     """The hours that share a year's amount, and whether the life still lasts: whole calendar years have one each, the
-    two ends of the life what is left, evenly. For lives of whole years."""
-    end = date(since.year + years, since.month, min(since.day, 28) if since.month == 2 else since.day)
+    two ends of the life what is left, evenly."""
+    end = end_of_life(since, years)
     inner = [year for year in range(since.year, end.year) if date(year, 1, 1) >= since]
     if day.year in inner:
         return year_hours(day, zone), day < end
     ends = hours(since, end, zone) - sum((year_hours(date(year, 1, 1), zone) for year in inner), ZERO)
-    return ends / (years - len(inner)), day < end
+    return ends / (years - len(inner)) if years > len(inner) else ONE_HOUR, day < end
 
 
 def owned_parts(terms: Mapping[str, Any], day: date, zone: ZoneInfo) -> dict[str, Decimal]:
@@ -200,7 +271,7 @@ def owned_parts(terms: Mapping[str, Any], day: date, zone: ZoneInfo) -> dict[str
     residual = price * amount(terms.get("residual_fraction", 0))
     shared, lasts = year_hours(day, zone), True
     if terms.get("in_service") is not None:
-        shared, lasts = life_hours(terms["in_service"], int(years), day, zone)
+        shared, lasts = life_hours(terms["in_service"], years, day, zone)
     hardware = (price - residual) / years / shared
     capital = (price + residual) / 2 * r / shared
     if terms.get("method") == "annuity" and r:

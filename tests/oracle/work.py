@@ -43,6 +43,10 @@ class Piece:
         """Weighted tokens."""
         return sum((weights[kind] * self.counts[kind] for kind in TOKENS), ZERO)
 
+    def part(self, part: Decimal) -> "Piece":
+        """So much of it."""
+        return self if part == 1 else _part(self, [part] * 4, self.caller)
+
 
 class Pace(NamedTuple):
     """In thousandths of weighted tokens a GPU-second, a whole number, and where it is from."""
