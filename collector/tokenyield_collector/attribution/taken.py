@@ -10,7 +10,7 @@ _LABELS = ("bucket", "currency", "kind", "job", "instance", "le")
 _PARAMETERS = ("period", "by", "format", "top", "focus_version")
 _BASES = ("direct", "allocated", "loaded")
 _FIGURES = (
-    "cost",
+    *("cost", "shown"),
     *(f"cost_{name}" for name in ("dark", "unallocated", "idle", "under_yield", "productive", "shared")),
     *("energy_cost", "idle_capacity_cost", "parked_cost"),
     *("hardware_cost", "hardware_cost_owned", "hardware_cost_rented"),
@@ -24,9 +24,10 @@ _FIGURES = (
     "tokens_per_second_per_watt",
     *(f"tokens_per_joule_{name}" for name in ("gpu", "host", "facility")),
     *("co2_grams", "co2_grams_per_million_tokens"),
-    *(f"cost_per_mtok_{basis}" for basis in _BASES),
+    *(f"cost_per_{unit}_{basis}" for unit in ("mtok", "1000_tokens", "request") for basis in _BASES),
     *(f"cost_per_mtok_{basis}_{name}" for basis in _BASES for name in ("prompt", "cached", "completion")),
-    *("revenue", "margin", "break_even_utilization"),
+    *("revenue", "revenue_missing_tokens", "revenue_without_cost", "margin", "break_even_utilization"),
+    *("price_missing_tokens", "price_missing_joules"),
     *("observations", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "counts"),
 )  # fmt: skip
 TAKEN: dict[str, str] = {

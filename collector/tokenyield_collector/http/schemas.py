@@ -90,6 +90,7 @@ class FleetSummaryDocument(TypedDict):
     shown: ShownFleetCostDocument | None
     cost_per_million_tokens: ByName
     price_missing_gpu_seconds: float
+    price_missing_tokens: int
 
 
 class WaterfallStepDocument(TypedDict):
@@ -154,6 +155,20 @@ class DemandDocument(TypedDict):
     requests_failed: int | None
 
 
+class GapDocument(TypedDict):
+    """One thing that is not known, by kind and subject: how much it is, why, and how to fix it."""
+
+    kind: str
+    subject: str
+    days: str | None
+    gpu_hours: float
+    joules: float
+    tokens: int
+    requests: int
+    meaning: str
+    fix: str
+
+
 class SummaryDocument(TypedDict):
     start: str
     end: str
@@ -165,6 +180,7 @@ class SummaryDocument(TypedDict):
     shown_decimals: int
     """Of all `shown` amounts."""
     fleet: FleetSummaryDocument
+    gaps: list[GapDocument]
     waterfall: list[WaterfallStepDocument]
     pools: list[PoolCostDocument]
     workloads: list[WorkloadSummaryDocument]

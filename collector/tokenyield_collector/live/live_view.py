@@ -24,6 +24,7 @@ from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.components import COMPONENTS, POWER_BILL
 from tokenyield_collector.prices.money import amount
 from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS, BUCKETS, LIVE_BUCKETS
+from tokenyield_collector.statements.gaps import Gap, gaps_of
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.names import own_name
 from tokenyield_collector.statements.placement import cut_at_hours
@@ -83,7 +84,7 @@ class LiveWorkload:
     def quanta(self, basis: str) -> int | None:
         """Its cost on one of `BASES`; None where it held nothing, or GPUs that have no price."""
         has_cost = self.sums.total or (self.sums.held_ms or self.sums.get("gpu_mj"))
-        if self.sums.get("missing_ms") or not has_cost:
+        if self.sums.has_unpriced or not has_cost:
             return None
         return self.sums.on_basis(basis)
 
@@ -115,10 +116,10 @@ class LiveView:
 
     span: Span
     facts: Facts = field(default_factory=Facts)
-    places: Mapping[tuple[str, str], Sums] = field(default_factory=dict)
-    """(cluster, pool) -> what it cost. What is paid for and not reported is with the cluster that reports most."""
-    unpriced: Sums = field(default_factory=Sums)
-    """What no pool of the price book fits; it has no cost."""
+    places: Mapping[tuple[str, str | None], Sums] = field(default_factory=dict)
+    """(cluster, pool) -> what it cost. What is paid for and not reported is with the cluster that reports most. No pool
+    (None) is that of GPUs that none of the price book fits; they have no cost."""
+    gaps: Sequence[Gap] = ()
     workloads: Sequence[LiveWorkload] = ()
 
     @property
@@ -146,7 +147,12 @@ class LiveView:
 
     def metered_tokens(self, kind: str) -> int:
         """Without those whose energy nobody measures, which no ratio of energy may count."""
-        return sum(row.tokens(kind) for row in self.workloads if not row.sums.get("unmetered_tokens"))
+        return sum(row.tokens(kind) for row in self.workloads if not row.sums.unmetered)
+
+    def priced_tokens(self, kind: str) -> int:
+        """Without those whose cost is not known, which no ratio of cost may count."""
+        names = TOKEN_KINDS if kind == "total" else (kind,)
+        return sum(row.sums.priced(name) for row in self.workloads for name in names)
 
 
 def read_live_view(
@@ -191,27 +197,23 @@ def live_view(
         )
         for workload, sums in sorted(sums_of.items())
     ]
-    places, unpriced = _places(statement)
-    return LiveView(span=span, facts=facts, places=places, unpriced=unpriced, workloads=rows)
+    return LiveView(span=span, facts=facts, places=_places(statement), gaps=gaps_of(statement.gaps), workloads=rows)
 
 
-def _places(statement: Statement) -> tuple[dict[tuple[str, str], Sums], Sums]:
-    """What each cluster's GPUs of each pool cost, and what has no price."""
-    priced: dict[tuple[str, str], Sums] = defaultdict(Sums)
+def _places(statement: Statement) -> dict[tuple[str, str | None], Sums]:
+    """What each cluster's GPUs of each pool did and cost."""
+    places: dict[tuple[str, str | None], Sums] = defaultdict(Sums)
     unreported: dict[str, Sums] = defaultdict(Sums)
-    unpriced = Sums()
     for (cluster, _, pool), sums in statement.before_sharing.items():
-        if pool is None:
-            unpriced.take(sums)
-        elif cluster:
-            priced[cluster, pool].take(sums)
+        if cluster or pool is None:
+            places[cluster, pool].take(sums)
         else:
             unreported[pool].take(sums)
     for pool, sums in unreported.items():
-        clusters = sorted(cluster for cluster, other in priced if other == pool)
-        most = max(clusters, key=lambda cluster: priced[cluster, pool].paid_ms, default="")
-        priced[most, pool].take(sums)
-    return dict(sorted(priced.items())), unpriced
+        clusters = sorted(cluster for cluster, other in places if other == pool)
+        most = max(clusters, key=lambda cluster: places[cluster, pool].gpu_ms, default="")
+        places[most, pool].take(sums)
+    return dict(sorted(places.items(), key=lambda place: (place[0][0], place[0][1] or "")))
 
 
 assert set(LIVE_BUCKETS) == {*BUCKETS} - {*ACTIVE_BUCKETS} | {"active"}

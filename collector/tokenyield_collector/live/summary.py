@@ -101,10 +101,13 @@ def summarize(live: LiveView, policy: Policy) -> SummaryDocument:
             "idle_capacity": _idle_capacity(whole, money, live.elapsed_ms) if has_prices else None,
             "shown": _shown(shown) if has_prices else None,
             "cost_per_million_tokens": {
-                kind: amount(whole.total) / (n / 1e6) if n and has_prices else None for kind, n in tokens.items()
+                kind: amount(whole.total) / (n / 1e6) if (n := live.priced_tokens(kind)) and has_prices else None
+                for kind in TOKEN_SUMS
             },
-            "price_missing_gpu_seconds": (whole.get("missing_ms") + live.unpriced.get("missing_ms")) / 1000,
+            "price_missing_gpu_seconds": whole.unpriced_ms / 1000,
+            "price_missing_tokens": whole.unpriced_tokens,
         },
+        "gaps": [gap.document() for gap in live.gaps],
         "shown_decimals": for_people(whole.total).digits,
         "waterfall": _waterfall(whole, money, shown),
         "pools": _pools(live, money),
@@ -210,10 +213,11 @@ def _waterfall(whole: Sums, money: SummaryMoney, shown: SummaryMoney) -> list[Wa
 
 
 def _pools(live: LiveView, money: SummaryMoney) -> list[PoolCostDocument]:
-    costs = money.places(list(live.places.values()))
+    """Of pools of the price book; what none of them fits is in the gaps."""
+    places = {(cluster, pool): sums for (cluster, pool), sums in live.places.items() if pool is not None}
     return [
         {"cluster": own_name(cluster), "pool": own_name(pool), "cost": cost}
-        for (cluster, pool), cost in zip(live.places, costs, strict=True)
+        for (cluster, pool), cost in zip(places, money.places(list(places.values())), strict=True)
     ]
 
 

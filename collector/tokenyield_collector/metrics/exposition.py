@@ -21,7 +21,7 @@ from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import NANO_PER_UNIT
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
 from tokenyield_collector.statements.lines import BASES
-from tokenyield_collector.statements.names import OTHER, own_name
+from tokenyield_collector.statements.names import OTHER, own_name, pool_name
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
 from tokenyield_settings.families import Family
@@ -238,9 +238,10 @@ def _live_places(live: LiveView, currency: str) -> Iterator[Metric]:
     idle: dict[tuple[str, ...], float] = {}
     hardware: dict[tuple[str, ...], float] = {}
     for (cluster, pool), sums in live.places.items():
-        place = (own_name(cluster), own_name(pool))
+        place = (own_name(cluster), pool_name(pool))
         for bucket in LIVE_BUCKETS:
             gpus[*place, bucket] = live_duration_ms(sums, bucket) / live.elapsed_ms
+        for bucket in LIVE_BUCKETS if pool is not None else ():
             costs[currency, *place, bucket] = live.per_hour(live_cost(sums, bucket))
         for component in COMPONENTS:
             if sums.component(component):

@@ -128,6 +128,14 @@ def _component_quanta(parts: Sequence[RatePart], pico_per_gpu_hour: int) -> tupl
     return tuple(capacity_quanta(value, 1) for value in pico)
 
 
+class RateGap(NamedTuple):
+    """A pool that is paid for at an unknown rate. `currency` has no exchange rate; empty: its facility has no entry."""
+
+    currency: str
+    gpus: int | None
+    is_capped: bool
+
+
 class _SiteHour(NamedTuple):
     """A facility in one hour; None where none holds yet."""
 
@@ -171,6 +179,15 @@ class Rates:
             per_kwh = sum((_per_kwh(site, quarter) for quarter in quarters), ZERO) / len(quarters)
             self._sites[key] = _SiteHour(day, facility, per_kwh, _carbon(site, quarters))
         return self._sites[key]
+
+    def gap(self, pool: Pool, at_ms: int) -> "RateGap":
+        """Why a pool that is paid for in that hour has no rate."""
+        site = self._site(self.prices.facility_of(pool), hour_of_ms(at_ms))
+        terms = in_force(pool.terms, site.day)
+        assert terms is not None, "it is paid for"
+        currencies = (terms.currency, site.facility.currency if site.facility is not None else None)
+        missing = next((name for name in currencies if name and self.exchange(name, site.day) is None), "")
+        return RateGap(missing, terms.count, is_capped(terms))
 
     def exchange(self, currency: str | None, day: date) -> Decimal | None:
         """The value of one unit of `currency` in the price book's; None when there is no rate for that day."""

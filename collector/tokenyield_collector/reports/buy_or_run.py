@@ -46,7 +46,7 @@ class BuyOrRun:
 
 
 def buy_or_run(models: Mapping[tuple[str, int], Sums], prices: PriceBook) -> list[BuyOrRun]:
-    """For each model and each API that offers it. `models`: by model and day (ms)."""
+    """For each model and each API that offers it, of tokens whose cost here is known. By model and day (ms)."""
     by_model: dict[str, dict[date, Sums]] = defaultdict(dict)
     for (model, day_ms), sums in models.items():
         by_model[model][day_of(day_ms)] = sums
@@ -70,11 +70,11 @@ def _comparison(model: str, days: Mapping[date, Sums], api: ApiPrice, rates: Rat
             tokens_without_price += _tokens(sums)
         else:
             compared.take(sums)
-            api_cost += sum((sums.get(kind) * one for kind, one in price.items()), Decimal(0)) / _MEGA
+            api_cost += sum((sums.priced(kind) * one for kind, one in price.items()), Decimal(0)) / _MEGA
     tokens = _tokens(compared)
     if not tokens:
         return None
-    held_s = compared.held_ms / MS_PER_SECOND
+    held_s = compared.priced_ms("active", "idle") / MS_PER_SECOND
     is_comparable = bool(api_cost and held_s)
     return BuyOrRun(
         model=model,
@@ -102,4 +102,4 @@ def _on(api: ApiPrice, day: date, rates: Rates) -> DayPrices | None:
 
 
 def _tokens(sums: Sums) -> int:
-    return sum(sums.get(kind) for kind in TOKEN_KINDS)
+    return sum(sums.priced(kind) for kind in TOKEN_KINDS)

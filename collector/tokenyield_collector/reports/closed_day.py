@@ -129,8 +129,8 @@ def _rows(table: Mapping[str, Any]) -> Iterable[tuple[Any, Sums]]:
 
 
 def _key(key: Sequence[Any]) -> LineKey:
-    start_ms, source, pool, node, (kind, values, model, workload, cluster) = key
-    return LineKey(start_ms, source, pool, (node[0], node[1]), Carrier(kind, tuple(values), model, workload, cluster))
+    start_ms, source, pool, node, (kind, values, *names) = key
+    return LineKey(start_ms, source, pool, (node[0], node[1]), Carrier(kind, tuple(values), *names))
 
 
 def _body(part: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, parse_period
 from tokenyield_collector.reports.closed_day import DaySums, PoolPlace, decode_lines, decode_sums
 from tokenyield_collector.reports.version_content import ClosedVersion
+from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.source import Grain, Span
@@ -32,6 +33,11 @@ class ReportedStatement(Protocol):
 
     @property
     def references(self) -> list[AppliedReference]:
+        """Once lines were made."""
+        ...
+
+    @property
+    def gaps(self) -> Sequence[DayGap]:
         """Once lines were made."""
         ...
 
@@ -55,6 +61,7 @@ class ClosedStatement:
         start_ms = max(period.start_ms, content.start_ms)
         self.span = Span(start_ms, max(start_ms, min(period.end_ms, content.end_ms)))
         self.references = content.references
+        self.gaps = [gap for gap in content.gaps if period.start_ms <= gap.day_ms < period.end_ms]
         self.before_sharing: dict[PoolPlace, Sums] = defaultdict(Sums)
         self._days = {
             day: entry for day, entry in sorted(content.days.items()) if _is_within(parse_period(day), period)
@@ -128,6 +135,10 @@ class StatementDays:
     def references(self) -> list[AppliedReference]:
         return self._statement.references
 
+    @property
+    def gaps(self) -> list[DayGap]:
+        return [gap for gap in self._statement.gaps if self._period.start_ms <= gap.day_ms < self._period.end_ms]
+
     def lines(self) -> Iterator[KeyedLine]:
         before = Sums()
         for day_ms, lines in self._statement.days():
@@ -160,6 +171,10 @@ class JoinedStatement:
         """The newest of each instance."""
         newest = {reference.instance: reference for part in self._parts for reference in part.references}
         return [newest[instance] for instance in sorted(newest)]
+
+    @property
+    def gaps(self) -> list[DayGap]:
+        return [gap for part in self._parts for gap in part.gaps]
 
     @property
     def whole(self) -> Sums:

@@ -111,6 +111,7 @@ class MonthClosing:
                 total=sum(entry.total for entry in entries.values()),
                 days=entries,
                 references=list(computed.references),
+                gaps=computed.gaps,
                 changes=changes,
             )
             self._keep(month, records, content)

@@ -22,6 +22,7 @@ from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, R
 from tokenyield_collector.reports.report import Report, make_report
 from tokenyield_collector.reports.report_latency import report_latency
 from tokenyield_collector.reports.reported_period import PeriodReader, ReportedStretch
+from tokenyield_collector.statements.gaps import NO_POOL
 from tokenyield_collector.statements.names import names_of
 from tokenyield_collector.statements.source import CostSource, Grain
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
@@ -170,17 +171,14 @@ def _warnings(report: Report, policy: Policy) -> list[str]:
     warnings = []
     if not prices.pools:
         warnings.append("no price book: usage without cost (set prices_file)")
-    elif figures["price_missing_gpu_hours"]:
-        warnings.append(
-            f"{figures['price_missing_gpu_hours']:,.1f} GPU-hours have no price: no pool of the price book fits them"
-        )
     if any(pool.reference for pool in prices.pools):
         warnings.append("GPUs that no pool fits are priced with bundled reference figures, not with yours")
     if figures["unrated_gpu_hours"]:
         warnings.append(
             f"{figures['unrated_gpu_hours']:,.1f} active GPU-hours have no reference pace and count as productive"
         )
-    return warnings
+    hidden = {NO_POOL.name} if not prices.pools else set()  # of which the first warning is
+    return warnings + [gap.text for gap in report.gaps if gap.kind.name not in hidden]
 
 
 def budget_document(states: Sequence[BudgetState], currency: str) -> BudgetsDocument:

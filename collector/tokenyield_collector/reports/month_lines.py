@@ -11,6 +11,7 @@ from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.reports.closed_day import KEPT_GRAIN, EncodedDay, PoolPlace, encode_day
+from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.source import CostSource, Span
@@ -45,6 +46,11 @@ class MonthLines:
     def references(self) -> list[AppliedReference]:
         """Once all days were computed."""
         return self._statement.references
+
+    @property
+    def gaps(self) -> list[DayGap]:
+        """Once all days were computed."""
+        return self._statement.gaps
 
     def days(self) -> Iterator[ComputedDay]:
         facts = {day_ms: self._beside.checksum(*self._part(day_ms)) for day_ms in self._span.days()}

@@ -17,6 +17,7 @@ from tokenyield_collector.reports.report_latency import ReportLatency
 from tokenyield_collector.reports.report_table import IdleCapacity, ReportRow, ReportTable, WaterfallStep
 from tokenyield_collector.reports.reported_period import PeriodState
 from tokenyield_collector.statements.buckets import LOST
+from tokenyield_collector.statements.gaps import Gap, gaps_of
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import OTHER, column_values
 from tokenyield_collector.statements.references import AppliedReference
@@ -47,6 +48,8 @@ class Report:
     idle_capacity: IdleCapacity
     days: dict[str, dict[str, Decimal]]
     """Day -> part of the cost -> cents, for plots."""
+    gaps: list[Gap] = field(default_factory=list)
+    """What is not known of the whole fleet in the period, however the report is filtered."""
     references: list[AppliedReference] = field(default_factory=list)
     buy_or_run: list[BuyOrRun] = field(default_factory=list)
     latency: ReportLatency | None = None
@@ -113,6 +116,7 @@ def make_report(
             day_of(day_ms).isoformat(): money
             for (day_ms, _), money in zip(days, table.shown_days([sums for _, sums in days]), strict=True)
         },
+        gaps=gaps_of(statement.gaps),
         references=statement.references,
         buy_or_run=buy_or_run(groups.models, prices),
         token_weights={name: str(getattr(prices.token_weights, name)) for name in ("prompt", "cached", "completion")},

@@ -17,9 +17,9 @@ from tokenyield_collector.reports.rounding import Rounding
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import COMPONENT_COUNT, COST_AT, COST_COUNT, Sums
 
-_OTHERS = ("energy_cost", "parked", "revenue")
+_OTHERS = ("energy_cost", "parked", "revenue", "revenue_without_cost")
 """Amounts of a row that its cost does not consist of."""
-_OTHER_NAMES = ("energy_cost", "parked_cost", "revenue")
+_OTHER_NAMES = ("energy_cost", "parked_cost", "revenue", "revenue_without_cost")
 _BUCKET_CELLS = {bucket: range(start, start + COMPONENT_COUNT) for bucket, start in COST_AT.items()}
 _COMPONENT_CELLS = {name: range(i, COST_COUNT, COMPONENT_COUNT) for i, name in enumerate(COMPONENTS)}
 _HARDWARE_COLUMNS = {component: f"hardware_cost_{ownership}" for component, ownership in OWNERSHIP.items()}
@@ -93,6 +93,6 @@ def _amounts(rounding: Rounding, cells: Sequence[int]) -> Amounts:
         **{column: components[name] for name, column in _HARDWARE_COLUMNS.items()},
         **{f"cost_of_{name}": part for name, part in components.items()},
         **others,
-        "margin": others["revenue"] - cost,
+        "margin": others["revenue"] - others["revenue_without_cost"] - cost,
     }
     return {name: rounding.plain(value) for name, value in steps.items()}

@@ -14,6 +14,7 @@ from tokenyield_collector.ledger.closed import StatementRecord
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.load import price_book_of
 from tokenyield_collector.prices.period import Period, parse_period
+from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import FIELDS
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
@@ -53,6 +54,8 @@ class VersionContent(msgspec.Struct, frozen=True, kw_only=True):
     """The cost of the whole period, in quanta."""
     days: dict[str, ClosedDayEntry]
     references: list[AppliedReference]
+    gaps: list[DayGap]
+    """What was not known when it was computed."""
     changes: list[str]
     """Against the version before, a line each."""
 

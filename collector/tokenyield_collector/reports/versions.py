@@ -26,7 +26,7 @@ CHANGES_SHOWN = 6
 """In a report's note; all are in the list of versions."""
 BESIDE_LINES = ("prices: currency", "prices: token_weights", "prices: api_prices", "attribution: focus")
 """Changes that a report shows though no line differs."""
-_TIMES_AT = tuple(FIELD_AT[name] for name in (*(f"{bucket}_ms" for bucket in BUCKETS), "missing_ms"))
+_TIMES_AT = tuple(FIELD_AT[name] for name in (f"{bucket}_ms" for bucket in BUCKETS))
 _COUNTED_AT = tuple(FIELD_AT[name] for name in USAGE_KINDS)
 _GPU_MJ_AT = FIELD_AT["gpu_mj"]
 

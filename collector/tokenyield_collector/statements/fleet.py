@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from tokenyield_collector.ledger.usage import (
+    USAGE_KINDS,
     WORK_SUMS,
     CapacityRow,
     CapacityTimes,
@@ -26,20 +27,36 @@ from tokenyield_collector.ledger.usage import (
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.rates import Rate
 from tokenyield_collector.statements.division import Division
+from tokenyield_collector.statements.fleet_gaps import FleetGaps
+from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.host_power import MeasuredHosts, measured_by_day
-from tokenyield_collector.statements.lines import FIELD_AT, FIELDS, TOKENS_AT, Carrier, LineKey, LineKind, Sums
+from tokenyield_collector.statements.lines import (
+    FIELD_AT,
+    FIELDS,
+    TOKENS_AT,
+    UNPRICED_TOKENS_AT,
+    Carrier,
+    LineKey,
+    LineKind,
+    Sums,
+)
 from tokenyield_collector.statements.placement import Placements, Portion
 from tokenyield_collector.statements.pricing import TIMES, add_capacity, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of
-from tokenyield_collector.statements.revenue import Fitting, KindPrices, Revenue
+from tokenyield_collector.statements.revenue import DayTier, Fitting, KindPrices, Revenue
 from tokenyield_collector.statements.source import NO_NODE, Grain, Span, day_by_day
 from tokenyield_wire.units import MS_PER_DAY
+from tokenyield_wire.window import TOKEN_KINDS
 
 FLEET = "fleet"
 _day_of = operator.attrgetter("day_ms")
 
 assert WORK_SUMS[TIMES:] == FIELDS[TOKENS_AT:], "tokens of usage and of lines are added field by field"
 _UNRATED_AT, _REVENUE_AT = FIELD_AT["unrated_ms"], FIELD_AT["revenue"]
+_WITHOUT_COST_AT, _UNSOLD_AT = FIELD_AT["revenue_without_cost"], FIELD_AT["unsold_tokens"]
+_UNPLACED_AT = FIELD_AT["unplaced_tokens"]
+_TOKENS_END, _COUNTED = TIMES + len(TOKEN_KINDS), len(USAGE_KINDS)
+_UNPRICED_END = UNPRICED_TOKENS_AT + _COUNTED
 
 
 HeldTimes = dict[tuple[int, str, tuple[str, str]], list[int]]
@@ -57,6 +74,11 @@ class FleetSource:
         self._policy = policy
         self._grain = grain
         self.references: Sequence[AppliedReference] = ()
+        self._gaps: FleetGaps | None = None
+
+    @property
+    def gaps(self) -> list[DayGap]:
+        return self._gaps.by_day() if self._gaps is not None else []
 
     def lines(self, span: Span) -> Iterator[tuple[LineKey, Sums]]:
         if span.end_ms <= span.start_ms:
@@ -85,7 +107,8 @@ class FleetSource:
         )
         host_days = reader.host_energy(span.start_ms, span.end_ms)
         measured = measured_by_day(host_days, reader.gpu_groups() if host_days else (), placements.chain_of)
-        day = _FleetDay(self._policy, grain, placements, carriers, revenue, measured)
+        self._gaps = FleetGaps(self._policy, placements, reader.gpu_groups)
+        day = _FleetDay(self._policy, grain, placements, carriers, revenue, measured, self._gaps)
         work_of, capacity_of = day_by_day(usage.work, _day_of), day_by_day(usage.capacity, _day_of)
         for day_ms in span.days():
             yield from day.lines(day_ms, work_of(day_ms), capacity_of(day_ms))
@@ -127,12 +150,14 @@ class _FleetDay:
         carriers: _Carriers,
         revenue: Revenue,
         measured: Mapping[tuple[str, int], MeasuredHosts],
+        gaps: FleetGaps,
     ) -> None:
         self._grain = grain
         self._placements = placements
         self._carriers = carriers
         self._measured = measured
         self._revenue = revenue
+        self._gaps = gaps
         self._nobody: tuple[None, ...] = (None,) * len(policy.rules.dimensions)
         self._unreported = day_by_day(placements.unreported, lambda one: one.start_ms - one.start_ms % MS_PER_DAY)
         self._host: dict[str, tuple[MeasuredHosts, int]] = {}
@@ -170,7 +195,7 @@ class _FleetDay:
         """What was held, and the rows whose time is divided, which are not added yet."""
         held: HeldTimes = defaultdict(lambda: [0] * 4)
         divided: DividedRows = defaultdict(lambda: ([], []))
-        targets: dict[tuple[str | None, tuple[str, str], int, int], tuple[Sums, KindPrices]] = {}
+        targets: dict[tuple[str | None, tuple[str, str], int, int], tuple[Sums, DayTier]] = {}
         by_hour = self._grain.hour
         for row in work:
             portions = self._portions(row.chain, row.segment)
@@ -181,19 +206,27 @@ class _FleetDay:
             at = (pool, row.node, row.group, row.segment if by_hour else 0)
             if at not in targets:
                 targets[at] = self._target(day_ms, row, pool, lines)
-            sums, token_prices = targets[at]
-            _add_work_row(sums, rate, row.sums, token_prices, held[row.segment, row.chain, row.node])
+            sums, tier = targets[at]
+            if tier.gap is not None:
+                self._add_unsold(day_ms, row.group, row.sums, tier, sums)
+            _add_work_row(sums, rate, row.sums, tier.quanta, held[row.segment, row.chain, row.node])
+            if rate is None:
+                self._gaps.add_work(row, row.sums, portions[0], self._carriers.listed[row.group][0].model)
         return held, divided
 
-    def _target(
-        self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]
-    ) -> tuple[Sums, KindPrices]:
+    def _target(self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]) -> tuple[Sums, DayTier]:
         carrier, fitting = self._carriers.listed[row.group]
         tier = self._revenue.on(fitting, day_ms)
         if tier.name:
             carrier = carrier._replace(tier=tier.name)
         key = self._key(day_ms, row.segment, row.chain, pool, row.node, carrier)
-        return lines[key], tier.quanta
+        return lines[key], tier
+
+    def _add_unsold(self, day_ms: int, group: int, work: Sequence[int], tier: DayTier, sums: Sums) -> None:
+        """Tokens whose revenue is unknown."""
+        if tokens := sum(work[TIMES:_TOKENS_END]):
+            sums[_UNSOLD_AT] += tokens
+            self._gaps.add_unsold(tier, self._carriers.listed[group][0], day_ms, tokens)
 
     def _add_capacity(
         self, day_ms: int, capacity: Sequence[CapacityRow], held: HeldTimes, lines: dict[LineKey, Sums]
@@ -222,8 +255,12 @@ class _FleetDay:
         for work_row in sorted(work, key=lambda row: (row.node, name_of[row.group])):
             known = held[work_row.segment, work_row.chain, work_row.node]
             for portion, sums in zip(portions, division.work(work_row.sums), strict=True):
-                target, token_prices = self._target(day_ms, work_row, portion.pool, lines)
-                _add_work_row(target, portion.rate, sums, token_prices, known)
+                target, tier = self._target(day_ms, work_row, portion.pool, lines)
+                if tier.gap is not None:
+                    self._add_unsold(day_ms, work_row.group, sums, tier, target)
+                _add_work_row(target, portion.rate, sums, tier.quanta, known)
+                if portion.rate is None:
+                    self._gaps.add_work(work_row, sums, portion, self._carriers.listed[work_row.group][0].model)
         for row in sorted(capacity, key=lambda row: row.node):
             free = _without(row.sums, held.get((row.segment, row.chain, row.node), _NOTHING_HELD))
             for portion, sums in zip(portions, division.capacity(free), strict=True):
@@ -239,6 +276,8 @@ class _FleetDay:
     ) -> None:
         """What of a row was held by no known workload, as `CapacityTimes`."""
         times, (pool, rate, _) = CapacityTimes(*free), portion
+        if rate is None:
+            self._gaps.add_lost(row, times, pool)
 
         def line(kind: LineKind) -> Sums:
             carrier = Carrier(kind, self._nobody, cluster=row.node[0] if self._grain.cluster else "")
@@ -260,6 +299,8 @@ class _FleetDay:
             at_ms = start_ms if self._grain.hour else day_ms
             key = LineKey(at_ms, FLEET, pool, NO_NODE, Carrier("dark", self._nobody))
             add_capacity(lines[key], rate, "dark", missing_ms)
+            if rate is None:
+                self._gaps.add_unreported(pool, day_ms, missing_ms)
 
     def _key(
         self, day_ms: int, segment: int, chain: str, pool: str | None, node: tuple[str, str], carrier: Carrier
@@ -291,8 +332,17 @@ def _add_work_row(
     tokens = work[TIMES:]
     add_work(sums, rate, work, held)
     sums[TOKENS_AT:] = map(operator.add, sums[TOKENS_AT:], tokens)
+    revenue = 0
     for i, quanta in token_prices:
-        sums[_REVENUE_AT] += tokens[i] * quanta
+        revenue += tokens[i] * quanta
+    sums[_REVENUE_AT] += revenue
+    if rate is None:
+        sums[UNPRICED_TOKENS_AT:_UNPRICED_END] = map(
+            operator.add, sums[UNPRICED_TOKENS_AT:_UNPRICED_END], tokens[:_COUNTED]
+        )
+        sums[_WITHOUT_COST_AT] += revenue
+        if not any(work[:TIMES]):
+            sums[_UNPLACED_AT] += sum(work[TIMES:_TOKENS_END])
 
 
 def _without(sums: Sequence[int], held: Sequence[int]) -> Sequence[int]:

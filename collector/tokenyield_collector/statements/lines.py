@@ -11,33 +11,44 @@ from typing import Literal, NamedTuple
 from tokenyield_collector.ledger.usage import REPORTED, USAGE_KINDS
 from tokenyield_collector.prices.components import COMPONENT_AT, COMPONENTS, OWNERSHIP
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS, IDLE_CAPACITY
+from tokenyield_wire.window import TOKEN_KINDS
 
 COMPONENT_COUNT = len(COMPONENTS)
 COST_CELLS = tuple(f"{bucket}.{component}" for bucket in COSTS for component in COMPONENTS)
 COST_COUNT = len(COST_CELLS)
+UNPRICED_STATES = (*IDLE_CAPACITY, "active")
 FIELDS = (
     *COST_CELLS,
     "energy_cost",
     "loaded",
     "revenue",
+    "revenue_without_cost",
     "parked",
     *(f"{bucket}_ms" for bucket in BUCKETS),
     "unrated_ms",
     "parked_ms",
-    "missing_ms",
+    *(f"unpriced_{state}_ms" for state in UNPRICED_STATES),
     "gpu_mj",
+    "unpriced_mj",
     "host_uj",
     "facility_nj",
     "carbon",
     "carbon_missing_nj",
     "unmetered_tokens",
+    "unplaced_tokens",
+    "unsold_tokens",
+    *(f"unpriced_{kind}" for kind in USAGE_KINDS),
     *USAGE_KINDS,
     *REPORTED,
 )
 """What a line sums. `energy_cost` is the power bill before sharing, of what `gpu_mj`, `host_uj` and `facility_nj`
 count; 0 where the rent includes it. `parked` is part of idle; `carbon` is thousandths of a gram a kWh x nJ;
-`missing_ms` has no price; `unmetered_tokens` are those whose energy nobody measures, which no ratio of energy may
-count."""
+`unmetered_tokens` are those whose energy nobody measures, which no ratio of energy may count; so are
+`unplaced_tokens`, made on no GPU that is known, which have no price either.
+
+What is not known: `unpriced_…` is the part of time, energy, tokens and requests that no price is known for, which no
+ratio of cost may count; `unsold_tokens` have no token price, so that their revenue is unknown; `revenue_without_cost`
+is the part of the revenue whose tokens were made in time without a price."""
 FIELD_AT = {name: i for i, name in enumerate(FIELDS)}
 COST_AT = {bucket: i * COMPONENT_COUNT for i, bucket in enumerate(COSTS)}
 """Bucket -> where its components begin, in the order of `COMPONENTS`."""
@@ -46,6 +57,9 @@ _DIRECT = slice(COST_AT["under_yield"], _END)
 _ALLOCATED = slice(COST_AT["idle"], _END)
 assert COSTS[2:5] == ("idle", "under_yield", "productive"), "what is held stands together"
 DURATION_AT = {bucket: FIELD_AT[f"{bucket}_ms"] for bucket in BUCKETS}
+UNPRICED_AT = {bucket: FIELD_AT[f"unpriced_{bucket if bucket in IDLE_CAPACITY else 'active'}_ms"] for bucket in BUCKETS}
+"""Bucket -> where its time without a price is counted."""
+UNPRICED_TOKENS_AT = FIELD_AT[f"unpriced_{USAGE_KINDS[0]}"]
 TOKENS_AT = FIELD_AT[USAGE_KINDS[0]]
 """From here on the fields are those of `WORK_SUMS` from its tokens on, see fleet.py."""
 
@@ -119,7 +133,7 @@ class Sums(list[int]):
         return {"direct": self.direct, "allocated": self.allocated, "loaded": self.get("loaded")}[basis]
 
     @property
-    def paid_ms(self) -> int:
+    def gpu_ms(self) -> int:
         """All GPU time, whichever bucket it is in."""
         return sum(self.get(f"{bucket}_ms") for bucket in BUCKETS)
 
@@ -130,6 +144,37 @@ class Sums(list[int]):
     @property
     def held_ms(self) -> int:
         return self.active_ms + self.get("idle_ms")
+
+    def duration_ms(self, state: str) -> int:
+        """GPU time in one of `UNPRICED_STATES`, with or without a price."""
+        return self.active_ms if state == "active" else self.get(f"{state}_ms")
+
+    def priced_ms(self, *states: str) -> int:
+        """The part with a price of the time in these of `UNPRICED_STATES`, or of all GPU time."""
+        listed = states or UNPRICED_STATES
+        return sum(self.duration_ms(state) - self.get(f"unpriced_{state}_ms") for state in listed)
+
+    @property
+    def unpriced_ms(self) -> int:
+        return sum(self.get(f"unpriced_{state}_ms") for state in UNPRICED_STATES)
+
+    def priced(self, kind: str) -> int:
+        """The tokens of one kind, or requests, whose cost is known."""
+        return self.get(kind) - self.get(f"unpriced_{kind}")
+
+    @property
+    def unpriced_tokens(self) -> int:
+        return sum(self.get(f"unpriced_{kind}") for kind in TOKEN_KINDS)
+
+    @property
+    def unmetered(self) -> int:
+        """Tokens that no ratio of energy may count."""
+        return self.get("unmetered_tokens") + self.get("unplaced_tokens")
+
+    @property
+    def has_unpriced(self) -> bool:
+        """Whether the cost is that of a part only."""
+        return bool(self.unpriced_ms or self.get("unpriced_mj") or self.unpriced_tokens)
 
     @property
     def idle_capacity(self) -> int:

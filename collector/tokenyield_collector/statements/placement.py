@@ -16,9 +16,9 @@ from typing import NamedTuple
 import msgspec
 
 from tokenyield_collector.ledger.usage import NO_CHAIN, GpuGroup, UsageReader
-from tokenyield_collector.prices.book import PriceBook
-from tokenyield_collector.prices.rates import Rate, Rates
-from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
+from tokenyield_collector.prices.book import Pool, PriceBook
+from tokenyield_collector.prices.rates import Rate, RateGap, Rates
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
 
 
 class Portion(NamedTuple):
@@ -33,12 +33,21 @@ class Portion(NamedTuple):
 NOWHERE = (Portion(None, None),)
 
 
+class _Offer(NamedTuple):
+    """A pool in one piece of time: whether it is paid for, at which rate, and how many GPUs; a cap sends others on."""
+
+    is_paid: bool
+    rate: Rate | None
+    gpus: int | None
+    is_capped: bool
+
+
 class Unreported(NamedTuple):
     """What a pool is paid for and does not report in one piece of time. `segment` numbers its prices."""
 
     start_ms: int
     pool: str
-    rate: Rate
+    rate: Rate | None
     missing_ms: int
 
 
@@ -68,9 +77,13 @@ class Placements:
         self.hour_of: dict[tuple[str, int], int] = {}
         """(chain, segment) -> the hour it stands for, where it stands for one."""
         self.unreported: list[Unreported] = []
+        self.rate_gaps: dict[tuple[str, int], RateGap] = {}
+        """(pool, day) -> why it has no rate, though it is paid for, in the first such hour of the day."""
+        self.beyond_count: set[tuple[str, int]] = set()
+        """(chain, day) of which GPUs fell to no pool, because those that hold take no more."""
         rates = Rates(prices)
-        self._rates = [[rates.priced(pool, piece_ms) for piece_ms, _ in self._pieces] for pool in prices.pools]
-        counted = [any(rate is not None and rate.count is not None for _, rate in row) for row in self._rates]
+        self._rates = [[self._offer(rates, pool, piece_ms) for piece_ms, _ in self._pieces] for pool in prices.pools]
+        counted = [any(offer.gpus is not None for offer in row) for row in self._rates]
         self._reported_ms = reader.reported_ms(start_ms, end_ms, self.chain_of) if any(counted) else {}
         self._place()
 
@@ -83,6 +96,17 @@ class Placements:
             self._chains[chain] = numbers
             self._chain_of[group] = chain
         return self._chain_of[group]
+
+    def _offer(self, rates: Rates, pool: Pool, piece_ms: int) -> "_Offer":
+        is_paid, rate = rates.priced(pool, piece_ms)
+        if rate is not None or not is_paid:
+            return _Offer(is_paid, rate, rate.count if rate else None, rate is not None and rate.is_capped)
+        gap = rates.gap(pool, piece_ms)
+        self.rate_gaps.setdefault((pool.name, piece_ms - piece_ms % MS_PER_DAY), gap)
+        return _Offer(is_paid, None, gap.gpus, gap.is_capped)
+
+    def pools_in(self, chain: str) -> list[str]:
+        return [self._prices.pools[number].name for number in self._chains[chain]]
 
     @property
     def are_divided(self) -> bool:
@@ -111,9 +135,9 @@ class Placements:
     def _portions_of(self, i: int, start_ms: int, length_ms: int) -> dict[str, tuple[Portion, ...]]:
         """Where the time of each chain falls in the i-th piece."""
         rates = [row[i] for row in self._rates]
-        if not any(rate is not None and rate.count is not None for _, rate in rates):
+        if all(offer.gpus is None for offer in rates):
             return {
-                chain: next((self._whole(number, rates[number][1]) for number in numbers if rates[number][0]), NOWHERE)
+                chain: next((self._whole(one, rates[one].rate) for one in numbers if rates[one].is_paid), NOWHERE)
                 for chain, numbers in self._chains.items()
             }
         return self._divided(rates, start_ms, length_ms)
@@ -121,9 +145,7 @@ class Placements:
     def _whole(self, number: int, rate: Rate | None) -> tuple[Portion, ...]:
         return (Portion(self._prices.pools[number].name, rate),)
 
-    def _divided(
-        self, rates: Sequence[tuple[bool, Rate | None]], start_ms: int, length_ms: int
-    ) -> dict[str, tuple[Portion, ...]]:
+    def _divided(self, rates: "Sequence[_Offer]", start_ms: int, length_ms: int) -> dict[str, tuple[Portion, ...]]:
         """The same, where pools have counts: pool by pool, so that what one does not take comes to the next."""
         left_ms = {chain: self._reported_ms.get((chain, start_ms), 0) for chain in self._chains}
         takers: dict[int, list[str]] = defaultdict(list)
@@ -132,15 +154,17 @@ class Placements:
                 takers[number].append(chain)
         placed: dict[str, tuple[Portion, ...]] = dict.fromkeys(self._chains, ())
         done: set[str] = set()
-        for number, (is_paid, rate) in enumerate(rates):
+        any_paid: set[str] = set()
+        for number, (is_paid, rate, count, is_capped) in enumerate(rates):
             if not is_paid:
                 continue
             pool, chains = self._prices.pools[number].name, [one for one in takers[number] if one not in done]
             demand_ms = sum(left_ms[chain] for chain in chains)
-            count_ms = None if rate is None or rate.count is None else rate.count * length_ms
-            if rate is not None and count_ms is not None and count_ms > demand_ms:
+            any_paid.update(chains)
+            count_ms = None if count is None else count * length_ms
+            if count_ms is not None and count_ms > demand_ms:
                 self.unreported.append(Unreported(start_ms, pool, rate, count_ms - demand_ms))
-            if rate is None or count_ms is None or not rate.is_capped or demand_ms <= count_ms:
+            if count_ms is None or not is_capped or demand_ms <= count_ms:
                 count_ms = demand_ms
             at_ms = 0
             for chain in chains:
@@ -156,4 +180,6 @@ class Placements:
         for chain, rest_ms in left_ms.items():
             if rest_ms or not placed[chain]:
                 placed[chain] = (*placed[chain], Portion(None, None, rest_ms))
+                if rest_ms and chain in any_paid:
+                    self.beyond_count.add((chain, start_ms - start_ms % MS_PER_DAY))
         return placed

@@ -16,6 +16,7 @@ from tokenyield_collector.prices.money import QUANTA_PER_UNIT
 from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.prices.rates import PICO, Rates
 from tokenyield_collector.prices.token_prices import TokenPrice, names_matched, with_plain_names
+from tokenyield_collector.statements.gaps import NO_TOKEN_EXCHANGE_RATE, NO_TOKEN_PRICE, GapKind
 from tokenyield_collector.statements.lines import Carrier
 from tokenyield_collector.statements.names import names_of
 from tokenyield_wire.window import TOKEN_KINDS
@@ -41,9 +42,12 @@ class DayTier(NamedTuple):
     """The value of one unit of it in the price book's; None where that is not known."""
     per_million: Mapping[str, Decimal] = {}  # never changed
     """By kind of the ledger, in `currency`."""
+    gap: GapKind | None = None
+    """Why the revenue of the tokens is not known; None where it is, or where the price book sells nothing."""
 
 
 NO_TIER = DayTier()
+_UNSOLD = DayTier(gap=NO_TOKEN_PRICE)
 
 
 class Revenue:
@@ -78,7 +82,7 @@ class Revenue:
         for i in fitting:
             if (tier := self._tier(i, day_ms)) is not None:
                 return tier
-        return NO_TIER
+        return _UNSOLD if self._listed else NO_TIER
 
     def named(self, name: str, day_ms: int) -> DayTier:
         """The tier of a name on a day: entries of one name that hold at once ask the same."""
@@ -102,8 +106,9 @@ class Revenue:
             return None
         currency = tier.currency or self._currency
         exchange, per_million = self._rates.exchange(currency, day), price.by_kind()
-        quanta = () if exchange is None else per_token(per_million, exchange)
-        return DayTier(tier.name, quanta, currency, exchange, per_million)
+        if exchange is None:
+            return DayTier(tier.name, (), currency, None, per_million, NO_TOKEN_EXCHANGE_RATE)
+        return DayTier(tier.name, per_token(per_million, exchange), currency, exchange, per_million)
 
 
 def per_token(per_million: Mapping[str, Decimal], exchange: Decimal) -> list[tuple[int, int]]:

@@ -63,7 +63,7 @@ def share(lines: Lines, policy: Policy, day_ms: int) -> None:
             continue  # it stands where it was caused
         by_pool: dict[SourcePool, list[LineKey]] = defaultdict(list)
         for key, sums in lines.items():
-            if sums.cost(bucket):
+            if sums.cost(bucket) or (bucket == "idle" and way == "apart" and sums.get("idle_ms")):
                 by_pool[key.source, key.pool].append(key)
         for place in sorted(by_pool, key=_by_name):
             _Move(lines, policy, day_ms, bucket, place, by_pool[place]).carry_out(way, owners.get(place[1] or "", {}))
@@ -102,12 +102,12 @@ class _Move:
     def _set_apart(self) -> None:
         """Idle cost and time into a line of its own, in which they stay idle."""
         key = self._key(Carrier("idle", (None,) * len(self._dimensions)))
-        duration = f"{self._bucket}_ms"
-        duration_ms = sum(self._lines[key].get(duration) for key in self._keys)
-        for lost in self._keys:
-            self._lines[lost].add(duration, -self._lines[lost].get(duration))
         self._lines[key].add_components(self._bucket, self._taken())
-        self._lines[key].add(duration, duration_ms)
+        for duration in (f"{self._bucket}_ms", f"unpriced_{self._bucket}_ms"):
+            duration_ms = sum(self._lines[lost].get(duration) for lost in self._keys)
+            for lost in self._keys:
+                self._lines[lost].add(duration, -self._lines[lost].get(duration))
+            self._lines[key].add(duration, duration_ms)
 
     def _give_even(self, users: Sequence[LineKey]) -> None:
         """To each value of the first dimension alike, and to its lines by their direct cost."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple, Protocol, TypeVar
 
+from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_wire.units import MS_PER_DAY
@@ -55,10 +56,14 @@ class Grain(NamedTuple):
 
 
 class CostSource(Protocol):
-    """Gives lines. `references` are the paces that its work was rated with; none for what is bought."""
+    """Gives lines. `references` are the paces that its work was rated with, none for what is bought; `gaps` is what is
+    not known of what the lines are about. Both are complete once lines were made."""
 
     @property
     def references(self) -> Sequence[AppliedReference]: ...
+
+    @property
+    def gaps(self) -> Sequence[DayGap]: ...
 
     def lines(self, span: Span) -> Iterator[tuple[LineKey, Sums]]:
         """What `span` cost, in order of days, before any sharing. Keys may be finer than a statement asks for, and one

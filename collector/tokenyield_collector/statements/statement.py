@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.statements.fleet import FleetSource
+from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.sharing import load, share
@@ -39,6 +40,11 @@ class Statement:
     def references(self) -> list[AppliedReference]:
         """The paces that were applied, once lines were made."""
         return [reference for source in self.sources for reference in source.references]
+
+    @property
+    def gaps(self) -> list[DayGap]:
+        """What is not known, once lines were made."""
+        return [gap for source in self.sources for gap in source.gaps]
 
     @property
     def whole(self) -> Sums:

@@ -97,8 +97,13 @@ def test_more_gpus_than_paid_for_cost_what_they_report() -> None:
 
 def test_a_missing_price_is_shown_and_never_zero() -> None:
     live = view([usage(pool=None, active_ms=HOUR_MS)], prices=book())
-    assert live.unpriced.get("missing_ms") == HOUR_MS
-    assert (live.unpriced.total, live.whole.total) == (0, 0)
+    unpriced = live.places["c", None]
+    assert (unpriced.unpriced_ms, unpriced.get("productive_ms")) == (HOUR_MS, HOUR_MS), (
+        "its hours are shown all the same"
+    )
+    assert (unpriced.total, live.whole.total) == (0, 0)
+    (gap,) = live.gaps
+    assert (gap.kind.name, gap.amounts.gpu_ms) == ("no_pool", HOUR_MS)
 
 
 def test_energy_costs_by_the_joules() -> None:
@@ -136,6 +141,8 @@ def test_the_parts_sum_to_the_pool_and_the_pools_to_the_fleet(
     terms = {pool.name: pool.terms[0] for pool in book.pools}
     owned_ms: dict[str, int] = dict.fromkeys(terms, 0)
     for (_, pool), place in live.places.items():
+        if pool is None:
+            continue
         place_ms = sum(live_duration_ms(place, bucket) for bucket in LIVE_BUCKETS)
         capacity = sum(place.component(name) for name in ("hardware", "rent", "facility", "host"))
         pico = round((terms[pool].per_gpu_hour or 0) * PICO)  # type: ignore[union-attr]
@@ -146,7 +153,8 @@ def test_the_parts_sum_to_the_pool_and_the_pools_to_the_fleet(
     for pool, term in terms.items():
         reported = sum(state_ms(row) for row in rows if row.gpu_model == pool)
         assert owned_ms[pool] == (reported if term.count is None else max(reported, term.count * elapsed_ms))
-    assert live.unpriced.get("missing_ms") == sum(state_ms(row) for row in rows if row.gpu_model == "unknown")
+    assert live.whole.unpriced_ms == sum(state_ms(row) for row in rows if row.gpu_model == "unknown")
+    assert live.whole.gpu_ms == sum(owned_ms.values()) + live.whole.unpriced_ms
     assert live.whole.total == view(list(reversed(rows)), prices=book, elapsed_ms=elapsed_ms).whole.total
 
 

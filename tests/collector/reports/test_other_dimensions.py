@@ -50,7 +50,7 @@ def test_a_report_is_by_the_first_dimension_and_the_model(maker: ReportMaker) ->
         "(dark)": Decimal("20.00"),
     }
     revenue = {row.by["cost_center"]: row.figures["revenue"] for row in report.rows}
-    assert (revenue["4200"], revenue["4300"]) == (4.5, 0), "token prices match on any dimension"
+    assert (revenue["4200"], revenue["4300"]) == (4.5, None), "token prices match on any dimension"
     assert maker.report("2026-10-05", ["task"], {"cost_center": "4200"}).rows[0].by == {"task": "triage"}
 
 

@@ -98,8 +98,8 @@ def test_gpus_beyond_what_is_owned_pay_for_space_and_energy(tmp_path: Path) -> N
 def test_without_a_next_pool_the_excess_has_no_price(tmp_path: Path) -> None:
     pools = by_pool(six_for_four_hours(), f"pools: [{{name: res, {RESERVED}}}}}]", tmp_path)
     assert costs(pools) == {"res": 144, None: 0}
-    assert pools[None].get("missing_ms") == 8 * HOUR_MS
-    assert pools["res"].get("missing_ms") == 0
+    assert pools[None].unpriced_ms == 8 * HOUR_MS
+    assert pools["res"].unpriced_ms == 0
 
 
 def test_what_is_beyond_two_counts_goes_on_twice(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_what_is_beyond_two_counts_goes_on_twice(tmp_path: Path) -> None:
     - {name: c, rented: {per_gpu_hour: 5}}"""
     pools = by_pool(six_for_four_hours(), text, tmp_path)
     assert costs(pools) == {"a": 12 + 60, "b": 16 + 80, "c": 20}
-    assert [pools[name].paid_ms // HOUR_MS for name in "abc"] == [72, 48, 4]
+    assert [pools[name].gpu_ms // HOUR_MS for name in "abc"] == [72, 48, 4]
 
 
 def test_gpus_on_demand_have_a_least_number_and_no_greatest(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_pool_that_does_not_hold_lets_its_gpus_fall_to_the_next(
         fleet.hour(SPAN.start_ms + hour * HOUR_MS, [busy(0)], [Server(key="w")])
     text = f"pools: [{{name: a, {first}}}, {{name: b, rented: {{per_gpu_hour: 3}}}}]"
     pools = by_pool(fleet, text, tmp_path, span=Span(SPAN.start_ms, SPAN.start_ms + 48 * HOUR_MS))
-    assert tuple(pools[name].paid_ms // HOUR_MS if name in pools else 0 for name in "ab") == hours
+    assert tuple(pools[name].gpu_ms // HOUR_MS if name in pools else 0 for name in "ab") == hours
     assert decimal(sum(sums.total for sums in pools.values()), 6) == hours[0] + 3 * hours[1]
 
 

@@ -19,6 +19,7 @@ from tokenyield_collector.live.summary import encode, summarize
 from tokenyield_collector.metrics.exposition import Exposition
 from tokenyield_collector.prices.components import COMPONENT_AT
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT
+from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import COST_AT, Carrier, LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.source import Grain, Span
@@ -37,6 +38,7 @@ class Bought:
     """Of each day: tokens of a vendor for 30 USD, and seats for 10 of which 4 stood idle."""
 
     references: Sequence[AppliedReference] = ()
+    gaps: Sequence[DayGap] = ()
 
     def lines(self, span: Span) -> Iterator[tuple[LineKey, Sums]]:
         for day_ms in span.days():

@@ -98,7 +98,7 @@ class FocusRows:
     def _of_line(self, key: LineKey, sums: Sums, ratio: Decimal | None) -> Iterator[Row]:
         common = self._common | self._key_columns(key)
         pool = self._list.of_pool(key.pool, key.start_ms)
-        active_ms = sums.active_ms
+        active_ms = sums.priced_ms("active")
         tokens = [sums.get(kind) for kind in TOKEN_KINDS]
         weighted = [count * self._weights[kind] for kind, count in zip(TOKEN_KINDS, tokens, strict=True)]
         if any(weighted):
@@ -109,7 +109,7 @@ class FocusRows:
             row = common | self._used_cost(*costs) | {"CapacityReservationStatus": "Used"}
             yield self._hours_row(row, pool, ("GPU Time", "GPU time in use"), active_ms, energy)
         for bucket, description in _LOST.items():
-            duration_ms, quanta = sums.get(f"{bucket}_ms"), sums.cost(bucket)
+            duration_ms, quanta = sums.priced_ms(bucket), sums.cost(bucket)
             if not duration_ms and not quanta:
                 continue
             row = common | self._cost(bucket, quanta) | {"CapacityReservationStatus": "Unused"}
@@ -123,8 +123,8 @@ class FocusRows:
             if ratio is not None:
                 row |= allocated_columns(row, ratio, self._sharing)
             yield _adjustment(row, _SHARED)
-        if sums.get("missing_ms") or (sums.get("gpu_mj") and not sums.total and not sums.paid_ms):
-            row = common | self._cost("", 0) | {"x_GpuHours": self._next_hours(sums.get("missing_ms"))}
+        if sums.unpriced_ms or (sums.get("gpu_mj") and not sums.total and not sums.gpu_ms):
+            row = common | self._cost("", 0) | {"x_GpuHours": self._next_hours(sums.unpriced_ms)}
             yield _adjustment(row, _UNPRICED)
 
     def _key_columns(self, key: LineKey) -> Row:
@@ -157,7 +157,7 @@ class FocusRows:
     ) -> Iterator[Row]:
         parts = [split(sums.cost(bucket), weighted) for bucket in ACTIVE_BUCKETS]
         energy = split(sum(sums.cell(bucket, "energy") for bucket in ACTIVE_BUCKETS), weighted)
-        hours, joules = apportion(sums.active_ms, weighted), apportion(sums.get("gpu_mj"), weighted)
+        hours, joules = apportion(sums.priced_ms("active"), weighted), apportion(sums.get("gpu_mj"), weighted)
         listed = self._list.of_tokens(key, sums)
         known = model_name(key.carrier)
         model = known or UNKNOWN_MODEL

@@ -12,6 +12,7 @@ from tokenyield_collector.reports.focus.columns import (
     precision,
 )
 from tokenyield_collector.reports.formats import PeriodStatement, StatementFormat, TextWriter
+from tokenyield_collector.statements.gaps import Gap, gaps_of
 from tokenyield_collector.targets.spreadsheet import NAMES_IN_CSV
 from tokenyield_collector.version import VERSION
 
@@ -32,7 +33,15 @@ def metadata(whole: PeriodStatement) -> dict[str, Any]:
         "PriceBookVersion": whole.statement.policy.prices.fingerprint,
         "StatementVersion": whole.version,
         "TextNeutralization": NAMES_IN_CSV,
+        "Gaps": [gap.document() for gap in _gaps(whole)],
     }
+
+
+def _gaps(whole: PeriodStatement) -> list[Gap]:
+    """What is not known of the period, which shows while its lines are made."""
+    for _ in whole.statement.lines():
+        pass
+    return gaps_of(whole.statement.gaps)
 
 
 def _datasets(whole: PeriodStatement) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "idle_capacity": report.idle_capacity._asdict(),
         "total": _row_document(report.total),
         "rows": [_row_document(row) for row in report.rows],
+        "gaps": [gap.document() for gap in report.gaps],
         "references": [_reference_document(reference) for reference in report.references],
         "buy_or_run": [msgspec.to_builtins(comparison) for comparison in report.buy_or_run],
         "latency": None if report.latency is None else _latency_document(report.latency),

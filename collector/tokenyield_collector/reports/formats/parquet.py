@@ -1,8 +1,9 @@
 """A report as Parquet: the rows of the CSV, typed. Money is DECIMAL(38, 9), exact; unknown is NULL.
 
-The file's metadata say how names are written.
+The file's metadata say how names are written, and what is not known (`gaps`, as in JSON).
 """
 
+import json
 import tempfile
 from collections.abc import Sequence
 from decimal import Decimal
@@ -29,7 +30,8 @@ def to_parquet(report: Report) -> bytes:
     columns = ", ".join(f'"{name}"::{_sql_type(name, report)} AS "{name}"' for name in names)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         file = Path(folder) / "report.parquet"
-        metadata = f"KV_METADATA {{names: '{NAMES_AS_THEY_ARE}'}}"
+        gaps = json.dumps([gap.document() for gap in report.gaps]).replace("'", "''")
+        metadata = f"KV_METADATA {{names: '{NAMES_AS_THEY_ARE}', gaps: '{gaps}'}}"
         connection.execute(f"COPY (SELECT {columns} FROM data) TO '{file}' (FORMAT parquet, {metadata})")  # noqa: S608
         del data
         return file.read_bytes()

@@ -101,10 +101,10 @@ def test_a_file_keeps_the_rules_and_sums_to_the_report(
         assert summed(rows, column) == total == sum(exact.values()), "and in sum"
     assert total == report.total.cost
 
-    hours_ms = whole.paid_ms + whole.get("missing_ms")
+    hours_ms = whole.gpu_ms
     assert summed(rows, "x_GpuHours") == scaled(rounded(hours_ms * 10**9, MS_PER_HOUR), 9)
     shown = report.total.figures
-    names = ("active", "idle", "unallocated", "dark", "price_missing")
+    names = ("active", "idle", "unallocated", "dark")
     assert float(summed(rows, "x_GpuHours")) == pytest.approx(sum(shown[f"{name}_gpu_hours"] for name in names))
     assert summed(rows, "x_Joules") == Decimal(whole.get("gpu_mj")) / 1000
     assert float(summed(rows, "x_Joules")) == pytest.approx(shown["joules_gpu"])
