@@ -20,6 +20,7 @@ from tokenyield_collector.reports.maker import MEDIA_TYPES
 log = logging.getLogger(__name__)
 
 TOP_MAX = 99_999_999
+VERSION_MAX = 99_999_999
 _SHAPES: dict[str, Any] = {"json": {"type": "object"}}
 """Format -> schema. The columns are those of the rules, so even JSON has no fixed shape; others are text."""
 REPORT = Route(
@@ -46,6 +47,11 @@ REPORT = Route(
             description="only so many rows, and one of all others",
         ),
         QueryParameter(
+            name="version",
+            schema={"type": "integer", "minimum": 1, "maximum": VERSION_MAX},
+            description="of a month that is closed; default the newest",
+        ),
+        QueryParameter(
             name="focus_version",
             schema={"type": "string", "enum": list(VERSIONS)},
             description=f"of the FOCUS formats; default {DEFAULT_VERSION}",
@@ -70,6 +76,7 @@ class ReportRequest(NamedTuple):
     where: dict[str, str]
     top: int | None
     focus_version: str
+    version: int | None
 
 
 def report_request(query: Mapping[str, str]) -> ReportRequest:
@@ -88,6 +95,7 @@ def report_request(query: Mapping[str, str]) -> ReportRequest:
         where={name: value for name, value in query.items() if name not in _NAMES},
         top=whole_number(query, "top", 1, TOP_MAX),
         focus_version=focus_version,
+        version=whole_number(query, "version", 1, VERSION_MAX),
     )
 
 
@@ -113,14 +121,16 @@ class ReportApi:
 
     def _encoded(self, report: ReportRequest) -> bytes:
         return self._queue.maker().encode(
-            report.period, report.columns, report.form, report.where, report.top, report.focus_version
+            report.period, report.columns, report.form, report.where, report.top, report.focus_version, report.version
         )
 
     async def _streamed(self, request: web.Request, report: ReportRequest) -> web.StreamResponse:
         """A FOCUS file while it is made: only some chunks of it are in memory."""
 
         def write(out: TextWriter) -> object:
-            return self._queue.maker().focus(report.period, out, focus_version=report.focus_version)
+            return self._queue.maker().focus(
+                report.period, out, focus_version=report.focus_version, version=report.version
+            )
 
         pipe = Pipe(asyncio.get_running_loop())
         done = self._queue.submit(lambda: pipe.fill(write))

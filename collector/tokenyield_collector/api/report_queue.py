@@ -131,4 +131,5 @@ class ReportQueue:
             others=self._others,
             now_ms=time.time_ns() // NS_PER_MS,
             settle_ms=self._settle_ms,
+            close_after_ms=self._close_after_ms,
         )

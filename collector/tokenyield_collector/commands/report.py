@@ -40,6 +40,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMAT_NAMES, default="table")
     parser.add_argument("--focus-version", choices=VERSIONS, default=DEFAULT_VERSION, help="of the FOCUS "
                         f"specification; default {DEFAULT_VERSION}")  # fmt: skip
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--version", type=int, metavar="N", help="this version of a closed month, not the newest")
+    which.add_argument("--versions", action="store_true", help="list the versions of a closed month: when, why, total")
+    which.add_argument("--diff", type=int, nargs=2, metavar=("N", "M"), help="what moved from version N to M, and why")
     parser.add_argument("--output", type=Path, help="write into this file; focus: what belongs to it is written "
                         "beside it (metadata; since 1.4 billing period and invoice detail)")  # fmt: skip
     add_source_flags(parser)
@@ -54,6 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     columns = [name.strip() for name in arguments.by.split(",") if name.strip()]
     where = _where(arguments.where)
+    if arguments.versions or arguments.diff:
+        _write_about_versions(arguments, columns, where)
+        return 0
     settings = settings_of(arguments)
     opened = open_reports(settings, arguments)
     if opened is None:
@@ -62,10 +69,25 @@ def run(arguments: argparse.Namespace) -> int:
     ledger, maker = opened
     with closing(ledger):
         if arguments.format == "focus" and not where:
-            _write_focus(maker, arguments.period, arguments.focus_version, arguments.output)
+            _write_focus(maker, arguments)
         else:
             _write(maker, arguments, columns, where)
     return 0
+
+
+def _write_about_versions(arguments: argparse.Namespace, columns: list[str], where: dict[str, str]) -> None:
+    from tokenyield_collector.commands.version_tables import FORMATS, print_difference, print_versions
+    from tokenyield_collector.errors import ParameterError
+
+    if arguments.format not in FORMATS:
+        raise ParameterError("format", expected=f"one of {', '.join(FORMATS)}", found=f"'{arguments.format}'")
+    if arguments.prices or arguments.rules:
+        flag = "prices" if arguments.prices else "rules"
+        raise ParameterError(flag, expected="nothing with --versions and --diff", found="a file", fix="leave it out")
+    if arguments.diff:
+        print_difference(arguments, columns, where)
+    else:
+        print_versions(arguments)
 
 
 def _where(pairs: list[str]) -> dict[str, str]:
@@ -86,8 +108,7 @@ def _from_collector(
     query = {"period": arguments.period, "by": ",".join(columns), "format": form, **where}
     if form.startswith("focus"):
         query["focus_version"] = arguments.focus_version
-    if arguments.top is not None:
-        query["top"] = str(arguments.top)
+    query |= {name: str(value) for name in ("top", "version") if (value := getattr(arguments, name)) is not None}
     request_from_collector(settings, arguments, "/v1/report", query, output)
     if form == "focus" and output is not None:
         for beside, suffix in _beside(arguments.focus_version).items():
@@ -95,13 +116,14 @@ def _from_collector(
             request_from_collector(settings, arguments, "/v1/report", query, output.with_suffix(suffix))
 
 
-def _write_focus(maker: "ReportMaker", period: str, version: str, output: Path | None) -> None:
+def _write_focus(maker: "ReportMaker", arguments: argparse.Namespace) -> None:
     """Streamed: a month has millions of rows."""
+    period, version, output = arguments.period, arguments.focus_version, arguments.output
     if output is None:
         import io
 
         out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")  # whatever the terminal's encoding is
-        maker.focus(period, out, focus_version=version)
+        maker.focus(period, out, focus_version=version, version=arguments.version)
         out.detach()
         return
     beside = {form: output.with_suffix(suffix) for form, suffix in _beside(version).items()}
@@ -110,9 +132,9 @@ def _write_focus(maker: "ReportMaker", period: str, version: str, output: Path |
         invoice = None
         if (path := beside.pop("focus-invoice-detail", None)) is not None:
             invoice = opened.enter_context(path.open("w", encoding="utf-8", newline=""))
-        total = maker.focus(period, file, focus_version=version, invoice_out=invoice)
+        total = maker.focus(period, file, focus_version=version, version=arguments.version, invoice_out=invoice)
     for form, path in beside.items():
-        path.write_bytes(maker.encode(period, (), form, focus_version=version))
+        path.write_bytes(maker.encode(period, (), form, focus_version=version, version=arguments.version))
     show(f"{output}: {total:,.2f} {maker.policy.prices.currency}", is_error=True)
 
 
@@ -123,9 +145,10 @@ def _write(maker: "ReportMaker", arguments: argparse.Namespace, columns: list[st
         from tokenyield_collector.reports.formats.table import report_tables
 
         console = console_for(output)
-        console.print(report_tables(maker.report(period, columns, where, arguments.top), console.width))
+        report = maker.report(period, columns, where, arguments.top, version=arguments.version)
+        console.print(report_tables(report, console.width))
         return
-    data = maker.encode(period, columns, form, where, arguments.top, arguments.focus_version)
+    data = maker.encode(period, columns, form, where, arguments.top, arguments.focus_version, arguments.version)
     if output is not None:
         output.write_bytes(data)
     else:

@@ -48,7 +48,12 @@ def open_reports(settings: "CollectorSettings", arguments: argparse.Namespace) -
 
     Raises `SettingsError`, `LedgerError`.
     """
+    from tokenyield_collector.errors import ParameterError
+
     if arguments.collector:
+        if flag := next((name for name in ("prices", "rules") if getattr(arguments, name)), ""):
+            fix = "leave out --collector, and name the --ledger"
+            raise ParameterError(flag, expected="nothing with --collector", found="a file", fix=fix)
         return None
     from tokenyield_collector.errors import LedgerError, LedgerInUse
     from tokenyield_collector.ledger_engine import open_ledger
@@ -67,7 +72,14 @@ def open_reports(settings: "CollectorSettings", arguments: argparse.Namespace) -
         return None
     now_ms, settle_ms = time.time_ns() // NS_PER_MS, settings.live_lag_s * 1000
     is_what_if = bool(arguments.prices or arguments.rules)
-    maker = ReportMaker(ledger=ledger, policy=policy, now_ms=now_ms, settle_ms=settle_ms, is_what_if=is_what_if)
+    maker = ReportMaker(
+        ledger=ledger,
+        policy=policy,
+        now_ms=now_ms,
+        settle_ms=settle_ms,
+        close_after_ms=settings.close_after_ms,
+        is_what_if=is_what_if,
+    )
     return ledger, maker
 
 

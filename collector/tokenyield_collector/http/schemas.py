@@ -290,3 +290,58 @@ class DiagnosesDocument(TypedDict):
 class BudgetsDocument(TypedDict):
     currency: str
     budgets: list[BudgetDocument]
+
+
+class VersionDocument(TypedDict):
+    """A version of a closed month. What is null is unknown of versions that older collectors made."""
+
+    version: int
+    made_at: str | None
+    made_by: str | None
+    """The collector that closed it."""
+    engine: str | None
+    """What computed it."""
+    start: str | None
+    end: str | None
+    currency: str | None
+    total: Money | None
+    shown: Money | None
+    changes: list[str]
+    """Against the version before, every cause by its name."""
+
+
+class VersionsDocument(TypedDict):
+    """All versions of a month. `state`: open, closing, closed. `finding`: why the newest is not what it should be."""
+
+    period: str
+    state: str
+    closes_at: str
+    """When it is closed, or was to be at the earliest."""
+    finding: str | None
+    versions: list[VersionDocument]
+
+
+class DifferenceRow(TypedDict):
+    """What moved in one row. `difference` and `shown` have `cost` and a `cost_…` for each bucket."""
+
+    by: dict[str, str]
+    cost_from: Money
+    cost_to: Money
+    difference: dict[str, Money]
+    shown: dict[str, Money]
+
+
+class DifferenceDocument(TypedDict):
+    """What moved between two versions of a month, and why. Rows sum exactly to the total; those in which nothing moved
+    are left out."""
+
+    period: str
+    from_version: int
+    to_version: int
+    currency: str
+    by: list[str]
+    where: dict[str, str]
+    changes: list[str]
+    """Of each version after the first."""
+    total: DifferenceRow
+    rows: list[DifferenceRow]

@@ -12,16 +12,17 @@ from decimal import Decimal
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, DaySpent, budget_states
 from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.http.schemas import BudgetsDocument
+from tokenyield_collector.http.schemas import BudgetsDocument, DifferenceDocument, VersionsDocument
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.prices.period import Period, day_of, month_of, months_of, parse_period
+from tokenyield_collector.prices.period import Period, day_of, iso, month_of, months_of, parse_period
 from tokenyield_collector.reports.closing import ClosableLedger
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
 from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, check_focus_version
 from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, TextWriter, load_format
 from tokenyield_collector.reports.report import Report, make_report
 from tokenyield_collector.reports.report_latency import report_latency
-from tokenyield_collector.reports.reported_period import PeriodReader, ReportedStretch
+from tokenyield_collector.reports.reported_period import PeriodReader, ReportedStretch, state_of
+from tokenyield_collector.reports.version_list import difference_document, version_document
 from tokenyield_collector.statements.gaps import NO_POOL
 from tokenyield_collector.statements.names import names_of
 from tokenyield_collector.statements.source import CostSource, Grain
@@ -39,6 +40,8 @@ class ReportMaker:
     now_ms: int
     settle_ms: int = 0
     """How long windows take to arrive; newer time is not reported yet."""
+    close_after_ms: int = 0
+    """How long after its end a month is closed."""
     others: Sequence[CostSource] = ()
     """Cost sources beside the fleet."""
     is_what_if: bool = False
@@ -140,6 +143,42 @@ class ReportMaker:
         ]
         today = day_of(statement.span.end_ms)
         return budget_states(self.policy.rules.budgets, spent, first, min(today, date.max), currency)
+
+    def versions(self, period: str) -> VersionsDocument:
+        """All versions of a month."""
+        month = self._month(period)
+        store = self.ledger.versions
+        records = store.records(month.name)
+        check = store.checks().get(month.name)
+        closes_ms = month.end_ms + self.close_after_ms
+        return {
+            "period": month.name,
+            "state": state_of(month, records, hour_of_ms(self.now_ms - self.settle_ms)),
+            "closes_at": iso(closes_ms),
+            "finding": check.finding or None if check is not None else None,
+            "versions": [version_document(record) for record in records],
+        }
+
+    def difference(
+        self, period: str, first: int, second: int, by: Sequence[str] = (), where: Mapping[str, str] | None = None
+    ) -> DifferenceDocument:
+        """What moved from one version of a month to another, by who, and why."""
+        month = self._month(period)
+        old, new = (self.report(period, by, where, version=number) for number in (first, second))
+        changes = [
+            f"version {record.version}: {change}"
+            for record in self.ledger.versions.records(month.name)
+            if min(first, second) < record.version <= max(first, second)
+            for change in version_document(record)["changes"]
+        ]
+        return difference_document(old, new, changes)
+
+    def _month(self, period: str) -> Period:
+        """The month that a period is of."""
+        months = months_of(parse_period(period))
+        if len(months) > 1:
+            raise ParameterError("period", expected="a month, or days of one", found=f"'{period[:40]}'")
+        return months[0]
 
     def stretch(self, period: str) -> ReportedStretch:
         """What the ledger has of a period."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from tokenyield_collector.errors import ParameterError
+from tokenyield_collector.ledger.closed import StatementRecord
 from tokenyield_collector.ledger.usage import WorkLatency
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, iso, months_of
@@ -33,6 +34,13 @@ from tokenyield_collector.statements.statement import fleet_statement
 from tokenyield_wire.units import hour_of_ms
 
 PeriodState = Literal["open", "closing", "closed", "what-if"]
+
+
+def state_of(month: Period, records: Sequence[StatementRecord], known_ms: int) -> PeriodState:
+    """Of a month with these versions; `known_ms` is up to where all windows should have arrived."""
+    if records and records[-1].content:
+        return "closed"
+    return "closing" if month.end_ms <= known_ms else "open"
 
 
 class ReportedStretch(NamedTuple):

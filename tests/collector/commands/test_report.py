@@ -36,6 +36,7 @@ def settings(tmp_path: Path) -> list[str]:
         "attribution_file": tmp_path / "rules.yaml",
         "listen": f"127.0.0.1:{free_port()}",
         "refresh_interval_s": 0.2,
+        "close_after_days": 3660,
     }
     return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
 
