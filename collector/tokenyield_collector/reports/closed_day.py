@@ -56,9 +56,9 @@ def encode_day(
     coarse: dict[LineKey, Sums] = defaultdict(Sums)
     for key, sums in lines.items():
         coarse[COARSE_GRAIN.coarsened(key)].take(sums)
-    ordered = _ordered(lines)
+    ordered = _ordered_lines(lines)
     bodies: list[dict[str, Any]] = [
-        _table(_ordered(coarse)) | {"before_sharing": _table(_ordered(before_sharing)), "waits": list(waits)}
+        _table(_ordered_lines(coarse)) | {"before_sharing": _table(_ordered(before_sharing)), "waits": list(waits)}
     ]
     bodies += [_table(ordered[i : i + LINES_PER_PART]) for i in range(0, len(ordered), LINES_PER_PART)]
     digest, parts = hashlib.sha256(), []
@@ -93,11 +93,16 @@ def decode_lines(part: str) -> KeyedLines:
     return [(_key(key), sums) for key, sums in _rows(_body(part))]
 
 
-def _ordered(lines: Mapping[Any, Sums]) -> list[tuple[Any, Sums]]:
-    """Those in which anything happened, in the order of their keys."""
-    return sorted(
-        ((key, sums) for key, sums in lines.items() if any(sums)), key=lambda line: msgspec.json.encode(line[0])
-    )
+def _ordered_lines(lines: Mapping[LineKey, Sums]) -> list[tuple[Any, Sums]]:
+    return sorted(((_kept_key(key), sums) for key, sums in lines.items() if any(sums)), key=_by_key)
+
+
+def _ordered(pools: Mapping[PoolPlace, Sums]) -> list[tuple[Any, Sums]]:
+    return sorted(((place, sums) for place, sums in pools.items() if any(sums)), key=_by_key)
+
+
+def _by_key(line: tuple[Any, Sums]) -> bytes:
+    return msgspec.json.encode(line[0])
 
 
 def _table(lines: Sequence[tuple[Any, Sums]]) -> dict[str, Any]:
@@ -129,8 +134,16 @@ def _rows(table: Mapping[str, Any]) -> Iterable[tuple[Any, Sums]]:
 
 
 def _key(key: Sequence[Any]) -> LineKey:
-    start_ms, source, pool, node, (kind, values, *names) = key
-    return LineKey(start_ms, source, pool, (node[0], node[1]), Carrier(kind, tuple(values), *names))
+    start_ms, source, pool, node, (kind, values, *rest) = key
+    return LineKey(start_ms, source, pool, (node[0], node[1]), Carrier(kind, tuple(values), *rest))
+
+
+def _kept_key(key: LineKey) -> tuple[Any, ...]:
+    """Without what is empty at the end of a carrier, so that a field added there changes no digest."""
+    carrier = list(key.carrier)
+    while carrier[-1] == "":
+        carrier.pop()
+    return (*key[:4], carrier)
 
 
 def _body(part: str) -> dict[str, Any]:
