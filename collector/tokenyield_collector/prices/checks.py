@@ -4,12 +4,14 @@ In: a `PriceBook` whose types are right. Out: faults of the form `place: expecte
 """
 
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from tokenyield_collector.prices.book import Facility, Owned, Pool, PriceBook, Rented, is_capped
+from tokenyield_collector.prices.period import YEARS
 from tokenyield_collector.prices.token_prices import price_faults, tier_faults
 from tokenyield_settings.loader import nearest
 
@@ -28,7 +30,9 @@ def faults_of(prices: PriceBook) -> Iterator[str]:
             yield from _facility_faults(_at(f"facilities.{name}", i, facilities), facility, prices)
     for name, rates in prices.exchange_rates.items():
         for i, rate in enumerate(rates):
-            yield from _not_above_0(f"{_at(f'exchange_rates.{name}', i, rates)}.rate", rate.rate)
+            at = _at(f"exchange_rates.{name}", i, rates)
+            yield from _not_above_0(f"{at}.rate", rate.rate)
+            yield from _not_a_day(at, rate)
     names = {pool.name for pool in prices.pools if pool.overflow_of is not None}
     for i, pool in enumerate(pool for pool in prices.pools if pool.overflow_of is None):
         at = f"pools[{i}] ({pool.name})"
@@ -73,6 +77,7 @@ def _pool_faults(at: str, pool: Pool, prices: PriceBook) -> Iterator[str]:
         kind = "owned" if isinstance(terms, Owned) else "rented"
         here = _at(f"{at}.{kind}", i, pool.terms)
         yield from _negative(here, terms)
+        yield from _not_a_day(here, terms)
         yield from _unknown_currency(here, terms.currency, prices)
         yield from _owned_faults(here, terms) if isinstance(terms, Owned) else _rented_faults(here, terms)
         if terms.overflow_per_gpu_hour is not None and not is_capped(terms):
@@ -115,6 +120,7 @@ def _rented_faults(at: str, rented: Rented) -> Iterator[str]:
 
 def _facility_faults(at: str, facility: Facility, prices: PriceBook) -> Iterator[str]:
     yield from _negative(at, facility, but=("per_kwh",))
+    yield from _not_a_day(at, facility)
     yield from _unknown_currency(at, facility.currency, prices)
     if facility.pue < 1:
         yield f"{at}.pue: expected at least 1, found {facility.pue}"
@@ -155,6 +161,14 @@ def not_amounts(at: str, value: Any) -> Iterator[str]:
             yield from not_amounts(f"{at}[{i}]", entry)
     elif isinstance(value, Decimal) and not (value.is_finite() and (not value or _SMALLEST <= abs(value) <= _LARGEST)):
         yield f"{at}: expected an amount, 0 or {_SMALLEST} to {_LARGEST}, found {value}"
+
+
+def _not_a_day(at: str, record: msgspec.Struct) -> Iterator[str]:
+    """Days for which there is no year before or after, or no life."""
+    for field in msgspec.structs.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, date) and not YEARS[0] <= value.year <= YEARS[1]:
+            yield f"{at}.{field.encode_name}: expected a day of the years {YEARS[0]} to {YEARS[1]}, found {value}"
 
 
 def _negative(at: str, record: msgspec.Struct, but: tuple[str, ...] = ()) -> Iterator[str]:

@@ -171,7 +171,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
             facilities:
               a: {pue: 0.9, per_kw_month: 1, capex_per_kw: 1, carbon_g_per_kwh: [1, 2]}
               c: {per_month: 5}
-              d: {kw: 5, capex_life_years: 101, kw_per_gpu: -1}
+              d: {kw: 5, capex_life_years: 101, kw_per_gpu: -1, from: 0001-01-01}
               b: {bands: [{name: x, per_kwh: 1, hours: "25-26"}, {name: y, per_kwh: 1, days: mon-fry}]}
             pools:
             - {name: a}
@@ -221,6 +221,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "facilities.d.kw: expected per_month beside it, found none; write the site's fee per month, or leave kw out",
         "facilities.d.capex_life_years: expected a number greater than 0, at most 100, found 101",
         "facilities.d.kw_per_gpu: expected at least 0, found -1",
+        "facilities.d.from: expected a day of the years 1971 to 9000, found 0001-01-01",
         "upfront_per_gpu: expected a reservation, found on_demand; write kind: reserved and the count",
         "expected 'from' days that grow from entry to entry, found 2026-05-01, 2026-04-01",
         "pools[9] (g).rented: expected at least one entry, found an empty list",
