@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 from aiohttp import web
 
@@ -34,6 +35,7 @@ from tokenyield_collector.ledger_engine import open_ledger
 from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy, files_changed_at, load_policy
+from tokenyield_collector.reports.version_check import check_again
 from tokenyield_collector.statements.source import CostSource
 from tokenyield_collector.steps import Steps, lasting
 from tokenyield_settings.loader import SettingsError
@@ -159,7 +161,7 @@ class Collector:
     async def _close_months(self) -> None:
         """A day at a time, so that reports have their turn between them; under one policy, or not at all."""
         loop, closing = asyncio.get_running_loop(), self.services.reports.closing(socket.gethostname())
-        days = closing.steps()
+        days = chain(closing.steps(), check_again(closing.ledger, closing.now_ms))
         while closing.policy is self._policy() and await loop.run_in_executor(self.executors.reporter, _advance, days):
             pass
 

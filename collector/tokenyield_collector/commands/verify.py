@@ -3,6 +3,7 @@
 import argparse
 import sys
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,12 +46,15 @@ def _verify(ledger: "Ledger") -> int:
     from rich.progress import Progress
 
     from tokenyield_collector.ledger.verify import verify
+    from tokenyield_collector.reports.version_check import verify_versions
     from tokenyield_collector.targets.terminal import terminal
 
     findings = 0
     with Progress(console=terminal(stderr=True), transient=True) as bar:
-        task = bar.add_task("hours", total=None)
-        for finding in verify(ledger, lambda done, of: bar.update(task, completed=done, total=of)):
+        task, months = bar.add_task("hours", total=None), bar.add_task("closed months", total=None)
+        of_hours = verify(ledger, lambda done, of: bar.update(task, completed=done, total=of))
+        of_months = verify_versions(ledger, lambda done, of: bar.update(months, completed=done, total=of))
+        for finding in chain(of_hours, of_months):
             findings += 1
             if findings <= FINDINGS_SHOWN:
                 show(finding)

@@ -80,12 +80,19 @@ class ClosedStatement:
             for place, cost in sums.before_sharing.items():
                 self.before_sharing[place].take(cost)
             lines: dict[LineKey, Sums] = {}
+            total = 0
             for key, line in self._lines(day) if self._is_fine else sums.lines:
+                total += line.total
                 coarse = self._grain.coarsened(key)
                 if coarse in lines:
                     lines[coarse].take(line)
                 else:
                     lines[coarse] = line
+            if total != self._days[day].total:
+                raise LedgerError(
+                    f"{self._name}: expected the lines of {day} to sum to what was closed, found a difference of "
+                    f"{total - self._days[day].total} quanta; restore the newest backup"
+                )
             yield from lines.items()
 
     def waits(self) -> Iterator[WorkLatency]:
@@ -114,10 +121,11 @@ class ClosedStatement:
             yield from decode_lines(part)
 
     def _missing(self, day: str) -> LedgerError:
-        month, number = self._version.record.period, self._version.number
-        return LedgerError(
-            f"{month}, version {number}: expected the lines of {day}, found none; restore the newest backup"
-        )
+        return LedgerError(f"{self._name}: expected the lines of {day}, found none; restore the newest backup")
+
+    @property
+    def _name(self) -> str:
+        return f"{self._version.record.period}, version {self._version.number}"
 
 
 class StatementDays:

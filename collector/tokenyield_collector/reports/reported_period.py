@@ -154,6 +154,9 @@ class PeriodReader:
         if version.content.changes:
             number, changes = version.number, in_words(version.content.changes)
             notes.append(f"version {number}, changed against version {number - 1}: {changes}")
+        check = self.ledger.versions.checks().get(version.record.period)
+        if check is not None and check.finding:
+            notes.append(f"does not agree with the ledger: {check.finding}")
         return ReportedPeriod(
             period=period,
             state="closed",

@@ -14,7 +14,7 @@ from collector.ledger.engines import NewPlace, Open
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from hostile import NAMES
 from tokenyield_collector.errors import LedgerError, LedgerInUse, UnstorableShipment
-from tokenyield_collector.ledger.closed import StatementRecord
+from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
 from tokenyield_collector.ledger.facts import Facts, GpuNow
@@ -362,6 +362,51 @@ def test_labels_of_nodes_and_statements_are_kept(open_ledger: Open) -> None:
     again.roll()
     assert [group.labels for group in again.usage().gpu_groups()] == ['{"rack":"a7"}']
     again.close()
+
+
+def test_what_is_kept_of_closed_periods_outlives_restarts_and_retention(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.roll()
+    revision = ledger.revision(NOON_MS, NOON_MS + HOUR_MS)
+    versions = ledger.versions
+    assert (versions.periods(), versions.checks(), versions.part_counts(), versions.day_part([], 0)) == ([], {}, {}, {})
+    versions.add_day("a" * 64, ["first", "x" * 100_000])
+    versions.add_day("b" * 64, ["other"])
+    versions.add_day("a" * 64, ["first", "x" * 100_000])
+    second = StatementRecord("2026-11", 2, "f", "{}", "{}", "it's \\ why\n", '{"days": {}}')
+    versions.add_record(StatementRecord("2026-11", 1, "f", "{}", "{}", "", '{"days": []}'))
+    versions.add_record(second)
+    versions.note_check(PeriodCheck("2026-11", "first", 1, "wrong"))
+    versions.note_check(PeriodCheck("2026-11", "second", 2, ""))
+    ledger.retire(windows_before_ms=NOON_MS + DAY_MS, hours_before_ms=NOON_MS + DAY_MS, counter_bases={})
+    assert ledger.first_ms() is None
+    assert ledger.revision(NOON_MS, NOON_MS + HOUR_MS) != revision, "the hour is gone"
+    ledger.close()
+    again = open_ledger()
+    assert again.versions.periods() == ["2026-11"]
+    assert again.versions.records("2026-11")[1] == second
+    assert again.versions.records("2026-10") == []
+    assert dict(again.versions.part_counts()) == {"a" * 64: 2, "b" * 64: 1}
+    assert again.versions.day_part(["a" * 64, "b" * 64, "c" * 64], 0) == {"a" * 64: "first", "b" * 64: "other"}
+    assert again.versions.day_part(["a" * 64, "b" * 64], 1) == {"a" * 64: "x" * 100_000}
+    assert again.versions.checks() == {"2026-11": PeriodCheck("2026-11", "second", 2, "")}
+    again.versions.forget_days({"a" * 64})
+    assert again.versions.part_counts()["a" * 64] == 2
+    again.close()
+
+
+def test_a_late_window_changes_the_revision_of_its_hour_alone(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([shipment(batch(1, NOON_MS))], NOON_MS)
+    ledger.roll()
+    before = [ledger.revision(NOON_MS + i * HOUR_MS, NOON_MS + (i + 1) * HOUR_MS) for i in range(2)]
+    ledger.append([shipment(batch(2, NOON_MS + 15_000))], NOON_MS)
+    ledger.roll()
+    after = [ledger.revision(NOON_MS + i * HOUR_MS, NOON_MS + (i + 1) * HOUR_MS) for i in range(2)]
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+    ledger.close()
 
 
 def test_a_ledger_that_is_in_use_is_reported(tmp_path: Path) -> None:

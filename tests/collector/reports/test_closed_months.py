@@ -6,6 +6,9 @@ import pytest
 
 from collector.fleet import Gpu, close_months, ms, prices
 from collector.reports.test_reports import PRICE_BOOK, month
+from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.reports.version_check import CHECK_EVERY_MS, check_again, verify_versions
+from tokenyield_collector.reports.version_content import closed_version
 
 NOW = "2026-11-20"
 """October is over, November is not."""
@@ -54,3 +57,68 @@ def test_a_version_is_the_same_to_the_byte_whatever_comes_later(form: str, tmp_p
     assert second_maker.encode("2026-10", by, form, version=1) == first
     assert second_maker.encode("2026-10", by, form, version=2) == second
     assert second_maker.report("2026-10", by).total.cost > 0
+
+
+def test_verify_finds_what_is_not_as_it_was_closed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.duckdb"
+    fleet = month(path)
+    maker = close_months(fleet.maker(prices(tmp_path, PRICE_BOOK), now=NOW))
+    assert list(verify_versions(fleet.ledger)) == []
+    version = closed_version(fleet.ledger.versions.records("2026-10")[0])
+    assert version is not None
+    entry = version.content.days["2026-10-05"]
+
+    def tampered(statement: str) -> list[str]:
+        connection = fleet.ledger._file.connection
+        connection.execute("CREATE OR REPLACE TEMP TABLE kept AS FROM closed_days")
+        connection.execute(statement)
+        findings = list(verify_versions(fleet.ledger))
+        connection.execute("DELETE FROM closed_days; INSERT INTO closed_days FROM kept")
+        return findings
+
+    where = f"WHERE digest = '{entry.digest}'"
+    assert "2026-10, version 1: expected the lines of 2026-10-05 as they were closed, found 1 of 2 parts" in "".join(
+        tampered(f"DELETE FROM closed_days {where} AND part = 1")
+    )
+    assert "damaged" in "".join(tampered(f"UPDATE closed_days SET content = 'nonsense' {where}"))
+    other = version.content.days["2026-10-07"].digest
+    swapped = (
+        f"UPDATE closed_days SET content = (SELECT content FROM closed_days WHERE digest = '{other}' AND part = 0)"
+    )
+    assert "other content than its digest names" in "".join(tampered(f"{swapped} {where} AND part = 0"))
+    assert list(verify_versions(fleet.ledger)) == []
+    fleet.ledger._file.connection.execute(f"{swapped} {where} AND part = 0")
+    with pytest.raises(LedgerError, match="expected the lines of 2026-10-05 to sum to what was closed"):
+        maker.report("2026-10", ["team"])
+
+
+def test_what_differs_without_a_cause_is_a_finding_and_no_version(tmp_path: Path) -> None:
+    fleet = month()
+    maker = close_months(fleet.maker(prices(tmp_path, PRICE_BOOK), now=NOW))
+    connection = fleet.ledger._file.connection
+    connection.execute(
+        "UPDATE work_hours SET active_mj = active_mj + 1000000"
+    )  # a fault, not a fact: no checksum moves
+    connection.execute('UPDATE statements SET content = replace(content, \'"inputs":"\', \'"inputs":"another \')')
+    assert "2026-10, version 1: expected the lines of 2026-10-05 as computed again" in "".join(
+        verify_versions(fleet.ledger)
+    )
+    for _ in check_again(fleet.ledger, maker.now_ms + CHECK_EVERY_MS):
+        pass
+    (finding,) = [note for note in maker.report("2026-10", ["team"]).notes if "does not agree" in note]
+    assert "expected the lines of 2026-10-05 as computed again" in finding
+    connection.execute("DELETE FROM period_checks")
+    close_months(maker)
+    (finding,) = [note for note in maker.report("2026-10", ["team"]).notes if "does not agree" in note]
+    assert "version 1: computed again it differs on 2026-10-05, 2026-10-06, and nothing changed" in finding
+    assert maker.versions("2026-10")["finding"] is not None
+    assert len(fleet.ledger.versions.records("2026-10")) == 1
+
+
+def test_a_late_window_that_no_collector_saw_is_found(tmp_path: Path) -> None:
+    fleet = month()
+    close_months(fleet.maker(prices(tmp_path, PRICE_BOOK), now=NOW))
+    fleet.hour("2026-10-20T10:00", [Gpu(uuid="late")], node="n2")
+    fleet.ledger.roll()
+    (finding,) = verify_versions(fleet.ledger)
+    assert finding.startswith("2026-10, version 1: expected the facts of 2026-10-20 that it was made of, found others")
