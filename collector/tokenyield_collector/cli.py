@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 the collector, the ledger or the system failed; 2 a flag o
 
 import argparse
 import importlib
+import keyword
 import sys
 from collections.abc import Callable
 from typing import cast
@@ -22,10 +23,12 @@ COMMANDS = (
     "rate",
     "report",
     "budget",
+    "coverage",
     "diagnose",
     "token",
     "backup",
     "verify",
+    "import",
     "migrate",
     "example",
     "monitoring",
@@ -50,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _command(name: str) -> Command:
-    return cast(Command, importlib.import_module(f"tokenyield_collector.commands.{name}"))
+    file = f"{name}_" if keyword.iskeyword(name) else name
+    return cast(Command, importlib.import_module(f"tokenyield_collector.commands.{file}"))
 
 
 def _reporting_errors(name: str, command: Command) -> Callable[[argparse.Namespace], int]:

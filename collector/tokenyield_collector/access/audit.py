@@ -42,6 +42,10 @@ class Audit:
         """A report or a backup that a caller received."""
         _write(logging.INFO, event="read", peer=peer, caller=caller, route=route, what=what)
 
+    def wrote(self, *, peer: str, caller: str, route: str, what: str) -> None:
+        """Something that a caller put into the ledger by itself; batches of agents are counted, not written here."""
+        _write(logging.INFO, event="wrote", peer=peer, caller=caller, route=route, what=what)
+
     def changed(self, what: str, **facts: object) -> None:
         """Credentials, prices or rules are others from now on."""
         _write(logging.INFO, event="changed", what=what, **facts)

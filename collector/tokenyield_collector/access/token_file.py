@@ -26,7 +26,9 @@ FILE_BYTES_MAX = 16 * 2**20
 """A token for each of 100,000 nodes."""
 GROUP = "tokenyield-collector"
 """Of the Debian package's user."""
-RIGHTS = (Right.READ, Right.WRITE)
+RIGHTS = (Right.READ, Right.WRITE, Right.OUTCOMES)
+DEFAULT_RIGHTS = (Right.READ, Right.WRITE)
+"""Of a line without `may=`."""
 _KEYS = ("name", "may", "cluster", "nodes", "until")
 OWN_NODE = "self"
 """`nodes=self`: the node that the certificate names, as `gpu-17` or `gpu-17.dc1.example.com`."""
@@ -165,9 +167,9 @@ def _grant(pairs: Iterable[str], number: int) -> Grant:
         if key not in _KEYS:
             raise ValueError(f"unknown key{nearest(key, _KEYS)}")
         given[key] = value
-    names = given.get("may", ",".join(RIGHTS)).split(",")
+    names = given.get("may", ",".join(DEFAULT_RIGHTS)).split(",")
     if not set(names) <= set(RIGHTS):
-        raise ValueError("may: expected read, write, or read,write")
+        raise ValueError(f"may: expected {', '.join(RIGHTS)}, or several of them, such as read,write")
     may = frozenset(Right(name) for name in names)
     limits = [key for key in ("cluster", "nodes") if key in given]
     if limits and may != {Right.WRITE}:

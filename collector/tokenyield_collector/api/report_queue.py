@@ -16,6 +16,7 @@ from tokenyield_collector.errors import TooManyWaiting
 from tokenyield_collector.executors import Executors
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord, VersionStore
+from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.reports.closing import MonthClosing
@@ -51,6 +52,9 @@ class LedgerForReports:
 
     def revision(self, start_ms: int, end_ms: int) -> str:
         return self._ledger.revision(start_ms, end_ms)
+
+    def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
+        return self._ledger.outcomes(start_ms, end_ms)
 
 
 class VersionsForReports:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tokenyield_collector.attribution.taken import BUILT_IN, TAKEN
+from tokenyield_collector.attribution.taken import BUILT_IN, OUTCOME_FIGURES, TAKEN
 from tokenyield_settings.loader import SettingsError, nearest, read_yaml
 from tokenyield_wire.bounded import bounded
 
@@ -265,6 +265,9 @@ def dimension_faults(dimensions: Sequence[str]) -> Iterator[str]:
             yield f"dimensions: expected {expected}, found '{name}'; rename it"
         elif (of_what := TAKEN.get(name)) is not None:
             yield f"dimensions: expected a name that is not {of_what} already, found '{name}'; rename it"
+        elif name.startswith(OUTCOME_FIGURES):
+            begun = " or ".join(OUTCOME_FIGURES)
+            yield f"dimensions: expected a name that does not begin with {begun}, found '{name}'; rename it"
 
 
 def _template_faults(at: str, template: str) -> Iterator[str]:

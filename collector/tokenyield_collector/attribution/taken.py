@@ -30,6 +30,8 @@ _FIGURES = (
     *("price_missing_tokens", "price_missing_joules"),
     *("observations", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "counts"),
 )  # fmt: skip
+OUTCOME_FIGURES = ("outcomes_", "cost_per_outcome_")
+"""What the figures of outcomes begin with."""
 TAKEN: dict[str, str] = {
     **dict.fromkeys(_FIGURES, "a figure of every report"),
     **dict.fromkeys(_PARAMETERS, "a parameter of reports"),

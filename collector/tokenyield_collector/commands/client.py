@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tokenyield_collector.config import CollectorSettings
 
 ANSWER_S_MAX = 300
+ERRORS_SHOWN = 3
 
 
 def add_client_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +26,12 @@ def request_from_collector(
     path: str,
     query: dict[str, str],
     output: Path | io.BytesIO | None,
+    *,
+    body: bytes | None = None,
+    right: str = "read",
 ) -> None:
-    """Write the answer into `output`, or to standard output. Of `arguments`: collector, token_file, ca_file.
+    """Write the answer into `output`, or to standard output. Of `arguments`: collector, token_file, ca_file. With a
+    `body` (JSON) it is posted, by a token that has `right`.
 
     Raises `ParameterError` for a parameter that the collector refuses, OSError when it cannot be reached or breaks off.
     """
@@ -36,9 +41,12 @@ def request_from_collector(
     import urllib.request
 
     base = _base_url(settings, arguments.collector)
-    request = urllib.request.Request(f"{base}{path}?{urllib.parse.urlencode(query)}")  # noqa: S310 - http(s) only
+    url = f"{base}{path}?{urllib.parse.urlencode(query)}"
+    request = urllib.request.Request(url, body)  # noqa: S310 - http(s) only
+    if body is not None:
+        request.add_header("Content-Type", "application/json")
     if (file := arguments.token_file or settings.token_file) is not None:
-        request.add_header("Authorization", f"Bearer {_token_to_read(Path(file))}")
+        request.add_header("Authorization", f"Bearer {_token_that_may(Path(file), right)}")
     context = None
     if base.startswith("https://"):
         import ssl
@@ -66,8 +74,8 @@ def _base_url(settings: "CollectorSettings", url: str | None) -> str:
     return base
 
 
-def _token_to_read(path: Path) -> str:
-    """The first token of the file that is not a digest, and may read. Raises `ParameterError`, OSError."""
+def _token_that_may(path: Path, right: str) -> str:
+    """The first token of the file that is not a digest, and has `right`. Raises `ParameterError`, OSError."""
     from tokenyield_collector.access.token_file import parse_token_file
     from tokenyield_collector.errors import ParameterError
 
@@ -75,11 +83,11 @@ def _token_to_read(path: Path) -> str:
         token = line.partition(" ")[0]
         if token and not token.startswith(("#", "sha256:", "cert:")):
             tokens = parse_token_file(line, str(path)).by_digest
-            if not tokens or any("read" in grant.may for grant in tokens.values()):
+            if not tokens or any(right in grant.may for grant in tokens.values()):
                 return token
     raise ParameterError(
         "token_file",
-        expected="a token that may read",
+        expected=f"a token that may {right}" if right == "read" else f"a token with may={right}",
         found=f"only digests, or tokens that may not, in {path}",
         fix="name a file that has one",
     )
@@ -114,4 +122,6 @@ def _refusal(base: str, status: int, body: bytes) -> Exception:
         return ParameterError(
             fault["field"], expected=fault["expected"], found=fault["found"], fix=fault.get("fix", "")
         )
-    return OSError(f"{base} answered {status}: {document['detail']}")
+    faults = [f"{one['field']}: expected {one['expected']}, found {one['found']}" for one in document.get("errors", ())]
+    detail = "; ".join([document["detail"], *faults[:ERRORS_SHOWN]])
+    return OSError(f"{base} answered {status}: {detail}")

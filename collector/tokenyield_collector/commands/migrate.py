@@ -112,6 +112,7 @@ def migrate(
         counter_bases=source.counter_bases(),
         statements=export.statements(),
         period_checks=export.period_checks(),
+        outcomes=export.outcomes(),
     )
     for i, hour_ms in enumerate(hours):
         facts, batches = _facts(source, hour_ms), export.batches(hour_ms)

@@ -249,6 +249,13 @@ def _idle_gpu(uuid: str, number: int, model: str, window_ms: int) -> GpuWindow:
     return GpuWindow(uuid=uuid, model=model, index=number, unallocated_ms=window_ms, energy_mj=energy)
 
 
+_AGENTS = {
+    "search": {"agent": "researcher", "agent_task": "answer-question"},
+    "support": {"agent": "helper", "agent_task": "close-ticket"},
+}
+"""What the agents of a team write into their requests."""
+
+
 def _demand(completion: int) -> list[Demand]:
     """Two teams come through the gateway, each with keys of several tiers; a tenth of the tokens does not."""
     demand = []
@@ -259,6 +266,7 @@ def _demand(completion: int) -> list[Demand]:
         for number, key in enumerate(keys):
             prompt, cached, made, requests = (of_keys[number] for of_keys in parts)
             labels = {"team": team, "key": key.name, "service_tier": key.service_tier, "context": key.context}
+            labels |= _AGENTS[team]
             demand.append(
                 Demand(
                     gateway="litellm",

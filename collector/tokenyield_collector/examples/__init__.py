@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-EXAMPLE_FILES = ("collector.yaml", "prices.yaml", "prices-tiers.yaml", "attribution.yaml")
+EXAMPLE_FILES = (
+    "collector.yaml",
+    "prices.yaml",
+    "prices-tiers.yaml",
+    "attribution.yaml",
+    "attribution-axes.yaml",
+    "attribution-agents.yaml",
+    "outcomes.csv",
+)
 
 
 def example_text(name: str) -> str:

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Right(StrEnum):
-    """`READ` and `WRITE` are also what a line of the token file grants."""
+    """`READ`, `WRITE` and `OUTCOMES` are also what a line of the token file grants."""
 
     OPEN = "open"
     """Nothing: for probes."""
@@ -12,3 +12,5 @@ class Right(StrEnum):
     """A password where the web config has some, for browsers ask for it; else nothing."""
     READ = "read"
     WRITE = "write"
+    OUTCOMES = "outcomes"
+    """To report outcomes: no right of an agent."""

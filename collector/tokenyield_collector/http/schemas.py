@@ -22,6 +22,26 @@ class ReceiptDocument(TypedDict):
     """Ranges of this agent's batch numbers that are missing though later ones are there: it may send them again."""
 
 
+class OutcomeChangeDocument(TypedDict):
+    """A slice that was there with other counts; their sums."""
+
+    slice: str
+    before: int
+    after: int
+
+
+class OutcomesReceiptDocument(TypedDict):
+    """What was understood, and what became (or would become) of the slices: source, day and name. `counts`: the sum by
+    name of what was sent. `changes` has the first 50 of those replaced."""
+
+    understood: int
+    added: int
+    replaced: int
+    unchanged: int
+    counts: dict[str, int]
+    changes: list[OutcomeChangeDocument]
+
+
 class FieldFaultDocument(TypedDict):
     """One field that cannot be used. `field`: the parameter, or the JSON path in the body."""
 
@@ -251,6 +271,52 @@ class BudgetDocument(TypedDict):
     step: int | None
     state: str
     forecast: ForecastDocument | None
+
+
+class CoveredDocument(TypedDict):
+    """An amount by whether a dimension has a value for it. `nobody`: capacity that the policy leaves apart. `percent`:
+    attributed of the whole."""
+
+    attributed: Money | int
+    unattributed: Money | int
+    nobody: Money | int
+    percent: float | None
+
+
+class DimensionCoverageDocument(TypedDict):
+    dimension: str
+    cost: CoveredDocument
+    tokens: CoveredDocument
+    revenue: CoveredDocument | None
+
+
+class UnattributedDocument(TypedDict):
+    """Who has no value for the dimensions `missing`. `rule`: YAML to put before the rules; else a `hint`."""
+
+    who: str
+    missing: list[str]
+    cluster: str
+    workload: str
+    model: str
+    labels: dict[str, str]
+    caller: dict[str, str]
+    cost: Money
+    tokens: int
+    revenue: Money | None
+    rule: str
+    hint: str
+
+
+class CoverageDocument(TypedDict):
+    """`unattributed`: the most expensive first."""
+
+    period: str
+    start: str
+    end: str
+    currency: str
+    dimensions: list[DimensionCoverageDocument]
+    unattributed: list[UnattributedDocument]
+    unattributed_not_shown: int
 
 
 class FindingDocument(TypedDict):

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from tokenyield_collector.ledger.closed import VersionStore
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_wire.window import Shipment
 
@@ -132,6 +133,15 @@ class Ledger(Protocol):
     @property
     def versions(self) -> VersionStore:
         """What is kept of closed periods."""
+        ...
+
+    def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:
+        """Put these slices in the place of those of the same source, day and name, in one commit; one without counts
+        removes them."""
+        ...
+
+    def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
+        """Of the days that begin in [start_ms, end_ms), by source, day and name."""
         ...
 
     def hours(self) -> list[int]:

@@ -4,7 +4,8 @@ In: a ledger. Out: findings, each with where and by how much; none when
 * no window of a node is there twice;
 * each hour is the sum of its windows, as far as these are kept;
 * what workloads held of the GPUs of a node is at most what those GPUs did;
-* what reports read of each hour is all the time and energy of its GPUs.
+* what reports read of each hour is all the time and energy of its GPUs;
+* no count of outcomes is there twice, or out of bounds.
 """
 
 from collections import Counter
@@ -13,6 +14,8 @@ from typing import Any
 
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts
+from tokenyield_collector.ledger.outcomes import outcome_findings
+from tokenyield_collector.ledger.tables import INTEGER_MAX
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, UsageQuery
 from tokenyield_collector.prices.period import iso
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
@@ -27,6 +30,7 @@ def verify(ledger: Ledger, progress: Callable[[int, int], None] = lambda done, o
     ledger.roll()
     for cluster, node, start_ms, count in ledger.doubled():
         yield f"{cluster}/{node}: the window that starts at {iso(start_ms)} is there {count} times"
+    yield from outcome_findings(ledger.outcomes(0, INTEGER_MAX))
     hours = ledger.hours()
     windows_from_ms = ledger.windows_from_ms()
     for i, hour_ms in enumerate(hours):

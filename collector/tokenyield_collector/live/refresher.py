@@ -166,6 +166,7 @@ class _RolledUp:
         self.usage = ledger.usage
         self.revision = ledger.revision
         self.versions = ledger.versions
+        self.outcomes = ledger.outcomes
 
     def roll(self) -> None: ...
 

@@ -6,19 +6,24 @@ be used, `LedgerError`.
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from typing import Protocol
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, DaySpent, budget_states
 from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.http.schemas import BudgetsDocument, DifferenceDocument, VersionsDocument
+from tokenyield_collector.http.schemas import BudgetsDocument, CoverageDocument, DifferenceDocument, VersionsDocument
+from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import Period, day_of, iso, month_of, months_of, parse_period
 from tokenyield_collector.reports.closing import ClosableLedger
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
+from tokenyield_collector.reports.coverage import coverage, identifying
+from tokenyield_collector.reports.coverage_document import coverage_document
 from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, check_focus_version
 from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, TextWriter, load_format
+from tokenyield_collector.reports.outcomes import tie_outcomes
 from tokenyield_collector.reports.report import Report, make_report
 from tokenyield_collector.reports.report_latency import report_latency
 from tokenyield_collector.reports.reported_period import PeriodReader, ReportedStretch, state_of
@@ -28,14 +33,20 @@ from tokenyield_collector.statements.names import names_of
 from tokenyield_collector.statements.source import CostSource, Grain
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
-__all__ = ["MEDIA_TYPES", "ReportMaker", "ReportedStretch", "budget_document"]
+__all__ = ["MEDIA_TYPES", "ReportMaker", "ReportedLedger", "ReportedStretch", "budget_document"]
+
+
+class ReportedLedger(ClosableLedger, Protocol):
+    """The part of a `Ledger` that reports need."""
+
+    def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportMaker:
     """Reads the ledger; writes into it only the roll-ups."""
 
-    ledger: ClosableLedger
+    ledger: ReportedLedger
     policy: Policy
     now_ms: int
     settle_ms: int = 0
@@ -71,6 +82,9 @@ class ReportMaker:
         report = make_report(read.statement, asked, by, where=where, top=top, state=read.state, notes=notes)
         if with_latency:
             report.latency = report_latency(read.waits(), policy, by, where)
+        span = read.statement.span
+        if outcomes := self.ledger.outcomes(span.start_ms - span.start_ms % MS_PER_DAY, span.end_ms):
+            tie_outcomes(report, outcomes, policy)
         report.version = read.version
         report.notes += _warnings(report, policy)
         return report
@@ -179,6 +193,17 @@ class ReportMaker:
         if len(months) > 1:
             raise ParameterError("period", expected="a month, or days of one", found=f"'{period[:40]}'")
         return months[0]
+
+    def coverage(self, period: str, top: int) -> CoverageDocument:
+        """How much each dimension covers under the policy of now, and the `top` most expensive without a value for one.
+        Of the ledger: who it is that has none is not kept of closed months."""
+        if top < 1:
+            raise ParameterError("top", expected="a whole number, at least 1", found=str(top))
+        reader = replace(self, policy=identifying(self.policy), is_what_if=True)._reader
+        statement = reader.read(parse_period(period), Grain(workload=True, cluster=True)).statement
+        span = statement.span
+        start, end = iso(span.start_ms), iso(span.end_ms)
+        return coverage_document(coverage(statement), self.policy, period=period, start=start, end=end, top=top)
 
     def stretch(self, period: str) -> ReportedStretch:
         """What the ledger has of a period."""

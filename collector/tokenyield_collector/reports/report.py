@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.prices.period import Period, day_of, iso
@@ -22,6 +23,9 @@ from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import OTHER, column_values
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_wire.units import MS_PER_DAY
+
+if TYPE_CHECKING:
+    from tokenyield_collector.reports.outcomes import ReportedOutcome
 
 ROWS_MAX = 200_000
 """Rows that a report may have; a finer one is a FOCUS file, which is streamed."""
@@ -55,6 +59,8 @@ class Report:
     latency: ReportLatency | None = None
     """None where it was not read, or where the report is filtered by a column that callers' waits are not known by."""
     token_weights: dict[str, str]
+    outcomes: list["ReportedOutcome"] = field(default_factory=list)
+    """What `tie_outcomes` found; their figures are in the rows."""
 
     @property
     def waterfall(self) -> dict[str, Decimal]:

@@ -34,6 +34,11 @@ class ReportRow:
     """For people: the money of the row in cents, by column, and `million_tokens`. They sum as the exact amounts do."""
 
     @property
+    def has_outcomes(self) -> bool:
+        """Whether some outcome is tied to it."""
+        return any(value is not None for name, value in self.figures.items() if name.startswith("outcomes_"))
+
+    @property
     def columns(self) -> dict[str, Any]:
         """The row as flat columns: what it is by, its cost, `cost_<part>`, figures."""
         return {**self.by, "cost": self.cost, **{f"cost_{name}": self.parts[name] for name in COSTS}, **self.figures}

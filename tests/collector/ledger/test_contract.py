@@ -427,7 +427,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="expected schema version 8 or older, found 99"):
+    with pytest.raises(LedgerError, match="expected schema version 9 or older, found 99"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
+from tokenyield_collector.ledger.clickhouse.outcomes import write_outcomes
 from tokenyield_collector.ledger.clickhouse.schema import WINDOW_COLUMNS
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
+from tokenyield_collector.ledger.outcomes import OutcomeSlice
 
 
 class ClickHouseImport:
@@ -47,6 +49,7 @@ class ClickHouseImport:
         counter_bases: Mapping[str, int],
         statements: Sequence[tuple[Any, ...]],
         period_checks: Sequence[PeriodCheck],
+        outcomes: Sequence[tuple[OutcomeSlice, int]],
     ) -> None:
         """What is of no hour; windows before `windows_from_ms` are gone, and their hours are not recomputed."""
         self._tables.insert_rows("retired", ("what", "before_ms"), [("windows", windows_from_ms)])
@@ -57,3 +60,4 @@ class ClickHouseImport:
         self._tables.insert_rows("counter_bases", ("name", "cut_ms", "value"), bases)
         self._tables.insert_rows("statements", StatementRecord._fields, statements)
         self._tables.insert_rows("period_checks", PeriodCheck._fields, map(tuple, period_checks))
+        write_outcomes(self._tables, outcomes, 0)  # what was imported into this ledger stays

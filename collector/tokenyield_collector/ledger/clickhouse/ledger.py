@@ -9,7 +9,7 @@ reader.py, retention.py, leadership.py, versions.py (closed periods).
 from collections.abc import Sequence
 
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.clickhouse import activity, facts
+from tokenyield_collector.ledger.clickhouse import activity, facts, outcomes
 from tokenyield_collector.ledger.clickhouse.client import ClickHouseAddress, ClickHouseClient
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
 from tokenyield_collector.ledger.clickhouse.importer import ClickHouseImport
@@ -22,6 +22,7 @@ from tokenyield_collector.ledger.clickhouse.usage import ClickHouseUsage
 from tokenyield_collector.ledger.clickhouse.versions import ClickHouseVersions
 from tokenyield_collector.ledger.clickhouse.writer import ClickHouseWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_wire.window import Shipment
 
 
@@ -92,6 +93,9 @@ class ClickHouseLedger:
         )
         self._usage.forget(hours_before_ms)
 
+    def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:
+        outcomes.replace_outcomes(self._tables, slices, imported_ms)
+
     def importer(self) -> ClickHouseImport:
         """What takes in another ledger."""
         return ClickHouseImport(self._tables, self._hours)
@@ -140,6 +144,9 @@ class ClickHouseLedger:
 
     def revision(self, start_ms: int, end_ms: int) -> str:
         return self._reader.revision(start_ms, end_ms)
+
+    def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
+        return outcomes.read_outcomes(self._tables, start_ms, end_ms)
 
     def hours(self) -> list[int]:
         return self._reader.hours()

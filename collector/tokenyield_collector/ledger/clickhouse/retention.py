@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tokenyield_collector.ledger.clickhouse.schema import OUTCOME_PARTITION_MS
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.tables import INTEGER_MAX
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
@@ -20,11 +21,12 @@ def retire(
     for shard in tables.shards:
         parts = shard.rows(
             "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase() AND active "
-            "AND (table = 'windows' OR table LIKE '%\\_hours')"
+            "AND (table IN ('windows', 'outcomes') OR table LIKE '%\\_hours')"
         )
         for table, partition in parts:
             number = int(str(partition).strip("()"))
-            oldest = cut_ms // MS_PER_HOUR if table == "windows" else hours_before_ms // MS_PER_DAY
+            before_ms, partition_ms = (cut_ms, MS_PER_HOUR) if table == "windows" else (hours_before_ms, MS_PER_DAY)
+            oldest = before_ms // (OUTCOME_PARTITION_MS if table == "outcomes" else partition_ms)
             if number < oldest:
                 shard.run(f"ALTER TABLE {table} DROP PARTITION {number}")
     tables.first_ms = tables.read_first_ms()

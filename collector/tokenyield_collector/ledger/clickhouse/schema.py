@@ -21,9 +21,11 @@ from tokenyield_collector.ledger.intake import BatchSender
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
+OUTCOME_PARTITION_MS = 31 * MS_PER_DAY
+"""One insert may fall into 100 partitions, and a year of days may come in one."""
 _BY_NODE = "cityHash64(cluster, node)"
 
 
@@ -95,6 +97,14 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
         "period String, inputs String, checked_ms Int64, finding String",
         "ReplacingMergeTree(checked_ms) ORDER BY period",
         "cityHash64(period)",
+    )
+    yield (
+        "outcomes",
+        "source String, day_ms Int64, name String, labels Array(String), amounts Array(Int64), imported_ms Int64, "
+        "version UInt64",
+        f"ReplacingMergeTree(version) PARTITION BY intDiv(day_ms, {OUTCOME_PARTITION_MS}) "
+        "ORDER BY (source, day_ms, name)",
+        "cityHash64(source, day_ms, name)",
     )
     yield "schema_version", "version Int64", "ReplacingMergeTree ORDER BY version", "version"
 

@@ -8,8 +8,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
+from tokenyield_collector.ledger.duckdb.outcomes import read_outcomes
+from tokenyield_collector.ledger.outcomes import OutcomeSlice, SliceKey
 from tokenyield_collector.ledger.sql import starts_in, starts_in_hour
-from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NODE_KEYS, TABLES, columns_of_batch, columns_of_hours
+from tokenyield_collector.ledger.tables import (
+    BATCH_COLUMNS,
+    INTEGER_MAX,
+    NODE_KEYS,
+    TABLES,
+    columns_of_batch,
+    columns_of_hours,
+)
 
 BATCHES_AT_ONCE = 5_000
 """With 8 GPUs each about 50 MB as Python objects."""
@@ -70,6 +79,12 @@ class DuckDbExport:
 
     def period_checks(self) -> list[PeriodCheck]:
         return [PeriodCheck(*row) for row in self._rows(f"SELECT {', '.join(PeriodCheck._fields)} FROM period_checks")]
+
+    def outcomes(self) -> list[tuple[OutcomeSlice, int]]:
+        """Slices, and when each was imported (ms)."""
+        rows = self._rows("SELECT source, day_ms, name, max(imported_ms) FROM outcomes GROUP BY ALL")
+        imported = {SliceKey(source, day_ms, name): imported_ms for source, day_ms, name, imported_ms in rows}
+        return [(one, imported[one.key]) for one in read_outcomes(self._connection, 0, INTEGER_MAX)]
 
     def _rows(self, sql: str) -> list[Any]:
         rows: list[Any] = self._connection.execute(sql).fetchall()

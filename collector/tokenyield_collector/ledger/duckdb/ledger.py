@@ -15,7 +15,7 @@ import duckdb
 
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.duckdb import activity, facts
+from tokenyield_collector.ledger.duckdb import activity, facts, outcomes
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
@@ -25,6 +25,7 @@ from tokenyield_collector.ledger.duckdb.usage import DuckDbUsage
 from tokenyield_collector.ledger.duckdb.versions import DuckDbVersions
 from tokenyield_collector.ledger.duckdb.writer import DuckDbWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,10 @@ class DuckDbLedger:
         self._hours.replace(hours_ms, columns, node_labels)
 
     @_ledger_errors
+    def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:
+        outcomes.replace_outcomes(self._file, slices, imported_ms)
+
+    @_ledger_errors
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         retire(
             self._file,
@@ -165,6 +170,10 @@ class DuckDbLedger:
     @_ledger_errors
     def hours(self) -> list[int]:
         return self._reader.hours()
+
+    @_ledger_errors
+    def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
+        return outcomes.read_outcomes(self._file.reader(), start_ms, end_ms)
 
     @_ledger_errors
     def windows_from_ms(self) -> int | None:

@@ -6,7 +6,7 @@ from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.tables import INTEGER_MAX, TABLES
-from tokenyield_wire.units import hour_of_ms
+from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 ROLL_UP_TABLES = ("work_hours", "capacity_hours", "unrolled_hours", "rolled_hours")
 
@@ -28,6 +28,7 @@ def retire(
             connection.execute(f"DELETE FROM {table} WHERE start_ms < {cut_ms}")
         for table in (*ROLL_UP_TABLES, *(f"{table}_hours" for table in TABLES)):
             connection.execute(f"DELETE FROM {table} WHERE hour_ms < {hours_before_ms}")
+        connection.execute(f"DELETE FROM outcomes WHERE day_ms + {MS_PER_DAY} <= {hours_before_ms}")
         if counter_bases:
             bases: dict[str, int] = dict(file.rows("SELECT name, value FROM counter_bases"))
             for name, value in counter_bases.items():

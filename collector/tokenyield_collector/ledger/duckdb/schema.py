@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -134,6 +134,14 @@ def _migration_8() -> list[str]:
     ]
 
 
+def _migration_9() -> list[str]:
+    """Outcomes, by source, day and name."""
+    return [
+        "CREATE TABLE outcomes (source VARCHAR, day_ms BIGINT, name VARCHAR, labels VARCHAR, amount BIGINT, "
+        "imported_ms BIGINT)"
+    ]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -152,5 +160,6 @@ MIGRATIONS = {
     6: _migration_6,
     7: _migration_7,
     8: _migration_8,
+    9: _migration_9,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""

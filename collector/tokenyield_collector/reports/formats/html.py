@@ -85,6 +85,7 @@ def _template() -> jinja2.Template:
     environment.filters["figure"] = figure
     environment.filters["unit_cost"] = unit_cost
     environment.filters["hour"] = iso
+    environment.filters["count"] = lambda value: "-" if value is None else f"{value:,}"
     environment.filters["percent"] = percent
     return environment.get_template("report.html")
 

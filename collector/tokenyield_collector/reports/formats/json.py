@@ -51,6 +51,7 @@ def report_document(report: Report) -> dict[str, Any]:
         ],
         "idle_capacity": report.idle_capacity._asdict(),
         "total": _row_document(report.total),
+        "outcomes": [msgspec.to_builtins(outcome) for outcome in report.outcomes],
         "rows": [_row_document(row) for row in report.rows],
         "gaps": [gap.document() for gap in report.gaps],
         "references": [_reference_document(reference) for reference in report.references],

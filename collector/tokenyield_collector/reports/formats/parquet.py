@@ -53,7 +53,7 @@ def _sql_type(name: str, report: Report) -> str:
         return "VARCHAR"
     if isinstance(report.total.columns[name], Decimal):
         return f"DECIMAL(38, {EXACT.digits})"
-    return "BIGINT" if name in _INTEGERS else "DOUBLE"
+    return "BIGINT" if name in _INTEGERS or name.startswith("outcomes_") else "DOUBLE"
 
 
 FORMAT = ReportFormat(name="parquet", media_type="application/vnd.apache.parquet", encode=to_parquet)

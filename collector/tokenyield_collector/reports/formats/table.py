@@ -11,6 +11,7 @@ from rich.text import Text
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.figure import BAR_CELLS, figure, idle_share, unit_cost
 from tokenyield_collector.reports.formats import ReportFormat
+from tokenyield_collector.reports.outcome_table import outcome_table
 from tokenyield_collector.reports.report import Report
 from tokenyield_collector.reports.report_table import ReportRow
 from tokenyield_collector.statements.buckets import BY_NAME
@@ -43,6 +44,8 @@ def report_tables(report: Report, width: int) -> RenderableType:
     parts: list[RenderableType] = [cell(line, "bold") for line in _headline_figures(report)]
     parts += [cell(line, "dim") for line in report.head_lines]
     parts += [_waterfall(report), _rows(report, width)]
+    if report.outcomes:
+        parts.append(outcome_table(report))
     if report.references:
         parts.append(_references(report))
     if report.buy_or_run:
