@@ -101,7 +101,8 @@ class FocusRows:
         active_ms = sums.priced_ms("active")
         tokens = [sums.get(kind) for kind in TOKEN_KINDS]
         weighted = [count * self._weights[kind] for kind, count in zip(TOKEN_KINDS, tokens, strict=True)]
-        if any(weighted):
+        if any(tokens):
+            weighted = weighted if any(weighted) else tokens  # kinds that weigh nothing have rows too
             yield from self._token_rows(key, sums, common, pool, tokens, weighted)
         elif active_ms or sums.direct:
             costs = [sums.cost(bucket) for bucket in ACTIVE_BUCKETS]

@@ -159,3 +159,16 @@ def test_time_without_a_price_has_none_and_is_counted(tmp_path: Path) -> None:
     assert {(row["ChargeCategory"], row["ListUnitPrice"], row["BilledCost"]) for row in unpriced} == {
         ("Adjustment", "", "0")
     }
+
+
+def test_tokens_that_weigh_nothing_have_rows_and_revenue(tmp_path: Path) -> None:
+    """A server of embeddings reads prompts alone, which the price book's weights may count as nothing."""
+    made = Fleet()
+    held = Held(workload="embed", active_min=60, active_j=1_000)
+    made.hour(ms(HOUR), [Gpu(held=[held])], [Server(key="embed", model="e5", prompt_computed=2_000_000)])
+    book = OWNED + "token_weights: {prompt: 0}\ntoken_prices: [{name: x, per_million: 3}]"
+    listed = rows(made, tmp_path, book)
+    assert sum(int(row["x_Tokens"] or 0) for row in listed) == 2_000_000
+    assert sum(Decimal(row["ListCost"] or 0) for row in listed if row["PricingUnit"] == "1000000 Tokens") == 6
+    used = [row for row in listed if row["x_CostBucket"] == "used"]
+    assert [row["ConsumedUnit"] for row in used] == ["Tokens"]
