@@ -96,53 +96,85 @@ def columns_of(line: Line, statement: Statement) -> Row:
     tokens = sum((line.counts[kind] for kind in TOKENS), ZERO)
     all_tokens = Figure(tokens if line.known & set(TOKENS) else None, slack.tokens)
     row["tokens"] = all_tokens
-    levels = {
-        "gpu": Figure(line.joules["gpu"], slack.joules),
-        "host": Figure(line.joules["gpu"] + line.joules["host"], slack.joules + slack.site_joules),
-        "facility": Figure(line.joules["facility"], slack.joules + slack.site_joules),
-    }
-    for name, level in levels.items():
-        row[f"joules_{name}"] = level
-        row[f"tokens_per_joule_{name}"] = all_tokens.over(level)
-    row["tokens_per_second_per_watt"] = row["tokens_per_joule_gpu"]
-    grams = None if line.joules["carbon_unknown"] else line.grams
-    row["co2_grams"] = Figure(grams, slack.site_joules / 3600)
-    mega = all_tokens.times(1 / MEGA)
-    row["co2_grams_per_million_tokens"] = Figure(ZERO) if grams == 0 and mega.value else row["co2_grams"].over(mega)
-    row |= _unit_costs(line, statement, all_tokens)
+    sold = Figure(sum((line.counts[kind] - line.missing[kind] for kind in TOKENS), ZERO), slack.tokens)
+    row |= _energy(line, all_tokens, sold)
+    row |= _unit_costs(line, statement, sold)
+    row["price_missing_tokens"] = Figure(sum((line.missing[kind] for kind in TOKENS), ZERO), slack.tokens)
+    row["price_missing_joules"] = Figure(line.joules["missing"], slack.joules)
     if statement.terms.document.get("token_prices"):
-        revenue = Figure(line.money["revenue"], slack.revenue + EXACT)
-        row["revenue"] = revenue
-        row["margin"] = Figure(line.money["revenue"] - line.total, slack.revenue + off)
-        paid = Figure(sum((line.ms[name] for name in BUCKETS), ZERO), slack.ms)
-        active = Figure(line.ms["under_yield"] + line.ms["productive"], slack.ms)
-        known = line.money["revenue"] and paid.value and active.value
-        even = (
-            money(line.total).over(paid).over(revenue.over(active))
-            if known and line.total
-            else Figure(ZERO if known else None)
-        )
-        row["break_even_utilization"] = even
+        row |= _profit(line, tokens)
     return row
+
+
+def _energy(line: Line, tokens: Figure, priced_tokens: Figure) -> Row:
+    """What GPUs use is measured; what their hosts and the site add is known where their time has a price."""
+    slack = line.slack
+    off = slack.joules + slack.site_joules
+    gpu = Figure(line.joules["gpu"], slack.joules)
+    host = Figure(line.joules["gpu"] - line.joules["missing"] + line.joules["host"], off)
+    facility = Figure(line.joules["facility"], off)
+    metered = Figure((tokens.value or ZERO) - line.missing["unplaced"], tokens.slack)
+    grams = Figure(None if line.joules["carbon_unknown"] else line.grams, slack.site_joules / 3600)
+    mega = priced_tokens.times(1 / MEGA)
+    return {
+        "joules_gpu": gpu,
+        "joules_host": host,
+        "joules_facility": facility,
+        "tokens_per_second_per_watt": metered.over(gpu),
+        "tokens_per_joule_gpu": metered.over(gpu),
+        "tokens_per_joule_host": priced_tokens.over(host),
+        "tokens_per_joule_facility": priced_tokens.over(facility),
+        "co2_grams": grams,
+        "co2_grams_per_million_tokens": Figure(ZERO) if grams.value == 0 and mega.value else grams.over(mega),
+    }
+
+
+def _profit(line: Line, tokens: Decimal) -> Row:
+    """Unknown where what tokens were sold for is; over what has a price."""
+    slack, unsold = line.slack, line.missing["unsold"]
+    off = slack.cost + slack.shared + EXACT
+    revenue, costed = line.money["revenue"], line.money["revenue"] - line.money["revenue_without_cost"]
+    whole = sum((line.ms[name] for name in BUCKETS), ZERO)
+    paid = Figure(whole - line.ms["missing"], slack.ms)
+    active = Figure(line.ms["under_yield"] + line.ms["productive"] - line.ms["missing_active"], slack.ms)
+    is_unpriced = line.ms["missing"] or line.joules["missing"] or any(line.missing[kind] for kind in KINDS)
+    is_known = not unsold and bool(line.total or not is_unpriced or paid.value)
+    even = Figure(None)
+    if is_known and costed > 0 and paid.value and active.value:
+        even = Figure(line.total, off).over(paid).over(Figure(costed, slack.revenue + EXACT).over(active))
+        even = even if line.total else Figure(ZERO)
+    return {
+        "revenue": Figure(None if unsold and unsold == tokens else revenue, slack.revenue + EXACT),
+        "revenue_missing_tokens": Figure(unsold, slack.tokens),
+        "revenue_without_cost": Figure(line.money["revenue_without_cost"], slack.revenue + EXACT),
+        "margin": Figure(costed - line.total if is_known else None, slack.revenue + off),
+        "break_even_utilization": even,
+    }
 
 
 def _unit_costs(line: Line, statement: Statement, tokens: Figure) -> Row:
-    """weight x cost / sum(weight x tokens), on three bases."""
-    weights = statement.terms.weights
+    """Of what has a price: weight x cost / sum(weight x tokens), on three bases."""
+    weights, slack = statement.terms.weights, line.slack
+    priced = {kind: line.counts[kind] - line.missing[kind] for kind in KINDS}
     weighted = Figure(
-        sum((weights[kind] * line.counts[kind] for kind in TOKENS), ZERO), line.slack.tokens * max(weights.values())
+        sum((weights[kind] * priced[kind] for kind in TOKENS), ZERO), slack.tokens * max(weights.values())
     )
+    requests = Figure(priced["requests"], slack.requests)
     row: Row = {}
     for basis, value in (("direct", line.direct), ("allocated", line.allocated), ("loaded", line.money["loaded"])):
-        cost = Figure(value, (line.slack.loaded if basis == "loaded" else line.slack.cost) + EXACT)
-        row[f"cost_per_mtok_{basis}"] = cost.over(tokens).times(MEGA)
+        cost = Figure(value, (slack.loaded if basis == "loaded" else slack.cost) + EXACT)
+        row[f"cost_per_request_{basis}"] = _each(cost, requests)
+        row[f"cost_per_1000_tokens_{basis}"] = _each(cost, tokens).times(Decimal(1000))
+        row[f"cost_per_mtok_{basis}"] = _each(cost, tokens).times(MEGA)
         for name, kind in (("prompt", "prompt_computed"), ("cached", "prompt_cached"), ("completion", "completion")):
-            if weighted.value and line.counts[kind]:
-                figure = cost.over(weighted).times(MEGA * weights[kind]) if value else Figure(ZERO)
-            else:
-                figure = Figure(None)
-            row[f"cost_per_mtok_{basis}_{name}"] = figure
+            figure = _each(cost, weighted).times(MEGA * weights[kind])
+            row[f"cost_per_mtok_{basis}_{name}"] = figure if priced[kind] else Figure(None)
     return row
+
+
+def _each(cost: Figure, units: Figure) -> Figure:
+    """0 where what has a price is free; unknown where nothing has one."""
+    return Figure(ZERO, EXACT) if cost.value == 0 and units.value else cost.over(units)
 
 
 def waterfall(statement: Statement) -> dict[str, tuple[Figure, Figure]]:

@@ -201,6 +201,11 @@ def _workload(rng: random.Random, node: dict[str, Any], server: dict[str, Any], 
 def _demand(rng: random.Random, seed: int) -> dict[str, Any]:
     made = rng.choice((0, 10**4, 10**6, 10**7))
     caller = rng.choice(({}, {"team": rng.choice(TEAMS)}, {"team": rng.choice(TEAMS), "key": "k1"}, {"key": "k2"}))
+    if rng.random() < 0.4:
+        caller = caller | {
+            "service_tier": rng.choice(("free", "priority")),
+            "context": rng.choice(("le_32k", "gt_200k")),
+        }
     demand: dict[str, Any] = {
         "gateway": "litellm",
         "model": rng.choice((*ALIASES, *MODELS[:3], "bought-elsewhere")),

@@ -33,6 +33,7 @@ class Key(NamedTuple):
     values: tuple[str | None, ...]
     model: str = ""
     workload: str = ""
+    tier: str = ""
 
     @property
     def is_carried(self) -> bool:
@@ -74,19 +75,22 @@ class Line:
     cost: dict[tuple[str, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     """(bucket, component) -> money."""
     ms: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    """By bucket; also unrated, parked, missing."""
+    """By bucket; also unrated, parked, and those without a price: missing, missing_active."""
     money: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    """energy_cost, loaded, revenue, parked."""
+    """energy_cost, loaded, revenue, parked; revenue_without_cost."""
     joules: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    """gpu, host (its own), facility; carbon_unknown: of the facility's those without a figure."""
+    """gpu, host (its own), facility; carbon_unknown: of the facility's those without a figure; missing: of the GPUs'
+    those without a price."""
     grams: Decimal = ZERO
     counts: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    missing: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    """Of the counts, by kind, those without a price; unplaced: tokens of no known GPU; unsold: without a token price."""
     known: set[str] = field(default_factory=set)
     slack: Slack = field(default_factory=Slack)
 
     def add(self, other: "Line") -> None:
         for mine, theirs in ((self.cost, other.cost), (self.ms, other.ms), (self.money, other.money),
-                             (self.joules, other.joules), (self.counts, other.counts)):  # fmt: skip
+                             (self.joules, other.joules), (self.counts, other.counts), (self.missing, other.missing)):  # fmt: skip
             for name, value in theirs.items():
                 mine[name] += value  # type: ignore[index]
         self.grams += other.grams
@@ -113,10 +117,15 @@ class Line:
         return self.bucket("idle", *ACTIVE)
 
 
-def add_time(line: Line, rate: HourRate, bucket: str, ms: Decimal) -> None:
+def add_time(line: Line, rate: HourRate | None, bucket: str, ms: Decimal) -> None:
+    """Time is a fact; without a rate it costs an unknown amount."""
+    line.ms[bucket] += ms
+    if rate is None:
+        line.ms["missing"] += ms
+        line.ms["missing_active"] += ms if bucket in ACTIVE else ZERO
+        return
     for component, per_hour in rate.per_gpu_hour.items():
         line.cost[bucket, component] += per_hour * ms / MS
-    line.ms[bucket] += ms
 
 
 def add_usage(line: Line, rate: HourRate | None, bucket: str, ms: Decimal, mj: Decimal) -> None:
@@ -124,10 +133,10 @@ def add_usage(line: Line, rate: HourRate | None, bucket: str, ms: Decimal, mj: D
     if not ms and not mj:
         return
     line.joules["gpu"] += mj / 1000
-    if rate is None:
-        line.ms["missing"] += ms
-        return
     add_time(line, rate, bucket, ms)
+    if rate is None:
+        line.joules["missing"] += mj / 1000
+        return
     line.cost[bucket, "energy"] += energy_cost(rate, mj)
     host = rate.host_watts * ms / 1000
     line.money["energy_cost"] += energy_cost(rate, mj + host * 1000)

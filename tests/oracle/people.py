@@ -39,11 +39,7 @@ class People:
         self, cluster: str, workload: str, model: str, labels: Mapping[str, str], caller: Mapping[str, str]
     ) -> tuple[str | None, ...]:
         """The first rule that matches gives each dimension its value."""
-        known = {"cluster": cluster, "workload": workload, "model": model}
-        known |= {name: labels[name] for name in ("namespace", "unit") if name in labels}
-        known |= {f"labels.{name}": value for name, value in labels.items()}
-        known |= {f"gateway.{name}": value for name, value in caller.items()}
-        known = {name: value for name, value in known.items() if value}
+        known = known_of(cluster, workload, model, labels, caller)
         for rule in self.rules or ():
             match = rule.get("match") or {}
             patterns = {name: match[name] for name in PLAIN if match.get(name) is not None}
@@ -52,6 +48,17 @@ class People:
             if matches(patterns, known):
                 return tuple(filled((rule.get("set") or {}).get(name, ""), known) for name in self.dimensions)
         return (None,) * len(self.dimensions)
+
+
+def known_of(
+    cluster: str, workload: str, model: str, labels: Mapping[str, str], caller: Mapping[str, str]
+) -> dict[str, str]:
+    """What is known of a piece of work, under the names that rules use."""
+    known = {"cluster": cluster, "workload": workload, "model": model}
+    known |= {name: labels[name] for name in ("namespace", "unit") if name in labels}
+    known |= {f"labels.{name}": value for name, value in labels.items()}
+    known |= {f"gateway.{name}": value for name, value in caller.items()}
+    return {name: value for name, value in known.items() if value}
 
 
 def matches(patterns: Mapping[str, str], known: Mapping[str, str]) -> bool:

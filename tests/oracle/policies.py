@@ -166,17 +166,18 @@ def token_price(
 ) -> dict[str, Any]:
     match: dict[str, str] = rng.choice((
         {}, {"model": "llama*"}, {dimensions[0]: rng.choice(("search", "ads", "unattributed"))}, {dimensions[-1]: rng.choice(PRODUCTS)},
+        {"service_tier": "priority"}, {"context": "gt_*"}, {"gateway.key": "k*"}, {"labels.team": "search"}, {"cluster": "eks-*"},
+        {"namespace": "prod", "workload": "*-1"},
     ))  # fmt: skip
     price: dict[str, Any] = {"name": f"tier-{number}", "match": match}
-    price["per_million"] = rng.choice(
-        (
-            0,
-            3,
-            money(rng, 50),
-            {"prompt": 1, "cached": 0.25, "completion": 6},
-            {"prompt": money(rng, 2), "completion": 4},
-        )
-    )
+    by_kind = {"prompt": money(rng, 2), "completion": 4}
+    price["per_million"] = rng.choice((0, 3, money(rng, 50), {"prompt": 1, "cached": 0.25, "completion": 6}, by_kind))
+    if rng.random() < 0.3:
+        later = fleet.first_day + timedelta(days=1)
+        price["per_million"] = rng.choice((
+            [3, {"from": later, "every": 2.5}], [by_kind, {"from": later, "completion": 5}], [{"from": later, "every": 1.5}],
+            [by_kind, {"from": later, "every": 7, "prompt": None, "completion": None}],
+        ))  # fmt: skip
     if currency := rng.choice(currencies):
         price["currency"] = currency
     if rng.random() < 0.2:

@@ -9,11 +9,12 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from oracle.carrying import load, share
-from oracle.facts import DAY_MS, HOUR_MS, KINDS, Facts, GpuPlace, HourFacts
+from oracle.facts import DAY_MS, HOUR_MS, KINDS, TOKENS, Facts, GpuPlace, HourFacts
 from oracle.lines import ONE, Key, Line, add_time, add_usage, energy_cost, summed, time_cost
-from oracle.people import People, matches, written
+from oracle.people import People, known_of, written
 from oracle.placement import Chain, MeasuredHosts, Placement, Portion
-from oracle.terms import ZERO, HourRate, Terms, amount
+from oracle.terms import ZERO, HourRate, Terms
+from oracle.tiers import Tier, tier_of
 from oracle.work import Piece, Work
 
 
@@ -61,8 +62,8 @@ class Statement:
             for pool, part in portions[chain]:
                 self._add_lost(hour_ms, hour, place, held[place], pool, part)
         for name, missing_ms in unreported.items():
-            if (rate := self.terms.rate(name, hour_ms)) is not None:
-                add_time(self.lines[Key(hour_ms, name, "", "", "dark", nobody)], rate, "dark", missing_ms)
+            line = self.lines[Key(hour_ms, name, "", "", "dark", nobody)]
+            add_time(line, self.terms.rate(name, hour_ms), "dark", missing_ms)
 
     def _add_lost(
         self, hour_ms: int, hour: HourFacts, place: GpuPlace, held: Mapping[str, int], pool: str | None, part: Decimal
@@ -89,6 +90,8 @@ class Statement:
         values = self.people.values(server.cluster, server.workload, piece.model, hour.labels_of(server), piece.caller)
         node = place.node if place is not None else ""
         key = Key(hour_ms, pool, server.cluster, node, "work", values, piece.model, server.workload)
+        tier = self._tier(key, hour, piece)
+        key = key._replace(tier=tier.name)
         line, rate = self.lines[key], self._rate(pool, chain, hour_ms)
         for bucket in ("productive", "under_yield", "idle"):
             add_usage(line, rate, bucket, piece.times[f"{bucket}_ms"], piece.times[f"{bucket}_mj"])
@@ -100,10 +103,16 @@ class Statement:
         for kind in KINDS:
             line.counts[kind] += piece.counts[kind]
         line.known |= piece.known
-        prices = self.token_prices(key)
-        for kind, (price, slip) in prices.items():
+        if place is None:
+            line.missing["unplaced"] += sum((piece.counts[kind] for kind in TOKENS), ZERO)
+        if not tier.prices:
+            line.missing["unsold"] += sum((piece.counts[kind] for kind in TOKENS), ZERO)
+        for kind in KINDS if rate is None else ():
+            line.missing[kind] += piece.counts[kind]
+        for kind, price in tier.prices.items():
             line.money["revenue"] += price * piece.counts[kind]
-            line.slack.revenue += slip * piece.counts[kind]
+            line.money["revenue_without_cost"] += price * piece.counts[kind] if rate is None else ZERO
+            line.slack.revenue += tier.slips[kind] * piece.counts[kind]
         slack = line.slack
         if piece.is_split:
             slack.add_units(rate)
@@ -113,36 +122,14 @@ class Statement:
         if piece.is_token_split:
             slack.tokens += 4
             slack.requests += 1
-            slack.revenue += sum((price for price, _ in prices.values()), ZERO)
+            slack.revenue += sum(tier.prices.values(), ZERO)
 
-    def token_prices(self, key: Key) -> dict[str, tuple[Decimal, Decimal]]:
-        """Kind -> what a token is sold for, and by how much that may be rounded; of the first that fits and holds."""
-        day = day_of(key.start_ms)
-        known = dict(zip(self.people.dimensions, self.dimension_values(key), strict=True))
-        known |= {"model": self.model_name(key), "cluster": written(key.cluster)}
-        for entry in self.terms.document.get("token_prices") or ():
-            begins, ends = entry.get("from"), entry.get("until")
-            if not matches(entry.get("match") or {}, known) or (begins and day < begins) or (ends and day >= ends):
-                continue
-            exchange = self.terms.exchange(entry.get("currency"), day)
-            if exchange is None:
-                return {}
-            per_million = entry["per_million"]
-            if not isinstance(per_million, dict):
-                per_million = {"prompt": per_million, "completion": per_million}
-            prompt = amount(per_million.get("prompt", 0))
-            cached = prompt if per_million.get("cached") is None else amount(per_million["cached"])
-            by_kind = {
-                "prompt_computed": prompt,
-                "prompt_cached": cached,
-                "prompt_unsplit": prompt,
-                "completion": amount(per_million.get("completion", 0)),
-            }
-            exact = {kind: price * exchange / 10**6 for kind, price in by_kind.items()}
-            return {kind: (price, abs(price - round(price, 12))) for kind, price in exact.items()}
-        return {}
-
-    # --- who carries it ----------------------------------------------------------------------------------------------
+    def _tier(self, key: Key, hour: HourFacts, piece: Piece) -> Tier:
+        server = piece.server
+        names = known_of(server.cluster, server.workload, piece.model, hour.labels_of(server), piece.caller)
+        names |= {name: names[f"gateway.{name}"] for name in ("service_tier", "context") if f"gateway.{name}" in names}
+        names |= dict(zip(self.people.dimensions, self.dimension_values(key), strict=True))
+        return tier_of(self.terms, names | {"model": self.model_name(key)}, day_of(key.start_ms))
 
     # --- names ------------------------------------------------------------------------------------------------------
 
@@ -171,6 +158,8 @@ class Statement:
                 return written(key.node)
             case "model":
                 return self.model_name(key)
+            case "tier":
+                return (written(key.tier) or "(no tier)") if key.kind == "work" else self.model_name(key)
             case "workload":
                 if key.kind == "work":
                     return written(key.workload)

@@ -19,6 +19,8 @@ PICO = Decimal("1e-12")
 ONE_HOUR = Decimal(1)
 COMPONENTS = ("hardware", "rent", "capital", "maintenance", "facility", "host", "energy", "purchase")
 GIGAWATT = {"capex_per_kw": 40000, "capex_life_years": 15}
+PAID_ONCE = ("hardware", "capital", "upfront")
+"""Converted at the rate of the day on which it was paid, where that is known."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -132,10 +134,14 @@ class Terms:
         tariff = sum((tariff_at(site, quarter) for quarter in quarters), ZERO) / 4
         pue = amount(site.get("pue", 1))
         watts = amount(pool.get("host_watts_per_gpu", site.get("host_watts_per_gpu", 0)))
-        parts = {
-            name: part * exchange
-            for name, part in (owned_parts(terms, day, self.zone) if owned else rented_parts(terms, self.zone)).items()
-        }
+        own = owned_parts(terms, day, self.zone) if owned else rented_parts(terms, self.zone)
+        when_paid = terms.get("in_service" if owned else "starts")
+        once = self.exchange(terms.get("currency"), when_paid) if when_paid is not None else None
+        parts: dict[str, Decimal] = {}
+        for name, part in own.items():
+            component = {"upfront": "rent"}.get(name, name)
+            rate = (once or exchange) if name in PAID_ONCE else exchange
+            parts[component] = parts.get(component, ZERO) + part * rate
         if pays_space:
             kw = amount(pool.get("kw_per_gpu", site.get("kw_per_gpu", 0)))
             parts["facility"] = space_per_kw_hour(site, day, self.zone) * kw * site_exchange
@@ -289,7 +295,7 @@ def rented_parts(terms: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Decimal]
     if terms.get("per_instance_hour") is not None:
         rent = amount(terms["per_instance_hour"]) / terms["gpus_per_instance"]
     if terms.get("upfront_per_gpu"):
-        rent += amount(terms["upfront_per_gpu"]) / hours(terms["starts"], terms["ends"], zone)
+        return {"rent": rent, "upfront": amount(terms["upfront_per_gpu"]) / hours(terms["starts"], terms["ends"], zone)}
     return {"rent": rent}
 
 

@@ -20,7 +20,7 @@ from oracle.recompute import DIGITS, statement_of
 from oracle.statement import Statement
 
 SEEDS = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "12"))
-COLUMNS = ("model", "workload", "pool", "cluster", "node", "day", "hour")
+COLUMNS = ("model", "workload", "pool", "cluster", "node", "day", "hour", "tier")
 
 
 def differences(seed: int, folder: Path) -> Iterator[str]:
