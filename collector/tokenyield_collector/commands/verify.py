@@ -11,9 +11,10 @@ from tokenyield_settings.command_line import add_settings_flags
 from tokenyield_settings.terminal import show
 
 if TYPE_CHECKING:
+    from tokenyield_collector.config import CollectorSettings
     from tokenyield_collector.ledger.base import Ledger
 
-HELP = "check that the ledger balances, and report where it does not"
+HELP = "check that the ledger balances, and report where it does not, and what of its facts does not fit"
 EXAMPLE = "verify --ledger ledger-2026-11-24.duckdb"
 FINDINGS_SHOWN = 50
 
@@ -24,22 +25,41 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 the ledger balances, 1 it does not, or cannot be read."""
+    """0 the ledger balances, 1 it does not, counts a GPU twice, or cannot be read."""
     import os
 
     from tokenyield_collector.commands.source import settings_of
     from tokenyield_collector.errors import LedgerInUse
     from tokenyield_collector.ledger_engine import open_ledger
 
+    settings = settings_of(arguments)
     try:
-        ledger = open_ledger(settings_of(arguments), threads=os.cpu_count() or 1, has_to_exist=True)
+        ledger = open_ledger(settings, threads=os.cpu_count() or 1, has_to_exist=True)
     except LedgerInUse:
         print("verify: a collector has this ledger open; verify a copy:\n"
               "  tokenyield-collector backup copy.duckdb && tokenyield-collector verify --ledger copy.duckdb",
               file=sys.stderr)  # fmt: skip
         return 1
     with closing(ledger):
-        return _verify(ledger)
+        status = _verify(ledger)
+        return max(status, _show_gaps(ledger, settings))
+
+
+def _show_gaps(ledger: "Ledger", settings: "CollectorSettings") -> int:
+    """What facts show that do not fit each other, whatever the prices are. 1 where a GPU counts twice."""
+    from tokenyield_collector.attribution.rules import load_rules
+    from tokenyield_collector.statements.fact_gaps import fact_gaps
+    from tokenyield_collector.statements.gaps import GPU_TWICE, gaps_of
+    from tokenyield_wire.units import MS_PER_HOUR
+
+    hours = ledger.hours()
+    if not hours:
+        return 0
+    aliases = load_rules(Path(settings.attribution_file) if settings.attribution_file else None).gateway_models
+    gaps = gaps_of(fact_gaps(ledger.usage(), hours[0], hours[-1] + MS_PER_HOUR, aliases))
+    for gap in gaps[:FINDINGS_SHOWN]:
+        show(gap.text)
+    return int(any(gap.kind is GPU_TWICE for gap in gaps))
 
 
 def _verify(ledger: "Ledger") -> int:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
 from tokenyield_wire.window import TOKEN_KINDS
 
 
@@ -199,6 +200,14 @@ class UsageReader(Protocol):
 
     def host_energy(self, start_ms: int, end_ms: int) -> Sequence[HostDay]:
         """Of nodes that measure it."""
+        ...
+
+    def demand(self, start_ms: int, end_ms: int, gateway_models: Mapping[str, str]) -> Sequence[DemandDay]:
+        """What gateways counted, beside what servers made."""
+        ...
+
+    def doubled_gpus(self, start_ms: int, end_ms: int) -> Sequence[DoubledGpu]:
+        """GPUs that are reported for more time than there is."""
         ...
 
     def checksum(self, start_ms: int, end_ms: int) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
 from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
@@ -99,6 +100,14 @@ class WindowUsage:
                 if row.kind in HOST_KINDS:
                     days[stretch.day_ms, row.cluster, row.node, row.name][row.kind] += row.amount
         return [HostDay(*place, *(amounts[kind] for kind in HOST_KINDS)) for place, amounts in sorted(days.items())]
+
+    def demand(self, start_ms: int, end_ms: int, gateway_models: Mapping[str, str]) -> Sequence[DemandDay]:
+        """None: a window knows too little of requests that have begun and not ended."""
+        return ()
+
+    def doubled_gpus(self, start_ms: int, end_ms: int) -> Sequence[DoubledGpu]:
+        """None: these are sums over GPUs."""
+        return ()
 
     def checksum(self, start_ms: int, end_ms: int) -> str:
         return ""

@@ -27,6 +27,7 @@ from tokenyield_collector.ledger.usage import (
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.rates import Rate
 from tokenyield_collector.statements.division import Division
+from tokenyield_collector.statements.fact_gaps import fact_gaps
 from tokenyield_collector.statements.fleet_gaps import FleetGaps
 from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.host_power import MeasuredHosts, measured_by_day
@@ -75,15 +76,17 @@ class FleetSource:
         self._grain = grain
         self.references: Sequence[AppliedReference] = ()
         self._gaps: FleetGaps | None = None
+        self._fact_gaps: list[DayGap] = []
 
     @property
     def gaps(self) -> list[DayGap]:
-        return self._gaps.by_day() if self._gaps is not None else []
+        return [*(self._gaps.by_day() if self._gaps is not None else ()), *self._fact_gaps]
 
     def lines(self, span: Span) -> Iterator[tuple[LineKey, Sums]]:
         if span.end_ms <= span.start_ms:
             return
         prices, rules, reader = self._policy.prices, self._policy.rules, self._reader
+        self._fact_gaps = fact_gaps(reader, span.start_ms, span.end_ms, rules.gateway_models)
         placements = Placements(prices, reader, span.start_ms, span.end_ms, by_hour=self._grain.hour)
         grain = self._grain
         if placements.are_divided:

@@ -86,6 +86,33 @@ NO_API_EXCHANGE_RATE = GapKind(
     "it is in a currency without an exchange rate at the end of the period, so that it cannot be compared",
     "add an entry to exchange_rates of the price book",
 )
+NOT_SERVED = GapKind(
+    "not_served",
+    "demand that no server made",
+    "no server of the cluster ran the model in these hours: it was bought, or runs under another name; nobody is "
+    "charged for it",
+    "name the model under which its server runs it in gateway_models of the attribution rules, or run an agent on the "
+    "server's node; what is bought needs nothing",
+)
+BEYOND_SERVED = GapKind(
+    "beyond_served",
+    "demand above what was served",
+    "the gateway counted more tokens than servers made; callers carry what was made, by their parts of the demand",
+    "look for servers without an agent, for answers from a cache, and for a log that is read twice",
+)
+GATEWAYS_CHAINED = GapKind(
+    "gateways_chained",
+    "requests counted by two gateways",
+    "the gateways together counted what each of them could have: one is behind the other, and the callers that "
+    "both report each carry a part of the same requests",
+    "leave the gateway behind out of the agents' gateways: keep the one that knows the callers",
+)
+GPU_TWICE = GapKind(
+    "gpu_twice",
+    "GPU reported twice",
+    "the same GPU was reported for more time than there is: this much of its time, energy and cost counts twice",
+    "stop the second agent, or give each machine its own node name; a copied machine must not report the same GPU",
+)
 KINDS = (
     NO_POOL,
     NO_TERMS,
@@ -96,6 +123,10 @@ KINDS = (
     NO_TOKEN_PRICE,
     NO_TOKEN_EXCHANGE_RATE,
     NO_API_EXCHANGE_RATE,
+    NOT_SERVED,
+    BEYOND_SERVED,
+    GATEWAYS_CHAINED,
+    GPU_TWICE,
 )
 """In the order in which gaps are shown."""
 BY_NAME = {kind.name: kind for kind in KINDS}

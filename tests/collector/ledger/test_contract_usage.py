@@ -6,7 +6,9 @@ from msgspec import structs
 from collector.ledger.engines import Open
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
 from tokenyield_collector.ledger.usage import WORK_SUMS, ModelInstance, UsageQuery, WorkIdentity
+from tokenyield_wire.window import Batch, GpuWindow, StateMillijoules
 
 WEIGHTS = {"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000, "completion": 4000}
 
@@ -155,4 +157,26 @@ def test_tokens_of_a_workload_on_two_nodes_fall_to_them_by_active_time_and_are_h
     assert paced["productive_ms"] + paced["under_yield_ms"] == 36_000
     assert paced["productive_ms"] == pytest.approx(18_000, abs=5)
     assert paced["unrated_ms"] == 0
+    ledger.close()
+
+
+def test_what_facts_contradict_is_read_by_day(open_ledger: Open) -> None:
+    """A GPU under two nodes, and demand for a model under a name that no server runs."""
+    ledger = open_ledger()
+    gpu = GpuWindow(uuid="GPU-0", model="H100", unallocated_ms=HOUR_MS, energy_mj=StateMillijoules(unallocated=500))
+    for node in ("n1", "n2"):
+        whole_hour = Batch(seq=1, start_ms=NOON_MS, end_ms=NOON_MS + HOUR_MS, gpus=(gpu,))
+        ledger.append([shipment(whole_hour, node=node, agent_id=node)], NOON_MS)
+    ledger.append([shipment(batch(1, NOON_MS, gpus=0), node="n3", agent_id="n3")], NOON_MS)
+    ledger.roll()
+    day_ms = NOON_MS - 12 * HOUR_MS
+    day = (day_ms, day_ms + 24 * HOUR_MS)
+    assert ledger.usage().doubled_gpus(*day) == [
+        DoubledGpu(day_ms, "GPU-0", ("c/n1", "c/n2"), over_ms=HOUR_MS, over_mj=500)
+    ]
+    (unserved,) = ledger.usage().demand(*day, {})
+    assert unserved == DemandDay(day_ms, "c", "chat", "litellm", 28, 3, 28, 3, 0, 0, None, None)
+    (served,) = ledger.usage().demand(*day, {"chat": "llama"})
+    assert served == DemandDay(day_ms, "c", "llama", "litellm", 28, 3, 0, 0, 14, 14, 40, 100)
+    assert list(ledger.usage().demand(day[1], day[1] + HOUR_MS, {})) == []
     ledger.close()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
+from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.sql import is_one_of
 from tokenyield_collector.ledger.tables import TABLES, columns_of_hours
@@ -58,6 +59,12 @@ class ClickHouseUsage:
 
     def host_energy(self, start_ms: int, end_ms: int) -> Sequence[HostDay]:
         return self._reader(start_ms, end_ms).host_energy(start_ms, end_ms)
+
+    def demand(self, start_ms: int, end_ms: int, gateway_models: Mapping[str, str]) -> Sequence[DemandDay]:
+        return self._reader(start_ms, end_ms).demand(start_ms, end_ms, gateway_models)
+
+    def doubled_gpus(self, start_ms: int, end_ms: int) -> Sequence[DoubledGpu]:
+        return self._reader(start_ms, end_ms).doubled_gpus(start_ms, end_ms)
 
     def latency(self, start_ms: int, end_ms: int) -> Sequence[WorkLatency]:
         return self._reader(start_ms, end_ms).latency(start_ms, end_ms)

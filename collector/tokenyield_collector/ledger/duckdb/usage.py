@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
 from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER, by_callers, group_callers, split_callers
+from tokenyield_collector.ledger.duckdb.contradictions import demand_days, doubled_gpus
 from tokenyield_collector.ledger.duckdb.live_hours import at_most
 from tokenyield_collector.ledger.duckdb.model_split import work_rows
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables, weighted_tokens
@@ -112,6 +114,12 @@ class DuckDbUsage:
             f"WHERE {between('hour_ms', start_ms, end_ms)} AND kind IN {HOST_KINDS} GROUP BY ALL ORDER BY ALL"
         )
         return [HostDay(*row) for row in rows]
+
+    def demand(self, start_ms: int, end_ms: int, gateway_models: Mapping[str, str]) -> list[DemandDay]:
+        return demand_days(self._tables, start_ms, end_ms, gateway_models)
+
+    def doubled_gpus(self, start_ms: int, end_ms: int) -> list[DoubledGpu]:
+        return doubled_gpus(self._tables, start_ms, end_ms)
 
     def latency(self, start_ms: int, end_ms: int) -> list[WorkLatency]:
         within = f"WHERE {between('hour_ms', start_ms, end_ms)}"

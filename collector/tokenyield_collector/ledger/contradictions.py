@@ -1,0 +1,40 @@
+"""Facts of a ledger that do not fit each other: what gateways and servers counted, and GPUs reported twice. Pure.
+
+Nothing is judged here: statements/fact_gaps.py says which of it is a gap.
+"""
+
+from typing import NamedTuple
+
+
+class DemandDay(NamedTuple):
+    """What one gateway counted of one model on one day, beside what servers of that cluster made in the same hours.
+
+    `model` is the name under which servers run it (`gateway_models`). `made_…` is what all servers made in hours in
+    which any gateway was asked for it; None where none reported that kind.
+    """
+
+    day_ms: int
+    cluster: str
+    model: str
+    gateway: str
+    tokens: int
+    requests: int
+    unserved_tokens: int
+    """In hours in which no server ran the model."""
+    unserved_requests: int
+    prompt: int
+    """In hours in which a server reported how many it computed; so `completion`."""
+    completion: int
+    made_prompt: int | None
+    made_completion: int | None
+
+
+class DoubledGpu(NamedTuple):
+    """What of one GPU's time on one day is beyond the hours that it has: the same GPU is reported more than once."""
+
+    day_ms: int
+    gpu_uuid: str
+    places: tuple[str, ...]
+    """cluster/node of all that reported it in those hours; one, where two agents report one node."""
+    over_ms: int
+    over_mj: int

@@ -1,0 +1,73 @@
+"""What of the facts in DuckDB does not fit each other, for `ledger/contradictions.py`: SQL over the tables of hours."""
+
+from collections.abc import Mapping
+
+from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
+from tokenyield_collector.ledger.duckdb.query_tables import QueryTables
+from tokenyield_collector.ledger.sql import between
+from tokenyield_collector.ledger.usage import CAPACITY_TIMES
+from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
+
+OVER_MS_MIN = 60_000
+"""By how much the time of a GPU in an hour must be beyond it: a window counts in the hour in which it starts."""
+_DAY = f"hour_ms - hour_ms % {MS_PER_DAY}"
+_TIME = " + ".join(CAPACITY_TIMES)
+_ENERGY = " + ".join(name.replace("_ms", "_mj") for name in CAPACITY_TIMES)
+_PROMPT = "coalesce(prompt_computed, 0) + coalesce(prompt_cached, 0) + coalesce(prompt_unsplit, 0)"
+_PROMPT_REPORTED = "prompt_computed_reported + prompt_cached_reported + prompt_unsplit_reported"
+
+
+def demand_days(tables: QueryTables, start_ms: int, end_ms: int, gateway_models: Mapping[str, str]) -> list[DemandDay]:
+    within = between("hour_ms", start_ms, end_ms)
+    tables.give("t_real_names", ("name", "real_name"), list(gateway_models.items()))
+    rows = tables.rows(
+        f"""
+        WITH asked AS (
+          SELECT hour_ms, cluster, coalesce(real_name, model) AS model, gateway, sum({_PROMPT})::HUGEINT AS prompt,
+                 sum(coalesce(completion, 0))::HUGEINT AS completion, sum(coalesce(requests, 0))::HUGEINT AS requests
+          FROM demand_hours LEFT JOIN t_real_names ON name = model WHERE {within} GROUP BY ALL),
+        wanted AS (SELECT DISTINCT cluster, model FROM asked),
+        made AS (
+          SELECT hour_ms, cluster, model, sum({_PROMPT})::HUGEINT AS prompt, sum({_PROMPT_REPORTED}) AS prompt_rows,
+                 sum(coalesce(completion, 0))::HUGEINT AS completion, sum(completion_reported) AS completion_rows
+          FROM work_hours w JOIN (FROM identities SEMI JOIN wanted USING (cluster, model)) i ON i.id = w.identity
+          WHERE {within} GROUP BY ALL),
+        made_days AS (
+          SELECT {_DAY} AS day_ms, cluster, model, sum(prompt) FILTER (prompt_rows > 0) AS made_prompt,
+                 sum(completion) FILTER (completion_rows > 0) AS made_completion
+          FROM made SEMI JOIN asked USING (hour_ms, cluster, model) GROUP BY ALL),
+        asked_days AS (
+          SELECT {_DAY} AS day_ms, cluster, model, gateway, sum(a.prompt + a.completion), sum(a.requests),
+                 coalesce(sum(a.prompt + a.completion) FILTER (m.prompt IS NULL), 0),
+                 coalesce(sum(a.requests) FILTER (m.prompt IS NULL), 0),
+                 coalesce(sum(a.prompt) FILTER (prompt_rows > 0), 0),
+                 coalesce(sum(a.completion) FILTER (completion_rows > 0), 0)
+          FROM asked a LEFT JOIN made m USING (hour_ms, cluster, model) GROUP BY ALL)
+        SELECT asked_days.*, made_prompt, made_completion
+        FROM asked_days LEFT JOIN made_days USING (day_ms, cluster, model) ORDER BY day_ms, cluster, model, gateway
+        """
+    )
+    return [DemandDay(*row) for row in rows]
+
+
+def doubled_gpus(tables: QueryTables, start_ms: int, end_ms: int) -> list[DoubledGpu]:
+    within = between("hour_ms", start_ms, end_ms)
+    whole = MS_PER_HOUR + OVER_MS_MIN
+    rows = tables.rows(
+        f"""
+        WITH suspects AS (
+          SELECT gpu_uuid FROM gpu_hours WHERE {within} GROUP BY gpu_uuid
+          HAVING min(node) <> max(node) OR min(cluster) <> max(cluster) OR max({_TIME}) > {whole}),
+        hours AS (
+          SELECT hour_ms, gpu_uuid, sum({_TIME})::HUGEINT AS spent_ms, sum({_ENERGY})::HUGEINT AS spent_mj,
+                 list(DISTINCT cluster || '/' || node) AS places
+          FROM gpu_hours SEMI JOIN suspects USING (gpu_uuid) WHERE {within} GROUP BY ALL HAVING spent_ms > {whole})
+        SELECT {_DAY} AS day_ms, gpu_uuid, list_sort(list_distinct(flatten(list(places)))),
+               sum(spent_ms - {MS_PER_HOUR}), sum(spent_mj * (spent_ms - {MS_PER_HOUR}) // spent_ms)
+        FROM hours GROUP BY day_ms, gpu_uuid ORDER BY day_ms, gpu_uuid
+        """
+    )
+    return [
+        DoubledGpu(day_ms, uuid, tuple(places), int(over_ms), int(over_mj))
+        for day_ms, uuid, places, over_ms, over_mj in rows
+    ]
