@@ -126,6 +126,13 @@ class _Carriers:
         self._revenue = revenue
         self._numbers: dict[tuple[Carrier, Fitting], int] = {}
         self.listed: list[tuple[Carrier, Fitting]] = []
+        self._texts: dict[int, str] = {}
+
+    def text_of(self, number: int) -> str:
+        """To sort by: the same in every ledger, whose numbers are not."""
+        if number not in self._texts:
+            self._texts[number] = repr(self.listed[number])
+        return self._texts[number]
 
     def number_of(self, identity: WorkIdentity) -> int:
         carrier = Carrier(
@@ -166,6 +173,8 @@ class _FleetDay:
         self._host: dict[str, tuple[MeasuredHosts, int]] = {}
         """Of this day: chain -> what its hosts were measured to draw, and how long its GPUs reported (ms)."""
         self._portions_of: dict[tuple[str, int], Sequence[Portion]] = {}
+        self._targets: dict[tuple[str | None, tuple[str, str], int, int], tuple[Sums, DayTier]] = {}
+        """Of this day: (pool, node, group, segment where lines are by hour) -> the line of work, and its prices."""
 
     def lines(
         self, day_ms: int, work: Sequence[WorkRow], capacity: Sequence[CapacityRow]
@@ -181,7 +190,7 @@ class _FleetDay:
         yield from lines.items()
 
     def _begin(self, day_ms: int, capacity: Sequence[CapacityRow]) -> None:
-        self._portions_of = {}
+        self._portions_of, self._targets = {}, {}
         reported: dict[str, int] = defaultdict(int)
         for row in capacity if self._measured else ():
             times = CapacityTimes(*row.sums)
@@ -198,18 +207,13 @@ class _FleetDay:
         """What was held, and the rows whose time is divided, which are not added yet."""
         held: HeldTimes = defaultdict(lambda: [0] * 4)
         divided: DividedRows = defaultdict(lambda: ([], []))
-        targets: dict[tuple[str | None, tuple[str, str], int, int], tuple[Sums, DayTier]] = {}
-        by_hour = self._grain.hour
         for row in work:
             portions = self._portions(row.chain, row.segment)
             if len(portions) > 1:
                 divided[row.segment, row.chain][0].append(row)
                 continue
             pool, rate, _ = portions[0]
-            at = (pool, row.node, row.group, row.segment if by_hour else 0)
-            if at not in targets:
-                targets[at] = self._target(day_ms, row, pool, lines)
-            sums, tier = targets[at]
+            sums, tier = self._target(day_ms, row, pool, lines)
             if tier.gap is not None:
                 self._add_unsold(day_ms, row.group, row.sums, tier, sums)
             _add_work_row(sums, rate, row.sums, tier.quanta, held[row.segment, row.chain, row.node])
@@ -218,6 +222,14 @@ class _FleetDay:
         return held, divided
 
     def _target(self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]) -> tuple[Sums, DayTier]:
+        at = (pool, row.node, row.group, row.segment if self._grain.hour else 0)
+        if at not in self._targets:
+            self._targets[at] = self._find_target(day_ms, row, pool, lines)
+        return self._targets[at]
+
+    def _find_target(
+        self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]
+    ) -> tuple[Sums, DayTier]:
         carrier, fitting = self._carriers.listed[row.group]
         tier = self._revenue.on(fitting, day_ms)
         if tier.name:
@@ -254,8 +266,7 @@ class _FleetDay:
     ) -> None:
         """The rows of one chain in one hour, each divided among the pools that take its time."""
         division = Division(portions)
-        name_of = {row.group: repr(self._carriers.listed[row.group]) for row in work}
-        for work_row in sorted(work, key=lambda row: (row.node, name_of[row.group])):
+        for work_row in sorted(work, key=lambda row: (row.node, self._carriers.text_of(row.group))):
             known = held[work_row.segment, work_row.chain, work_row.node]
             for portion, sums in zip(portions, division.work(work_row.sums), strict=True):
                 target, tier = self._target(day_ms, work_row, portion.pool, lines)
