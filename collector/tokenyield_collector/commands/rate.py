@@ -20,7 +20,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.commands.console import console_for
-    from tokenyield_collector.commands.rate_tables import rate_table, reference_table
+    from tokenyield_collector.commands.rate_tables import rate_table, reference_table, site_table
     from tokenyield_collector.commands.terms_lines import first_day_kept, terms_lines, terms_warnings
     from tokenyield_collector.prices.load import load_prices
     from tokenyield_collector.prices.rate_card import rate_document
@@ -46,7 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(json.dumps(rate_document(prices, at_ms), indent=2))
     else:
-        console_for(None).print(rate_table(prices, at_ms))
+        console = console_for(None)
+        console.print(rate_table(prices, at_ms))
+        if (sites := site_table(prices, at_ms)) is not None:
+            console.print(sites)
     return 0
 
 

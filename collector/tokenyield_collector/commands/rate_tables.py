@@ -36,6 +36,24 @@ def rate_table(prices: PriceBook, at_ms: int) -> Table:
     return table
 
 
+def site_table(prices: PriceBook, at_ms: int) -> Table | None:
+    """What the sites cost at `at_ms` whether GPUs take their power or not; None without sites."""
+    document = rate_document(prices, at_ms)
+    if not document["sites"]:
+        return None
+    table = Table(title="sites: provisioned power", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("site", "facility", "how"):
+        table.add_column(column, overflow="fold")
+    for column in ("kW", "of counted GPUs", f"{document['currency']}/h"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for site in document["sites"]:
+        per_hour = "-" if site["per_hour"] is None else f"{site['per_hour']:,.6f}"
+        how = "; ".join([*filter(None, [site["how"]]), *site["notes"]])
+        kw = (f"{site['provisioned_kw']:,.2f}", f"{site['committed_kw']:,.2f}")
+        table.add_row(cell(site["name"]), cell(site["facility"]), cell(how), *kw, per_hour)
+    return table
+
+
 def reference_table() -> Table:
     """The bundled figures with their sources."""
     table = Table(

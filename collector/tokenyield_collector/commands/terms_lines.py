@@ -8,6 +8,7 @@ from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.effective import TermsStretch, effective_terms
 from tokenyield_collector.prices.period import DAYS_MAX
 from tokenyield_collector.prices.site_fee import site_fee_warnings
+from tokenyield_collector.prices.site_power import site_warnings
 
 
 def first_day_kept() -> date:
@@ -29,6 +30,7 @@ def terms_warnings(prices: PriceBook, since: date) -> Iterator[str]:
             listed = list(stretches)
             yield f"pool {pool}, {_days(listed[0].first, listed[-1].end)}: {warning}"
     yield from site_fee_warnings(prices, since)
+    yield from site_warnings(prices, since)
 
 
 def _days(first: date | None, end: date | None) -> str:

@@ -244,11 +244,22 @@ class PoolRateDocument(TypedDict):
     carbon_g_per_kwh: NotRequired[float | None]
 
 
+class SiteRateDocument(TypedDict):
+    name: str
+    facility: str
+    provisioned_kw: float
+    committed_kw: float
+    per_hour: float | None
+    how: str
+    notes: list[str]
+
+
 class RatesDocument(TypedDict):
     currency: str
     at: str
     price_book: str
     pools: list[PoolRateDocument]
+    sites: list[SiteRateDocument]
 
 
 class ForecastDocument(TypedDict):

@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from tokenyield_collector.prices.calendar import TariffBand
+from tokenyield_collector.prices.sites import Site
 from tokenyield_collector.prices.token_prices import ApiPrice, TokenPrice
 
 ZERO = Decimal(0)
@@ -67,6 +68,12 @@ class Facility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host_watts_per_gpu: Decimal = ZERO
     carbon_g_per_kwh: Decimal | tuple[Decimal, ...] | None = None
     """One figure, or 24 by local hour."""
+
+    @property
+    def has_space_price(self) -> bool:
+        """Whether provisioned power costs something, used or not."""
+        ways = (self.per_kw_month, self.per_month, self.preset, self.capex_per_kw)
+        return any(way is not None for way in ways)
 
 
 NO_FACILITY = Facility()
@@ -231,6 +238,7 @@ class PriceBook:
     currency: str = "USD"
     timezone: str = "UTC"
     facilities: dict[str, tuple[Facility, ...]] = field(default_factory=dict)
+    sites: dict[str, tuple[Site, ...]] = field(default_factory=dict)
     pools: tuple[Pool, ...] = ()
     exchange_rates: dict[str, tuple[ExchangeRate, ...]] = field(default_factory=dict)
     token_weights: TokenWeights = field(default_factory=TokenWeights)
@@ -264,3 +272,6 @@ class PriceBook:
         if pool.facility is not None:
             return self.facilities[pool.facility]
         return next(iter(self.facilities.values())) if len(self.facilities) == 1 else _NO_FACILITIES
+
+    def facility_name_of(self, pool: Pool) -> str | None:
+        return pool.facility or (next(iter(self.facilities)) if len(self.facilities) == 1 else None)

@@ -12,6 +12,7 @@ import msgspec
 
 from tokenyield_collector.prices.book import Facility, Owned, Pool, PriceBook, Rented, is_capped
 from tokenyield_collector.prices.period import YEARS
+from tokenyield_collector.prices.sites import site_faults
 from tokenyield_collector.prices.token_prices import price_faults, tier_faults
 from tokenyield_settings.loader import nearest
 
@@ -42,6 +43,7 @@ def faults_of(prices: PriceBook) -> Iterator[str]:
             yield f"{at}.name: expected a name of its own, found that of an earlier pool"
         names.add(pool.name)
         yield from _pool_faults(at, pool, prices)
+    yield from site_faults(prices.sites, prices.facilities, [pool.name for pool in prices.pools], NAME_CHARS_MAX)
     yield from _token_faults(prices)
 
 

@@ -115,7 +115,7 @@ def _stretch(
         kind="owned" if isinstance(terms, Owned) else terms.kind,
         entries=(terms.from_, facility.from_ if facility is not None else None),
         count=terms.count,
-        facility=_facility_name(prices, pool) if is_sited else None,
+        facility=prices.facility_name_of(pool) if is_sited else None,
         is_past_life=isinstance(terms, Owned) and not is_within_life(terms, at),
         exchange=tuple(f"{currency} {rate}" for currency, rate in known.items() if rate is not None),
         inherited=inherited_by(prices, pool, at),
@@ -134,7 +134,7 @@ def why_unpriced(rates: Rates, pool: Pool, day: date) -> str | None:
     if pool.pays_space(terms) or pool.pays_energy(terms):
         facility = in_force(prices.facility_of(pool), day)
         if facility is None:
-            return f"facility {_facility_name(prices, pool)} has no entry yet"
+            return f"facility {prices.facility_name_of(pool)} has no entry yet"
         currencies.append(facility.currency)
     missing = [currency for currency in currencies if rates.exchange(currency, day) is None]
     return f"no exchange rate for {missing[0]}" if missing else None
@@ -142,7 +142,7 @@ def why_unpriced(rates: Rates, pool: Pool, day: date) -> str | None:
 
 def inherited_by(prices: PriceBook, pool: Pool, day: date) -> tuple[str, ...]:
     """What the entries of a day, its own and its facility's, have from earlier ones: 'gpu from the first entry'."""
-    terms, name = in_force(pool.terms, day), _facility_name(prices, pool)
+    terms, name = in_force(pool.terms, day), prices.facility_name_of(pool)
     if terms is None:
         return ()
     texts = _inherited(prices, f"pools.{pool.name}", terms.from_)
@@ -157,10 +157,6 @@ def _inherited(prices: PriceBook, key: str, first: date | None) -> list[str]:
     for field, entry in prices.inherited.get(key, {}).get(first, {}).items():
         by_entry.setdefault(entry, []).append(field)
     return [f"{', '.join(names)} from {entry}" for entry, names in by_entry.items()]
-
-
-def _facility_name(prices: PriceBook, pool: Pool) -> str | None:
-    return pool.facility or (next(iter(prices.facilities)) if len(prices.facilities) == 1 else None)
 
 
 def _priced(rates: Rates, pool: Pool, stretch: TermsStretch, since: date) -> TermsStretch:

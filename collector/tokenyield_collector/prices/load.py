@@ -29,6 +29,7 @@ from tokenyield_collector.prices.book import (
 from tokenyield_collector.prices.checks import NAME_CHARS_MAX, faults_of, not_amounts
 from tokenyield_collector.prices.overflow import overflow_pool
 from tokenyield_collector.prices.reference import reference_pools
+from tokenyield_collector.prices.sites import Site
 from tokenyield_collector.prices.token_prices import ApiPrice, TokenPrice, read_priced
 from tokenyield_settings.loader import SettingsError, nearest, read_yaml
 
@@ -38,6 +39,7 @@ _HEAD = (
     "timezone",
     "exchange_rates",
     "facilities",
+    "sites",
     "pools",
     "reference_prices",
     "reference_rates",
@@ -92,6 +94,10 @@ class _Reader:
             facilities={
                 str(name): self.dated(f"facilities.{name}", value, Facility)
                 for name, value in self.mapping("facilities", raw.get("facilities")).items()
+            },
+            sites={
+                str(name): self.dated(f"sites.{name}", value, Site)
+                for name, value in self.mapping("sites", raw.get("sites")).items()
             },
             pools=(*self._pools(raw.get("pools")), *self._reference_pools(raw.get("reference_prices"))),
             exchange_rates=self._exchange_rates(raw.get("exchange_rates")),

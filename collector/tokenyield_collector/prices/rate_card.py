@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from tokenyield_collector.http.schemas import PoolRateDocument, RatesDocument
+from tokenyield_collector.http.schemas import PoolRateDocument, RatesDocument, SiteRateDocument
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.calendar import local_quarters
 from tokenyield_collector.prices.effective import inherited_by, why_unpriced
 from tokenyield_collector.prices.rates import Rates
+from tokenyield_collector.prices.site_power import SitePower
 from tokenyield_wire.units import hour_of_ms
 
 _DIGITS = 9
@@ -43,7 +44,31 @@ def rate_document(prices: PriceBook, at_ms: int) -> RatesDocument:
             }
         )
     at_text = at.isoformat(timespec="minutes").replace("+00:00", "Z")
-    return {"currency": prices.currency, "at": at_text, "price_book": prices.fingerprint, "pools": pools}
+    return {
+        "currency": prices.currency,
+        "at": at_text,
+        "price_book": prices.fingerprint,
+        "pools": pools,
+        "sites": _sites(prices, at_ms),
+    }
+
+
+def _sites(prices: PriceBook, at_ms: int) -> list[SiteRateDocument]:
+    """Those that are paid for then."""
+    power = SitePower(prices)
+    at = [site for name in prices.sites if (site := power.at(name, at_ms)) is not None]
+    return [
+        {
+            "name": site.site,
+            "facility": site.facility,
+            "provisioned_kw": _figure(site.provisioned_kw),
+            "committed_kw": _figure(site.committed_kw),
+            "per_hour": None if site.per_hour is None else _figure(site.per_hour),
+            "how": site.how,
+            "notes": list(site.notes),
+        }
+        for site in at
+    ]
 
 
 def _figure(value: Decimal) -> float:

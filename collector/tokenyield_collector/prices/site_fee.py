@@ -6,11 +6,15 @@ from decimal import Decimal
 
 from tokenyield_collector.prices.book import ZERO, Facility, Pool, PriceBook, is_paid, term_of
 from tokenyield_collector.prices.calendar import in_force
+from tokenyield_collector.prices.sites import facility_of_site
 
 
 def site_fee_warnings(prices: PriceBook, since: date) -> Iterator[str]:
     """On which day pools with a count begin to have more power than the site's fee is for, or less."""
+    sited = {facility_of_site(site, prices.facilities) for entries in prices.sites.values() for site in entries}
     for name, entries in prices.facilities.items():
+        if name in sited:
+            continue  # what no GPU pays for is the site's line
         pools = [pool for pool in prices.pools if entries is prices.facility_of(pool) and not pool.reference]
         before: str | None = None
         for day in sorted({since, *_days(entries, pools, since)}):
@@ -46,7 +50,8 @@ def _difference(facility: Facility, pools: list[Pool], day: date) -> str | None:
         return f"{have}: more than the fee is charged; correct kw, kw_per_gpu or the counts"
     if counted < facility.kw and are_all_counted:
         part = (1 - counted / facility.kw) * 100
-        return f"{have}: {part:.1f} % of the fee is charged to no GPU; correct kw, kw_per_gpu or the counts"
+        fix = "correct kw, kw_per_gpu or the counts, or list the site in sites"
+        return f"{have}: {part:.1f} % of the fee is charged to no GPU; {fix}"
     return None
 
 

@@ -25,6 +25,7 @@ from tokenyield_collector.ledger.usage import (
     WorkRow,
 )
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.prices.components import COMPONENT_AT
 from tokenyield_collector.prices.rates import Rate
 from tokenyield_collector.statements.division import Division
 from tokenyield_collector.statements.fact_gaps import fact_gaps
@@ -32,6 +33,7 @@ from tokenyield_collector.statements.fleet_gaps import FleetGaps
 from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.host_power import MeasuredHosts, measured_by_day
 from tokenyield_collector.statements.lines import (
+    COST_AT,
     FIELD_AT,
     FIELDS,
     TOKENS_AT,
@@ -45,11 +47,13 @@ from tokenyield_collector.statements.placement import Placements, Portion
 from tokenyield_collector.statements.pricing import TIMES, add_capacity, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of
 from tokenyield_collector.statements.revenue import DayTier, Fitting, KindPrices, Revenue
+from tokenyield_collector.statements.sites import unused_sites
 from tokenyield_collector.statements.source import NO_NODE, Grain, Span, day_by_day
 from tokenyield_wire.units import MS_PER_DAY
 from tokenyield_wire.window import TOKEN_KINDS
 
 FLEET = "fleet"
+_SITE_AT = COST_AT["dark"] + COMPONENT_AT["facility"]
 _day_of = operator.attrgetter("day_ms")
 
 assert WORK_SUMS[TIMES:] == FIELDS[TOKENS_AT:], "tokens of usage and of lines are added field by field"
@@ -170,6 +174,9 @@ class _FleetDay:
         self._gaps = gaps
         self._nobody: tuple[None, ...] = (None,) * len(policy.rules.dimensions)
         self._unreported = day_by_day(placements.unreported, lambda one: one.start_ms - one.start_ms % MS_PER_DAY)
+        self._unused_sites = day_by_day(
+            unused_sites(policy.prices, placements), lambda one: one.start_ms - one.start_ms % MS_PER_DAY
+        )
         self._host: dict[str, tuple[MeasuredHosts, int]] = {}
         """Of this day: chain -> what its hosts were measured to draw, and how long its GPUs reported (ms)."""
         self._portions_of: dict[tuple[str, int], Sequence[Portion]] = {}
@@ -187,6 +194,7 @@ class _FleetDay:
         for (segment, chain), rows in sorted(divided.items()):
             self._add_divided(day_ms, self._portions(chain, segment), *rows, held, lines)
         self._add_unreported(day_ms, lines)
+        self._add_unused_sites(day_ms, lines)
         yield from lines.items()
 
     def _begin(self, day_ms: int, capacity: Sequence[CapacityRow]) -> None:
@@ -315,6 +323,13 @@ class _FleetDay:
             add_capacity(lines[key], rate, "dark", missing_ms)
             if rate is None:
                 self._gaps.add_unreported(pool, day_ms, missing_ms)
+
+    def _add_unused_sites(self, day_ms: int, lines: dict[LineKey, Sums]) -> None:
+        """What sites cost beside what their GPUs pay for space; hour by hour too."""
+        for start_ms, site, unused in self._unused_sites(day_ms):
+            at_ms = start_ms if self._grain.hour else day_ms
+            key = LineKey(at_ms, FLEET, site, NO_NODE, Carrier("site", self._nobody))
+            lines[key][_SITE_AT] += unused
 
     def _key(
         self, day_ms: int, segment: int, chain: str, pool: str | None, node: tuple[str, str], carrier: Carrier

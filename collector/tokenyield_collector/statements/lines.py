@@ -196,14 +196,14 @@ class Sums(list[int]):
         return idle / whole if whole else None
 
 
-LineKind = Literal["work", "untied", "idle", "unallocated", "dark", "owner_unallocated", "owner_dark"]
+LineKind = Literal["work", "untied", "idle", "unallocated", "dark", "site", "owner_unallocated", "owner_dark"]
 """What a line is about.
 
 work: what a workload (or whoever bought) did. untied: GPUs held by processes of no known workload. idle: held and not
-used, where the policy keeps that apart. unallocated, dark: capacity that nobody carries. owner_…: the same, carried by
-the owner of its pool.
+used, where the policy keeps that apart. unallocated, dark: capacity that nobody carries. site: provisioned power that
+no GPU takes; its pool is the name of the site. owner_…: the same as without, carried by the owner of its pool.
 """
-LOST_KINDS: tuple[LineKind, ...] = ("idle", "unallocated", "dark")
+LOST_KINDS: tuple[LineKind, ...] = ("idle", "unallocated", "dark", "site")
 """Kinds of lines that nobody carries."""
 
 

@@ -14,6 +14,8 @@ from tokenyield_collector.statements.lines import Carrier, LineKey, LineKind
 
 UNATTRIBUTED = "unattributed"
 UNTIED = "(untied)"
+UNUSED_SITE = "(unused site)"
+"""Of provisioned power that no GPU takes."""
 UNPRICED = "(price missing)"
 OTHER = "(other)"
 """The row or label of all that is not shown by name."""
@@ -31,6 +33,7 @@ _MODEL_OF_KIND: dict[LineKind, str] = {
     "idle": "(idle)",
     "unallocated": "(unallocated)",
     "dark": "(dark)",
+    "site": UNUSED_SITE,
     "owner_unallocated": "(unallocated)",
     "owner_dark": "(dark)",
 }
@@ -38,6 +41,7 @@ _WORKLOAD_OF_KIND: dict[LineKind, str] = {
     "untied": UNTIED,
     "unallocated": "(unallocated)",
     "dark": "(dark)",
+    "site": UNUSED_SITE,
 }
 
 

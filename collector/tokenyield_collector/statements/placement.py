@@ -63,7 +63,7 @@ class Placements:
     def __init__(self, prices: PriceBook, reader: UsageReader, start_ms: int, end_ms: int, *, by_hour: bool) -> None:
         self._prices = prices
         self._by_hour = by_hour
-        self._pieces = cut_at_hours(start_ms, end_ms)
+        self.pieces = cut_at_hours(start_ms, end_ms)
         self._numbers = {pool.name: number for number, pool in enumerate(prices.pools)}
         self._chain_of: dict[GpuGroup, str] = {}
         self._chains: dict[str, tuple[int, ...]] = {NO_CHAIN: ()}
@@ -82,9 +82,11 @@ class Placements:
         self.beyond_count: set[tuple[str, int]] = set()
         """(chain, day) of which GPUs fell to no pool, because those that hold take no more."""
         rates = Rates(prices)
-        self._rates = [[self._offer(rates, pool, piece_ms) for piece_ms, _ in self._pieces] for pool in prices.pools]
+        self._rates = [[self._offer(rates, pool, piece_ms) for piece_ms, _ in self.pieces] for pool in prices.pools]
         counted = [any(offer.gpus is not None for offer in row) for row in self._rates]
-        self._reported_ms = reader.reported_ms(start_ms, end_ms, self.chain_of) if any(counted) else {}
+        is_read = any(counted) or prices.sites
+        self.reported_ms = reader.reported_ms(start_ms, end_ms, self.chain_of) if is_read else {}
+        """(chain, start of a piece) -> GPU time that was reported; empty where nothing needs it."""
         self._place()
 
     def chain_of(self, group: GpuGroup) -> str:
@@ -116,7 +118,7 @@ class Placements:
     def _place(self) -> None:
         known: dict[str, dict[object, int]] = {chain: {} for chain in self._chains}
         keys: dict[int, object] = {}  # by the rate's id: `Rates` gives the same one for a day's hours
-        for i, (start_ms, end_ms) in enumerate(self._pieces):
+        for i, (start_ms, end_ms) in enumerate(self.pieces):
             for chain, portions in self._portions_of(i, start_ms, end_ms - start_ms).items():
                 pool, rate, _ = portions[0]
                 if pool is None and not self._by_hour:
@@ -147,7 +149,7 @@ class Placements:
 
     def _divided(self, rates: "Sequence[_Offer]", start_ms: int, length_ms: int) -> dict[str, tuple[Portion, ...]]:
         """The same, where pools have counts: pool by pool, so that what one does not take comes to the next."""
-        left_ms = {chain: self._reported_ms.get((chain, start_ms), 0) for chain in self._chains}
+        left_ms = {chain: self.reported_ms.get((chain, start_ms), 0) for chain in self._chains}
         takers: dict[int, list[str]] = defaultdict(list)
         for chain in sorted(self._chains):
             for number in self._chains[chain]:

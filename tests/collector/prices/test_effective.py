@@ -135,10 +135,12 @@ def test_the_fee_of_a_site_is_charged_once(tmp_path: Path) -> None:
     - {name: p, owned: [{gpu: 1, life_years: 1, count: 40}, {from: 2026-07-01, count: 60}]}
     - {name: q, facility: a, rented: {kind: reserved, per_gpu_hour: 1, count: 15, starts: 2026-09-01, ends: 2026-10-01}}
     - {name: cloud, rented: {per_gpu_hour: 1}}"""
+    sited = prices(tmp_path, text + "\n    sites: {s: {facility: a, provisioned_kw: 120}}")
+    assert [one[:27] for one in terms_warnings(sited, SINCE) if "site" in one] == ["site s, from 2026-09-01: it"]
     warnings = [one for one in terms_warnings(prices(tmp_path, text), SINCE) if one.startswith("facility")]
     assert warnings == [
         "facility a, from 2026-01-01: pools with a count have 80 kW, and per_month is for 120 kW: 33.3 % of the fee is "
-        "charged to no GPU; correct kw, kw_per_gpu or the counts",
+        "charged to no GPU; correct kw, kw_per_gpu or the counts, or list the site in sites",
         "facility a, from 2026-09-01: pools with a count have 150 kW, and per_month is for 120 kW: more than the fee is "
         "charged; correct kw, kw_per_gpu or the counts",
     ]

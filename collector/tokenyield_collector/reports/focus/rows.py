@@ -59,6 +59,7 @@ _WITHOUT_PRICE = {
     "SkuPriceDetails": "",
 }
 """Of tokens without any price: usage has a price, be it 0."""
+_SITE = "Provisioned power of a site that no GPU takes"
 _UNPRICED = "GPU time without a price in the price book"
 _SHARED = "Share of capacity that made no tokens, by the sharing policy"
 _PER_TOKEN_UNIT = 6
@@ -118,7 +119,7 @@ class FocusRows:
                 energy = sums.cell(bucket, "energy")
                 yield self._hours_row(row, pool, ("GPU Idle Time", description), duration_ms, energy)
             else:
-                yield _adjustment(row, f"{description}: energy only")
+                yield _adjustment(row, _SITE if key.carrier.kind == "site" else f"{description}: energy only")
         if sums.get("shared"):
             row = common | self._cost("shared", sums.get("shared"))
             if ratio is not None:
