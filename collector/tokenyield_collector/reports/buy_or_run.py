@@ -1,10 +1,11 @@
 """Run it here or buy it: the tokens of each model at the price of an API, beside what they cost here. Pure.
 
-Both sides are of the same days: those on which the API has a price. Tokens of other days are counted apart.
+Both sides are of the same days: those on which the API has a price. Tokens of other days are counted apart, and are a
+gap of the report.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -16,6 +17,7 @@ from tokenyield_collector.prices.money import amount
 from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.prices.token_prices import ApiPrice
+from tokenyield_collector.statements.gaps import NO_API_EXCHANGE_RATE, NO_API_PRICE, DayGap, GapAmounts
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_wire.units import MS_PER_SECOND
 from tokenyield_wire.window import TOKEN_KINDS
@@ -59,6 +61,19 @@ def buy_or_run(models: Mapping[tuple[str, int], Sums], prices: PriceBook) -> lis
                 if comparison is not None:
                     comparisons.append(comparison)
     return comparisons
+
+
+def api_gaps(models: Mapping[tuple[str, int], Sums], prices: PriceBook) -> Iterator[DayGap]:
+    """What of each model's tokens an API that offers it has no price for."""
+    rates = Rates(prices)
+    for (model, day_ms), sums in models.items():
+        for api in prices.api_prices:
+            if not fnmatchcase(model, api.model) or not _tokens(sums):
+                continue
+            day = day_of(day_ms)
+            if _on(api, day, rates) is None:
+                kind = NO_API_PRICE if in_force(api.per_million, day) is None else NO_API_EXCHANGE_RATE
+                yield DayGap(kind.name, f"{api.name} for {model}", day_ms, GapAmounts(tokens=_tokens(sums)))
 
 
 def _comparison(model: str, days: Mapping[date, Sums], api: ApiPrice, rates: Rates) -> BuyOrRun | None:

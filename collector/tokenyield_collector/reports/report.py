@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.prices.period import Period, day_of, iso
-from tokenyield_collector.reports.buy_or_run import BuyOrRun, buy_or_run
+from tokenyield_collector.reports.buy_or_run import BuyOrRun, api_gaps, buy_or_run
 from tokenyield_collector.reports.closed_statement import ReportedStatement
 from tokenyield_collector.reports.report_latency import ReportLatency
 from tokenyield_collector.reports.report_table import IdleCapacity, ReportRow, ReportTable, WaterfallStep
@@ -122,7 +122,7 @@ def make_report(
             day_of(day_ms).isoformat(): money
             for (day_ms, _), money in zip(days, table.shown_days([sums for _, sums in days]), strict=True)
         },
-        gaps=gaps_of(statement.gaps),
+        gaps=gaps_of([*statement.gaps, *api_gaps(groups.models, prices)]),
         references=statement.references,
         buy_or_run=buy_or_run(groups.models, prices),
         token_weights={name: str(getattr(prices.token_weights, name)) for name in ("prompt", "cached", "completion")},

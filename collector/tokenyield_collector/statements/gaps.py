@@ -80,11 +80,17 @@ NO_TOKEN_EXCHANGE_RATE = GapKind(
     "their token price is in a currency without an exchange rate on these days, so that their revenue is unknown",
     "add an entry to exchange_rates of the price book that holds from an earlier day",
 )
+NO_API_PRICE = GapKind(
+    "no_api_price",
+    "API without a price",
+    "the API has no price on these days, so that these tokens are not compared",
+    "let the first entry of its per_million in api_prices hold from an earlier day",
+)
 NO_API_EXCHANGE_RATE = GapKind(
     "no_api_exchange_rate",
     "API price without an exchange rate",
-    "it is in a currency without an exchange rate at the end of the period, so that it cannot be compared",
-    "add an entry to exchange_rates of the price book",
+    "it is in a currency without an exchange rate on these days, so that these tokens are not compared",
+    "add an entry to exchange_rates of the price book that holds from an earlier day",
 )
 NOT_SERVED = GapKind(
     "not_served",
@@ -122,6 +128,7 @@ KINDS = (
     NO_GPU,
     NO_TOKEN_PRICE,
     NO_TOKEN_EXCHANGE_RATE,
+    NO_API_PRICE,
     NO_API_EXCHANGE_RATE,
     NOT_SERVED,
     BEYOND_SERVED,

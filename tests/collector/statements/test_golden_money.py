@@ -318,6 +318,32 @@ def test_g20_run_it_here_or_buy_it(tmp_path: Path) -> None:
     assert comparison.break_even_tokens_per_second == pytest.approx(120.370370, abs=1e-6)
 
 
+def test_run_or_buy_compares_the_same_days_at_the_prices_of_each(tmp_path: Path) -> None:
+    """1 Mtok of completion a day, of a GPU-hour of 2. On the 4th the API has no price; on the 5th it asks 3, on the 6th
+    5: 8 there, 4 here. A held hour makes 1e6 / 3600 = 277.778 tokens/s; both cost the same at half of that."""
+    fleet = Fleet()
+    for day in ("2026-10-04", "2026-10-05", "2026-10-06"):
+        held = Held(workload="w", active_min=45, idle_min=15)
+        fleet.hour(f"{day}T07:00", [Gpu(held=[held])], [Server(key="w", completion=1_000_000)])
+    price_book = prices(
+        tmp_path,
+        "pools: [{name: p, rented: {per_gpu_hour: 2}}]\n"
+        "api_prices: [{name: x, per_million: [{from: 2026-10-05, completion: 3}, {from: 2026-10-06, completion: 5}]},"
+        " {name: y, currency: EUR, per_million: 1}]\nexchange_rates: {EUR: [{from: 2027-01-01, rate: 1}]}",
+    )
+    report = fleet.maker(price_book).report("2026-10-04..2026-10-06", ["model"])
+    (comparison,) = report.buy_or_run
+    assert (comparison.tokens, comparison.tokens_without_price) == (2_000_000, 1_000_000)
+    assert (comparison.api_cost, comparison.allocated_cost) == (8, 4)
+    assert comparison.tokens_per_second == pytest.approx(277.778, abs=1e-3)
+    assert comparison.break_even_tokens_per_second == pytest.approx(138.889, abs=1e-3)
+    gaps = {(gap.kind.name, gap.subject): (gap.amounts.tokens, gap.days) for gap in report.gaps}
+    assert gaps == {
+        ("no_api_price", "x for llama"): (1_000_000, "2026-10-04"),
+        ("no_api_exchange_rate", "y for llama"): (3_000_000, "2026-10-04..2026-10-06"),
+    }
+
+
 def test_a_learned_pace_is_the_best_hour(tmp_path: Path) -> None:
     """Hours of 360,000, 180,000 and 90,000 tokens: the best is 100 tokens/s; the others yield 50 % and 25 %.
 

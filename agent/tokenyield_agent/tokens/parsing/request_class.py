@@ -56,8 +56,10 @@ class RequestClasses(NamedTuple):
         and known."""
         if any(name == "service_tier" for name, _ in labels):
             labels = tuple((name, self._tier(text) if name == "service_tier" else text) for name, text in labels)
+        if any(name == "context" for name, _ in labels):  # of a field of the line, whose values nothing bounds
+            labels = tuple(label for label in labels if label[0] != "context")
         if self.context_edges and is_one_request and (context := self._context(kinds)) is not None:
-            labels = (*(label for label in labels if label[0] != "context"), ("context", context))
+            labels = (*labels, ("context", context))
         return labels
 
     def _tier(self, text: str) -> str:

@@ -114,6 +114,11 @@ def test_what_is_no_single_request_or_has_no_prompt_has_no_class() -> None:
     assert all("context" not in own for own in labels("openai-usage", batch, classes=classes))
 
 
+def test_a_context_that_a_line_names_is_not_taken() -> None:
+    line = {"model": "m", "usage": USAGE, "x": "anything"}
+    assert labels("openai-usage", line, fields={"context": "x"}) == [{}]
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(SettingsError) as error:
         load_settings(None, {}, ["context_edges=[3,2]", "service_tiers=[Gold]"])
