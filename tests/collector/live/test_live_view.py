@@ -246,3 +246,19 @@ def test_a_stretch_over_a_change_of_prices_costs_what_the_report_says(tmp_path: 
     by_hour = {row.by["hour"]: float(row.cost) for row in report.rows}
     assert by_hour["2026-10-05T07:00:00Z"] + by_hour["2026-10-05T08:00:00Z"] == pytest.approx(4.6)
     assert by_hour["2026-10-05T23:00:00Z"] + by_hour["2026-10-06T00:00:00Z"] == pytest.approx(6.2)
+
+
+def test_the_power_of_a_site_that_no_gpu_takes_costs_now_too(tmp_path: Path) -> None:
+    """A quarter of an hour: 10 kW at 1 an hour is 2.50; one GPU of 2 kW pays 0.50 of it."""
+    site = prices(
+        tmp_path,
+        "facilities: {dc: {per_kw_month: 744, kw_per_gpu: 2}}\nsites: {north: {provisioned_kw: 10}}\n"
+        "pools: [{name: p, match: {gpu: p}, owned: {gpu: 0, life_years: 1}}]",
+    )
+    quarter_ms = HOUR_MS // 4
+    live = view([usage(active_ms=quarter_ms)], prices=site, elapsed_ms=quarter_ms)
+    assert {place: sums.total * 100 // USD for place, sums in live.places.items()} == {
+        ("", "north"): 200,
+        ("c", "p"): 50,
+    }
+    assert live.per_hour(live.whole.total) == 10
