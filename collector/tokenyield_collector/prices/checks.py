@@ -43,6 +43,9 @@ def faults_of(prices: PriceBook) -> Iterator[str]:
             yield f"{at}.name: expected a name of its own, found that of an earlier pool"
         names.add(pool.name)
         yield from _pool_faults(at, pool, prices)
+    for name, sites in prices.sites.items():
+        for i, site in enumerate(sites):
+            yield from _not_a_day(_at(f"sites.{name}", i, sites), site)
     yield from site_faults(prices.sites, prices.facilities, [pool.name for pool in prices.pools], NAME_CHARS_MAX)
     yield from _token_faults(prices)
 
@@ -50,6 +53,7 @@ def faults_of(prices: PriceBook) -> Iterator[str]:
 def _token_faults(prices: PriceBook) -> Iterator[str]:
     for i, price in enumerate(prices.token_prices):
         yield from _unknown_currency(f"token_prices[{i}]", price.currency, prices)
+        yield from _not_a_day(f"token_prices[{i}]", price)
         yield from price_faults(f"token_prices[{i}]", price.per_million)
     yield from tier_faults(prices.token_prices)
     for i, api in enumerate(prices.api_prices):

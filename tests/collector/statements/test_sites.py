@@ -148,6 +148,7 @@ def test_all_faults_of_sites_are_reported_at_once(tmp_path: Path) -> None:
               five: {facility: d, provisioned_kw: 1}
               six: {facility: c, provisioned_kw: 9}
               seven: {facility: b}
+              eight: [{facility: c, provisioned_kw: 8}, {from: 0001-01-02, facility: c}]
               p: {facility: c, provisioned_kw: 8}
             pools: [{name: p, facility: b, rented: {per_gpu_hour: 1}}]
             """,
@@ -161,6 +162,7 @@ def test_all_faults_of_sites_are_reported_at_once(tmp_path: Path) -> None:
         "sites.five.facility: expected one of a, b, c, found d",
         "sites.six.provisioned_kw: expected 8, the kw of facility c, found 9",
         "sites.seven",
+        "sites.eight[1].from: expected a day of the years 1971 to 9000, found 0001-01-02",
         "sites.p: expected a name of its own, found that of a pool",
     ):
         assert expected in message, (expected, message)
