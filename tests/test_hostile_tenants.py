@@ -2,8 +2,11 @@
 
 import random
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,13 @@ import pytest
 from agent.shipping.test_aside import too_long, written
 from agent.workloads.test_process_groups import lay_out
 from harness import Stack, get, wait_until
+from hostile_server import BEHAVIOURS, PAGE, HostileServer, hostile
+from metrics_server import serving
 from nvml.stand_in import Scenario, gpu_lines
 from test_whole_way import Server
 from tokenyield_agent.shipping.spool import Spool
 
+PROBLEM = r'endpoint_problem\{reason="(\w+)",workload="([^"]+)"\}'
 CONTAINER = "0f3c" * 16
 UID = "3a1bc2d4-5e6f-4a7b-8c9d-0e1f2a3b4c5d"
 NAMESPACE, POD, NAME = "n" * 63, "p" * 150, "c" * 63
@@ -36,6 +42,33 @@ def make_stack(tmp_path: Path, nvml_library: Path, scenario: Scenario) -> Iterat
     yield make
     for stack in started:
         stack.kill_all()
+
+
+class Watchdog:
+    """systemd's end of the socket: how often it heard that the agent is alive."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.heard = 0
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(address)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.heard += self.socket.recv(1024) == b"WATCHDOG=1"
+            except OSError:
+                return
+
+
+@contextmanager
+def watchdog(folder: Path) -> Iterator[Watchdog]:
+    listening = Watchdog(str(folder / "notify"))
+    try:
+        yield listening
+    finally:
+        listening.socket.close()
 
 
 def metric(stack: Stack, name: str) -> float:
@@ -107,3 +140,174 @@ def test_what_can_never_be_shipped_is_set_aside_and_shown(make_stack: Callable[.
     stack.stop()
     assert stack.query("SELECT sum(completion)::BIGINT FROM token_hours") == [(chat.completion,)]
     assert len(list((tmp_path / "agent" / "rejected").iterdir())) == 1
+
+
+def test_no_server_stops_the_counting_of_the_others(make_stack: Callable[..., Stack], tmp_path: Path) -> None:
+    with ExitStack() as servers:
+        bad = [servers.enter_context(hostile(behaviour)) for behaviour in BEHAVIOURS]
+        good = servers.enter_context(serving(PAGE % 0))
+        workloads = [{"name": f"bad-{i}", "metrics": server.url} for i, server in enumerate(bad)]
+        stack = make_stack(
+            workloads=[*workloads[:7], {"name": "good", "metrics": f"{good.url}/metrics", "gpus": [0]}, *workloads[7:]],
+            scrape_interval_s=1,
+            scrape_timeout_s=1,
+        )
+        stack.start_collector()
+        stack.start_agent()
+        wait_until(lambda: all(server.connections for server in bad) and bool(good.asked), what="all are asked")
+        asked = len(good.asked)
+        wait_until(lambda: len(good.asked) >= asked + 10, what=f"it is asked on; {stack.agent.said()[-2000:]}")
+        good.body = PAGE % 1234
+        asked = len(good.asked)
+        wait_until(lambda: len(good.asked) >= asked + 3, what="its tokens are read")
+        shown = get(f"{stack.agent_url}/metrics").decode()
+        reasons = {workload: reason for reason, workload in re.findall(PROBLEM, shown)}
+        assert {f"bad-{i}" for i in range(len(bad) - 1)} <= reasons.keys()
+        assert "good" not in reasons
+        assert not any("/elsewhere" in path for path, _ in good.asked)
+        shipped(stack)
+        stack.stop()
+    assert stack.query("SELECT sum(completion)::BIGINT FROM token_hours WHERE workload = 'good'") == [(1234,)]
+
+
+PROXY_PAGE = b"<html><body>Please log in</body></html>"
+
+
+def test_a_page_of_a_proxy_is_no_receipt(make_stack: Callable[..., Stack], tmp_path: Path) -> None:
+    """Any 200 was taken for one, and what it answered was lost."""
+    chat = Server(tmp_path / "chat.log")
+    stack = make_stack(workloads=[{"name": "chat", "log": str(chat.log), "gpus": [0]}], collector_timeout_s=2)
+    said = [
+        PROXY_PAGE,
+        b"",
+        b"{}",
+        b'{"accepted":1,"duplicates":0}',
+        b'{"accepted":1,"duplicates":0,"epoch":"another","first_seq":1,"last_seq":1}',
+    ]
+
+    def portal(server: HostileServer, connection: socket.socket) -> None:
+        body = said[server.connections % len(said)]
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    listener = HostileServer(portal, port=stack.port)
+    stack.start_agent()
+    for _ in range(5):
+        chat.answer(random.Random(4))
+    wait_until(lambda: listener.connections >= 5, what="it tries to ship")
+    wait_until(
+        lambda: "is no receipt for this shipment" in get(f"{stack.agent_url}/healthz").decode(), what="it says so"
+    )
+    assert metric(stack, "spool_acknowledged_total") == 0
+    listener.close()
+    stack.start_collector()
+    shipped(stack)
+    stack.stop()
+    assert stack.query("SELECT sum(completion)::BIGINT FROM token_hours") == [(chat.completion,)]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xef\xbb\xbfty_secret\n", "t\u00f6ken".encode(), b"\xff\xfe", b"", b"two words", None]
+)
+def test_a_token_file_that_cannot_be_used_is_named_and_heals(
+    content: bytes | None, make_stack: Callable[..., Stack], tmp_path: Path
+) -> None:
+    """A byte order mark ended the thread that ships."""
+    token = tmp_path / "token"
+    if content is not None:
+        token.write_bytes(content)
+    stack = make_stack(collector_token_file=str(token))
+    stack.start_collector()
+    stack.start_agent()
+    wait_until(lambda: "collector_token_file: " in get(f"{stack.agent_url}/healthz").decode(), what="it is named")
+    assert "secret" not in get(f"{stack.agent_url}/healthz").decode()
+    token.write_text("ty_good\n")
+    shipped(stack)
+    assert "collector_token_file" not in get(f"{stack.agent_url}/healthz").decode()
+    assert metric(stack, "ship_connections_total") == 1, "the connection is kept"
+    stack.stop()
+
+
+BREAKER = """
+import os, sys, threading, time
+def breaks():
+    while "tokenyield_agent.daemon" not in sys.modules or not hasattr(sys.modules["tokenyield_agent.daemon"], "Agent"):
+        time.sleep(0.01)
+    from tokenyield_agent.gpu.poller import Poller
+    from tokenyield_agent.host.energy import Dcmi
+    from tokenyield_agent.shipping.shipper import Shipper
+    from tokenyield_agent.status.server import _Server
+    from tokenyield_agent.tokens.scrape import Scraper
+    def broken(of, name):
+        whole = getattr(of, name)
+        def call(self, *words, **named):
+            if os.path.exists(os.environ["BREAK_THREADS"]):
+                raise SystemExit("broken by the test")
+            return whole(self, *words, **named)
+        setattr(of, name, call)
+    for of, name in ((Poller, "_read_or_release"), (Shipper, "_ship"), (_Server, "service_actions"), (Scraper, "_go_on")):
+        broken(of, name)
+if "BREAK_THREADS" in os.environ:
+    threading.Thread(target=breaks, daemon=True).start()
+"""
+
+
+def test_no_thread_ends_whatever_is_raised_in_it(
+    make_stack: Callable[..., Stack], tmp_path: Path, scenario: Scenario
+) -> None:
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(BREAKER)
+    broken = tmp_path / "broken"
+    with serving(PAGE % 0) as server, watchdog(tmp_path) as alive:
+        stack = make_stack(
+            workloads=[{"name": "chat", "metrics": f"{server.url}/metrics", "gpus": [0]}], scrape_interval_s=1
+        )
+        stack.agent._env |= {
+            "PYTHONPATH": str(tmp_path / "python"), "BREAK_THREADS": str(broken), "NOTIFY_SOCKET": alive.address,
+        }  # fmt: skip
+        stack.start_collector()
+        stack.start_agent()
+        wait_until(lambda: len(server.asked) > 2 and alive.heard > 2, what="all threads work")
+        broken.touch()
+        wait_until(
+            lambda: all(
+                f"the thread {name} failed" in stack.agent.said() for name in ("gpus", "ship", "status", "scrape")
+            ),
+            what=f"all threads fail; {stack.agent.said()[-2000:]}",
+        )
+        broken.unlink()
+        wait_until(lambda: stack.agent._answers(f"{stack.agent_url}/healthz"), what="the status is back")
+        shown = get(f"{stack.agent_url}/healthz").decode()
+        assert "the thread ship failed with SystemExit" in shown
+        asked = len(server.asked)
+        wait_until(lambda: len(server.asked) > asked + 2, what="servers are asked again")
+        is_up = b'tokenyield_agent_gpu_up{gpu="GPU-00000000-stand-in",index="0"} 1.0'
+        wait_until(lambda: is_up in get(f"{stack.agent_url}/metrics"), what="the GPU is read again")
+        for name in ("gpus", "ship", "status", "scrape"):
+            assert metric(stack, f'thread_restarts_total{{thread="{name}"}}') >= 1
+        shipped(stack)
+        stack.stop()
+
+
+def test_the_watchdog_hears_nothing_while_a_thread_fails_again_and_again(
+    make_stack: Callable[..., Stack], tmp_path: Path
+) -> None:
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(
+        BREAKER + "import tokenyield_agent.supervision as s\ns.PAUSE_S_MIN = s.PAUSE_S_MAX = 0.05\n"
+    )
+    broken = tmp_path / "broken"
+    with watchdog(tmp_path) as alive:
+        stack = make_stack()
+        stack.agent._env |= {
+            "PYTHONPATH": str(tmp_path / "python"), "BREAK_THREADS": str(broken), "NOTIFY_SOCKET": alive.address,
+        }  # fmt: skip
+        stack.start_agent()
+        wait_until(lambda: alive.heard > 2, what="the watchdog hears of it")
+        broken.touch()
+
+        def is_silent() -> bool:
+            heard = alive.heard
+            time.sleep(2)
+            return alive.heard == heard
+
+        wait_until(is_silent, what="it hears nothing")

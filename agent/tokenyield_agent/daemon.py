@@ -30,6 +30,7 @@ from tokenyield_agent.shipping.shipper import Shipper
 from tokenyield_agent.shipping.spool import Spool
 from tokenyield_agent.status.server import StatusServer
 from tokenyield_agent.status.snapshot import Status
+from tokenyield_agent.supervision import Supervisor
 from tokenyield_agent.version import VERSION
 from tokenyield_agent.windows.builder import WindowBuilder
 from tokenyield_agent.windows.gpu_tracker import GpuTracker
@@ -48,6 +49,8 @@ GAP_MS_MAX = 3_000
 """Longest span between two readings over which power may be integrated and a state claimed (InferenceX's rule)."""
 READ_PART_MAX = 0.8
 """Of the time between two polls: how long a reading of the GPUs may hold up everything else."""
+FAILING_S_MAX = 60.0
+"""So long every poll may fail before systemd's watchdog hears nothing any more."""
 DRAIN_S = 5.0
 """How long a stopping agent tries to ship what it has; the rest is in the spool for its next start."""
 
@@ -86,7 +89,9 @@ class Agent:
         resume = resume_of(self.spool)
         # A GPU that is lost just when an agent starts still has its time; one taken out while the host was off has not.
         self._is_same_boot = resume is not None and resume.boot_id == self._boot_id
-        self._reader = reader or _reader(settings, tuple(resume.models) if resume and self._is_same_boot else ())
+        self.supervisor = Supervisor()
+        known_uuids = tuple(resume.models) if resume and self._is_same_boot else ()
+        self._reader = reader or _reader(settings, known_uuids, self.supervisor)
         self._release = ReleaseRequest(state_dir)
         self._builder = WindowBuilder(
             length_ms=settings.window_length_s * 1000,
@@ -105,17 +110,21 @@ class Agent:
             marks=resume.tokens if resume else {},
             journal_cursor=resume.journal_cursor if resume else None,
             watched_since_s=(self._timeline.now_ms(self._clock.mono_ns()) if last_ms is None else last_ms) / 1000,
+            supervisor=self.supervisor,
         )
         self._totals = GpuTotals()
-        self._host = HostMeter(settings.host_energy)
+        self._host = HostMeter(settings.host_energy, supervisor=self.supervisor)
         self._snapshot = Snapshot()
-        self._polls = 0
+        self._polls = self._poll_failures = 0
+        self._poll_problem: str | None = None
+        self._failed_since_s: float | None = None
+        """When the first of the polls was that fail now."""
         self._last_poll_mono_s = 0.0
         self._stop = threading.Event()
         self._reload = threading.Event()
         self._let_go = threading.Event()
-        self.shipper = Shipper(settings, self.spool, self.agent_id)
-        self.status_server = StatusServer(settings, self.status) if settings.status_address else None
+        self.shipper = Shipper(settings, self.spool, self.agent_id, self.supervisor)
+        self.status_server = StatusServer(settings, self.status, self.supervisor) if settings.status_address else None
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -131,14 +140,35 @@ class Agent:
         interval_s = self.settings.poll_interval_ms / 1000
         next_s = time.monotonic()
         while not self._stop.wait(max(0.0, next_s - time.monotonic())):
+            self.try_poll()
+            self.supervisor.tend()
+            if not (self.unsound() or self.supervisor.unsound()):
+                notify(ALIVE)
+            # A poll that took too long is not made up for: two readings at once would show nothing new.
+            next_s = max(next_s + interval_s, time.monotonic())
+        self.stop()
+
+    def try_poll(self) -> None:
+        """`poll`, of which no fault ends the loop: it is counted, and the next poll may succeed."""
+        try:
             if self._reload.is_set():
                 self._reload.clear()
                 self._do_reload()
             self.poll()
-            notify(ALIVE)
-            # A poll that took too long is not made up for: two readings at once would show nothing new.
-            next_s = max(next_s + interval_s, time.monotonic())
-        self.stop()
+            self._poll_problem, self._failed_since_s = None, None
+        except Exception as error:
+            self._poll_failures += 1
+            problem = f"{type(error).__name__}: {error}"[:300]
+            if problem != self._poll_problem:  # once per change of state
+                log.error("a poll failed; report it", exc_info=error)
+            self._poll_problem = problem
+            self._failed_since_s = self._failed_since_s or time.monotonic()
+
+    def unsound(self) -> list[str]:
+        """Why polls fail, once they have for a while: then a new process is the next thing to try."""
+        if self._failed_since_s is None or time.monotonic() - self._failed_since_s < FAILING_S_MAX:
+            return []
+        return [f"every poll fails with {self._poll_problem}; report it"]
 
     def start(self) -> None:
         """Status page, first reading and shipping. Raises `SetUpError`."""
@@ -167,7 +197,8 @@ class Agent:
     def stop(self) -> None:
         """Take a last reading, close every window, and try to ship."""
         notify(STOPPING)
-        self.poll()
+        self.supervisor.stop()
+        self.try_poll()
         self._take(flush=True)
         self.shipper.stop(DRAIN_S)
         if self.status_server:
@@ -219,11 +250,11 @@ class Agent:
         now_ms = self._timeline.now_ms(mono_ns)
         spans, duration_ms = self._spans(self._snapshot, now_ms, mono_s), now_ms - (self._builder.end_ms or now_ms)
         self._builder.extend(now_ms, spans)
+        self._gpus.remember(self._snapshot, ns_to_ms(mono_ns))
         self._totals.add(spans, duration_ms)
         if (host := self._host.read(mono_s)) is not None:
             self._builder.add_host_energy(host.mj, host.source)
             self._totals.host_mj[host.source] += host.mj
-        self._gpus.remember(self._snapshot, ns_to_ms(mono_ns))
         if step_ms := self._timeline.step_ms(mono_ns, wall_ns):
             log.warning("the wall clock was stepped by %d ms; durations are not affected", step_ms)
             now_ms = self._timeline.now_ms(mono_ns)
@@ -346,12 +377,19 @@ class Agent:
             sources=self.roster.source_counts(),
             scrapes=dict(self.roster.scraper.counts),
             endpoint_problems=self.roster.scraper.reasons(),
+            poll_failures=self._poll_failures,
+            poll_problem=self._poll_problem,
+            source_faults=dict(self.roster.faults),
+            thread_restarts=self.supervisor.restarts(),
+            threads_failing=self.supervisor.failing(),
+            unsound=self.unsound() + self.supervisor.unsound(),
         )
 
 
-def _reader(settings: Settings, known_uuids: tuple[str, ...]) -> GpuReader:
+def _reader(settings: Settings, known_uuids: tuple[str, ...], supervisor: Supervisor) -> GpuReader:
     return open_bounded_reader(
         settings.gpu_reader,
         ReaderOptions(known_uuids=known_uuids, trace_file=settings.gpu_trace_file),
         read_s_max=READ_PART_MAX * settings.poll_interval_ms / 1000,
+        supervisor=supervisor,
     )

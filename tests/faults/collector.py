@@ -122,7 +122,10 @@ class SimulatedCollector:
             return CollectorAnswer(425, b"too early", 60.0)
         receipt = self.ledger.append([shipment], self._world.now_ms)[0]
         missing = self.ledger.missing(shipment)
-        said = {"accepted": receipt.accepted, "duplicates": receipt.duplicates, "missing": missing}
+        said = {
+            "accepted": receipt.accepted, "duplicates": receipt.duplicates, "missing": missing, "epoch": shipment.epoch,
+            "first_seq": shipment.batches[0].seq, "last_seq": shipment.batches[-1].seq,
+        }  # fmt: skip
         return CollectorAnswer(200, msgspec.json.encode(said), None)
 
     def restore(self) -> None:

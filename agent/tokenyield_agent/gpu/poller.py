@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from tokenyield_agent.gpu.reading import GpuReader, Snapshot
+from tokenyield_agent.supervision import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,14 @@ RELEASED = "released"
 class Poller:
     """A `GpuReader` on top of another, all of whose calls happen in one thread."""
 
-    def __init__(self, open_reader: Callable[[], GpuReader], *, name: str, read_s_max: float) -> None:
+    def __init__(
+        self,
+        open_reader: Callable[[], GpuReader],
+        *,
+        name: str,
+        read_s_max: float,
+        supervisor: Supervisor | None = None,
+    ) -> None:
         self._open_reader = open_reader
         self._name = name
         self._read_s_max = read_s_max
@@ -38,13 +46,15 @@ class Poller:
         self._snapshot = Snapshot()
         self._known_uuids: set[str] = set()
         self._reader: GpuReader | None = None
-        self._hangs = 0
+        self._hangs = self._broke = 0
+        self._error: str | None = None
+        """Of the last reading."""
         self._released_until_s = 0.0
         self.is_released = False
         """Whether the driver is let go at present."""
         self.read_seconds = 0.0
-        self._thread = threading.Thread(target=self._run, name="gpus", daemon=True)
-        self._thread.start()
+        self._closed = threading.Event()
+        (supervisor or Supervisor()).start("gpus", self._run)
 
     def read(self) -> Snapshot:
         """The reader's snapshot, or after `read_s_max` one in which every known GPU is lost."""
@@ -77,13 +87,14 @@ class Poller:
         """Waits only shortly for a reading that hangs."""
         self._is_closing = True
         self._requested.release()
-        self._thread.join(CLOSE_S)
+        self._closed.wait(CLOSE_S)
 
     @property
     def faults(self) -> Mapping[str, int]:
-        """The reader's own, and how often a reading took too long."""
+        """The reader's own, and how often a reading took too long, or failed as a whole."""
         of_reader = dict(self._reader.faults) if self._reader is not None else {}
-        return {**of_reader, f"{self._name}_slow": self._hangs} if self._hangs else of_reader
+        own = {f"{self._name}_slow": self._hangs, f"{self._name}_broke": self._broke}
+        return {**of_reader, **{kind: times for kind, times in own.items() if times}}
 
     def _run(self) -> None:
         while True:
@@ -91,17 +102,25 @@ class Poller:
             if self._is_closing:
                 break
             started_s = time.monotonic()
+            self._snapshot = self._unread("reading the GPUs failed")
             try:
                 self._snapshot = self._read_or_release(started_s)
+                self._error = None
             except Exception as error:
-                log.exception("reading the GPUs failed")
-                self._snapshot = Snapshot(
-                    lost=dict.fromkeys(self._known_uuids, "unread"), problem=f"reading the GPUs failed: {error}"
-                )
-            self.read_seconds += time.monotonic() - started_s
-            self._done.release()
+                self._snapshot = self._unread(f"reading the GPUs failed: {error}")
+                self._broke += 1
+                if repr(error) != self._error:  # once per change of state
+                    log.error("reading the GPUs failed", exc_info=error)
+                self._error = repr(error)
+            finally:
+                self.read_seconds += time.monotonic() - started_s
+                self._done.release()
         if self._reader is not None:
             self._reader.close()
+        self._closed.set()
+
+    def _unread(self, problem: str) -> Snapshot:
+        return Snapshot(lost=dict.fromkeys(self._known_uuids, "unread"), problem=problem)
 
     def _read_or_release(self, now_s: float) -> Snapshot:
         if now_s < self._released_until_s:

@@ -11,6 +11,7 @@ from importlib import import_module
 from tokenyield_agent.gpu import HARDWARE_READERS, READERS
 from tokenyield_agent.gpu.poller import Poller
 from tokenyield_agent.gpu.reading import GpuReader, ReaderOptions
+from tokenyield_agent.supervision import Supervisor
 
 
 def open_reader(name: str, options: ReaderOptions) -> GpuReader:
@@ -19,9 +20,11 @@ def open_reader(name: str, options: ReaderOptions) -> GpuReader:
     return opened(options)
 
 
-def open_bounded_reader(name: str, options: ReaderOptions, *, read_s_max: float) -> GpuReader:
+def open_bounded_reader(
+    name: str, options: ReaderOptions, *, read_s_max: float, supervisor: Supervisor | None = None
+) -> GpuReader:
     """The same, where it calls a driver behind a `Poller`, so that a reading takes `read_s_max` at most."""
     if name not in HARDWARE_READERS:
         return open_reader(name, options)
     import_module(READERS[name])  # by this thread, before the one of the GPUs needs it
-    return Poller(lambda: open_reader(name, options), name=name, read_s_max=read_s_max)
+    return Poller(lambda: open_reader(name, options), name=name, read_s_max=read_s_max, supervisor=supervisor)

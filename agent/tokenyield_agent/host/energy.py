@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from tokenyield_agent.supervision import Supervised, Supervisor
+
 log = logging.getLogger(__name__)
 
 DCMI_EVERY_S = 10.0
@@ -121,14 +123,15 @@ class Dcmi:
 
     source = "dcmi"
 
-    def __init__(self, device: str = "/dev/ipmi0") -> None:
+    def __init__(self, device: str = "/dev/ipmi0", supervisor: Supervisor | None = None) -> None:
         self._program: str | None = None
         self._device = device
         self._lock = threading.Lock()
         self._sum = _PowerIntegral()
         self._waiting_mj: int | None = None
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._supervisor = supervisor or Supervisor()
+        self._thread: Supervised | None = None
 
     def is_there(self) -> bool:
         if not os.access(self._device, os.R_OK | os.W_OK):
@@ -153,14 +156,15 @@ class Dcmi:
 
     def read(self, mono_s: float) -> int | None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="dcmi", daemon=True)
-            self._thread.start()
+            self._thread = self._supervisor.start("dcmi", self._run, silent_s_max=20 * DCMI_EVERY_S)
         with self._lock:
             used_mj, self._waiting_mj = self._waiting_mj, None
         return used_mj
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            if self._thread is not None:
+                self._thread.beat()
             watts = self._watts()
             if watts is not None and (used_mj := self._sum.add(time.monotonic(), watts * 1000)) is not None:
                 with self._lock:
@@ -174,8 +178,8 @@ class Dcmi:
 class HostMeter:
     """The best meter of this host, or none. `choice`: `auto`, `off`, or the only one to try."""
 
-    def __init__(self, choice: str, sys_root: str = "/sys") -> None:
-        self._meter = _choose(choice, Path(sys_root))
+    def __init__(self, choice: str, sys_root: str = "/sys", supervisor: Supervisor | None = None) -> None:
+        self._meter = _choose(choice, Path(sys_root), supervisor)
         self._has_failed = False
 
     @property
@@ -202,10 +206,14 @@ class HostMeter:
             self._meter.close()
 
 
-def _choose(choice: str, sys_root: Path) -> EnergyMeter | None:
+def _choose(choice: str, sys_root: Path, supervisor: Supervisor | None) -> EnergyMeter | None:
     if choice == "off":
         return None
-    meters = (Dcmi(), PowerMeter(sys_root / "class" / "hwmon"), Rapl(sys_root / "class" / "powercap"))
+    meters = (
+        Dcmi(supervisor=supervisor),
+        PowerMeter(sys_root / "class" / "hwmon"),
+        Rapl(sys_root / "class" / "powercap"),
+    )
     for meter in meters:
         if choice in ("auto", meter.source) and meter.is_there():
             log.info("the host's energy is read by %s", meter.source)

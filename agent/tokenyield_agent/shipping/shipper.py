@@ -1,25 +1,31 @@
 """Batches to the collector, in order, until it has given a receipt for each.
 
-In: the spool. Out: acknowledged batches. A batch leaves the spool only on a 2xx answer, or into `rejected/` when the
-collector answers that it can never succeed. Everything else is tried again, for ever, with exponential back-off and
-full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), or after the time that Retry-After names.
+In: the spool. Out: acknowledged batches. A batch leaves the spool only on a receipt that was read and understood: the
+collector's own, with the numbers of this shipment (what a proxy answers with 200 is none). Or into `rejected/`, when
+the collector itself answers that this batch can never be taken. Everything else is tried again, for ever, with
+exponential back-off and full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), or after the time
+that Retry-After names and a random part of it more. One exchange has `collector_timeout_s` for all of it. The
+connection is kept from one shipment to the next.
 """
 
 import gzip
-import http.client
 import logging
+import os
 import random
 import ssl
 import threading
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from tokenyield_agent.config import Settings
+from tokenyield_agent.http.answer import BadAnswer
+from tokenyield_agent.http.bearer import TokenFileError, token_in
+from tokenyield_agent.http.connection import Connection, request_bytes, wait_for
 from tokenyield_agent.shipping.spool import Spool, WaitingBatches
+from tokenyield_agent.supervision import Supervised, Supervisor
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import SCHEMA_VERSION, Shipment
 
@@ -28,18 +34,46 @@ log = logging.getLogger(__name__)
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 RETRY_AFTER_MAX_S = 600.0
+RETRY_AFTER_SPREAD = 0.5
+"""By so much of it, at random, it is exceeded: all agents of a fleet are told the same."""
 ANSWER_BYTES_MAX = 64 * 1024
+SLICE_S = 10.0
+"""Waits are made of parts of this length, after which the thread shows that it moves."""
+SILENT_S_MAX = 300.0
 STATUSES_FOR_GOOD = {400, 413, 415, 422}
 """The collector understood and refused: the same bytes will be refused again."""
 
 
 class _Receipt(msgspec.Struct):
+    accepted: int
+    duplicates: int
+    epoch: str
+    first_seq: int
+    last_seq: int
     missing: list[tuple[int, int]] = []
+
+
+class _FieldFault(msgspec.Struct):
+    field: str
+
+
+class _Problem(msgspec.Struct):
+    """What the collector answers with where it refuses (RFC 9457)."""
+
+    status: int
+    title: str
+    detail: str
+    errors: list[_FieldFault] = []
+
+
+class UnusableSetting(Exception):
+    """A file that the settings name cannot be used now; in words, which name the setting. It heals when the file
+    does."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectorAnswer:
-    """What the collector answered: status, the start of its body, and how long to wait before the next request."""
+    """What the collector answered: status, its body, and how long to wait before the next request."""
 
     status: int
     body: bytes
@@ -51,12 +85,17 @@ def full_jitter_s(attempt: int, uniform: float) -> float:
     return float(uniform * min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(attempt - 1, 16)))
 
 
+def spread_s(retry_after_s: float, uniform: float) -> float:
+    """How long to wait where the collector names a time; `uniform` as above."""
+    return retry_after_s * (1 + RETRY_AFTER_SPREAD * uniform)
+
+
 def retry_after_s(header: str | None, date_header: str | None) -> float | None:
     """Seconds that a Retry-After header names, in seconds or as a date against the answer's own Date."""
     if not header:
         return None
-    if header.strip().isdigit():
-        return min(float(header), RETRY_AFTER_MAX_S)
+    if header.strip().isdecimal():
+        return min(float(header[:20]), RETRY_AFTER_MAX_S)
     try:
         wait = (parsedate_to_datetime(header) - parsedate_to_datetime(date_header or "")).total_seconds()
     except (TypeError, ValueError):
@@ -67,35 +106,50 @@ def retry_after_s(header: str | None, date_header: str | None) -> float | None:
 class Shipper:
     """A thread that ships. `agent_id` identifies the agent to the collector."""
 
-    def __init__(self, settings: Settings, spool: Spool, agent_id: str) -> None:
+    def __init__(self, settings: Settings, spool: Spool, agent_id: str, supervisor: Supervisor | None = None) -> None:
         self._settings = settings
         self._spool = spool
         self._agent_id = agent_id
         self._url = urlsplit(settings.collector_url)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ship", daemon=True)
+        self._supervisor = supervisor or Supervisor()
+        self._thread: Supervised | None = None
+        self._ended = threading.Event()
+        self._connection: Connection | None = None
+        self._context: tuple[tuple[int, ...], ssl.SSLContext] | None = None
+        self._attempt = 0
         self._problem: str | None = None
         self._batches_max = settings.ship_batches_max
-        self.counts = {"requests": 0, "failures": 0, "rejected": 0, "bytes": 0}
+        self.counts = {"requests": 0, "failures": 0, "rejected": 0, "bytes": 0, "connections": 0}
 
     def start(self) -> None:
         """Begin to ship what the spool holds."""
-        self._thread.start()
+        self._thread = self._supervisor.start("ship", self._run, silent_s_max=SILENT_S_MAX + self._timeout_s)
 
     def stop(self, drain_s: float) -> None:
         """Ship what is left, for at most `drain_s`; the rest waits in the spool for the next start."""
         self._stop.set()
         self._spool.appended.set()
-        self._thread.join(drain_s)
+        self._ended.wait(drain_s)
 
     @property
     def problem(self) -> str | None:
         """Why shipping does not work now, in words for people; None when it works."""
         return self._problem
 
+    @property
+    def _timeout_s(self) -> float:
+        return self._settings.collector_timeout_s
+
     def _run(self) -> None:
-        attempt = 0
+        self._ship_all()
+        self._ended.set()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _ship_all(self) -> None:
         while True:
+            self._beat()
             self._spool.appended.clear()
             waiting = self._spool.waiting(batches_max=self._batches_max)
             if waiting is None:
@@ -103,41 +157,59 @@ class Shipper:
                     return
                 self._spool.appended.wait(1.0)
                 continue
-            wait_s = self._ship(waiting, attempt + 1)
+            wait_s = self._ship(waiting, self._attempt + 1)
             if wait_s is None:
-                attempt = 0
+                self._attempt = 0
                 continue
-            attempt += 1
+            self._attempt += 1
             if self._stop.is_set():
                 return  # one try after the stop; the spool keeps the rest
-            self._stop.wait(wait_s)
+            self._wait(wait_s)
+
+    def _beat(self) -> None:
+        if self._thread is not None:
+            self._thread.beat()
+
+    def _wait(self, seconds: float) -> None:
+        while seconds > 0 and not self._stop.is_set():
+            self._stop.wait(min(seconds, SLICE_S))
+            seconds -= SLICE_S
+            self._beat()
 
     def _ship(self, waiting: WaitingBatches, attempt: int) -> float | None:
         """Try once. None: go on; a number: wait that many seconds and try again."""
         try:
             answer = self._post(waiting)
-        except (OSError, http.client.HTTPException, ssl.SSLError) as error:
-            self._failed(f"{self._settings.collector_url} does not answer: {error}")
+        except UnusableSetting as error:
+            self._failed(str(error))
             return full_jitter_s(attempt, random.random())  # noqa: S311 - spreads retries, hides nothing
-        if 200 <= answer.status < 300:
+        except BadAnswer as error:
+            self._failed(f"{self._settings.collector_url} {error}; expected the collector, perhaps a proxy answers")
+            return full_jitter_s(attempt, random.random())  # noqa: S311
+        except OSError as error:
+            self._failed(f"{self._settings.collector_url} does not answer: {error or type(error).__name__}")
+            return full_jitter_s(attempt, random.random())  # noqa: S311
+        if 200 <= answer.status < 300 and (receipt := _receipt_of(answer.body, waiting)) is not None:
             if self._problem:
                 log.info("the collector takes batches again")
             self._problem = None
             self._batches_max = self._settings.ship_batches_max
             self._spool.acknowledge(waiting)
-            if gaps := _missing(answer.body):
-                self._spool.send_again(gaps)
+            if receipt.missing:
+                self._spool.send_again(receipt.missing)
             return None
         text = answer.body[:500].decode("utf-8", "replace")
         if answer.status in STATUSES_FOR_GOOD:
             if len(waiting.batches) > 1:  # find the one that is refused; the others are good
                 self._batches_max = max(1, len(waiting.batches) // 2)
                 return None
-            self._set_aside(waiting, answer.status, text)
-            return None
-        hint = " (check collector_token_file)" if answer.status in (401, 403) else ""
-        self._failed(f"{self._settings.collector_url} answered {answer.status}{hint}: {text}")
-        return answer.retry_after_s or full_jitter_s(attempt, random.random())  # noqa: S311 - spreads retries, hides nothing
+            if _refuses_the_batch(answer):
+                self._set_aside(waiting, answer.status, text)
+                return None
+        self._failed(f"{self._settings.collector_url} answered {answer.status}{_hint(answer.status)}: {text}")
+        if answer.retry_after_s:
+            return spread_s(answer.retry_after_s, random.random())  # noqa: S311
+        return full_jitter_s(attempt, random.random())  # noqa: S311
 
     def _failed(self, problem: str) -> None:
         self.counts["failures"] += 1
@@ -164,38 +236,112 @@ class Shipper:
         )
 
     def _post(self, waiting: WaitingBatches) -> CollectorAnswer:
+        """Raises UnusableSetting, OSError, BadAnswer."""
         body = gzip.compress(encode_shipment(self._shipment(waiting)), 5)
-        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", "User-Agent": "tokenyield-agent"}
-        if self._settings.collector_token_file:
-            token = Path(self._settings.collector_token_file).read_text(encoding="utf-8").split()
-            headers["Authorization"] = f"Bearer {token[0] if token else ''}"
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Encoding": "gzip",
+            "User-Agent": "tokenyield-agent",
+            **self._authorization(),
+        }
+        self._connect()
+        assert self._connection is not None
         self.counts["requests"] += 1
         self.counts["bytes"] += len(body)
-        connection = self._connect()
+        target = f"{self._url.path.rstrip('/')}/v1/batches"
+        request = request_bytes("POST", target, self._url.netloc, headers, body)
         try:
-            connection.request("POST", f"{self._url.path.rstrip('/')}/v1/batches", body=body, headers=headers)
-            response = connection.getresponse()
-            return CollectorAnswer(
-                status=response.status,
-                body=response.read(ANSWER_BYTES_MAX),
-                retry_after_s=retry_after_s(response.getheader("Retry-After"), response.getheader("Date")),
-            )
+            answer = wait_for(self._connection.exchange(request, ANSWER_BYTES_MAX), self._timeout_s)
         finally:
-            connection.close()
+            self.counts["connections"] = self._opened + self._connection.opened
+        wait_s = retry_after_s(answer.headers.get("retry-after"), answer.headers.get("date"))
+        return CollectorAnswer(answer.status, answer.body, wait_s)
 
-    def _connect(self) -> http.client.HTTPConnection:
-        host, port, timeout = self._url.hostname or "", self._url.port, self._settings.collector_timeout_s
-        if self._url.scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=timeout)
-        context = ssl.create_default_context(cafile=self._settings.collector_ca_file)
-        if self._settings.collector_client_cert_file:
-            context.load_cert_chain(self._settings.collector_client_cert_file, self._settings.collector_client_key_file)
-        return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    def _authorization(self) -> dict[str, str]:
+        if not self._settings.collector_token_file:
+            return {}
+        try:
+            token = token_in(self._settings.collector_token_file, "collector_token_file")
+        except TokenFileError as error:
+            raise UnusableSetting(str(error)) from error
+        return {"Authorization": f"Bearer {token}"}
+
+    def _connect(self) -> None:
+        """The connection is kept until a certificate's file changes. Raises UnusableSetting."""
+        is_https = self._url.scheme == "https"
+        files = self._certificate_files() if is_https else ()
+        if self._connection is not None and (self._context is None or self._context[0] == files):
+            return
+        if self._connection is not None:
+            self._opened += self._connection.opened
+            self._connection.close()
+        self._context = (files, self._new_context()) if is_https else None
+        context = self._context[1] if self._context is not None else None
+        port = self._url.port or (443 if is_https else 80)
+        self._connection = Connection(self._url.hostname or "", port, context=context)
+
+    _opened = 0
+
+    def _certificate_files(self) -> tuple[int, ...]:
+        """When each was last changed."""
+        times = []
+        for name in ("collector_ca_file", "collector_client_cert_file", "collector_client_key_file"):
+            if path := getattr(self._settings, name):
+                try:
+                    times.append(os.stat(path).st_mtime_ns)
+                except OSError as error:
+                    raise UnusableSetting(
+                        f"{name}: {path} cannot be read ({error.strerror}); let the agent's user read it"
+                    ) from error
+        return tuple(times)
+
+    def _new_context(self) -> ssl.SSLContext:
+        settings = self._settings
+        try:
+            context = ssl.create_default_context(cafile=settings.collector_ca_file)
+        except (OSError, ValueError) as error:
+            raise UnusableSetting(
+                f"collector_ca_file: expected certificates in {settings.collector_ca_file}, found none ({error}); "
+                "correct it"
+            ) from error
+        if settings.collector_client_cert_file:
+            try:
+                context.load_cert_chain(settings.collector_client_cert_file, settings.collector_client_key_file)
+            except (OSError, ValueError) as error:
+                raise UnusableSetting(
+                    f"collector_client_cert_file: expected a certificate and its key in "
+                    f"{settings.collector_client_cert_file}, found something else ({error}); correct it"
+                ) from error
+        return context
 
 
-def _missing(body: bytes) -> list[tuple[int, int]]:
-    """Ranges of numbers that the ledger lacks, by its receipt."""
+def _receipt_of(body: bytes, waiting: WaitingBatches) -> _Receipt | None:
+    """The collector's receipt for these batches; None for anything else."""
     try:
-        return msgspec.json.decode(body, type=_Receipt).missing
-    except msgspec.DecodeError:
-        return []
+        receipt = msgspec.json.decode(body, type=_Receipt)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    numbers = (receipt.epoch, receipt.first_seq, receipt.last_seq, receipt.accepted + receipt.duplicates)
+    own = (waiting.epoch, waiting.batches[0].seq, waiting.batches[-1].seq, len(waiting.batches))
+    return receipt if numbers == own and min(receipt.accepted, receipt.duplicates) >= 0 else None
+
+
+def _refuses_the_batch(answer: CollectorAnswer) -> bool:
+    """Whether the collector itself says that this batch can never be taken: not what it says of the head of every
+    shipment (its schema, its labels), and not what another program says."""
+    try:
+        problem = msgspec.json.decode(answer.body, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    if problem.status != answer.status:
+        return False
+    of_content = answer.status in (400, 413, 422) and not problem.errors
+    return of_content or any(fault.field.startswith("batches[") for fault in problem.errors)
+
+
+def _hint(status: int) -> str:
+    if 200 <= status < 300:
+        return ", which is no receipt for this shipment (is it the collector? a proxy may answer in its place)"
+    if 300 <= status < 400:
+        return ", and redirects are not followed (name the address that it leads to with collector_url)"
+    return " (check collector_token_file)" if status in (401, 403) else ""

@@ -127,6 +127,19 @@ FAULTS = Family(
     "hw.errors (hw.type=gpu)",
 )
 POLLS = Family("tokenyield_agent_polls_total", "counter", "Polls of the GPUs")
+POLL_FAILURES = Family("tokenyield_agent_poll_failures_total", "counter", "Polls that failed in an unforeseen way")
+SOURCE_FAULTS = Family(
+    "tokenyield_agent_source_faults_total",
+    "counter",
+    "Times that counting a workload's tokens failed in an unforeseen way",
+    ("workload",),
+)
+THREAD_RESTARTS = Family(
+    "tokenyield_agent_thread_restarts_total",
+    "counter",
+    "Times that a thread failed in an unforeseen way and was started again (gpus, scrape, ship, status, pods, dcmi)",
+    ("thread",),
+)
 POLL_AGE = Family("tokenyield_agent_last_poll_age_seconds", "gauge", "How long ago the last poll was")
 CLOCK_STEPS = Family("tokenyield_agent_clock_steps_total", "counter", "Steps of the wall clock noticed")
 WINDOWS_DROPPED = Family("tokenyield_agent_windows_dropped_total", "counter", "Windows given up in memory")
@@ -155,6 +168,7 @@ _SHIP = {
     "failures": "Shipments that failed and are tried again",
     "rejected": "Batches refused for good and set aside",
     "bytes": "Bytes of shipments sent",
+    "connections": "Connections made to the collector; one is kept for many shipments",
 }
 SHIP = {name: Family(f"tokenyield_agent_ship_{name}_total", "counter", help_text) for name, help_text in _SHIP.items()}
 _SOURCE = {
@@ -187,8 +201,8 @@ ENDPOINT_PROBLEM = Family(
     "tokenyield_agent_endpoint_problem",
     "gauge",
     "1 while a workload's endpoint does not give its counters, by the reason (unauthorized, forbidden, bad_request, "
-    "not_found, turned_off, redirected, status, refused, no_answer, cut, certificate, settings_file, no_counters, "
-    "unreadable, unused, foreign); doctor and the log say what to change",
+    "not_found, turned_off, redirected, status, refused, no_answer, slow, busy, cut, certificate, settings_file, "
+    "no_counters, unreadable, unused, foreign); doctor and the log say what to change",
     ("workload", "reason"),
 )
 
@@ -217,6 +231,9 @@ class AgentExposition:
         yield FAULTS.samples({(kind,): count for kind, count in status.gpu_faults.items()})
         yield READ_SECONDS.of(status.gpu_read_s)
         yield POLLS.of(status.polls)
+        yield POLL_FAILURES.of(status.poll_failures)
+        yield SOURCE_FAULTS.samples({(workload,): times for workload, times in status.source_faults.items()})
+        yield THREAD_RESTARTS.samples({(thread,): times for thread, times in status.thread_restarts.items()})
         yield POLL_AGE.of(status.last_poll_age_s)
         yield CLOCK_STEPS.of(status.clock_steps)
         yield WINDOWS_DROPPED.of(status.windows_dropped)

@@ -23,6 +23,7 @@ from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.status.auth import StatusAuthenticator
 from tokenyield_agent.status.metrics import AgentExposition
 from tokenyield_agent.status.snapshot import Status
+from tokenyield_agent.supervision import Supervisor
 from tokenyield_settings.visible import visible
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 REQUEST_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 16
 PLAIN = "text/plain; charset=utf-8"
+NO_HANDLE_PAUSE_S = 0.2
 SLOW_S = 10.0
 """Older connections make room when all are taken."""
 
@@ -37,7 +39,7 @@ SLOW_S = 10.0
 class StatusServer:
     """Serves the status in a thread of its own."""
 
-    def __init__(self, settings: Settings, status: Callable[[], Status]) -> None:
+    def __init__(self, settings: Settings, status: Callable[[], Status], supervisor: Supervisor | None = None) -> None:
         """Raises `SetUpError`."""
         address = settings.status_address
         assert address is not None
@@ -96,11 +98,11 @@ class StatusServer:
                 "the program that uses it"
             ) from error
         self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="status", daemon=True)
+        self._supervisor = supervisor or Supervisor()
 
     def start(self) -> None:
         """Answer from now on."""
-        self._thread.start()
+        self._supervisor.start("status", self._server.serve_forever)
 
     def stop(self) -> None:
         """Close the port; requests under way are dropped."""
@@ -131,7 +133,22 @@ class _Server(ThreadingHTTPServer):
                 self.shutdown_request(request)
                 return
             self._open[request] = time.monotonic()
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the host has no thread left
+            with self._lock:
+                self._open.pop(request, None)
+            raise
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # no file handle left: it would be tried again at once, for ever
+            time.sleep(NO_HANDLE_PAUSE_S)
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("a request for the status failed", exc_info=True)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         try:

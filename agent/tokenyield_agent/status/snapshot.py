@@ -41,6 +41,16 @@ class Status:
     scrapes: dict[str, int] = field(default_factory=dict)
     endpoint_problems: dict[str, str] = field(default_factory=dict)
     """workload -> why its endpoint is not counted, in one word"""
+    poll_failures: int = 0
+    poll_problem: str | None = None
+    """Of the last poll, where it failed."""
+    source_faults: dict[str, int] = field(default_factory=dict)
+    """workload -> how often counting its tokens failed"""
+    thread_restarts: dict[str, int] = field(default_factory=dict)
+    threads_failing: list[str] = field(default_factory=list)
+    """Threads that failed of late and were started again, in words for people."""
+    unsound: list[str] = field(default_factory=list)
+    """What a new process may help, in words for people."""
 
     def not_ready(self) -> Iterator[str]:
         """The reasons why it is not ready, in words for people."""
@@ -51,6 +61,13 @@ class Status:
 
     def notes(self) -> Iterator[str]:
         """What a person has to look at, though a restart would not help."""
+        if self.ship_problem:
+            yield f"batches are kept in the spool: {self.ship_problem}"
+        if self.poll_problem:
+            yield f"the last poll failed with {self.poll_problem}"
+        yield from self.threads_failing
+        for workload, faults in self.source_faults.items():
+            yield f"counting the tokens of {workload} failed {faults} times; report it"
         if self.set_aside:
             yield f"{self.set_aside} records were set aside, see rejected in state_dir: {self.set_aside_reason}"
 
@@ -58,3 +75,4 @@ class Status:
         """The reasons why it is not healthy."""
         if self.polls and self.last_poll_age_s > 10 * max(1.0, self.poll_interval_s):
             yield f"the last poll was {self.last_poll_age_s:.0f} s ago"
+        yield from self.unsound

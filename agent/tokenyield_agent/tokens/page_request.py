@@ -1,23 +1,26 @@
 """Asking one address for its metrics page: HTTP, a token, a CA, and what to change where it is refused.
 
 In: an `EndpointAddress`. Out: the page, or a `ScrapeError` in words. Files with a token or a CA are read for each
-request, so that they may be rotated. Redirects are not followed, and no proxy is used. Time and size are bounded.
+request, so that they may be rotated. Redirects are not followed, and no proxy is used. Size is bounded here; time by
+whoever drives the steps (http/connection.py), from the lookup of the name to the last byte, whatever the server sends
+meanwhile.
 """
 
 import functools
-import http.client
 import os
 import re
 import ssl
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tokenyield_agent.http.answer import Answer, BadAnswer
+from tokenyield_agent.http.bearer import TokenFileError, token_in
+from tokenyield_agent.http.connection import Connection, Steps, request_bytes, wait_for
+
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """Ray shows tens of thousands of series on one page; a larger page is no inference server's."""
-TOKEN_BYTES_MAX = 16 * 1024
 WhenIdle = Literal["always", "rarely", "never"]
 
 _SECRET = re.compile(r"(?i)([?&][^=&#]*(?:token|key|secret|password|auth)[^=&#]*=)[^&#]*")
@@ -76,34 +79,39 @@ class ScrapeError(Exception):
 
 
 def get_page(address: EndpointAddress, timeout_s: float) -> bytes:
-    """The page at `address`. Raises `ScrapeError`."""
-    split, shown = urlsplit(address.url), address.shown
-    deadline_s = time.monotonic() + timeout_s
-    headers = {"Accept": "text/plain", "User-Agent": "tokenyield-agent", **_authorization(address)}
-    connection: http.client.HTTPConnection | None = None
+    """The page at `address`, after `timeout_s` at most. Raises `ScrapeError`."""
     try:
-        host, port = split.hostname or "", split.port
-        if split.scheme == "https":
-            context = _context(address.ca_file, _modified_ns(address.ca_file))
-            connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        return wait_for(page_steps(address), timeout_s)
+    except TimeoutError:
+        raise too_slow(address, timeout_s) from None
+
+
+def too_slow(address: EndpointAddress, timeout_s: float) -> ScrapeError:
+    return ScrapeError(f"{address.shown} does not end within {timeout_s:g} s", "slow")
+
+
+def page_steps(address: EndpointAddress, holds: Callable[[int], None] | None = None) -> Steps[bytes]:
+    """The same, step by step. `holds` is given how many bytes are held, and raises where that is too much."""
+    split, shown = urlsplit(address.url), address.shown
+    headers = {
+        "Accept": "text/plain",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+        "User-Agent": "tokenyield-agent",
+        **_authorization(address),
+    }
+    connection: Connection | None = None
+    try:
+        is_https = split.scheme == "https"
+        context = _context(address.ca_file, _modified_ns(address.ca_file)) if is_https else None
+        port = split.port or (443 if is_https else 80)
+        connection = Connection(split.hostname or "", port, context=context, holds=holds)
         target = (split.path or "/") + (f"?{split.query}" if split.query else "")
-        connection.request("GET", target, headers=headers)
-        with connection.getresponse() as response:
-            if response.status != 200:
-                raise _refusal(address, response)
-            parts, size = [], 0
-            while part := response.read1(1 << 16):
-                parts.append(part)
-                size += len(part)
-                if size > BODY_BYTES_MAX:
-                    raise ScrapeError(f"{shown} answers more than {BODY_BYTES_MAX >> 20} MiB", "foreign")
-                if time.monotonic() > deadline_s:
-                    raise ScrapeError(f"{shown} does not end within {timeout_s:g} s")
-            if response.length:
-                raise ScrapeError(f"{shown} ends {response.length} bytes early", "cut")
-            return b"".join(parts)
+        request = request_bytes("GET", target, split.netloc, headers)
+        answer = yield from connection.exchange(request, BODY_BYTES_MAX)
+        if answer.status != 200:
+            raise _refusal(address, answer)
+        return answer.body
     except ConnectionRefusedError as error:
         raise ScrapeError(f"{shown} refuses connections: nothing listens there", "refused") from error
     except ssl.SSLCertVerificationError as error:
@@ -112,40 +120,31 @@ def get_page(address: EndpointAddress, timeout_s: float) -> bytes:
             f"{shown}: its certificate is not trusted ({reason}); name its CA with metrics_ca_file",
             "certificate",
         ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except BadAnswer as error:
+        raise ScrapeError(f"{shown} {error}", "cut" if error.reason == "cut" else "foreign") from error
+    except (OSError, ValueError) as error:
         raise ScrapeError(f"{shown} does not answer: {error or type(error).__name__}") from error
     finally:
         if connection is not None:
             connection.close()
 
 
-def _refusal(address: EndpointAddress, response: http.client.HTTPResponse) -> ScrapeError:
-    reason, fix = _REFUSALS.get(response.status, ("status", ""))
-    if response.status in (401, 403) and address.token_file is not None:
+def _refusal(address: EndpointAddress, answer: Answer) -> ScrapeError:
+    reason, fix = _REFUSALS.get(answer.status, ("status", ""))
+    if answer.status in (401, 403) and address.token_file is not None:
         fix = f"it does not accept the token in {address.token_file}: renew it"
-    if 300 <= response.status < 400:
+    if 300 <= answer.status < 400:
         reason, fix = "redirected", "redirects are not followed: name the address that it leads to with metrics"
-    return ScrapeError(f"{address.shown} answers {response.status}" + (f"; {fix}" if fix else ""), reason)
+    return ScrapeError(f"{address.shown} answers {answer.status}" + (f"; {fix}" if fix else ""), reason)
 
 
 def _authorization(address: EndpointAddress) -> dict[str, str]:
-    path = address.token_file
-    if path is None:
+    if address.token_file is None:
         return {}
     try:
-        with Path(path).open("rb") as file:
-            token = file.read(TOKEN_BYTES_MAX).strip().decode("ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
-        raise ScrapeError(
-            f"metrics_token_file: {path} cannot be read ({reason}); let the agent's user read it",
-            "settings_file",
-        ) from error
-    if not token or not token.isprintable() or " " in token:
-        raise ScrapeError(
-            f"metrics_token_file: expected one token in {path}, found something else; write it anew", "settings_file"
-        )
-    return {"Authorization": f"Bearer {token}"}
+        return {"Authorization": f"Bearer {token_in(address.token_file, 'metrics_token_file')}"}
+    except TokenFileError as error:
+        raise ScrapeError(str(error), "settings_file") from error
 
 
 def _modified_ns(path: str | None) -> int:

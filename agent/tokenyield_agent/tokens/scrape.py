@@ -1,27 +1,38 @@
-"""Scraping the counters of inference servers: one thread, one request at a time.
+"""Scraping the counters of inference servers: one thread, and each server has its own turn.
 
 In: targets, each the addresses where a workload's server may answer. Out: `ScrapeResult`s, which the agent's loop
 takes. A target's addresses and paths are tried until one shows a known server's page; that one is scraped from then
 on, every `interval_s`, when the loop triggers it: just after the logs were read, so that a log and a scrape describe
 the same moment. A server that shows no counters before its first request is asked at the same pace. An address where
 another program answers is left alone for an hour, unless the settings name it; one that does not answer is tried again
-with growing pauses. Time, size and number of requests are bounded, and no answer can stop the thread.
+with growing pauses. Size and number of requests are bounded, and no answer can stop the thread.
+
+No server waits for another. A turn is a generator that yields what it waits for (http/connection.py); the thread goes
+on with whichever can, and gives up each exchange at its own deadline, whatever its server sends until then: headers
+byte by byte, endless `100 Continue`, slow chunks. What all of them hold together is bounded too, and a server whose
+pages take much processor time is asked more rarely.
 
 A server whose counters stand still may be asked rarely, or not before its log shows a request (`when_idle`): older
 versions of llama-server with `--sleep-idle-seconds` load their model to answer.
 """
 
+import contextlib
 import logging
+import math
+import select
+import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tokenyield_agent.http.connection import Need, Steps
+from tokenyield_agent.supervision import Supervised, Supervisor
 from tokenyield_agent.tokens.dialects.registry import COUNTERS, counters_of_page
 from tokenyield_agent.tokens.endpoint import CounterNames, CounterReading, read
 from tokenyield_agent.tokens.exposition import is_of_another_program
 from tokenyield_agent.tokens.latency import NOTHING_READ, LatencyReading, read_latency
-from tokenyield_agent.tokens.page_request import EndpointAddress, ScrapeError, get_page
+from tokenyield_agent.tokens.page_request import EndpointAddress, ScrapeError, page_steps, too_slow
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +51,15 @@ STILL_S = 60.0
 """So long the counters of a server stand still, and no request is in progress, until it is taken for idle."""
 RARELY_S = 600.0
 """Between two scrapes of a server that is idle and is to be asked rarely."""
+HELD_FREE_BYTES = 256 * 1024
+"""Of one page: no server's usual page is refused because others send much."""
+HELD_BYTES_MAX = 32 * 1024 * 1024
+"""Of all pages under way together, beyond that."""
+READ_PART_MAX = 0.02
+"""Of the thread's time, that one server's pages may take: one that costs more is asked more rarely."""
+IDLE_S = 10.0
+"""The thread shows that it moves at least so often."""
+SILENT_S_MAX = 120.0
 PATHS = tuple(dict.fromkeys(path for names in COUNTERS.values() for path in names.paths))
 
 
@@ -79,6 +99,32 @@ class _Target:
     """Its log showed a request since it was last asked."""
 
 
+class _Overdue(Exception):
+    """An exchange took longer than it may."""
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """A server being asked."""
+
+    name: str
+    target: _Target
+    steps: Steps[None]
+    need: Need = field(default_factory=Need)
+    until_s: float = 0.0
+    """When the pause is over that it waits for."""
+    deadline_s: float = math.inf
+    """Of the present exchange."""
+    held_bytes: int = 0
+    spent_s: float = 0.0
+    """Processor time that it took."""
+
+    def is_ready(self, ready: set[int], now_s: float) -> bool:
+        if self.need.sock is not None:
+            return self.need.sock.fileno() in ready
+        return now_s >= self.until_s
+
+
 @dataclass(slots=True)
 class _Shared:
     targets: dict[str, _Target] = field(default_factory=dict)
@@ -88,14 +134,18 @@ class _Shared:
 class Scraper:
     """The thread and what it shares with the agent's loop."""
 
-    def __init__(self, *, interval_s: float, timeout_s: float) -> None:
+    def __init__(self, *, interval_s: float, timeout_s: float, supervisor: Supervisor | None = None) -> None:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._shared = _Shared()
         self._stop = threading.Event()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._woken: socket.socket | None = None
+        self._waker: socket.socket | None = None
+        """A pair, from the first target on: what is written into one ends the thread's wait at the other."""
+        self._supervisor = supervisor or Supervisor()
+        self._thread: Supervised | None = None
+        self._turns: list[_Turn] = []
         self.counts = {"requests": 0, "failures": 0, "probes": 0}
 
     def set_targets(self, targets: Mapping[str, Iterable[EndpointAddress]]) -> None:
@@ -111,10 +161,12 @@ class Scraper:
                 else:
                     fresh[name] = _Target([_Address(address) for address in addresses])
             self._shared.targets = fresh
-        self._wake.set()
         if fresh and self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="scrape", daemon=True)
-            self._thread.start()
+            self._woken, self._waker = socket.socketpair()
+            for one in (self._woken, self._waker):
+                one.setblocking(False)
+            self._thread = self._supervisor.start("scrape", self._run, silent_s_max=SILENT_S_MAX)
+        self._wake()
 
     def take(self) -> list[ScrapeResult]:
         """The results since the last call, oldest first."""
@@ -147,7 +199,7 @@ class Scraper:
 
     def trigger(self) -> None:
         """Scrape the targets that are due, now; the thread scrapes at no other time."""
-        self._wake.set()
+        self._wake()
 
     def stir(self, name: str) -> None:
         """The target's log shows a request: it is not idle."""
@@ -157,32 +209,106 @@ class Scraper:
 
     def stop(self) -> None:
         self._stop.set()
-        self._wake.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waker is not None:
+            with contextlib.suppress(OSError):  # it is awake already, or closed
+                self._waker.send(b"!")
+
+    # --- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait()
-            self._wake.clear()
-            self._round()
+        try:
+            while not self._stop.is_set():
+                self._go_on()
+        finally:
+            for turn in self._turns:
+                turn.steps.close()
+            self._turns = []
+        for one in (self._woken, self._waker):
+            if one is not None:
+                one.close()
 
-    def _round(self) -> None:
+    def _go_on(self) -> None:
+        """Wait until something can go on, and let it."""
+        if self._thread is not None:
+            self._thread.beat()
+        woken = self._woken
+        assert woken is not None
+        ready = self._wait(woken)
+        if woken.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                woken.recv(1 << 12)
+            self._begin_turns()
+        for turn in list(self._turns):
+            now_s = time.monotonic()
+            if now_s >= turn.deadline_s:
+                self._step(turn, is_overdue=True)
+            elif turn.is_ready(ready, now_s):
+                self._step(turn)
+
+    def _wait(self, woken: socket.socket) -> set[int]:
+        """File descriptors that are ready."""
+        poll = select.poll()
+        poll.register(woken, select.POLLIN)
+        now_s = time.monotonic()
+        until_s = now_s + IDLE_S
+        for turn in self._turns:
+            until_s = min(until_s, turn.deadline_s)
+            if turn.need.sock is not None:
+                poll.register(turn.need.sock, select.POLLOUT if turn.need.is_write else select.POLLIN)
+            else:
+                until_s = min(until_s, turn.until_s)
+        return {descriptor for descriptor, _ in poll.poll(max(0, math.ceil((until_s - now_s) * 1000)))}
+
+    def _begin_turns(self) -> None:
         with self._lock:
-            targets = list(self._shared.targets.items())
-        for name, target in targets:
-            if self._stop.is_set():
-                break
-            if not self._is_due(target, time.monotonic()):
-                continue
-            try:
-                if target.known is not None:
-                    self._scrape(name, target)
-                else:
-                    self._probe(name, target)
-            except Exception as error:  # noqa: BLE001 - a fault of ours; the other endpoints go on
-                self.counts["failures"] += 1
-                target.due_s = time.monotonic() + self._interval_s
-                problem = f"its page cannot be read, which failed with {type(error).__name__}; report it"
-                self._add(self._failure(name, target, ScrapeError(problem, "unreadable")))
+            targets = dict(self._shared.targets)
+        for turn in [turn for turn in self._turns if targets.get(turn.name) is not turn.target]:
+            self._turns.remove(turn)
+            turn.steps.close()
+        asked = {turn.name for turn in self._turns}
+        for name, target in targets.items():
+            if name not in asked and self._is_due(target, time.monotonic()):
+                turn = _Turn(name, target, iter(()))  # type: ignore[arg-type]
+                turn.steps = self._scrape(turn) if target.known is not None else self._probe(turn)
+                self._turns.append(turn)
+
+    def _step(self, turn: _Turn, *, is_overdue: bool = False) -> None:
+        began_s = time.thread_time()
+        try:
+            turn.need = turn.steps.throw(_Overdue()) if is_overdue else turn.steps.send(None)
+            turn.until_s = time.monotonic() + turn.need.seconds
+            turn.spent_s += time.thread_time() - began_s
+            return
+        except StopIteration:
+            turn.spent_s += time.thread_time() - began_s
+        except Exception as error:  # noqa: BLE001 - a fault of ours; the other endpoints go on
+            self.counts["failures"] += 1
+            turn.target.due_s = time.monotonic() + self._interval_s
+            problem = f"its page cannot be read, which failed with {type(error).__name__}; report it"
+            self._add(self._failure(turn.name, turn.target, ScrapeError(problem, "unreadable")))
+        self._turns.remove(turn)
+        turn.target.due_s = max(turn.target.due_s, time.monotonic() + turn.spent_s / READ_PART_MAX)
+
+    def _page(self, turn: _Turn, address: EndpointAddress) -> Steps[bytes]:
+        """The page at `address`. Raises `ScrapeError`."""
+
+        def holds(held_bytes: int) -> None:
+            turn.held_bytes = max(0, held_bytes - HELD_FREE_BYTES)
+            if sum(one.held_bytes for one in self._turns) > HELD_BYTES_MAX:
+                raise ScrapeError(f"{address.shown} sends much while others do too; it is asked again", "busy")
+
+        turn.deadline_s = time.monotonic() + self._timeout_s
+        try:
+            return (yield from page_steps(address, holds))
+        except _Overdue:
+            raise too_slow(address, self._timeout_s) from None
+        finally:
+            turn.deadline_s, turn.held_bytes = math.inf, 0
+
+    # --- one target --------------------------------------------------------------------------------------------------
 
     def _is_due(self, target: _Target, now_s: float) -> bool:
         """Whether it is asked now: at its pace, or when its log shows a request where it is left alone while idle."""
@@ -194,13 +320,14 @@ class Scraper:
             return now_s >= target.due_s
         return when_idle == "rarely" and now_s >= target.due_s + RARELY_S
 
-    def _scrape(self, name: str, target: _Target) -> None:
+    def _scrape(self, turn: _Turn) -> Steps[None]:
+        name, target = turn.name, turn.target
         assert target.known is not None
         address, names = target.known
         target.due_s = time.monotonic() + self._interval_s * (1 - EARLY)
         self.counts["requests"] += 1
         try:
-            body = get_page(address, self._timeout_s)
+            body = yield from self._page(turn, address)
             reading = read(body, names)
             if not reading.has("completion") and (others := counters_of_page(body)) not in (None, names):
                 assert others is not None
@@ -239,20 +366,20 @@ class Scraper:
             )
         )
 
-    def _probe(self, name: str, target: _Target) -> None:
-        for address in target.addresses:
-            if time.monotonic() < address.retry_at_s or self._stop.is_set():
+    def _probe(self, turn: _Turn) -> Steps[None]:
+        for address in turn.target.addresses:
+            if time.monotonic() < address.retry_at_s:
                 continue
-            self._try(name, target, address)
-            if target.known is not None:
+            yield from self._try(turn, address)
+            if turn.target.known is not None:
                 return
 
-    def _try(self, name: str, target: _Target, tried: _Address) -> None:
-        failures = []
+    def _try(self, turn: _Turn, tried: _Address) -> Steps[None]:
+        name, target, failures = turn.name, turn.target, []
         for address in dict.fromkeys(tried.address.at(path) for path in PATHS):
             self.counts["probes"] += 1
             try:
-                body = get_page(address, self._timeout_s)
+                body = yield from self._page(turn, address)
                 if (names := counters_of_page(body)) is not None:
                     target.known = (address, names)
                     target.due_s = time.monotonic() + self._interval_s * (1 - EARLY)
@@ -262,9 +389,9 @@ class Scraper:
                 failures.append(ScrapeError(problem, "foreign" if is_of_another_program(body) else "no_counters"))
             except ScrapeError as error:
                 failures.append(error)
-                if error.reason == "refused":
+                if error.reason in ("refused", "slow"):
                     break
-            self._stop.wait(PROBE_PAUSE_S)
+            yield Need(seconds=PROBE_PAUSE_S)
         is_configured = tried.address.is_configured
         is_foreign = any(failure.reason == "foreign" for failure in failures) and not is_configured
         tried.retry_at_s = time.monotonic() + (RETRY_FOREIGN_S if is_foreign else tried.pause_s)

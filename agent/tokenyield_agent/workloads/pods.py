@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tokenyield_agent.config import Settings
+from tokenyield_agent.supervision import Supervisor
 from tokenyield_agent.workloads.workload_name import OWN_NAME_CHARS_MAX
 from tokenyield_wire.bounded import fitting_name
 
@@ -49,7 +50,13 @@ class _PodList(msgspec.Struct):
 class Pods:
     """Snapshots of this node's pods. The thread starts only where there is something to request."""
 
-    def __init__(self, settings: Settings, account: Path = ACCOUNT, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        account: Path = ACCOUNT,
+        environ: Mapping[str, str] = os.environ,
+        supervisor: Supervisor | None = None,
+    ) -> None:
         self._label_names = dict(settings.pod_labels)
         self._socket = settings.pod_resources_socket
         self._node = settings.node_name
@@ -62,7 +69,7 @@ class Pods:
         self.uses_api = bool(self._label_names) and bool(self._server[0]) and account.exists()
         self.uses_kubelet = bool(self._socket) and os.path.exists(self._socket)
         if self.uses_api or self.uses_kubelet:
-            threading.Thread(target=self._run, name="pods", daemon=True).start()
+            (supervisor or Supervisor()).start("pods", self._run)
 
     def labels(self, namespace: str, pod: str) -> dict[str, str]:
         """The labels that the settings name, of one pod, by their names here."""

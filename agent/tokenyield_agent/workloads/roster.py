@@ -8,11 +8,14 @@ new process appears on a GPU.
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from urllib.parse import urlsplit
 
 from tokenyield_agent.config import GatewaySettings, Settings, WorkloadSettings
 from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.supervision import Supervisor
 from tokenyield_agent.tokens.event import TokenEvent
 from tokenyield_agent.tokens.journal import Journal
 from tokenyield_agent.tokens.log_source import JournalUnit, LogFiles, LogSource, SourceMark
@@ -36,6 +39,8 @@ log = logging.getLogger(__name__)
 MARKS_KEPT_S = 900.0
 """How long what the last run remembered of a discovered workload waits for it to be discovered again."""
 LABEL_CHARS_MAX = 256
+FAULTS_MAX = 128
+"""Names under which faults are counted; those of later ones are counted under `(other)`."""
 
 
 class Roster:
@@ -48,15 +53,19 @@ class Roster:
         marks: Mapping[str, TokensMark],
         journal_cursor: str | None = None,
         watched_since_s: float = 0.0,
+        supervisor: Supervisor | None = None,
     ) -> None:
+        supervisor = supervisor or Supervisor()
         self.procfs = Procfs(settings.proc_dir)
         self._processes = ConfiguredProcesses(self.procfs, HostLogs(settings.pods_dir, settings.docker_dir))
         self._marks = dict(marks)
         self._marks_until_s = time.monotonic() + MARKS_KEPT_S
         self._watched_since_s = watched_since_s
         self.journal = Journal(settings.journal_dir, journal_cursor)
-        self.scraper = Scraper(interval_s=settings.scrape_interval_s, timeout_s=settings.scrape_timeout_s)
-        self.pods = Pods(settings)
+        self.scraper = Scraper(
+            interval_s=settings.scrape_interval_s, timeout_s=settings.scrape_timeout_s, supervisor=supervisor
+        )
+        self.pods = Pods(settings, supervisor=supervisor)
         self._roots: dict[str, frozenset[int]] = {}
         self._server_pids: dict[str, frozenset[int]] = {}
         """The server's processes of each configured workload, also of those that name their GPUs."""
@@ -64,6 +73,8 @@ class Roster:
         self._known_pids: set[int] = set()
         self._mps_servers: frozenset[int] = frozenset()
         self._leftover: list[TokenEvent] = []
+        self.faults: Counter[str] = Counter()
+        """Workload -> how often counting its tokens failed."""
         self.unsaved = False
         """Something is counted from its present position on: a kill of the agent must not move that beginning."""
         self._apply(settings)
@@ -235,9 +246,9 @@ class Roster:
         taken = {pid for roots in (*self._roots.values(), *by_settings.values()) for pid in roots}
         if self.settings.discover:
             groups = group_processes(pids, processes, ancestors, taken)
-            self._leftover += self.discovery.update(
-                groups, mono_s, self._configured_sources(), self.scraper.answering().keys()
-            )
+            sources, answering = self._configured_sources(), self.scraper.answering().keys()
+            update = partial(self.discovery.update, groups, mono_s, sources, answering)
+            self._leftover += self._counted("(discovered)", update)
             self.unsaved, self.discovery.has_new = self.unsaved or self.discovery.has_new, False
             self._retarget()
         if mono_s > self._marks_until_s:
@@ -275,13 +286,25 @@ class Roster:
         for result in self.scraper.take():
             if (scraped := every.get(result.target)) is not None:
                 self.unsaved |= scraped.is_first(result)
-                events += scraped.from_endpoint(result, now_ms - round((mono_s - result.scraped_mono_s) * 1000))
+                at_ms = now_ms - round((mono_s - result.scraped_mono_s) * 1000)
+                events += self._counted(result.target, partial(scraped.from_endpoint, result, at_ms))
         for name, tokens in every.items():
-            events += tokens.poll(now_ms, mono_s)
+            events += self._counted(name, partial(tokens.poll, now_ms, mono_s))
             if tokens.log_moved:
                 self.scraper.stir(name)
         self.scraper.trigger()
         return events
+
+    def _counted(self, name: str, count: Callable[[], list[TokenEvent]]) -> list[TokenEvent]:
+        """What a workload made. A fault of ours costs this workload this poll, whatever its server wrote."""
+        try:
+            return count()
+        except Exception as error:
+            name = name if name in self.faults or len(self.faults) < FAULTS_MAX else "(other)"
+            self.faults[name] += 1
+            if self.faults[name] == 1:
+                log.error("workload=%s its tokens cannot be counted; report it", name, exc_info=error)
+            return []
 
     def quiet_since_ms(self, now_ms: int) -> dict[str, int]:
         """workload -> when it made its last token, or was first read; without those whose tokens are not read."""

@@ -1,7 +1,7 @@
 """`POST /v1/batches`: bound, decode, check, commit, and only then answer.
 
-In: HTTP requests that passed authentication. Out: 200 with `{"accepted": n, "duplicates": m}` after the batches are
-durable, or a problem.
+In: HTTP requests that passed authentication. Out: 200 with the receipt of this shipment after its batches are durable,
+or a problem.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
+import msgspec
 from aiohttp import hdrs, web
 
 from tokenyield_collector.access.auth import caller_of, peer_of
@@ -106,15 +107,13 @@ class Receiver:
         try:
             self._check_queue()
             self._check_before_body(request, holder)
-            receipt, missing = await self._taken(request, holder)
+            receipt = await self._taken(request, holder)
         except _Refusal as refusal:
             self._stats.refused[refusal.reason] += 1
             if refusal.reason in OF_CONTENT:
                 self._refusals.wait_s(holder, time.monotonic())
             return problem(refusal.status, refusal.detail, faults=refusal.faults, headers=refusal.headers)
-        gaps = f',"missing":{[list(gap) for gap in missing]}' if missing else ""
-        text = f'{{"accepted":{receipt.accepted},"duplicates":{receipt.duplicates}{gaps}}}\n'
-        return web.Response(text=text, content_type=JSON)
+        return web.Response(body=msgspec.json.encode(receipt) + b"\n", content_type=JSON)
 
     # --- before the body -----------------------------------------------------------------------------------------
 
@@ -142,7 +141,7 @@ class Receiver:
 
     # --- the body ------------------------------------------------------------------------------------------------
 
-    async def _taken(self, request: web.Request, holder: Holder) -> CommittedShipment:
+    async def _taken(self, request: web.Request, holder: Holder) -> ReceiptDocument:
         claimed = request.content_length
         if claimed is None:
             claimed = self._settings.body_bytes_max
@@ -160,7 +159,7 @@ class Receiver:
                 read.shrink(0)
                 return await self._taken_large(text, request, held)
 
-    async def _taken_small(self, text: bytes, request: web.Request, holder: Holder) -> CommittedShipment:
+    async def _taken_small(self, text: bytes, request: web.Request, holder: Holder) -> ReceiptDocument:
         weight = weight_bytes(text)
         memory = self._small_memory if weight <= SMALL_MEMORY_BYTES else self._large_memory
         with await self._room(memory, holder, weight):
@@ -169,9 +168,10 @@ class Receiver:
             self._check_pace(shipment, weight)
             self._check_time(shipment)
             self._check_queue()  # many bodies may have come in meanwhile
-            return await self._committed(shipment)
+            committed = await self._committed(shipment)
+            return _receipt(shipment.epoch, shipment.batches[0].seq, shipment.batches[-1].seq, committed)
 
-    async def _taken_large(self, text: bytes, request: web.Request, held: Held) -> CommittedShipment:
+    async def _taken_large(self, text: bytes, request: web.Request, held: Held) -> ReceiptDocument:
         weight = weight_bytes(text)
         held.shrink(len(text) + min(PART_BYTES_MAX, weight))
         large = await self._in_thread(_sound, LargeShipment, text)
@@ -179,11 +179,15 @@ class Receiver:
         self._check_pace(large.head, weight)
         await self._in_thread(_sound, large.check, self._check_time)
         accepted = duplicates = 0
+        numbers: list[int] = []
         for start, stop in large.bounds:
             self._check_queue()
-            receipt, missing = await self._committed(await self._in_thread(large.head.part, start, stop))
+            part = await self._in_thread(large.head.part, start, stop)
+            receipt, missing = await self._committed(part)
             accepted, duplicates = accepted + receipt.accepted, duplicates + receipt.duplicates
-        return CommittedShipment(ShipmentReceipt(accepted, duplicates), missing)
+            numbers += [part.batches[0].seq, part.batches[-1].seq]
+        committed = CommittedShipment(ShipmentReceipt(accepted, duplicates), missing)
+        return _receipt(large.head.epoch, numbers[0], numbers[-1], committed)
 
     async def _room(self, budget: MemoryBudget, holder: Holder, amount: int) -> Held:
         """`amount` bytes of a budget, as soon as they are free."""
@@ -251,6 +255,16 @@ class Receiver:
             raise _Refusal("unstorable", 422, str(error)[:500]) from None
         except LedgerError as error:
             raise _Refusal("ledger", 503, str(error), retry_after_s=5) from None
+
+
+def _receipt(epoch: str, first_seq: int, last_seq: int, committed: CommittedShipment) -> ReceiptDocument:
+    receipt, missing = committed
+    document = ReceiptDocument(
+        accepted=receipt.accepted, duplicates=receipt.duplicates, epoch=epoch, first_seq=first_seq, last_seq=last_seq
+    )
+    if missing:
+        document["missing"] = missing
+    return document
 
 
 def _unpacked(body: bytes, request: web.Request, bytes_max: int) -> bytes:

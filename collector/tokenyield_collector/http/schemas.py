@@ -14,10 +14,14 @@ ByName = dict[str, float | None]
 
 
 class ReceiptDocument(TypedDict):
-    """How many batches of a shipment were made durable, and how many were in the ledger already."""
+    """How many batches of a shipment were made durable, and how many were in the ledger already; and which shipment
+    that was: the numbers of its first and last batch. An agent takes nothing else for a receipt."""
 
     accepted: int
     duplicates: int
+    epoch: str
+    first_seq: int
+    last_seq: int
     missing: NotRequired[list[tuple[int, int]]]
     """Ranges of this agent's batch numbers that are missing though later ones are there: it may send them again."""
 
