@@ -20,7 +20,7 @@ from prometheus_client.exposition import choose_encoder
 
 from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
-from tokenyield_agent.status.auth import StatusAuthenticator
+from tokenyield_agent.status.auth import StatusAuthenticator, StatusRefusal
 from tokenyield_agent.status.metrics import AgentExposition
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.supervision import Supervisor
@@ -62,14 +62,20 @@ class StatusServer:
                 elif path in ("/healthz", "/readyz"):
                     present = status()
                     reasons = list(present.unhealthy() if path == "/healthz" else present.not_ready())
-                    text = "".join(f"{visible(line)}\n" for line in [*(reasons or ["ok"]), *present.notes()])
+                    notes = list(present.notes()) if path == "/healthz" else []
+                    if notes and self._refusal() is not None:  # they name workloads
+                        notes = []
+                    text = "".join(f"{visible(line)}\n" for line in [*(reasons or ["ok"]), *notes])
                     self._answer(503 if reasons else 200, text.encode(), PLAIN)
                 else:
                     self._answer(404, b"try /metrics, /healthz or /readyz\n", PLAIN)
 
-            def _show(self) -> None:
+            def _refusal(self) -> StatusRefusal | None:
                 certificate = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
-                if refusal := authenticator.refusal(self.headers.get("Authorization", ""), certificate):
+                return authenticator.refusal(self.headers.get("Authorization", ""), certificate)
+
+            def _show(self) -> None:
+                if refusal := self._refusal():
                     self._answer(refusal.status, f"{refusal.text}\n".encode(), PLAIN, refusal.header)
                 else:
                     encode, content_type = choose_encoder(self.headers.get("Accept", ""))

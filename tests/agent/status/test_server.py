@@ -79,7 +79,10 @@ def test_health_and_metrics_on_loopback(folder: Path) -> None:
         assert asked(server, "/../etc/passwd")[0] == 404
         assert asked(server, "/metrics")[1]["X-Content-Type-Options"] == "nosniff"
         present = Status(version="1", polls=1, last_poll_age_s=60, ship_problem="the collector refuses")
-        assert asked(server, "/healthz")[::2] == (503, b"the last poll was 60 s ago\n")
+        assert asked(server, "/healthz")[::2] == (
+            503,
+            b"the last poll was 60 s ago\nbatches are kept in the spool: the collector refuses\n",
+        )
         assert asked(server, "/readyz")[::2] == (503, b"the collector refuses\n")
 
 

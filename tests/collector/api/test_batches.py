@@ -71,10 +71,13 @@ def sound(seq: int, **names: str) -> bytes:
     return encode_shipment(shipment(batch(seq, now_window_ms()), **names))
 
 
+NUMBERS = {"epoch": "e1", "first_seq": 1, "last_seq": 1}
+
+
 def test_a_sound_shipment_has_its_receipt_once(stack: Stack) -> None:
     body = sound(1)
-    assert post(stack.url, body).body == {"accepted": 1, "duplicates": 0}
-    assert post(stack.url, body).body == {"accepted": 0, "duplicates": 1}
+    assert post(stack.url, body).body == {"accepted": 1, "duplicates": 0, **NUMBERS}
+    assert post(stack.url, body).body == {"accepted": 0, "duplicates": 1, **NUMBERS}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_a_sound_shipment_has_its_receipt_once(stack: Stack) -> None:
 )
 def test_encodings(stack: Stack, encoding: str, pack: Any) -> None:
     answer = post(stack.url, pack(sound(1, agent_id=encoding)), Content_Encoding=encoding)
-    assert (answer.status, answer.body) == (200, {"accepted": 1, "duplicates": 0})
+    assert (answer.status, answer.body) == (200, {"accepted": 1, "duplicates": 0, **NUMBERS})
 
 
 def problem(answer: Answer, status: int) -> list[str]:
