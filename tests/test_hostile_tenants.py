@@ -311,3 +311,53 @@ def test_the_watchdog_hears_nothing_while_a_thread_fails_again_and_again(
             return alive.heard == heard
 
         wait_until(is_silent, what="it hears nothing")
+
+
+def test_a_log_that_is_hard_to_read_costs_itself(make_stack: Callable[..., Stack], tmp_path: Path) -> None:
+    """Bytes without a newline held up the readings of the GPUs for 21 s, and lines of every server's words for 18."""
+    chat, logs = Server(tmp_path / "chat.log"), [tmp_path / "scattered.log", tmp_path / "words.log"]
+    words = b"print_timing: eval time Decode batch Avg prompt throughput time_per_token POST /v1/chat/completions\n"
+    workloads = [{"name": log.stem, "log": str(log), "start": "beginning"} for log in logs]
+    stack = make_stack(workloads=[*workloads, {"name": "chat", "log": str(chat.log), "gpus": [0]}])
+    stack.start_collector()
+    stack.start_agent()
+    for log, content in zip(logs, (b"x\0" * (1 << 19), words * (1 << 14)), strict=True):
+        with log.open("wb") as file:
+            for _ in range(200):
+                file.write(content)
+    ages = []
+    for n in range(60):
+        if n % 3 == 0:
+            chat.answer(random.Random(4))
+        ages.append(metric(stack, "last_poll_age_seconds"))
+        time.sleep(0.1)
+    assert max(ages) < 10, ages
+    shipped(stack)
+    assert b'source_events_total{workload="chat"} 0.0' not in get(f"{stack.agent_url}/metrics")
+    stack.agent.kill()
+    stack.collector.terminate()
+    assert stack.query("SELECT sum(completion)::BIGINT FROM token_hours WHERE workload = 'chat'") == [
+        (chat.completion,)
+    ]
+
+
+def test_a_log_that_a_tenant_swaps_for_a_link_is_refused_and_named(
+    make_stack: Callable[..., Stack], tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    victim, chat = Server(tmp_path / "victim.log"), Server(tmp_path / "own" / "chat.log")
+    chat.log.touch()
+    stack = make_stack(workloads=[{"name": "chat", "log": str(chat.log), "gpus": [0]}])
+    stack.start_collector()
+    stack.start_agent()
+    for _ in range(3):
+        victim.answer(random.Random(4))
+        chat.answer(random.Random(4))
+    shipped(stack)
+    chat.log.unlink()
+    chat.log.symlink_to(victim.log)
+    wait_until(lambda: "is a link" in stack.agent.said(), what="it is named")
+    victim.answer(random.Random(4))
+    shipped(stack)
+    stack.stop()
+    assert stack.query("SELECT sum(completion)::BIGINT FROM token_hours") == [(chat.completion,)]

@@ -146,6 +146,9 @@ class Settings:
     proc_dir: str = setting("/proc", "the host's /proc; in a container, where it is mounted")
     pods_dir: str = setting("/var/log/pods", "where the kubelet keeps logs")
     docker_dir: str = setting("/var/lib/docker/containers", "where Docker keeps logs")
+    log_roots: tuple[str, ...] = setting(
+        (), "folders to which a log may be a link that root owns, beside pods_dir and docker_dir"
+    )
     journal_dir: str | None = setting(None, "another journal than this host's, as journalctl's --directory")
     pod_resources_socket: str = setting(
         "/var/lib/kubelet/pod-resources/kubelet.sock", "reports GPUs allocated to pods; empty: not used"

@@ -12,8 +12,9 @@ Any other file is passed on unchanged.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,10 @@ _CRI = re.compile(
 _CRI_FULL = re.compile(rb"^[^ \n]+ std(?:out|err) F(?::[\w:]*)? ", re.MULTILINE)
 _CRI_PART = re.compile(rb"^[^ \n]+ (stdout|stderr) ([FP])(?::[\w:]*)? (.*)$", re.DOTALL)
 _DOCKER = re.compile(rb'^\{"log": ?".*"stream": ?"std(?:out|err)"')
+
+
+PARTS_MAX = 1024
+"""Of one line. Runtimes cut at 16 KiB: one of more parts is no runtime's."""
 
 
 class _DockerLine(msgspec.Struct, gc=False):
@@ -59,7 +64,10 @@ class Unwrapper:
         return self._docker(block, at) if self.format == "docker" else block
 
     def state(self) -> dict[str, Any]:
-        return {"format": self.format, "parts": {stream: parts.positions for stream, parts in self._parts.items()}}
+        return {
+            "format": self.format,
+            "parts": {stream: list(parts.positions) for stream, parts in self._parts.items()},
+        }
 
     def restore(self, state: dict[str, Any], read: Callable[[FilePosition, int], bytes | None]) -> None:
         """`read` gives the bytes at a position again, or None where they are gone: then that line is dropped."""
@@ -100,10 +108,11 @@ class Unwrapper:
                 entry = _docker.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
+            stream = entry.stream if entry.stream == "stderr" else "stdout"
             if not entry.log.endswith("\n"):
-                self._keep_part(entry.stream, entry.log, at._replace(offset=before), len(line))
+                self._keep_part(stream, entry.log, at._replace(offset=before), len(line))
             elif self._parts:
-                lines.append(self._joined(entry.stream, entry.log.encode("utf-8", "surrogateescape")))
+                lines.append(self._joined(stream, entry.log.encode("utf-8", "surrogateescape")))
             else:
                 lines.append(entry.log.encode("utf-8", "surrogateescape"))
         return b"".join(lines)
@@ -119,27 +128,31 @@ class Unwrapper:
             return None
 
     def _keep_part(self, stream: str, part: str | None, at: FilePosition, length: int) -> None:
-        parts = self._parts.setdefault(stream, _Parts("", []))
-        if parts.text is None:
+        parts = self._parts.setdefault(stream, _Parts([], []))
+        if parts.texts is None:
             return
-        if part is None or len(parts.text) + len(part) > PARTIAL_BYTES_MAX:
+        if part is None or parts.chars + len(part) > PARTIAL_BYTES_MAX or len(parts.texts) >= PARTS_MAX:
             self.lines_too_long += 1
             self._parts[stream] = _Parts(None, [])
         else:
-            self._parts[stream] = _Parts(parts.text + part, [*parts.positions, (*at, length)])
+            parts.texts.append(part)
+            parts.positions.append((*at, length))
+            parts.chars += len(part)
 
     def _joined(self, stream: str, last: bytes) -> bytes:
         before = self._parts.pop(stream, None)
         if before is None:
             return last
-        return b"" if before.text is None else before.text.encode("utf-8", "surrogateescape") + last
+        return b"" if before.texts is None else "".join(before.texts).encode("utf-8", "surrogateescape") + last
 
 
-class _Parts(NamedTuple):
-    """Of one line. `text` is None when it is more than is kept; `positions`: device, inode, offset, length of each."""
+@dataclass(slots=True)
+class _Parts:
+    """Of one line. `texts` is None when it is more than is kept; `positions`: device, inode, offset, length of each."""
 
-    text: str | None
+    texts: list[str] | None
     positions: list[tuple[int, int, int, int]]
+    chars: int = 0
 
 
 def _text(part: bytes) -> str:

@@ -23,7 +23,8 @@ from tokenyield_agent.tokens.journal_start import ENTRY_FIELDS, UnitStart
 
 log = logging.getLogger(__name__)
 
-POLL_BYTES_MAX = 16 * 1024 * 1024
+POLL_BYTES_MAX = 4 * 1024 * 1024
+"""Of all units: lines made to be hard to read take a second then."""
 PIPE_BYTES = 1024 * 1024
 """Between two polls journalctl writes no more than its pipe holds: the usual 64 KiB are a hundred lines a second."""
 REFILL_S = 0.02

@@ -6,8 +6,9 @@ where this one stopped.
 
 import glob
 import itertools
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -15,7 +16,8 @@ import msgspec
 from tokenyield_agent.tokens.containers import Unwrapper
 from tokenyield_agent.tokens.dialects.registry import AutoDialect
 from tokenyield_agent.tokens.event import Caller, Dialect, TokenCounts, TokenEvent, sum_kinds
-from tokenyield_agent.tokens.tail import Tail, TailMark
+from tokenyield_agent.tokens.open_file import ReadBudget
+from tokenyield_agent.tokens.tail import POLL_BYTES_MAX, Tail, TailMark
 
 MERGED_MS = 1_000
 MODEL_BYTES = 1 << 20
@@ -50,7 +52,9 @@ class LogSource(Protocol):
         """Why nothing can be read now; None while all is well."""
         ...
 
-    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]: ...
+    def poll(self, now_ms: int, now_mono_s: float, until_s: float = math.inf) -> list[TokenEvent]:
+        """What was written since the last poll; in processor time of this thread until `until_s`."""
+        ...
 
     def dialects(self) -> list[Dialect]:
         """Those that have recognised their log, the newest last."""
@@ -119,7 +123,16 @@ class FollowedFile:
     """Events of one file. `mark` continues the last run when it is of the same path and dialect."""
 
     def __init__(
-        self, *, workload: str, path: str, dialect_name: str, dialect: Dialect, from_end: bool, mark: SourceMark | None
+        self,
+        *,
+        workload: str,
+        path: str,
+        dialect_name: str,
+        dialect: Dialect,
+        from_end: bool,
+        mark: SourceMark | None,
+        roots: tuple[str, ...] = (),
+        owner: int | None = None,
     ) -> None:
         self.workload = workload
         self.path = path
@@ -128,11 +141,11 @@ class FollowedFile:
         self._container = Unwrapper()
         if mark is not None and mark.tail is not None and (mark.path, mark.dialect) == (kept_path(path), dialect_name):
             self.dialect.restore(mark.dialect_state)
-            self.tail = Tail(path, mark=mark.tail)
+            self.tail = Tail(path, mark=mark.tail, roots=roots, owner=owner)
             if mark.container is not None:
                 self._container.restore(mark.container, self.tail.read_again)
         else:
-            self.tail = Tail(path, from_end=from_end)
+            self.tail = Tail(path, from_end=from_end, roots=roots, owner=owner)
             if from_end:
                 self._learn_model(self.tail.first_bytes(MODEL_BYTES))
 
@@ -144,11 +157,11 @@ class FollowedFile:
         self.dialect.forget_counts()
         self._container.forget_parts()
 
-    def poll(self, now_s: float, now_mono_s: float) -> list[TokenCounts]:
-        """What was written since the last poll. Never raises for a file that cannot be read."""
+    def poll(self, now_s: float, now_mono_s: float, budget: ReadBudget) -> list[TokenCounts]:
+        """What was written since the last poll, as far as the budget reaches. Never raises."""
         all_counts: list[TokenCounts] = []
         try:
-            for block in self.tail.poll(now_mono_s):
+            for block in self.tail.poll(now_mono_s, budget):
                 counts, fault = read_block(self.dialect, self._container.feed(block, self.tail.at), now_s)
                 all_counts += counts
                 if fault is not None:
@@ -180,7 +193,12 @@ class LogFiles:
         from_end: bool,
         marks: Iterable[SourceMark] = (),
         labels: frozenset[str] = frozenset(),
+        roots: tuple[str, ...] = (),
+        owners: Mapping[str, int] | None = None,
     ) -> None:
+        """`roots`: folders to which links may lead; `owners`: path -> uid of its writer, where that is known."""
+        self._roots = roots
+        self._owners = owners or {}
         self._workload = workload
         self._patterns = patterns
         self._has_patterns = any(glob.has_magic(pattern) for pattern in patterns)
@@ -189,6 +207,8 @@ class LogFiles:
         self._labels = labels
         self._rescan_at_s = 0.0
         self.files: dict[str, FollowedFile] = {}
+        self._turn = 0
+        """Which file is read first."""
         known = {mark.path: mark for mark in marks}
         for path in self._paths():
             # With marks of an earlier run, a file without one has appeared since.
@@ -209,13 +229,18 @@ class LogFiles:
                 sums[name] = sums.get(name, 0) + count
         return sums
 
-    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
+    def poll(self, now_ms: int, now_mono_s: float, until_s: float = math.inf) -> list[TokenEvent]:
         if self._has_patterns and now_mono_s >= self._rescan_at_s:
             self._rescan_at_s = now_mono_s + RESCAN_S
             self._rescan()
         all_counts: list[TokenCounts] = []
-        for file in self.files.values():
-            all_counts += file.poll(now_ms / 1000, now_mono_s)
+        budget = ReadBudget(POLL_BYTES_MAX, until_s)
+        files = list(self.files.values())
+        for file in [*files[self._turn :], *files[: self._turn]]:
+            all_counts += file.poll(now_ms / 1000, now_mono_s, budget)
+            if budget.is_over:  # the others have their turn at the next poll
+                self._turn = (files.index(file) + 1) % len(files)
+                break
         return to_events(self._workload, only_labels(all_counts, self._labels), now_ms)
 
     def open_files(self) -> set[tuple[int, int]]:
@@ -261,6 +286,8 @@ class LogFiles:
             dialect=self._make_dialect(),
             from_end=from_end,
             mark=mark,
+            roots=self._roots,
+            owner=self._owners.get(path),
         )
 
 
@@ -301,7 +328,7 @@ class JournalUnit:
         """Whole lines of this unit, to be read at the next poll."""
         self._blocks.append(block)
 
-    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
+    def poll(self, now_ms: int, now_mono_s: float, until_s: float = math.inf) -> list[TokenEvent]:
         if not self._blocks:
             return []
         block, self._blocks = b"".join(self._blocks), []

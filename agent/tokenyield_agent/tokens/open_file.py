@@ -4,8 +4,9 @@ In: a path. Out: blocks of bytes. A file is recognized by its device, its inode 
 inode is reused; a beginning is not). The offset only ever moves past whole lines that were returned.
 """
 
+import math
 import os
-import stat
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +14,23 @@ from typing import NamedTuple
 
 import msgspec
 
+from tokenyield_agent.tokens.log_access import LogAccess
+
 LINE_BYTES_MAX = 256 * 1024
 """Also the size of one read: a line this long is a logged prompt, not statistics, and memory stays bounded."""
 HEAD_BYTES_MAX = 1024
+
+
+@dataclass(slots=True)
+class ReadBudget:
+    """How much may be read of some files now: bytes, and processor time of this thread until `until_s`."""
+
+    bytes_left: int
+    until_s: float = math.inf
+
+    @property
+    def is_over(self) -> bool:
+        return self.bytes_left <= 0 or time.thread_time() >= self.until_s
 
 
 class FilePosition(NamedTuple):
@@ -109,12 +124,14 @@ class OpenFile:
 
     # --- its lines ---------------------------------------------------------------------------------------------------
 
-    def blocks(self) -> Iterator[bytes]:
-        """Whole lines from the offset on."""
-        while True:
+    def blocks(self, budget: ReadBudget) -> Iterator[bytes]:
+        """Whole lines from the offset on, as far as the budget reaches: whatever is read is taken from it, lines or
+        not."""
+        while not budget.is_over:
             data = os.pread(self.fd, LINE_BYTES_MAX, self.offset)
             if not data:
                 return
+            budget.bytes_left -= len(data)
             if data.startswith(b"\0"):
                 if not self._skip_hole(data):
                     return
@@ -156,11 +173,7 @@ class OpenFile:
         return True
 
 
-def open_file(path: str, counts: dict[str, int]) -> OpenFile:
-    """Raises OSError, also for what is not a regular file."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block the readings
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise OSError(None, "is not a regular file")
+def open_file(path: str, counts: dict[str, int], access: LogAccess) -> OpenFile:
+    """Raises OSError, also for what is not a regular file, or may not be followed."""
+    fd, status = access.open(path)
     return OpenFile(fd=fd, device=status.st_dev, inode=status.st_ino, counts=counts)

@@ -14,21 +14,25 @@ all that is remembered: given back at start, reading continues where it was, whe
 * **A line longer than LINE_BYTES_MAX** is dropped and counted; a half-written line waits for its newline.
 """
 
+import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from tokenyield_agent.tokens.open_file import FileMark, FilePosition, OpenFile, open_file
+from tokenyield_agent.tokens.log_access import LogAccess
+from tokenyield_agent.tokens.open_file import FileMark, FilePosition, OpenFile, ReadBudget, open_file
 
 log = logging.getLogger(__name__)
 
-POLL_BYTES_MAX = 64 * 1024 * 1024
-"""Per poll and log, so that one huge backlog does not delay the readings; the rest is read at the next poll."""
+POLL_BYTES_MAX = 16 * 1024 * 1024
+"""Per poll and log, whatever is in it, so that none delays the readings; the rest is read at the next poll."""
 LINGER_S = 10.0
 SIBLINGS_MAX = 1000
+ENTRIES_MAX = 20_000
+"""Of a log's folder that are looked at for rotated files."""
 OPEN_FILES_MAX = 16
 """Per log; a log that is rotated this often while its writer never reopens loses its oldest file."""
 
@@ -42,9 +46,19 @@ class TailMark(msgspec.Struct, frozen=True, kw_only=True):
 class Tail:
     """Follows one path. `mark` is what `mark()` gave in the last run; without one, `from_end` says where to begin."""
 
-    def __init__(self, path: str, *, mark: TailMark | None = None, from_end: bool = True) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        mark: TailMark | None = None,
+        from_end: bool = True,
+        roots: Iterable[str] = (),
+        owner: int | None = None,
+    ) -> None:
+        """`roots`: folders to which links may lead; `owner`: the uid of its writer, where that is known."""
         self.path = path
         self._folder = os.path.dirname(path) or "."
+        self._access = LogAccess(self._folder, roots, owner)
         self._rotated_name = re.compile(re.escape(os.path.basename(path)) + r"[.-]\d[\d._T-]*$")
         self._files: list[OpenFile] = []
         self.problem: str | None = None
@@ -56,22 +70,22 @@ class Tail:
         elif from_end:
             self._open_at_end()
 
-    def poll(self, now_mono_s: float) -> Iterator[bytes]:
-        """Blocks of whole lines written since the last poll. Never raises for a file that cannot be read."""
+    def poll(self, now_mono_s: float, budget: ReadBudget | None = None) -> Iterator[bytes]:
+        """Blocks of whole lines written since the last poll, as far as the budget reaches. Never raises for a file that
+        cannot be read."""
         self._notice_rotation(now_mono_s)
-        budget = POLL_BYTES_MAX
+        budget = budget or ReadBudget(POLL_BYTES_MAX)
         for file in list(self._files):
             if file.was_truncated():
                 self.counts["truncations"] += 1
-                yield from self._rest_of_copies(file)
+                yield from self._rest_of_copies(file, budget)
                 file.start_over()
             file.grow_head()
-            for block in self._blocks(file.blocks(), file):
+            for block in self._blocks(file.blocks(budget), file):
                 file.grown_at_s = now_mono_s
-                budget -= len(block)
                 yield block
-                if budget <= 0:
-                    return
+            if budget.is_over:
+                return
             if self._is_done(file, now_mono_s):
                 yield from self._blocks(file.last_line(), file)
                 file.close()
@@ -110,7 +124,7 @@ class Tail:
 
     def _open(self, path: str) -> OpenFile | None:
         try:
-            file = open_file(path, self.counts)
+            file = open_file(path, self.counts, self._access)
         except OSError as error:
             self.set_problem(f"{path}: {error.strerror}")
             return None
@@ -176,7 +190,7 @@ class Tail:
         siblings = []
         try:
             with os.scandir(self._folder) as entries:
-                for entry in entries:
+                for entry in itertools.islice(entries, ENTRIES_MAX):
                     if self._rotated_name.match(entry.name) and entry.is_file():
                         siblings.append((entry.stat().st_mtime_ns, entry.path))
                         if len(siblings) >= SIBLINGS_MAX:
@@ -197,14 +211,18 @@ class Tail:
             return
         if (status.st_dev, status.st_ino) in self.files():
             return
+        file = self._open(self.path)
+        if file is None:
+            return
+        if file.identity in self.files():
+            file.close()
+            return
         if current is not None:
             self.counts["rotations"] += 1
             self._add_unseen_rotations(os.fstat(current.fd).st_mtime_ns)
-        file = self._open(self.path)
-        if file is not None:
-            self._files.append(file)
-            for older in self._files[:-1]:
-                older.grown_at_s = max(older.grown_at_s, now_mono_s)
+        self._files.append(file)
+        for older in self._files[:-1]:
+            older.grown_at_s = max(older.grown_at_s, now_mono_s)
 
     def _is_done(self, file: OpenFile, now_mono_s: float) -> bool:
         newer = self._files[self._files.index(file) + 1 :]
@@ -228,7 +246,7 @@ class Tail:
 
     # --- truncation ----------------------------------------------------------------------------------------------
 
-    def _rest_of_copies(self, file: OpenFile) -> Iterator[bytes]:
+    def _rest_of_copies(self, file: OpenFile, budget: ReadBudget) -> Iterator[bytes]:
         """What was written to a truncated file after the last poll: the rest of the copy that copytruncate made of it
         first, and all of the copies made since, each with a beginning that was never read."""
         if not file.head_length:
@@ -236,9 +254,9 @@ class Tail:
         siblings = [path for _, path in self._siblings()]
         for i in range(len(siblings) - 1, -1, -1):
             if self._is_copy(siblings[i], file):
-                yield from self._read_copy(siblings[i], file.offset, skipping=file.skipping)
+                yield from self._read_copy(siblings[i], file, budget, file.offset, skipping=file.skipping)
                 for newer in siblings[i + 1 :]:
-                    yield from self._read_copy(newer, 0, skipping=False)
+                    yield from self._read_copy(newer, file, budget)
                 return
 
     def _is_copy(self, path: str, of: OpenFile) -> bool:
@@ -250,15 +268,25 @@ class Tail:
         finally:
             copy.close()
 
-    def _read_copy(self, path: str, offset: int, *, skipping: bool) -> Iterator[bytes]:
+    def _read_copy(
+        self, path: str, of: OpenFile, budget: ReadBudget, offset: int = 0, *, skipping: bool = False
+    ) -> Iterator[bytes]:
+        """What the budget does not reach is read at the next polls, before the file itself."""
         copy = self._open(path)
         if copy is None:
             return
+        is_done = True
         try:
             if copy.identity in self.files():
                 return
             copy.offset, copy.skipping = offset, skipping
-            yield from self._blocks(copy.blocks(), copy)
-            yield from self._blocks(copy.last_line(), copy)
+            yield from self._blocks(copy.blocks(budget), copy)
+            is_done = not budget.is_over
+            if is_done:
+                yield from self._blocks(copy.last_line(), copy)
+            else:
+                copy.grow_head()
+                self._files.insert(self._files.index(of), copy)
         finally:
-            copy.close()
+            if is_done:
+                copy.close()

@@ -3,6 +3,7 @@
 In: polls of the log, scrapes of the endpoint. Out: events for the window, each token once (handover.py explains how).
 """
 
+import math
 from dataclasses import replace
 
 import msgspec
@@ -49,6 +50,8 @@ class WorkloadTokens:
         self.process_server: str | None = None
         """The server's kind by its command line, where that is known."""
         self.events = 0
+        self.read_s = 0.0
+        """Processor time that reading its log took at the last poll."""
         self.log_moved = False
         """The log gave tokens or requests at the last poll, counted or not."""
         self.last_token_ms = mark.last_token_ms if mark is not None else None
@@ -92,12 +95,13 @@ class WorkloadTokens:
             return "counters"
         return "log" if self.log is not None else "nothing"
 
-    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
-        """What the log gave since the last poll, as far as it is to be counted."""
+    def poll(self, now_ms: int, now_mono_s: float, until_s: float = math.inf) -> list[TokenEvent]:
+        """What the log gave since the last poll, as far as it is to be counted; it is read until this thread's
+        processor time is `until_s`."""
         waits = self._waits_due(now_ms)
         if self.log is None:
             return waits
-        events = self.log.poll(now_ms, now_mono_s)
+        events = self.log.poll(now_ms, now_mono_s, until_s)
         self.log_moved = any(event.counts.kinds() for event in events)
         if not self._has_counters:
             return self._count(events) + waits

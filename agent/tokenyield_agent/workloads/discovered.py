@@ -53,6 +53,8 @@ class DiscoveredLog:
     patterns: tuple[str, ...] = ()
     unit: str | None = None
     how: str
+    owners: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """File -> the uid that owned it while the process wrote to it."""
     shared: tuple[str, ...] = ()
     """Files, or the place, to which another server writes too: they are followed for neither."""
     is_on_terminal: bool = False
@@ -212,6 +214,7 @@ class Discovery:
             files=tuple(dict.fromkeys(path for output in outputs for path in output.files)),
             copies=tuple(dict.fromkeys(path for output in outputs for path in output.copies)),
             is_whole=all(output.is_whole for output in outputs),
+            owners={path: owner for output in outputs for path, owner in output.owners.items()},
         )
 
     def _log_of(
@@ -232,7 +235,7 @@ class Discovery:
         free = [file for file in files if file not in shared and not _any_of(glob.glob(file), configured.files)]
         if free:
             how = "standard output" if output.files or not container_log else "container log"
-            return DiscoveredLog(patterns=tuple(free), how=how, shared=shared)
+            return DiscoveredLog(patterns=tuple(free), how=how, shared=shared, owners=output.owners)
         if len(files) > len(shared):
             return DiscoveredLog(how="process tree; its log is followed by a workload of the settings")
         unit = group.place.unit

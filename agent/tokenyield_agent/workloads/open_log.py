@@ -30,7 +30,7 @@ def open_configured(
 
 def open_discovered(name: str, log: DiscoveredLog, settings: Settings, marks: list[SourceMark]) -> LogSource | None:
     """From its end: what a server wrote before it was discovered is about its start, not about tokens."""
-    return _open(name, log.patterns, log.unit, "auto", settings=settings, marks=marks, from_end=True)
+    return _open(name, log.patterns, log.unit, "auto", settings=settings, marks=marks, from_end=True, owners=log.owners)
 
 
 def _open(
@@ -44,6 +44,7 @@ def _open(
     from_end: bool,
     among: Mapping[str, type[Dialect]] = SERVER_DIALECTS,
     fields: Mapping[str, str] | None = None,
+    owners: Mapping[str, int] | None = None,
 ) -> LogSource | None:
     edges = settings.context_edges if "context" in settings.caller_labels else ()
     classes = RequestClasses(frozenset(settings.service_tiers), edges)
@@ -64,4 +65,6 @@ def _open(
         from_end=from_end,
         marks=marks,
         labels=labels,
+        roots=(settings.pods_dir, settings.docker_dir, *settings.log_roots),
+        owners=owners,
     )

@@ -9,8 +9,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 
 from tokenyield_agent.workloads.process_location import Process, place_of
 from tokenyield_wire.bounded import fitting_name
@@ -35,6 +35,8 @@ class ProcessOutput:
     """Files beside which the lines go on to where no file is: a terminal, the container's log."""
     is_whole: bool = False
     """All that it prints goes to `files`."""
+    owners: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Of these files -> the uid that owns it."""
 
 
 class Procfs:
@@ -160,7 +162,12 @@ class Procfs:
             for reader in readers if not ends else ():
                 beside = (self._written(reader, other) for other in self._descriptors(reader) if other != "2")
                 copies.update(dict.fromkeys([file for file in beside if file][:1]))
-        return ProcessOutput(files=tuple(files), copies=tuple(copies), is_whole=is_whole)
+        return ProcessOutput(
+            files=tuple(files),
+            copies=tuple(copies),
+            is_whole=is_whole,
+            owners={path: owner for path in (*files, *copies) if (owner := _owner_of(path)) is not None},
+        )
 
     def _written(self, pid: int, descriptor: str) -> str | None:
         """The path of a regular file, here or, for a process in a container, below its own root."""
@@ -288,6 +295,13 @@ class Procfs:
                 if line.startswith(b"flags:"):
                     return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
         return False
+
+
+def _owner_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return None
 
 
 def _address(text: str) -> str:

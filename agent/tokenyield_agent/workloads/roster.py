@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 MARKS_KEPT_S = 900.0
 """How long what the last run remembered of a discovered workload waits for it to be discovered again."""
 LABEL_CHARS_MAX = 256
+READ_S_MAX, READ_ALL_S_MAX = 0.2, 0.5
+"""Processor time at one poll for reading one log, and all of them. The rest is read at the next polls."""
 FAULTS_MAX = 128
 """Names under which faults are counted; those of later ones are counted under `(other)`."""
 
@@ -288,8 +290,15 @@ class Roster:
                 self.unsaved |= scraped.is_first(result)
                 at_ms = now_ms - round((mono_s - result.scraped_mono_s) * 1000)
                 events += self._counted(result.target, partial(scraped.from_endpoint, result, at_ms))
-        for name, tokens in every.items():
-            events += self._counted(name, partial(tokens.poll, now_ms, mono_s))
+        # Those that took least at the last poll first: what is hard to read costs itself only.
+        until_s = time.thread_time() + READ_ALL_S_MAX
+        for name, tokens in sorted(every.items(), key=lambda item: item[1].read_s):
+            began_s = time.thread_time()
+            if began_s >= until_s:  # it goes first the next time
+                tokens.read_s = 0.0
+                continue
+            events += self._counted(name, partial(tokens.poll, now_ms, mono_s, min(until_s, began_s + READ_S_MAX)))
+            tokens.read_s = time.thread_time() - began_s
             if tokens.log_moved:
                 self.scraper.stir(name)
         self.scraper.trigger()

@@ -124,7 +124,7 @@ class NoLog:
     def __init__(self) -> None:
         self.events: list[TokenEvent] = []
 
-    def poll(self, now_ms: int, now_mono_s: float) -> list[TokenEvent]:
+    def poll(self, now_ms: int, now_mono_s: float, until_s: float = 0.0) -> list[TokenEvent]:
         events, self.events = self.events, []
         return events
 
