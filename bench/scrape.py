@@ -1,7 +1,7 @@
 """A scrape of the collector of 10,000 GPUs and of an agent with 8: how long, how large, how much a scraper downloads.
 
 The collector serves a ledger of `--days` days (1,250 nodes, three servers on each: 3,750 workloads, of which
-`metrics_workloads_max` keep their name). The agent reads 8 GPUs of the NVML stand-in. Prints
+`metrics_series_max` keep their name). The agent reads 8 GPUs of the NVML stand-in. Prints
 JSON.
 """
 

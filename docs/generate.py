@@ -50,8 +50,9 @@ Made by `make docs` from the code; do not edit.
 - **Money is not.** Late data, new prices and a better pace learned correct it, so it is a gauge: per hour over the live window
   (`live_window_s`), or *to date*: the sum of all closed hours, month by month as reports say it. Take `delta(…[1d])`, or
   exactly: `x - x offset 1d`. It steps once an hour.
-- Labels are bounded: workloads by `metrics_workloads_max`, values of the rules' dimensions by `metrics_groups_max`; those beyond share
-  the label `(other)` and keep their sum. `tokenyield_collector_metric_names{fate="folded"}` counts those names.
+- Labels that others choose share a budget of series, `metrics_series_max`, of which each class of names has a part: workloads 40 %, callers of gateways 20 %, groups (the
+  dimensions of your rules) 20 %, clusters and pools 15 %, events and reasons 5 %. Names that were there first stay; later ones share the label `(other)` and
+  keep their sum: first the model, then the name. `tokenyield_collector_metric_names{fate="folded"}` counts them.
 - Where `team` and `product` stand, the labels are the dimensions of your rules.
 - A watt is a joule per second, so `tokenyield_tokens_per_watt` (tokens per second per watt) equals tokens per joule.
 - A series is absent where its value is unknown.

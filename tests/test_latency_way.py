@@ -22,6 +22,7 @@ from tokenyield_collector.live.summary import encode, summarize
 from tokenyield_collector.live.view import View
 from tokenyield_collector.metrics.exposition import Exposition
 from tokenyield_collector.reports.maker import ReportMaker
+from tokenyield_collector.statements.names import own_name
 from tokenyield_wire.codec import decode_shipment, encode_shipment
 from tokenyield_wire.window import Batch, Shipment
 
@@ -87,18 +88,20 @@ def test_the_summary_shows_what_callers_of_each_workload_waited(ledger: DuckDbLe
 def test_metrics_show_percentiles_of_workloads_that_are_shown_by_name(ledger: DuckDbLedger, tmp_path: Path) -> None:
     live = read_live_view(ledger, policy(prices(tmp_path, "{}")), NOON_MS, NOON_MS + HOUR_MS)
 
-    def samples(workloads: tuple[str, ...]) -> dict[tuple[str, ...], float]:
+    def samples(*workloads: str) -> dict[tuple[str, ...], float]:
+        shown = {(own_name(row.cluster), own_name(row.workload), own_name(row.model)) for row in live.facts.latency}
+        names = {"workload": tuple(name for name in shown if name[1] in workloads)}
         return {
             (sample.labels["cluster"], sample.labels["kind"], sample.labels["percentile"]): sample.value
-            for family in Exposition(View(live=live, workloads=workloads), 500, 500).collect()
+            for family in Exposition(View(live=live, names=names), 80_000).collect()
             if family.name == "tokenyield_latency_seconds"
             for sample in family.samples
         }
 
-    shown = samples(("chat",))
+    shown = samples("chat")
     assert len(shown) == 2 * 3 * 3
     assert shown["c-n1", "end_to_end", "p95"] == 0.8
-    assert samples(()) == {}
+    assert samples() == {}
 
 
 def report(ledger: DuckDbLedger, tmp_path: Path, by: list[str], where: dict[str, str] | None = None) -> Any:

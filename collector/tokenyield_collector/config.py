@@ -91,13 +91,10 @@ class CollectorSettings:
     live_grid_s: int = setting(
         15, "the live view starts and ends on multiples of this; agents' windows divide it", within=(1, 3600)
     )
-    metrics_workloads_max: int = setting(
-        500, "workloads with series of their own; the rest are one '(other)'", within=(0, 1_000_000)
-    )
-    metrics_groups_max: int = setting(
-        500,
-        "teams and products, and their models, with series of their own; the rest are one '(other)'",
-        within=(0, 1_000_000),
+    metrics_series_max: int = setting(
+        80_000,
+        "series of /metrics whose labels others choose; the names beyond it are one '(other)', see docs/metrics.md",
+        within=(0, 10_000_000),
     )
     log_format: Literal["text", "json"] = setting("text", "one line an event, as key=value or as JSON")
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "lowest level that is logged")

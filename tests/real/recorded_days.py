@@ -71,7 +71,7 @@ def record(folder: Path, prices: PriceBook, rules: AttributionRules, now_ms: int
         if refresher.is_due(at_ms):
             refresher.bring_to_date(at_ms)
         view = refresher.refresh(changed, at_ms, seen)
-        shown = Exposition(view, SETTINGS.metrics_workloads_max, SETTINGS.metrics_groups_max)
+        shown = Exposition(view, SETTINGS.metrics_series_max)
         for part in (shown, own):
             written.add(part.collect(), at_ms, {"job": "tokenyield-collector", "instance": "collector:9464"})
     ledger.roll()

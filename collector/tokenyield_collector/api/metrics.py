@@ -70,7 +70,7 @@ class MetricsApi:
         view, settings = self._services.view() or View(), self._services.settings
         if exposed.view is not view:
             registry = CollectorRegistry()
-            registry.register(Exposition(view, settings.metrics_workloads_max, settings.metrics_groups_max))
+            registry.register(Exposition(view, settings.metrics_series_max))
             exposed.body = exposed.encode(registry).removesuffix(_OPENMETRICS_END)
             exposed.view = view
         return exposed.body + exposed.encode(self._own)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tokenyield_collector.ledger.facts import FACT_KINDS, Facts
+from tokenyield_collector.live.series_names import Labels, name_of
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.statements.names import own_name, pool_name
@@ -72,8 +73,6 @@ _MEASURES = {"throttled_lost": "throttled_lost_ms", "event": "gpu_events", "host
 """Kind of a measure -> its metric."""
 COUNTED = tuple(kind for kind in FACT_KINDS if kind.field not in ("labels", "latency"))
 """What of an hour's facts is counted; the rest need not be read."""
-_BOUNDED = {"tokens": 1, "workload_gpu_ms": 1, "demand_tokens": 3, "demand_requests": 3}
-"""Metrics with a label that has no bound of its own (workload, team) -> its position, for metrics/exposition.py."""
 
 
 class Counters:
@@ -87,7 +86,8 @@ class Counters:
         self._hours: dict[int, _Packed] = {}
         self._numbers: dict[Series, int] = {}
         self._listed: list[Series] = []
-        self._first_seen = {s.labels[_BOUNDED[s.metric]]: 0 for s in self._bases if s.metric in _BOUNDED}
+        self._first_seen = {named: 0 for s in self._bases if (named := name_of(s.metric, s.labels)) is not None}
+        """(class, name) of series -> the hour (ms) in which it was first seen; 0 before all that are kept."""
         self._sums: dict[Series, int] = defaultdict(int)
 
     def update(self, hours: Iterable[int], facts: Facts) -> None:
@@ -100,9 +100,8 @@ class Counters:
                 self._sums[series] -= value
             for series, value in fresh.items():
                 self._sums[series] += value
-                if series.metric in _BOUNDED:
-                    name = series.labels[_BOUNDED[series.metric]]
-                    self._first_seen[name] = min(hour_ms, self._first_seen.get(name, hour_ms))
+                if (named := name_of(series.metric, series.labels)) is not None:
+                    self._first_seen[named] = min(hour_ms, self._first_seen.get(named, hour_ms))
             self._hours[hour_ms] = packed
 
     def values(self) -> dict[Series, int]:
@@ -112,9 +111,12 @@ class Counters:
             shown.setdefault(series, base)
         return shown
 
-    def workloads(self) -> tuple[str, ...]:
-        """All workloads and teams, the first seen first."""
-        return tuple(sorted(self._first_seen, key=lambda name: (self._first_seen[name], name)))
+    def names(self) -> dict[str, tuple[Labels, ...]]:
+        """Class -> names (series_names.py), the first seen first: the same after every restart."""
+        names: dict[str, list[Labels]] = defaultdict(list)
+        for name_class, name in sorted(self._first_seen, key=lambda named: (self._first_seen[named], named)):
+            names[name_class].append(name)
+        return {name_class: tuple(of_class) for name_class, of_class in names.items()}
 
     def retire(self, before_ms: int) -> dict[str, int]:
         """Move hours before `before_ms` into the bases; returns what is added, for `Ledger.retire`."""

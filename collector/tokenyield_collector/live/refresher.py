@@ -80,7 +80,7 @@ class Refresher:
         nodes, lags = _health(seen, now_ms)
         return View(
             counters=self._counters.values(),
-            workloads=self._counters.workloads(),
+            names=self._counters.names(),
             live=live,
             to_date=self._to_date.values(),
             dimensions=self.policy.rules.dimensions,

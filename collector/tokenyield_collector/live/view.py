@@ -7,6 +7,7 @@ from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.attribution.rules import DEFAULT_DIMENSIONS
 from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import LiveView
+from tokenyield_collector.live.series_names import Labels
 from tokenyield_collector.statements.references import AppliedReference
 
 
@@ -15,8 +16,8 @@ class View:
     """What the counters stand at, the live view, and what is to date. `currency` is the price book's."""
 
     counters: Mapping[Series, int] = field(default_factory=dict)
-    workloads: tuple[str, ...] = ()
-    """All workloads, and teams of gateways' callers, the first seen first."""
+    names: Mapping[str, tuple[Labels, ...]] = field(default_factory=dict)
+    """Class -> names in labels (series_names.py), the first seen first."""
     live: LiveView | None = None
     to_date: Mapping[Series, int] = field(default_factory=dict)
     dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS

@@ -1,8 +1,7 @@
 """The collector's /metrics: facts as counters, money and ratios as gauges. Pure but for the exposition library.
 
-In: a `View`, made at every refresh. Out: Prometheus metric families, as families.py lists them. Labels are bounded:
-per-GPU series are the agents' business; workloads and teams beyond `metrics_workloads_max`, and groups (values of the
-rules' dimensions) and their models beyond `metrics_groups_max`, share the label '(other)'; `NAMES` counts them.
+In: a `View`, made at every refresh. Out: Prometheus metric families, as families.py lists them. Per-GPU series are the
+agents' business; labels that others choose share one budget of series (folding.py), and `NAMES` counts what it folds.
 """
 
 from collections import defaultdict
@@ -12,11 +11,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.ingest.stats import IngestStats
+from tokenyield_collector.ledger.facts import LatencySums
 from tokenyield_collector.ledger.latency import PERCENTILES, histograms
 from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import TOKEN_SUMS, LiveView, LiveWorkload, live_cost, live_duration_ms
+from tokenyield_collector.live.series_names import Labels, name_of
 from tokenyield_collector.live.view import View
 from tokenyield_collector.metrics import families
+from tokenyield_collector.metrics.folding import ShownNames
 from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import NANO_PER_UNIT
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
@@ -27,35 +29,36 @@ from tokenyield_collector.version import VERSION
 from tokenyield_settings.families import Family
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_SECOND
 
+REFERENCES_MAX = 1_000
 AnyFamily = CounterMetricFamily | GaugeMetricFamily
 
-# metric of a Series -> (family, divisor to base units, position of the workload's or team's label)
-_COUNTERS: dict[str, tuple[Family, int, int | None]] = {
-    "tokens": (families.TOKENS, 1, 1),
-    "requests": (families.REQUESTS, 1, 1),
-    "demand_tokens": (families.DEMAND_TOKENS, 1, 3),
-    "demand_requests": (families.DEMAND_REQUESTS, 1, 3),
-    "energy_mj": (families.ENERGY, MJ_PER_JOULE, None),
-    "gpu_ms": (families.GPU_SECONDS, MS_PER_SECOND, None),
-    "workload_energy_mj": (families.WORKLOAD_ENERGY, MJ_PER_JOULE, 1),
-    "workload_gpu_ms": (families.WORKLOAD_GPU_SECONDS, MS_PER_SECOND, 1),
-    "parked_ms": (families.PARKED, MS_PER_SECOND, 1),
-    "integrated_mj": (families.ENERGY_INTEGRATED, MJ_PER_JOULE, None),
-    "energy_error_mj": (families.ENERGY_ERROR, MJ_PER_JOULE, None),
-    "activity_ms": (families.ACTIVITY, MS_PER_SECOND, None),
-    "activity_known_ms": (families.ACTIVITY_KNOWN, MS_PER_SECOND, None),
-    "throttled_ms": (families.THROTTLED, MS_PER_SECOND, None),
-    "throttled_lost_ms": (families.THROTTLED_LOST, MS_PER_SECOND, None),
-    "gpu_events": (families.EVENTS, 1, None),
-    "host_mj": (families.HOST_ENERGY, MJ_PER_JOULE, None),
-    "price_missing_ms": (families.PRICE_MISSING, MS_PER_SECOND, None),
+# metric of a Series -> (family, divisor to base units)
+_COUNTERS: dict[str, tuple[Family, int]] = {
+    "tokens": (families.TOKENS, 1),
+    "requests": (families.REQUESTS, 1),
+    "demand_tokens": (families.DEMAND_TOKENS, 1),
+    "demand_requests": (families.DEMAND_REQUESTS, 1),
+    "energy_mj": (families.ENERGY, MJ_PER_JOULE),
+    "gpu_ms": (families.GPU_SECONDS, MS_PER_SECOND),
+    "workload_energy_mj": (families.WORKLOAD_ENERGY, MJ_PER_JOULE),
+    "workload_gpu_ms": (families.WORKLOAD_GPU_SECONDS, MS_PER_SECOND),
+    "parked_ms": (families.PARKED, MS_PER_SECOND),
+    "integrated_mj": (families.ENERGY_INTEGRATED, MJ_PER_JOULE),
+    "energy_error_mj": (families.ENERGY_ERROR, MJ_PER_JOULE),
+    "activity_ms": (families.ACTIVITY, MS_PER_SECOND),
+    "activity_known_ms": (families.ACTIVITY_KNOWN, MS_PER_SECOND),
+    "throttled_ms": (families.THROTTLED, MS_PER_SECOND),
+    "throttled_lost_ms": (families.THROTTLED_LOST, MS_PER_SECOND),
+    "gpu_events": (families.EVENTS, 1),
+    "host_mj": (families.HOST_ENERGY, MJ_PER_JOULE),
+    "price_missing_ms": (families.PRICE_MISSING, MS_PER_SECOND),
 }
-_TO_DATE: dict[str, tuple[Family, int, int | None]] = {
-    "cost": (families.COST_TO_DATE, NANO_PER_UNIT, None),
-    "idle_capacity_cost": (families.IDLE_CAPACITY_TO_DATE, NANO_PER_UNIT, None),
-    "hardware_cost": (families.HARDWARE_TO_DATE, NANO_PER_UNIT, None),
-    "workload_cost": (families.WORKLOAD_COST_TO_DATE, NANO_PER_UNIT, 1),
-    "workload_bucket_ms": (families.WORKLOAD_SECONDS_TO_DATE, MS_PER_SECOND, 1),
+_TO_DATE: dict[str, tuple[Family, int]] = {
+    "cost": (families.COST_TO_DATE, NANO_PER_UNIT),
+    "idle_capacity_cost": (families.IDLE_CAPACITY_TO_DATE, NANO_PER_UNIT),
+    "hardware_cost": (families.HARDWARE_TO_DATE, NANO_PER_UNIT),
+    "workload_cost": (families.WORKLOAD_COST_TO_DATE, NANO_PER_UNIT),
+    "workload_bucket_ms": (families.WORKLOAD_SECONDS_TO_DATE, MS_PER_SECOND),
 }
 _ATTRIBUTED = {
     "attributed_cost": NANO_PER_UNIT,
@@ -71,29 +74,29 @@ _GROUP_AT = 3
 class Exposition:
     """A prometheus_client collector over one view: all but what the collector counts of itself."""
 
-    def __init__(self, view: View, workloads_max: int, groups_max: int) -> None:
+    def __init__(self, view: View, series_max: int) -> None:
         self._view = view
-        self._workloads_max = workloads_max
-        self._groups_max = groups_max
+        self._series_max = series_max
 
     def collect(self) -> Iterator[Metric]:
         view = self._view
         yield families.POLICY_FRESH.of(int(view.policy_is_fresh))
         if not view.shows_fleet:
             return
-        admitted = set(view.workloads[: self._workloads_max])  # the first ones seen, the same after every restart
-        yield from _summed(_COUNTERS, view.counters, admitted)
+        names = ShownNames(_names(view), self._series_max)
+        yield from _summed(_COUNTERS, view.counters, names)
         if view.live is not None:
-            yield from _live(view.live, view.currency, admitted)
-        yield from _summed(_TO_DATE, view.to_date, admitted, view.currency)
-        groups = _ShownGroups(view, self._groups_max)
+            yield from _live(view.live, view.currency, names)
+        yield from _summed(_TO_DATE, view.to_date, names, view.currency)
+        groups = _ShownGroups(view, names)
         yield from _attributed(view, groups)
-        yield _references(view.references)
+        yield _references(view.references[:REFERENCES_MAX])
         yield from _budgets(view.budgets)
-        yield families.NODES.samples({(own_name(cluster), state): n for (cluster, state), n in view.nodes.items()})
-        yield families.NODE_LAG.samples({(own_name(cluster),): ms / 1000 for cluster, ms in view.node_lag_ms.items()})
+        yield from _nodes(view, names)
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
-        yield families.NAMES.samples(_fates(len(view.workloads), self._workloads_max, groups.count, groups.shown))
+        yield families.NAMES.samples(
+            names.fates | {("group", "shown"): groups.shown, ("group", "folded"): groups.count - groups.shown}
+        )
         yield families.AS_OF.of(view.as_of_ms / 1000)
         yield families.TO_DATE_AT.of(view.to_date_ms / 1000)
 
@@ -115,32 +118,43 @@ class OwnExposition:
         yield families.WAITING.of(ingest.waiting_batches)
 
 
-def _fates(workloads: int, workloads_max: int, groups: int, groups_shown: int) -> dict[tuple[str, str], float]:
-    shown = min(workloads, workloads_max)
-    return {
-        ("workload", "shown"): shown,
-        ("workload", "folded"): workloads - shown,
-        ("group", "shown"): groups_shown,
-        ("group", "folded"): groups - groups_shown,
-    }
+def _names(view: View) -> dict[str, list[Labels]]:
+    """Class -> names, the first seen first; after those of counters what other cost sources bring."""
+    names = {name_class: list(of_class) for name_class, of_class in view.names.items()}
+    others = {name_of(metric, labels) for metric, labels in view.to_date}
+    if view.live is not None:
+        places = ((own_name(cluster), pool_name(pool)) for cluster, pool in view.live.places)
+        others |= {name_of("gpu_ms", place) for place in places}
+    known = {(name_class, name) for name_class, of_class in names.items() for name in of_class}
+    for name_class, name in sorted(named for named in others - known if named is not None):
+        names.setdefault(name_class, []).append(name)
+    return names
+
+
+def _nodes(view: View, names: ShownNames) -> Iterator[Metric]:
+    counts: dict[tuple[str, str], float] = defaultdict(float)
+    lags_s: dict[tuple[str], float] = defaultdict(float)
+    for (cluster, state), count in view.nodes.items():
+        counts[names.cluster(own_name(cluster)), state] += count
+    for cluster, lag_ms in view.node_lag_ms.items():
+        shown = (names.cluster(own_name(cluster)),)
+        lags_s[shown] = max(lags_s[shown], lag_ms / MS_PER_SECOND)
+    yield families.NODES.samples(counts)
+    yield families.NODE_LAG.samples(lags_s)
 
 
 def _summed(
-    shown: Mapping[str, tuple[Family, int, int | None]],
+    shown: Mapping[str, tuple[Family, int]],
     values: Mapping[Series, int],
-    admitted: set[str],
+    names: ShownNames,
     currency: str = "",
 ) -> Iterator[Metric]:
-    """Series of `shown`, those of workloads that are not admitted under one name."""
+    """Series of `shown`, with the names that they keep."""
     sums: dict[str, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
-    for series, value in values.items():
-        if series.metric not in shown:
-            continue
-        at, labels = shown[series.metric][2], series.labels
-        if at is not None and labels[at] not in admitted:
-            labels = (*labels[:at], OTHER, *labels[at + 1 :])
-        sums[series.metric][labels] += value
-    for metric, (family, divisor, _) in shown.items():
+    for (metric, labels), value in values.items():
+        if metric in shown:
+            sums[metric][names.labels(metric, labels)] += value
+    for metric, (family, divisor) in shown.items():
         if not family.labels:
             yield family.of(sums[metric].get((), 0) / divisor)
             continue
@@ -149,12 +163,13 @@ def _summed(
 
 
 class _ShownGroups:
-    """Which labels of what is attributed keep their names. `most` bounds the groups, and the places they stand in.
+    """Which labels of what is attributed keep their names. The budget bounds the groups, and where they stand.
 
-    A place (cluster, pool, model and group) beyond the bound loses its model; a group beyond it its name.
+    What stands (cluster, pool, model and group) beyond the bound loses its model; a group beyond it its name.
     """
 
-    def __init__(self, view: View, most: int) -> None:
+    def __init__(self, view: View, names: ShownNames) -> None:
+        self._names, most = names, names.most("group")
         self._end = _GROUP_AT + len(view.dimensions)
         places = sorted({s.labels[: self._end] for s in view.to_date if s.metric in _ATTRIBUTED}, key=self._order)
         groups = sorted({place[_GROUP_AT:] for place in places})
@@ -172,7 +187,7 @@ class _ShownGroups:
             group = place[_GROUP_AT:]
             if group not in self._groups:
                 group = (OTHER,) * len(group)
-            place = (*place[: _GROUP_AT - 1], OTHER, *group)
+            place = (*self._names.labels("cost", place[: _GROUP_AT - 1]), OTHER, *group)
         return (*place, *rest)
 
 
@@ -194,8 +209,8 @@ def _attributed(view: View, groups: _ShownGroups) -> Iterator[Metric]:
         )
 
 
-def _live(live: LiveView, currency: str, admitted: set[str]) -> Iterator[Metric]:
-    yield from _live_places(live, currency)
+def _live(live: LiveView, currency: str, names: ShownNames) -> Iterator[Metric]:
+    yield from _live_places(live, currency, names)
     held, parked = families.WORKLOAD_COST_PER_HOUR.new(), families.PARKED_COST.new()
     per_joule, per_watt, unit_costs = (
         families.TOKENS_PER_JOULE.new(),
@@ -204,7 +219,7 @@ def _live(live: LiveView, currency: str, admitted: set[str]) -> Iterator[Metric]
     )
     for row in live.workloads:
         cluster, workload, model = row.names
-        if workload not in admitted:
+        if not names.has_workload(cluster, workload, model):
             continue
         _add_workload_cost(held, parked, live, row, currency)
         for kind in TOKEN_SUMS:
@@ -216,14 +231,17 @@ def _live(live: LiveView, currency: str, admitted: set[str]) -> Iterator[Metric]
                 if (cost := row.cost_per_million_tokens(kind, basis)) is not None:
                     unit_costs.add_metric([currency, *labels, basis], cost)
     yield from (held, parked, per_watt, per_joule, unit_costs)
-    yield from _latency(live, admitted)
+    yield from _latency(live, names)
 
 
-def _latency(live: LiveView, admitted: set[str]) -> Iterator[Metric]:
-    """Of workloads that are admitted; waits of the others cannot be added up as percentiles."""
+def _latency(live: LiveView, names: ShownNames) -> Iterator[Metric]:
+    """Of workloads that keep their names; waits of the others cannot be added up as percentiles."""
     waits, observations = families.LATENCY.new(), families.LATENCY_OBSERVATIONS.new()
-    rows = [row for row in live.facts.latency if own_name(row.workload) in admitted]
-    of_models = histograms(rows, lambda row: (own_name(row.cluster), own_name(row.workload), own_name(row.model)))
+
+    def name(row: LatencySums) -> tuple[str, str, str]:
+        return own_name(row.cluster), own_name(row.workload), own_name(row.model)
+
+    of_models = histograms([row for row in live.facts.latency if names.has_workload(*name(row))], name)
     for (model, kind), histogram in sorted(of_models.items()):
         observations.add_metric([*model, kind], histogram.observations)
         for percentile in PERCENTILES:
@@ -232,23 +250,23 @@ def _latency(live: LiveView, admitted: set[str]) -> Iterator[Metric]:
     yield from (waits, observations)
 
 
-def _live_places(live: LiveView, currency: str) -> Iterator[Metric]:
-    gpus: dict[tuple[str, ...], float] = {}
-    costs: dict[tuple[str, ...], float] = {}
-    idle: dict[tuple[str, ...], float] = {}
-    hardware: dict[tuple[str, ...], float] = {}
+def _live_places(live: LiveView, currency: str, names: ShownNames) -> Iterator[Metric]:
+    gpus: dict[tuple[str, ...], float] = defaultdict(float)
+    costs: dict[tuple[str, ...], float] = defaultdict(float)
+    idle: dict[tuple[str, ...], float] = defaultdict(float)
+    hardware: dict[tuple[str, ...], float] = defaultdict(float)
     for (cluster, pool), sums in live.places.items():
-        place = (own_name(cluster), pool_name(pool))
+        place = names.labels("gpu_ms", (own_name(cluster), pool_name(pool)))
         for bucket in LIVE_BUCKETS:
-            gpus[*place, bucket] = live_duration_ms(sums, bucket) / live.elapsed_ms
+            gpus[*place, bucket] += live_duration_ms(sums, bucket) / live.elapsed_ms
         for bucket in LIVE_BUCKETS if pool is not None else ():
-            costs[currency, *place, bucket] = live.per_hour(live_cost(sums, bucket))
+            costs[currency, *place, bucket] += live.per_hour(live_cost(sums, bucket))
         for component in COMPONENTS:
             if sums.component(component):
-                idle[currency, *place, component] = live.per_hour(sums.idle_component(component))
+                idle[currency, *place, component] += live.per_hour(sums.idle_component(component))
         for component, ownership in OWNERSHIP.items():
             if quanta := sums.component(component):
-                hardware[currency, *place, ownership] = live.per_hour(quanta)
+                hardware[currency, *place, ownership] += live.per_hour(quanta)
     yield families.GPUS.samples(dict(sorted(gpus.items())))
     yield families.COST_PER_HOUR.samples(dict(sorted(costs.items())))
     yield families.IDLE_CAPACITY_PER_HOUR.samples(dict(sorted(idle.items())))

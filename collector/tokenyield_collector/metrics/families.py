@@ -284,8 +284,8 @@ POLICY_FRESH = Family(
 NAMES = Family(
     "tokenyield_collector_metric_names",
     "gauge",
-    "Names of workloads (and of teams of gateways' callers) and of groups (values of the rules' dimensions) by fate: "
-    "shown, or folded into '(other)' by metrics_workloads_max and metrics_groups_max",
+    "Names in labels, by class (caller, workload, group, place, reported) and fate: shown, or folded into '(other)' by "
+    "metrics_series_max",
     ("of", "fate"),
 )
 AS_OF = Family("tokenyield_collector_as_of_timestamp_seconds", "gauge", "Up to when the live window looks")

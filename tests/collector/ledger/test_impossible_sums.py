@@ -55,7 +55,7 @@ def test_refreshes_and_reports_go_on(path: Path, tmp_path: Path) -> None:
     ledger.roll()
     refresher.bring_to_date(now_ms)
     again = refresher.refresh(ledger.fold(), now_ms, {})
-    list(Exposition(again, 500, 500).collect())
+    list(Exposition(again, 80_000).collect())
     live = read_live_view(ledger, policy(book), NOON_MS, NOON_MS + 2 * HOUR_MS)
     encode(summarize(live, policy(book)))
     ledger.gpus_between(NOON_MS, NOON_MS + HOUR_MS, NOON_MS - HOUR_MS)

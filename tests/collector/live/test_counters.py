@@ -28,6 +28,9 @@ TOKENS = TokenSums(
 )  # fmt: skip
 
 
+NAMES = {"workload": (("c", "chat"), ("c", "chat", "m")), "place": (("c", "p"),)}
+
+
 def book(usd: str = "2", count: int | None = 1, fingerprint: str = "one") -> PriceBook:
     from decimal import Decimal
 
@@ -47,7 +50,7 @@ def test_a_whole_hour() -> None:
     assert Series("tokens", ("c", "chat", "m", "prompt_cached", "rate")) not in values, "unknown is absent, not 0"
     assert values[Series("energy_mj", ("c", "p", "active"))] == 7
     assert values[Series("gpu_ms", ("c", "p", "active"))] == HOUR_MS // 2
-    assert counters.workloads() == ("chat",)
+    assert counters.names() == NAMES
 
 
 def test_an_hour_is_taken_in_anew_not_added() -> None:
@@ -68,4 +71,4 @@ def test_retired_hours_stay_in_the_counters() -> None:
     assert counters.values() == before
     again = Counters(book(), bases=added | {'["booked_from_ms"]': 7})
     assert {s: v for s, v in again.values().items() if v} == {s: v for s, v in before.items() if v}
-    assert again.workloads() == ("chat",)
+    assert again.names() == NAMES

@@ -41,7 +41,7 @@ PRICES = PriceBook(
 )
 
 
-def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, bytes]:
+def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
     ledger = DuckDbLedger(":memory:")
     sent = [batch(n + 1, NOON_MS + n * 15_000) for n in range(4)]
     ledger.append([shipment(*sent)], NOON_MS)
@@ -59,7 +59,7 @@ def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, byte
     live = live_view([Stretch(facts, NOON_MS, 60_000)], facts, judged_by)
     view = View(
         counters=counters.values(),
-        workloads=counters.workloads(),
+        names=counters.names(),
         live=live,
         to_date=to_date.values(),
         references=to_date.references(),
@@ -70,7 +70,7 @@ def exposition(workloads_max: int = 10, groups_max: int = 10) -> tuple[str, byte
         to_date_ms=NOON_MS + HOUR_MS,
     )
     registry = CollectorRegistry()
-    registry.register(Exposition(view, workloads_max, groups_max))
+    registry.register(Exposition(view, series_max))
     registry.register(OwnExposition(IngestStats(batches=4, commits=1)))
     return generate_latest(registry).decode(), encode(summarize(live, judged_by))
 
@@ -91,14 +91,14 @@ def test_the_summary_is_the_golden_one() -> None:
     compare("summary.json", json.dumps(json.loads(exposition()[1]), indent=2) + "\n")
 
 
-def test_workloads_beyond_the_bound_share_a_label() -> None:
-    found = exposition(workloads_max=0)[0]
-    assert 'workload="chat"' not in found
-    assert (
-        'tokenyield_tokens_total{cluster="c",kind="completion",method="rate",model="llama",workload="(other)"} 400.0'
-        in found
-    )
-    assert 'tokenyield_collector_metric_names{fate="folded",of="workload"} 3.0' in found
+def test_names_beyond_the_bound_share_a_label() -> None:
+    found = exposition(series_max=0)[0]
+    assert "chat" not in found
+    assert "h100" not in found
+    tokens = '{cluster="(other)",kind="completion",method="rate",model="(other)",workload="(other)"} 400.0'
+    assert f"tokenyield_tokens_total{tokens}" in found
+    assert 'tokenyield_collector_metric_names{fate="folded",of="workload"} 2.0' in found
+    assert 'tokenyield_collector_metric_names{fate="folded",of="caller"} 2.0' in found
 
 
 def test_groups_beyond_the_bound_share_a_label_and_no_cent_is_lost() -> None:
@@ -107,7 +107,7 @@ def test_groups_beyond_the_bound_share_a_label_and_no_cent_is_lost() -> None:
         assert lines
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
-    folded = exposition(groups_max=1)[0]
+    folded = exposition(series_max=100)[0]  # one group
     assert 'product="(other)"' in folded
     assert 'model="(other)"' in folded
     assert total(folded) == pytest.approx(total(exposition()[0]))

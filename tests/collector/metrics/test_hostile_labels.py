@@ -61,7 +61,7 @@ def _samples(text: str) -> Samples:
     return found
 
 
-def _shown(tmp: pytest.TempPathFactory, workloads_max: int = 1000) -> Shown:
+def _shown(tmp: pytest.TempPathFactory, series_max: int = 1_000_000) -> Shown:
     fleet = Fleet()
     servers = [
         Server(key=name, model=name, labels={"team": name}, completion=100 + i, requests=1)
@@ -90,14 +90,14 @@ def _shown(tmp: pytest.TempPathFactory, workloads_max: int = 1000) -> Shown:
     live = read_live_view(ledger, judged_by, START, START + HOUR_MS)
     view = View(
         counters=counters.values(),
-        workloads=counters.workloads(),
+        names=counters.names(),
         live=live,
         to_date=to_date.values(),
         dimensions=judged_by.rules.dimensions,
         nodes={("(other)", "reporting"): 1, ("c", "reporting"): 5},
     )
     registry = CollectorRegistry()
-    registry.register(Exposition(view, workloads_max, 1000))
+    registry.register(Exposition(view, series_max))
     text = generate_latest(registry).decode()
     return Shown(fleet, maker, live, counters, _samples(text), text)
 
@@ -136,11 +136,11 @@ def test_no_pool_or_cluster_takes_a_marker_s_place(shown: Shown) -> None:
 
 
 def test_what_is_folded_never_mixes_with_a_workload_called_other(tmp_path_factory: pytest.TempPathFactory) -> None:
-    few = _shown(tmp_path_factory, workloads_max=20)
+    few = _shown(tmp_path_factory, series_max=20 * 2 * 64 * 100 // 40)  # 20 workloads with a model each
     sums = few.sums("tokenyield_tokens_total", "workload")
     assert len(sums) == 21
     assert sum(sums.values()) == sum(100 + i for i in range(len(NAMES)))
-    admitted = few.counters.workloads()[:20]
+    admitted = {name[1] for name in few.counters.names()["workload"][:40]}
     assert sums["(other)"] == sum(100 + i for i, name in enumerate(NAMES) if own_name(name) not in admitted)
 
 

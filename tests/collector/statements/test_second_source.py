@@ -128,7 +128,7 @@ def test_metrics_and_what_the_page_reads(fleet: Fleet, tmp_path: Path) -> None:
     refresher.bring_to_date(now_ms)
     view = refresher.refresh([], now_ms, {})
     registry = CollectorRegistry()
-    registry.register(Exposition(view, 100, 100))
+    registry.register(Exposition(view, 10_000))
     shown = generate_latest(registry).decode()
     assert 'tokenyield_cost_to_date{bucket="productive",cluster="vendor",currency="USD",pool="anthropic"} 36.0' in shown
     assert 'model="sonnet",pool="anthropic",product="unattributed",team="search"} 2e+06' in shown
