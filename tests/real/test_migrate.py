@@ -19,7 +19,9 @@ from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger
 from tokenyield_collector.ledger.closed import StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.facts import Facts
+from tokenyield_collector.ledger.outcomes import OutcomeSlice, SliceKey
 from tokenyield_collector.ledger.verify import verify
+from tokenyield_wire.units import MS_PER_DAY
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 Place = Callable[[], Callable[[], Ledger]]
@@ -117,3 +119,24 @@ def test_the_command(clickhouse_servers: list[Server], tmp_path: Path) -> None:
     settings.clear()
     unnamed = called("migrate", "--ledger", str(tmp_path / "old.duckdb"))
     assert (unnamed.returncode, "ledger_url" in unnamed.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("engine", ["clickhouse", "clickhouse_two_shards", "chdb"])
+def test_outcomes_move_and_what_was_imported_there_since_stays(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    place: Place = request.getfixturevalue(engine)
+    day_ms = NOON_MS - NOON_MS % MS_PER_DAY
+    old, newer, other = (
+        OutcomeSlice(SliceKey("jira", day_ms, name), (("{}", count),))
+        for name, count in (("tickets", 5), ("tickets", 6), ("answers", 7))
+    )
+    with closing(filled(tmp_path / "old.duckdb")) as source, closing(place()()) as target:
+        assert isinstance(target, ClickHouseLedger)
+        source.replace_outcomes([old, other], 1)
+        for _ in range(2):
+            list(migrate(source, target))
+            assert target.outcomes(0, day_ms + MS_PER_DAY) == [other, old]
+        target.replace_outcomes([newer], 2)
+        list(migrate(source, target))
+        assert target.outcomes(0, day_ms + MS_PER_DAY) == [other, newer]
