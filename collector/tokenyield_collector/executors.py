@@ -10,7 +10,7 @@ class Executors:
     | name | runs | who waits for it |
     |---|---|---|
     | `writer` | writes to the ledger: commits, folding, roll-ups, retention | agents, the refresh loop, reports |
-    | `decoder` | unpacking and decoding of large shipments (api/batches.py) | their agents |
+    | `decoder` | unpacking and decoding of large shipments (api/batches.py) and of outcomes | their senders |
     | `reader` | the refresh: changed hours into a view; reading changed prices and rules | the refresh loop |
     | `queries` | /v1/summary, /v1/fleet, /v1/diagnosis | their callers |
     | `exposer` | the text of /metrics, and the compression of answers | scrapes, and callers of JSON |

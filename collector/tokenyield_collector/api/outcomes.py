@@ -22,9 +22,9 @@ from tokenyield_collector.ingest.outcomes import (
     Row,
     UnusableOutcome,
     allowed_days,
-    check_sizes,
     outcome_row,
     receipt_of,
+    size_faults,
 )
 from tokenyield_collector.ledger.outcomes import slice_changes, slices_of, span_of
 from tokenyield_collector.live.summary import encode
@@ -49,53 +49,92 @@ OUTCOMES = Route(
 )
 ROUTES = (OUTCOMES,)
 FAULTS_MAX = 50
+HELD_MAX = 4
+"""Requests whose bodies are in memory at once."""
+UNUSABLE = "outcomes that cannot be used; nothing was changed"
 
 
 def routes(services: Services) -> list[BoundRoute]:
     return [(OUTCOMES, OutcomeApi(services).handle)]
 
 
+class _Refusal(Exception):
+    """A request that changes nothing."""
+
+    def __init__(self, status: int, detail: str, faults: Iterable[Fault] = ()) -> None:
+        self.status = status
+        self.detail = detail
+        self.faults = tuple(faults)
+
+
 class OutcomeApi:
-    """The handler."""
+    """The handler. Few bodies are held at once; they are decoded and checked in a thread, and compared and replaced in
+    the writer's, so that what is compared is what is replaced."""
 
     def __init__(self, services: Services) -> None:
         self._settings = services.settings
         self._ledger = services.ledger
+        self._decoder = services.executors.decoder
         self._writer = services.executors.writer
         self._audit = services.audit
+        self._held = 0
 
     async def handle(self, request: web.Request) -> web.Response:
+        if self._held >= HELD_MAX:
+            return problem(503, "too many outcomes wait; send later", headers={"Retry-After": "2"})
+        self._held += 1
         try:
-            async with asyncio.timeout(self._settings.body_wait_s):
-                body = await request.read()
-            encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").lower()
-            document = msgspec.json.decode(decompress(body, encoding, self._settings.decompressed_bytes_max))
-        except TimeoutError:
-            return problem(408, f"the body did not arrive within {self._settings.body_wait_s} s (body_wait_s)")
-        except (web.HTTPRequestEntityTooLarge, BodyTooLarge):
-            return problem(413, f"body: expected at most {self._settings.body_bytes_max} bytes, found more; send less")
-        except UnknownEncoding as error:
-            return problem(415, str(error))
-        except (ValueError, ConnectionError) as error:
-            return problem(400, f"body: expected JSON, found none that can be read ({error}); correct it"[:500])
-        rows, faults = _rows(document, allowed_days(self._settings.hours_keep_days, time.time_ns() // NS_PER_MS))
-        if faults:
-            return problem(422, "outcomes that cannot be used; nothing was changed", faults=faults)
-        is_dry = request.query.get("dry_run") == "true"
-        self._audit.wrote(
-            peer=peer_of(request), caller=caller_of(request).name, route=request.path, what=f"rows={len(rows)}"
-        )
-        receipt = await asyncio.get_running_loop().run_in_executor(self._writer, self._replace, rows, is_dry)
-        if isinstance(receipt, list):
-            return problem(422, "outcomes that cannot be used; nothing was changed", faults=receipt)
+            receipt = await self._taken(request)
+        except _Refusal as refusal:
+            return problem(refusal.status, refusal.detail, faults=refusal.faults)
+        finally:
+            self._held -= 1
         return web.Response(body=encode(receipt), content_type=JSON)
 
-    def _replace(self, rows: list[Row], is_dry: bool) -> OutcomesReceiptDocument | list[Fault]:
-        """In the writer's thread, so that what is compared is what is replaced."""
+    async def _taken(self, request: web.Request) -> OutcomesReceiptDocument:
+        body, loop = await self._body(request), asyncio.get_running_loop()
+        encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").lower()
+        rows = await loop.run_in_executor(self._decoder, self._decoded, body, encoding)
+        is_dry = request.query.get("dry_run") == "true"
+        what = f"rows={len(rows)} dry_run={is_dry}"
+        self._audit.wrote(peer=peer_of(request), caller=caller_of(request).name, route=request.path, what=what)
+        return await loop.run_in_executor(self._writer, self._replace, rows, is_dry)
+
+    async def _body(self, request: web.Request) -> bytes:
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.body_wait_s):
+                return await request.read()
+        except TimeoutError:
+            detail = f"the body did not arrive within {settings.body_wait_s} s (body_wait_s)"
+            raise _Refusal(408, detail) from None
+        except ConnectionError:  # nobody is there to read this answer
+            raise _Refusal(400, "the connection broke off within the body") from None
+        except web.HTTPRequestEntityTooLarge:
+            detail = f"body: expected at most {settings.body_bytes_max} bytes, found more; send fewer slices at once"
+            raise _Refusal(413, detail) from None
+
+    def _decoded(self, body: bytes, encoding: str) -> list[Row]:
+        try:
+            document = msgspec.json.decode(decompress(body, encoding, self._settings.decompressed_bytes_max))
+        except BodyTooLarge as error:
+            raise _Refusal(413, str(error)) from None
+        except UnknownEncoding as error:
+            raise _Refusal(415, str(error)) from None
+        except ValueError as error:
+            detail = f"body: expected JSON, found none that can be read ({error}); correct it"
+            raise _Refusal(400, detail[:500]) from None
+        rows, faults = _rows(document, allowed_days(self._settings.hours_keep_days, time.time_ns() // NS_PER_MS))
+        if faults:
+            raise _Refusal(422, UNUSABLE, faults)
+        return rows
+
+    def _replace(self, rows: list[Row], is_dry: bool) -> OutcomesReceiptDocument:
         slices = slices_of(rows)
-        if faults := list(check_sizes(slices)):
-            return faults
-        changes = slice_changes(self._ledger.outcomes(*span_of(slices)), slices)
+        stored = self._ledger.outcomes(*span_of(slices))
+        if faults := list(size_faults(stored, slices)):
+            raise _Refusal(422, UNUSABLE, faults)
+        changes = slice_changes(stored, slices)
         if not is_dry and changes.to_write:
             self._ledger.replace_outcomes(changes.to_write, time.time_ns() // NS_PER_MS)
         return receipt_of(len(rows), changes)

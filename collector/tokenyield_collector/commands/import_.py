@@ -112,12 +112,9 @@ def _imported(
     settings: "CollectorSettings", arguments: argparse.Namespace, slices: "list[OutcomeSlice]", rows: int
 ) -> "OutcomesReceiptDocument":
     """Through the collector where `--collector` names one or it has the ledger open."""
-    from tokenyield_collector.errors import LedgerInUse, ParameterError
-    from tokenyield_collector.ingest.outcomes import check_sizes
+    from tokenyield_collector.errors import LedgerInUse
     from tokenyield_collector.ledger_engine import open_ledger
 
-    for key, found, expected in check_sizes(slices):
-        raise ParameterError("files", expected=f"{expected} in a slice", found=f"{found} in {key}")
     if not arguments.collector:
         try:
             with closing(open_ledger(settings, has_to_exist=True)) as ledger:
@@ -130,10 +127,14 @@ def _imported(
 def _into(ledger: "Ledger", slices: "list[OutcomeSlice]", rows: int, *, is_dry: bool) -> "OutcomesReceiptDocument":
     import time
 
-    from tokenyield_collector.ingest.outcomes import receipt_of
+    from tokenyield_collector.errors import ParameterError
+    from tokenyield_collector.ingest.outcomes import receipt_of, size_faults
     from tokenyield_collector.ledger.outcomes import slice_changes, span_of
 
-    changes = slice_changes(ledger.outcomes(*span_of(slices)), slices)
+    stored = ledger.outcomes(*span_of(slices))
+    for field, found, expected in size_faults(stored, slices):
+        raise ParameterError("files", expected=expected, found=f"{found} in {field}")
+    changes = slice_changes(stored, slices)
     if changes.to_write and not is_dry:
         ledger.replace_outcomes(changes.to_write, time.time_ns() // 10**6)
     return receipt_of(rows, changes)

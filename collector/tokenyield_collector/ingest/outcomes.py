@@ -5,6 +5,7 @@ slice (ledger/outcomes.py), or what is wrong with it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from tokenyield_collector.http.schemas import OutcomesReceiptDocument
-from tokenyield_collector.ledger.outcomes import SLICE_ROWS_MAX, OutcomeSlice, SliceChanges, SliceKey
+from tokenyield_collector.ledger.outcomes import DAY_ROWS_MAX, SLICE_ROWS_MAX, OutcomeSlice, SliceChanges, SliceKey
 from tokenyield_collector.ledger.rows import encoded_labels
 from tokenyield_collector.prices.period import day_of
 from tokenyield_wire.bounded import fitting_name
@@ -100,10 +101,18 @@ def allowed_days(hours_keep_days: int, now_ms: int) -> AllowedDays:
     return AllowedDays(today - timedelta(days=hours_keep_days), today + timedelta(days=1))
 
 
-def check_sizes(slices: Sequence[OutcomeSlice]) -> Iterator[Fault]:
-    for one in slices:
+def size_faults(stored: Sequence[OutcomeSlice], given: Sequence[OutcomeSlice]) -> Iterator[Fault]:
+    """What would make a slice, or a day of all sources and names, larger than it may be. `stored` has their days."""
+    for one in given:
         if len(one.counts) > SLICE_ROWS_MAX:
             yield Fault(one.key.text, f"{len(one.counts)}", f"at most {SLICE_ROWS_MAX} sets of labels")
+    of_day: Counter[int] = Counter()
+    for one in ({one.key: one for one in stored} | {one.key: one for one in given}).values():
+        of_day[one.key.day_ms] += len(one.counts)
+    for day_ms in sorted({one.key.day_ms for one in given}):
+        if of_day[day_ms] > DAY_ROWS_MAX:
+            expected = f"at most {DAY_ROWS_MAX} counts of a day, over all sources and names; use fewer labels"
+            yield Fault(day_of(day_ms).isoformat(), f"{of_day[day_ms]}", expected)
 
 
 def receipt_of(rows: int, changes: SliceChanges) -> OutcomesReceiptDocument:

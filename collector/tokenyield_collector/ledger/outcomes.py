@@ -13,6 +13,8 @@ from tokenyield_wire.window import COUNT_MAX
 
 SLICE_ROWS_MAX = 10_000
 """Counts of one slice: sets of labels."""
+DAY_ROWS_MAX = 20_000
+"""Counts of a day, over all slices, so that a report of a month reads them in seconds."""
 
 
 class SliceKey(NamedTuple):

@@ -15,8 +15,9 @@ from tokenyield_collector.ingest.outcomes import (
     body_of,
     outcome_row,
     requests_of,
+    size_faults,
 )
-from tokenyield_collector.ledger.outcomes import SLICE_ROWS_MAX, SliceKey, slices_of
+from tokenyield_collector.ledger.outcomes import DAY_ROWS_MAX, SLICE_ROWS_MAX, SliceKey, slices_of
 from tokenyield_wire.units import MS_PER_DAY
 
 DAYS = AllowedDays(date(2026, 1, 1), date(2026, 12, 31))
@@ -128,3 +129,17 @@ def test_requests_hold_whole_slices() -> None:
     for part in parts:
         assert len(body_of(part)) < 4 * 2**20
         assert sum(len(one.counts) for one in part) <= SLICE_ROWS_MAX
+
+
+def test_a_slice_and_a_day_have_a_bound() -> None:
+    def rows(name: str, count: int) -> list[tuple[SliceKey, str, int]]:
+        return [(SliceKey("s", OCTOBER_5_MS, name), json.dumps({"team": str(i)}), 1) for i in range(count)]
+
+    full = slices_of([*rows("a", SLICE_ROWS_MAX), *rows("b", DAY_ROWS_MAX - SLICE_ROWS_MAX)])
+    assert list(size_faults([], full)) == []
+    assert list(size_faults(full, slices_of(rows("a", 5)))) == [], "what is replaced makes room"
+    (fault,) = size_faults(full, slices_of(rows("c", 1)))
+    assert (fault.field, fault.found) == ("2026-10-05", "20001")
+    assert [fault.field for fault in size_faults([], slices_of(rows("a", SLICE_ROWS_MAX + 1)))] == [
+        "a of 2026-10-05 from s"
+    ]

@@ -12,7 +12,7 @@ from tokenyield_collector.demo.month import make_month
 from tokenyield_collector.examples import example_text
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.reports.coverage import NO_OWNER
+from tokenyield_collector.reports.coverage import NO_OWNER, NO_WORKLOAD
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_wire.window import Demand
 
@@ -105,6 +105,16 @@ def test_what_no_rule_can_cover_has_a_hint(tmp_path: Path) -> None:
     assert [(one["rule"] != "", one["missing"], one["hint"]) for one in found["unattributed"]] == [
         (True, ["team", "product"], ""), (False, ["team"], NO_OWNER),
     ]  # fmt: skip
+
+
+def test_gpus_of_processes_that_nobody_knows_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.fleet._shares", lambda gpu: [])
+    made = Fleet()
+    made.hour("2026-10-05", [Gpu(held=[Held(workload="w", active_min=60)])])
+    found = made.maker(prices(tmp_path, BOOK)).coverage("2026-10-05", 10)
+    assert [(one["who"], one["rule"], one["hint"], one["cost"]) for one in found["unattributed"]] == [
+        ("", "", NO_WORKLOAD, Decimal(2))
+    ]
 
 
 @pytest.fixture(scope="module")

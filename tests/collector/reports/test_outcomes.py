@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules
 from tokenyield_collector.ingest.outcomes import AllowedDays, outcome_row
@@ -131,3 +133,34 @@ def test_a_dimension_cannot_be_called_like_a_figure_of_them(tmp_path: Path) -> N
 
     with pytest.raises(SettingsError, match="does not begin with outcomes_"):
         rules(tmp_path, {"dimensions": ["team", "outcomes_tickets"], "rules": []})
+
+
+COUNTS = st.lists(
+    st.tuples(
+        st.sampled_from(["search", "ads", "sales", "(unallocated)", "unattributed", "", "=1+1", "\x1b[31m"]),
+        st.sampled_from(["p", "q", ""]),
+        st.integers(0, 2**48),
+    ),
+    max_size=8,
+)
+
+
+@settings(
+    max_examples=6, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(COUNTS, st.sampled_from(["team", "product", "team,product", "day", "team,day"]))
+def test_rows_and_what_fits_none_sum_to_what_was_imported(
+    tmp_path: Path, counts: list[tuple[str, str, int]], by: str
+) -> None:
+    made = maker(tmp_path, *({"count": count, "team": team, "product": product} for team, product, count in counts))
+    report = made.report("2026-10-05", by.split(","))
+    if not counts:
+        assert report.outcomes == []
+        return
+    (outcome,) = report.outcomes
+    known = [row.figures["outcomes_tickets"] for row in report.rows if row.figures["outcomes_tickets"] is not None]
+    assert outcome.count == report.total.figures["outcomes_tickets"] == sum(count for _, _, count in counts)
+    assert sum(known) + outcome.no_row == (0 if outcome.reason else outcome.count)
+    for form in ("csv", "json", "table", "html"):
+        text = made.encode("2026-10-05", by.split(","), form).decode()
+        assert "\x1b" not in text
