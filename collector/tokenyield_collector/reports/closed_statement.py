@@ -5,7 +5,7 @@ and formats: lines by day, what the waterfall was before sharing, the paces that
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from tokenyield_collector.errors import LedgerError, ParameterError
@@ -52,7 +52,15 @@ class ReportedStatement(Protocol):
 class ClosedStatement:
     """Days of one version. Raises `LedgerError` where a day is damaged or missing."""
 
-    def __init__(self, store: VersionStore, version: ClosedVersion, period: Period, grain: Grain) -> None:
+    def __init__(
+        self,
+        store: VersionStore,
+        version: ClosedVersion,
+        period: Period,
+        grain: Grain,
+        days: Collection[str] | None = None,
+    ) -> None:
+        """`days`: only these (2026-10-05)."""
         self._store = store
         self._version = version
         self._grain = grain
@@ -64,7 +72,9 @@ class ClosedStatement:
         self.gaps = [gap for gap in content.gaps if period.start_ms <= gap.day_ms < period.end_ms]
         self.before_sharing: dict[PoolPlace, Sums] = defaultdict(Sums)
         self._days = {
-            day: entry for day, entry in sorted(content.days.items()) if _is_within(parse_period(day), period)
+            day: entry
+            for day, entry in sorted(content.days.items())
+            if _is_within(parse_period(day), period) and (days is None or day in days)
         }
 
     @property

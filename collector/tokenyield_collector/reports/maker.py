@@ -227,7 +227,15 @@ class ReportMaker:
             expected = "a month, or days of one month, in a FOCUS file"
             raise ParameterError("period", expected=expected, found=f"'{period[:40]}'", fix="ask for each month")
         read = self._reader.read(asked, Grain(workload=True, cluster=True), version)
-        return PeriodStatement(read.statement, read.billing_period, read.version, focus_version)
+        return PeriodStatement(
+            read.statement,
+            read.billing_period,
+            read.version,
+            focus_version,
+            correction=read.correction,
+            invoice_name=read.billing_period.name,
+            issued_ms=read.issued_ms,
+        )
 
 
 def _warnings(report: Report, policy: Policy) -> list[str]:

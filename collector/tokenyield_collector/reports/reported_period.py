@@ -19,7 +19,7 @@ from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.ledger.closed import StatementRecord
 from tokenyield_collector.ledger.usage import WorkLatency
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.prices.period import Period, iso, months_of
+from tokenyield_collector.prices.period import Period, iso, month_of, months_of, parse_period
 from tokenyield_collector.reports.closed_statement import (
     ClosedStatement,
     JoinedStatement,
@@ -27,6 +27,7 @@ from tokenyield_collector.reports.closed_statement import (
     StatementDays,
 )
 from tokenyield_collector.reports.closing import ClosableLedger, inputs_of
+from tokenyield_collector.reports.formats import Correction
 from tokenyield_collector.reports.version_content import ClosedVersion, closed_version
 from tokenyield_collector.reports.versions import in_words
 from tokenyield_collector.statements.source import CostSource, Grain, Span
@@ -64,6 +65,10 @@ class ReportedPeriod:
     statement: ReportedStatement
     waits: Callable[[], Iterable[WorkLatency]]
     notes: list[str] = field(default_factory=list)
+    correction: Correction | None = None
+    """Of the version before."""
+    issued_ms: int = 0
+    """When the version was made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +170,21 @@ class PeriodReader:
             statement=statement,
             waits=closed.waits,
             notes=notes,
+            correction=self._correction(version, period, grain),
+            issued_ms=version.content.made_ms,
         )
+
+    def _correction(self, version: ClosedVersion, period: Period, grain: Grain) -> Correction | None:
+        records = self.ledger.versions.records(version.record.period)
+        earlier = next((record for record in records if record.version == version.number - 1), None)
+        before = closed_version(earlier) if earlier is not None else None
+        if before is None:
+            return None
+        old, new = before.content.days, version.content.days
+        days = {day for day in old.keys() | new.keys() if old.get(day) != new.get(day)}
+        made = parse_period(month_of(version.content.made_ms))
+        statements = (ClosedStatement(self.ledger.versions, one, period, grain, days) for one in (before, version))
+        return Correction(*statements, billing_period=made)
 
     def _hours_of(self, version: ClosedVersion, period: Period, grain: Grain) -> ReportedStatement:
         """Hours are not kept: they are computed again, as long as the ledger has what the version was made of."""

@@ -27,7 +27,7 @@ def write_billing_period(whole: PeriodStatement, out: TextWriter) -> None:
     row = {
         "BillingPeriodCreated": iso(period.start_ms),
         "BillingPeriodEnd": iso(period.end_ms),
-        "BillingPeriodLastUpdated": iso(period.end_ms if whole.version is not None else whole.statement.span.end_ms),
+        "BillingPeriodLastUpdated": iso(whole.issued_ms if whole.version is not None else whole.statement.span.end_ms),
         "BillingPeriodStart": iso(period.start_ms),
         "BillingPeriodStatus": "Open" if whole.version is None else "Closed",
         "InvoiceIssuerName": whole.statement.policy.rules.focus.provider,
@@ -74,11 +74,11 @@ class InvoiceLines:
 
     def _common(self, whole: PeriodStatement) -> Row:
         policy, period = whole.statement.policy, whole.period
-        issued = iso(period.end_ms)
+        issued = iso(whole.issued_ms or period.end_ms)
         return {
             "BillingAccountId": policy.rules.focus.billing_account_id,
             "BillingCurrency": policy.prices.currency,
-            "BillingPeriodEnd": issued,
+            "BillingPeriodEnd": iso(period.end_ms),
             "BillingPeriodStart": iso(period.start_ms),
             "InvoiceDetailCreated": issued,
             "InvoiceDetailLastUpdated": issued,

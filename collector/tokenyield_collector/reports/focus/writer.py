@@ -30,14 +30,21 @@ def write_cost_and_usage(
     whole: PeriodStatement, out: TextWriter, each: Callable[[Row], object] | None = None
 ) -> Decimal:
     """Write all rows to `out`, and give each to `each`; returns the sum of their costs."""
-    columns = COST_AND_USAGE[whole.focus_version]
+    return write_rows(cost_and_usage(whole), whole.focus_version, out, each)
+
+
+def write_rows(
+    rows: Iterator[Row], focus_version: str, out: TextWriter, each: Callable[[Row], object] | None = None
+) -> Decimal:
+    """Rows as they are computed; returns the sum of their costs."""
+    columns = COST_AND_USAGE[focus_version]
     out.write(csv_line(columns))
     values_of = operator.itemgetter(*columns)
     decimals = [name for name in columns if data_type(name) == "Decimal"]
     total = 0
     with localcontext() as context:
         context.prec = _DIGITS
-        for row in cost_and_usage(whole):
+        for row in rows:
             for name in decimals:
                 value = row[name]
                 if value.__class__ is Decimal:

@@ -33,6 +33,14 @@ class TextWriter(Protocol):
     def write(self, text: str, /) -> object: ...
 
 
+class Correction(NamedTuple):
+    """The days in which two versions differ, before and after; and the month in which the later one was made."""
+
+    before: "ReportedStatement"
+    after: "ReportedStatement"
+    billing_period: "Period"
+
+
 class PeriodStatement(NamedTuple):
     """The statement of a period, whose grain has workloads and clusters. `version` is None while it is not closed;
     `period` is the billing period: the month, where all days are of one that is closed."""
@@ -41,6 +49,12 @@ class PeriodStatement(NamedTuple):
     period: "Period"
     version: int | None
     focus_version: str = DEFAULT_VERSION
+    correction: "Correction | None" = None
+    """What a version after the first corrects of the one before."""
+    invoice_name: str = ""
+    """The month that is charged, where `period` is another one."""
+    issued_ms: int = 0
+    """When its version was made."""
 
     @property
     def invoice_id(self) -> str:
@@ -53,7 +67,9 @@ class PeriodStatement(NamedTuple):
         return self._invoice_id(max(1, self.version - 1)) if self.version is not None else ""
 
     def _invoice_id(self, version: int) -> str:
-        return f"{self.statement.policy.rules.focus.billing_account_id}-{self.period.name}-v{version}"
+        return (
+            f"{self.statement.policy.rules.focus.billing_account_id}-{self.invoice_name or self.period.name}-v{version}"
+        )
 
 
 class StatementFormat(NamedTuple):

@@ -141,3 +141,45 @@ def test_a_row_of_tokens_names_its_model(tmp_path: Path) -> None:
     _, rows = charges(month().maker(prices(tmp_path, PRICE_BOOK)))
     details = {row["SkuId"]: json.loads(row["SkuPriceDetails"]) for row in rows if row["x_TokenKind"]}
     assert details["llama-70b/completion"]["ModelId"] == "llama-70b"
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.4"])
+@pytest.mark.parametrize("reserved", [False, True])
+def test_a_correction_adds_rows_and_changes_none(tmp_path: Path, version: str, reserved: bool) -> None:
+    terms = (
+        "rented: {per_gpu_hour: 1, kind: reserved, count: 3}"
+        if reserved
+        else "owned: {count: 3, gpu: 35040, life_years: 4}"
+    )
+    book = PRICE_BOOK.replace("owned: {count: 3, gpu: 35040, life_years: 4}", terms)
+    fleet = month()
+    maker = close_months(fleet.maker(prices(tmp_path, book), now=OVER))
+    assert read(maker.encode("2026-10", (), "focus-corrections", focus_version=version))[1] == [], (
+        "of the first version"
+    )
+    fleet.hour("2026-10-20T10:00", [Gpu(uuid="late")], node="n2")
+    close_months(maker)
+    columns, first = read(maker.encode("2026-10", (), "focus", focus_version=version, version=1))
+    named, corrections = read(maker.encode("2026-10", (), "focus-corrections", focus_version=version, version=2))
+    _, second = read(maker.encode("2026-10", (), "focus", focus_version=version, version=2))
+    assert named == columns
+    assert {row["ChargeClass"] for row in corrections} == {"Correction"}
+    assert {row["ChargeClass"] for row in (*first, *second)} == {""}
+    assert {row["ChargePeriodStart"] for row in corrections} == {"2026-10-20T00:00:00Z"}, "only the day that changed"
+    billed = {(row["BillingPeriodStart"], row["BillingPeriodEnd"], row["InvoiceId"]) for row in corrections}
+    assert billed == {("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z", "gpu-fleet-2026-10-v2")}
+    assert {row["InvoiceId"] for row in first} == {"gpu-fleet-2026-10-v1"}
+    for column in ("BilledCost", "EffectiveCost", "x_GpuHours", "x_Joules", "x_Tokens"):
+        old, moved, new = (sum(Decimal(row[column] or 0) for row in rows) for rows in (first, corrections, second))
+        assert old + moved == pytest.approx(new, abs=Decimal("2e-9"))
+    if version == "1.4" and reserved:
+        applied = [json.loads(row["ContractApplied"])["Elements"][0] for row in corrections if row["ContractApplied"]]
+        assert sum(Decimal(str(one["ContractCommitmentAppliedQuantity"])) for one in applied) == pytest.approx(
+            sum(Decimal(row["CommitmentDiscountQuantity"] or 0) for row in corrections)
+        )
+
+
+def test_an_invoice_is_issued_when_its_version_was_made(maker: ReportMaker) -> None:
+    _, lines = read(maker.encode("2026-10", (), "focus-invoice-detail"))
+    assert {line["InvoiceIssueDate"] for line in lines} == {"2026-11-20T00:00:00Z"}
+    assert {line["BillingPeriodEnd"] for line in lines} == {"2026-11-01T00:00:00Z"}
