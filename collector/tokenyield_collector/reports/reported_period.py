@@ -183,8 +183,10 @@ class PeriodReader:
         old, new = before.content.days, version.content.days
         days = {day for day in old.keys() | new.keys() if old.get(day) != new.get(day)}
         made = parse_period(month_of(version.content.made_ms))
-        statements = (ClosedStatement(self.ledger.versions, one, period, grain, days) for one in (before, version))
-        return Correction(*statements, billing_period=made)
+        old_days, new_days = (
+            ClosedStatement(self.ledger.versions, one, period, grain, days) for one in (before, version)
+        )
+        return Correction(old_days, new_days, made)
 
     def _hours_of(self, version: ClosedVersion, period: Period, grain: Grain) -> ReportedStatement:
         """Hours are not kept: they are computed again, as long as the ledger has what the version was made of."""
