@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     import yaml
 
     from tokenyield_collector.access.credentials import Credentials
-    from tokenyield_collector.commands.terms_lines import first_day_kept, terms_lines, terms_warnings
+    from tokenyield_collector.commands.terms_lines import first_day_kept, terms_texts
     from tokenyield_collector.config import load_settings
     from tokenyield_collector.policy import load_policy
 
@@ -29,11 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     for remark in Credentials(settings).web.config.remarks():
         show(f"{settings.web_config_file}: {remark}", is_error=True)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
-    since = first_day_kept()
-    for i, line in enumerate(terms_lines(prices, since)):
-        if i == 0:
-            show(f"# Effective terms of {settings.prices_file}, from a day to before another:")
+    lines, warnings = terms_texts(prices, first_day_kept())
+    if lines:
+        show(f"# Effective terms of {settings.prices_file}, from a day to before another:")
+    for line in lines:
         show(f"# {line}")
-    for warning in terms_warnings(prices, since):
+    for warning in warnings:
         show(f"{settings.prices_file}: {warning}", is_error=True)
     return 0

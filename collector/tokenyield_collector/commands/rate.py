@@ -21,7 +21,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.commands.console import console_for
     from tokenyield_collector.commands.rate_tables import rate_table, reference_table, site_table
-    from tokenyield_collector.commands.terms_lines import first_day_kept, terms_lines, terms_warnings
+    from tokenyield_collector.commands.terms_lines import first_day_kept, terms_texts
     from tokenyield_collector.prices.load import load_prices
     from tokenyield_collector.prices.rate_card import rate_document
     from tokenyield_settings.terminal import show
@@ -34,10 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     prices = load_prices(arguments.prices)
     if arguments.by_day:
-        since = first_day_kept()
-        for line in terms_lines(prices, since):
+        lines, warnings = terms_texts(prices, first_day_kept())
+        for line in lines:
             show(line)
-        for warning in terms_warnings(prices, since):
+        for warning in warnings:
             show(f"{arguments.prices}: {warning}", is_error=True)
         return 0
     at_ms = _instant_ms(arguments.at)

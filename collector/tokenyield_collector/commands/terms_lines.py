@@ -1,6 +1,6 @@
 """The effective terms of a price book as lines of text, for `check` and `rate --by-day`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 
@@ -16,21 +16,26 @@ def first_day_kept() -> date:
     return datetime.now(UTC).date() - timedelta(days=DAYS_MAX)  # noqa: TID251 - the rim
 
 
-def terms_lines(prices: PriceBook, since: date) -> Iterator[str]:
+def terms_texts(prices: PriceBook, since: date) -> tuple[list[str], list[str]]:
+    """Lines that show the terms, and warnings."""
+    stretches = effective_terms(prices, since)
+    warnings = [*_warnings(stretches), *site_fee_warnings(prices, since), *site_warnings(prices, since)]
+    return list(_lines(stretches, prices.currency)), warnings
+
+
+def _lines(stretches: Sequence[TermsStretch], currency: str) -> Iterator[str]:
     """A line for each stretch of days with equal terms, and what it inherits below it."""
-    for stretch in effective_terms(prices, since):
-        yield f"{stretch.pool}: {_days(stretch.first, stretch.end)}: {'; '.join(_terms(stretch, prices.currency))}"
+    for stretch in stretches:
+        yield f"{stretch.pool}: {_days(stretch.first, stretch.end)}: {'; '.join(_terms(stretch, currency))}"
         yield from (f"    inherited: {text}" for text in stretch.inherited)
 
 
-def terms_warnings(prices: PriceBook, since: date) -> Iterator[str]:
+def _warnings(stretches: Sequence[TermsStretch]) -> Iterator[str]:
     """`pool NAME, days: what is wrong; how to fix it`; what is wrong in stretches that follow each other, once."""
-    for (pool, warning), stretches in groupby(effective_terms(prices, since), lambda one: (one.pool, one.warning)):
+    for (pool, warning), equal in groupby(stretches, lambda one: (one.pool, one.warning)):
         if warning is not None:
-            listed = list(stretches)
+            listed = list(equal)
             yield f"pool {pool}, {_days(listed[0].first, listed[-1].end)}: {warning}"
-    yield from site_fee_warnings(prices, since)
-    yield from site_warnings(prices, since)
 
 
 def _days(first: date | None, end: date | None) -> str:

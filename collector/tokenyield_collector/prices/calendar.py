@@ -19,6 +19,7 @@ QUARTERS_PER_HOUR = 4
 MS_PER_QUARTER = 900_000
 _MINUTES_PER_QUARTER = 15
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+ALL_MONTHS = "1-12"
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?")
 
 
@@ -48,7 +49,7 @@ class TariffBand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     per_kwh: Decimal
     hours: str = "00:00-24:00"
     days: str = "mon-sun"
-    months: str = "1-12"
+    months: str = ALL_MONTHS
 
     def faults(self) -> Iterator[str]:
         """What cannot be read, and how to write it."""

@@ -4,6 +4,7 @@ In: a price book. Out: for each pool its stretches, in order, each with what it 
 GPUs go when it does not hold or has too few of them, and a warning where that is nowhere, or where it never applies.
 """
 
+from calendar import isleap, monthrange
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -20,16 +21,17 @@ from tokenyield_collector.prices.book import (
     is_paid,
     term_of,
 )
-from tokenyield_collector.prices.calendar import in_force
+from tokenyield_collector.prices.calendar import ALL_MONTHS, in_force
 from tokenyield_collector.prices.hours import end_of_life
 from tokenyield_collector.prices.overlaps import PoolOverlaps
 from tokenyield_collector.prices.parts import is_within_life
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-_SAMPLED_DAYS = 8
-_SAMPLED_MONTHS = 13
-"""Hours of the first days, and of the first day of so many months, show how far a price goes up and down."""
+_SAMPLED_EVERY_MS = 3 * MS_PER_HOUR
+_SAMPLED_MONTHS = 48
+"""Hours of a few days show how far a price goes up and down: four years have months and years of every length."""
+_FRIDAY = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,17 +163,29 @@ def _inherited(prices: PriceBook, key: str, first: date | None) -> list[str]:
 
 def _priced(rates: Rates, pool: Pool, stretch: TermsStretch, since: date) -> TermsStretch:
     first = stretch.first or min(since, (stretch.end or since) - timedelta(days=1))
-    end = stretch.end or date(first.year + 2, 1, 1)
-    days = [first + timedelta(days=i) for i in range(_SAMPLED_DAYS)]
-    months = [first.year * 12 + first.month + i for i in range(_SAMPLED_MONTHS)]
-    days += [date(month // 12, month % 12 + 1, 1) for month in months]
+    facilities = rates.prices.facility_of(pool)
+    by_month = any(band.months != ALL_MONTHS for facility in facilities for band in facility.bands)
     amounts: list[Decimal] = []
-    for day in days:
-        if day < end and stretch.kind is not None:
-            noon_ms = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()) * 1000
-            hours = range(noon_ms, noon_ms + MS_PER_DAY // 2, MS_PER_HOUR)
-            amounts += [rate.per_gpu_hour for at_ms in hours if (rate := rates.of(pool, at_ms)) is not None]
+    for day in _sampled_days(first, by_month=by_month):
+        if stretch.kind is not None and (stretch.end is None or day < stretch.end):
+            start_ms = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()) * 1000
+            hours = range(start_ms, start_ms + MS_PER_DAY, _SAMPLED_EVERY_MS)
+            known = {id(rate): rate for at_ms in hours if (rate := rates.of(pool, at_ms)) is not None}
+            amounts += [rate.per_gpu_hour for rate in known.values()]
     return replace(stretch, lowest=min(amounts, default=None), highest=max(amounts, default=None))
+
+
+def _sampled_days(first: date, *, by_month: bool) -> Iterator[date]:
+    """A working day, a Saturday, a Sunday; then the first days of months, of each length of month and year one."""
+    week = [first + timedelta(days=i) for i in range(7)]
+    yield from {max(day.weekday(), _FRIDAY): day for day in reversed(week)}.values()
+    seen: set[object] = set()
+    for number in range(first.year * 12 + first.month, first.year * 12 + first.month + _SAMPLED_MONTHS):
+        day = date(number // 12, number % 12 + 1, 1)
+        key = day if by_month else (monthrange(day.year, day.month)[1], isleap(day.year))
+        if key not in seen:
+            seen.add(key)
+            yield day
 
 
 def _warning(prices: PriceBook, overlaps: PoolOverlaps, number: int, stretch: TermsStretch, at: date) -> str | None:

@@ -42,11 +42,15 @@ class PoolOverlaps:
 
 def covers(wide: PoolMatch, narrow: PoolMatch) -> bool:
     """Whether all that `narrow` matches is surely matched by `wide`."""
-    names = ("cluster", "node", "gpu")
-    return all(_covers(getattr(wide, name), getattr(narrow, name)) for name in names) and all(
-        name in narrow.labels and _covers(pattern, narrow.labels[name]) for name, pattern in wide.labels.items()
+    return (
+        _covers(wide.node, narrow.node)
+        and _covers(wide.gpu, narrow.gpu)
+        and _covers(wide.cluster, narrow.cluster)
+        and all(
+            name in narrow.labels and _covers(pattern, narrow.labels[name]) for name, pattern in wide.labels.items()
+        )
     )
 
 
 def _covers(wide: str, narrow: str) -> bool:
-    return wide == narrow or (not set(wide) & set("?[") and fnmatchcase(narrow, wide))
+    return wide == narrow or ("*" in wide and "?" not in wide and "[" not in wide and fnmatchcase(narrow, wide))

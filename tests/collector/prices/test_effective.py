@@ -8,12 +8,21 @@ import pytest
 
 from collector.fleet import ms, prices
 from tokenyield_collector.cli import main
-from tokenyield_collector.commands.terms_lines import terms_lines, terms_warnings
-from tokenyield_collector.prices.book import PoolMatch
+from tokenyield_collector.commands.terms_lines import terms_texts
+from tokenyield_collector.prices.book import PoolMatch, PriceBook
 from tokenyield_collector.prices.overlaps import covers
 from tokenyield_collector.prices.rate_card import rate_document
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_settings.loader import SettingsError
+
+
+def terms_lines(price_book: PriceBook, since: date) -> list[str]:
+    return terms_texts(price_book, since)[0]
+
+
+def terms_warnings(price_book: PriceBook, since: date) -> list[str]:
+    return terms_texts(price_book, since)[1]
+
 
 SINCE = date(2026, 1, 1)
 BOOK = """
