@@ -70,6 +70,11 @@ class Placements:
         """Numbers of pools, in order."""
         for group in reader.gpu_groups():
             self.chain_of(group)
+        self._takers: dict[int, list[str]] = defaultdict(list)
+        """Number of a pool -> the chains that it is in, in order."""
+        for chain in sorted(self._chains):
+            for number in self._chains[chain]:
+                self._takers[number].append(chain)
         self.segments: dict[str, list[int]] = {chain: [] for chain in self._chains}
         """Chain -> the segment of each piece: whole hours, but for a first or last that is cut."""
         self.portions: dict[str, list[tuple[Portion, ...]]] = {chain: [NOWHERE] for chain in self._chains}
@@ -150,17 +155,13 @@ class Placements:
     def _divided(self, rates: "Sequence[_Offer]", start_ms: int, length_ms: int) -> dict[str, tuple[Portion, ...]]:
         """The same, where pools have counts: pool by pool, so that what one does not take comes to the next."""
         left_ms = {chain: self.reported_ms.get((chain, start_ms), 0) for chain in self._chains}
-        takers: dict[int, list[str]] = defaultdict(list)
-        for chain in sorted(self._chains):
-            for number in self._chains[chain]:
-                takers[number].append(chain)
         placed: dict[str, tuple[Portion, ...]] = dict.fromkeys(self._chains, ())
         done: set[str] = set()
         any_paid: set[str] = set()
         for number, (is_paid, rate, count, is_capped) in enumerate(rates):
             if not is_paid:
                 continue
-            pool, chains = self._prices.pools[number].name, [one for one in takers[number] if one not in done]
+            pool, chains = self._prices.pools[number].name, [one for one in self._takers[number] if one not in done]
             demand_ms = sum(left_ms[chain] for chain in chains)
             any_paid.update(chains)
             count_ms = None if count is None else count * length_ms
