@@ -178,7 +178,7 @@ class Placements:
                 left_ms[chain] -= part_ms
                 if part_ms or is_all:
                     placed[chain] = (*placed[chain], Portion(pool, rate, part_ms))
-                if is_all:
+                if is_all or not left_ms[chain]:
                     done.add(chain)
         for chain, rest_ms in left_ms.items():
             if rest_ms or not placed[chain]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, ms, prices
@@ -64,7 +64,13 @@ times = st.dictionaries(
 )
 
 
+ROUNDED_TO_ALL = {"pools": [{"name": "p", "rented": {"per_gpu_hour": 1, "kind": "reserved", "count": 1}},
+                            {"name": "q", "rented": {"per_gpu_hour": 1, "ends": date(2027, 1, 1)}},
+                            {"name": "r", "match": {"gpu": "H100"}, "rented": {"per_gpu_hour": 1}}]}  # fmt: skip
+
+
 @settings(max_examples=300, deadline=None)
+@example(ROUNDED_TO_ALL, {("H100", START_MS): 1, ("A100", START_MS): HOUR_MS}, False)
 @given(books, times, st.booleans())
 def test_all_time_is_somewhere_and_no_pool_has_more_than_its_count(
     document: dict[str, Any], reported: dict[tuple[str, int], int], by_hour: bool
