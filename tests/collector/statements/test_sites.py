@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules
-from tokenyield_collector.commands.terms_lines import terms_warnings
+from tokenyield_collector.commands.terms_lines import terms_texts
 from tokenyield_collector.prices.rate_card import rate_document
 from tokenyield_collector.prices.site_power import SitePower
 from tokenyield_collector.reports.maker import ReportMaker
@@ -109,9 +109,9 @@ def test_the_ceiling_of_a_site_is_known(tmp_path: Path) -> None:
     (site,) = rate_document(small, ms(DAY))["sites"]
     assert "take 8 kW by their counts, more than the 7 provisioned" in site["notes"][0]
     assert [
-        line for line in terms_warnings(small, date(2026, 1, 1)) if line.startswith("site north, from 2026-01-01: ")
+        line for line in terms_texts(small, date(2026, 1, 1))[1] if line.startswith("site north, from 2026-01-01: ")
     ]
-    assert not list(terms_warnings(price_book, date(2026, 1, 1)))
+    assert not terms_texts(price_book, date(2026, 1, 1))[1]
     known = SitePower(price_book).at("north", ms(DAY))
     assert known is not None
     assert known.provisioned_kw == 10
