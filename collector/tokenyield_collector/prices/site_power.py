@@ -27,6 +27,8 @@ class SiteHour(NamedTuple):
     per_hour: Decimal | None
     """Of all provisioned power; None without an exchange rate."""
     how: str
+    currency: str = ""
+    """Of its facility, where that has no exchange rate."""
 
     @property
     def notes(self) -> Iterator[str]:
@@ -61,11 +63,12 @@ class SitePower:
             facility = in_force(self._prices.facilities[name], day)
             exchange = self._rates.exchange(facility.currency, day) if facility is not None else None
             per_hour, how = None, ""
+            unknown = (facility.currency or "") if facility is not None and exchange is None else ""
             if facility is not None and exchange is not None:
                 for part in space_parts(facility, entry.provisioned_kw, day, self._prices.timezone):
                     _, per_hour, how = converted(part, exchange, facility.currency, self._prices.currency)
             committed = sum(self._kw_of_pools(name, day), Decimal(0))
-            self._known[site, day] = SiteHour(site, name, entry.provisioned_kw, committed, per_hour, how)
+            self._known[site, day] = SiteHour(site, name, entry.provisioned_kw, committed, per_hour, how, unknown)
         return self._known[site, day]
 
     def _kw_of_pools(self, facility: str, day: date) -> Iterator[Decimal]:

@@ -326,7 +326,10 @@ class _FleetDay:
 
     def _add_unused_sites(self, day_ms: int, lines: dict[LineKey, Sums]) -> None:
         """What sites cost beside what their GPUs pay for space; hour by hour too."""
-        for start_ms, site, unused in self._unused_sites(day_ms):
+        for start_ms, site, unused, currency in self._unused_sites(day_ms):
+            if unused is None:
+                self._gaps.add_site(site, currency, day_ms)
+                continue
             at_ms = start_ms if self._grain.hour else day_ms
             key = LineKey(at_ms, FLEET, site, NO_NODE, Carrier("site", self._nobody))
             lines[key][_SITE_AT] += unused

@@ -73,6 +73,12 @@ class FleetGaps:
     def add_unreported(self, pool: str, day_ms: int, gpu_ms: int) -> None:
         self._sums.add(*self._cause(NO_CHAIN, pool, day_ms), day_ms, GapAmounts(gpu_ms))
 
+    def add_site(self, site: str, currency: str, day_ms: int) -> None:
+        """Provisioned power whose cost is unknown."""
+        name = f"site {own_name(site)}"
+        cause: Cause = (NO_EXCHANGE_RATE, f"{currency} ({name})") if currency else (NO_FACILITY, name)
+        self._sums.add(*cause, day_ms, GapAmounts())
+
     def add_unsold(self, tier: DayTier, carrier: Carrier, day_ms: int, tokens: int) -> None:
         assert tier.gap is not None, "its revenue is unknown"
         first, model = self._dimensions[0], model_name(carrier) or "-"

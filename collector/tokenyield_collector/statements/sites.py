@@ -23,7 +23,10 @@ class UnusedSite(NamedTuple):
 
     start_ms: int
     site: str
-    quanta: int
+    quanta: int | None
+    """None where it is not known what the site costs."""
+    currency: str
+    """The one without an exchange rate, if that is why."""
 
 
 def unused_sites(prices: PriceBook, placements: Placements) -> Iterator[UnusedSite]:
@@ -39,11 +42,14 @@ def unused_sites(prices: PriceBook, placements: Placements) -> Iterator[UnusedSi
         paid = _paid_for_space(i, placements, unreported[start_ms], facility_of)
         for name in sorted(prices.sites):
             site = power.at(name, start_ms)
-            if site is None or site.pico_per_hour is None:
+            if site is None:
+                continue
+            if site.pico_per_hour is None:
+                yield UnusedSite(start_ms, name, None, site.currency)
                 continue
             unused = capacity_quanta(site.pico_per_hour, end_ms - start_ms) - paid[site.facility]
             if unused > 0:
-                yield UnusedSite(start_ms, name, unused)
+                yield UnusedSite(start_ms, name, unused, "")
 
 
 def _paid_for_space(

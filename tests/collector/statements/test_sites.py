@@ -88,6 +88,24 @@ def test_a_site_grows_and_ends_by_day(tmp_path: Path) -> None:
     assert by(report, "day") == {"2026-10-05": 240, "2026-10-06": 480, "2026-10-07": 2}
 
 
+def test_a_site_without_an_exchange_rate_is_a_gap_and_not_free(tmp_path: Path) -> None:
+    """EUR has a rate from the 6th on: 24 hours of 10 kW at 1 EUR at 2 are 480, and the 5th is not known."""
+    text = (
+        "facilities: {dc: {per_kw_month: 744, kw_per_gpu: 2, currency: EUR}}\nsites: {north: {provisioned_kw: 10}}\n"
+        "exchange_rates: {EUR: [{from: 2026-10-06, rate: 2}]}\n"
+        "pools: [{name: p, facility: dc, owned: {gpu: 0, life_years: 1}}]"
+    )
+    own = Fleet()
+    own.hour(ms(DAY), [])
+    own.hour(ms("2026-10-06"), [Gpu()])
+    report = own.maker(prices(tmp_path, text)).report("2026-10-05..2026-10-06", ["pool"])
+    assert by(report, "pool") == {"p": 4, "north": 476}
+    assert report.total.cost == 480
+    assert [(gap.kind.name, gap.subject, gap.days) for gap in report.gaps] == [
+        ("no_exchange_rate", "EUR (site north)", "2026-10-05")
+    ]
+
+
 def test_a_gigawatt_costs_304_414_an_hour_before_the_first_gpu(tmp_path: Path) -> None:
     """1,000,000 kW x 40,000 / (15 x 8,760 h) = 304,414.003; eight GPUs of 1.73 kW take 13.84 kW = 4.213090 of it."""
     text = """
