@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 HELP = "how much of cost, tokens and revenue each dimension covers, and the rules that would cover the rest"
 EXAMPLE = "coverage --period 2026-10"
 TOP = 10
+_HOW_TO_PASTE = (
+    "Rules to paste before those of attribution.yaml; check the values that they set. Where there are none yet, write "
+    "those of `example attribution.yaml` below them:"
+)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +57,7 @@ def coverage_tables(document: dict[str, Any]) -> "RenderableType":
     parts = [_dimensions(document)]
     if document["unattributed"]:
         parts.append(_unattributed(document))
-        parts.append(cell("Rules to paste before those of attribution.yaml (check the values that they set):"))
+        parts.append(cell(_HOW_TO_PASTE))
         for line in _rule_lines(document):
             text = cell(f"  {line}")
             text.no_wrap, text.overflow = True, "ignore"  # to be pasted
