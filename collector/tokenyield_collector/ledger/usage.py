@@ -106,7 +106,9 @@ CAPACITY_TIMES = CAPACITY_SUMS[: len(CAPACITY_SUMS) // 2]
 
 
 NO_CHAIN = ""
-"""The chain of GPUs that match no pool, and of what ran on no GPU that is known."""
+"""The chain of GPUs that match no pool."""
+NO_GPU_CHAIN = "-"
+"""The chain of what ran on no GPU that is known: no pool can take it either."""
 
 
 class WorkRow(NamedTuple):
@@ -164,7 +166,8 @@ class UsageQuery:
     weights: Mapping[str, int]
     chain_of: Callable[[GpuGroup], str]
     segments: Mapping[str, Sequence[int]]
-    """Of each chain, `NO_CHAIN` among them, the segment of every hour from `start_ms` on; 0 where it is left out."""
+    """Of each chain, `NO_CHAIN` and `NO_GPU_CHAIN` among them, the segment of every hour from `start_ms` on; 0 where it
+    is left out."""
     references: Mapping[ModelInstance, int]
     gateway_models: Mapping[str, str]
     group_of: Callable[[WorkIdentity], int]

@@ -18,7 +18,7 @@ from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     CAPACITY_TIMES,
-    NO_CHAIN,
+    NO_GPU_CHAIN,
     USAGE_KINDS,
     WORK_SUMS,
     BestHour,
@@ -138,10 +138,9 @@ class WindowUsage:
             sums = _work_sums(times | tokens.pop(workload, {}))
             yield WorkRow(stretch.day_ms, segment, chain, (row.cluster, row.node), self._number(query, workload), sums)
         for workload, counts in tokens.items():
-            number = self._number(query, workload)
-            yield WorkRow(
-                stretch.day_ms, query.segments[NO_CHAIN][i], NO_CHAIN, (workload[0], ""), number, _work_sums(counts)
-            )
+            segment, number = query.segments[NO_GPU_CHAIN][i], self._number(query, workload)
+            sums = _work_sums(counts)
+            yield WorkRow(stretch.day_ms, segment, NO_GPU_CHAIN, (workload[0], ""), number, sums)
 
     def _number(self, query: UsageQuery, workload: Workload) -> int:
         cluster, name = workload

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from tokenyield_collector.ledger.usage import (
+    NO_GPU_CHAIN,
     USAGE_KINDS,
     WORK_SUMS,
     CapacityRow,
@@ -225,6 +226,8 @@ class _FleetDay:
             if tier.gap is not None:
                 self._add_unsold(day_ms, row.group, row.sums, tier, sums)
             _add_work_row(sums, rate, row.sums, tier.quanta, held[row.segment, row.chain, row.node])
+            if row.chain == NO_GPU_CHAIN:
+                sums[_UNPLACED_AT] += sum(row.sums[TIMES:_TOKENS_END])
             if rate is None:
                 self._gaps.add_work(row, row.sums, portions[0], self._carriers.listed[row.group][0].model)
         return held, divided
@@ -373,8 +376,6 @@ def _add_work_row(
             operator.add, sums[UNPRICED_TOKENS_AT:_UNPRICED_END], tokens[:_COUNTED]
         )
         sums[_WITHOUT_COST_AT] += revenue
-        if not any(work[:TIMES]):
-            sums[_UNPLACED_AT] += sum(work[TIMES:_TOKENS_END])
 
 
 def _without(sums: Sequence[int], held: Sequence[int]) -> Sequence[int]:

@@ -6,7 +6,15 @@ book.
 
 from collections.abc import Callable, Sequence
 
-from tokenyield_collector.ledger.usage import NO_CHAIN, WORK_SUMS, CapacityRow, CapacityTimes, GpuGroup, WorkRow
+from tokenyield_collector.ledger.usage import (
+    NO_CHAIN,
+    NO_GPU_CHAIN,
+    WORK_SUMS,
+    CapacityRow,
+    CapacityTimes,
+    GpuGroup,
+    WorkRow,
+)
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.statements.gaps import (
     BEYOND_COUNT,
@@ -58,7 +66,7 @@ class FleetGaps:
         )
         if not any(amounts):
             return
-        if not row.chain and not any(sums[:TIMES]):
+        if row.chain == NO_GPU_CHAIN:
             cause: Cause = NO_GPU, f"model {own_name(model) or '-'}"
         else:
             cause = self._cause(row.chain, portion.pool, row.day_ms)

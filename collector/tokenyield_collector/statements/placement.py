@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tokenyield_collector.ledger.usage import NO_CHAIN, GpuGroup, UsageReader
+from tokenyield_collector.ledger.usage import NO_CHAIN, NO_GPU_CHAIN, GpuGroup, UsageReader
 from tokenyield_collector.prices.book import Pool, PriceBook
 from tokenyield_collector.prices.rates import Rate, RateGap, Rates
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
@@ -66,7 +66,7 @@ class Placements:
         self.pieces = cut_at_hours(start_ms, end_ms)
         self._numbers = {pool.name: number for number, pool in enumerate(prices.pools)}
         self._chain_of: dict[GpuGroup, str] = {}
-        self._chains: dict[str, tuple[int, ...]] = {NO_CHAIN: ()}
+        self._chains: dict[str, tuple[int, ...]] = {NO_CHAIN: (), NO_GPU_CHAIN: ()}
         """Numbers of pools, in order."""
         for group in reader.gpu_groups():
             self.chain_of(group)

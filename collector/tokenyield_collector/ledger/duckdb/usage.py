@@ -16,6 +16,7 @@ from tokenyield_collector.ledger.tables import HOST_KINDS, INTEGER_MAX, LATENCY_
 from tokenyield_collector.ledger.usage import (
     CAPACITY_SUMS,
     NO_CHAIN,
+    NO_GPU_CHAIN,
     REPORTED,
     USAGE_KINDS,
     WORK_SUMS,
@@ -201,7 +202,9 @@ class DuckDbUsage:
         rows = [
             (number, numbers.get(chain_of(group), -1), first[group.cluster, group.node]) for number, group in groups
         ]
-        self._tables.give("t_chains", ("id", "chain", "node_no"), [*rows, (NOBODY, numbers.get(NO_CHAIN, -1), NOBODY)])
+        self._tables.give(
+            "t_chains", ("id", "chain", "node_no"), [*rows, (NOBODY, numbers.get(NO_GPU_CHAIN, -1), NOBODY)]
+        )
 
     def _place(self, query: UsageQuery, chains: list[str], groups: list[tuple[int, GpuGroup]]) -> None:
         """t_chains, and t_segments: the segment of each hour."""
