@@ -25,7 +25,7 @@ def report_differences(statement: Statement, document: Mapping[str, Any]) -> Ite
     by, where = document["by"], document["where"]
     yield from rows_differences(rows_of(statement, by, where), by, document["rows"])
     whole = columns_of(summed(grouped(statement, by, where).values()), statement)
-    yield from _row_differences("total", whole, document["total"])
+    yield from row_differences("total", whole, document["total"])
     yield from sum_differences(document)
     if not where:
         steps = {step["bucket"]: step for step in document["waterfall"]}
@@ -48,7 +48,7 @@ def rows_differences(
     for values in sorted(shown.keys() - rows.keys()):
         yield f"row {values} should not be there: cost {shown[values]['cost']}"
     for values in sorted(rows.keys() & shown.keys()):
-        yield from _row_differences(f"row {values}", rows[values], shown[values])
+        yield from row_differences(f"row {values}", rows[values], shown[values])
 
 
 def sum_differences(document: Mapping[str, Any]) -> Iterator[str]:
@@ -87,7 +87,7 @@ def of(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return shown
 
 
-def _row_differences(at: str, row: Row, found: Mapping[str, Any]) -> Iterator[str]:
+def row_differences(at: str, row: Row, found: Mapping[str, Any]) -> Iterator[str]:
     for name, figure in row.items():
         if name not in found:
             yield f"{at}: column {name} is missing"
@@ -132,9 +132,10 @@ def shown_differences(statement: Statement, by: Sequence[str], cells: Sequence[S
         yield from _difference(f"shown {values}", row["cost"], cost, CENT)
     titles = {bucket.replace("_", "-"): cost for bucket, (cost, _) in waterfall(statement).items()}
     falls: dict[str, Decimal] = {}
+    at = -2 if any("of it shared" in cell for line in cells for cell in line) else -1
     for line in cells:
-        if line[0] in titles and line[0] not in falls and line[-1][-1:].isdigit():
-            falls[line[0]] = cents(line[-1])
+        if line[0] in titles and line[0] not in falls and len(line) > 3 and line[-1][-1:].isdigit():
+            falls[line[0]] = cents(line[at])
     for title, fall in titles.items():
         yield from _difference(f"shown waterfall {title}", fall, falls[title], CENT)
     if sum(falls.values()) != whole:

@@ -45,7 +45,9 @@ def share(terms: Terms, people: People, day_ms: int, lines: dict[Key, Line]) -> 
         way = people.sharing[bucket]
         if way == ("ownership" if bucket == "idle" else "apart"):
             continue
-        for pool in {key.pool for key, line in lines.items() if line.bucket(bucket)}:
+        for pool in {
+            key.pool for key, line in lines.items() if line.bucket(bucket) or (way == "apart" and line.ms[bucket])
+        }:
             if way == "apart":
                 _set_apart(lines, bucket, Key(day_ms, pool, "", "", "idle", people.nobody))
             elif parts := _parts(terms, people, day_ms, lines, bucket, pool, way):
@@ -91,14 +93,17 @@ def _move(lines: dict[Key, Line], bucket: str, pool: str | None, parts: Mapping[
 
 def _set_apart(lines: dict[Key, Line], bucket: str, key: Key) -> None:
     """Cost and time in a line of their own, in which they stay idle."""
-    ms, slip_ms = ZERO, ZERO
+    ms, unpriced_ms, slip_ms = ZERO, ZERO, ZERO
     for other, line in lines.items():
-        if other.pool == key.pool and line.bucket(bucket):
+        if other.pool == key.pool and (line.bucket(bucket) or line.ms[bucket]):
             ms += line.ms.pop(bucket, ZERO)
+            unpriced_ms += line.ms["missing_idle"]
+            line.ms["missing"] -= line.ms.pop("missing_idle", ZERO)
             slip_ms += line.slack.ms
     taken, slip = _taken(lines, bucket, key.pool)
     apart = lines.setdefault(key, Line())
     apart.ms[bucket] += ms
+    apart.ms["missing"] += unpriced_ms
     apart.slack.ms += slip_ms
     apart.slack.shared += slip
     for component, value in taken.items():

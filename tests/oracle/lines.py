@@ -123,6 +123,7 @@ def add_time(line: Line, rate: HourRate | None, bucket: str, ms: Decimal) -> Non
     if rate is None:
         line.ms["missing"] += ms
         line.ms["missing_active"] += ms if bucket in ACTIVE else ZERO
+        line.ms["missing_idle"] += ms if bucket == "idle" else ZERO
         return
     for component, per_hour in rate.per_gpu_hour.items():
         line.cost[bucket, component] += per_hour * ms / MS

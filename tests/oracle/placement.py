@@ -45,16 +45,17 @@ class Placement:
         portions: dict[Chain, list[Portion]] = {chain: [] for chain in left}
         unreported: dict[str, Decimal] = {}
         for name in self._terms.pool_names:
-            if not self._terms.is_paid(name, hour_ms):
+            offer = self._terms.offer(name, hour_ms)
+            if offer is None:
                 continue
-            rate = self._terms.rate(name, hour_ms)
+            count, is_capped = offer
             own = [chain for chain in left if name in chain and left[chain]]
             demand = sum((left[chain] for chain in own), ZERO)
-            count_ms = Decimal(rate.count * HOUR_MS) if rate is not None and rate.count is not None else None
+            count_ms = Decimal(count * HOUR_MS) if count is not None else None
             if count_ms is not None and count_ms > demand:
                 unreported[name] = count_ms - demand
             taken = ONE
-            if rate is not None and count_ms is not None and rate.is_capped and demand > count_ms:
+            if count_ms is not None and is_capped and demand > count_ms:
                 taken = count_ms / demand
             for chain in own:
                 if taken:

@@ -27,8 +27,9 @@ def prices_of(rng: random.Random, fleet: Fleet, dimensions: list[str]) -> dict[s
     book["exchange_rates"] = {
         others[0]: [{"rate": money(rng, 2) + 0.1}, {"from": mid, "rate": money(rng, 2) + 0.1}],
         others[1]: {"rate": 0.0067},
+        "GBP": [{"from": mid, "rate": 1.3}],  # not known before
     }
-    currencies = [None, None, *others]
+    currencies = [None, None, *others, *(["GBP"] if rng.random() < 0.3 else [])]
     sites = ["main"] if rng.random() < 0.6 else ["main", "other"]
     book["facilities"] = {name: facility(rng, fleet, currencies) for name in sites}
     names = ["first", "second", "third"][: rng.randint(0, 3)]
@@ -90,6 +91,8 @@ def facility(rng: random.Random, fleet: Fleet, currencies: list[Any]) -> Any:
     carbon = rng.choice((None, 0, 380, [100 + 10 * hour for hour in range(24)]))
     if carbon is not None:
         site["carbon_g_per_kwh"] = carbon
+    if rng.random() < 0.1:
+        return [site | {"from": fleet.first_day + timedelta(days=1)}]
     if rng.random() < 0.3:
         return [site, {"from": fleet.first_day + timedelta(days=rng.randint(0, 2)), "pue": round(1 + rng.random(), 2)}]
     return site

@@ -40,9 +40,6 @@ class HourRate:
     pue: Decimal
     host_watts: Decimal
     carbon: Decimal | None
-    count: int | None
-    is_capped: bool
-    """Whether it takes no more GPUs than its count."""
 
     def with_host(self, milliwatts: int) -> "HourRate":
         """The same with hosts that were measured."""
@@ -50,7 +47,7 @@ class HourRate:
         parts = self.per_gpu_hour | {"host": max(ZERO, self.per_gpu_hour.get("host", ZERO) + more)}
         return HourRate(
             owned=self.owned, per_gpu_hour=parts, per_kwh=self.per_kwh, pue=self.pue,
-            host_watts=Decimal(milliwatts) / 1000, carbon=self.carbon, count=self.count, is_capped=self.is_capped,
+            host_watts=Decimal(milliwatts) / 1000, carbon=self.carbon,
         )  # fmt: skip
 
 
@@ -99,9 +96,13 @@ class Terms:
     def owner_of(self, name: str) -> Mapping[str, str]:
         return (self._pools[name].get("owner") or {}) if name in self._pools else {}
 
-    def is_paid(self, name: str, hour_ms: int) -> bool:
-        """Whether its terms hold then."""
-        return self._terms_at(self._pools[name], self._quarters(hour_ms)[0].date()) is not None
+    def offer(self, name: str, hour_ms: int) -> tuple[int | None, bool] | None:
+        """Where its terms hold then: how many GPUs it has, and whether it takes no more, be there a price or not."""
+        pool = self._pools[name]
+        terms = self._terms_at(pool, self._quarters(hour_ms)[0].date())
+        if terms is None:
+            return None
+        return terms.get("count"), pool.get("owned") is not None or terms.get("kind") == "reserved"
 
     def rate(self, name: str, hour_ms: int) -> HourRate | None:
         """None where the pool is not paid for then, or cannot be priced."""
@@ -124,13 +125,17 @@ class Terms:
         owned, terms = pool.get("owned") is not None, self._terms_at(pool, day)
         if terms is None:
             return None
-        site = self._facility(pool, day)
-        exchange, site_exchange = self.exchange(terms.get("currency"), day), self.exchange(site.get("currency"), day)
-        if exchange is None or site_exchange is None:
-            return None
         pays_energy = owned or not terms.get("energy_included", True)
         included = terms.get("facility_included")
         pays_space = owned or (pays_energy or pool.get("facility") is not None if included is None else not included)
+        site = self._facility(pool, day)
+        if site is None and (pays_space or pays_energy):
+            return None
+        site = site or {}
+        exchange = self.exchange(terms.get("currency"), day)
+        site_exchange = self.exchange(site.get("currency"), day) if pays_space or pays_energy else Decimal(1)
+        if exchange is None or site_exchange is None:
+            return None
         tariff = sum((tariff_at(site, quarter) for quarter in quarters), ZERO) / 4
         pue = amount(site.get("pue", 1))
         watts = amount(pool.get("host_watts_per_gpu", site.get("host_watts_per_gpu", 0)))
@@ -157,8 +162,6 @@ class Terms:
             carbon=sum((amount(carbon[q.hour]) for q in quarters), ZERO) / 4
             if isinstance(carbon, list)
             else (amount(carbon) if carbon is not None else None),
-            count=terms.get("count"),
-            is_capped=owned or terms.get("kind") == "reserved",
         )
 
     def _quarters(self, hour_ms: int) -> list[datetime]:
@@ -172,15 +175,15 @@ class Terms:
         start, end = terms.get("in_service" if owned else "starts"), terms.get("retired" if owned else "ends")
         return None if (start is not None and day < start) or (end is not None and day >= end) else terms
 
-    def _facility(self, pool: Mapping[str, Any], day: date) -> Mapping[str, Any]:
-        """The one that it names, or the only one."""
+    def _facility(self, pool: Mapping[str, Any], day: date) -> Mapping[str, Any] | None:
+        """The one that it names, or the only one; None where it has no entry yet."""
         if pool.get("facility") is not None:
             entries = self.facilities[pool["facility"]]
         elif len(self.facilities) == 1:
             entries = next(iter(self.facilities.values()))
         else:
             entries = {}
-        return in_force(as_list(entries), day) or {}
+        return in_force(as_list(entries), day)
 
 
 def takes_all(pool: Mapping[str, Any]) -> bool:

@@ -11,9 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from oracle.agreement import focus_differences, report_differences
+from oracle.agreement import (
+    focus_differences,
+    report_differences,
+    row_differences,
+    rows_differences,
+    shown_differences,
+    sum_differences,
+)
 from oracle.carrying import TooLittleUse
+from oracle.columns import columns_of, rows_of
 from oracle.fleets import Fleet, fleet_of
+from oracle.lines import summed
 from oracle.policies import policy_of
 from oracle.product import Product, product_of
 from oracle.recompute import DIGITS, statement_of
@@ -47,7 +56,25 @@ def compared(fleet: Fleet, statement: Statement, product: Product) -> Iterator[s
         if where:
             for difference in report_differences(statement, product.json(fleet.period, by, where=where)):
                 yield f"by {','.join(by)} where {where}: {difference}"
+    yield from forms_compared(rng, fleet, statement, product)
     yield from focus_compared(fleet, statement, product)
+
+
+def forms_compared(rng: random.Random, fleet: Fleet, statement: Statement, product: Product) -> Iterator[str]:
+    """One of the other formats, and the rows that lose most with one of all others."""
+    first, form = statement.people.dimensions[0], rng.choice(("csv", "parquet", "table", "html"))
+    if form in ("csv", "parquet"):
+        by = rng.sample(COLUMNS, 2)
+        rows = product.csv(fleet.period, by) if form == "csv" else product.parquet(fleet.period, by)
+        found = rows_differences(rows_of(statement, by), by, rows, is_csv=form == "csv")
+    else:
+        cells = product.table(fleet.period, [first]) if form == "table" else product.html(fleet.period, [first])
+        found = shown_differences(statement, [first], cells)
+    yield from (f"{form}: {difference}" for difference in found)
+    top = product.json(fleet.period, [first, "model"], top=2)
+    yield from (f"top 2: {difference}" for difference in sum_differences(top))
+    whole = columns_of(summed(statement.lines.values()), statement)
+    yield from (f"top 2: {difference}" for difference in row_differences("total", whole, top["total"]))
 
 
 def focus_compared(fleet: Fleet, statement: Statement, product: Product) -> Iterator[str]:
