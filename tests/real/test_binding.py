@@ -100,7 +100,7 @@ def test_a_server_in_a_pod_of_its_own(pod_cgroup: Path, server: subprocess.Popen
     process = Procfs().process(server.pid)
     assert process is not None
     assert process.place == Place(container=CONTAINER, pod_uid=UID)
-    wait_until(lambda: Procfs().listening([server.pid]) == [f"{ADDRESS}:{PORT}"])
+    wait_until(lambda: list(Procfs().listening([server.pid])) == [f"{ADDRESS}:{PORT}"])
     settings = replace(Settings(), pods_dir=str(tmp_path / "pods"), scrape_interval_s=1.0)
     roster = Roster(settings, marks={})
     gpu = GpuReading(uuid="GPU-0", index=0, processes=(GpuProcess(pid=server.pid),))

@@ -24,6 +24,7 @@ from tokenyield_agent.http.resolve import RESOLVER, SocketAddress
 READ_BYTES = 1 << 16
 LOOKUP_PAUSE_S = 0.02
 """Between two looks whether a name is resolved."""
+ACCEPT_TRIES = 5
 Result = TypeVar("Result")
 
 
@@ -39,8 +40,8 @@ Steps = Generator[Need, None, Result]
 
 
 class Connection:
-    """To one server, opened when it is needed. `accepts` judges the socket once it is connected, and raises what is to
-    be raised where another program is at its end."""
+    """To one server, opened when it is needed. `accepts` judges the socket once it is connected, before anything is
+    sent."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Connection:
         port: int,
         *,
         context: ssl.SSLContext | None = None,
-        accepts: Callable[[socket.socket], None] | None = None,
+        accepts: Callable[[socket.socket], bool] | None = None,
         holds: Callable[[int], None] | None = None,
     ) -> None:
         """`holds` is given how many bytes are held of an answer, and raises where that is too much."""
@@ -108,8 +109,12 @@ class Connection:
         else:
             raise failure or OSError(None, f"{self._host} has no address")
         assert self._socket is not None
-        if self._accepts is not None:
-            self._accepts(self._socket)
+        tries = ACCEPT_TRIES
+        while self._accepts is not None and not self._accepts(self._socket):
+            tries -= 1
+            if not tries:
+                raise BadAnswer("leads to another network than that of its process, and is not asked", "elsewhere")
+            yield Need(seconds=LOOKUP_PAUSE_S)
         if self._context is not None:
             yield from self._secure(self._context)
 

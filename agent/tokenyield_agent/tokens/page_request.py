@@ -9,7 +9,9 @@ meanwhile.
 import functools
 import os
 import re
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -21,6 +23,8 @@ from tokenyield_agent.http.connection import Connection, Steps, request_bytes, w
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """Ray shows tens of thousands of series on one page; a larger page is no inference server's."""
+TABLE_BYTES_MAX = 16 * 1024 * 1024
+"""Of a network namespace's connections: a hundred thousand."""
 WhenIdle = Literal["always", "rarely", "never"]
 
 _SECRET = re.compile(r"(?i)([?&][^=&#]*(?:token|key|secret|password|auth)[^=&#]*=)[^&#]*")
@@ -53,6 +57,8 @@ class EndpointAddress:
     ca_file: str | None = None
     when_idle: WhenIdle = "always"
     """How often it is asked while its counters stand still: some servers wake up to answer."""
+    network: str | None = None
+    """The folder of /proc that shows the connections of the network namespace where it is; None for the agent's own."""
     is_configured: bool = False
     """The settings name it, so that whatever answers there, it is asked again."""
 
@@ -105,7 +111,9 @@ def page_steps(address: EndpointAddress, holds: Callable[[int], None] | None = N
         is_https = split.scheme == "https"
         context = _context(address.ca_file, _modified_ns(address.ca_file)) if is_https else None
         port = split.port or (443 if is_https else 80)
-        connection = Connection(split.hostname or "", port, context=context, holds=holds)
+        connection = Connection(
+            split.hostname or "", port, context=context, accepts=_arrives_in(address.network), holds=holds
+        )
         target = (split.path or "/") + (f"?{split.query}" if split.query else "")
         request = request_bytes("GET", target, split.netloc, headers)
         answer = yield from connection.exchange(request, BODY_BYTES_MAX)
@@ -127,6 +135,40 @@ def page_steps(address: EndpointAddress, holds: Callable[[int], None] | None = N
     finally:
         if connection is not None:
             connection.close()
+
+
+def _arrives_in(network: str | None) -> Callable[[socket.socket], bool] | None:
+    """Whether a connection ends in the network namespace where it should, by the namespace's own table: a tenant can
+    give its namespace an address that leads to another pod."""
+    if network is None:
+        return None
+
+    def arrives(connected: socket.socket) -> bool:
+        host, port = connected.getsockname()[:2]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        packed = socket.inet_pton(family, host)
+        remote = b"%s:%04X" % (_in_host_order(packed), port)
+        if family == socket.AF_INET:  # a socket that listens on both sees it mapped
+            mapped = b"%s:%04X" % (_in_host_order(b"\0" * 10 + b"\xff\xff" + packed), port)
+        else:
+            mapped = remote
+        return _holds(f"{network}/tcp", remote) or _holds(f"{network}/tcp6", mapped)
+
+    return arrives
+
+
+def _in_host_order(packed: bytes) -> bytes:
+    """An address as /proc/net/tcp shows it: words in the host's byte order, in hexadecimal digits."""
+    return b"".join(b"%08X" % word for word in struct.unpack(f"={len(packed) // 4}I", packed))
+
+
+def _holds(table: str, remote: bytes) -> bool:
+    """Whether it shows a connection with that other end, which stands before the state."""
+    try:
+        with open(table, "rb") as file:
+            return re.search(b" " + remote + rb" [0-9A-F]{2} ", file.read(TABLE_BYTES_MAX)) is not None
+    except OSError:
+        return False
 
 
 def _refusal(address: EndpointAddress, answer: Answer) -> ScrapeError:

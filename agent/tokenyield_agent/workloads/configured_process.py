@@ -7,7 +7,7 @@ on; it is not the server, for other servers may run below it.
 """
 
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Set
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -73,7 +73,7 @@ def pod_key(workload: WorkloadSettings) -> str:
     return fitting_name(f"{pod[0]}/{pod[1]}/{pod[3]}", OWN_NAME_CHARS_MAX) if pod else ""
 
 
-def _is_at(url: str, listening: Sequence[str]) -> bool:
+def _is_at(url: str, listening: Collection[str]) -> bool:
     """Whether `url` is one of these addresses. Pods listen on the same port, each at an address of its own."""
     split = urlsplit(url)
     host = split.hostname or ""

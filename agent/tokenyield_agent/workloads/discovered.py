@@ -70,7 +70,8 @@ class DiscoveredWorkload:
     place: str
     root_pids: frozenset[int] = frozenset()
     seen_s: float = 0.0
-    addresses: list[str] = field(default_factory=list)
+    addresses: dict[str, str | None] = field(default_factory=dict)
+    """URL -> the folder of /proc that shows the connections of its network namespace; None for the agent's own."""
     sockets_due_s: float = 0.0
     """When its sockets are looked at again, while its endpoint is not known; and how long until then."""
     sockets_pause_s: float = REFRESH_S
@@ -262,7 +263,7 @@ class Discovery:
         workload.tokens.has_endpoint = True
         return []
 
-    def _addresses(self, group: ProcessGroup, configured: ConfiguredSources) -> list[str]:
+    def _addresses(self, group: ProcessGroup, configured: ConfiguredSources) -> dict[str, str | None]:
         """Where the group's server may show its counters, the likeliest first."""
         pids = {root.pid for root in group.roots}
         for root in group.roots:
@@ -271,7 +272,7 @@ class Discovery:
         ports = [address for address in listening if int(address.rpartition(":")[2]) < EPHEMERAL_PORT]
         likely = [address for address in listening if group.port and address.endswith(f":{group.port}")]
         addresses = [address for address in dict.fromkeys(likely + ports) if address not in configured.addresses]
-        return [f"http://{address}" for address in addresses][:PORTS_MAX]
+        return {f"http://{address}": listening[address] for address in addresses[:PORTS_MAX]}
 
 
 def _any_of(paths: Iterable[str], files: Set[tuple[int, int]]) -> bool:

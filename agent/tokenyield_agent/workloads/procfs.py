@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
+from tokenyield_agent.workloads.askable import may_be_asked
 from tokenyield_agent.workloads.process_location import Process, place_of
 from tokenyield_wire.bounded import fitting_name
 from tokenyield_wire.window import NAME_CHARS_MAX
@@ -23,6 +24,8 @@ SOCKET_LINES_MAX = 20_000
 PIPE_LEVELS_MAX = 3
 """Parents whose children are searched for the reader of a pipe."""
 REFRESH_S = 10.0
+ADDRESSES_MAX = 4
+"""Of one process in another network namespace."""
 _LISTEN = b"0A"
 
 
@@ -193,9 +196,10 @@ class Procfs:
         except OSError:
             return False
 
-    def listening(self, pids: Iterable[int]) -> list[str]:
-        """`host:port` of the TCP sockets on which any of `pids` listens, reachable from here; lowest port first."""
-        addresses: set[tuple[int, str]] = set()
+    def listening(self, pids: Iterable[int]) -> dict[str, str | None]:
+        """`host:port` of the TCP sockets on which any of `pids` listens, and that may be asked from here, lowest port
+        first -> the folder of /proc that shows the connections of its network namespace; None for this one."""
+        addresses: dict[tuple[int, str], str | None] = {}
         for pid in pids:
             inodes = set(self._socket_inodes(pid))
             if not inodes:
@@ -203,17 +207,22 @@ class Procfs:
             elsewhere = self._network_of(pid) != self._network_of(None)
             for host, port in self._sockets(pid, inodes):
                 for reachable in self._reachable(pid, host, elsewhere):
-                    addresses.add((port, reachable))
-        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for port, host in sorted(addresses)]
+                    addresses.setdefault((port, reachable), f"{self.root}/{pid}/net" if elsewhere else None)
+        return {
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}": network
+            for (port, host), network in sorted(addresses.items(), key=lambda item: item[0])
+        }
 
     def _reachable(self, pid: int, host: str, elsewhere: bool) -> list[str]:
-        """At which addresses a socket bound to `host` is reached from this network namespace."""
-        is_any, is_loopback = host in ("0.0.0.0", "::"), host.startswith("127.") or host == "::1"  # noqa: S104
-        if not elsewhere:
-            return ["127.0.0.1"] if is_any else [host]
-        if is_loopback:
-            return []  # inside the container only
-        return self._own_addresses(pid) if is_any else [host]
+        """At which addresses a socket bound to `host` is reached from this network namespace, of those that may be
+        asked: the agent's own ones, or the process's."""
+        is_any = host in ("0.0.0.0", "::")  # noqa: S104
+        if elsewhere:
+            own = self._own_addresses(pid)
+            hosts = own if is_any else [host] if ":" in host or host in own else []
+        else:
+            hosts = ["127.0.0.1"] if is_any else [host]
+        return [one for one in hosts if may_be_asked(one, is_elsewhere=elsewhere)][:ADDRESSES_MAX]
 
     def _sockets(self, pid: int, inodes: Set[int]) -> Iterator[tuple[str, int]]:
         for table in ("tcp", "tcp6"):
@@ -246,13 +255,16 @@ class Procfs:
                 last = text[4:]
             elif text == "/32 host LOCAL" and not last.startswith("127.") and last not in addresses:
                 addresses.append(last)
-        return addresses[:4]
+        return addresses
 
     def _network_of(self, pid: int | None) -> str:
-        try:
-            return os.readlink(f"{self.root}/{'self' if pid is None else pid}/ns/net")
-        except OSError:
-            return ""
+        """`None`: the agent's own, whichever host's /proc is read."""
+        for path in [f"{self.root}/{pid}"] if pid is not None else ["/proc/self", f"{self.root}/self"]:
+            try:
+                return os.readlink(f"{path}/ns/net")
+            except OSError:
+                continue
+        return ""
 
     def _walk(self, pid: int) -> tuple[int, ...]:
         chain: list[int] = []

@@ -161,7 +161,10 @@ class Roster:
         for name, one in self.discovery.workloads.items():
             if one.addresses:
                 when_idle = self._when_idle(has_log=one.tokens.log is not None)
-                targets[name] = [EndpointAddress(url=url, when_idle=when_idle) for url in one.addresses]
+                targets[name] = [
+                    EndpointAddress(url=url, when_idle=when_idle, network=network)
+                    for url, network in one.addresses.items()
+                ]
         self.scraper.set_targets(targets)
         logs = [tokens.log for tokens in self.all_tokens().values()]
         self.journal.set_units(frozenset(log.unit for log in logs if isinstance(log, JournalUnit)))

@@ -21,9 +21,9 @@ class Listening(Procfs):
         super().__init__("/nowhere")
         self._by_pid = by_pid
 
-    def listening(self, pids: object) -> list[str]:
+    def listening(self, pids: object) -> dict[str, str | None]:
         assert isinstance(pids, list)
-        return self._by_pid.get(pids[0], [])
+        return dict.fromkeys(self._by_pid.get(pids[0], []))
 
 
 def process(pid: int, command: str, place: Place = NOWHERE, parent: int = 1) -> Process:
