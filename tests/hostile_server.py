@@ -128,7 +128,7 @@ def sends_a_page_that_is_hard_to_read(server: HostileServer, connection: socket.
     """As many series as are read, each as long as is read, up to what a body may hold."""
     labels = ",".join(f'l{i}="\\\\\\"{"x" * 8}"' for i in range(180))
     lines = b"".join(b'vllm:generation_tokens_total{%s,n="%d"} 1\n' % (labels.encode(), n) for n in range(4500))
-    body = (PAGE % 1 + lines)[: 16 << 20]
+    body = (PAGE % 1 + lines)[: 8 << 20]
     connection.sendall(ANSWER + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
 

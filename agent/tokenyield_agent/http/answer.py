@@ -53,6 +53,12 @@ class AnswerReader:
         self.answer: Answer | None = None
         next(self._steps)
 
+    def drop(self) -> None:
+        """Let go of what is held, now: an answer that was given up refers to itself."""
+        self._steps.close()
+        self._buffer.clear()
+        self._body.clear()
+
     @property
     def held_bytes(self) -> int:
         return len(self._buffer) + len(self._body)
@@ -111,6 +117,7 @@ class AnswerReader:
                 yield
         head.keeps_connection = head.keeps_connection and not self._buffer
         head.body = bytes(self._body)
+        self._body.clear()
 
     def _head(self) -> Generator[None, None, Answer]:
         start = 0

@@ -81,6 +81,8 @@ class Connection:
         except BaseException:  # it is given up
             self.close()
             raise
+        finally:
+            reader.drop()
         if not answer.keeps_connection:
             self.close()
         return answer

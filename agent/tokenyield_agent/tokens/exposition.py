@@ -79,11 +79,11 @@ def samples(body: bytes, names: Iterable[str]) -> tuple[set[str], list[PageSampl
     """Which of `names` the page declares, and their samples. A sample that is no count is left out; of one that is
     there twice the larger is taken, so that the order in which a page is put together does not matter."""
     alternatives = b"|".join(re.escape(name.encode()) for name in sorted(set(names)))
-    whole = body[: body.rfind(b"\n") + 1]
     declared: set[str] = set()
     read: dict[tuple[str, str], PageSample] = {}
     parsed_bytes = 0
-    for match in re.finditer(rb"^(# TYPE )?(" + alternatives + rb")[ {][^\n]*$", whole, re.MULTILINE):
+    lines = re.compile(rb"^(# TYPE )?(" + alternatives + rb")[ {][^\n]*$", re.MULTILINE)
+    for match in lines.finditer(body, 0, body.rfind(b"\n") + 1):
         declared.add(match[2].decode("ascii"))
         if match[1] or len(match[0]) > LINE_BYTES_MAX:
             continue

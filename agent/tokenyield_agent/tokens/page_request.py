@@ -21,8 +21,8 @@ from tokenyield_agent.http.answer import Answer, BadAnswer
 from tokenyield_agent.http.bearer import TokenFileError, token_in
 from tokenyield_agent.http.connection import Connection, Steps, request_bytes, wait_for
 
-BODY_BYTES_MAX = 16 * 1024 * 1024
-"""Ray shows tens of thousands of series on one page; a larger page is no inference server's."""
+BODY_BYTES_MAX = 8 * 1024 * 1024
+"""Forty thousand series: Ray shows so many on one page; a larger page is no inference server's."""
 TABLE_BYTES_MAX = 16 * 1024 * 1024
 """Of a network namespace's connections: a hundred thousand."""
 WhenIdle = Literal["always", "rarely", "never"]

@@ -53,7 +53,7 @@ RARELY_S = 600.0
 """Between two scrapes of a server that is idle and is to be asked rarely."""
 HELD_FREE_BYTES = 256 * 1024
 """Of one page: no server's usual page is refused because others send much."""
-HELD_BYTES_MAX = 32 * 1024 * 1024
+HELD_BYTES_MAX = 16 * 1024 * 1024
 """Of all pages under way together, beyond that."""
 READ_PART_MAX = 0.02
 """Of the thread's time, that one server's pages may take: one that costs more is asked more rarely."""
@@ -304,9 +304,12 @@ class Scraper:
         try:
             return (yield from page_steps(address, holds))
         except _Overdue:
-            raise too_slow(address, self._timeout_s) from None
+            problem = too_slow(address, self._timeout_s)
+        except ScrapeError as error:
+            problem = ScrapeError(str(error), error.reason)
         finally:
             turn.deadline_s, turn.held_bytes = math.inf, 0
+        raise problem  # without its history, whose frames hold what was read
 
     # --- one target --------------------------------------------------------------------------------------------------
 
