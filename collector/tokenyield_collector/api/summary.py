@@ -59,7 +59,7 @@ class SummaryApi:
     def _of_view(self, view: View, live: LiveView) -> bytes:
         """Once for each view, however many callers."""
         if self._live[0] is not view:
-            self._live = view, encode(summarize(live, self._services.policy()))
+            self._live = view, encode(summarize(live, self._services.policy(), view.gaps))
         return self._live[1]
 
     def _of_newest(self, window_s: int) -> bytes:
@@ -67,4 +67,5 @@ class SummaryApi:
         start_ms, end_ms = live_stretch(time.time_ns() // NS_PER_MS, window_s, self._services.settings)
         start_ms = min(max(start_ms, ledger.first_ms() or start_ms), end_ms)
         live = read_live_view(ledger, policy, start_ms, end_ms, self._services.others)
-        return encode(summarize(live, policy))
+        view = self._services.view()
+        return encode(summarize(live, policy, view.gaps if view is not None else ()))

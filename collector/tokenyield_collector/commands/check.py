@@ -20,12 +20,14 @@ def run(arguments: argparse.Namespace) -> int:
     import yaml
 
     from tokenyield_collector.access.credentials import Credentials
+    from tokenyield_collector.commands.gap_lines import gap_lines
     from tokenyield_collector.commands.terms_lines import first_day_kept, terms_texts
     from tokenyield_collector.config import load_settings
     from tokenyield_collector.policy import load_policy
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
-    prices = load_policy(settings).prices
+    policy = load_policy(settings)
+    prices = policy.prices
     for remark in Credentials(settings).web.config.remarks():
         show(f"{settings.web_config_file}: {remark}", is_error=True)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
@@ -36,4 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
         show(f"# {line}")
     for warning in warnings:
         show(f"{settings.prices_file}: {warning}", is_error=True)
+    for line in gap_lines(settings, policy):
+        show(line, is_error=True)
     return 0

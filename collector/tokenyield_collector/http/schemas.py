@@ -191,6 +191,8 @@ class GapDocument(TypedDict):
     requests: int
     meaning: str
     fix: str
+    text: str
+    """All of it in a line."""
 
 
 class SummaryDocument(TypedDict):
@@ -205,6 +207,9 @@ class SummaryDocument(TypedDict):
     """Of all `shown` amounts."""
     fleet: FleetSummaryDocument
     gaps: list[GapDocument]
+    """Of this stretch: what has no price."""
+    gaps_to_date: list[GapDocument]
+    """Of the closed hours of the present month (UTC): what has no price, and facts that do not fit each other."""
     waterfall: list[WaterfallStepDocument]
     pools: list[PoolCostDocument]
     workloads: list[WorkloadSummaryDocument]

@@ -85,6 +85,8 @@ class Refresher:
             to_date=self._to_date.values(),
             dimensions=self.policy.rules.dimensions,
             references=self._to_date.references(),
+            gaps=self._to_date.gaps(),
+            newest_gaps=self._to_date.newest_gaps(),
             budgets=self._budgets,
             nodes=nodes,
             node_lag_ms=lags,

@@ -5,7 +5,7 @@ with more decimals where the whole is less than 1. A ratio without a denominator
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -39,6 +39,7 @@ from tokenyield_collector.prices.money import amount, decimal
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.rounding import EXACT, for_people
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
+from tokenyield_collector.statements.gaps import Gap
 from tokenyield_collector.statements.lines import BASES, Sums, sum_of_known
 from tokenyield_collector.statements.names import own_name
 from tokenyield_wire.latency import LATENCY_KINDS, LatencyKind
@@ -52,7 +53,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return _encoder.encode(document)
 
 
-def summarize(live: LiveView, policy: Policy) -> SummaryDocument:
+def summarize(live: LiveView, policy: Policy, gaps_to_date: Sequence[Gap] = ()) -> SummaryDocument:
     """The document, ready for `encode`."""
     prices = policy.prices
     facts = live.facts
@@ -108,6 +109,7 @@ def summarize(live: LiveView, policy: Policy) -> SummaryDocument:
             "price_missing_tokens": whole.unpriced_tokens,
         },
         "gaps": [gap.document() for gap in live.gaps],
+        "gaps_to_date": [gap.document() for gap in gaps_to_date],
         "shown_decimals": for_people(whole.total).digits,
         "waterfall": _waterfall(whole, money, shown),
         "pools": _pools(live, money),

@@ -17,6 +17,7 @@ from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import nano
 from tokenyield_collector.prices.period import month_of, parse_period
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS
+from tokenyield_collector.statements.gaps import BY_NAME, DayGap, Gap, gaps_of
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import (
     cluster_name,
@@ -29,7 +30,7 @@ from tokenyield_collector.statements.names import (
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.source import Grain
 from tokenyield_collector.statements.statement import Statement
-from tokenyield_wire.units import hour_of_ms
+from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 from tokenyield_wire.window import TOKEN_KINDS
 
 GRAIN = Grain(workload=True, cluster=True)
@@ -53,6 +54,7 @@ class MonthToDate:
 
     values: dict[Series, int] = field(default_factory=dict)
     references: list[AppliedReference] = field(default_factory=list)
+    gaps: list[DayGap] = field(default_factory=list)
 
 
 def month_to_date(statement: Statement) -> MonthToDate:
@@ -64,7 +66,7 @@ def month_to_date(statement: Statement) -> MonthToDate:
             _add_workload(values, key, sums)
     for (cluster, _, pool), sums in statement.before_sharing.items():
         _add_place(values, (own_name(cluster), pool_name(pool)), sums)
-    return MonthToDate(values=dict(values), references=statement.references)
+    return MonthToDate(values=dict(values), references=statement.references, gaps=statement.gaps)
 
 
 class _Values(defaultdict[Series, int]):
@@ -165,6 +167,20 @@ class ToDate:
     def references(self) -> list[AppliedReference]:
         """Those of the newest month."""
         return self._months[max(self._months)][2].references if self._months else []
+
+    def gaps(self) -> list[Gap]:
+        """Those of the newest month."""
+        return gaps_of(self._months[max(self._months)][2].gaps) if self._months else []
+
+    def newest_gaps(self) -> dict[str, int]:
+        """Kind -> gaps of the newest day that has closed hours, so that one that was closed is seen to be."""
+        counts = dict.fromkeys(BY_NAME, 0)
+        if self._months:
+            _, end_ms, month = self._months[max(self._months)]
+            day_ms = (end_ms - 1) // MS_PER_DAY * MS_PER_DAY
+            for gap in gaps_of(gap for gap in month.gaps if gap.day_ms == day_ms):
+                counts[gap.kind.name] += 1
+        return counts
 
     def retire(self, first_ms: int, before_ms: int) -> dict[str, int]:
         """Move what is before `before_ms` into the bases; returns what is added, for `Ledger.retire`."""

@@ -8,6 +8,7 @@ from tokenyield_collector.attribution.rules import DEFAULT_DIMENSIONS
 from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import LiveView
 from tokenyield_collector.live.series_names import Labels
+from tokenyield_collector.statements.gaps import Gap
 from tokenyield_collector.statements.references import AppliedReference
 
 
@@ -22,6 +23,10 @@ class View:
     to_date: Mapping[Series, int] = field(default_factory=dict)
     dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS
     references: Sequence[AppliedReference] = ()
+    gaps: Sequence[Gap] = ()
+    """What is not known of the closed hours of the present month."""
+    newest_gaps: Mapping[str, int] = field(default_factory=dict)
+    """Kind -> how many of them the newest day has."""
     budgets: Sequence[BudgetState] = ()
     nodes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(cluster, state) -> nodes."""

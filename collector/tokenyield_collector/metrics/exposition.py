@@ -90,6 +90,7 @@ class Exposition:
         yield from _summed(_TO_DATE, view.to_date, names, view.currency)
         groups = _ShownGroups(view, names)
         yield from _attributed(view, groups)
+        yield families.GAPS.samples({(kind,): count for kind, count in view.newest_gaps.items()})
         yield _references(view.references[:REFERENCES_MAX])
         yield from _budgets(view.budgets)
         yield from _nodes(view, names)

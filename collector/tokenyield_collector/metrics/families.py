@@ -228,6 +228,13 @@ WORKLOAD_SECONDS_TO_DATE = Family(
     ("cluster", "workload", "model", "bucket"),
 )
 
+GAPS = Family(
+    "tokenyield_gaps",
+    "gauge",
+    "Things that are not known, by kind, of the closed hours of the newest day: without a price, demand that no server "
+    "made, counted twice; docs/money.md describes them, /v1/summary names them (gaps_to_date)",
+    ("kind",),
+)
 REFERENCE = Family(
     "tokenyield_reference_tokens_per_second",
     "gauge",

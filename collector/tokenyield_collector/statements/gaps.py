@@ -208,6 +208,7 @@ class Gap:
             "requests": amounts.requests,
             "meaning": self.kind.meaning,
             "fix": self.kind.fix,
+            "text": self.text,
         }
 
 

@@ -1,11 +1,14 @@
 """`verify` names what facts show that do not fit each other."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from collector.fleet import Fleet, Gpu, Held, Server
+from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server
 from tokenyield_collector.cli import main
+from tokenyield_collector.prices.period import month_of, parse_period
+from tokenyield_wire.units import NS_PER_MS
 from tokenyield_wire.window import Demand
 
 HOUR = "2026-10-20T10:00"
@@ -35,3 +38,22 @@ def test_verify_fails_where_a_gpu_counts_twice(tmp_path: Path, capsys: pytest.Ca
     assert main(["verify", "--ledger", str(path)]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "GPU reported twice: GPU-0, by c/n1, c/n2, 1.0 GPU-hours" in said
+
+
+def test_check_names_the_gaps_of_the_present_month(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start_ms = parse_period(month_of(time.time_ns() // NS_PER_MS)).start_ms
+    fleet = Fleet(tmp_path / "l.duckdb")
+    demand = [Demand(gateway="g", model="gpt-5", caller={}, completion=500_000, requests=7)]
+    fleet.hour(start_ms, [Gpu()], [], demand)
+    fleet.ledger.fold()
+    fleet.ledger.close()
+    book = tmp_path / "prices.yaml"
+    book.write_text("pools: [{name: l4, match: {gpu: '*L4*'}, rented: {per_gpu_hour: 1}}]")
+    config = tmp_path / "collector.yaml"
+    config.write_text(f"ledger_path: {tmp_path}/l.duckdb\nprices_file: {book}\n")
+    assert main(["check", "--config", str(config)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    if time.time_ns() // NS_PER_MS < start_ms + 2 * HOUR_MS:
+        return  # the first hour of the month has not closed
+    assert "GPUs in no pool: NVIDIA H100 80GB HBM3 (e.g. c/n1), 1.0 GPU-hours" in said
+    assert "demand that no server made: c: model gpt-5, by gateway g" in said

@@ -63,6 +63,8 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
         live=live,
         to_date=to_date.values(),
         references=to_date.references(),
+        gaps=to_date.gaps(),
+        newest_gaps=to_date.newest_gaps(),
         budgets=budgets,
         nodes={("c", "reporting"): 1, ("c", "late"): 0, ("c", "silent"): 0},
         node_lag_ms={"c": 1500},
@@ -72,7 +74,7 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
     registry = CollectorRegistry()
     registry.register(Exposition(view, series_max))
     registry.register(OwnExposition(IngestStats(batches=4, commits=1)))
-    return generate_latest(registry).decode(), encode(summarize(live, judged_by))
+    return generate_latest(registry).decode(), encode(summarize(live, judged_by, to_date.gaps()))
 
 
 def compare(name: str, found: str) -> None:

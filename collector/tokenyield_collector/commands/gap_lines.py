@@ -1,0 +1,55 @@
+"""What is not known of the present month, for `check`: from the running collector, or from its ledger."""
+
+import argparse
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenyield_collector.config import CollectorSettings
+    from tokenyield_collector.policy import Policy
+
+SHOWN_MAX = 50
+
+
+def gap_lines(settings: "CollectorSettings", policy: "Policy") -> list[str]:
+    """None where there is no ledger yet."""
+    import os
+
+    from tokenyield_collector.errors import LedgerError, LedgerInUse
+    from tokenyield_collector.ledger_engine import open_ledger
+
+    try:
+        ledger = open_ledger(settings, threads=os.cpu_count() or 1, has_to_exist=True)
+    except LedgerInUse:
+        return _from_collector(settings)[:SHOWN_MAX]
+    except LedgerError:
+        return []
+    with closing(ledger):
+        import time
+
+        from tokenyield_collector.prices.period import month_of
+        from tokenyield_collector.reports.maker import ReportMaker
+        from tokenyield_wire.units import NS_PER_MS
+
+        now_ms, settle_ms = time.time_ns() // NS_PER_MS, settings.live_lag_s * 1000
+        maker = ReportMaker(ledger=ledger, policy=policy, now_ms=now_ms, settle_ms=settle_ms)
+        try:
+            return [gap.text for gap in maker.report(month_of(now_ms)).gaps][:SHOWN_MAX]
+        except LedgerError as error:
+            return [f"the ledger cannot be read: {error}"]
+
+
+def _from_collector(settings: "CollectorSettings") -> list[str]:
+    import io
+    import json
+
+    from tokenyield_collector.commands.client import request_from_collector
+    from tokenyield_collector.errors import ParameterError
+
+    body = io.BytesIO()
+    arguments = argparse.Namespace(collector=None, token_file=None, ca_file=None)
+    try:
+        request_from_collector(settings, arguments, "/v1/summary", {}, body)
+        return [gap["text"] for gap in json.loads(body.getvalue())["gaps_to_date"]]
+    except (OSError, ParameterError, ValueError, LookupError) as error:
+        return [f"what is not known cannot be shown: {error}"]
