@@ -155,6 +155,14 @@ def test_the_fee_of_a_site_is_charged_once(tmp_path: Path) -> None:
     ]
 
 
+def test_the_rest_of_a_fee_may_be_that_of_a_site(tmp_path: Path) -> None:
+    text = """
+    facilities: {a: {per_month: 18000, kw: 120, kw_per_gpu: 2}}
+    sites: {north: {provisioned_kw: 120}}
+    pools: [{name: p, owned: {gpu: 1, life_years: 1, count: 40}}]"""
+    assert terms_warnings(prices(tmp_path, text), SINCE) == []
+
+
 def test_terms_that_ended_long_ago_are_left_out(tmp_path: Path) -> None:
     text = "pools: [{name: p, rented: [{per_gpu_hour: 1}, {from: 2025-01-01, per_gpu_hour: 2}]}]"
     assert list(terms_lines(prices(tmp_path, text), SINCE)) == [
