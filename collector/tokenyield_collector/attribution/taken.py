@@ -7,7 +7,18 @@ the other.
 BUILT_IN = ("hour", "day", "source", "cluster", "pool", "node", "workload", "model", "tier")
 """Columns that a report can always be made by, beside the dimensions."""
 _LABELS = ("bucket", "currency", "kind", "job", "instance", "le")
-_PARAMETERS = ("period", "by", "format", "top", "focus_version", "version", "from", "to")
+_PARAMETERS = (
+    "period",
+    "by",
+    "format",
+    "top",
+    "focus_version",
+    "version",
+    "from",
+    "to",
+    "period_state",
+    "period_version",
+)
 _BASES = ("direct", "allocated", "loaded")
 _FIGURES = (
     *("cost", "shown"),

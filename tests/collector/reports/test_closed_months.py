@@ -1,7 +1,10 @@
 """Closed means closed: what a version shows never changes, and a new one is made exactly where something changed by a name."""
 
+import csv
+import io
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from collector.fleet import Gpu, close_months, ms, prices
@@ -122,3 +125,20 @@ def test_a_late_window_that_no_collector_saw_is_found(tmp_path: Path) -> None:
     fleet.ledger.roll()
     (finding,) = verify_versions(fleet.ledger)
     assert finding.startswith("2026-10, version 1: expected the facts of 2026-10-20 that it was made of, found others")
+
+
+def test_every_format_says_whether_the_month_is_closed(tmp_path: Path) -> None:
+    maker = month().maker(prices(tmp_path, PRICE_BOOK), now=NOW)
+    for state, version in (("closing", ""), ("closed", "1")):
+        rows = list(csv.DictReader(io.StringIO(maker.encode("2026-10", ["team"], "csv").decode())))
+        assert {(row["period_state"], row["period_version"]) for row in rows} == {(state, version)}
+        (tmp_path / "r.parquet").write_bytes(maker.encode("2026-10", ["team"], "parquet"))
+        with duckdb.connect() as connection:
+            metadata = dict(
+                connection.execute(f"SELECT key, value FROM parquet_kv_metadata('{tmp_path}/r.parquet')").fetchall()
+            )
+        assert (metadata[b"state"], metadata[b"version"]) == (state.encode(), version.encode())
+        shown = f"({state}, version {version})" if version else f"({state})"
+        assert shown in maker.encode("2026-10", ["team"], "table").decode()
+        assert shown in maker.encode("2026-10", ["team"], "html").decode()
+        close_months(maker)

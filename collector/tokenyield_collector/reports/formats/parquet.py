@@ -1,6 +1,7 @@
 """A report as Parquet: the rows of the CSV, typed. Money is DECIMAL(38, 9), exact; unknown is NULL.
 
-The file's metadata say how names are written, and what is not known (`gaps`, as in JSON).
+The file's metadata say how names are written, what is not known (`gaps`, as in JSON), and the period's `state` and
+`version`.
 """
 
 import json
@@ -31,7 +32,8 @@ def to_parquet(report: Report) -> bytes:
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         file = Path(folder) / "report.parquet"
         gaps = json.dumps([gap.document() for gap in report.gaps]).replace("'", "''")
-        metadata = f"KV_METADATA {{names: '{NAMES_AS_THEY_ARE}', gaps: '{gaps}'}}"
+        period = f"state: '{report.state}', version: '{'' if report.version is None else report.version}'"
+        metadata = f"KV_METADATA {{{period}, names: '{NAMES_AS_THEY_ARE}', gaps: '{gaps}'}}"
         connection.execute(f"COPY (SELECT {columns} FROM data) TO '{file}' (FORMAT parquet, {metadata})")  # noqa: S608
         del data
         return file.read_bytes()
