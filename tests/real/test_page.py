@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -166,19 +167,26 @@ def test_page_report_and_api_agree(watched: Watched, fleet: Stack) -> None:
     days = (time.strftime("%Y-%m-%d", time.gmtime(time.time_ns() / 1e9 - back * 86_400)) for back in (29, 0))
     query = urllib.parse.urlencode({"period": "..".join(days), "by": "team"})
     report = json.loads(get(f"{fleet.url}/v1/report?{query}"))
-    assert cost.inner_text() == f"{report['total']['cost']:,.2f} USD"
+    assert cost.inner_text() == f"{report['total']['shown']['cost']:,.2f} USD"
     amounts = [bar.inner_text() for bar in page.locator(".waterfall button").all()]
-    assert amounts == [f"{row['cost']:,.2f} USD" for row in report["waterfall"]]
+    assert amounts == [f"{row['shown']['cost']:,.2f} USD" for row in report["waterfall"]]
+    assert sum(map(written, amounts)) == written(cost.inner_text()), "the card is the sum of the waterfall beside it"
     teams = page.locator("table", has_text="By team,").locator("tbody tr")
     expect(teams).to_have_count(len(report["rows"]), timeout=15_000)
     shown = {row.locator("td").nth(0).inner_text(): row.locator("td").nth(3).inner_text() for row in teams.all()}
-    assert shown == {row["team"]: f"{row['cost']:,.2f} USD" for row in report["rows"]}
+    assert shown == {row["team"]: f"{row['shown']['cost']:,.2f} USD" for row in report["rows"]}
+    foot = page.locator("table", has_text="By team,").locator("tfoot td").nth(2)
+    assert sum(map(written, shown.values())) == written(foot.inner_text()) == written(cost.inner_text())
     # What is to date in Prometheus' text is the same sum; here the whole ledger lies within the 30 days.
     exposed = get(f"{fleet.url}/metrics").decode().splitlines()
     to_date = sum(
         float(line.rpartition(" ")[2]) for line in exposed if line.startswith("tokenyield_attributed_cost_to_date{")
     )
     assert to_date == pytest.approx(report["total"]["cost"], abs=0.05)
+
+
+def written(amount: str) -> Decimal:
+    return Decimal(amount.removesuffix(" USD").replace(",", ""))
 
 
 def test_a_diagnosis_shows_what_the_api_returns(watched: Watched, fleet: Stack) -> None:

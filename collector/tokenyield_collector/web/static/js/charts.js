@@ -34,8 +34,9 @@ function forget(chart) {
  * @param {string[]} times ISO days or hours
  * @param {{name: string, values: (number | null)[]}[]} parts stacked in this order from below
  * @param {string} unit
+ * @param {(value: number | null) => string} [written] a value in the table of numbers
  */
-export function stacked(title, times, parts, unit) {
+export function stacked(title, times, parts, unit, written = (value) => num(value, 6)) {
   const used = parts.filter((part) => part.values.some((value) => value));
   const host = el("div");
   const seconds = times.map((time) => Date.parse(time) / 1000);
@@ -74,7 +75,7 @@ export function stacked(title, times, parts, unit) {
   function table() {
     return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, numbers` }, el("table", {},
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "from"), ...used.map((part) => el("th", { scope: "col", class: "number" }, titleOf(part.name))))),
-      el("tbody", {}, ...times.map((time, i) => el("tr", {}, el("th", { scope: "row" }, time), ...used.map((part) => el("td", { class: "number" }, num(part.values[i], 6))))))));
+      el("tbody", {}, ...times.map((time, i) => el("tr", {}, el("th", { scope: "row" }, time), ...used.map((part) => el("td", { class: "number" }, written(part.values[i]))))))));
   }
   if (used.length && times.length) {
     shown.add(chart);
@@ -92,8 +93,8 @@ export function waterfall(steps) {
   let before = 0;
   return el("ul", { class: "waterfall" }, ...steps.map((step) => {
     const gap = el("span"), fill = el("span", { class: `c-${step.name}` });
-    gap.style.width = `${whole ? (before / whole) * 100 : 0}%`;
-    fill.style.width = `${whole ? (step.amount / whole) * 100 : 0}%`;
+    gap.style.width = `${whole > 0 ? Math.max(0, before / whole) * 100 : 0}%`;
+    fill.style.width = `${whole > 0 ? Math.max(0, step.amount / whole) * 100 : 0}%`;
     before += step.amount;
     return el("li", {}, el("span", {}, titleOf(step.name)), el("span", { class: "bar", "aria-hidden": "true" }, gap, fill),
       el("span", { class: "amount" }, inline(step.figure)), el("span", { class: "amount quiet" }, step.hours));

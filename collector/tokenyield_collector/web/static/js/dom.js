@@ -80,11 +80,22 @@ export function exact(value) {
   return value === null || value === undefined ? "unknown" : format({ maximumFractionDigits: 9 }).format(value);
 }
 
-/** @param {number | null | undefined} value @param {string} currency */
-export function money(value, currency) {
+/**
+ * An amount with so many decimals. The collector has rounded it (`shown`), so that amounts add up as they are shown.
+ * @param {number | null | undefined} value @param {string} currency @param {number} [digits]
+ */
+export function money(value, currency, digits = 2) {
   if (value === null || value === undefined) return "–";
-  const digits = value !== 0 && Math.abs(value) < 0.1 ? 4 : 2;
   return `${format({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value)} ${currency}`.trimEnd();
+}
+
+/**
+ * What an hour, a request or a million tokens cost: at least four significant digits, so that fractions of a cent stay.
+ * @param {number | null | undefined} value @param {string} currency
+ */
+export function unitCost(value, currency) {
+  const size = Math.abs(value ?? 0);
+  return money(value, currency, size ? Math.min(20, Math.max(2, 3 - Math.floor(Math.log10(size)))) : 2);
 }
 
 /** "1 node", "2 nodes". @param {number} amount @param {string} noun */

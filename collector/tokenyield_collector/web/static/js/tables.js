@@ -19,14 +19,17 @@ const ROWS_SHOWN = 50;
  * @param {Row[]} rows
  * @param {Column<Row>[]} columns
  * @param {number} sortBy position of the column sorted by at first; numbers the largest first
+ * @param {Row} [total] the sum of all rows, shown below them
  */
-export function table(caption, rows, columns, sortBy) {
+export function table(caption, rows, columns, sortBy, total) {
   let at = sortBy, down = !!columns[sortBy].number, all = false;
   const body = el("tbody"), more = el("button", { type: "button", onclick: () => { all = true; draw(); } });
+  const foot = total && rows.length ? el("tfoot", {}, el("tr", {}, ...columns.map((column, i) => el(i ? "td" : "th", { class: column.number && "number", scope: i ? null : "row" },
+    i ? (column.number ? shownIn(column, total) : "") : "Sum")))) : null;
   const heads = columns.map((column, i) => el("th", { scope: "col", class: column.number && "number" },
     el("button", { type: "button", onclick: () => { down = at === i ? !down : !!column.number; at = i; draw(); } }, column.name)));
   const made = el("div", {}, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    el("table", {}, el("caption", { class: "quiet" }, caption), el("thead", {}, el("tr", {}, ...heads)), body)), more);
+    el("table", {}, el("caption", { class: "quiet" }, caption), el("thead", {}, el("tr", {}, ...heads)), body, foot)), more);
 
   function draw() {
     const { value } = columns[at];
@@ -36,13 +39,18 @@ export function table(caption, rows, columns, sortBy) {
       else head.removeAttribute("aria-sort");
     });
     body.replaceChildren(...sorted.slice(0, all ? undefined : ROWS_SHOWN).map((row) => el("tr", {},
-      ...columns.map((column) => el("td", { class: column.number && "number" }, column.show ? column.show(row) : String(column.value(row) ?? "–"))))));
+      ...columns.map((column) => el("td", { class: column.number && "number" }, shownIn(column, row))))));
     more.hidden = all || rows.length <= ROWS_SHOWN;
     more.textContent = `Show all ${rows.length}`;
   }
   draw();
   if (!rows.length) made.append(el("p", { class: "quiet" }, "No data yet."));
   return made;
+}
+
+/** @template Row @param {Column<Row>} column @param {Row} row */
+function shownIn(column, row) {
+  return column.show ? column.show(row) : String(column.value(row) ?? "–");
 }
 
 /** Unknown comes last. @param {number | string | null} a @param {number | string | null} b */

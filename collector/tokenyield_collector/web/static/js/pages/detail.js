@@ -4,7 +4,7 @@ import { address, get } from "../api.js";
 import { COSTS, LIVE_BUCKETS } from "../buckets.js";
 import { stacked } from "../charts.js";
 import { dimensions } from "../dimensions.js";
-import { el, exact, num, percent, title, to } from "../dom.js";
+import { el, exact, money, num, percent, title, to } from "../dom.js";
 import { reported } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { chooser, period } from "../periods.js";
@@ -33,7 +33,7 @@ async function detail(page, heading, where, more) {
       el("div", { class: "figures" }, ...reported(report.total, report, address("report", query)).map(figure)),
       el("h2", {}, "Over time"),
       el("div", { class: "columns" },
-        stacked(`Cost by ${grain}`, times, COSTS.map((part) => ({ name: part, values: of(`cost_${part}`) })), report.currency),
+        stacked(`Cost by ${grain}`, times, COSTS.map((part) => ({ name: part, values: rows.map((/** @type {any} */ row) => row.shown[`cost_${part}`]) })), report.currency, (value) => money(value, "")),
         stacked(`Tokens by ${grain}`, times, KINDS.map((kind) => ({ name: kind, values: of(kind) })), "tokens"),
         stacked(`GPU-hours by ${grain}`, times, LIVE_BUCKETS.map((name) => ({ name, values: of(`${name}_gpu_hours`) })), "GPU-h")),
       el("p", { class: "quiet" }, report.notes.join(" · ")),

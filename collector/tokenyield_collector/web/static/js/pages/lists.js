@@ -54,7 +54,7 @@ export async function workloadTable(text, where = {}, top = ALL) {
     { name: "workload", value: (row) => row.workload, show: named },
     { name: "model", value: (row) => row.model || "–" },
     ...costs(report, address("report", query)),
-  ], 2);
+  ], 2, report.total);
 }
 
 /** @param {string} dimension @param {string} text @param {Record<string, string>} [where] @param {number} [top] */
@@ -64,7 +64,7 @@ export async function dimensionTable(dimension, text, where = {}, top = ALL) {
   return table(`By ${title(dimension)}, ${report.start.slice(0, 10)} to ${report.end.slice(0, 10)}`, report.rows, [
     { name: title(dimension), value: (row) => row[dimension], show: (row) => row[dimension] === OTHER ? OTHER : el("a", { href: to("chargeback", dimension, row[dimension]) }, row[dimension]) },
     ...costs(report, address("report", query)),
-  ], 1);
+  ], 1, report.total);
 }
 
 /** @param {string} text @param {Record<string, string>} [where] */
@@ -76,7 +76,7 @@ export async function nodeTable(text, where = {}) {
     { name: "cluster", value: (row) => row.cluster },
     { name: "pool", value: (row) => row.pool },
     ...costs(report, address("report", query)),
-  ], 3);
+  ], 3, report.total);
 }
 
 /** @param {import("../main.js").Page} page @param {string} heading @param {(text: string) => Promise<HTMLElement>} make @param {...Node} controls */

@@ -27,7 +27,7 @@ export async function overview(page) {
     const source = address("summary");
     past.replaceChildren(
       el("p", { class: "panel" }, "No hour has closed yet. Figures over days, under-yield and chargeback begin with the next full hour. This is the live window."),
-      el("section", { class: "panel", "aria-label": "Waterfall" }, el("h2", {}, `Where ${money(latest.fleet.cost, latest.currency)} went in ${latest.seconds} s`), waterfall(liveSteps(latest, source))));
+      el("section", { class: "panel", "aria-label": "Waterfall" }, el("h2", {}, `Where ${money(latest.fleet.shown?.cost, latest.currency, latest.shown_decimals)} went in ${latest.seconds} s`), waterfall(liveSteps(latest, source))));
     losers.replaceChildren(el("h2", {}, "Workloads now"), workloadsNow(latest, source));
   }
 
@@ -70,10 +70,10 @@ export async function overview(page) {
     parts.replaceChildren(
       el("div", { class: "figures" }, ...reported(report.total, report, source).map(figure)),
       el("div", { class: "columns" },
-        el("section", { class: "panel", "aria-label": "Waterfall" }, el("h3", {}, `Where ${money(report.total.cost, report.currency)} went: ${name.toLowerCase()}`),
+        el("section", { class: "panel", "aria-label": "Waterfall" }, el("h3", {}, `Where ${money(report.total.shown.cost, report.currency)} went: ${name.toLowerCase()}`),
           waterfall(steps(report, source)),
           el("p", {}, "Sum: ", inline(costFigure("Cost of the fleet", report.total, report, source)))),
-        stacked(`Cost by ${grain}`, days, COSTS.map((part) => ({ name: part, values: report.rows.map((/** @type {any} */ row) => row[`cost_${part}`]) })), report.currency)),
+        stacked(`Cost by ${grain}`, days, COSTS.map((part) => ({ name: part, values: report.rows.map((/** @type {any} */ row) => row.shown[`cost_${part}`]) })), report.currency, (value) => money(value, ""))),
       el("p", { class: "quiet" }, report.notes.join(" · ")),
     );
     losers.replaceChildren(el("h2", {}, "Workloads by waste"), await workloadTable(text(), {}, LOSERS));

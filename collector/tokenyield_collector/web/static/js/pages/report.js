@@ -50,7 +50,8 @@ export async function report(page, month = months()[0], columnsChosen) {
       ...COSTS.map((part) => ({ name: title(part), number: true, value: (/** @type {any} */ row) => row[`cost_${part}`], show: (/** @type {any} */ row) => inline(partFigure(part, row, result, source)) })),
       { name: "tokens", number: true, value: (/** @type {any} */ row) => row.tokens, show: (/** @type {any} */ row) => inline(of(row, "Tokens")) },
       { name: `${result.currency}/Mtok loaded`, number: true, value: (/** @type {any} */ row) => row.cost_per_mtok_loaded, show: (/** @type {any} */ row) => inline(of(row, "Cost per million tokens, loaded")) },
-    ], columns.length),
+      { name: `${result.currency}/request`, number: true, value: (/** @type {any} */ row) => row.cost_per_request_loaded, show: (/** @type {any} */ row) => inline(of(row, "Cost per request, loaded")) },
+    ], columns.length, result.total),
     ...(budgets.budgets.length ? [el("h2", {}, "Budgets"), table(`Budgets in ${month}`, budgets.budgets, [
       { name: "budget", value: (/** @type {any} */ row) => row.name },
       { name: "monthly", number: true, value: (/** @type {any} */ row) => row.monthly, show: (/** @type {any} */ row) => spendable(row.monthly, row.unit) },
