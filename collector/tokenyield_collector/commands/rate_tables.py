@@ -1,12 +1,17 @@
 """Hourly rates and the bundled reference figures as tables for a terminal."""
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.table import Table
 
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.rate_card import rate_document
 from tokenyield_collector.prices.reference import ReferenceFigure, reference_figures
+from tokenyield_collector.reports.rounding import Rounding
 from tokenyield_collector.targets.terminal import cell
+
+_SHOWN = Rounding(10**9, 6)
 
 
 def rate_table(prices: PriceBook, at_ms: int) -> Table:
@@ -27,8 +32,10 @@ def rate_table(prices: PriceBook, at_ms: int) -> Table:
         if not pool["parts"]:
             table.add_row(left[0], "-", cell(notes), "-", end_section=True)
             continue
-        rows = [(cell(part), cell(pool["how"][part]), cell(f"{amount:.6f}")) for part, amount in pool["parts"].items()]
-        rows.append((cell("sum", "bold"), cell(notes), cell(f"{pool['per_gpu_hour']:.6f}", "bold")))
+        amounts, whole = _summing(list(pool["parts"].values()), pool["per_gpu_hour"])
+        parts = zip(pool["parts"], amounts, strict=True)
+        rows = [(cell(part), cell(pool["how"][part]), cell(amount)) for part, amount in parts]
+        rows.append((cell("sum", "bold"), cell(notes), cell(whole, "bold")))
         how = "for each kWh at the GPU, PUE included" if pool["energy_per_kwh"] else "in the rent"
         rows.append((cell("energy"), cell(how), cell(f"{pool['energy_per_kwh']:.6f}")))
         for i, row in enumerate(rows):
@@ -52,6 +59,13 @@ def site_table(prices: PriceBook, at_ms: int) -> Table | None:
         kw = (f"{site['provisioned_kw']:,.2f}", f"{site['committed_kw']:,.2f}")
         table.add_row(cell(site["name"]), cell(site["facility"]), cell(how), *kw, per_hour)
     return table
+
+
+def _summing(parts: Sequence[float], whole: float) -> tuple[list[str], str]:
+    """The parts of a rate and their sum, with six decimals that add up."""
+    steps = _SHOWN.whole(round(whole * _SHOWN.per_unit))
+    shown = _SHOWN.divided(steps, [round(part * _SHOWN.per_unit) for part in parts])
+    return [f"{_SHOWN.number(part):f}" for part in shown], f"{_SHOWN.number(steps):f}"
 
 
 def reference_table() -> Table:
