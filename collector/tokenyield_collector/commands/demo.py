@@ -13,7 +13,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--duration", type=float, default=0.0, metavar="SECONDS", help="stop after this time; 0: at Ctrl-C"
     )
-    parser.add_argument("--port", type=int, default=9464, help="port of the collector; the agent takes the next one")
+    parser.add_argument(
+        "--port",
+        type=int,
+        help="port of the collector; the agent takes the next one. Left out: 9464, or two that are free",
+    )
     parser.add_argument("--log", type=Path, help="follow this real server log instead of the recorded ones")
     parser.add_argument(
         "--month", metavar="YYYY-MM", help="write a made-up month into --ledger instead, to try reports on"
@@ -26,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _month(arguments.month, arguments.ledger)
     from tokenyield_collector.errors import ParameterError
 
-    if not 1 <= arguments.port < PORT_MAX:
+    if arguments.port is not None and not 1 <= arguments.port < PORT_MAX:
         raise ParameterError(
             "port", expected=f"1 to {PORT_MAX - 1}", found=str(arguments.port), fix="the agent takes the next one"
         )

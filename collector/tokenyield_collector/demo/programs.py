@@ -16,6 +16,8 @@ from types import FrameType
 from tokenyield_settings.notify import READY
 
 HOST = "127.0.0.1"
+PORT_USUAL = 9464
+PORT_TRIES = 20
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 SAID_CHARS_MAX = 2000
@@ -78,6 +80,20 @@ def check_ports(port: int) -> None:
                 f"port {number} of {HOST}, for the demo's {name}, cannot be used ({why}). The demo needs free ports "
                 f"two in a row, here {port} and {port + 1}; stop what listens there, or choose others with --port"
             ) from error
+
+
+def free_port() -> int:
+    """The usual port where it and the next one can be listened on, else two that the kernel gives. Raises
+    `DemoFailed`."""
+    port = PORT_USUAL
+    for _ in range(PORT_TRIES):
+        try:
+            check_ports(port)
+            return port
+        except (DemoFailed, OverflowError):
+            with socket.create_server((HOST, 0)) as given:
+                port = int(given.getsockname()[1])
+    raise DemoFailed(f"no two free ports in a row on {HOST} in {PORT_TRIES} tries; choose some with --port")
 
 
 class Programs:

@@ -30,6 +30,7 @@ from tokenyield_collector.demo.programs import (
     StopSignals,
     check_ports,
     clean_environment,
+    free_port,
 )
 from tokenyield_collector.targets.terminal import cell, terminal
 from tokenyield_settings.terminal import show
@@ -43,17 +44,21 @@ _ELAPSED = re.compile(rb"^(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) ")
 _CLOCK = re.compile(rb"INFO (\d\d-\d\d \d\d:\d\d:\d\d) ")
 
 
-def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
-    """0 when it ran for its time or was asked to stop, 1 when it could not begin or go on. Leaves nothing behind."""
+def run_demo(*, duration_s: float, port: int | None, log_file: Path | None) -> int:
+    """`port`: None takes one that is free. 0 when it ran for its time or was asked to stop, 1 when it could not begin
+    or go on. Leaves nothing behind."""
     console = terminal(width=None if sys.stdout.isatty() else 110)
     with (
         StopSignals() as signals,
         tempfile.TemporaryDirectory(prefix="tokenyield-demo-", ignore_cleanup_errors=True) as folder,
     ):
-        demo = _Demo(Path(folder), port, log_file, signals)
+        demo = _Demo(Path(folder), log_file, signals)
         try:
-            check_ports(port)
-            demo.start()
+            if port is None:
+                port = free_port()
+            else:
+                check_ports(port)
+            demo.start(port)
             for note in demo.notes:
                 console.print(cell(note, "dim"))
             _show(demo, console, duration_s)
@@ -76,27 +81,27 @@ def run_demo(*, duration_s: float, port: int, log_file: Path | None) -> int:
 class _Demo:
     """The two programs and the replay that feeds the recorded logs."""
 
-    def __init__(self, folder: Path, port: int, log_file: Path | None, signals: StopSignals) -> None:
-        self.url = f"http://{HOST}:{port}"
+    def __init__(self, folder: Path, log_file: Path | None, signals: StopSignals) -> None:
+        self.url = ""
         self.latest: dict[str, Any] | None = None
         """The last summary."""
         self._folder = folder
-        self._agent_port = port + 1
-        self._port = port
         self._log_file = log_file
         self._programs = Programs(folder, signals)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._stop = threading.Event()
         self.notes: list[str] = []
 
-    def start(self) -> None:
+    def start(self, port: int) -> None:
+        """On `port` and the next one."""
+        self.url, agent_port = f"http://{HOST}:{port}", port + 1
         gpus = _real_gpus()
         prices = HERE / ("prices_real.yaml" if gpus else "prices.yaml")
         self._programs.start(
             "collector",
             "tokenyield_collector.cli",
             "serve",
-            f"listen={HOST}:{self._port}",
+            f"listen={HOST}:{port}",
             f"ledger_path={self._folder}/ledger.duckdb",
             f"prices_file={prices}",
             "refresh_interval_s=1",
@@ -113,7 +118,7 @@ class _Demo:
             "run",
             f"state_dir={self._folder}/agent",
             f"collector_url={self.url}",
-            f"status_listen={HOST}:{self._agent_port}",
+            f"status_listen={HOST}:{agent_port}",
             "window_length_s=5",
             "window_settle_s=3",
             f"workloads={json.dumps(workloads)}",
@@ -121,7 +126,7 @@ class _Demo:
         )
         self.notes += [
             f"collector  {self.url}/ (the page)  {self.url}/v1/summary  {self.url}/metrics",
-            f"agent      http://{HOST}:{self._agent_port}/metrics",
+            f"agent      http://{HOST}:{agent_port}/metrics",
             "prices     an example price book, not yours",
         ]
 

@@ -180,6 +180,19 @@ def test_a_port_taken_after_the_look_gets_nothing_either(tmp_path: Path, monkeyp
     assert other.asked == []
 
 
+@pytest.mark.parametrize("taken", [0, 1])
+def test_without_a_port_it_takes_free_ones(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenyield_collector.demo import programs
+
+    port = two_free_ports()
+    monkeypatch.setattr(programs, "PORT_USUAL", port)
+    assert programs.free_port() == port
+    with socket.create_server(("127.0.0.1", port + taken)):
+        found = programs.free_port()
+    assert found != port
+    programs.check_ports(found)
+
+
 @pytest.mark.parametrize("port", ["0", "65535", "-1"])
 def test_a_port_that_has_no_next_one_is_refused(port: str) -> None:
     found = subprocess.run([*RUN, "--port", port], capture_output=True, text=True, timeout=60, check=False)
