@@ -2,7 +2,7 @@
 
 In: lines of `CREDENTIAL name=... may=write cluster=... nodes=... until=...`. Out: `Grant`s.
 A credential is a token, `sha256:` and its digest, so that the file holds no secret, or `cert:` and a pattern of names
-of client certificates. Defaults: `may=read,write`, any cluster, any node, no end.
+of client certificates. Defaults: `may=read,write,gateway`, any cluster, any node, no end.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ FILE_BYTES_MAX = 16 * 2**20
 """A token for each of 100,000 nodes."""
 GROUP = "tokenyield-collector"
 """Of the Debian package's user."""
-RIGHTS = (Right.READ, Right.WRITE, Right.OUTCOMES)
-DEFAULT_RIGHTS = (Right.READ, Right.WRITE)
+RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY, Right.OUTCOMES)
+DEFAULT_RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY)
 """Of a line without `may=`."""
 _KEYS = ("name", "may", "cluster", "nodes", "until")
 OWN_NODE = "self"
@@ -172,7 +172,9 @@ def _grant(pairs: Iterable[str], number: int) -> Grant:
         raise ValueError(f"may: expected {', '.join(RIGHTS)}, or several of them, such as read,write")
     may = frozenset(Right(name) for name in names)
     limits = [key for key in ("cluster", "nodes") if key in given]
-    if limits and may != {Right.WRITE}:
+    if Right.GATEWAY in may and Right.WRITE not in may:
+        raise ValueError("may: gateway goes with write; write may=write,gateway")
+    if limits and not may <= {Right.WRITE, Right.GATEWAY}:
         raise ValueError(f"{limits[0]}= limits writing and would not limit reading; add may=write")
     return Grant(
         name=given.get("name", f"line {number}"),

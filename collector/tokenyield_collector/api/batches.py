@@ -7,12 +7,14 @@ or a problem.
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 import msgspec
 from aiohttp import hdrs, web
 
 from tokenyield_collector.access.auth import caller_of, peer_of
+from tokenyield_collector.access.token_file import Grant
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.config import PART_BYTES_MAX
 from tokenyield_collector.errors import LedgerError, UnstorableShipment
@@ -166,7 +168,7 @@ class Receiver:
             shipment = _sound(decode_shipment, text)
             self._check_sender(request, shipment)
             self._check_pace(shipment, weight)
-            self._check_time(shipment)
+            self._check_batches(caller_of(request), shipment)
             self._check_queue()  # many bodies may have come in meanwhile
             committed = await self._committed(shipment)
             return _receipt(shipment.epoch, shipment.batches[0].seq, shipment.batches[-1].seq, committed)
@@ -177,7 +179,7 @@ class Receiver:
         large = await self._in_thread(_sound, LargeShipment, text)
         self._check_sender(request, large.head)
         self._check_pace(large.head, weight)
-        await self._in_thread(_sound, large.check, self._check_time)
+        await self._in_thread(_sound, large.check, partial(self._check_batches, caller_of(request)))
         accepted = duplicates = 0
         numbers: list[int] = []
         for start, stop in large.bounds:
@@ -239,6 +241,14 @@ class Receiver:
         node = (shipment.cluster, shipment.node)
         if wait_s := self._paces.wait_s(node, time.monotonic(), max(len(shipment.batches), weight // BATCH_BYTES)):
             raise self._too_fast(wait_s)
+
+    def _check_batches(self, caller: Grant, shipment: Shipment) -> None:
+        if Right.GATEWAY not in caller.may and any(batch.demand for batch in shipment.batches):
+            detail = (
+                f"{caller.name} may not report who asked a gateway; write may=write,gateway in its line of token_file"
+            )
+            raise _Refusal("not_a_gateway", 403, detail)
+        self._check_time(shipment)
 
     def _check_time(self, shipment: Shipment) -> None:
         now_ms, settings = self._now_ms(), self._settings

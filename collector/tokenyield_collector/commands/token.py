@@ -12,7 +12,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--add", type=Path, metavar="FILE", help="add the line to this token_file, and print the token alone"
     )
-    parser.add_argument("pairs", nargs="*", metavar="KEY=VALUE", help="name=, may=read|write, cluster=, nodes=, until=")
+    parser.add_argument(
+        "pairs", nargs="*", metavar="KEY=VALUE", help="name=, may=read|write|gateway|outcomes, cluster=, nodes=, until="
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,10 +15,10 @@ READER, DC1, ROTATED = "reader-reader-reader", "dc1-dc1-dc1-dc1-dc1", "dc1-the-n
 GPU_7 = "gpu-7-gpu-7-gpu-7-gpu-7"
 TOKENS = f"""# who may what
 {READER}  name=grafana may=read
-{DC1}     name=dc1 may=write cluster=dc1 nodes=gpu-*
-{token_line(ROTATED, ["name=dc1-next", "may=write", "cluster=dc1", "nodes=gpu-*"])}
-{GPU_7}   name=old may=write until=2026-01-01
-cert:*.gpu.example.com  name=certified may=write cluster=dc1 nodes=self
+{DC1}     name=dc1 may=write,gateway cluster=dc1 nodes=gpu-*
+{token_line(ROTATED, ["name=dc1-next", "may=write,gateway", "cluster=dc1", "nodes=gpu-*"])}
+{GPU_7}   name=old may=write,gateway until=2026-01-01
+cert:*.gpu.example.com  name=certified may=write,gateway cluster=dc1 nodes=self
 """
 
 

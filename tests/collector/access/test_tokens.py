@@ -3,15 +3,17 @@
 import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.access.client import DC1, GPU_7, READER, ROTATED, TOKENS, bearer, call, send
-from collector.samples import NOON_MS
+from collector.access.client import DC1, GPU_7, READER, ROTATED, TOKENS, bearer, call, now_ms, send
+from collector.samples import NOON_MS, batch, shipment
 from harness import Stack, wait_until
 from tokenyield_collector.access.token_file import parse_token_file
 from tokenyield_collector.cli import main
+from tokenyield_wire.codec import encode_shipment
 
 
 def test_a_token_writes_for_its_cluster_and_nodes_only(stack: Stack) -> None:
@@ -22,6 +24,24 @@ def test_a_token_writes_for_its_cluster_and_nodes_only(stack: Stack) -> None:
     assert send(stack, READER, 3) == 403
     assert send(stack, GPU_7, 3) == 401
     assert send(stack, "wrong", 3) == 401
+
+
+def test_only_a_gateway_s_token_reports_callers(tmp_path: Path) -> None:
+    """Who asked moves cost between teams: a node's token does not say so, and nothing of its shipment is lost by it."""
+    file = tmp_path / "tokens"
+    file.write_text(f"{DC1} name=node may=write\n{ROTATED} name=proxy may=write,gateway nodes=gpu-*\n")
+    running = Stack(tmp_path, collector={"token_file": str(file)})
+    running.start_collector()
+    try:
+        asked = encode_shipment(shipment(batch(1, now_ms()), node="gpu-1"))
+        plain = encode_shipment(shipment(msgspec.structs.replace(batch(1, now_ms()), demand=()), node="gpu-1"))
+        status, _, body = call(running.url, "/v1/batches", "POST", asked, **bearer(DC1))
+        assert status == 403
+        assert b"may=write,gateway" in body
+        assert call(running.url, "/v1/batches", "POST", plain, **bearer(DC1))[0] == 200
+        assert call(running.url, "/v1/batches", "POST", asked, **bearer(ROTATED))[0] == 200
+    finally:
+        running.kill_all()
 
 
 def test_a_token_reads_only_when_it_may(stack: Stack) -> None:

@@ -28,7 +28,7 @@ HOSTILE, HONEST = "token-of-a-hostile-node", "token-of-an-honest-node"
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("hostile")
     tokens = folder / "tokens"
-    tokens.write_text(f"{HOSTILE} may=write nodes=gpu-1\n{HONEST} may=write nodes=gpu-2\n")
+    tokens.write_text(f"{HOSTILE} may=write,gateway nodes=gpu-1\n{HONEST} may=write,gateway nodes=gpu-2\n")
     tokens.chmod(0o600)
     started = Stack(folder, collector={"token_file": str(tokens)})
     started.start_collector()
@@ -77,14 +77,14 @@ def memory_bytes(stack: Stack, name: str) -> int:
 
 def test_the_worst_bodies_take_bounded_memory_and_hold_up_nobody(stack: Stack) -> None:
     honest = encode_shipment(shipment(batch(1, now_window_ms()), agent_id="honest", node="gpu-2"))
-    assert send(stack, honest, HONEST).body == {"accepted": 1, "duplicates": 0}
+    assert send(stack, honest, HONEST).body["accepted"] == 1
     rest = memory_bytes(stack, "VmRSS")
     with ThreadPoolExecutor(len(BODIES)) as hostile:
         answers = {name: hostile.submit(send, stack, text) for name, (text, _) in BODIES.items()}
         for seq in range(2, 12):
             assert get(f"{stack.url}/healthz")
             one = encode_shipment(shipment(batch(seq, now_window_ms()), agent_id="honest", node="gpu-2"))
-            assert send(stack, one, HONEST).body == {"accepted": 1, "duplicates": 0}
+            assert send(stack, one, HONEST).body["accepted"] == 1
         statuses = {name: answer.result().status for name, answer in answers.items()}
     assert statuses == {name: status for name, (_, status) in BODIES.items()}
     assert memory_bytes(stack, "VmHWM") - rest < 300 * MIB
@@ -103,7 +103,7 @@ def test_a_caller_whose_bodies_cannot_be_used_is_not_read_for_ever(stack: Stack)
 
 def test_a_node_beyond_its_pace_is_refused_before_its_body_is_read(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
-    tokens.write_text(f"{HOSTILE} may=write cluster=c nodes=gpu-1\n")
+    tokens.write_text(f"{HOSTILE} may=write,gateway cluster=c nodes=gpu-1\n")
     tokens.chmod(0o600)
     running = Stack(tmp_path, collector={"token_file": str(tokens), "agent_batches_per_s": 0.01})
     running.start_collector()
