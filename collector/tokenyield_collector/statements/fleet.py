@@ -44,8 +44,9 @@ from tokenyield_collector.statements.lines import (
     LineKind,
     Sums,
 )
+from tokenyield_collector.statements.parts import Parts
 from tokenyield_collector.statements.placement import Placements, Portion
-from tokenyield_collector.statements.pricing import TIMES, add_capacity, add_usage, add_work
+from tokenyield_collector.statements.pricing import TIMES, add_capacity, add_held, add_usage, add_work
 from tokenyield_collector.statements.references import AppliedReference, references_of
 from tokenyield_collector.statements.revenue import DayTier, Fitting, KindPrices, Revenue
 from tokenyield_collector.statements.sites import unused_sites
@@ -116,7 +117,7 @@ class FleetSource:
         host_days = reader.host_energy(span.start_ms, span.end_ms)
         measured = measured_by_day(host_days, reader.gpu_groups() if host_days else (), placements.chain_of)
         self._gaps = FleetGaps(self._policy, placements, reader.gpu_groups)
-        day = _FleetDay(self._policy, grain, placements, carriers, revenue, measured, self._gaps)
+        day = _FleetDay(self._policy, self._grain, placements, carriers, revenue, measured, self._gaps)
         work_of, capacity_of = day_by_day(usage.work, _day_of), day_by_day(usage.capacity, _day_of)
         for day_ms in span.days():
             yield from day.lines(day_ms, work_of(day_ms), capacity_of(day_ms))
@@ -181,6 +182,8 @@ class _FleetDay:
         self._host: dict[str, tuple[MeasuredHosts, int]] = {}
         """Of this day: chain -> what its hosts were measured to draw, and how long its GPUs reported (ms)."""
         self._portions_of: dict[tuple[str, int], Sequence[Portion]] = {}
+        self._measured_rates: dict[tuple[str, int], Rate] = {}
+        """Of this day: (chain, id of a rate) -> that rate with what hosts were measured to draw."""
         self._targets: dict[tuple[str | None, tuple[str, str], int, int], tuple[Sums, DayTier]] = {}
         """Of this day: (pool, node, group, segment where lines are by hour) -> the line of work, and its prices."""
 
@@ -192,14 +195,14 @@ class _FleetDay:
         held, divided = self._add_work(day_ms, work, lines)
         for row in self._add_capacity(day_ms, capacity, held, lines):
             divided[row.segment, row.chain][1].append(row)
-        for (segment, chain), rows in sorted(divided.items()):
-            self._add_divided(day_ms, self._portions(chain, segment), *rows, held, lines)
+        if divided:
+            self._add_divided(day_ms, divided, held, lines)
         self._add_unreported(day_ms, lines)
         self._add_unused_sites(day_ms, lines)
         yield from lines.items()
 
     def _begin(self, day_ms: int, capacity: Sequence[CapacityRow]) -> None:
-        self._portions_of, self._targets = {}, {}
+        self._portions_of, self._measured_rates, self._targets = {}, {}, {}
         reported: dict[str, int] = defaultdict(int)
         for row in capacity if self._measured else ():
             times = CapacityTimes(*row.sums)
@@ -221,16 +224,22 @@ class _FleetDay:
             if len(portions) > 1:
                 divided[row.segment, row.chain][0].append(row)
                 continue
-            pool, rate, _ = portions[0]
-            sums, tier = self._target(day_ms, row, pool, lines)
-            if tier.gap is not None:
-                self._add_unsold(day_ms, row.group, row.sums, tier, sums)
-            _add_work_row(sums, rate, row.sums, tier.quanta, held[row.segment, row.chain, row.node])
-            if row.chain == NO_GPU_CHAIN:
-                sums[_UNPLACED_AT] += sum(row.sums[TIMES:_TOKENS_END])
-            if rate is None:
-                self._gaps.add_work(row, row.sums, portions[0], self._carriers.listed[row.group][0].model)
+            add_held(held[row.segment, row.chain, row.node], row.sums)
+            self._add_worked(day_ms, row, portions[0], row.sums, lines)
         return held, divided
+
+    def _add_worked(
+        self, day_ms: int, row: WorkRow, portion: Portion, work: Sequence[int], lines: dict[LineKey, Sums]
+    ) -> None:
+        """What a portion takes of a row, as `WorkRow.sums`."""
+        sums, tier = self._target(day_ms, row, portion.pool, lines)
+        if tier.gap is not None:
+            self._add_unsold(day_ms, row.group, work, tier, sums)
+        _add_work_row(sums, portion.rate, work, tier.quanta)
+        if row.chain == NO_GPU_CHAIN:
+            sums[_UNPLACED_AT] += sum(work[TIMES:_TOKENS_END])
+        if portion.rate is None:
+            self._gaps.add_work(row, work, portion, self._carriers.listed[row.group][0].model)
 
     def _target(self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]) -> tuple[Sums, DayTier]:
         at = (pool, row.node, row.group, row.segment if self._grain.hour else 0)
@@ -266,30 +275,27 @@ class _FleetDay:
                 known = held.get((row.segment, row.chain, row.node), _NOTHING_HELD)
                 self._add_lost(day_ms, row, portions[0], _without(row.sums, known), lines)
 
-    def _add_divided(
-        self,
-        day_ms: int,
-        portions: Sequence[Portion],
-        work: list[WorkRow],
-        capacity: list[CapacityRow],
-        held: HeldTimes,
-        lines: dict[LineKey, Sums],
-    ) -> None:
-        """The rows of one chain in one hour, each divided among the pools that take its time."""
-        division = Division(portions)
-        for work_row in sorted(work, key=lambda row: (row.node, self._carriers.text_of(row.group))):
-            known = held[work_row.segment, work_row.chain, work_row.node]
-            for portion, sums in zip(portions, division.work(work_row.sums), strict=True):
-                target, tier = self._target(day_ms, work_row, portion.pool, lines)
-                if tier.gap is not None:
-                    self._add_unsold(day_ms, work_row.group, sums, tier, target)
-                _add_work_row(target, portion.rate, sums, tier.quanta, known)
-                if portion.rate is None:
-                    self._gaps.add_work(work_row, sums, portion, self._carriers.listed[work_row.group][0].model)
-        for row in sorted(capacity, key=lambda row: row.node):
-            free = _without(row.sums, held.get((row.segment, row.chain, row.node), _NOTHING_HELD))
-            for portion, sums in zip(portions, division.capacity(free), strict=True):
-                self._add_lost(day_ms, row, portion, sums, lines)
+    def _add_divided(self, day_ms: int, divided: DividedRows, held: HeldTimes, lines: dict[LineKey, Sums]) -> None:
+        """The rows of one chain in one hour, each divided among the pools that take its time, and priced together."""
+        worked: Parts[WorkRow] = Parts(by_hour=self._grain.hour)
+        lost: Parts[CapacityRow] = Parts(by_hour=self._grain.hour)
+        for (segment, chain), (work, capacity) in sorted(divided.items()):
+            portions = self._portions(chain, segment)
+            division = Division(portions)
+            work.sort(key=lambda row: (row.node, self._carriers.text_of(row.group)))
+            for row, parts in zip(work, division.work([row.sums for row in work]), strict=True):
+                add_held(held[row.segment, row.chain, row.node], row.sums)
+                for portion, sums in zip(portions, parts, strict=True):
+                    worked.add(row, row.group, portion, sums)
+            capacity.sort(key=lambda row: row.node)
+            free = [_without(row.sums, held.get((segment, chain, row.node), _NOTHING_HELD)) for row in capacity]
+            for free_row, parts in zip(capacity, division.capacity(free), strict=True):
+                for portion, sums in zip(portions, parts, strict=True):
+                    lost.add(free_row, 0, portion, sums)
+        for row, portion, work_sums in worked.listed():
+            self._add_worked(day_ms, row, portion, work_sums, lines)
+        for lost_row, portion, lost_sums in lost.listed():
+            self._add_lost(day_ms, lost_row, portion, lost_sums, lines)
 
     def _add_lost(
         self,
@@ -343,29 +349,31 @@ class _FleetDay:
         start_ms = day_ms
         if self._grain.hour:
             start_ms = self._placements.hour_of.get((chain, segment), day_ms)
-        return LineKey(start_ms, FLEET, pool, node if self._grain.node else NO_NODE, carrier)
+        return self._grain.coarsened(LineKey(start_ms, FLEET, pool, node, carrier))
 
     def _portions(self, chain: str, segment: int) -> Sequence[Portion]:
         """Where a segment falls, priced with what hosts were measured to draw on this day."""
         if (chain, segment) not in self._portions_of:
             portions: Sequence[Portion] = self._placements.portions[chain][segment]
             if chain in self._host:
-                portions = [self._measured_portion(portion, *self._host[chain]) for portion in portions]
+                portions = [self._measured_portion(portion, chain) for portion in portions]
             self._portions_of[chain, segment] = portions
         return self._portions_of[chain, segment]
 
-    def _measured_portion(self, portion: Portion, measured: MeasuredHosts, reported_ms: int) -> Portion:
+    def _measured_portion(self, portion: Portion, chain: str) -> Portion:
         rate = portion.rate
         if rate is None:
             return portion
-        return portion._replace(rate=rate.with_host(measured.mw(reported_ms, rate.host_mw)))
+        at = (chain, id(rate))
+        if at not in self._measured_rates:
+            measured, reported_ms = self._host[chain]
+            self._measured_rates[at] = rate.with_host(measured.mw(reported_ms, rate.host_mw))
+        return portion._replace(rate=self._measured_rates[at])
 
 
-def _add_work_row(
-    sums: Sums, rate: Rate | None, work: Sequence[int], token_prices: KindPrices, held: list[int]
-) -> None:
+def _add_work_row(sums: Sums, rate: Rate | None, work: Sequence[int], token_prices: KindPrices) -> None:
     tokens = work[TIMES:]
-    add_work(sums, rate, work, held)
+    add_work(sums, rate, work)
     sums[TOKENS_AT:] = map(operator.add, sums[TOKENS_AT:], tokens)
     revenue = 0
     for i, quanta in token_prices:

@@ -25,14 +25,19 @@ _UNPRICED_ACTIVE_MS, _UNPRICED_IDLE_MS = UNPRICED_AT["productive"], UNPRICED_AT[
 _CARBON, _CARBON_MISSING = FIELD_AT["carbon"], FIELD_AT["carbon_missing_nj"]
 
 
-def add_work(sums: Sums, rate: Rate | None, work: Sequence[int], held: list[int]) -> None:
-    """The times and energies of a `WorkRow`'s sums, and what they cost; `held` grows by what was held (active ms, idle
-    ms, active mJ, idle mJ). The same as `add_usage`, written out: a month of a big fleet has a million such rows."""
-    productive_ms, under_ms, idle_ms, unrated_ms, productive_mj, under_mj, idle_mj, parked_ms, parked_mj = work[:TIMES]
+def add_held(held: list[int], work: Sequence[int]) -> None:
+    """`held` (active ms, idle ms, active mJ, idle mJ) grows by what a `WorkRow`'s sums held."""
+    productive_ms, under_ms, idle_ms, _, productive_mj, under_mj, idle_mj = work[:7]
     held[0] += productive_ms + under_ms
     held[1] += idle_ms
     held[2] += productive_mj + under_mj
     held[3] += idle_mj
+
+
+def add_work(sums: Sums, rate: Rate | None, work: Sequence[int]) -> None:
+    """The times and energies of a `WorkRow`'s sums, and what they cost. The same as `add_usage`, written out: a month
+    of a big fleet has a million such rows."""
+    productive_ms, under_ms, idle_ms, unrated_ms, productive_mj, under_mj, idle_mj, parked_ms, parked_mj = work[:TIMES]
     sums[_UNRATED_MS] += unrated_ms
     if parked_ms or parked_mj:
         sums[_PARKED_MS] += parked_ms

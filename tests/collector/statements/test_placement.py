@@ -154,9 +154,8 @@ def test_rows_are_divided_to_the_last_unit(
         return
     division = Division(portions)
     got = [0] * len(portions)
-    for row in rows:
-        sums = [row[name] for name in WORK_SUMS]
-        parts = list(division.work(sums))
+    listed = [[row[name] for name in WORK_SUMS] for row in rows]
+    for row, sums, parts in zip(rows, listed, division.work(listed), strict=True):
         for i, name in enumerate(WORK_SUMS):
             values = [part[i] for part in parts]
             assert min(values) >= 0
@@ -168,8 +167,7 @@ def test_rows_are_divided_to_the_last_unit(
             assert all(named[f"{kind}_reported"] == row[f"{kind}_reported"] for kind in USAGE_KINDS)
         for i, part in enumerate(parts):
             got[i] += sum(dict(zip(WORK_SUMS, part, strict=True))[name] for name in active)
-    for sums in free:
-        parts = list(division.capacity(sums))
+    for sums, parts in zip(free, division.capacity(free), strict=True):
         assert [sum(values) for values in zip(*parts, strict=True)] == sums
         assert min(min(part) for part in parts) >= 0
         for i, part in enumerate(parts):
