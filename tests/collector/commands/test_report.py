@@ -131,7 +131,6 @@ def test_a_price_book_is_taken_up_without_restart_and_a_broken_one_is_refused(
         wait_until(lambda: price() == 2, TAKEN_UP_S, "the new price holds")
         after = json.loads(get(f"{running.url}/v1/report?period=2026-10&by=team"))
         assert after["total"]["cost"] > before * 1.5
-        assert any("35040 -> 70080" in note for note in after["notes"])
         book.write_text("pools: [{name: h100, owned: {gpu: -1}}]")
         wait_until(lambda: "not taken up" in running.log.read_text(), TAKEN_UP_S, "the broken one is refused")
         assert price() == 2

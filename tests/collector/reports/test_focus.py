@@ -68,4 +68,4 @@ def test_metadata_go_with_it(tmp_path: Path) -> None:
     document = json.loads(maker.encode("2026-10", (), "focus-metadata"))
     columns, _ = rows(maker)
     assert [column["ColumnName"] for column in document["Schema"]["ColumnDefinition"]] == columns
-    assert (document["Schema"]["FocusVersion"], document["StatementVersion"]) == ("1.2", 1)
+    assert (document["Schema"]["FocusVersion"], document["StatementVersion"]) == ("1.2", None)  # nobody closed it
