@@ -62,8 +62,6 @@ def sum_differences(document: Mapping[str, Any]) -> Iterator[str]:
                 or column.startswith("cost_of_")
                 or column in {"cost", *(f"cost_{one}" for one in COSTS)}
             )
-            if column == "margin" and any(row.get(column) is None for row in rows):
-                continue  # of such a row revenue and what has no cost may be rounded apart, by a cent
             column_sum = sum((row.get(column) or ZERO for row in rows), ZERO) if is_money else ZERO
             if is_money and total[column] is not None and column_sum != total[column]:
                 yield f"{name}: rows sum to {column_sum} in {column}, total {total[column]}"

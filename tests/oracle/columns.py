@@ -138,7 +138,7 @@ def _profit(line: Line, tokens: Decimal) -> Row:
     paid = Figure(whole - line.ms["missing"], slack.ms)
     active = Figure(line.ms["under_yield"] + line.ms["productive"] - line.ms["missing_active"], slack.ms)
     is_unpriced = line.ms["missing"] or line.joules["missing"] or any(line.missing[kind] for kind in KINDS)
-    is_known = not unsold and bool(line.total or not is_unpriced or paid.value)
+    is_known = not unsold and bool(line.total or paid.value or costed or not is_unpriced)
     even = Figure(None)
     if is_known and costed > 0 and paid.value and active.value:
         even = Figure(line.total, off).over(paid).over(Figure(costed, slack.revenue + EXACT).over(active))

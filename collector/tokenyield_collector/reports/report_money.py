@@ -17,9 +17,6 @@ from tokenyield_collector.reports.rounding import Rounding
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS, IDLE_CAPACITY
 from tokenyield_collector.statements.lines import COMPONENT_COUNT, COST_AT, COST_COUNT, Sums
 
-_OTHERS = ("energy_cost", "parked", "revenue", "revenue_without_cost")
-"""Amounts of a row that its cost does not consist of."""
-_OTHER_NAMES = ("energy_cost", "parked_cost", "revenue", "revenue_without_cost")
 _BUCKET_CELLS = {bucket: range(start, start + COMPONENT_COUNT) for bucket, start in COST_AT.items()}
 _COMPONENT_CELLS = {name: range(i, COST_COUNT, COMPONENT_COUNT) for i, name in enumerate(COMPONENTS)}
 _HARDWARE_COLUMNS = {component: f"hardware_cost_{ownership}" for component, ownership in OWNERSHIP.items()}
@@ -71,12 +68,20 @@ def rows_money(
     cells_of_buckets = [[whole[i] for i in cells] for cells in _BUCKET_CELLS.values()]
     wholes = list(chain(*rounding.table(cells_of_buckets, [money.columns[name] for name in COSTS])))
     columns = rounding.table([[sums[i] for sums in rows] for i in range(COST_COUNT)], wholes)
-    others = [whole.get(name) for name in _OTHERS]
-    wholes += map(rounding.whole, others)
-    for name, steps in zip(_OTHERS, wholes[COST_COUNT:], strict=True):
-        columns.append(rounding.divided(steps, [sums.get(name) for sums in rows]))
+    for name in ("energy_cost", "parked"):
+        wholes.append(rounding.whole(whole.get(name)))
+        columns.append(rounding.divided(wholes[-1], [sums.get(name) for sums in rows]))
+    revenue = rounding.divided(rounding.whole(whole.get("revenue")), _revenue(whole))
+    wholes += revenue
+    columns += rounding.table(list(zip(*map(_revenue, rows), strict=True)), revenue) if rows else [[], []]
     amounts = [_amounts(rounding, cells) for cells in zip(*columns, strict=True)]
     return amounts, _amounts(rounding, wholes)
+
+
+def _revenue(sums: Sums) -> tuple[int, int]:
+    """Of what has a cost, and of what has none: so a row of which all has none has a margin of 0, and not of a cent."""
+    without = sums.get("revenue_without_cost")
+    return sums.get("revenue") - without, without
 
 
 def _amounts(rounding: Rounding, cells: Sequence[int]) -> Amounts:
@@ -84,7 +89,7 @@ def _amounts(rounding: Rounding, cells: Sequence[int]) -> Amounts:
     parts = {name: sum(cells[at.start : at.stop]) for name, at in _BUCKET_CELLS.items()}
     components = {name: sum(cells[at.start : COST_COUNT : COMPONENT_COUNT]) for name, at in _COMPONENT_CELLS.items()}
     cost = sum(parts.values())
-    others = dict(zip(_OTHER_NAMES, cells[COST_COUNT:], strict=True))
+    energy, parked, costed, without = cells[COST_COUNT:]
     steps = {
         "cost": cost,
         **{f"cost_{name}": part for name, part in parts.items()},
@@ -92,7 +97,10 @@ def _amounts(rounding: Rounding, cells: Sequence[int]) -> Amounts:
         "hardware_cost": sum(components[name] for name in OWNERSHIP),
         **{column: components[name] for name, column in _HARDWARE_COLUMNS.items()},
         **{f"cost_of_{name}": part for name, part in components.items()},
-        **others,
-        "margin": others["revenue"] - others["revenue_without_cost"] - cost,
+        "energy_cost": energy,
+        "parked_cost": parked,
+        "revenue": costed + without,
+        "revenue_without_cost": without,
+        "margin": costed - cost,
     }
     return {name: rounding.plain(value) for name, value in steps.items()}

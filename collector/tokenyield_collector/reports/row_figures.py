@@ -141,7 +141,8 @@ def _unit_cost(cost: float, units: float) -> float | None:
 
 
 def _profit(sums: Sums, money: Mapping[str, Decimal]) -> dict[str, Decimal | float | None]:
-    is_known = not sums.get("unsold_tokens") and bool(sums.total or not sums.has_unpriced or sums.priced_ms())
+    has_priced = sums.total or sums.priced_ms() or _costed_revenue(sums)
+    is_known = not sums.get("unsold_tokens") and bool(has_priced or not sums.has_unpriced)
     return {
         "margin": money["margin"] if is_known else None,
         "break_even_utilization": _break_even_utilization(sums) if is_known else None,

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules
-from collector.statements.test_statement_properties import EXAMPLES, books, hours, policies
+from collector.statements.test_statement_properties import books, hours, policies
 from tokenyield_collector.prices.components import COMPONENTS
 from tokenyield_collector.reports.formats.csv import to_csv
 from tokenyield_collector.reports.formats.html import to_html
@@ -27,12 +28,15 @@ from tokenyield_collector.reports.formats.parquet import to_parquet
 from tokenyield_collector.reports.formats.table import to_text
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.statements.buckets import BUCKETS, BY_NAME, COSTS, IDLE_CAPACITY
+from tokenyield_wire.window import Demand
 
 PERIOD = "2026-10-05..2026-10-06"
+EXAMPLES = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "8"))
+"""Each with hours of several nodes, and read at two grains."""
 PARTS = tuple(f"cost_{name}" for name in COSTS)
 ADDITIVE = (
     "cost", *PARTS, *(f"cost_of_{name}" for name in COMPONENTS), "energy_cost", "idle_capacity_cost", "hardware_cost",
-    "hardware_cost_owned", "hardware_cost_rented", "parked_cost", "revenue", "margin",
+    "hardware_cost_owned", "hardware_cost_rented", "parked_cost", "revenue", "revenue_without_cost", "margin",
 )  # fmt: skip
 CENT = Decimal("0.01")
 Amounts = Mapping[str, Any]
@@ -64,19 +68,20 @@ def signed_books(draw: st.DrawFn) -> dict[str, Any]:
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(
-    hours(), signed_books(), policies, columns,
+    hours(least=4), signed_books(), policies, st.lists(columns, min_size=2, max_size=2, unique_by=tuple),
     st.sampled_from([{}, {"team": "search"}, {"model": "llama"}, {"day": "2026-10-05"}]), st.sampled_from([None, 1, 3]),
 )  # fmt: skip
 def test_every_format_sums(
     listed: list[dict[str, Any]],
     document: dict[str, Any],
     policy: dict[str, Any],
-    by: list[str],
+    grains: list[list[str]],
     where: dict[str, str],
     top: int | None,
 ) -> None:
     maker = fleet_of(listed).maker(*read_policy(document, policy))
-    check_report(maker, PERIOD, by, where, top)
+    for by in grains:
+        check_report(maker, PERIOD, by, where, top)
 
 
 def fleet_of(listed: list[dict[str, Any]]) -> Fleet:
@@ -132,14 +137,15 @@ def check_amounts(
     assert currency == "USD"
     for name in ADDITIVE:
         if name in total and total[name] is not None:
-            assert sum(row[name] for row in rows) == total[name], f"the column {name} sums to its total"
+            known = [row[name] for row in rows if row.get(name) is not None]
+            assert sum(known) == total[name], f"the column {name} sums to its total"
     for row in (*rows, total):
         assert sum(row[name] for name in PARTS) == row["cost"]
         assert sum(row[f"cost_of_{name}"] for name in COMPONENTS) == row["cost"]
         assert sum(row[f"cost_{name}"] for name in IDLE_CAPACITY) == row["idle_capacity_cost"]
         assert row["hardware_cost_owned"] + row["hardware_cost_rented"] == row["hardware_cost"]
         if row.get("margin") is not None:
-            assert row["revenue"] - row["cost"] == row["margin"]
+            assert row["revenue"] - row["revenue_without_cost"] - row["cost"] == row["margin"]
     assert sum(cost for cost, _ in waterfall.values()) == total["cost"]
     for bucket, (cost, shared) in waterfall.items():
         assert cost == total[f"cost_{bucket}"] + shared, f"{bucket}: what rows have, and what was shared"
@@ -191,7 +197,7 @@ def check_text(text: str, document: Mapping[str, Any]) -> None:
         if title not in names:
             continue
         at = names.index(title) - len(names)
-        column = [money(line.split()[at]) for line in rows]
+        column = cells([line.split()[at] for line in rows])
         assert sum(column[:-1]) == column[-1] == total[name], f"the column {title} sums"
     small = sum(0 < abs(row["cost"]) < CENT for row in document["rows"])
     assert bool(re.search(r"\b\d+ rows? costs? less than 0.01 USD", text)) == bool(small)
@@ -207,6 +213,11 @@ def table_of_text(text: str, start: str) -> tuple[str, list[str]]:
 
 def money(text: str) -> Decimal:
     return Decimal(text.replace(",", ""))
+
+
+def cells(column: Sequence[str]) -> list[Decimal]:
+    """Of a column of rows and their total; of a row where it is not known, nothing."""
+    return [Decimal(0) if text == "-" else money(text) for text in column]
 
 
 class _Tables(HTMLParser):
@@ -253,12 +264,17 @@ def check_html(text: str, document: Mapping[str, Any], keys: int) -> None:
     checked = set()
     for at, title in enumerate(rows[0][keys:], keys):
         if (name := by_title.get(title)) is not None:
-            column = [money(line[at]) for line in rows[1:]]
-            assert sum(column[:-1]) == column[-1] == shown[name], f"the column {title} sums"
+            column = [line[at] for line in rows[1:]]
+            unknown = sum(row[name] is None for row in document["rows"])
+            assert column[:-1].count("-") == unknown, "what is not known, and nothing else, is a dash"
+            assert (column[-1] == "-") == (document["total"][name] is None)
+            if column[-1] != "-":
+                amounts = cells(column)
+                assert sum(amounts[:-1]) == amounts[-1] == shown[name], f"the column {title} sums"
             checked.add(name)
     assert checked >= {"cost", *(f"cost_{name}" for name in BUCKETS)}
     for line in rows[1:]:
-        costs = {by_title[title]: money(line[at]) for at, title in enumerate(rows[0]) if title in by_title}
+        costs = {by_title[title]: cells([line[at]])[0] for at, title in enumerate(rows[0]) if title in by_title}
         assert sum(costs.get(name, Decimal(0)) for name in PARTS) == costs["cost"], "and so does each row"
 
 
@@ -278,6 +294,60 @@ def tasks(count: int) -> Fleet:
         servers = [Server(key=name, completion=1000, requests=1) for name in names]
         fleet.hour(ms("2026-10-05") + hour * HOUR_MS, [Gpu(held=held)], servers)
     return fleet
+
+
+def test_a_row_without_a_margin_leaves_the_margins_summing_to_their_total(tmp_path: Path) -> None:
+    """Half a cent is sold of what has no cost: the row has no margin, and takes no cent of that of the others."""
+    book = """
+    pools: [{name: h100, rented: {per_gpu_hour: 0.004}}]
+    token_prices: [{name: x, per_million: 5}]
+    """
+    fleet = Fleet()
+    made = [Server(key="w", completion=3800, labels={"team": "search"})]
+    fleet.hour("2026-10-05T01:00", [Gpu(held=[Held(workload="w", active_min=60)])], made)
+    lost = [Server(key=f"v{i}", completion=1000 + i, labels={"team": f"t{i}"}) for i in range(3)]
+    fleet.hour("2026-10-05T02:00", [], lost, node="n2")
+    maker = fleet.maker(prices(tmp_path, book))
+    report = maker.report("2026-10-05", ["team"])
+    margins = {row.by["team"]: (row.figures["margin"], row.shown["margin"]) for row in report.rows}
+    assert {margins[f"t{i}"] for i in range(3)} == {(None, 0)}
+    assert report.total.shown["margin"] == margins["search"][1]
+    check_report(maker, "2026-10-05", ["team"])
+
+
+def test_who_bought_a_token_of_priced_time_has_a_margin(tmp_path: Path) -> None:
+    """A token of a billion: its share of the time is no millisecond and costs nothing, but it was sold. The same caller
+    has tokens of time without a price too, which are in no margin."""
+    book = """
+    pools: [{name: h100, match: {gpu: "*H100*"}, rented: {per_gpu_hour: 4}}]
+    token_prices: [{name: x, per_million: 5}]
+    """
+    fleet = Fleet()
+    for hour, gpu in (("2026-10-05T01:00", "NVIDIA H100 80GB HBM3"), ("2026-10-05T02:00", "NVIDIA L4")):
+        demand = [
+            Demand(gateway="g", model="llama", caller={"team": team}, completion=tokens)
+            for team, tokens in (("search", 10**9), ("ads", 1))
+        ]
+        held = [Held(workload="w", active_min=60)]
+        fleet.hour(hour, [Gpu(model=gpu, held=held)], [Server(key="w", completion=10**9 + 1)], demand)
+    maker = fleet.maker(prices(tmp_path, book))
+    margins = {row.by["team"]: row.figures["margin"] for row in maker.report("2026-10-05", ["team"]).rows}
+    assert margins["ads"] == Decimal("0.000005")
+    check_report(maker, "2026-10-05", ["team"])
+
+
+def test_figures_that_nobody_knows_are_dashes(tmp_path: Path) -> None:
+    """Revenue is known and margin is not: all of it is of tokens that were made on no GPU."""
+    book = """
+    pools: [{name: h100, rented: {per_gpu_hour: 4}}]
+    token_prices: [{name: x, per_million: 45}]
+    """
+    fleet = Fleet()
+    fleet.hour("2026-10-05T01:00", [], [Server(key="w", completion=10**9, labels={"team": "search"})])
+    maker = fleet.maker(prices(tmp_path, book))
+    report = maker.report("2026-10-05", ["hour"])
+    assert (report.total.figures["revenue"], report.total.figures["margin"]) == (45_000, None)
+    check_report(maker, "2026-10-05", ["hour"])
 
 
 def test_tasks_that_cost_less_than_a_cent_keep_their_cost_and_the_waterfall(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ way = st.sampled_from(["apart", "even", "usage", "ownership"])
 
 
 @st.composite
-def hours(draw: st.DrawFn) -> list[dict[str, Any]]:
+def hours(draw: st.DrawFn, least: int = 0) -> list[dict[str, Any]]:
     """Some hours of some nodes, each with GPUs, servers and who asked for them."""
     found = []
     for node, hour in draw(
-        st.sets(st.tuples(st.sampled_from(["n1", "n2", "n3"]), st.integers(0, HOURS - 1)), max_size=8)
+        st.sets(st.tuples(st.sampled_from(["n1", "n2", "n3"]), st.integers(0, HOURS - 1)), min_size=least, max_size=8)
     ):
         keys = draw(st.lists(st.sampled_from(["a", "b", "d"]), unique=True, max_size=3))
         gpus = [
