@@ -4,8 +4,12 @@ In: statements of the calendar months (UTC), each computed as the report of that
 in nano-units of the currency, ms, mJ, tokens). So the difference between two instants of what is to date is what a
 report shows of the time between, and a correction (late data, new prices, a better pace learned) corrects it.
 
+Money stays in quanta until it is shown. Then the whole of a metric is rounded, divided among the values of its last
+label (buckets, components), and each of these among its series: whatever a query sums, it gets the rounded sum.
+
 A month is computed again when one of its hours changed or closed. What retention takes from the ledger goes into a base
-kept there (`Ledger.retire`), priced as it was then; `BASES_END` says up to where that goes.
+kept there (`Ledger.retire`), priced as it was then; `BASES_END` says up to where that goes. A ledger's integers have 64
+bits, so the base of an amount is two of them: whole nano-units, and what is left of it (`_REST`).
 """
 
 from collections import defaultdict
@@ -14,8 +18,9 @@ from dataclasses import dataclass, field
 
 from tokenyield_collector.live.counters import Series
 from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
-from tokenyield_collector.prices.money import nano
+from tokenyield_collector.prices.money import QUANTA_PER_NANO
 from tokenyield_collector.prices.period import month_of, parse_period
+from tokenyield_collector.reports.rounding import EXACT
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS
 from tokenyield_collector.statements.gaps import BY_NAME, DayGap, Gap, gaps_of
 from tokenyield_collector.statements.lines import LineKey, Sums
@@ -45,6 +50,8 @@ METRICS = (
     "attributed_tokens",
     "attributed_requests",
 )
+_REST = ".rest"
+"""After the name of a metric of money: quanta of its base beside whole nano-units."""
 _HELD = ("productive", "under_yield", "idle")
 
 
@@ -117,11 +124,13 @@ class ToDate:
     def __init__(self, compute: Callable[[int, int], MonthToDate], bases: Mapping[str, int]) -> None:
         self._compute = compute
         known = {Series.of_key(key): value for key, value in bases.items()}
-        self._bases = {series: value for series, value in known.items() if series.metric in METRICS}
+        self._bases = _bases(known)
         self._from_ms = known.get(BASES_END)
         self._months: dict[str, tuple[int, int, MonthToDate]] = {}
         """Month -> the start and end (ms) of what of it was computed, and that."""
         self._stale: set[str] = set()
+        self._values: dict[Series, int] | None = None
+        """What `values` last made, while it holds."""
 
     def mark(self, hours_ms: Iterable[int]) -> None:
         """Note that these hours changed."""
@@ -139,6 +148,8 @@ class ToDate:
                 before = (at_ms, end_ms, self._compute(at_ms, end_ms))
             kept[month] = before
             at_ms = end_ms
+        if kept != self._months:
+            self._values = None
         self._months = kept
         self._stale.clear()
 
@@ -153,16 +164,20 @@ class ToDate:
     def is_stale(self) -> bool:
         return bool(self._stale)
 
-    def values(self) -> dict[Series, int]:
+    def values(self) -> Mapping[Series, int]:
         """To date."""
+        if self._values is None:
+            self._values = _shown(self._exact())
+        return self._values
+
+    def _exact(self) -> dict[Series, int]:
         sums: dict[Series, int] = defaultdict(int)
         for _, _, month in self._months.values():
             for series, value in month.values.items():
                 sums[series] += value
-        shown = {series: nano(value) if series.metric in MONEY else value for series, value in sums.items()}
         for series, base in self._bases.items():
-            shown[series] = shown.get(series, 0) + base
-        return shown
+            sums[series] += base
+        return sums
 
     def references(self) -> list[AppliedReference]:
         """Those of the newest month."""
@@ -189,8 +204,38 @@ class ToDate:
             return {}
         added: dict[Series, int] = {BASES_END: before_ms - (self._from_ms or 0)}
         for series, value in self._compute(from_ms, before_ms).values.items():
-            added[series] = nano(value) if series.metric in MONEY else value
-            self._bases[series] = self._bases.get(series, 0) + added[series]
+            self._bases[series] = self._bases.get(series, 0) + value
+            if series.metric in MONEY:
+                added[series], added[_rest_of(series)] = divmod(value, QUANTA_PER_NANO)
+            else:
+                added[series] = value
         self._from_ms = before_ms
+        self._values = None
         self.bring_up_to(first_ms, self._to_ms())  # without what is now in the bases
         return {series.key(): value for series, value in added.items()}
+
+
+def _bases(known: Mapping[Series, int]) -> dict[Series, int]:
+    """Money in quanta. Bases of ledgers that kept nano-units only have no rest."""
+    return {
+        series: value * QUANTA_PER_NANO + known.get(_rest_of(series), 0) if series.metric in MONEY else value
+        for series, value in known.items()
+        if series.metric in METRICS
+    }
+
+
+def _rest_of(series: Series) -> Series:
+    return Series(series.metric + _REST, series.labels)
+
+
+def _shown(sums: Mapping[Series, int]) -> dict[Series, int]:
+    """Money in nano-units that sum to the rounded whole, by the last label first."""
+    shown = dict(sums)
+    for metric in MONEY:
+        parts: dict[str, list[Series]] = defaultdict(list)
+        for series in sorted(series for series in sums if series.metric == metric):
+            parts[series.labels[-1]].append(series)
+        exact = [sum(sums[series] for series in listed) for listed in parts.values()]
+        for listed, steps in zip(parts.values(), EXACT.divided(EXACT.whole(sum(exact)), exact), strict=True):
+            shown.update(zip(listed, EXACT.divided(steps, [sums[series] for series in listed]), strict=True))
+    return shown

@@ -14,6 +14,7 @@ from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE, MS_PER_HOUR, app
 QUANTA_PER_UNIT = 10**12 * JOULES_PER_KWH * MJ_PER_JOULE
 _CAPACITY = JOULES_PER_KWH * MJ_PER_JOULE // MS_PER_HOUR
 NANO_PER_UNIT = 10**9
+QUANTA_PER_NANO = QUANTA_PER_UNIT // NANO_PER_UNIT
 PLAIN_DIGITS_MAX = 6
 """Decimals to which a zero is written out; one with nine would read 0E-9."""
 
@@ -24,11 +25,6 @@ def capacity_quanta(pico_per_gpu_hour: int, duration_ms: int) -> int:
 
 def energy_quanta(pico_per_kwh: int, energy_mj: int) -> int:
     return pico_per_kwh * energy_mj
-
-
-def nano(quanta: int) -> int:
-    """To the nearest thousandth of a millionth, halves up."""
-    return rounded(quanta * NANO_PER_UNIT, QUANTA_PER_UNIT)
 
 
 def amount(quanta: int) -> float:

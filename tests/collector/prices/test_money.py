@@ -10,7 +10,6 @@ from tokenyield_collector.prices.money import (
     capacity_quanta,
     decimal,
     energy_quanta,
-    nano,
     rounded,
     split,
 )
@@ -23,7 +22,6 @@ def test_a_unit_is_an_hour_at_one_and_a_kilowatt_hour_at_one() -> None:
 def test_rounding_is_to_the_nearest_halves_up() -> None:
     assert [rounded(n, 4) for n in (0, 1, 2, 3, 4, 5, 6)] == [0, 0, 1, 1, 1, 1, 2]
     assert decimal(QUANTA_PER_UNIT // 200, 2) == Decimal("0.01")
-    assert nano(QUANTA_PER_UNIT // 3) == 333_333_333
 
 
 def test_zeros_are_written_plainly() -> None:

@@ -1,0 +1,80 @@
+"""Figures to date sum to one total at every grain, and retention moves them by nothing, however often it comes."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from collector.fleet import HOUR_MS, policy
+from collector.reports.test_sums import fleet_of, read_policy, signed_books
+from collector.statements.test_statement_properties import HOURS, START, hours, policies
+from tokenyield_collector.live.counters import Series
+from tokenyield_collector.live.to_date import GRAIN, MONEY, MonthToDate, ToDate, month_to_date
+from tokenyield_collector.prices.money import QUANTA_PER_NANO, rounded
+from tokenyield_collector.statements.buckets import IDLE_CAPACITY
+from tokenyield_collector.statements.source import Span
+from tokenyield_collector.statements.statement import fleet_statement
+
+EXAMPLES = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "4"))
+END = START + HOURS * HOUR_MS
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(hours(least=4), signed_books(), policies, st.sets(st.integers(1, HOURS - 1), min_size=3, max_size=5))
+def test_figures_to_date_sum_and_stay_through_retention(
+    listed: list[dict[str, Any]], document: dict[str, Any], sharing: dict[str, Any], cuts: set[int]
+) -> None:
+    fleet, of = fleet_of(listed), policy(*read_policy(document, sharing))
+
+    def compute(start_ms: int, end_ms: int) -> MonthToDate:
+        return month_to_date(fleet_statement(fleet.ledger.usage(), of, Span(start_ms, end_ms), GRAIN, ()))
+
+    exact = compute(START, END).values
+    bases: Counter[str] = Counter()
+    before = made(compute, bases)
+    check_sums(exact, before)
+    for cut in sorted(cuts):
+        to_date = ToDate(compute, bases)
+        to_date.bring_up_to(START, END)
+        added = to_date.retire(START, START + cut * HOUR_MS)
+        assert all(abs(value) < 2**63 for value in added.values()), "what a ledger holds"
+        for key, value in added.items():
+            bases[key] += value
+        after = made(compute, bases)
+        assert to_date.values() == after, "a restart shows the same"
+        check_sums(exact, after)
+
+
+def made(compute: Any, bases: Mapping[str, int]) -> Mapping[Series, int]:
+    to_date = ToDate(compute, dict(bases))
+    to_date.bring_up_to(START, END)
+    return to_date.values()
+
+
+def check_sums(exact: Mapping[Series, int], shown: Mapping[Series, int]) -> None:
+    totals = {}
+    for metric in MONEY:
+        wanted, found = by_last_label(exact, metric), by_last_label(shown, metric)
+        for label in wanted | found:
+            assert abs(found[label] * QUANTA_PER_NANO - wanted[label]) <= QUANTA_PER_NANO, (metric, label)
+        totals[metric] = sum(found.values())
+        assert totals[metric] == rounded(sum(wanted.values()), QUANTA_PER_NANO), metric
+    assert totals["attributed_cost"] == totals["cost"], "at every grain the same"
+    idle = by_last_label(shown, "cost")
+    assert abs(totals["idle_capacity_cost"] - sum(idle[name] for name in IDLE_CAPACITY)) <= len(IDLE_CAPACITY)
+
+
+def by_last_label(values: Mapping[Series, int], metric: str) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for series, value in values.items():
+        if series.metric == metric:
+            sums[series.labels[-1]] += value
+    return sums
