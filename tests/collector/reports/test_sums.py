@@ -264,12 +264,12 @@ def check_html(text: str, document: Mapping[str, Any], keys: int) -> None:
     checked = set()
     for at, title in enumerate(rows[0][keys:], keys):
         if (name := by_title.get(title)) is not None:
-            column = [line[at] for line in rows[1:]]
+            texts = [line[at] for line in rows[1:]]
             unknown = sum(row[name] is None for row in document["rows"])
-            assert column[:-1].count("-") == unknown, "what is not known, and nothing else, is a dash"
-            assert (column[-1] == "-") == (document["total"][name] is None)
-            if column[-1] != "-":
-                amounts = cells(column)
+            assert texts[:-1].count("-") == unknown, "what is not known, and nothing else, is a dash"
+            assert (texts[-1] == "-") == (document["total"][name] is None)
+            if texts[-1] != "-":
+                amounts = cells(texts)
                 assert sum(amounts[:-1]) == amounts[-1] == shown[name], f"the column {title} sums"
             checked.add(name)
     assert checked >= {"cost", *(f"cost_{name}" for name in BUCKETS)}
@@ -310,7 +310,7 @@ def test_a_row_without_a_margin_leaves_the_margins_summing_to_their_total(tmp_pa
     maker = fleet.maker(prices(tmp_path, book))
     report = maker.report("2026-10-05", ["team"])
     margins = {row.by["team"]: (row.figures["margin"], row.shown["margin"]) for row in report.rows}
-    assert {margins[f"t{i}"] for i in range(3)} == {(None, 0)}
+    assert {margins[f"t{i}"] for i in range(3)} == {(None, Decimal(0))}
     assert report.total.shown["margin"] == margins["search"][1]
     check_report(maker, "2026-10-05", ["team"])
 
