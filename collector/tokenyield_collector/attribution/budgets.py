@@ -10,9 +10,9 @@ days. A day that has not ended counts with what it has spent, or with its mean, 
 
 from calendar import monthrange
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
 from tokenyield_collector.attribution.rules import TOKENS, Budget, fits
@@ -20,6 +20,7 @@ from tokenyield_collector.prices.money import decimal
 
 WEEKLY_FROM_DAYS = 14
 LOOK_BACK_DAYS = 28
+_SMALLEST, _CENT = Decimal("1e-9"), Decimal("0.01")
 
 
 class DaySpent(NamedTuple):
@@ -39,10 +40,14 @@ class BudgetForecast:
     low: Decimal
     high: Decimal
 
+    def rounded(self, smallest: Decimal) -> "BudgetForecast":
+        expected, low, high = (_nearest(amount, smallest) for amount in (self.expected, self.low, self.high))
+        return BudgetForecast(expected=expected, low=low, high=high)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetState:
-    """One budget in one month. `state`: ok, at risk (the forecast is above it), over, or not in force."""
+    """One budget in one month, exactly. `state`: ok, at risk (the forecast is above it), over, or not in force."""
 
     name: str
     month: str
@@ -59,6 +64,15 @@ class BudgetState:
     @property
     def spent_percent(self) -> float:
         return float(100 * self.spent / self.monthly)
+
+    @property
+    def shown(self) -> "BudgetState":
+        """The same in cents, for people: what is spent and what remains sum to the budget. Tokens are whole anyway."""
+        if self.unit == TOKENS:
+            return self
+        monthly, spent = _nearest(self.monthly, _CENT), _nearest(self.spent, _CENT)
+        forecast = None if self.forecast is None else self.forecast.rounded(_CENT)
+        return replace(self, monthly=monthly, spent=spent, remaining=monthly - spent, forecast=forecast)
 
     @property
     def step(self) -> int | None:
@@ -84,10 +98,10 @@ def _states(
     fitting = [one for one in spent_by_day if fits(budget.match, one.names)]
     if budget.monthly is not None:
         money = _by_day((one.day, one.quanta) for one in fitting)
-        yield _Month(first, today, currency, 2).state(budget, budget.monthly, money)
+        yield _Month(first, today, currency).state(budget, budget.monthly, money)
     if budget.tokens is not None:
         tokens = _by_day((one.day, one.tokens) for one in fitting)
-        yield _Month(first, today, TOKENS, 0).state(budget, Decimal(budget.tokens), tokens)
+        yield _Month(first, today, TOKENS).state(budget, Decimal(budget.tokens), tokens)
 
 
 def _by_day(spent: Iterable[tuple[date, int]]) -> dict[date, int]:
@@ -98,18 +112,17 @@ def _by_day(spent: Iterable[tuple[date, int]]) -> dict[date, int]:
 
 
 class _Month:
-    """One month in one unit, whose amounts have `digits` decimals."""
+    """One month in one unit."""
 
-    def __init__(self, first: date, today: date, unit: str, digits: int) -> None:
+    def __init__(self, first: date, today: date, unit: str) -> None:
         self._first = first
         self._last = first.replace(day=monthrange(first.year, first.month)[1])
         self._today = today
         self._unit = unit
-        self._digits = digits
 
     def state(self, budget: Budget, monthly: Decimal, by_day: Mapping[date, int]) -> BudgetState:
         first, last = self._first, self._last
-        spent = self._shown(sum(amount for day, amount in by_day.items() if first <= day <= last))
+        spent = self._exact(sum(amount for day, amount in by_day.items() if first <= day <= last))
         forecast = self._forecast({day: self._exact(amount) for day, amount in by_day.items()})
         in_force = (budget.from_ is None or budget.from_ <= last) and (budget.until is None or first < budget.until)
         if not in_force:
@@ -131,9 +144,6 @@ class _Month:
             forecast=forecast,
             steps=tuple(sorted(budget.steps)),
         )
-
-    def _shown(self, amount: int) -> Decimal:
-        return Decimal(amount) if self._unit == TOKENS else decimal(amount, self._digits)
 
     def _exact(self, amount: int) -> Decimal:
         return Decimal(amount) if self._unit == TOKENS else decimal(amount)
@@ -158,10 +168,12 @@ class _Month:
             begun = by_day.get(day, Decimal(0))
             expected, low, high = expected + max(mean, begun), low + max(min(like), begun), high + max(*like, begun)
             day += timedelta(days=1)
-        smallest = Decimal(1).scaleb(-self._digits)
-        return BudgetForecast(
-            expected=expected.quantize(smallest), low=low.quantize(smallest), high=high.quantize(smallest)
-        )
+        forecast = BudgetForecast(expected=expected, low=low, high=high)
+        return forecast.rounded(Decimal(1) if self._unit == TOKENS else _SMALLEST)
+
+
+def _nearest(amount: Decimal, smallest: Decimal) -> Decimal:
+    return amount.quantize(smallest, ROUND_HALF_UP)
 
 
 def _same_weekday(day: date, since: date, today: date) -> list[date]:

@@ -52,17 +52,18 @@ def budget_table(document: dict[str, Any]) -> "Table":
         table.add_column(column, justify="right")
     table.add_column("state")
     for budget in document["budgets"]:
-        forecast, step = budget["forecast"], budget["step"]
+        shown, step = budget["shown"], budget["step"]
+        forecast = shown["forecast"]
         state = budget["state"]
         amount = f",.{0 if budget['unit'] == TOKENS else 2}f"
         table.add_row(
             cell(budget["name"]),
             cell(budget["month"]),
             cell(budget["unit"]),
-            *(f"{budget[name]:{amount}}" for name in ("monthly", "spent")),
+            *(f"{shown[name]:{amount}}" for name in ("monthly", "spent")),
             f"{budget['spent_percent']:.1f}",
             "-" if step is None else str(step),
-            f"{budget['remaining']:{amount}}",
+            f"{shown['remaining']:{amount}}",
             f"{forecast['expected']:{amount}}" if forecast else "-",
             f"{forecast['low']:{amount}} to {forecast['high']:{amount}}" if forecast else "-",
             cell(state, _COLOURS.get(state, "")),

@@ -22,10 +22,13 @@ def console_for(output: Path | None) -> "Console":
 
 
 def print_document(document: dict[str, Any], form: str, table: "Callable[[dict[str, Any]], RenderableType]") -> None:
-    """On standard output: as JSON, or as the table that `table` makes of it."""
+    """On standard output: as JSON with all decimals, or as the table that `table` makes of it."""
     if form == "json":
-        import json
+        import msgspec
 
-        print(json.dumps(document, indent=2, default=float))
+        from tokenyield_collector.targets.terminal_json import printable_json
+
+        encoded = msgspec.json.Encoder(decimal_format="number").encode(document)
+        print(printable_json(msgspec.json.format(encoded, indent=2)).decode())
     else:
         console_for(None).print(table(document))

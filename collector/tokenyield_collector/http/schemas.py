@@ -277,20 +277,25 @@ class ForecastDocument(TypedDict):
     high: Money
 
 
-class BudgetDocument(TypedDict):
-    """`unit`: tokens, or the currency. `step`: the highest of `steps` (percent of `monthly`) that was reached."""
+class BudgetAmountsDocument(TypedDict):
+    monthly: Money
+    spent: Money
+    remaining: Money
+    forecast: ForecastDocument | None
+
+
+class BudgetDocument(BudgetAmountsDocument):
+    """`unit`: tokens, or the currency. `step`: the highest of `steps` (percent of `monthly`) that was reached. `shown`:
+    the amounts in cents, for people."""
 
     name: str
     month: str
     unit: str
-    monthly: Money
-    spent: Money
-    remaining: Money
+    shown: BudgetAmountsDocument
     spent_percent: float
     steps: list[int]
     step: int | None
     state: str
-    forecast: ForecastDocument | None
 
 
 class CoveredDocument(TypedDict):

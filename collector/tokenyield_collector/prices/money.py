@@ -15,6 +15,7 @@ QUANTA_PER_UNIT = 10**12 * JOULES_PER_KWH * MJ_PER_JOULE
 _CAPACITY = JOULES_PER_KWH * MJ_PER_JOULE // MS_PER_HOUR
 NANO_PER_UNIT = 10**9
 QUANTA_PER_NANO = QUANTA_PER_UNIT // NANO_PER_UNIT
+_CENT = Decimal("0.01")
 PLAIN_DIGITS_MAX = 6
 """Decimals to which a zero is written out; one with nine would read 0E-9."""
 
@@ -49,6 +50,12 @@ def scaled(value: int, digits: int) -> Decimal:
     """`value` steps of so many decimals, a zero written plainly."""
     number = Decimal(value).scaleb(-digits)
     return number if number or digits <= PLAIN_DIGITS_MAX else Decimal(0)
+
+
+def plain(value: Decimal) -> Decimal:
+    """The same number without zeros at its end beyond the second decimal."""
+    cents = value.quantize(_CENT)
+    return cents if cents == value else value.normalize()
 
 
 def rounded(numerator: int, denominator: int) -> int:

@@ -12,10 +12,18 @@ from decimal import Decimal
 from typing import Protocol
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, DaySpent, budget_states
+from tokenyield_collector.attribution.rules import TOKENS
 from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.http.schemas import BudgetsDocument, CoverageDocument, DifferenceDocument, VersionsDocument
+from tokenyield_collector.http.schemas import (
+    BudgetAmountsDocument,
+    BudgetsDocument,
+    CoverageDocument,
+    DifferenceDocument,
+    VersionsDocument,
+)
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.prices.money import plain
 from tokenyield_collector.prices.period import Period, day_of, iso, month_of, months_of, parse_period
 from tokenyield_collector.reports.closing import ClosableLedger
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
@@ -254,7 +262,7 @@ def _warnings(report: Report, policy: Policy) -> list[str]:
 
 
 def budget_document(states: Sequence[BudgetState], currency: str) -> BudgetsDocument:
-    """For JSON; money has two decimals, tokens have none."""
+    """For JSON: exact amounts, and beside them those for people (`shown`), in cents. Tokens have no decimals."""
     return {
         "currency": currency,
         "budgets": [
@@ -262,17 +270,28 @@ def budget_document(states: Sequence[BudgetState], currency: str) -> BudgetsDocu
                 "name": state.name,
                 "month": state.month,
                 "unit": state.unit,
-                "monthly": state.monthly,
-                "spent": state.spent,
-                "remaining": state.remaining,
+                **_budget_amounts(state),
+                "shown": _budget_amounts(state.shown),
                 "spent_percent": round(state.spent_percent, 2),
                 "steps": list(state.steps),
                 "step": state.step,
                 "state": state.state,
-                "forecast": None
-                if state.forecast is None
-                else {"expected": state.forecast.expected, "low": state.forecast.low, "high": state.forecast.high},
             }
             for state in states
         ],
+    }
+
+
+def _budget_amounts(state: BudgetState) -> BudgetAmountsDocument:
+    def number(amount: Decimal) -> Decimal:
+        return amount if state.unit == TOKENS else plain(amount)
+
+    one = state.forecast
+    return {
+        "monthly": number(state.monthly),
+        "spent": number(state.spent),
+        "remaining": number(state.remaining),
+        "forecast": None
+        if one is None
+        else {"expected": number(one.expected), "low": number(one.low), "high": number(one.high)},
     }

@@ -1,15 +1,19 @@
 """Budgets: what was spent, what is left, what the month will come to."""
 
+import json
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, ms, prices, rules
 from tokenyield_collector.attribution.budgets import BudgetState, DaySpent, budget_states
 from tokenyield_collector.attribution.rules import Budget
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT
+from tokenyield_collector.reports.maker import budget_document
 from tokenyield_settings.loader import SettingsError
 
 SEARCH = {"team": "search"}
@@ -86,6 +90,19 @@ def test_money_and_tokens_are_two_budgets_of_one_name() -> None:
     assert [tokens.spent_percent, tokens.step, tokens.state] == [80.0, 80, "at risk"]
     assert tokens.forecast is not None
     assert tokens.forecast.expected == 3_100_000_000
+
+
+@given(st.decimals("0.001", "1000", places=3), st.integers(-(10**23), 10**24))
+def test_what_is_spent_and_what_remains_sum_to_the_budget(monthly: Decimal, quanta: int) -> None:
+    """Exactly, and in the cents that people see."""
+    spent = [DaySpent(date(2026, 10, 1), SEARCH, quanta, 0)]
+    budget = Budget(name="b", match=SEARCH, monthly=monthly)
+    (october,) = budget_states([budget], spent, date(2026, 10, 1), date(2026, 10, 2), "USD")
+    assert abs(october.spent * QUANTA_PER_UNIT - quanta) <= QUANTA_PER_UNIT // 10**9, "exact to a nano-unit"
+    document = json.loads(json.dumps(budget_document([october], "USD"), default=str))["budgets"][0]
+    for amounts in (document, document["shown"]):
+        assert Decimal(amounts["spent"]) + Decimal(amounts["remaining"]) == Decimal(amounts["monthly"])
+    assert all(Decimal(value).as_tuple().exponent == -2 for value in document["shown"]["forecast"].values())
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,6 @@ def test_diagnoses_and_the_demo_s_picture_show_names_as_text() -> None:
         assert text in diagnosed
     amounts = dict.fromkeys(("monthly", "spent", "remaining"), 1.0)
     amounts |= {"spent_percent": 100.0}
-    shape = {"month": "2026-10", "unit": "USD", "step": None, "state": "ok", "forecast": None}
+    shape = {"month": "2026-10", "unit": "USD", "step": None, "state": "ok", "shown": amounts | {"forecast": None}}
     budgets = [{"name": name, **shape, **amounts} for name in NAMES]
     assert "[/]" in _drawn(budget_table({"currency": "USD", "budgets": budgets}))

@@ -54,11 +54,11 @@ export async function report(page, month = months()[0], columnsChosen) {
     ], columns.length, result.total),
     ...(budgets.budgets.length ? [el("h2", {}, "Budgets"), table(`Budgets in ${month}`, budgets.budgets, [
       { name: "budget", value: (/** @type {any} */ row) => row.name },
-      { name: "monthly", number: true, value: (/** @type {any} */ row) => row.monthly, show: (/** @type {any} */ row) => spendable(row.monthly, row.unit) },
-      { name: "spent", number: true, value: (/** @type {any} */ row) => row.spent, show: (/** @type {any} */ row) => spendable(row.spent, row.unit) },
+      { name: "monthly", number: true, value: (/** @type {any} */ row) => row.monthly, show: (/** @type {any} */ row) => spendable(row.shown.monthly, row.unit) },
+      { name: "spent", number: true, value: (/** @type {any} */ row) => row.spent, show: (/** @type {any} */ row) => spendable(row.shown.spent, row.unit) },
       { name: "%", number: true, value: (/** @type {any} */ row) => row.spent_percent, show: (/** @type {any} */ row) => percent(row.spent_percent / 100) },
       { name: "step", number: true, value: (/** @type {any} */ row) => row.step, show: (/** @type {any} */ row) => (row.step === null ? "–" : `${row.step} %`) },
-      { name: "forecast", number: true, value: (/** @type {any} */ row) => row.forecast?.expected ?? null, show: (/** @type {any} */ row) => spendable(row.forecast?.expected, row.unit) },
+      { name: "forecast", number: true, value: (/** @type {any} */ row) => row.forecast?.expected ?? null, show: (/** @type {any} */ row) => spendable(row.shown.forecast?.expected, row.unit) },
       { name: "state", value: (/** @type {any} */ row) => row.state },
     ], 2)] : []),
   );
