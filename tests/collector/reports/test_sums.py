@@ -168,7 +168,9 @@ def rows_of_parquet(data: bytes) -> list[dict[str, Decimal | None]]:
         relation = connection.sql(f"SELECT * FROM '{file}'")
         kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
         names = [name for name in ADDITIVE if name in kinds]
-        assert {kinds[name] for name in names if name not in ("revenue", "margin")} == {"DECIMAL(38,9)"}
+        assert {kinds[name] for name in names if name not in ("revenue", "revenue_without_cost", "margin")} == {
+            "DECIMAL(38,9)"
+        }
         return [
             {name: value for name, value in zip(relation.columns, row, strict=True) if name in names}
             for row in relation.fetchall()
