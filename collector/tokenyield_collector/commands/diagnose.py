@@ -92,8 +92,11 @@ def diagnosis_table(document: dict[str, Any]) -> "RenderableType":
         for finding in workload["findings"]:
             kind = finding["kind"]
             name = cell(kind.replace("_", " "), _COLOURS.get(kind, ""))
-            table.add_row(*head, name, cell(finding["text"]), _money(finding["at_stake_per_hour"]))
+            table.add_row(*head, name, cell(finding["text"]), _shown(finding["shown"]))
             head = (cell(""), "", "")
+    if document["shown"] is not None:
+        total = f"at stake in all: {_shown(document['shown'])} {currency}/h, the first finding of each workload"
+        table.caption = cell(total)
     notes = _not_examined(document["workloads"])
     span = cell(f"{document['start']} to {document['end']}", "dim")
     if not document["workloads"]:
@@ -114,6 +117,10 @@ def _not_examined(workloads: list[dict[str, Any]]) -> "list[Text]":
         more = f" and {len(concerned) - 5} more" if len(concerned) > 5 else ""
         lines.append(cell(f"not examined, of {', '.join(concerned[:5])}{more}: {reason}", "dim"))
     return lines
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else f"{value:,f}"
 
 
 def _money(value: Any) -> str:

@@ -3,11 +3,13 @@
 In: a ledger and the policy. Out: what `/v1/diagnosis` answers and `tokenyield-collector diagnose` shows.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from tokenyield_collector.diagnosis.diagnose import diagnose
 from tokenyield_collector.diagnosis.findings import Diagnosis, HourlyCost
 from tokenyield_collector.diagnosis.history import histories
+from tokenyield_collector.diagnosis.stakes import Stakes
 from tokenyield_collector.http.schemas import DiagnosesDocument, DiagnosisDocument
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.live_view import LiveView, read_live_view
@@ -38,15 +40,16 @@ def diagnoses(
             step_ms=STEP_MS,
             loss=loss_percent / 100,
         )
-    most = [finding.at_stake for diagnosis in made for finding in diagnosis.findings[:1]]
-    stakes = [at_stake for at_stake in most if at_stake is not None]
+    stakes = Stakes(made)
     return {
         "start": iso(start_ms),
         "end": iso(end_ms),
         "currency": policy.prices.currency,
         "loss_percent": loss_percent,
-        "at_stake_per_hour": sum(stakes, Decimal(0)) if stakes else None,
-        "workloads": [_document(diagnosis) for diagnosis in made],
+        "at_stake_per_hour": stakes.total,
+        "shown": stakes.shown_total,
+        "shown_decimals": stakes.decimals,
+        "workloads": [_document(diagnosis, stakes.of(at)) for at, diagnosis in enumerate(made)],
     }
 
 
@@ -64,7 +67,7 @@ def _costs(live: LiveView) -> dict[tuple[str, str], HourlyCost]:
     return costs
 
 
-def _document(diagnosis: Diagnosis) -> DiagnosisDocument:
+def _document(diagnosis: Diagnosis, shown: Sequence[Decimal | None]) -> DiagnosisDocument:
     return {
         "cluster": own_name(diagnosis.cluster),
         "workload": own_name(diagnosis.workload),
@@ -79,8 +82,9 @@ def _document(diagnosis: Diagnosis) -> DiagnosisDocument:
                 "text": finding.text,
                 "evidence": {name: round(value, 4) for name, value in finding.evidence.items()},
                 "at_stake_per_hour": finding.at_stake,
+                "shown": at_stake,
             }
-            for finding in diagnosis.findings
+            for finding, at_stake in zip(diagnosis.findings, shown, strict=True)
         ],
         "unknown": list(diagnosis.unknown),
     }

@@ -345,12 +345,14 @@ class CoverageDocument(TypedDict):
 
 
 class FindingDocument(TypedDict):
-    """`evidence` is what was measured; `at_stake_per_hour` what an hour of the concerned part costs."""
+    """`evidence` is what was measured; `at_stake_per_hour` what an hour of the concerned part costs; `shown`, the same
+    for people."""
 
     kind: str
     text: str
     evidence: dict[str, float]
     at_stake_per_hour: Money | None
+    shown: Money | None
 
 
 class DiagnosisDocument(TypedDict):
@@ -368,13 +370,16 @@ class DiagnosisDocument(TypedDict):
 
 
 class DiagnosesDocument(TypedDict):
-    """`at_stake_per_hour` sums the first finding of each workload, because findings of one workload overlap."""
+    """`at_stake_per_hour` sums the first finding of each workload, because findings of one workload overlap. `shown`:
+    the same for people, to `shown_decimals`; theirs sum to it too."""
 
     start: str
     end: str
     currency: str
     loss_percent: float
     at_stake_per_hour: Money | None
+    shown: Money | None
+    shown_decimals: int
     workloads: list[DiagnosisDocument]
 
 

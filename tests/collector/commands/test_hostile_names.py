@@ -112,12 +112,13 @@ def test_diagnoses_and_the_demo_s_picture_show_names_as_text() -> None:
         "text": "why [/] \x1b[31m\n",
         "evidence": {},
         "at_stake_per_hour": None,
+        "shown": None,
     }
     workloads = [
         {"workload": name, "gpus": 1, "cost_per_hour": None, "findings": [finding] if i % 2 else [], "unknown": [name]}
         for i, name in enumerate((*NAMES, "x" * 512))
     ]
-    document = {"currency": "USD", "start": "a", "end": "b", "workloads": workloads}
+    document = {"currency": "USD", "start": "a", "end": "b", "shown": None, "workloads": workloads}
     diagnosed = _drawn(diagnosis_table(document))
     assert "nothing found" in diagnosed, "a long name takes no other column's place"
     for text in ("[/]", ":warning:", "[bold]x[/bold]"):

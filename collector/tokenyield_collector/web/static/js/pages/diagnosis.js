@@ -29,13 +29,13 @@ export async function diagnosis(page) {
 export function drawn(diagnoses, source) {
   const rows = diagnoses.workloads.flatMap((/** @type {any} */ workload) => workload.findings.map((/** @type {any} */ finding) => ({ ...finding, of: workload })));
   const well = diagnoses.workloads.filter((/** @type {any} */ workload) => !workload.findings.length);
-  const { currency } = diagnoses;
+  const { currency, shown_decimals: decimals } = diagnoses;
   return [
     el("div", { class: "figures" }, figure({
-      label: "At stake per hour", value: money(diagnoses.at_stake_per_hour, currency),
+      label: "At stake per hour", value: money(diagnoses.shown, currency, decimals),
       note: `${count(rows.length, "finding")} in ${count(diagnoses.workloads.length, "workload")}`,
       formula: "sum over workloads of the most expensive finding of each: the cost per hour, at this pace, of the part that it is about",
-      inputs: diagnoses.workloads.filter((/** @type {any} */ workload) => workload.findings[0]?.at_stake_per_hour).map((/** @type {any} */ workload) => [`${workload.workload}: ${words(workload.findings[0].kind)}`, money(workload.findings[0].at_stake_per_hour, currency)]),
+      inputs: diagnoses.workloads.filter((/** @type {any} */ workload) => workload.findings[0]?.at_stake_per_hour).map((/** @type {any} */ workload) => [`${workload.workload}: ${words(workload.findings[0].kind)}`, money(workload.findings[0].shown, currency, decimals)]),
       source,
     })),
     table(`Findings of ${clock(diagnoses.start)} to ${clock(diagnoses.end)}`, rows, [
@@ -43,17 +43,17 @@ export function drawn(diagnoses, source) {
       { name: "GPUs", number: true, value: (row) => row.of.gpus },
       { name: "finding", value: (row) => row.kind, show: (row) => el("strong", {}, words(row.kind)) },
       { name: "why", value: (row) => row.text, show: (row) => el("span", { class: "words" }, row.text) },
-      { name: "at stake per hour", number: true, value: (row) => row.at_stake_per_hour, show: (row) => inline(stake(row, currency, source)) },
+      { name: "at stake per hour", number: true, value: (row) => row.at_stake_per_hour, show: (row) => inline(stake(row, diagnoses, source)) },
     ], 4),
     el("p", { class: "quiet" }, well.length ? `No findings for ${well.map((/** @type {any} */ workload) => workload.workload).slice(0, 20).join(", ")}${well.length > 20 ? " and others" : ""}.` : ""),
     ...unknown(diagnoses.workloads),
   ];
 }
 
-/** @param {any} row @param {string} currency @param {string} source @returns {import("../figures.js").Figure} */
-function stake(row, currency, source) {
+/** @param {any} row @param {any} diagnoses @param {string} source @returns {import("../figures.js").Figure} */
+function stake(row, { currency, shown_decimals: decimals }, source) {
   return {
-    label: `${row.of.workload}: ${words(row.kind)}`, value: money(row.at_stake_per_hour, currency), formula: row.text,
+    label: `${row.of.workload}: ${words(row.kind)}`, value: money(row.shown, currency, decimals), formula: row.text,
     inputs: [...Object.entries(row.evidence).map(([name, value]) => /** @type {[string, string]} */ ([words(name), exact(/** @type {number} */ (value))])),
       ["cost of the workload per hour", money(row.of.cost_per_hour, currency)]],
     source,
