@@ -19,7 +19,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tokenyield_collector.commands.console import console_for
+    from tokenyield_collector.commands.console import console_for, print_json
     from tokenyield_collector.commands.rate_tables import rate_table, reference_table, site_table
     from tokenyield_collector.commands.terms_lines import first_day_kept, terms_texts
     from tokenyield_collector.prices.load import load_prices
@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     at_ms = _instant_ms(arguments.at)
     if arguments.format == "json":
-        import json
-
-        print(json.dumps(rate_document(prices, at_ms), indent=2))
+        print_json(rate_document(prices, at_ms))
     else:
         console = console_for(None)
         console.print(rate_table(prices, at_ms))

@@ -1,6 +1,7 @@
 """Hourly rates and the bundled reference figures as tables for a terminal."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from rich import box
 from rich.table import Table
@@ -61,7 +62,7 @@ def site_table(prices: PriceBook, at_ms: int) -> Table | None:
     return table
 
 
-def _summing(parts: Sequence[float], whole: float) -> tuple[list[str], str]:
+def _summing(parts: Sequence[Decimal], whole: Decimal) -> tuple[list[str], str]:
     """The parts of a rate and their sum, with six decimals that add up."""
     steps = _SHOWN.whole(round(whole * _SHOWN.per_unit))
     shown = _SHOWN.divided(steps, [round(part * _SHOWN.per_unit) for part in parts])

@@ -241,14 +241,14 @@ class FleetDocument(TypedDict):
 
 class PoolRateDocument(TypedDict):
     name: str
-    usd_per_gpu_hour: float | None
-    parts: dict[str, float]
+    usd_per_gpu_hour: Money | None
+    parts: dict[str, Money]
     notes: list[str]
     kind: NotRequired[str]
     count: NotRequired[int | None]
-    per_gpu_hour: NotRequired[float]
+    per_gpu_hour: NotRequired[Money]
     how: NotRequired[dict[str, str]]
-    energy_per_kwh: NotRequired[float]
+    energy_per_kwh: NotRequired[Money]
     pue: NotRequired[float]
     carbon_g_per_kwh: NotRequired[float | None]
 
@@ -258,7 +258,7 @@ class SiteRateDocument(TypedDict):
     facility: str
     provisioned_kw: float
     committed_kw: float
-    per_hour: float | None
+    per_hour: Money | None
     how: str
     notes: list[str]
 

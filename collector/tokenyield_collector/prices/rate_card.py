@@ -1,5 +1,6 @@
 """Every pool's hourly rate, line by line, as JSON."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -7,6 +8,8 @@ from tokenyield_collector.http.schemas import PoolRateDocument, RatesDocument, S
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.calendar import local_quarters
 from tokenyield_collector.prices.effective import inherited_by, why_unpriced
+from tokenyield_collector.prices.money import plain
+from tokenyield_collector.prices.parts import RatePart
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.prices.site_power import SitePower
 from tokenyield_wire.units import hour_of_ms
@@ -28,16 +31,17 @@ def rate_document(prices: PriceBook, at_ms: int) -> RatesDocument:
             why = "not paid for then" if why is None else f"no price: {why}"
             pools.append({"name": pool.name, "usd_per_gpu_hour": None, "parts": {}, "notes": [why]})
             continue
+        whole = _money(rate.per_gpu_hour)
         pools.append(
             {
                 "name": pool.name,
                 "kind": rate.kind,
                 "count": rate.count,
-                "usd_per_gpu_hour": _figure(rate.per_gpu_hour / dollar) if dollar else None,
-                "per_gpu_hour": _figure(rate.per_gpu_hour),
-                "parts": {part.name: _figure(part.amount) for part in rate.parts},
+                "usd_per_gpu_hour": _money(rate.per_gpu_hour / dollar) if dollar else None,
+                "per_gpu_hour": whole,
+                "parts": _summing(whole, rate.parts),
                 "how": {part.name: part.how for part in rate.parts},
-                "energy_per_kwh": _figure(rate.energy_per_kwh),
+                "energy_per_kwh": _money(rate.energy_per_kwh),
                 "pue": _figure(rate.pue),
                 "carbon_g_per_kwh": None if rate.carbon_g_per_kwh is None else _figure(rate.carbon_g_per_kwh),
                 "notes": [*rate.notes, *(f"inherited: {text}" for text in inherited_by(prices, pool, day))],
@@ -63,12 +67,25 @@ def _sites(prices: PriceBook, at_ms: int) -> list[SiteRateDocument]:
             "facility": site.facility,
             "provisioned_kw": _figure(site.provisioned_kw),
             "committed_kw": _figure(site.committed_kw),
-            "per_hour": None if site.per_hour is None else _figure(site.per_hour),
+            "per_hour": None if site.per_hour is None else _money(site.per_hour),
             "how": site.how,
             "notes": list(site.notes),
         }
         for site in at
     ]
+
+
+def _summing(whole: Decimal, parts: Sequence[RatePart]) -> dict[str, Decimal]:
+    """The parts of a rate, which sum to it as it is shown: the largest takes what rounding leaves."""
+    amounts = {part.name: round(part.amount, _DIGITS) for part in parts}
+    if amounts:
+        largest = max(amounts, key=lambda name: abs(amounts[name]))
+        amounts[largest] += whole - sum(amounts.values())
+    return {name: plain(amount) for name, amount in amounts.items()}
+
+
+def _money(value: Decimal) -> Decimal:
+    return plain(round(value, _DIGITS))
 
 
 def _figure(value: Decimal) -> float:

@@ -13,10 +13,11 @@ from fnmatch import fnmatchcase
 
 from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.calendar import in_force
-from tokenyield_collector.prices.money import amount
+from tokenyield_collector.prices.money import amount, plain
 from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.prices.token_prices import ApiPrice
+from tokenyield_collector.reports.rounding import EXACT
 from tokenyield_collector.statements.gaps import NO_API_EXCHANGE_RATE, NO_API_PRICE, DayGap, GapAmounts
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_wire.units import MS_PER_SECOND
@@ -38,9 +39,9 @@ class BuyOrRun:
     tokens: int
     """On days on which the API has a price; costs and paces are of these days too."""
     tokens_without_price: int
-    api_cost: float
-    allocated_cost: float
-    loaded_cost: float
+    api_cost: Decimal
+    allocated_cost: Decimal
+    loaded_cost: Decimal
     tokens_per_second: float | None
     """What a GPU made, of a second that the model held it."""
     break_even_tokens_per_second: float | None
@@ -98,9 +99,9 @@ def _comparison(model: str, days: Mapping[date, Sums], api: ApiPrice, rates: Rat
         as_of=api.as_of.isoformat() if api.as_of else "",
         tokens=tokens,
         tokens_without_price=tokens_without_price,
-        api_cost=round(float(api_cost), 6),
-        allocated_cost=round(amount(compared.allocated), 6),
-        loaded_cost=round(amount(compared.get("loaded")), 6),
+        api_cost=plain(round(api_cost, EXACT.digits)),
+        allocated_cost=EXACT.plain(EXACT.whole(compared.allocated)),
+        loaded_cost=EXACT.plain(EXACT.whole(compared.get("loaded"))),
         tokens_per_second=tokens / held_s if held_s else None,
         break_even_tokens_per_second=(
             amount(compared.allocated) / held_s / (float(api_cost) / tokens) if is_comparable else None

@@ -1,5 +1,6 @@
 """The parts of a rate sum to the rate that is shown below them."""
 
+import json
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -17,3 +18,9 @@ def test_the_parts_of_a_rate_sum_to_the_rate(tmp_path: Path) -> None:
     *parts, whole, _energy = amounts
     assert len(parts) > 2
     assert sum(parts) == whole
+    found = json.loads(
+        call("rate", "--prices", str(file), "--at", "2026-10-05T14:00", "--format", "json"), parse_float=Decimal
+    )
+    (pool,) = found["pools"]
+    assert sum(pool["parts"].values()) == pool["per_gpu_hour"]
+    assert round(pool["per_gpu_hour"], 6) == whole

@@ -250,6 +250,8 @@ class _Tables(HTMLParser):
 
 
 def check_html(text: str, document: Mapping[str, Any], keys: int) -> None:
+    small = sum(0 < abs(row["cost"]) < CENT for row in document["rows"])
+    assert bool(re.search(r"\b\d+ rows? costs? less than 0.01 USD", text)) == bool(small), "the page says so too"
     page = _Tables()
     page.feed(text)
     waterfall, rows = page.tables[:2]

@@ -314,7 +314,7 @@ def test_g20_run_it_here_or_buy_it(tmp_path: Path) -> None:
         "api_prices: [{name: x, model: llama, per_million: {prompt: 1, completion: 3}}]",
     )
     (comparison,) = fleet.maker(price_book).report("2026-10-05", ["model"]).buy_or_run
-    assert (comparison.api_cost, comparison.allocated_cost) == (10.8, 10.4)
+    assert (comparison.api_cost, comparison.allocated_cost) == (Decimal("10.8"), Decimal("10.4"))
     assert comparison.break_even_tokens_per_second == pytest.approx(120.370370, abs=1e-6)
 
 
@@ -334,7 +334,7 @@ def test_run_or_buy_compares_the_same_days_at_the_prices_of_each(tmp_path: Path)
     report = fleet.maker(price_book).report("2026-10-04..2026-10-06", ["model"])
     (comparison,) = report.buy_or_run
     assert (comparison.tokens, comparison.tokens_without_price) == (2_000_000, 1_000_000)
-    assert (comparison.api_cost, comparison.allocated_cost) == (8, 4)
+    assert (comparison.api_cost, comparison.allocated_cost) == (Decimal(8), Decimal(4))
     assert comparison.tokens_per_second == pytest.approx(277.778, abs=1e-3)
     assert comparison.break_even_tokens_per_second == pytest.approx(138.889, abs=1e-3)
     gaps = {(gap.kind.name, gap.subject): (gap.amounts.tokens, gap.days) for gap in report.gaps}

@@ -122,7 +122,7 @@ def test_a_gigawatt_costs_304_414_an_hour_before_the_first_gpu(tmp_path: Path) -
 def test_the_ceiling_of_a_site_is_known(tmp_path: Path) -> None:
     price_book = prices(tmp_path, book(count=", count: 4"))
     (site,) = rate_document(price_book, ms(DAY))["sites"]
-    assert (site["provisioned_kw"], site["committed_kw"], site["per_hour"], site["notes"]) == (10, 8, 10, [])
+    assert (site["provisioned_kw"], site["committed_kw"], site["per_hour"], site["notes"]) == (10, 8, Decimal(10), [])
     small = prices(tmp_path, book("{provisioned_kw: 7}", count=", count: 4"))
     (site,) = rate_document(small, ms(DAY))["sites"]
     assert "take 8 kW by their counts, more than the 7 provisioned" in site["notes"][0]

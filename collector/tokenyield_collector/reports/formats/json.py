@@ -3,6 +3,7 @@
 Amounts are exact; those beside them that are called `shown` are in cents, for people.
 """
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "rows": [_row_document(row) for row in report.rows],
         "gaps": [gap.document() for gap in report.gaps],
         "references": [_reference_document(reference) for reference in report.references],
-        "buy_or_run": [msgspec.to_builtins(comparison) for comparison in report.buy_or_run],
+        "buy_or_run": [msgspec.to_builtins(one, builtin_types=(Decimal,)) for one in report.buy_or_run],
         "latency": None if report.latency is None else _latency_document(report.latency),
     }
 
