@@ -221,8 +221,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         tokens = Path(folder) / "tokens"
-        lines = [f"token-of-node-{i:04} name=n{i} may=write cluster=c nodes=n{i}" for i in range(NODES)]
-        lines.append("token-of-honest-node name=honest may=write cluster=c nodes=honest")
+        lines = [f"token-of-node-{i:04} name=n{i} may=write,gateway cluster=c nodes=n{i}" for i in range(NODES)]
+        lines.append("token-of-honest-node name=honest may=write,gateway cluster=c nodes=honest")
         tokens.write_text("\n".join(lines) + "\n")
         tokens.chmod(0o600)
         running = Stack(Path(folder), collector={"token_file": str(tokens)})

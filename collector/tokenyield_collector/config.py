@@ -46,7 +46,7 @@ class CollectorSettings:
         32 * 2**20, "the same decompressed, so that a small body cannot take much memory", within=(1, 2**32)
     )
     ingest_memory_bytes_max: int = setting(
-        192 * 2**20,
+        256 * 2**20,
         "estimated memory of shipments that are decoded and committed at once; others wait",
         within=(2**20, 2**40),
     )
@@ -122,13 +122,11 @@ class CollectorSettings:
                 f"hours_keep_days: expected at least windows_keep_days ({self.windows_keep_days}), "
                 f"found {self.hours_keep_days}"
             )
-        if self.ingest_memory_bytes_max * 3 // 4 < (least := self.decompressed_bytes_max + PART_BYTES_MAX):
+        if self.ingest_memory_bytes_max < (least := 2 * (self.decompressed_bytes_max + PART_BYTES_MAX)):
             yield (
-                f"ingest_memory_bytes_max: expected at least {-(-least * 4 // 3)}, four thirds of "
-                f"decompressed_bytes_max and {PART_BYTES_MAX}, found {self.ingest_memory_bytes_max}"
+                f"ingest_memory_bytes_max: expected at least {least}, twice decompressed_bytes_max and "
+                f"{PART_BYTES_MAX}, found {self.ingest_memory_bytes_max}"
             )
-        if self.close_after_days is not None and not 0 <= self.close_after_days <= CLOSE_AFTER_DAYS_MAX:
-            yield f"close_after_days: expected 0 to {CLOSE_AFTER_DAYS_MAX}, found {self.close_after_days}"
         if self.live_grid_s and self.live_window_s % self.live_grid_s:
             yield f"live_window_s: expected a multiple of live_grid_s ({self.live_grid_s}), found {self.live_window_s}"
 

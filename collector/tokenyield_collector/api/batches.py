@@ -61,9 +61,8 @@ SMALL_MEMORY_BYTES = 2 * 2**20
 BODIES_BYTES_MAX = 64 * 2**20
 """Bodies that are read at once, as far as their heads claim: so much of small ones, and so much of large ones."""
 SMALL_SHARE_BYTES = 2**20
-"""One caller at one address has at most so much of these while others wait; of large ones one body."""
-MEMORY_SHARE = 4
-"""And this part of the memory."""
+"""One caller at one address has at most so much of these once half is taken; of large ones one body. Agents behind one
+proxy, with one token, are one caller."""
 BATCH_BYTES = 128 * 2**10
 """Estimated memory that counts as one batch in the pace of a node, so that a batch of 16,384 callers is not as cheap as
 one of four. One of 8 GPUs counts as one."""
@@ -99,9 +98,9 @@ class Receiver:
         large_max = max(BODIES_BYTES_MAX, settings.body_bytes_max)
         self._small_bodies = MemoryBudget(BODIES_BYTES_MAX, SMALL_SHARE_BYTES)
         self._large_bodies = MemoryBudget(large_max, settings.body_bytes_max)
-        memory_max = settings.ingest_memory_bytes_max
-        self._small_memory = MemoryBudget(memory_max // 4, memory_max // 4 // MEMORY_SHARE)
-        self._large_memory = MemoryBudget(memory_max * 3 // 4, memory_max * 3 // 4 // MEMORY_SHARE)
+        half = settings.ingest_memory_bytes_max // 2
+        self._small_memory = MemoryBudget(half, half * 3 // 4)  # nobody can hold it for longer than a commit takes
+        self._large_memory = MemoryBudget(half, half // 2)
         self._now_ms = now_ms
 
     async def handle(self, request: web.Request) -> web.Response:

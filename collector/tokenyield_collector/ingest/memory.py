@@ -25,8 +25,8 @@ class OverBudget(ValueError):
 
 
 class MemoryBudget:
-    """Bytes that are shared by holders, in the order in which they come. None may have more than its share while others
-    wait, so that one that is slow or greedy holds up itself. Of the event loop only."""
+    """Bytes that are shared by holders, in the order in which they come. Up to half of them anybody may have; beyond it
+    none may have more than its share, so that one that is slow or greedy holds up itself. Of the event loop only."""
 
     def __init__(self, bytes_max: int, share_max: int) -> None:
         self.bytes_max = bytes_max
@@ -66,8 +66,10 @@ class MemoryBudget:
             raise
 
     def _fits(self, holder: Hashable, amount: int) -> bool:
-        held = self._held_by.get(holder, 0)  # no entry for who holds nothing
-        return self.held_bytes + amount <= self.bytes_max and (not held or held + amount <= self._share_max)
+        held, after = self._held_by.get(holder, 0), self.held_bytes + amount  # no entry for who holds nothing
+        return after <= self.bytes_max // 2 or (
+            after <= self.bytes_max and (not held or held + amount <= self._share_max)
+        )
 
     def _take(self, holder: Hashable, amount: int) -> None:
         self.held_bytes += amount

@@ -56,7 +56,7 @@ def loop() -> Iterator[asyncio.Runner]:
 def test_a_greedy_holder_waits_for_itself_and_others_pass(loop: asyncio.Runner) -> None:
     async def tried() -> None:
         budget = MemoryBudget(WHOLE, SHARE)
-        first = await budget.take("greedy", SHARE)
+        first = await budget.take("greedy", WHOLE // 2)  # what nobody else needs
         second = asyncio.create_task(budget.take("greedy", 10))
         await asyncio.sleep(0)
         with await asyncio.wait_for(budget.take("other", 30), 10):
