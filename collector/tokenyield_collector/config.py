@@ -46,7 +46,7 @@ class CollectorSettings:
         32 * 2**20, "the same decompressed, so that a small body cannot take much memory", within=(1, 2**32)
     )
     ingest_memory_bytes_max: int = setting(
-        256 * 2**20,
+        192 * 2**20,
         "estimated memory of shipments that are decoded and committed at once; others wait",
         within=(2**20, 2**40),
     )
