@@ -15,10 +15,10 @@ from aiohttp import hdrs, web
 
 from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.access.token_file import Grant
+from tokenyield_collector.api.body import Refusal, read_body, too_large
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.config import PART_BYTES_MAX
 from tokenyield_collector.errors import LedgerError, UnstorableShipment
-from tokenyield_collector.http.problem import problem
 from tokenyield_collector.http.right import Right
 from tokenyield_collector.http.route import JSON, BoundRoute, Route
 from tokenyield_collector.http.schemas import ReceiptDocument
@@ -71,19 +71,6 @@ REFUSED_PER_S, REFUSED_BURST = 1.0, 60
 OF_CONTENT = frozenset({"too_large", "encoding", "unsound", "unreadable", "unstorable"})
 
 
-class _Refusal(Exception):
-    """A shipment that is not committed. `reason` is what it is counted as."""
-
-    def __init__(
-        self, reason: str, status: int, detail: str, faults: tuple[Fault, ...] = (), retry_after_s: int | None = None
-    ) -> None:
-        self.reason = reason
-        self.status = status
-        self.detail = detail
-        self.faults = faults
-        self.headers = None if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-
-
 class Receiver:
     """The handler. Rights, pace and size are checked before a body is read; what is large is unpacked and decoded in a
     thread, part by part, and all that is in memory shares one budget (ingest/memory.py)."""
@@ -109,36 +96,32 @@ class Receiver:
             self._check_queue()
             self._check_before_body(request, holder)
             receipt = await self._taken(request, holder)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             self._stats.refused[refusal.reason] += 1
             if refusal.reason in OF_CONTENT:
                 self._refusals.wait_s(holder, time.monotonic())
-            return problem(refusal.status, refusal.detail, faults=refusal.faults, headers=refusal.headers)
+            return refusal.answer
         return web.Response(body=msgspec.json.encode(receipt) + b"\n", content_type=JSON)
 
     # --- before the body -----------------------------------------------------------------------------------------
 
     def _check_queue(self) -> None:
         if self._committer.is_full:
-            raise _Refusal("overloaded", 503, "too many batches wait; send later", retry_after_s=2)
+            raise Refusal("overloaded", 503, "too many batches wait; send later", retry_after_s=2)
 
     def _check_before_body(self, request: web.Request, holder: Holder) -> None:
         if (request.content_length or 0) > self._settings.body_bytes_max:
-            raise self._too_large()
+            raise too_large(self._settings, "batches")
         now_s, node = time.monotonic(), caller_of(request).only_node
         if wait_s := self._refusals.would_wait_s(holder, now_s):
             detail = "too many shipments of this caller could not be used"
-            raise _Refusal("too_many", 429, detail, retry_after_s=int(wait_s) + 1)
+            raise Refusal("too_many", 429, detail, retry_after_s=int(wait_s) + 1)
         if node is not None and (wait_s := self._paces.would_wait_s(node, now_s)):
             raise self._too_fast(wait_s)
 
-    def _too_large(self) -> _Refusal:
-        detail = f"body: expected at most {self._settings.body_bytes_max} bytes, found more; send fewer batches at once"
-        return _Refusal("too_large", 413, detail)
-
-    def _too_fast(self, wait_s: float) -> _Refusal:
+    def _too_fast(self, wait_s: float) -> Refusal:
         detail = f"more than {self._settings.agent_batches_per_s:g} batches/s of this node (agent_batches_per_s)"
-        return _Refusal("too_many", 429, detail, retry_after_s=int(wait_s) + 1)
+        return Refusal("too_many", 429, detail, retry_after_s=int(wait_s) + 1)
 
     # --- the body ------------------------------------------------------------------------------------------------
 
@@ -148,7 +131,7 @@ class Receiver:
             claimed = self._settings.body_bytes_max
         bodies = self._small_bodies if claimed <= SMALL_BYTES else self._large_bodies
         with await self._room(bodies, holder, claimed) as read:
-            body = await self._body(request)
+            body = await read_body(request, self._settings, "batches")
             text = self._small_text(body, request)
             if text is not None:
                 read.shrink(0)
@@ -198,23 +181,10 @@ class Receiver:
             async with asyncio.timeout(self._settings.body_wait_s):
                 return await budget.take(holder, amount)
         except TimeoutError:
-            raise _Refusal("overloaded", 503, "too many large shipments; send later", retry_after_s=5) from None
+            raise Refusal("overloaded", 503, "too many large shipments; send later", retry_after_s=5) from None
         except OverBudget:
             detail = f"body: expected less memory than {budget.bytes_max} bytes, found more; send fewer batches at once"
-            raise _Refusal("too_large", 413, detail) from None
-
-    async def _body(self, request: web.Request) -> bytes:
-        settings = self._settings
-        try:
-            async with asyncio.timeout(settings.body_wait_s):
-                return await request.read()
-        except TimeoutError:
-            detail = f"the body did not arrive within {settings.body_wait_s} s (body_wait_s)"
-            raise _Refusal("slow", 408, detail) from None
-        except ConnectionError:  # nobody is there to read this answer
-            raise _Refusal("broken_off", 400, "the connection broke off within the body") from None
-        except web.HTTPRequestEntityTooLarge:
-            raise self._too_large() from None
+            raise Refusal("too_large", 413, detail) from None
 
     def _small_text(self, body: bytes, request: web.Request) -> bytes | None:
         """The body unpacked; None where that is not small, and is done in a thread."""
@@ -234,7 +204,7 @@ class Receiver:
         caller = caller_of(request)
         if not caller.may_write_for(shipment.cluster, shipment.node):
             detail = f"{caller.name} may not write for cluster {shipment.cluster!r}, node {shipment.node!r}"
-            raise _Refusal("not_its_node", 403, detail[:500])
+            raise Refusal("not_its_node", 403, detail[:500])
 
     def _check_pace(self, shipment: Shipment, weight: int) -> None:
         node = (shipment.cluster, shipment.node)
@@ -246,24 +216,24 @@ class Receiver:
             detail = (
                 f"{caller.name} may not report who asked a gateway; write may=write,gateway in its line of token_file"
             )
-            raise _Refusal("not_a_gateway", 403, detail)
+            raise Refusal("not_a_gateway", 403, detail)
         self._check_time(shipment)
 
     def _check_time(self, shipment: Shipment) -> None:
         now_ms, settings = self._now_ms(), self._settings
         if faults := too_early(shipment, now_ms + settings.clock_skew_max_s * 1000):
             # Not for good: time passes, and clocks are set right. The agent keeps the batches and sends them again.
-            raise _Refusal("too_early", 425, _detail(faults[0]), tuple(faults), retry_after_s=60)
+            raise Refusal("too_early", 425, _detail(faults[0]), tuple(faults), retry_after_s=60)
         if faults := too_old(shipment, now_ms - settings.windows_keep_days * MS_PER_DAY + MS_PER_HOUR):
-            raise _Refusal("too_old", 422, _detail(faults[0]), tuple(faults))
+            raise Refusal("too_old", 422, _detail(faults[0]), tuple(faults))
 
     async def _committed(self, shipment: Shipment) -> CommittedShipment:
         try:
             return await self._committer.commit(shipment)
         except UnstorableShipment as error:
-            raise _Refusal("unstorable", 422, str(error)[:500]) from None
+            raise Refusal("unstorable", 422, str(error)[:500]) from None
         except LedgerError as error:
-            raise _Refusal("ledger", 503, str(error), retry_after_s=5) from None
+            raise Refusal("ledger", 503, str(error), retry_after_s=5) from None
 
 
 def _receipt(epoch: str, first_seq: int, last_seq: int, committed: CommittedShipment) -> ReceiptDocument:
@@ -277,22 +247,22 @@ def _receipt(epoch: str, first_seq: int, last_seq: int, committed: CommittedShip
 
 
 def _unpacked(body: bytes, request: web.Request, bytes_max: int) -> bytes:
-    """Raises `BodyTooLarge`, `_Refusal`."""
+    """Raises `BodyTooLarge`, `Refusal`."""
     try:
         return decompress(body, request.headers.get(hdrs.CONTENT_ENCODING, "").lower(), bytes_max)
     except UnknownEncoding as error:
-        raise _Refusal("encoding", 415, str(error)) from None
+        raise Refusal("encoding", 415, str(error)) from None
     except BodyTooLarge:
         raise
     except ValueError as error:
-        raise _Refusal("unreadable", 400, str(error)) from None
+        raise Refusal("unreadable", 400, str(error)) from None
 
 
 def _large_text(body: bytes, request: web.Request, bytes_max: int) -> bytes:
     try:
         return _unpacked(body, request, bytes_max)
     except BodyTooLarge as error:
-        raise _Refusal("too_large", 413, str(error)) from None
+        raise Refusal("too_large", 413, str(error)) from None
 
 
 def _sound(work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
@@ -300,7 +270,7 @@ def _sound(work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Resu
     try:
         return work(*arguments)
     except Refused as error:
-        raise _Refusal("unsound", 422, str(error)[:500], error.faults) from None
+        raise Refusal("unsound", 422, str(error)[:500], error.faults) from None
 
 
 def _detail(fault: Fault) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from tokenyield_collector.access.auth import caller_of, peer_of
+from tokenyield_collector.api.body import Refusal, read_body
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.http.problem import problem
 from tokenyield_collector.http.right import Right
@@ -58,15 +59,6 @@ def routes(services: Services) -> list[BoundRoute]:
     return [(OUTCOMES, OutcomeApi(services).handle)]
 
 
-class _Refusal(Exception):
-    """A request that changes nothing."""
-
-    def __init__(self, status: int, detail: str, faults: Iterable[Fault] = ()) -> None:
-        self.status = status
-        self.detail = detail
-        self.faults = tuple(faults)
-
-
 class OutcomeApi:
     """The handler. Few bodies are held at once; they are decoded and checked in a thread, and compared and replaced in
     the writer's, so that what is compared is what is replaced."""
@@ -85,14 +77,14 @@ class OutcomeApi:
         self._held += 1
         try:
             receipt = await self._taken(request)
-        except _Refusal as refusal:
-            return problem(refusal.status, refusal.detail, faults=refusal.faults)
+        except Refusal as refusal:
+            return refusal.answer
         finally:
             self._held -= 1
         return web.Response(body=encode(receipt), content_type=JSON)
 
     async def _taken(self, request: web.Request) -> OutcomesReceiptDocument:
-        body, loop = await self._body(request), asyncio.get_running_loop()
+        body, loop = await read_body(request, self._settings, "slices"), asyncio.get_running_loop()
         encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").lower()
         rows = await loop.run_in_executor(self._decoder, self._decoded, body, encoding)
         is_dry = request.query.get("dry_run") == "true"
@@ -100,40 +92,26 @@ class OutcomeApi:
         self._audit.wrote(peer=peer_of(request), caller=caller_of(request).name, route=request.path, what=what)
         return await loop.run_in_executor(self._writer, self._replace, rows, is_dry)
 
-    async def _body(self, request: web.Request) -> bytes:
-        settings = self._settings
-        try:
-            async with asyncio.timeout(settings.body_wait_s):
-                return await request.read()
-        except TimeoutError:
-            detail = f"the body did not arrive within {settings.body_wait_s} s (body_wait_s)"
-            raise _Refusal(408, detail) from None
-        except ConnectionError:  # nobody is there to read this answer
-            raise _Refusal(400, "the connection broke off within the body") from None
-        except web.HTTPRequestEntityTooLarge:
-            detail = f"body: expected at most {settings.body_bytes_max} bytes, found more; send fewer slices at once"
-            raise _Refusal(413, detail) from None
-
     def _decoded(self, body: bytes, encoding: str) -> list[Row]:
         try:
             document = msgspec.json.decode(decompress(body, encoding, self._settings.decompressed_bytes_max))
         except BodyTooLarge as error:
-            raise _Refusal(413, str(error)) from None
+            raise Refusal("too_large", 413, str(error)) from None
         except UnknownEncoding as error:
-            raise _Refusal(415, str(error)) from None
+            raise Refusal("encoding", 415, str(error)) from None
         except ValueError as error:
             detail = f"body: expected JSON, found none that can be read ({error}); correct it"
-            raise _Refusal(400, detail[:500]) from None
+            raise Refusal("unreadable", 400, detail[:500]) from None
         rows, faults = _rows(document, allowed_days(self._settings.hours_keep_days, time.time_ns() // NS_PER_MS))
         if faults:
-            raise _Refusal(422, UNUSABLE, faults)
+            raise Refusal("unsound", 422, UNUSABLE, tuple(faults))
         return rows
 
     def _replace(self, rows: list[Row], is_dry: bool) -> OutcomesReceiptDocument:
         slices = slices_of(rows)
         stored = self._ledger.outcomes(*span_of(slices))
         if faults := list(size_faults(stored, slices)):
-            raise _Refusal(422, UNUSABLE, faults)
+            raise Refusal("unsound", 422, UNUSABLE, tuple(faults))
         changes = slice_changes(stored, slices)
         if not is_dry and changes.to_write:
             self._ledger.replace_outcomes(changes.to_write, time.time_ns() // NS_PER_MS)
