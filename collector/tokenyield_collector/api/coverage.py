@@ -4,8 +4,7 @@ from aiohttp import web
 
 from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.services import Services
-from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.http.query import whole_number
+from tokenyield_collector.http.query import period_of, period_parameter, whole_number
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import CoverageDocument
 from tokenyield_collector.live.summary import encode
@@ -17,12 +16,7 @@ COVERAGE = Route(
     answers={JSON: CoverageDocument},
     refusals=(400, 503),
     parameters=(
-        QueryParameter(
-            name="period",
-            schema={"type": "string", "maxLength": 40},
-            description="2026-10, 2026-10-05 or A..B",
-            is_required=True,
-        ),
+        period_parameter(),
         QueryParameter(
             name="top",
             schema={"type": "integer", "minimum": 1, "maximum": TOP_MAX},
@@ -45,9 +39,7 @@ class CoverageApi:
         self._audit = services.audit
 
     async def handle(self, request: web.Request) -> web.Response:
-        period, top = request.query.get("period"), whole_number(request.query, "top", 1, TOP_MAX) or TOP
-        if period is None:
-            raise ParameterError("period", expected="a period", found="nothing", fix="write period=2026-10")
+        period, top = period_of(request.query), whole_number(request.query, "top", 1, TOP_MAX) or TOP
         with self._queue.place():
             what = f"period={period[:40]}"
             self._audit.read(peer=peer_of(request), caller=caller_of(request).name, route=request.path, what=what)

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from tokenyield_collector.api.report import VERSION_MAX
 from tokenyield_collector.api.services import Services
-from tokenyield_collector.api.versions import PERIOD, answer, period_of
+from tokenyield_collector.api.versions import PERIOD, answer, month_of
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.query import whole_number
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
@@ -37,7 +37,7 @@ ROUTES = (DIFFERENCE,)
 def routes(services: Services) -> list[BoundRoute]:
     async def handle(request: web.Request) -> web.Response:
         """`?period=2026-10&from=1&to=2&by=team`"""
-        query, period = request.query, period_of(request)
+        query, period = request.query, month_of(request)
         first, second = (_version(query, name) for name in ("from", "to"))
         columns = [name.strip() for name in query.get("by", "").split(",") if name.strip()]
         where = {name: value for name, value in query.items() if name not in _NAMES}

@@ -11,7 +11,7 @@ from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.pipe import Pipe
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.errors import CollectorError, LedgerError, ParameterError
-from tokenyield_collector.http.query import whole_number
+from tokenyield_collector.http.query import period_of, period_parameter, whole_number
 from tokenyield_collector.http.route import BoundRoute, QueryParameter, Route
 from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, VERSIONS, check_focus_version
 from tokenyield_collector.reports.formats import TextWriter
@@ -29,12 +29,7 @@ REPORT = Route(
     answers={media_type: _SHAPES.get(form, {"type": "string"}) for form, media_type in MEDIA_TYPES.items()},
     refusals=(400, 503),
     parameters=(
-        QueryParameter(
-            name="period",
-            schema={"type": "string", "maxLength": 40},
-            description="2026-10, 2026-10-05 or A..B",
-            is_required=True,
-        ),
+        period_parameter(),
         QueryParameter(
             name="by",
             schema={"type": "string", "maxLength": 200},
@@ -86,10 +81,8 @@ def report_request(query: Mapping[str, str]) -> ReportRequest:
     check_focus_version(focus_version)
     if form not in MEDIA_TYPES:
         raise ParameterError("format", expected=f"one of {', '.join(MEDIA_TYPES)}", found=f"'{form[:40]}'")
-    if "period" not in query:
-        raise ParameterError("period", expected="a period", found="nothing", fix="write period=2026-10")
     return ReportRequest(
-        period=query["period"],
+        period=period_of(query),
         columns=[name.strip() for name in query.get("by", "").split(",") if name.strip()],
         form=form,
         where={name: value for name, value in query.items() if name not in _NAMES},

@@ -7,18 +7,13 @@ from aiohttp import web
 
 from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.services import Services
-from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
+from tokenyield_collector.http.query import period_of, period_parameter
+from tokenyield_collector.http.route import JSON, BoundRoute, Route
 from tokenyield_collector.http.schemas import VersionsDocument
 from tokenyield_collector.live.summary import encode
 from tokenyield_collector.reports.maker import ReportMaker
 
-PERIOD = QueryParameter(
-    name="period",
-    schema={"type": "string", "maxLength": 40},
-    description="2026-10, or days of one month",
-    is_required=True,
-)
+PERIOD = period_parameter("2026-10, or days of one month")
 VERSIONS = Route(
     path="/v1/report/versions",
     summary="The versions of a closed month: when, why, by which collector, what they come to.",
@@ -31,7 +26,7 @@ ROUTES = (VERSIONS,)
 
 def routes(services: Services) -> list[BoundRoute]:
     async def handle(request: web.Request) -> web.Response:
-        period = period_of(request)
+        period = month_of(request)
         return await answer(services, request, lambda maker: maker.versions(period))
 
     return [(VERSIONS, handle)]
@@ -48,8 +43,6 @@ async def answer(
     return web.Response(body=body, content_type=JSON)
 
 
-def period_of(request: web.Request) -> str:
+def month_of(request: web.Request) -> str:
     """Raises `ParameterError`."""
-    if "period" not in request.query:
-        raise ParameterError("period", expected="a month", found="nothing", fix="write period=2026-10")
-    return request.query["period"]
+    return period_of(request.query, "a month")

@@ -1,10 +1,24 @@
-"""Parameters of a request's query: numbers within bounds."""
+"""Parameters of a request's query: numbers within bounds, and the period."""
 
 from collections.abc import Mapping
 
 from tokenyield_collector.errors import ParameterError
+from tokenyield_collector.http.route import QueryParameter
 
 _DIGITS_MAX = 18
+
+
+def period_parameter(description: str = "2026-10, 2026-10-05 or A..B") -> QueryParameter:
+    return QueryParameter(
+        name="period", schema={"type": "string", "maxLength": 40}, description=description, is_required=True
+    )
+
+
+def period_of(query: Mapping[str, str], expected: str = "a period") -> str:
+    """Its text, which is checked where it is used. Raises `ParameterError`."""
+    if "period" not in query:
+        raise ParameterError("period", expected=expected, found="nothing", fix="write period=2026-10")
+    return query["period"]
 
 
 def whole_number(query: Mapping[str, str], name: str, least: int, most: int) -> int | None:
