@@ -7,10 +7,11 @@ the file and of the hours in memory (live_hours.py), while the writer commits.
 import logging
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import duckdb
 
@@ -181,3 +182,27 @@ class DuckDbFile:
         for cursor in list(self.cursors):
             cursor.close()
         self.connection.close()
+
+
+class _OfOneFile(Protocol):
+    _file: DuckDbFile
+
+
+Owner = TypeVar("Owner", bound=_OfOneFile)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def readable(
+    method: Callable[Concatenate[Owner, Arguments], Result],
+) -> Callable[Concatenate[Owner, Arguments], Result]:
+    """What DuckDB raises as `LedgerError`, so that a damaged file does not end the caller."""
+
+    @wraps(method)
+    def translated(self: Owner, /, *args: Arguments.args, **named: Arguments.kwargs) -> Result:
+        try:
+            return method(self, *args, **named)
+        except duckdb.Error as error:
+            raise self._file.unreadable(error) from error
+
+    return translated

@@ -6,10 +6,9 @@ usage.py is what reports read. Here they are put together, and what DuckDB raise
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import duckdb
 
@@ -17,7 +16,7 @@ from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.duckdb import activity, facts, outcomes
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
-from tokenyield_collector.ledger.duckdb.file import DuckDbFile
+from tokenyield_collector.ledger.duckdb.file import DuckDbFile, readable
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.duckdb.reader import DuckDbReader
 from tokenyield_collector.ledger.duckdb.retention import retire
@@ -29,24 +28,6 @@ from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-def _ledger_errors(
-    method: Callable[Concatenate["DuckDbLedger", Arguments], Result],
-) -> Callable[Concatenate["DuckDbLedger", Arguments], Result]:
-    """What DuckDB raises as `LedgerError`, so that a damaged file does not end the caller."""
-
-    @wraps(method)
-    def translated(self: "DuckDbLedger", /, *args: Arguments.args, **named: Arguments.kwargs) -> Result:
-        try:
-            return method(self, *args, **named)
-        except duckdb.Error as error:
-            raise self._file.unreadable(error) from error
-
-    return translated
 
 
 class DuckDbLedger:
@@ -70,7 +51,7 @@ class DuckDbLedger:
 
     # --- writing -------------------------------------------------------------------------------------------------
 
-    @_ledger_errors
+    @readable
     def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
         return self._writer.append(shipments, received_ms)
 
@@ -80,11 +61,11 @@ class DuckDbLedger:
     def missing(self, shipment: Shipment) -> list[tuple[int, int]]:
         return self._writer.missing(shipment)
 
-    @_ledger_errors
+    @readable
     def fold(self) -> list[int]:
         return self._hours.fold()
 
-    @_ledger_errors
+    @readable
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
         return self._hours.roll(before_ms, hours_max)
 
@@ -97,11 +78,11 @@ class DuckDbLedger:
         """Put hours made by another ledger in the place of those here; `columns` are those of each table's hours."""
         self._hours.replace(hours_ms, columns, node_labels)
 
-    @_ledger_errors
+    @readable
     def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:
         outcomes.replace_outcomes(self._file, slices, imported_ms)
 
-    @_ledger_errors
+    @readable
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         retire(
             self._file,
@@ -114,7 +95,7 @@ class DuckDbLedger:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    @_ledger_errors
+    @readable
     def facts_of_hours(
         self,
         hours_ms: Sequence[int] | None = None,
@@ -128,58 +109,58 @@ class DuckDbLedger:
         (of_stretch,) = self.facts_of_stretches([(start_ms, end_ms)], by_node=by_node)
         return of_stretch
 
-    @_ledger_errors
+    @readable
     def facts_of_stretches(self, stretches: Sequence[tuple[int, int]], *, by_node: bool = True) -> list[Facts]:
         return self._reader.in_snapshot(facts.facts_of_stretches, stretches, by_node=by_node)
 
-    @_ledger_errors
+    @readable
     def gpus_between(self, start_ms: int, end_ms: int, known_since_ms: int) -> list[GpuNow]:
         return self._reader.in_snapshot(activity.gpus_between, start_ms, end_ms, known_since_ms)
 
-    @_ledger_errors
+    @readable
     def work_between(self, start_ms: int, end_ms: int, step_ms: int) -> list[WorkSlot]:
         return self._reader.in_snapshot(activity.work_between, start_ms, end_ms, step_ms)
 
-    @_ledger_errors
+    @readable
     def made_between(self, start_ms: int, end_ms: int, step_ms: int) -> list[MadeSlot]:
         return self._reader.in_snapshot(activity.made_between, start_ms, end_ms, step_ms)
 
-    @_ledger_errors
+    @readable
     def last_tokens(self) -> dict[tuple[str, str], int]:
         return self._reader.in_snapshot(activity.last_tokens)
 
     def first_ms(self) -> int | None:
         return self._writer.first_ms
 
-    @_ledger_errors
+    @readable
     def last_seen(self) -> dict[tuple[str, str], int]:
         return self._reader.last_seen()
 
-    @_ledger_errors
+    @readable
     def counter_bases(self) -> dict[str, int]:
         return self._reader.counter_bases()
 
-    @_ledger_errors
+    @readable
     def usage(self) -> DuckDbUsage:
         return DuckDbUsage(self._file.new_cursor())
 
-    @_ledger_errors
+    @readable
     def revision(self, start_ms: int, end_ms: int) -> str:
         return self._reader.revision(start_ms, end_ms)
 
-    @_ledger_errors
+    @readable
     def hours(self) -> list[int]:
         return self._reader.hours()
 
-    @_ledger_errors
+    @readable
     def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
         return outcomes.read_outcomes(self._file.reader(), start_ms, end_ms)
 
-    @_ledger_errors
+    @readable
     def windows_from_ms(self) -> int | None:
         return self._reader.windows_from_ms()
 
-    @_ledger_errors
+    @readable
     def doubled(self) -> list[tuple[str, str, int, int]]:
         return self._reader.doubled()
 

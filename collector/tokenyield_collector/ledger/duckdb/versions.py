@@ -1,29 +1,10 @@
 """Closed periods in a DuckDB ledger: a `VersionStore`."""
 
-from collections.abc import Callable, Collection, Sequence
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
-
-import duckdb
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
-from tokenyield_collector.ledger.duckdb.file import DuckDbFile
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-def _readable(
-    method: Callable[Concatenate["DuckDbVersions", Arguments], Result],
-) -> Callable[Concatenate["DuckDbVersions", Arguments], Result]:
-    @wraps(method)
-    def translated(self: "DuckDbVersions", /, *args: Arguments.args, **named: Arguments.kwargs) -> Result:
-        try:
-            return method(self, *args, **named)
-        except duckdb.Error as error:
-            raise self._file.unreadable(error) from error
-
-    return translated
+from tokenyield_collector.ledger.duckdb.file import DuckDbFile, readable
 
 
 class DuckDbVersions:
@@ -32,11 +13,11 @@ class DuckDbVersions:
     def __init__(self, file: DuckDbFile) -> None:
         self._file = file
 
-    @_readable
+    @readable
     def periods(self) -> list[str]:
         return [row[0] for row in self._rows("SELECT DISTINCT period FROM statements ORDER BY 1")]
 
-    @_readable
+    @readable
     def records(self, period: str) -> list[StatementRecord]:
         columns = ", ".join(StatementRecord._fields)
         rows = self._rows(f"SELECT {columns} FROM statements WHERE period = ? ORDER BY version", [period])
@@ -47,11 +28,11 @@ class DuckDbVersions:
         with self._file.transaction("cannot be written"):
             self._file.connection.execute(f"INSERT INTO statements ({columns}) VALUES ({marks})", list(record))
 
-    @_readable
+    @readable
     def part_counts(self) -> dict[str, int]:
         return dict(self._rows("SELECT digest, count(*) FROM closed_days GROUP BY 1"))
 
-    @_readable
+    @readable
     def day_part(self, digests: Collection[str], part: int) -> dict[str, str]:
         sql = "SELECT digest, content FROM closed_days WHERE part = ? AND list_contains(?, digest)"
         return dict(self._rows(sql, [part, sorted(digests)]))
@@ -69,7 +50,7 @@ class DuckDbVersions:
         with self._file.transaction("cannot be written"):
             self._file.connection.execute("DELETE FROM closed_days WHERE NOT list_contains(?, digest)", [sorted(kept)])
 
-    @_readable
+    @readable
     def checks(self) -> dict[str, PeriodCheck]:
         rows = self._rows(f"SELECT {', '.join(PeriodCheck._fields)} FROM period_checks")
         return {row[0]: PeriodCheck(*row) for row in rows}
