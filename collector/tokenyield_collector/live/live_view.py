@@ -25,7 +25,7 @@ from tokenyield_collector.prices.components import COMPONENTS, POWER_BILL
 from tokenyield_collector.prices.money import amount
 from tokenyield_collector.statements.buckets import ACTIVE_BUCKETS, BUCKETS, LIVE_BUCKETS
 from tokenyield_collector.statements.gaps import Gap, gaps_of
-from tokenyield_collector.statements.lines import Sums
+from tokenyield_collector.statements.lines import Sums, sum_of_sums
 from tokenyield_collector.statements.names import own_name
 from tokenyield_collector.statements.placement import cut_at_hours
 from tokenyield_collector.statements.source import CostSource, Grain, Span
@@ -128,10 +128,7 @@ class LiveView:
 
     @property
     def whole(self) -> Sums:
-        whole = Sums()
-        for sums in self.places.values():
-            whole.take(sums)
-        return whole
+        return sum_of_sums(self.places.values())
 
     @property
     def latency(self) -> dict[tuple[Workload, LatencyKind], LatencyHistogram]:

@@ -16,7 +16,7 @@ from tokenyield_collector.prices.period import Period, parse_period
 from tokenyield_collector.reports.closed_day import DaySums, PoolPlace, decode_lines, decode_sums
 from tokenyield_collector.reports.version_content import ClosedVersion
 from tokenyield_collector.statements.gaps import DayGap
-from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.lines import LineKey, Sums, sum_of_sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.source import Grain, Span
 from tokenyield_collector.statements.statement import KeyedLine, Statement
@@ -79,10 +79,7 @@ class ClosedStatement:
 
     @property
     def whole(self) -> Sums:
-        whole = Sums()
-        for sums in self.before_sharing.values():
-            whole.take(sums)
-        return whole
+        return sum_of_sums(self.before_sharing.values())
 
     def lines(self) -> Iterator[KeyedLine]:
         self.before_sharing.clear()
@@ -196,10 +193,7 @@ class JoinedStatement:
 
     @property
     def whole(self) -> Sums:
-        whole = Sums()
-        for part in self._parts:
-            whole.take(part.whole)
-        return whole
+        return sum_of_sums(part.whole for part in self._parts)
 
     def lines(self) -> Iterator[KeyedLine]:
         wanted = self.policy.rules.dimensions

@@ -5,7 +5,7 @@ row, to the report's total and its waterfall, exactly and in cents (report_table
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from tokenyield_collector.reports.report_table import IdleCapacity, ReportRow, R
 from tokenyield_collector.reports.reported_period import PeriodState
 from tokenyield_collector.statements.buckets import LOST
 from tokenyield_collector.statements.gaps import Gap, gaps_of
-from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.lines import LineKey, Sums, sum_of_sums
 from tokenyield_collector.statements.names import OTHER, column_values
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_wire.units import MS_PER_DAY
@@ -171,7 +171,7 @@ class _SummedLines:
 
     @property
     def whole(self) -> Sums:
-        return _sum(self.rows.values())
+        return sum_of_sums(self.rows.values())
 
 
 def _top(grouped: dict[tuple[str, ...], Sums], top: int) -> dict[tuple[str, ...], Sums]:
@@ -180,12 +180,5 @@ def _top(grouped: dict[tuple[str, ...], Sums], top: int) -> dict[tuple[str, ...]
         return grouped
     by_loss = sorted(grouped, key=lambda values: (-sum(grouped[values].get(bucket) for bucket in LOST), values))
     kept = {values: grouped[values] for values in by_loss[:top]}
-    kept[(OTHER,) * len(by_loss[0])] = _sum(grouped[values] for values in by_loss[top:])
+    kept[(OTHER,) * len(by_loss[0])] = sum_of_sums(grouped[values] for values in by_loss[top:])
     return kept
-
-
-def _sum(parts: Iterable[Sums]) -> Sums:
-    whole = Sums()
-    for part in parts:
-        whole.take(part)
-    return whole

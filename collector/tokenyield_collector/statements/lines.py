@@ -242,6 +242,14 @@ BASES = ("direct", "allocated", "loaded")
 """What a cost per token can be based on: active time; and the idle time held; and a share of what the pool lost."""
 
 
+def sum_of_sums(parts: Iterable[Sums]) -> Sums:
+    """All of them together, field by field."""
+    whole = Sums()
+    for part in parts:
+        whole.take(part)
+    return whole
+
+
 def sum_of_known(values: Iterable[int | None]) -> int | None:
     """The sum of what is known; None when nothing is."""
     known = [value for value in values if value is not None]

@@ -16,7 +16,7 @@ from tokenyield_collector.ledger.usage import UsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.statements.fleet import FleetSource
 from tokenyield_collector.statements.gaps import DayGap
-from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.lines import LineKey, Sums, sum_of_sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.sharing import load, share
 from tokenyield_collector.statements.source import CostSource, Grain, Span, day_by_day
@@ -49,10 +49,7 @@ class Statement:
     @property
     def whole(self) -> Sums:
         """All of `before_sharing`."""
-        whole = Sums()
-        for sums in self.before_sharing.values():
-            whole.take(sums)
-        return whole
+        return sum_of_sums(self.before_sharing.values())
 
     def lines(self) -> Iterator[KeyedLine]:
         """All lines, day after day, with what the policy shares where it is carried."""
