@@ -85,15 +85,18 @@ class MemoryBudget:
     def _admit(self) -> None:
         """Those whose turn it is: in order, past holders that have their share already, up to the first for which the
         whole has no room, for else a great one would wait for ever."""
-        for turn, (holder, amount) in list(self._waiting.items()):
+        admitted = []
+        for turn, (holder, amount) in self._waiting.items():
             if turn.done():
                 continue
             if self._fits(holder, amount):
-                del self._waiting[turn]
                 self._take(holder, amount)
                 turn.set_result(None)
+                admitted.append(turn)
             elif self.held_bytes + amount > self.bytes_max:
-                return
+                break
+        for turn in admitted:
+            del self._waiting[turn]
 
 
 class Held:
