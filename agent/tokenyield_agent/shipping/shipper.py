@@ -35,7 +35,7 @@ BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 RETRY_AFTER_MAX_S = 600.0
 RETRY_AFTER_SPREAD = 0.5
-"""By so much of it, at random, it is exceeded: all agents of a fleet are told the same."""
+"""By so much of it, at random, it is exceeded: all agents of a fleet read the same."""
 ANSWER_BYTES_MAX = 64 * 1024
 SLICE_S = 10.0
 """Waits are made of parts of this length, after which the thread shows that it moves."""

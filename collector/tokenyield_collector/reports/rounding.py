@@ -29,34 +29,34 @@ class Rounding(NamedTuple):
         """`whole` steps among exact parts by largest remainder, ties to the earlier part."""
         return self.column(whole, parts, [0] * len(parts))
 
-    def column(self, whole: int, parts: Sequence[int], owed: list[int]) -> list[int]:
-        """The same for one column of a table. `owed`: what each row lacks so far by its other columns, which is brought
-        up to date. The rows that lack most get the steps, so that rows are near their own exact sums too."""
+    def column(self, whole: int, parts: Sequence[int], missing_by_row: list[int]) -> list[int]:
+        """The same for one column of a table. `missing_by_row`: what each row lacks so far by its other columns,
+        which is brought up to date. Rows that lack most get the steps, so that they are near their own exact sums."""
         steps, per_unit = self._steps, self.per_unit
         cells, candidates = [0] * len(parts), []
         for i, part in enumerate(parts):
             if part:
                 cells[i], rest = divmod(part * steps, per_unit)
                 if rest:
-                    owed[i] += rest
+                    missing_by_row[i] += rest
                     candidates.append(i)
         missing = whole - sum(cells)
         while missing:
             if not candidates:
                 candidates = [i for i, part in enumerate(parts) if part] or [0]
             step = 1 if missing > 0 else -1
-            candidates.sort(key=owed.__getitem__, reverse=missing > 0)
+            candidates.sort(key=missing_by_row.__getitem__, reverse=missing > 0)
             for i in candidates[: abs(missing)]:
                 cells[i] += step
-                owed[i] -= step * per_unit
+                missing_by_row[i] -= step * per_unit
             missing -= step * min(len(candidates), abs(missing))
             candidates = []
         return cells
 
     def table(self, columns: Sequence[Sequence[int]], wholes: Sequence[int]) -> list[list[int]]:
         """Columns of steps, each of which sums to its whole."""
-        owed = [0] * len(columns[0]) if columns else []
-        return [self.column(whole, parts, owed) for whole, parts in zip(wholes, columns, strict=True)]
+        missing_by_row = [0] * len(columns[0]) if columns else []
+        return [self.column(whole, parts, missing_by_row) for whole, parts in zip(wholes, columns, strict=True)]
 
     def plain(self, steps: int) -> Decimal:
         """As a number, without zeros at its end beyond the second decimal."""
