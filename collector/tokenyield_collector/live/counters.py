@@ -88,6 +88,8 @@ class Counters:
         self._listed: list[Series] = []
         self._first_seen = {named: 0 for s in self._bases if (named := name_of(s.metric, s.labels)) is not None}
         """(class, name) of series -> the hour (ms) in which it was first seen; 0 before all that are kept."""
+        self._names: dict[str, tuple[Labels, ...]] | None = None
+        """What `names` last made, while it holds."""
         self._sums: dict[Series, int] = defaultdict(int)
 
     def update(self, hours: Iterable[int], facts: Facts) -> None:
@@ -100,8 +102,10 @@ class Counters:
                 self._sums[series] -= value
             for series, value in fresh.items():
                 self._sums[series] += value
-                if (named := name_of(series.metric, series.labels)) is not None:
-                    self._first_seen[named] = min(hour_ms, self._first_seen.get(named, hour_ms))
+                named = name_of(series.metric, series.labels)
+                if named is not None and hour_ms < self._first_seen.get(named, hour_ms + 1):
+                    self._first_seen[named] = hour_ms
+                    self._names = None
             self._hours[hour_ms] = packed
 
     def values(self) -> dict[Series, int]:
@@ -113,10 +117,12 @@ class Counters:
 
     def names(self) -> dict[str, tuple[Labels, ...]]:
         """Class -> names (series_names.py), the first seen first: the same after every restart."""
-        names: dict[str, list[Labels]] = defaultdict(list)
-        for name_class, name in sorted(self._first_seen, key=lambda named: (self._first_seen[named], named)):
-            names[name_class].append(name)
-        return {name_class: tuple(of_class) for name_class, of_class in names.items()}
+        if self._names is None:
+            names: dict[str, list[Labels]] = defaultdict(list)
+            for name_class, name in sorted(self._first_seen, key=lambda named: (self._first_seen[named], named)):
+                names[name_class].append(name)
+            self._names = {name_class: tuple(of_class) for name_class, of_class in names.items()}
+        return self._names
 
     def retire(self, before_ms: int) -> dict[str, int]:
         """Move hours before `before_ms` into the bases; returns what is added, for `Ledger.retire`."""
