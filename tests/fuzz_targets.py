@@ -37,6 +37,7 @@ from tokenyield_agent.workloads.workload_name import WorkloadName
 from tokenyield_collector.attribution.rules import load_rules
 from tokenyield_collector.ingest.decompress import BodyTooLarge, UnknownEncoding, decompress
 from tokenyield_collector.ledger.rows import TableRows, rows_of_batch
+from tokenyield_collector.live.summary import encode
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.prices.rate_card import rate_document
 from tokenyield_settings.loader import SettingsError
@@ -168,7 +169,7 @@ def prices(data: bytes) -> None:
             book = load_prices(path)
         except SettingsError:
             return
-        json.dumps(rate_document(book, NOW_MS))
+        encode(rate_document(book, NOW_MS))
 
 
 def rules(data: bytes) -> None:
