@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from tokenyield_agent.http.answer import Answer, BadAnswer
 from tokenyield_agent.http.bearer import TokenFileError, token_in
-from tokenyield_agent.http.connection import Connection, Steps, request_bytes, wait_for
+from tokenyield_agent.http.connection import Connection, Steps, request_bytes
 
 BODY_BYTES_MAX = 8 * 1024 * 1024
 """Forty thousand series: Ray shows so many on one page; a larger page is no inference server's."""
@@ -84,20 +84,13 @@ class ScrapeError(Exception):
         self.reason = reason
 
 
-def get_page(address: EndpointAddress, timeout_s: float) -> bytes:
-    """The page at `address`, after `timeout_s` at most. Raises `ScrapeError`."""
-    try:
-        return wait_for(page_steps(address), timeout_s)
-    except TimeoutError:
-        raise too_slow(address, timeout_s) from None
-
-
 def too_slow(address: EndpointAddress, timeout_s: float) -> ScrapeError:
     return ScrapeError(f"{address.shown} does not end within {timeout_s:g} s", "slow")
 
 
 def page_steps(address: EndpointAddress, holds: Callable[[int], None] | None = None) -> Steps[bytes]:
-    """The same, step by step. `holds` is given how many bytes are held, and raises where that is too much."""
+    """The page at `address`, step by step. Raises `ScrapeError`. `holds` is given how many bytes are held, and raises
+    where that is too much."""
     split, shown = urlsplit(address.url), address.shown
     headers = {
         "Accept": "text/plain",

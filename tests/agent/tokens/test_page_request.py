@@ -7,7 +7,8 @@ import pytest
 from certificates import make_certificates
 from harness import free_port
 from metrics_server import serving
-from tokenyield_agent.tokens.page_request import EndpointAddress, ScrapeError, get_page
+from pages import get_page
+from tokenyield_agent.tokens.page_request import EndpointAddress, ScrapeError
 
 
 def refusal(address: EndpointAddress) -> ScrapeError:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness import wait_until
-from tokenyield_agent.tokens.page_request import EndpointAddress, ScrapeError, get_page
+from pages import get_page
+from tokenyield_agent.tokens.page_request import EndpointAddress, ScrapeError
 from tokenyield_agent.workloads.askable import is_own_address, may_be_asked
 from tokenyield_agent.workloads.procfs import Procfs
 
