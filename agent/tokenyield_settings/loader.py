@@ -20,7 +20,8 @@ INT_BITS_MAX = 64
 
 
 def setting(default: Any, help_text: str, *, within: tuple[float, float] | None = None) -> Any:
-    """A field of a settings dataclass. `within` are the lowest and the highest value of a number."""
+    """A field of a settings dataclass. `within` are the lowest and the highest value of a number, if
+    there is one."""
     return dataclasses.field(default=default, metadata={"help": help_text, "within": within})
 
 
@@ -110,7 +111,7 @@ def _outside(settings: Any) -> Iterator[str]:
     """The numbers that are not within their bounds; NaN is within none."""
     for field in dataclasses.fields(settings):
         value, within = getattr(settings, field.name), field.metadata.get("within")
-        if within is not None and not within[0] <= value <= within[1]:
+        if within is not None and value is not None and not within[0] <= value <= within[1]:
             yield f"{field.name}: expected {_range(within)}, found {value}"
 
 

@@ -15,7 +15,6 @@ PART_BYTES_MAX = 64 * 2**20
 """Estimated memory of the part of a large shipment that is decoded and committed at once; 256 batches of 8 GPUs are
 40 MB."""
 ENVIRONMENT_PREFIX = "TOKENYIELD_COLLECTOR_"
-CLOSE_AFTER_DAYS_MAX = 3660
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,9 @@ class CollectorSettings:
     windows_keep_days: int = setting(7, "raw windows; older batches are refused, and hours stay", within=(1, 3660))
     hours_keep_days: int = setting(400, "hours; a year and a month, to compare with last year", within=(1, 36_600))
     close_after_days: int | None = setting(
-        None, "days after its end at which a month is closed; empty: windows_keep_days, when late windows are refused"
+        None,
+        "days after its end at which a month is closed; empty: windows_keep_days, when late windows are refused",
+        within=(0, 3660),
     )
     refresh_interval_s: float = setting(
         5.0, "time between two recomputations of changed hours and of /metrics", within=(0.01, 3600)

@@ -13,10 +13,11 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from collector.reports.test_reports import PRICE_BOOK, month_into
-from tokenyield_collector.config import CollectorSettings
+from tokenyield_collector.config import CollectorSettings, load_settings
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.policy import load_policy
 from tokenyield_collector.server import Collector, application
+from tokenyield_settings.loader import SettingsError
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
 
@@ -89,3 +90,9 @@ def test_a_collector_closes_and_others_only_read(tmp_path: Path) -> None:
     assert (set_otherwise["state"], set_otherwise["version"]) == ("closed", 2)
     assert "prices: expected nothing with --versions" in call(*report, "--versions", "--prices", str(other), code=2)
     assert [version["version"] for version in from_file("--versions")["versions"]] == [1, 2]
+
+
+def test_a_month_closes_at_its_end_at_the_earliest() -> None:
+    assert load_settings(None, {}, []).close_after_days is None
+    with pytest.raises(SettingsError, match="close_after_days: expected 0 to 3660, found -1"):
+        load_settings(None, {}, ["close_after_days=-1"])
