@@ -83,7 +83,7 @@ class Exposition:
         yield families.POLICY_FRESH.of(int(view.policy_is_fresh))
         if not view.shows_fleet:
             return
-        names = ShownNames(_names(view), self._series_max)
+        names = ShownNames(_names(view), self._series_max, sorted({own_name(cluster) for cluster, _ in view.nodes}))
         yield from _summed(_COUNTERS, view.counters, names)
         if view.live is not None:
             yield from _live(view.live, view.currency, names)

@@ -38,9 +38,12 @@ CLASSES = {
 
 
 class ShownNames:
-    """Which names keep theirs. `first_seen`: class -> names, the first seen first."""
+    """Which names keep theirs. `first_seen`: class -> names, the first seen first; `clusters`: those of nodes, which have
+    no place where no GPU is reported yet. They keep theirs after those of places."""
 
-    def __init__(self, first_seen: Mapping[str, Iterable[Labels]], series_max: int) -> None:
+    def __init__(
+        self, first_seen: Mapping[str, Iterable[Labels]], series_max: int, clusters: Iterable[str] = ()
+    ) -> None:
         self._shown: dict[str, set[Labels]] = {}
         self._most: dict[str, int] = {}
         self.fates: dict[tuple[str, str], int] = {}
@@ -53,7 +56,9 @@ class ShownNames:
                 (name_class, "shown"): min(most, len(names)),
                 (name_class, "folded"): max(0, len(names) - most),
             }
-        self._clusters = {name[0] for name in self._shown["place"]}
+        of_places = {name[0] for name in self._shown["place"]}
+        of_nodes = [cluster for cluster in clusters if cluster not in of_places]
+        self._clusters = of_places | set(of_nodes[: max(0, self._most["place"] - len(of_places))])
         self._workloads = {name[:2] for name in self._shown["workload"]}
         self._callers = {(cluster, gateway, team) for cluster, gateway, _, team in self._shown["caller"]}
 

@@ -131,3 +131,16 @@ def test_the_model_folds_before_the_workload(series_max: int, shown: tuple[str, 
     folding = ShownNames(seen, series_max)
     assert folding.labels("tokens", ("c", "chat", "other-model", "completion", "count"))[:3] == shown
     assert folding.labels("price_missing_ms", ()) == ()
+
+
+def test_a_cluster_whose_nodes_report_no_gpu_keeps_its_name() -> None:
+    """It has no place, and was `(other)` in the count of nodes."""
+    registry = CollectorRegistry()
+    registry.register(Exposition(View(nodes={("c", "reporting"): 1}, node_lag_ms={"c": 1500}), 10_000))
+    assert registry.get_sample_value("tokenyield_collector_nodes", {"cluster": "c", "state": "reporting"}) == 1
+    assert registry.get_sample_value("tokenyield_collector_node_lag_seconds", {"cluster": "c"}) == 1.5
+
+
+def test_clusters_of_nodes_share_the_budget_of_places() -> None:
+    names = ShownNames({"place": [("c", "p")]}, 48 * 3 * 100 // 15, clusters=["a", "b", "c", "d"])
+    assert [names.cluster(cluster) for cluster in "abcd"] == ["a", "b", "c", "(other)"]
