@@ -38,8 +38,8 @@ CLASSES = {
 
 
 class ShownNames:
-    """Which names keep theirs. `first_seen`: class -> names, the first seen first; `clusters`: those of nodes, which have
-    no place where no GPU is reported yet. They keep theirs after those of places."""
+    """Which names keep theirs. `first_seen`: class -> names, the first seen first; `clusters`: those of nodes, which
+    have no place where no GPU is reported yet. They keep theirs after those of places."""
 
     def __init__(
         self, first_seen: Mapping[str, Iterable[Labels]], series_max: int, clusters: Iterable[str] = ()
