@@ -23,7 +23,8 @@ ONE = Decimal(1)
 
 
 class Key(NamedTuple):
-    """What a line is about. `kind`: work, untied, idle, unallocated, dark, owner_unallocated, owner_dark."""
+    """What a line is about. `kind`: work, untied, idle, unallocated, dark, unused site (its pool is the site),
+    owner_unallocated, owner_dark."""
 
     start_ms: int
     pool: str | None
@@ -37,7 +38,7 @@ class Key(NamedTuple):
 
     @property
     def is_carried(self) -> bool:
-        return self.kind not in ("idle", "unallocated", "dark")
+        return self.kind not in ("idle", "unallocated", "dark", "unused site")
 
 
 @dataclass

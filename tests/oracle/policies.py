@@ -12,7 +12,10 @@ ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathm
 def policy_of(fleet: Fleet) -> tuple[dict[str, Any], dict[str, Any]]:
     rng = random.Random(f"policy {fleet.seed}")
     rules = rules_of(rng)
-    return prices_of(rng, fleet, rules.get("dimensions") or ["team", "product"]), rules
+    prices = prices_of(rng, fleet, rules.get("dimensions") or ["team", "product"])
+    if sites := sites_of(random.Random(f"sites {fleet.seed}"), fleet, prices["facilities"]):
+        prices["sites"] = sites
+    return prices, rules
 
 
 def money(rng: random.Random, top: float, *, digits: int = 4) -> float:
@@ -96,6 +99,23 @@ def facility(rng: random.Random, fleet: Fleet, currencies: list[Any]) -> Any:
     if rng.random() < 0.3:
         return [site, {"from": fleet.first_day + timedelta(days=rng.randint(0, 2)), "pue": round(1 + rng.random(), 2)}]
     return site
+
+
+def sites_of(rng: random.Random, fleet: Fleet, facilities: dict[str, Any]) -> dict[str, Any]:
+    """Of facilities that have a price of space, some provision more than their GPUs take, and some less."""
+    sites: dict[str, Any] = {}
+    for name, entries in facilities.items():
+        first = entries[0] if isinstance(entries, list) else entries
+        if not first.keys() & {"per_kw_month", "per_month", "capex_per_kw", "preset"} or rng.random() < 0.3:
+            continue
+        site: dict[str, Any] = {"facility": name, "provisioned_kw": first.get("kw") or rng.choice((0, 2.5, 12, 400))}
+        if rng.random() < 0.2:
+            site["until"] = fleet.first_day + timedelta(days=rng.randint(0, 2))
+        sites[f"site {name}"] = site
+        if rng.random() < 0.3 and "kw" not in first:
+            later = {"from": fleet.first_day + timedelta(days=1), "provisioned_kw": rng.choice((1, 30))}
+            sites[f"site {name}"] = rng.choice(([site, later], [site | {"from": fleet.first_day}, later]))
+    return sites
 
 
 def pool(

@@ -13,6 +13,7 @@ from oracle.facts import DAY_MS, HOUR_MS, KINDS, TOKENS, Facts, GpuPlace, HourFa
 from oracle.lines import ONE, Key, Line, add_time, add_usage, energy_cost, summed, time_cost
 from oracle.people import People, known_of, written
 from oracle.placement import Chain, MeasuredHosts, Placement, Portion
+from oracle.sites import unused_sites
 from oracle.terms import ZERO, HourRate, Terms
 from oracle.tiers import Tier, tier_of
 from oracle.work import Piece, Work
@@ -64,6 +65,13 @@ class Statement:
         for name, missing_ms in unreported.items():
             line = self.lines[Key(hour_ms, name, "", "", "dark", nobody)]
             add_time(line, self.terms.rate(name, hour_ms), "dark", missing_ms)
+        reported_ms: dict[Chain, int] = defaultdict(int)
+        for place, times in hour.time_ms.items():
+            reported_ms[self._placement.chain_of(place)] += sum(times.values())
+        for site, cost, slip in unused_sites(self.terms, hour_ms, reported_ms, portions, unreported):
+            line = self.lines[Key(hour_ms, site, "", "", "unused site", nobody)]
+            line.cost["dark", "facility"] += cost
+            line.slack.cost += slip
 
     def _add_lost(
         self, hour_ms: int, hour: HourFacts, place: GpuPlace, held: Mapping[str, int], pool: str | None, part: Decimal
@@ -116,8 +124,8 @@ class Statement:
         slack = line.slack
         if piece.is_split:
             slack.add_units(rate)
-        if piece.pace_slip and rate is not None:
-            slack.pace_ms += piece.pace_slip
+        slack.pace_ms += piece.pace_slip  # with or without a price
+        if rate is not None:
             slack.pace_cost += piece.pace_slip * time_cost(rate, ONE) + 2 * energy_cost(rate, piece.pace_slip)
         if piece.is_token_split:
             slack.tokens += 4
@@ -163,7 +171,7 @@ class Statement:
             case "workload":
                 if key.kind == "work":
                     return written(key.workload)
-                return f"({key.kind})" if key.kind in ("untied", "unallocated", "dark") else ""
+                return f"({key.kind})" if key.kind in ("untied", "unallocated", "dark", "unused site") else ""
             case _:
                 return self.dimension_values(key)[self.people.dimensions.index(name)]
 

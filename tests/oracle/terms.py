@@ -110,6 +110,25 @@ class Terms:
             self._rates[name, hour_ms] = self._rate(self._pools[name], hour_ms)
         return self._rates[name, hour_ms]
 
+    def site(self, name: str, hour_ms: int) -> tuple[str, Decimal] | None:
+        """Its facility, and what all its provisioned power costs in that hour; None where it is not paid or unknown."""
+        day = self._quarters(hour_ms)[0].date()
+        entry = in_force(as_list(self.document["sites"][name]), day)
+        if entry is None or (entry.get("until") is not None and day >= entry["until"]):
+            return None
+        facility = entry.get("facility") or next(iter(self.facilities))
+        terms = in_force(as_list(self.facilities[facility]), day)
+        exchange = self.exchange(terms.get("currency"), day) if terms is not None else None
+        if terms is None or exchange is None:
+            return None
+        per_hour = space_per_kw_hour(terms, day, self.zone) * amount(entry["provisioned_kw"]) * exchange
+        return facility, per_hour.quantize(PICO)
+
+    def facility_name(self, pool: str) -> str | None:
+        """The one that a pool names, or the only one."""
+        named: str | None = self._pools[pool].get("facility")
+        return named or (next(iter(self.facilities)) if len(self.facilities) == 1 else None)
+
     def exchange(self, currency: str | None, day: date) -> Decimal | None:
         if currency in (None, self.currency):
             return Decimal(1)

@@ -1,6 +1,7 @@
 """Random fleets x policies x grains: the product against a second opinion, and against what a reader adds up.
 
-`TOKENYIELD_FUZZ_EXAMPLES=1000` runs a thousand seeds; a failure names its seed: `python -m pytest ... -k "seed-17"`.
+`TOKENYIELD_FUZZ_EXAMPLES=1000` runs a thousand seeds, from `TOKENYIELD_FUZZ_FIRST` on (0), so that a long run can go on
+where it ended; a failure names its seed: `python -m pytest ... -k "seed-17"`.
 """
 
 import os
@@ -28,7 +29,8 @@ from oracle.product import Product, product_of
 from oracle.recompute import DIGITS, statement_of
 from oracle.statement import Statement
 
-SEEDS = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "12"))
+FIRST = int(os.environ.get("TOKENYIELD_FUZZ_FIRST", "0"))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "12")))
 COLUMNS = ("model", "workload", "pool", "cluster", "node", "day", "hour", "tier")
 
 
@@ -93,7 +95,7 @@ def grains(rng: random.Random, dimensions: tuple[str, ...]) -> list[list[str]]:
     return [[dimensions[0]], ["day"], *(rng.sample(columns, rng.randint(1, 4)) for _ in range(2))]
 
 
-@pytest.mark.parametrize("seed", range(SEEDS), ids=lambda seed: f"seed-{seed}")
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed-{seed}")
 def test_a_random_fleet_costs_what_is_recomputed(seed: int, tmp_path: Path) -> None:
     with localcontext(prec=DIGITS):
         try:
