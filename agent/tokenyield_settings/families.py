@@ -4,13 +4,7 @@ Names follow the Prometheus conventions (base units, `_total` for counters); `ot
 OpenTelemetry's semantic conventions (hw.*, gen_ai.*), where they have one.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
-
-if TYPE_CHECKING:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-Labels = TypeVar("Labels", bound=tuple[str, ...])
+from typing import Literal, NamedTuple
 
 
 class Family(NamedTuple):
@@ -21,21 +15,3 @@ class Family(NamedTuple):
     help: str
     labels: tuple[str, ...] = ()
     otel: str = ""
-
-    def new(self) -> "CounterMetricFamily | GaugeMetricFamily":
-        """An empty family to add samples to; label values are neutralized as they are added."""
-        from tokenyield_settings.labelled import LabelledCounter, LabelledGauge
-
-        kind = LabelledCounter if self.kind == "counter" else LabelledGauge
-        return kind(self.name.removesuffix("_total"), self.help, labels=self.labels)
-
-    def samples(self, values: Mapping[Labels, float]) -> "CounterMetricFamily | GaugeMetricFamily":
-        """The family with a sample for each of the label values."""
-        metric = self.new()
-        for labels, value in values.items():
-            metric.add_metric(labels, value)
-        return metric
-
-    def of(self, value: float) -> "CounterMetricFamily | GaugeMetricFamily":
-        """The family with its one sample, for one without labels."""
-        return self.samples({(): value})

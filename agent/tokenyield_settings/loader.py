@@ -6,7 +6,6 @@ Later sources win: file < environment (`<PREFIX><FIELD>`) < flags.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -138,6 +137,8 @@ def _convert(value: Any, kind: Any, is_text: bool) -> Any:
 def nearest(name: str, known: Iterable[str]) -> str:
     """', did you mean X?' when some known name is close to `name`, else the list of known names."""
     known = list(known)
+    import difflib  # only for a name that is not known
+
     close = difflib.get_close_matches(name, known, n=1)
     return f", did you mean '{close[0]}'?" if close else f"; known are {', '.join(sorted(known))}"
 

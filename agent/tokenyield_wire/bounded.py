@@ -4,7 +4,6 @@ A name that is changed ends in a digest of all of it, behind a head that can sti
 """
 
 import unicodedata
-from hashlib import sha256
 
 _DIGEST_CHARS = 12
 _ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -27,6 +26,8 @@ def fitting_name(text: str, chars_max: int) -> str:
 
 
 def _with_digest(head: str, whole: str, chars_max: int) -> str:
+    from hashlib import sha256  # it brings OpenSSL, and few names need it
+
     digest = sha256(whole.encode("utf-8", "backslashreplace")).hexdigest()[:_DIGEST_CHARS]
     return f"{head[: chars_max - 1 - _DIGEST_CHARS]}~{digest}"
 

@@ -5,7 +5,6 @@ In: a `Shipment`, or the bytes of one. Out: JSON bytes, or a checked `Shipment`.
 Unknown fields are ignored (a newer agent may ship to an older collector); missing required ones are refused.
 """
 
-import inspect
 import re
 from typing import Annotated, Any
 
@@ -104,6 +103,8 @@ def _refused(error: Exception, within: str = "") -> Refused:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a shipment, generated from the types; kept in docs/wire-v1.schema.json."""
+    import inspect
+
     schema = msgspec.json.schema(Shipment)
     for definition in schema["$defs"].values():
         if "description" in definition:  # Python 3.13 takes the indentation out of docstrings by itself

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from tokenyield_agent.gpu.reading import Activity, GpuReading
+from tokenyield_agent.status.exposition import metrics_page
 from tokenyield_agent.status.metrics import AgentExposition
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.windows.energy import Energy
@@ -90,9 +91,10 @@ class _Node:
         self._energy_mj: dict[str, int] = defaultdict(int)
         self._last: Batch | None = None
         self._polls = 0
-        registry = CollectorRegistry()
-        registry.register(AgentExposition(self._status))
-        self.collect = registry.collect
+        self._exposition = AgentExposition(self._status)
+
+    def collect(self) -> Iterable[Metric]:
+        return text_string_to_metric_families(metrics_page(self._exposition.collect())[0])
 
     def take(self, until_ms: int) -> tuple[Batch, ...]:
         taken = tuple(batch for batch in self._left if batch.end_ms <= until_ms)

@@ -13,13 +13,15 @@ import errno
 import os
 import select
 import socket
-import ssl
 import time
 from collections.abc import Callable, Generator
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tokenyield_agent.http.answer import Answer, AnswerReader, BadAnswer
 from tokenyield_agent.http.resolve import RESOLVER, SocketAddress
+
+if TYPE_CHECKING:  # it brings OpenSSL, which is 4 MiB; who gives a context has imported it
+    import ssl
 
 READ_BYTES = 1 << 16
 LOOKUP_PAUSE_S = 0.02
@@ -48,7 +50,7 @@ class Connection:
         host: str,
         port: int,
         *,
-        context: ssl.SSLContext | None = None,
+        context: "ssl.SSLContext | None" = None,
         accepts: Callable[[socket.socket], bool] | None = None,
         holds: Callable[[int], None] | None = None,
     ) -> None:
@@ -132,7 +134,7 @@ class Connection:
         if code:
             raise OSError(code, os.strerror(code))
 
-    def _secure(self, context: ssl.SSLContext) -> Steps[None]:
+    def _secure(self, context: "ssl.SSLContext") -> Steps[None]:
         assert self._socket is not None
         secured = context.wrap_socket(self._socket, server_hostname=self._host, do_handshake_on_connect=False)
         self._socket = secured
@@ -140,10 +142,8 @@ class Connection:
             try:
                 secured.do_handshake()
                 return
-            except ssl.SSLWantReadError:
-                yield Need(secured)
-            except ssl.SSLWantWriteError:
-                yield Need(secured, is_write=True)
+            except OSError as error:
+                yield self._need(error)
 
     def _ask(self, request: bytes, reader: AnswerReader) -> Steps[Answer]:
         sock = self._socket
@@ -152,18 +152,13 @@ class Connection:
         while left:
             try:
                 left = left[sock.send(left) :]
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                yield Need(sock, is_write=True)
-            except ssl.SSLWantReadError:
-                yield Need(sock)
+            except OSError as error:
+                yield self._need(error, is_write=True)
         while True:
             try:
                 data = sock.recv(READ_BYTES)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                yield Need(sock)
-                continue
-            except ssl.SSLWantWriteError:
-                yield Need(sock, is_write=True)
+            except OSError as error:
+                yield self._need(error)
                 continue
             answer = reader.feed(data) if data else reader.end()
             if answer is not None:
@@ -171,6 +166,18 @@ class Connection:
             if self._holds is not None:
                 self._holds(reader.held_bytes)
             yield Need()  # others have their turn, however fast this one sends
+
+    def _need(self, error: OSError, *, is_write: bool = False) -> Need:
+        """What a call waits for that would block; TLS may have to write in order to read. Raises `error` where it is
+        another."""
+        if isinstance(error, BlockingIOError):
+            return Need(self._socket, is_write=is_write)
+        if self._context is not None:
+            import ssl
+
+            if isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError):
+                return Need(self._socket, is_write=isinstance(error, ssl.SSLWantWriteError))
+        raise error
 
 
 def wait_for(steps: Steps[Result], timeout_s: float) -> Result:

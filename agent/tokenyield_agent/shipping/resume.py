@@ -1,6 +1,6 @@
 """What an agent must remember over its end: it is in the spool beside the batches that it follows from."""
 
-import uuid
+import os
 from pathlib import Path
 
 import msgspec
@@ -62,6 +62,6 @@ def agent_id_in(path: Path) -> str:
             return kept
     except (FileNotFoundError, UnicodeDecodeError):
         pass
-    fresh = uuid.uuid4().hex
+    fresh = os.urandom(16).hex()
     path.write_text(fresh + "\n", encoding="ascii")
     return fresh

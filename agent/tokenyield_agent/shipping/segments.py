@@ -18,8 +18,8 @@ and nothing is counted again.
 """
 
 import logging
+import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -107,7 +107,7 @@ class SegmentFiles:
                 self._load_segment(path, receipt, following)
         if newest is not None:
             self._write_again(newest)
-        self.epoch = self.epoch or secrets.token_hex(8)
+        self.epoch = self.epoch or os.urandom(8).hex()
         if receipt is None:
             return
         self.acknowledged = receipt.next_seq - 1

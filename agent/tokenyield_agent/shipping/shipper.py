@@ -12,10 +12,9 @@ import gzip
 import logging
 import os
 import random
-import ssl
 import threading
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,6 +27,9 @@ from tokenyield_agent.shipping.spool import Spool, WaitingBatches
 from tokenyield_agent.supervision import Supervised, Supervisor
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import SCHEMA_VERSION, Shipment
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,8 @@ def retry_after_s(header: str | None, date_header: str | None) -> float | None:
         return None
     if header.strip().isdecimal():
         return min(float(header[:20]), RETRY_AFTER_MAX_S)
+    from email.utils import parsedate_to_datetime  # only for a server that names a date
+
     try:
         wait = (parsedate_to_datetime(header) - parsedate_to_datetime(date_header or "")).total_seconds()
     except (TypeError, ValueError):
@@ -295,7 +299,9 @@ class Shipper:
                     ) from error
         return tuple(times)
 
-    def _new_context(self) -> ssl.SSLContext:
+    def _new_context(self) -> "ssl.SSLContext":
+        import ssl
+
         settings = self._settings
         try:
             context = ssl.create_default_context(cafile=settings.collector_ca_file)

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client.core import Metric
-
 from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.status.exposition import AgentFamily as Family
+from tokenyield_agent.status.exposition import MetricSamples
 from tokenyield_agent.status.snapshot import Status
-from tokenyield_settings.families import Family
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_SECOND, mj_to_joules
 
 _GPU = ("gpu", "index")
@@ -217,12 +216,12 @@ def every_family() -> Iterator[Family]:
 
 
 class AgentExposition:
-    """A prometheus_client collector over the present status."""
+    """All metrics of the present status."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[MetricSamples]:
         """Every family, in the order of docs/metrics.md, with its samples."""
         status = self._status()
         yield INFO.samples({(status.version,): 1})
@@ -250,7 +249,7 @@ class AgentExposition:
         yield ENDPOINT_PROBLEM.samples(dict.fromkeys(status.endpoint_problems.items(), 1))
 
 
-def _gpus(status: Status) -> Iterator[Metric]:
+def _gpus(status: Status) -> Iterator[MetricSamples]:
     up, model = UP.new(), MODEL.new()
     for gpu in status.gpus:
         up.add_metric((gpu.uuid, str(gpu.index)), 1)
@@ -290,7 +289,7 @@ _READINGS: tuple[tuple[Family, Callable[[GpuReading], float | None]], ...] = (
 )
 
 
-def _totals(status: Status) -> Iterator[Metric]:
+def _totals(status: Status) -> Iterator[MetricSamples]:
     totals = status.totals
     by_gpu: tuple[tuple[Family, Mapping[str, int], float], ...] = (
         (PARKED, totals.parked_ms, MS_PER_SECOND),

@@ -8,20 +8,20 @@ none.
 import contextlib
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
+from socketserver import BaseRequestHandler, StreamRequestHandler, ThreadingTCPServer
 from typing import Any
-
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import choose_encoder
 
 from tokenyield_agent.config import Settings
 from tokenyield_agent.errors import SetUpError
 from tokenyield_agent.status.auth import StatusAuthenticator, StatusRefusal
+from tokenyield_agent.status.exposition import metrics_page
 from tokenyield_agent.status.metrics import AgentExposition
+from tokenyield_agent.status.own_process import own_process
+from tokenyield_agent.status.request import StatusAnswer, StatusRequest, read_request
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.supervision import Supervisor
 from tokenyield_settings.visible import visible
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 16
-PLAIN = "text/plain; charset=utf-8"
 NO_HANDLE_PAUSE_S = 0.2
 SLOW_S = 10.0
 """Older connections make room when all are taken."""
@@ -43,58 +42,47 @@ class StatusServer:
         """Raises `SetUpError`."""
         address = settings.status_address
         assert address is not None
-        registry = CollectorRegistry()
-        registry.register(AgentExposition(status))
-        ProcessCollector(registry=registry)
+        exposition = AgentExposition(status)
         authenticator = StatusAuthenticator(settings, address[0])
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(StreamRequestHandler):
             timeout = REQUEST_TIMEOUT_S
-            server_version = sys_version = "tokenyield"
 
-            def version_string(self) -> str:
-                return "tokenyield"
+            def handle(self) -> None:
+                request = read_request(self.rfile)
+                if request is None:
+                    return
+                answer = request if isinstance(request, StatusAnswer) else self._answer_to(request)
+                head = answer._replace(headers=[*authenticator.headers.items(), *answer.headers]).head()
+                is_head = isinstance(request, StatusRequest) and request.method == "HEAD"
+                self.wfile.write(head if is_head else head + answer.body)
 
-            def do_GET(self) -> None:
-                path = self.path.partition("?")[0]
-                if path == "/metrics":
-                    self._show()
-                elif path in ("/healthz", "/readyz"):
-                    present = status()
-                    reasons = list(present.unhealthy() if path == "/healthz" else present.not_ready())
-                    notes = list(present.notes()) if path == "/healthz" else []
-                    if notes and self._refusal() is not None:  # they name workloads
-                        notes = []
-                    text = "".join(f"{visible(line)}\n" for line in [*(reasons or ["ok"]), *notes])
-                    self._answer(503 if reasons else 200, text.encode(), PLAIN)
-                else:
-                    self._answer(404, b"try /metrics, /healthz or /readyz\n", PLAIN)
+            def _answer_to(self, request: StatusRequest) -> StatusAnswer:
+                if request.path == "/metrics":
+                    return self._metrics(request)
+                if request.path not in ("/healthz", "/readyz"):
+                    return StatusAnswer(404, b"try /metrics, /healthz or /readyz\n")
+                present = status()
+                is_health = request.path == "/healthz"
+                reasons = list(present.unhealthy() if is_health else present.not_ready())
+                notes = list(present.notes()) if is_health else []
+                if notes and self._refusal(request) is not None:  # they name workloads
+                    notes = []
+                text = "".join(f"{visible(line)}\n" for line in [*(reasons or ["ok"]), *notes])
+                return StatusAnswer(503 if reasons else 200, text.encode())
 
-            def _refusal(self) -> StatusRefusal | None:
-                certificate = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
-                return authenticator.refusal(self.headers.get("Authorization", ""), certificate)
+            def _refusal(self, request: StatusRequest) -> StatusRefusal | None:
+                getpeercert = getattr(self.connection, "getpeercert", None)  # of an SSLSocket
+                certificate = getpeercert() if getpeercert else None
+                return authenticator.refusal(request.headers.get("authorization", ""), certificate)
 
-            def _show(self) -> None:
-                if refusal := self._refusal():
-                    self._answer(refusal.status, f"{refusal.text}\n".encode(), PLAIN, refusal.header)
-                else:
-                    encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-                    self._answer(200, encode(registry), content_type)
-
-            def _answer(self, code: int, body: bytes, content_type: str, header: tuple[str, str] | None = None) -> None:
-                self.send_response(code)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("Cache-Control", "no-store")
-                self.send_header("X-Content-Type-Options", "nosniff")
-                self.send_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-                for name, value in [*authenticator.headers.items(), *([header] if header else [])]:
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass  # a request line is the client's text
+            def _metrics(self, request: StatusRequest) -> StatusAnswer:
+                if refusal := self._refusal(request):
+                    headers = [refusal.header] if refusal.header else []
+                    return StatusAnswer(refusal.status, f"{refusal.text}\n".encode(), headers=headers)
+                accept = request.headers.get("accept", "")
+                text, content_type = metrics_page(chain(exposition.collect(), own_process()), accept)
+                return StatusAnswer(200, text.encode(), content_type)
 
         try:
             self._server = _Server(address, Handler, authenticator)
@@ -116,13 +104,15 @@ class StatusServer:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
     """With few connections at once, whose TLS handshake is made in their own thread."""
 
     daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = CONNECTIONS_MAX
 
     def __init__(
-        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], authenticator: StatusAuthenticator
+        self, address: tuple[str, int], handler: type[BaseRequestHandler], authenticator: StatusAuthenticator
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._authenticator = authenticator

@@ -15,11 +15,13 @@ import json
 import logging
 import os
 import select
-import subprocess
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenyield_agent.tokens.journal_start import ENTRY_FIELDS, UnitStart
+
+if TYPE_CHECKING:
+    import subprocess
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +117,8 @@ class Journal:
         # Not --after-cursor: where the entry at the cursor is of another unit, systemd 252 skips one of ours.
         call += [f"--cursor={self.cursor}"] if self.cursor else ["--lines=0"]
         call += journal_matches(self._units)
+        import subprocess  # only where there is a journal to follow: it takes a megabyte
+
         try:
             self._child = subprocess.Popen(
                 call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -186,6 +190,8 @@ def journal_matches(units: Iterable[str]) -> list[str]:
 
 def _last_cursor(call: list[str]) -> str | None:
     """Where the journal ends now, in any unit: what comes later is read, even if the child ends at once."""
+    import subprocess
+
     try:
         done = subprocess.run(call, stdin=subprocess.DEVNULL, capture_output=True, timeout=LAST_CURSOR_S, check=False)
         return str(json.loads(done.stdout)["__CURSOR"])

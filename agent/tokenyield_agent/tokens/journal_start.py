@@ -9,7 +9,10 @@ Nothing blocks and nothing raises: a start that cannot be read is empty.
 import json
 import os
 import re
-import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
 
 START_BYTES_MAX = 4 * 1024 * 1024
 """Of journalctl's output, in which a line of a hundred bytes takes three hundred."""
@@ -72,7 +75,9 @@ class UnitStart:
         return True
 
 
-def _child(call: list[str]) -> subprocess.Popen[bytes] | None:
+def _child(call: list[str]) -> "subprocess.Popen[bytes] | None":
+    import subprocess
+
     try:
         child = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:

@@ -10,16 +10,18 @@ import functools
 import os
 import re
 import socket
-import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from tokenyield_agent.http.answer import Answer, BadAnswer
 from tokenyield_agent.http.bearer import TokenFileError, token_in
 from tokenyield_agent.http.connection import Connection, Steps, request_bytes
+
+if TYPE_CHECKING:
+    import ssl
 
 BODY_BYTES_MAX = 8 * 1024 * 1024
 """Forty thousand series: Ray shows so many on one page; a larger page is no inference server's."""
@@ -115,15 +117,15 @@ def page_steps(address: EndpointAddress, holds: Callable[[int], None] | None = N
         return answer.body
     except ConnectionRefusedError as error:
         raise ScrapeError(f"{shown} refuses connections: nothing listens there", "refused") from error
-    except ssl.SSLCertVerificationError as error:
-        reason = error.verify_message or error.reason
-        raise ScrapeError(
-            f"{shown}: its certificate is not trusted ({reason}); name its CA with metrics_ca_file",
-            "certificate",
-        ) from error
     except BadAnswer as error:
         raise ScrapeError(f"{shown} {error}", "cut" if error.reason == "cut" else "foreign") from error
     except (OSError, ValueError) as error:
+        if hasattr(error, "verify_message"):  # an ssl.SSLCertVerificationError
+            raise ScrapeError(
+                f"{shown}: its certificate is not trusted ({error.verify_message or error}); name its CA with "
+                "metrics_ca_file",
+                "certificate",
+            ) from error
         raise ScrapeError(f"{shown} does not answer: {error or type(error).__name__}") from error
     finally:
         if connection is not None:
@@ -195,8 +197,10 @@ def _modified_ns(path: str | None) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _context(ca_file: str | None, modified_ns: int) -> ssl.SSLContext:
+def _context(ca_file: str | None, modified_ns: int) -> "ssl.SSLContext":
     """Made anew when the file changes."""
+    import ssl
+
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:

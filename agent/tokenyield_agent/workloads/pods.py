@@ -8,10 +8,8 @@ here is optional: without a kubelet's socket or a service account, nothing is re
   a GPU that a pod holds while nothing runs on it. Needs the extra `kubernetes`.
 """
 
-import http.client
 import logging
 import os
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -102,6 +100,9 @@ class Pods:
 
     def refresh_labels(self) -> None:
         """Refresh the labels. Raises OSError, http.client.HTTPException, msgspec.MsgspecError or ValueError."""
+        import http.client
+        import ssl
+
         host, port = self._server
         context = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
         connection = http.client.HTTPSConnection(host, int(port), timeout=TIMEOUT_S, context=context)

@@ -19,6 +19,7 @@ from tokenyield_collector.live.series_names import Labels, name_of
 from tokenyield_collector.live.view import View
 from tokenyield_collector.metrics import families
 from tokenyield_collector.metrics.folding import ShownNames
+from tokenyield_collector.metrics.labelled import CollectorFamily as Family
 from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import NANO_PER_UNIT
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
@@ -26,7 +27,6 @@ from tokenyield_collector.statements.lines import BASES
 from tokenyield_collector.statements.names import OTHER, own_name, pool_name
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
-from tokenyield_settings.families import Family
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_SECOND
 
 REFERENCES_MAX = 1_000

@@ -8,7 +8,7 @@ difference of two instants, of what is to date; `rate()` and `increase()` of cou
 from collections.abc import Iterator, Sequence
 
 from tokenyield_collector.attribution.rules import DEFAULT_DIMENSIONS
-from tokenyield_settings.families import Family
+from tokenyield_collector.metrics.labelled import CollectorFamily as Family
 
 TOKENS = Family(
     "tokenyield_tokens_total",

@@ -15,7 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from hostile import NAMES, acting, as_written
-from tokenyield_settings.families import Family
+from tokenyield_agent.status.exposition import AgentFamily, metrics_page
+from tokenyield_collector.metrics.labelled import CollectorFamily
 from tokenyield_settings.logs import neutralize_warnings, set_up_logging
 from tokenyield_settings.terminal import PADDED_CHARS_MAX, print_table, show, write_whatever_comes
 from tokenyield_settings.visible import visible
@@ -89,7 +90,7 @@ def test_a_warning_of_a_command_that_set_up_no_logging_is_one_line(capsys: pytes
 
 
 class _Shown:
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: CollectorFamily) -> None:
         self._family = family
 
     def collect(self) -> Iterator[Metric]:
@@ -98,12 +99,15 @@ class _Shown:
 
 @pytest.mark.parametrize("kind", ["counter", "gauge"])
 def test_label_values_are_valid_and_keep_their_identity(kind: str) -> None:
-    family = Family("tokenyield_x_total" if kind == "counter" else "tokenyield_x", kind, "help", ("workload",))  # type: ignore[arg-type]
+    family = ("tokenyield_x_total" if kind == "counter" else "tokenyield_x", kind, "help", ("workload",))
     registry = CollectorRegistry()
-    registry.register(_Shown(family))
+    registry.register(_Shown(CollectorFamily(*family)))  # type: ignore[arg-type]
+    agents = [AgentFamily(*family).samples({(name,): number for number, name in enumerate(NAMES)})]  # type: ignore[arg-type]
     for text, parse in (
         (generate_latest(registry).decode(), text_string_to_metric_families),
         (generate_openmetrics(registry).decode(), openmetrics_of_text),  # type: ignore[no-untyped-call]
+        (metrics_page(agents)[0], text_string_to_metric_families),
+        (metrics_page(agents, "application/openmetrics-text")[0], openmetrics_of_text),
     ):
         assert not acting(text)
         (parsed,) = parse(text)

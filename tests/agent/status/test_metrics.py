@@ -4,9 +4,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
-
 from tokenyield_agent.gpu.reading import Activity, GpuPartition, GpuReading
+from tokenyield_agent.status.exposition import metrics_page
 from tokenyield_agent.status.metrics import AgentExposition, every_family
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.windows.energy import Energy
@@ -42,9 +41,7 @@ def exposition() -> str:
         totals=totals, gpu_read_s=0.125, spool={"appended": 9},
         spool_batches=2, spool_bytes=1000, ship={"requests": 4}, sources={"chat": {"bytes": 11, "events": 2}},
     )  # fmt: skip
-    registry = CollectorRegistry()
-    registry.register(AgentExposition(lambda: status))
-    return generate_latest(registry).decode()
+    return metrics_page(AgentExposition(lambda: status).collect())[0]
 
 
 def test_the_exposition_is_the_golden_one() -> None:

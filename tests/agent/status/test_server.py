@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
+import psutil
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of_text
 
 from certificates import make_certificates
 from tokenyield_agent.config import Settings
@@ -172,3 +174,45 @@ def _closed_at_once(server: StatusServer) -> bool:
         return asked(server, "/healthz")[0] != 200
     except (OSError, http.client.HTTPException):
         return True
+
+
+def _answer_to(server: StatusServer, sent: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+        sock.sendall(sent)
+        return b"".join(iter(lambda: sock.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"GET /healthz?verbose HTTP/1.0\n\n", 200),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", 405),
+        (b"GET /healthz\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n", 400),  # TLS to a server without
+        (b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nX : y\r\n\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431),
+    ],
+)
+def test_requests_that_are_not_ours_are_refused(folder: Path, sent: bytes, status: int) -> None:
+    with serving(folder) as server:
+        assert int(_answer_to(server, sent).split()[1]) == status
+        assert asked(server, "/healthz")[0] == 200
+
+
+def test_head_has_no_body_and_the_format_is_the_one_asked_for(folder: Path) -> None:
+    with serving(folder) as server:
+        head, _, body = _answer_to(server, b"HEAD /metrics HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
+        assert body == b""
+        assert b"Content-Type: text/plain; version=0.0.4" in head
+        asks = b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n"
+        head, _, body = _answer_to(server, asks).partition(b"\r\n\r\n")
+        assert b"Content-Type: application/openmetrics-text; version=1.0.0" in head
+        families = {family.name: family for family in openmetrics_of_text(body.decode())}  # type: ignore[no-untyped-call]
+        assert families["tokenyield_agent_polls"].type == "counter"
+        assert families["process_resident_memory_bytes"].samples[0].value > 1e6
+        assert families["process_open_fds"].samples[0].value > 3
+        assert abs(families["process_start_time_seconds"].samples[0].value - psutil.Process().create_time()) < 2

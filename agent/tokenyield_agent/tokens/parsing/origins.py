@@ -6,8 +6,12 @@ operator's. So a dialect finds a line by its words and lets anything stand befor
 what a user wrote. What of it names a sender distinguishes the lines of two servers in one log that count alike.
 """
 
-import hashlib
 import re
+
+try:
+    from _blake2 import blake2b  # hashlib would bring OpenSSL, which is 4 MiB
+except ImportError:
+    from hashlib import blake2b
 
 BEFORE = rb"^(?P<before>[^'\"]{0,500}?)"
 """Whatever stands before a line's own words, taken as little as possible."""
@@ -37,7 +41,7 @@ def sender_of(before: bytes) -> str:
 
 def raw_digest(text: bytes) -> bytes:
     """What of `text` may be kept to know it again."""
-    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
+    return blake2b(text, digest_size=DIGEST_BYTES).digest()
 
 
 def digest(text: bytes) -> str:
