@@ -80,6 +80,10 @@ class MonthClosing:
     def _month(self, month: Period, check: PeriodCheck | None) -> Iterator[None]:
         records = self.ledger.versions.records(month.name)
         last = read_version(records[-1]) if records else None
+        if last is not None and (check is None or check.checked_ms < last.content.made_ms):
+            # A kill came after the record: the version is as computed then, and is to be checked from then on.
+            check = PeriodCheck(month.name, last.content.inputs, last.content.made_ms, "")
+            self.ledger.versions.note_check(check)
         first_ms = self.ledger.first_ms()
         oldest_ms = hour_of_ms(self.now_ms if first_ms is None else first_ms)
         if last is not None and is_final(last, oldest_ms):
