@@ -20,6 +20,8 @@ PORT_USUAL = 9464
 PORT_TRIES = 20
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
+ADDRESS_BYTES_MAX = 103
+"""Of a local socket: what macOS has room for; Linux has 107."""
 SAID_CHARS_MAX = 2000
 _NOT_INHERITED = ("TOKENYIELD_AGENT_", "TOKENYIELD_COLLECTOR_", "NOTIFY_SOCKET", "WATCHDOG_")
 
@@ -110,6 +112,11 @@ class Programs:
         for setting in settings:
             arguments += ["--set", setting]
         address = str(self._folder / f"{name}.notify")
+        if (length := len(os.fsencode(address))) > ADDRESS_BYTES_MAX:
+            raise DemoFailed(
+                f"TMPDIR: expected a folder in which a socket's path has at most {ADDRESS_BYTES_MAX} bytes, found "
+                f"{length} ({address}); set TMPDIR to a shorter path, such as /tmp"
+            )
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears, (self._folder / f"{name}.out").open("wb") as out:
             ears.bind(address)
             ears.settimeout(0.1)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -75,11 +76,20 @@ class Demo:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    (folder := tmp_path / "t").mkdir()
+def short_path() -> Iterator[Path]:
+    """A new folder of a short path, for the demo's sockets have theirs in it; that of `tmp_path` grows with the run."""
+    with tempfile.TemporaryDirectory(prefix="ty-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def demo(short_path: Path) -> Iterator[Demo]:
+    (folder := short_path / "t").mkdir()
     started = Demo(folder)
-    yield started
-    started.kill_all()
+    try:
+        yield started
+    finally:
+        started.kill_all()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -191,6 +201,18 @@ def test_without_a_port_it_takes_free_ones(taken: int, monkeypatch: pytest.Monke
         found = programs.free_port()
     assert found != port
     programs.check_ports(found)
+
+
+def test_a_folder_whose_path_has_no_room_for_a_socket_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (folder := tmp_path / ("long" * 25)).mkdir()
+    found = subprocess.run(
+        [*RUN, "--duration", "5"], capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"TMPDIR": str(folder)},
+    )  # fmt: skip
+    assert found.returncode == 1
+    assert "demo: TMPDIR: expected a folder in which a socket's path has at most 103 bytes, found " in found.stderr
+    assert "set TMPDIR to a shorter path" in found.stderr
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("port", ["0", "65535", "-1"])
