@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -251,7 +250,7 @@ def recording(file: Path, environment: dict[str, str], label: str, is_real: bool
     try:
         yield
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT, which the child of a background job ignores
         process.wait(60)
 
 

@@ -44,17 +44,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _record(reader: "GpuReader", arguments: argparse.Namespace, label: str) -> int:
-    """How many polls were written."""
+    """How many polls were written, until the time is over or SIGINT or SIGTERM asks to stop."""
+    import signal
+    import threading
     import time
 
     from tokenyield_agent.gpu.trace import encode_header, encode_line
 
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     polls, started_s = 0, time.monotonic()
     with arguments.out.open("wb") as file:
         file.write(encode_header(label, real_gpu=not arguments.synthetic))
-        while (elapsed_s := time.monotonic() - started_s) <= arguments.seconds:
+        while (elapsed_s := time.monotonic() - started_s) <= arguments.seconds and not stop.is_set():
             file.write(encode_line(int(elapsed_s * 1000), reader.read()))
             polls += 1
             print(f"\r{elapsed_s:6.0f} of {arguments.seconds:g} s", end="", file=sys.stderr, flush=True)
-            time.sleep(max(0.0, started_s + polls * arguments.interval_ms / 1000 - time.monotonic()))
+            stop.wait(max(0.0, started_s + polls * arguments.interval_ms / 1000 - time.monotonic()))
     return polls

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -189,3 +190,26 @@ def test_record_and_replay(nvml_library: Path, scenario: Scenario, tmp_path: Pat
         now[0] += 0.1
     assert energies == sorted(energies), "the counter goes on over the seam"
     assert energies[-1] - energies[0] == pytest.approx(300_000 * 2.9, rel=0.1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_record_that_is_asked_to_stop_is_whole(
+    nvml_library: Path, scenario: Scenario, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Also by a child of a background job, for which the shell has SIGINT ignored."""
+    from tokenyield_agent.gpu.trace import load_trace
+
+    scenario.restart(gpu_lines(0))
+    out = tmp_path / "trace.jsonl"
+    record = [sys.executable, "-m", "tokenyield_agent.cli", "record", "--seconds", "3600", "--interval-ms", "10"]
+    environ = {**scenario.environment(nvml_library), "PYTHONPATH": os.pathsep.join(sys.path)}
+    call = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *record, "--out", str(out)]
+    with subprocess.Popen(call, env=environ, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert sum(process.stderr.read(1) == b"\r" for _ in range(60)) > 2, "it has shown its progress for some polls"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    header, lines = load_trace(out)
+    assert header.label.startswith("1 x NVIDIA H100")
+    assert f"{len(lines)} polls of".encode() in said
