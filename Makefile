@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
 DEMO_SECONDS ?= 60
+TEST_PROCESSES ?= logical
 FUZZ_EXAMPLES ?= 20000
 FUZZ_SECONDS ?= 3600
 FUZZ_TARGETS ?= batches spool logs endpoints prices rules
@@ -28,9 +29,9 @@ setup: $(STAMP) ## make a virtual environment with everything in it
 demo: setup ## run collector and agent on this host with a live table, DEMO_SECONDS=60 (0: until Ctrl-C)
 	$(BIN)/tokenyield-collector demo --duration $(DEMO_SECONDS)
 
-test: setup ## run all tests that need no third-party server; needs cc for the NVML stand-in
+test: setup ## run all tests that need no third-party server, on all cores (TEST_PROCESSES=logical); needs cc for the NVML stand-in
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
-	$(BIN)/python -m pytest -m "not real"
+	$(BIN)/python -m pytest -m "not real" -n $(TEST_PROCESSES) --dist worksteal
 
 test-real: setup web packages ## run the tests against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \

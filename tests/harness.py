@@ -15,7 +15,8 @@ from typing import Any
 
 import duckdb
 
-START_TIMEOUT_S = 30.0
+STATE_TIMEOUT_S = 120.0
+"""How long to wait for a state before a test fails. Far beyond what a busy machine needs: nothing waits for it to pass."""
 
 
 def free_port() -> int:
@@ -25,12 +26,12 @@ def free_port() -> int:
 
 
 def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         body: bytes = answer.read()
         return body
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = START_TIMEOUT_S, what: str = "") -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = STATE_TIMEOUT_S, what: str = "") -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, f"did not happen within {timeout_s} s: {what}"
@@ -76,7 +77,7 @@ class Program:
     def terminate(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(STATE_TIMEOUT_S)
 
     def stop_if_running(self) -> None:
         if self.process is not None and self.process.poll() is None:

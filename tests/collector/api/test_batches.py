@@ -116,6 +116,7 @@ def test_an_unsound_batch_names_its_field(stack: Stack) -> None:
         (gzip.compress(b" " * 60_000), {"Content_Encoding": "gzip"}, 413),
         (zstandard.compress(b" " * 60_000), {"Content_Encoding": "zstd"}, 413),
     ],
+    ids=["json", "gzip", "cut gzip", "zstd", "unknown encoding", "large", "large in gzip", "large in zstd"],
 )
 def test_bodies_that_cannot_be_used(stack: Stack, body: bytes, headers: dict[str, str], status: int) -> None:
     problem(post(stack.url, body, **headers), status)
