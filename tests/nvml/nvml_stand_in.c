@@ -72,17 +72,26 @@ static FieldStep fields[ROWS];
 static Xid xids[ROWS];
 static int mig_count, slow_count, field_count, xid_count;
 static int step_count, process_count, fault_count, references;
-static double epoch, reload_at, ahead;
+static double epoch, reload_at, test_time = -1;
 static int order[GPUS], order_count; /* the GPUs found by the last nvmlInit */
 
-static double now(void) {
+/* CLOCK_MONOTONIC, or where a test in the same process keeps the time, the time of that test. */
+static double monotonic(void) {
+    if (test_time >= 0) return test_time;
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9 - epoch + ahead;
+    return t.tv_sec + t.tv_nsec / 1e9;
+}
+static double now(void) { return monotonic() - epoch; }
+static void pass(double ms) {
+    if (test_time >= 0) test_time += ms / 1e3;
+    else nanosleep(&(struct timespec){(long)(ms / 1e3), (long)(ms * 1e6) % 1000000000}, NULL);
 }
 
-/* For a test in the same process, which does not want to wait: so many seconds later than it is. */
-void stand_in_ahead(double seconds) { ahead = seconds; }
+/* For a test in the same process: from now on it is `seconds`, and only what takes time here lets time pass; below 0 the
+ * machine's clock counts again. */
+void stand_in_set_time(double seconds) { test_time = seconds; }
+double stand_in_time(void) { return monotonic(); }
 
 static int init_count, device = -1; /* the scenario stands for /dev/nvidia0: it is open as long as the driver is */
 int stand_in_inits(void) { return init_count; }
@@ -222,7 +231,7 @@ static unsigned long long shown(int gpu, int field, unsigned long long truth) {
 
 static int fault_after_hang(int gpu, int field) {
     int fault;
-    while ((fault = fault_of_call(gpu, now(), field)) == HANG) nanosleep(&(struct timespec){0, 10000000}, NULL);
+    while ((fault = fault_of_call(gpu, now(), field)) == HANG) pass(10);
     return fault;
 }
 
@@ -277,7 +286,7 @@ static int check(void *handle, int field) {
     if (t < gpus[gpu].from || t >= gpus[gpu].to) return 15;
     for (int i = 0; i < slow_count; i++)
         if (slows[i].gpu == gpu && slows[i].field & field && t >= slows[i].from && t < slows[i].to)
-            nanosleep(&(struct timespec){(long)(slows[i].ms / 1e3), (long)(slows[i].ms * 1e6) % 1000000000}, NULL);
+            pass(slows[i].ms);
     return gpus[gpu].unsupported & field ? NOT_SUPPORTED : OK;
 }
 #define CHECK(handle, field) do { int fault_ = check(handle, field); if (fault_) return fault_; } while (0)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ def build(folder: Path) -> Path:
 class Scenario:
     """A scenario file; its times are seconds after `restart`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mono_s: Callable[[], float] = time.monotonic) -> None:
         self.path = path
+        self._mono_s = mono_s
         self.epoch_s = 0.0
         self._lines: list[str] = []
 
     def restart(self, lines: Iterable[str]) -> None:
         """Time 0 is now. Takes effect at the next nvmlInit."""
-        self.epoch_s = time.clock_gettime(time.CLOCK_MONOTONIC)
+        self.epoch_s = self._mono_s()
         self._lines = list(lines)
         self.path.write_text(f"epoch {self.epoch_s!r}\n" + "\n".join(self._lines) + "\n")
 

@@ -56,7 +56,6 @@ def test_no_answer_ends_a_reader_or_makes_energy(
     statements: list[str],
     is_divided: bool,
 ) -> None:
-    later(-clock.ahead_s)
     own, beside = gpu_lines(0, pid=7), gpu_lines(1)
     scenario.restart(
         [own[0] + " mig" * is_divided, *own[1:], "proc 0 8 10 5 0 100 1", "mig 0 1 3 500 0 0 10", *beside, *statements]

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,16 @@ def only(snapshot: Snapshot) -> GpuReading:
     return gpu
 
 
-def test_every_field(reader: NvmlReader, scenario: Scenario) -> None:
+def test_every_field(reader: NvmlReader, scenario: Scenario, clock: Clock) -> None:
     scenario.restart([*gpu_lines(0, pid=4242), "throttle 0 0 36"])
-    before_s = time.clock_gettime(time.CLOCK_MONOTONIC)
+    clock.sleep(2)
     gpu = only(reader.read())
-    after_s = time.clock_gettime(time.CLOCK_MONOTONIC)
     assert (gpu.uuid, gpu.model, gpu.index) == ("GPU-00000000-stand-in", "NVIDIA H100 80GB HBM3", 0)
     assert (gpu.power_mw, gpu.utilization_percent, gpu.temperature_c) == (300_000, 95, 60)
     assert (gpu.memory_used_mib, gpu.memory_total_mib) == (70_000, 81_559)
     assert (gpu.core_clock_mhz, gpu.core_clock_max_mhz, gpu.is_partitioned) == (1980, 1980, False)
     assert gpu.throttle_reasons == ("sw_power_cap", "sw_thermal")
-    assert gpu.energy_mj is not None
-    assert scenario.energy_mj(0, before_s) - 1 <= gpu.energy_mj - 1_000_000 <= scenario.energy_mj(0, after_s) + 1
+    assert gpu.energy_mj == pytest.approx(1_000_000 + 2 * 300_000, abs=1)
     ((process),) = gpu.processes or ()
     assert (process.pid, process.memory_mib, process.compute_percent) == (4242, 70_000, None)
 
@@ -90,8 +87,7 @@ def test_a_gpu_that_is_lost_while_an_agent_starts_is_not_forgotten(
         first = again.read()
         assert [gpu.uuid for gpu in first.gpus] == ["GPU-00000000-stand-in"]
         assert first.lost == {"GPU-00000001-stand-in": "gone"}
-        time.sleep(0.3)
-        clock.ahead_s += RESCAN_S
+        clock.sleep(0.3 + RESCAN_S)
         back = again.read()
         assert (len(back.gpus), back.lost) == (2, {})
     finally:
@@ -102,35 +98,33 @@ def test_a_gpu_that_is_lost_while_an_agent_starts_is_not_forgotten(
 def test_a_lost_gpu_is_reported_once_counted_and_found_again(
     reader: NvmlReader, scenario: Scenario, clock: Clock, code: int, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scenario.restart([*gpu_lines(0), *gpu_lines(1), f"fault 1 0.2 0.5 {code}"])
+    scenario.restart([*gpu_lines(0), *gpu_lines(1), f"fault 1 2 5 {code}"])
     assert len(reader.read().gpus) == 2
-    time.sleep(0.25)
+    clock.sleep(3)
     for _ in range(3):
         snapshot = reader.read()
         assert [gpu.index for gpu in snapshot.gpus] == [0]
         assert snapshot.lost == {"GPU-00000001-stand-in": reason}
     assert sum("cannot be read" in message for message in caplog.messages) == 1
     assert reader.faults == {reason: 1}
-    time.sleep(0.3)
-    clock.ahead_s += 60
+    clock.sleep(60)
     assert len(reader.read().gpus) == 2
 
 
 def test_a_driver_that_goes_and_comes_back(
     reader: NvmlReader, scenario: Scenario, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scenario.restart([*gpu_lines(0), "driver 0.2 0.5 9", "reload 0.5"])
+    scenario.restart([*gpu_lines(0), "driver 2 30 9", "reload 30"])
     first = only(reader.read())
-    time.sleep(0.25)
+    clock.sleep(3)
     for _ in range(3):
-        clock.ahead_s += 6
+        clock.sleep(6)
         snapshot = reader.read()
         assert (snapshot.gpus, snapshot.lost) == ((), {first.uuid: "driver_down"})
         assert "Driver Not Loaded" in (snapshot.problem or "")
     assert reader.faults == {"driver": 1}
     assert sum("GPUs cannot be read" in message for message in caplog.messages) == 1
-    time.sleep(0.3)
-    clock.ahead_s += 6
+    clock.sleep(10)
     back = only(reader.read())
     assert (back.energy_mj or 0) < (first.energy_mj or 0), "the reloaded driver counts from 0"
 
@@ -138,21 +132,21 @@ def test_a_driver_that_goes_and_comes_back(
 def test_a_driver_that_comes_up_late(reader: NvmlReader, scenario: Scenario, clock: Clock) -> None:
     scenario.restart([*gpu_lines(0), "driver 0 0.2 18"])
     assert "differ in version" in (reader.read().problem or "")
-    time.sleep(0.25)
+    clock.sleep(0.25)
     assert reader.read().gpus == (), "not tried again at once"
-    clock.ahead_s += 6
+    clock.sleep(6)
     assert only(reader.read()).index == 0
 
 
-def test_hot_plug(reader: NvmlReader, scenario: Scenario, tmp_path: Path) -> None:
+def test_hot_plug(reader: NvmlReader, scenario: Scenario, clock: Clock, tmp_path: Path) -> None:
     listed = tmp_path / "driver" / "nvidia" / "gpus"
     (listed / "0000:01:00.0").mkdir(parents=True)
     scenario.restart([*gpu_lines(0), *gpu_lines(1), "present 1 0.2 0.5"])
     assert len(reader.read().gpus) == 1
-    time.sleep(0.25)
+    clock.sleep(0.25)
     (listed / "0000:02:00.0").mkdir()
     assert len(reader.read().gpus) == 2
-    time.sleep(0.3)
+    clock.sleep(0.3)
     (listed / "0000:02:00.0").rmdir()
     snapshot = reader.read()
     assert [gpu.index for gpu in snapshot.gpus] == [0]
