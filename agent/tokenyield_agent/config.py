@@ -81,7 +81,14 @@ class Settings:
     )
     state_dir: str = setting("/var/lib/tokenyield-agent", "folder for the spool and the agent's identity")
     collector_url: str = setting("http://127.0.0.1:9464", "the collector's base address")
-    collector_token_file: str | None = setting(None, "file with the bearer token; read again for every shipment")
+    collector_token_file: str | None = setting(
+        None, "file with a bearer token of your own; empty: this node's, by enrolment; read again for every shipment"
+    )
+    enrol_token_file: str | None = setting(
+        None,
+        "file with what this node's token is exchanged for by itself: a Kubernetes ServiceAccount token, or a "
+        "bootstrap secret, see docs/access.md",
+    )
     collector_ca_file: str | None = setting(None, "CA certificates to trust for https; empty: the system's")
     collector_client_cert_file: str | None = setting(None, "client certificate (PEM) for mutual TLS")
     collector_client_key_file: str | None = setting(None, "key of the client certificate")
@@ -216,6 +223,11 @@ class Settings:
             yield f"collector_url: expected http://host:port or https://host:port, found '{url}'; correct it"
         elif "@" in urlsplit(self.collector_url).netloc:
             yield ("collector_url: expected no user or password, for it is logged, found one; use collector_token_file")
+        if self.collector_token_file and self.enrol_token_file:
+            yield (
+                "enrol_token_file: expected no collector_token_file with it, whose token is sent instead, found both; "
+                "keep one of them"
+            )
         if bool(self.collector_client_cert_file) != bool(self.collector_client_key_file):
             yield (
                 "collector_client_cert_file: expected it together with collector_client_key_file, found one of them; "

@@ -26,6 +26,7 @@ COMMANDS = (
     "coverage",
     "diagnose",
     "token",
+    "enrol",
     "backup",
     "verify",
     "import",

@@ -3,6 +3,7 @@
 Read from `collector.yaml`, then the environment (`TOKENYIELD_COLLECTOR_<NAME>`), then `--set name=value`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,24 @@ ENVIRONMENT_PREFIX = "TOKENYIELD_COLLECTOR_"
 
 
 @dataclass(frozen=True, kw_only=True)
+class KubernetesEnrolment:
+    """A cluster whose agents enrol with their ServiceAccount tokens. Empty: as where the collector itself runs."""
+
+    cluster: str
+    """As its agents name it."""
+    service_account: str
+    """The agents', as namespace/name."""
+    audience: str = "tokenyield-collector"
+    """What their tokens are projected for."""
+    may: Literal["write", "write,gateway"] = "write"
+    api_server: str = ""
+    """https://host:port, which is asked to review tokens."""
+    ca_file: str = ""
+    token_file: str = ""
+    """Of an account that may create tokenreviews there (and before Kubernetes 1.30 get pods)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CollectorSettings:
     """The collector's settings. Units are in the names."""
 
@@ -26,6 +45,22 @@ class CollectorSettings:
     token_file: str | None = setting(None, "accepted bearer tokens and what each may do, see docs/access.md")
     web_config_file: str | None = setting(
         None, "TLS, client certificates, basic auth, in the format of Prometheus' exporter-toolkit, see docs/access.md"
+    )
+    enrol_dir: str | None = setting(
+        None,
+        "folder of bootstrap secrets, and of the nodes that enrolled, see docs/access.md; empty: no enrolment",
+    )
+    enrol_key_file: str | None = setting(
+        None, "what signs tokens of nodes, the same for several collectors; empty: made in enrol_dir"
+    )
+    enrol_token_days: int = setting(
+        30, "how long the token of an enrolled node is valid; its agent renews it after two thirds", within=(1, 3660)
+    )
+    enrol_kubernetes: tuple[KubernetesEnrolment, ...] = setting(
+        (), "clusters whose agents enrol with their ServiceAccount tokens, see docs/access.md"
+    )
+    enrol_kubernetes_token_s: int = setting(
+        3600, "how long the token of such an agent is valid", within=(60, 366 * 86_400)
     )
     ledger_path: str = setting("/var/lib/tokenyield-collector/ledger.duckdb", "the ledger's file")
     ledger_memory: str = setting("800MB", "memory that DuckDB may use; the rest of a collector uses up to 0.5 GB more")
@@ -118,6 +153,7 @@ class CollectorSettings:
             yield f"listen: expected host:port, found '{self.listen}'"
         if self.ledger_url:
             yield from _faults_of_url(self.ledger_url)
+        yield from self._enrol_faults()
         if self.hours_keep_days < self.windows_keep_days:
             yield (
                 f"hours_keep_days: expected at least windows_keep_days ({self.windows_keep_days}), "
@@ -130,6 +166,23 @@ class CollectorSettings:
             )
         if self.live_grid_s and self.live_window_s % self.live_grid_s:
             yield f"live_window_s: expected a multiple of live_grid_s ({self.live_grid_s}), found {self.live_window_s}"
+
+    def _enrol_faults(self) -> Iterator[str]:
+        if not self.enrol_dir:
+            for name in ("enrol_kubernetes", "enrol_key_file"):
+                if getattr(self, name):
+                    yield f"{name}: expected enrol_dir with it, found none; name a folder for the collector"
+        clusters = [entry.cluster for entry in self.enrol_kubernetes]
+        for i, entry in enumerate(self.enrol_kubernetes):
+            at = f"enrol_kubernetes[{i}]"
+            if clusters.count(entry.cluster) > 1:
+                yield f"{at}.cluster: expected each cluster once, found '{entry.cluster}' again; remove one"
+            if not re.fullmatch(r"[a-z0-9.-]{1,253}/[a-z0-9.-]{1,253}", entry.service_account):
+                yield f"{at}.service_account: expected namespace/name, found '{entry.service_account}'; correct it"
+            if not entry.audience:
+                yield f"{at}.audience: expected a name, found none; without one every ServiceAccount token would do"
+            if entry.api_server and not entry.api_server.startswith("https://"):
+                yield f"{at}.api_server: expected https://host:port, found '{entry.api_server}'; correct it"
 
 
 def _faults_of_url(url: str) -> Iterator[str]:

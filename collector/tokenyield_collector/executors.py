@@ -16,7 +16,8 @@ class Executors:
     | `exposer` | the text of /metrics, and the compression of answers | scrapes, and callers of JSON |
     | `reporter` | reports, budgets, rates, one at a time | their callers, of which few may wait (api/report_queue.py) |
 
-    Passwords are checked in a thread of their own (access/auth.py), and a backup is copied in one of asyncio's.
+    Passwords are checked in a thread of their own (access/auth.py); backups and the journal of enrolments are written
+    in those of asyncio.
     """
 
     def __init__(self) -> None:

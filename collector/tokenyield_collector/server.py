@@ -83,6 +83,7 @@ class Collector:
         ingest = IngestStats()
         self.committer = Committer(ledger, self.executors.writer, settings, ingest)
         self.authenticator = Authenticator(settings, self.audit, ingest.refused)
+        self.authenticator.credentials.prepare()
         self.services = Services(
             settings=settings,
             ledger=ledger,
@@ -91,6 +92,7 @@ class Collector:
             ingest=ingest,
             reports=ReportQueue(settings, ledger, self.executors, self._policy, others),
             audit=self.audit,
+            credentials=self.authenticator.credentials,
             policy=self._policy,
             view=lambda: self.view,
             problem=lambda: self.problem,

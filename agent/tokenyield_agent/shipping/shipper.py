@@ -4,32 +4,31 @@ In: the spool. Out: acknowledged batches. A batch leaves the spool only on a rec
 collector's own, with the numbers of this shipment (what a proxy answers with 200 is none). Or into `rejected/`, when
 the collector itself answers that this batch can never be taken. Everything else is tried again, for ever, with
 exponential back-off and full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), or after the time
-that Retry-After names and a random part of it more. One exchange has `collector_timeout_s` for all of it. The
-connection is kept from one shipment to the next.
+that Retry-After names and a random part of it more.
 """
 
 import gzip
 import logging
-import os
 import random
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import msgspec
 
 from tokenyield_agent.config import Settings
+from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.http.answer import BadAnswer
 from tokenyield_agent.http.bearer import TokenFileError, token_in
-from tokenyield_agent.http.connection import Connection, request_bytes, wait_for
+from tokenyield_agent.shipping.collector_link import CollectorLink, UnusableSetting
 from tokenyield_agent.shipping.spool import Spool, WaitingBatches
 from tokenyield_agent.supervision import Supervised, Supervisor
 from tokenyield_wire.codec import encode_shipment
 from tokenyield_wire.window import SCHEMA_VERSION, Shipment
 
 if TYPE_CHECKING:
-    import ssl
+    from tokenyield_agent.shipping.enrolment import NodeTokenSource
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ BACKOFF_MAX_S = 60.0
 RETRY_AFTER_MAX_S = 600.0
 RETRY_AFTER_SPREAD = 0.5
 """By so much of it, at random, it is exceeded: all agents of a fleet read the same."""
-ANSWER_BYTES_MAX = 64 * 1024
 SLICE_S = 10.0
 """Waits are made of parts of this length, after which the thread shows that it moves."""
 SILENT_S_MAX = 300.0
@@ -66,11 +64,6 @@ class _Problem(msgspec.Struct):
     title: str
     detail: str
     errors: list[_FieldFault] = []
-
-
-class UnusableSetting(Exception):
-    """A file that the settings name cannot be used now; in words, which name the setting. It heals when the file
-    does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +107,12 @@ class Shipper:
         self._settings = settings
         self._spool = spool
         self._agent_id = agent_id
-        self._url = urlsplit(settings.collector_url)
+        self._link = CollectorLink(settings)
+        self._node_token: NodeTokenSource | None = None
         self._stop = threading.Event()
         self._supervisor = supervisor or Supervisor()
         self._thread: Supervised | None = None
         self._ended = threading.Event()
-        self._connection: Connection | None = None
-        self._context: tuple[tuple[int, ...], ssl.SSLContext] | None = None
         self._attempt = 0
         self._problem: str | None = None
         self._batches_max = settings.ship_batches_max
@@ -148,8 +140,7 @@ class Shipper:
     def _run(self) -> None:
         self._ship_all()
         self._ended.set()
-        if self._connection is not None:
-            self._connection.close()
+        self._link.close()
 
     def _ship_all(self) -> None:
         while True:
@@ -242,83 +233,36 @@ class Shipper:
     def _post(self, waiting: WaitingBatches) -> CollectorAnswer:
         """Raises UnusableSetting, OSError, BadAnswer."""
         body = gzip.compress(encode_shipment(self._shipment(waiting)), 5)
-        headers = {
-            "Content-Type": "application/json",
-            "Content-Encoding": "gzip",
-            "User-Agent": "tokenyield-agent",
-            **self._authorization(),
-        }
-        self._connect()
-        assert self._connection is not None
+        headers = {"Content-Encoding": "gzip", **self._authorization()}
         self.counts["requests"] += 1
         self.counts["bytes"] += len(body)
-        target = f"{self._url.path.rstrip('/')}/v1/batches"
-        request = request_bytes("POST", target, self._url.netloc, headers, body)
         try:
-            answer = wait_for(self._connection.exchange(request, ANSWER_BYTES_MAX), self._timeout_s)
+            answer = self._link.post("/v1/batches", headers, body)
         finally:
-            self.counts["connections"] = self._opened + self._connection.opened
+            self.counts["connections"] = self._link.opened
+        if answer.status == 401 and self._node_token is not None:
+            self._node_token.refused()
         wait_s = retry_after_s(answer.headers.get("retry-after"), answer.headers.get("date"))
         return CollectorAnswer(answer.status, answer.body, wait_s)
 
     def _authorization(self) -> dict[str, str]:
-        if not self._settings.collector_token_file:
+        if self._settings.collector_token_file:
+            try:
+                token = token_in(self._settings.collector_token_file, "collector_token_file")
+            except TokenFileError as error:
+                raise UnusableSetting(str(error)) from error
+        elif self._settings.enrol_token_file or Path(self._settings.state_dir, "collector_token").exists():
+            token = self._enrolled_token()
+        else:
             return {}
-        try:
-            token = token_in(self._settings.collector_token_file, "collector_token_file")
-        except TokenFileError as error:
-            raise UnusableSetting(str(error)) from error
         return {"Authorization": f"Bearer {token}"}
 
-    def _connect(self) -> None:
-        """The connection is kept until a certificate's file changes. Raises UnusableSetting."""
-        is_https = self._url.scheme == "https"
-        files = self._certificate_files() if is_https else ()
-        if self._connection is not None and (self._context is None or self._context[0] == files):
-            return
-        if self._connection is not None:
-            self._opened += self._connection.opened
-            self._connection.close()
-        self._context = (files, self._new_context()) if is_https else None
-        context = self._context[1] if self._context is not None else None
-        port = self._url.port or (443 if is_https else 80)
-        self._connection = Connection(self._url.hostname or "", port, context=context)
+    def _enrolled_token(self) -> str:
+        if self._node_token is None:
+            from tokenyield_agent.shipping.enrolment import NodeTokenSource  # only where the node has enrolled
 
-    _opened = 0
-
-    def _certificate_files(self) -> tuple[int, ...]:
-        """When each was last changed."""
-        times = []
-        for name in ("collector_ca_file", "collector_client_cert_file", "collector_client_key_file"):
-            if path := getattr(self._settings, name):
-                try:
-                    times.append(os.stat(path).st_mtime_ns)
-                except OSError as error:
-                    raise UnusableSetting(
-                        f"{name}: {path} cannot be read ({error.strerror}); let the agent's user read it"
-                    ) from error
-        return tuple(times)
-
-    def _new_context(self) -> "ssl.SSLContext":
-        import ssl
-
-        settings = self._settings
-        try:
-            context = ssl.create_default_context(cafile=settings.collector_ca_file)
-        except (OSError, ValueError) as error:
-            raise UnusableSetting(
-                f"collector_ca_file: expected certificates in {settings.collector_ca_file}, found none ({error}); "
-                "correct it"
-            ) from error
-        if settings.collector_client_cert_file:
-            try:
-                context.load_cert_chain(settings.collector_client_cert_file, settings.collector_client_key_file)
-            except (OSError, ValueError) as error:
-                raise UnusableSetting(
-                    f"collector_client_cert_file: expected a certificate and its key in "
-                    f"{settings.collector_client_cert_file}, found something else ({error}); correct it"
-                ) from error
-        return context
+            self._node_token = NodeTokenSource(self._settings, self._link, HostClock().wall_ns)
+        return self._node_token.token()
 
 
 def _receipt_of(body: bytes, waiting: WaitingBatches) -> _Receipt | None:
@@ -350,4 +294,4 @@ def _hint(status: int) -> str:
         return ", which is no receipt for this shipment (is it the collector? a proxy may answer in its place)"
     if 300 <= status < 400:
         return ", and redirects are not followed (name the address that it leads to with collector_url)"
-    return " (check collector_token_file)" if status in (401, 403) else ""
+    return " (check collector_token_file, or enrol this node)" if status in (401, 403) else ""

@@ -46,6 +46,10 @@ class Audit:
         """Something that a caller put into the ledger by itself; batches of agents are counted, not written here."""
         _write(logging.INFO, event="wrote", peer=peer, caller=caller, route=route, what=what)
 
+    def enrolled(self, *, peer: str, cluster: str, node: str, how: str) -> None:
+        """A node that has a token of its own from now on: a new one, or another installation than before."""
+        _write(logging.INFO, event="enrolled", peer=peer, cluster=cluster, node=node, how=how)
+
     def changed(self, what: str, **facts: object) -> None:
         """Credentials, prices or rules are others from now on."""
         _write(logging.INFO, event="changed", what=what, **facts)

@@ -111,6 +111,8 @@ class Authenticator:
         config = self.credentials.web.config
         if config.requires_certificate and not allowed_by_name(config, _certificate(request)):
             return problem(403, "client_allowed_sans does not contain a name of this certificate")
+        if right == Right.ENROL:
+            return None
         if not self.credentials.are_required:
             return self._local_refusal(request)
         if right == Right.PAGE and not self.credentials.web.passwords:
@@ -147,7 +149,7 @@ class Authenticator:
         tokens, now_ms = self.credentials.tokens, time.time_ns() // NS_PER_MS
         scheme, _, token = header.partition(" ")
         if scheme.lower() == "bearer":
-            return tokens.grant_of_token(token.strip().encode("utf-8", "replace"), now_ms)
+            return self.credentials.grant_of_token(token.strip().encode("utf-8", "replace"), now_ms)
         if self.credentials.web.passwords and is_basic(header):
             return await self._grant_of_password(request, header)
         certificate = _certificate(request)
@@ -176,7 +178,7 @@ class Authenticator:
             method=request.method,
             route=route_of(request),
             status=response.status,
-            why=response.reason or "",
+            why=request.get("why") or response.reason or "",
             now_s=self._now_s(),
         )
 

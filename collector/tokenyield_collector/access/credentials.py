@@ -1,9 +1,11 @@
-"""The files that decide who may send requests: the token file and the web config, read again when they change."""
+"""The files that decide who may send requests: the token file, the web config, and who enrolled; read again when they
+change."""
 
 import logging
 from pathlib import Path
 
-from tokenyield_collector.access.token_file import NO_TOKENS, TokenFile, read_token_file
+from tokenyield_collector.access.enrolment import Enrolment
+from tokenyield_collector.access.token_file import NO_TOKENS, Grant, TokenFile, read_token_file
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.loader import SettingsError
@@ -22,7 +24,13 @@ class Credentials:
         self._tokens_modified_ns = -1
         self.tokens = self._first_tokens()
         self.web = WebConfigFile(settings.web_config_file)
+        self.enrolment = Enrolment(settings) if settings.enrol_dir else None
         self._check(settings)
+
+    def prepare(self) -> None:
+        """What a collector that serves makes of its own: the key of tokens that it issues. Raises `SettingsError`."""
+        if self.enrolment is not None:
+            self.enrolment.prepare()
 
     @property
     def has_token_file(self) -> bool:
@@ -31,7 +39,14 @@ class Credentials:
     @property
     def are_required(self) -> bool:
         """False where neither file keeps anybody out."""
-        return self.has_token_file or self.web.authenticates
+        return self.has_token_file or self.web.authenticates or self.enrolment is not None
+
+    def grant_of_token(self, token: bytes, now_ms: int) -> Grant | None:
+        """Of a line of the token file, or of a node that enrolled; None for a token that is not valid."""
+        grant = self.tokens.grant_of_token(token, now_ms)
+        if grant is None and self.enrolment is not None:
+            grant = self.enrolment.grant_of_token(token)
+        return grant
 
     def reread(self) -> bool:
         """Whether other clients have access from now on.
@@ -39,6 +54,8 @@ class Credentials:
         Of a token file with faults the sound lines are valid; without its file no token is valid.
         """
         has_changed = self.web.reread()
+        if self.enrolment is not None and self.enrolment.reread():
+            has_changed = True
         if self._token_path is None or modified_ns(self._token_path) == self._tokens_modified_ns:
             return has_changed
         self._tokens_modified_ns = modified_ns(self._token_path)
@@ -72,7 +89,8 @@ class Credentials:
                 f"hosts can reach; name a token_file ({_MAKE_ONE}), listen on 127.0.0.1, or set insecure: true if "
                 "a proxy in front authenticates"
             ])  # fmt: skip
-        if self.web.passwords and not (self._token_path or self.web.config.requires_certificate):
+        writers = self._token_path or self.enrolment or self.web.config.requires_certificate
+        if self.web.passwords and not writers:
             raise SettingsError([
                 f"{settings.web_config_file}: basic_auth_users: users may only read, and no agent could write; name a "
                 f"token_file too ({_MAKE_ONE})"

@@ -16,7 +16,9 @@ _REFUSALS = {
     400: "a parameter or the body cannot be used",
     401: "missing or invalid credentials",
     403: "the caller may not do this",
+    404: "this collector does not have it",
     408: "the body did not arrive in time",
+    409: "another installation has this node's name",
     413: "the body is too large, packed or unpacked",
     415: "the body's encoding is not supported",
     422: "invalid or too old batches; `errors` names the fields",
@@ -44,7 +46,16 @@ def openapi() -> Document:
         "components": {
             "schemas": _money_as_numbers(components),
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "of token_file, see docs/access.md"},
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "of token_file or of an enrolled node, see docs/access.md",
+                },
+                "proof": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "of which node it is: a bootstrap secret, a ServiceAccount token, the node's token",
+                },
                 "password": {"type": "http", "scheme": "basic", "description": "of web_config_file; for reading"},
                 "certificate": {"type": "mutualTLS", "description": "of the client CA of web_config_file"},
             },
@@ -75,6 +86,8 @@ def _operation(route: Route, shapes: dict[type, Document]) -> Document:
     for status in sorted({*route.refusals, *_AUTHENTICATION}):
         responses[str(status)] = {"description": _REFUSALS[status], "content": problem}
     operation: Document = {"summary": route.summary, "responses": responses}
+    if route.right == Right.ENROL:
+        operation["security"] = [{"proof": []}]
     if route.parameters:
         operation["parameters"] = [_parameter(parameter) for parameter in route.parameters]
     if route.body is not None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tokenyield_collector.access.audit import Audit
+from tokenyield_collector.access.credentials import Credentials
 from tokenyield_collector.api.report_queue import ReportQueue
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.executors import Executors
@@ -26,6 +27,7 @@ class Services:
     ingest: IngestStats
     reports: ReportQueue
     audit: Audit
+    credentials: Credentials
     policy: Callable[[], Policy]
     view: Callable[[], View | None]
     problem: Callable[[], str | None]

@@ -24,6 +24,7 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     408: "The request did not arrive in time",
+    409: "Taken by another",
     413: "The body is too large",
     415: "Unsupported encoding",
     422: "Invalid batches",

@@ -4,10 +4,12 @@ from enum import StrEnum
 
 
 class Right(StrEnum):
-    """All but `OPEN` and `PAGE` are also what a line of the token file grants."""
+    """All but `OPEN`, `ENROL` and `PAGE` are also what a line of the token file grants."""
 
     OPEN = "open"
     """Nothing: for probes."""
+    ENROL = "enrol"
+    """A proof of which node it is, which the handler judges: what is no line of the token file."""
     PAGE = "page"
     """A password where the web config has some, for browsers ask for it; else nothing."""
     READ = "read"

@@ -26,6 +26,28 @@ class ReceiptDocument(TypedDict):
     """Ranges of this agent's batch numbers that are missing though later ones are there: it may send them again."""
 
 
+class EnrolRequest(TypedDict):
+    """Who asks for a token of its own. The proof is the bearer token of the request: a bootstrap secret, a Kubernetes
+    ServiceAccount token, or the node's own token before it ends. `claim`: what this installation of the agent has made
+    up and tells nobody else, by which it is known when it enrols again. `current`: a token that may write for this node
+    now, which says that it is no stranger."""
+
+    cluster: str
+    node: str
+    claim: str
+    current: NotRequired[str]
+
+
+class EnrolledDocument(TypedDict):
+    """The node's token, for `Authorization: Bearer`. It may write for this cluster and node alone. To be renewed well
+    before its end."""
+
+    token: str
+    cluster: str
+    node: str
+    expires_in_s: int
+
+
 class OutcomeChangeDocument(TypedDict):
     """A slice that was there with other counts; their sums."""
 

@@ -15,3 +15,7 @@ class IngestStats:
     commits: int = 0
     commit_seconds: float = 0.0
     waiting_batches: int = 0
+    enrolled: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """By what was presented (secret, kubernetes, renewal) -> tokens issued."""
+    enrol_refused: dict[str, int] = field(default_factory=lambda: defaultdict(int, taken=0))
+    """Reason -> requests for enrolment. `taken` is there from the start: an alert looks for its increase."""

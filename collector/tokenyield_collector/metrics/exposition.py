@@ -114,6 +114,8 @@ class OwnExposition:
         yield families.BATCHES.of(ingest.batches)
         yield families.DUPLICATES.of(ingest.duplicates)
         yield families.REFUSED.samples({(reason,): count for reason, count in sorted(ingest.refused.items())})
+        yield families.ENROLLED.samples({(how,): count for how, count in sorted(ingest.enrolled.items())})
+        yield families.ENROL_REFUSED.samples({(why,): count for why, count in sorted(ingest.enrol_refused.items())})
         yield families.COMMITS.of(ingest.commits)
         yield families.COMMIT_SECONDS.of(ingest.commit_seconds)
         yield families.WAITING.of(ingest.waiting_batches)

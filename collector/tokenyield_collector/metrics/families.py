@@ -279,6 +279,18 @@ NODE_LAG = Family(
 BATCHES = Family("tokenyield_collector_batches_total", "counter", "Batches committed")
 DUPLICATES = Family("tokenyield_collector_duplicate_batches_total", "counter", "Batches sent again and counted once")
 REFUSED = Family("tokenyield_collector_refused_requests_total", "counter", "Requests refused, by reason", ("reason",))
+ENROLLED = Family(
+    "tokenyield_collector_enrolments_total",
+    "counter",
+    "Tokens issued to nodes, by what they presented: secret, kubernetes, renewal",
+    ("how",),
+)
+ENROL_REFUSED = Family(
+    "tokenyield_collector_enrolment_refusals_total",
+    "counter",
+    "Requests for enrolment that were refused, by reason; taken: for the name of a node that another installation has",
+    ("reason",),
+)
 COMMITS = Family("tokenyield_collector_commits_total", "counter", "Commits of the ledger")
 COMMIT_SECONDS = Family("tokenyield_collector_commit_seconds_total", "counter", "Time spent in commits")
 WAITING = Family("tokenyield_collector_waiting_batches", "gauge", "Batches waiting for a commit")
