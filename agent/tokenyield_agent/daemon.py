@@ -116,6 +116,7 @@ class Agent:
         self._host = HostMeter(settings.host_energy, supervisor=self.supervisor)
         self._snapshot = Snapshot()
         self._polls = self._poll_failures = 0
+        self._poll_cpu_s = 0.0
         self._poll_problem: str | None = None
         self._failed_since_s: float | None = None
         """When the first of the polls was that fail now."""
@@ -150,6 +151,7 @@ class Agent:
 
     def try_poll(self) -> None:
         """`poll`, of which no fault ends the loop: it is counted, and the next poll may succeed."""
+        cpu_before_s = time.thread_time()
         try:
             if self._reload.is_set():
                 self._reload.clear()
@@ -163,6 +165,7 @@ class Agent:
                 log.error("a poll failed; report it", exc_info=error)
             self._poll_problem = problem
             self._failed_since_s = self._failed_since_s or time.monotonic()
+        self._poll_cpu_s += time.thread_time() - cpu_before_s
 
     def unsound(self) -> list[str]:
         """Why polls fail, once they have for a while: then a new process is the next thing to try."""
@@ -362,6 +365,7 @@ class Agent:
             gpu_read_s=self._reader.read_seconds,
             gpu_faults=dict(Counter(self._reader.faults) + self._gpus.faults),
             polls=self._polls,
+            poll_cpu_s=self._poll_cpu_s,
             last_poll_age_s=self._clock.mono_ns() / 1e9 - self._last_poll_mono_s,
             poll_interval_s=self.settings.poll_interval_ms / 1000,
             clock_steps=self._timeline.steps,

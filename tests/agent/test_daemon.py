@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from faults.host import LINE
 from tokenyield_agent.config import Settings, WorkloadSettings
 from tokenyield_agent.daemon import Agent
@@ -139,3 +141,16 @@ def test_a_clock_that_is_set_parks_nobody(tmp_path: Path) -> None:
     assert parked_after(500) == 0, "it has been quiet for under ten minutes"
     host.ahead_s = -3600
     assert parked_after(120) > 0, "and now for over"
+
+
+def test_polls_say_what_they_cost_also_those_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path)
+    agent = host.agent()
+    assert agent.status().poll_cpu_s == 0
+    agent.try_poll()
+    good_s = agent.status().poll_cpu_s
+    assert good_s > 0
+    monkeypatch.setattr(agent.roster, "poll", None)
+    agent.try_poll()
+    assert agent.status().poll_failures == 1
+    assert agent.status().poll_cpu_s > good_s

@@ -126,6 +126,11 @@ FAULTS = Family(
     "hw.errors (hw.type=gpu)",
 )
 POLLS = Family("tokenyield_agent_polls_total", "counter", "Polls of the GPUs")
+POLL_CPU = Family(
+    "tokenyield_agent_poll_cpu_seconds_total",
+    "counter",
+    "Processor time of the polls: logs, processes and windows, without the reading of GPUs in its own thread",
+)
 POLL_FAILURES = Family("tokenyield_agent_poll_failures_total", "counter", "Polls that failed in an unforeseen way")
 SOURCE_FAULTS = Family(
     "tokenyield_agent_source_faults_total",
@@ -230,6 +235,7 @@ class AgentExposition:
         yield FAULTS.samples({(kind,): count for kind, count in status.gpu_faults.items()})
         yield READ_SECONDS.of(status.gpu_read_s)
         yield POLLS.of(status.polls)
+        yield POLL_CPU.of(status.poll_cpu_s)
         yield POLL_FAILURES.of(status.poll_failures)
         yield SOURCE_FAULTS.samples({(workload,): times for workload, times in status.source_faults.items()})
         yield THREAD_RESTARTS.samples({(thread,): times for thread, times in status.thread_restarts.items()})

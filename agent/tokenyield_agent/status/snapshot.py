@@ -21,6 +21,7 @@ class Status:
     """Time that reading the GPUs has taken, in all."""
     gpu_faults: dict[str, int] = field(default_factory=dict)
     polls: int = 0
+    poll_cpu_s: float = 0.0
     last_poll_age_s: float = 0.0
     poll_interval_s: float = 1.0
     clock_steps: int = 0

@@ -7,6 +7,7 @@ workers often do not name it (they are forked, or rename themselves), but one of
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tokenyield_agent.tokens.dialects.base import ProcessNames, Server
 from tokenyield_agent.tokens.dialects.registry import SERVERS
@@ -19,10 +20,15 @@ _VARIANT = re.compile(r"^-(?:(?:v|b)?\d[\w.-]*|(?:cuda|vulkan|rocm|hip|cpu|sycl|
 
 def server_of(argv: Sequence[str], resolved: str = "") -> Server | None:
     """The server that a process executes; None for any other. `resolved`: its executable, as the kernel knows it."""
+    return _server_of(tuple(argv), resolved)
+
+
+@lru_cache(maxsize=128)  # the same few processes are looked at every ten seconds
+def _server_of(argv: tuple[str, ...], resolved: str) -> Server | None:
     run = executed_program(argv, resolved)
     server = next((s for s in SERVERS.values() if s.process is not None and _executes(run, s.process)), None)
     if server is None and argv and " " in argv[0]:  # a process that wrote its command line into its title
-        return server_of([*argv[0].split(), *argv[1:]])
+        return _server_of((*argv[0].split(), *argv[1:]), "")
     return server
 
 

@@ -16,12 +16,12 @@ formatter does not change.
 """
 
 import re
+from collections import Counter
 
 from tokenyield_agent.tokens.parsing.outcome import CLIENT_CLOSED
 
 ENDPOINTS = (b"/chat/completions", b"/completions", b"/messages", b"/responses", b"/audio/transcriptions")
 """How the paths end that most servers answer with tokens."""
-PLAIN_START = b" - "
 SMALL_BYTES = 32 * 1024
 _POST = b' - "POST /v1/'
 _REQUEST = re.compile(
@@ -54,16 +54,19 @@ class AccessLog:
                 if answered == posts:
                     self._add("requests", answered)
                     return
-        for match in _REQUEST.finditer(block):
-            if match["path"].endswith(self._endpoints):
-                self._form_is_known = True
-                start = match.start() - len(PLAIN_START)
-                self._other_forms |= not block.startswith(tuple(self._posts), max(0, start))
-                status = int(match["status"])
+        requests = Counter(_REQUEST.findall(block))  # few paths and statuses, however many lines
+        counted = 0
+        for (path, status_text), count in requests.items():
+            if path.endswith(self._endpoints):
+                counted += count
+                status = int(status_text)
                 if status < 300:
-                    self._add("requests", 1)
+                    self._add("requests", count)
                 elif status >= 400:
-                    self._add("requests_aborted" if status == CLIENT_CLOSED else "requests_failed", 1)
+                    self._add("requests_aborted" if status == CLIENT_CLOSED else "requests_failed", count)
+        if counted:
+            self._form_is_known = True
+            self._other_forms |= counted > sum(map(block.count, self._posts))
 
     def _add(self, kind: str, count: int) -> None:
         self._counts.setdefault("requests", 0)

@@ -7,6 +7,7 @@ point; what is no count (negative, nan, 1.5, true, a list) is unknown, never 0.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tokenyield_agent.tokens.event import LINE_COUNT_MAX
@@ -105,11 +106,18 @@ def count_of(value: Any) -> int | None:
     return value if 0 <= value < LINE_COUNT_MAX else None
 
 
+@lru_cache(maxsize=512)
+def _keys(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
+
+
 def dig(document: Any, path: str) -> Any:
     """The value at a dotted path; the whole path may also be one key, as in Envoy's `gen_ai.usage.input_tokens`."""
-    if isinstance(document, dict) and path in document:
+    if not isinstance(document, dict):
+        return None
+    if path in document:
         return document[path]
-    for key in path.split("."):
+    for key in _keys(path):
         if not isinstance(document, dict):
             return None
         document = document.get(key)
