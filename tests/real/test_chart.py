@@ -78,6 +78,7 @@ def test_manifests_are_as_reviewed(values: Path) -> None:
 def test_the_rendered_settings_are_accepted(values: Path, tmp_path: Path) -> None:
     """With the mounted files where this host may have them."""
     (tmp_path / "tokens").write_text("a-token-of-agents-and-readers name=all\n")
+    (tmp_path / "key").write_text("ab" * 32)
     hashed = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze"
     (tmp_path / "web.yaml").write_text(f"basic_auth_users: {{alice: '{hashed}'}}\n")
     seen = 0
@@ -115,11 +116,53 @@ def test_the_agent_takes_no_gpu_and_no_right_that_it_does_not_need() -> None:
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["SYS_PTRACE", "DAC_READ_SEARCH"]}
     writable = [mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
     assert writable == ["state"]
+    assert not pod["volumes"] or not [v for v in pod["volumes"] if "secret" in v], "its token is its pod's alone"
+    roles = [d for d in documents if d["kind"] in ("ClusterRole", "Role")]
+    assert not [role for role in roles if "agent" in role["metadata"]["name"]]
+
+
+def test_agents_enrol_with_their_service_account_by_default() -> None:
+    documents = rendered(ROOT / "tests" / "chart" / "least.yaml")
+    pod = of_kind(documents, "DaemonSet")["spec"]["template"]["spec"]
+    (volume,) = [volume for volume in pod["volumes"] if "projected" in volume]
+    token = {"audience": "tokenyield-collector", "expirationSeconds": 3600, "path": "token"}
+    assert volume["projected"]["sources"] == [{"serviceAccountToken": token}]
+    agent = yaml.safe_load(of_kind(documents, "ConfigMap", "-agent")["data"]["agent.yaml"])
+    assert agent["enrol_token_file"] == "/run/secrets/enrol/token"
+    assert "collector_token_file" not in agent
+    collector = yaml.safe_load(of_kind(documents, "ConfigMap", "-collector")["data"]["collector.yaml"])
+    (cluster,) = collector["enrol_kubernetes"]
+    assert cluster["cluster"] == agent["cluster"]
+    assert cluster["audience"] == token["audience"]
+    assert cluster["service_account"] == f"tokenyield/{pod['serviceAccountName']}"
+
+
+@pytest.mark.parametrize(("version", "reads_pods"), [("1.29.0", True), ("1.30.0", False), (NEWEST, False)])
+def test_the_collector_may_review_tokens_and_before_1_30_read_its_own_pods(version: str, reads_pods: bool) -> None:
+    documents = rendered(ROOT / "tests" / "chart" / "least.yaml", version)
+    rules = [rule for d in documents if d["kind"] in ("ClusterRole", "Role") for rule in d["rules"]]
+    reviews = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+    pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    assert rules == [reviews] + [pods] * reads_pods
+    assert [d["kind"] for d in documents if d["kind"].endswith("Role")] == ["ClusterRole"] + ["Role"] * reads_pods
+
+
+def test_an_existing_secret_takes_the_place_of_enrolment() -> None:
+    documents = rendered(ROOT / "tests" / "chart" / "least.yaml", NEWEST, "--set", "enrolment.enabled=false")
+    agent = yaml.safe_load(of_kind(documents, "ConfigMap", "-agent")["data"]["agent.yaml"])
+    assert agent["collector_token_file"] == "/run/secrets/tokenyield/token"
+    assert "enrol_token_file" not in agent
     assert not [d for d in documents if d["kind"] in ("ClusterRole", "Role")]
+    assert "enrol" not in of_kind(documents, "ConfigMap", "-collector")["data"]["collector.yaml"]
 
 
 def test_reading_pods_labels_brings_that_right_alone() -> None:
-    rules = of_kind(rendered(ROOT / "tests" / "chart" / "all.yaml"), "ClusterRole")["rules"]
+    (role,) = [
+        d
+        for d in rendered(ROOT / "tests" / "chart" / "all.yaml")
+        if d["kind"] == "ClusterRole" and "agent" in d["metadata"]["name"]
+    ]
+    rules = role["rules"]
     assert rules == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
 
 
@@ -139,7 +182,8 @@ def test_a_changed_price_book_or_setting_rolls_the_pods() -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("tokenSecret=", "name a Secret with the keys token, tokens and reader"),
+        ("tokenSecret=", "name a Secret with the keys tokens and reader"),
+        ("collector.clickhouse.url=clickhouse://u@h:9000/d", "several collectors need one key"),
         ("networkPolicy.enabled=false", "nothing keeps others from the agents' /metrics"),
         ("agent.imge=x", "imge"),
         ("collector.service.port=70000", "port"),

@@ -192,8 +192,8 @@ def _write(folder: Path, name: str, data: bytes) -> None:
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
-            if os.geteuid() == 0:
-                owner = folder.stat()
+            owner = folder.stat()
+            if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, os.getegid()):
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(data)
             file.flush()

@@ -83,8 +83,8 @@ class EnrolmentJournal:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.geteuid() == 0:  # a command of root's, in the collector's folder
-                owner = self.path.parent.stat()
+            owner = self.path.parent.stat()
+            if os.geteuid() == 0 and owner.st_uid:  # a command of root's, in the collector's folder
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
             yield descriptor
         finally:

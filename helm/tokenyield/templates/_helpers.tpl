@@ -24,10 +24,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ default (printf "%s://%s-collector.%s.svc:%v" (.Values.collector.webConfigIsTls | ternary "https" "http") (include "tokenyield.name" .) .Release.Namespace .Values.collector.service.port) .Values.agent.collectorUrl }}
 {{- end }}
 
+{{/* Not empty where agents exchange their ServiceAccount tokens. */}}
+{{- define "tokenyield.enrols" -}}
+{{- if and .Values.enrolment.enabled (not .Values.collector.insecure) }}yes{{ end }}
+{{- end }}
+
 {{- define "tokenyield.agentConfig" -}}
 {{- $own := dict "cluster" .Values.clusterName "collector_url" (include "tokenyield.collectorUrl" .) "state_dir" "/state"
   "status_listen" "0.0.0.0:9465" "proc_dir" "/proc" "pods_dir" "/var/log/pods" "log_format" "json" }}
-{{- if .Values.tokenSecret }}{{ $_ := set $own "collector_token_file" "/run/secrets/tokenyield/token" }}{{ end }}
+{{- if include "tokenyield.enrols" . }}{{ $_ := set $own "enrol_token_file" "/run/secrets/enrol/token" }}
+{{- else if .Values.tokenSecret }}{{ $_ := set $own "collector_token_file" "/run/secrets/tokenyield/token" }}{{ end }}
 {{- if .Values.collector.caSecret }}{{ $_ := set $own "collector_ca_file" "/run/secrets/collector-ca/ca.crt" }}{{ end }}
 {{- if .Values.agent.webConfigSecret }}{{ $_ := set $own "web_config_file" "/run/secrets/web/web.yaml" }}
 {{- else if or .Values.networkPolicy.enabled .Values.agent.insecure }}{{ $_ := set $own "insecure" true }}
@@ -42,7 +48,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- else }}{{ $_ := set $own "ledger_path" "/state/ledger.duckdb" }}{{ end }}
 {{- if .Values.collector.webConfigSecret }}{{ $_ := set $own "web_config_file" "/run/secrets/web/web.yaml" }}{{ end }}
 {{- if .Values.tokenSecret }}{{ $_ := set $own "token_file" "/run/secrets/tokenyield/tokens" }}{{ else if .Values.collector.insecure }}{{ $_ := set $own "insecure" true }}
-{{- else }}{{ fail "tokenSecret: name a Secret with the keys token, tokens and reader (see the chart's README), or set collector.insecure: true if something in front authenticates" }}{{ end }}
+{{- else }}{{ fail "tokenSecret: name a Secret with the keys tokens and reader (see the chart's README), or set collector.insecure: true if something in front authenticates" }}{{ end }}
+{{- if include "tokenyield.enrols" . }}
+{{- $account := printf "%s/%s-agent" .Release.Namespace (include "tokenyield.name" .) }}
+{{- $_ := set $own "enrol_kubernetes" (list (dict "cluster" .Values.clusterName "service_account" $account "audience" .Values.enrolment.audience)) }}
+{{- if .Values.enrolment.keySecret }}{{ $_ := set $own "enrol_key_file" "/run/secrets/enrol/key" }}
+{{- else if .Values.collector.clickhouse.url }}{{ fail "enrolment.keySecret: several collectors need one key; name a Secret with the key `key` (see the chart's README), or set enrolment.enabled: false" }}{{ end }}
+{{- $_ := set $own "enrol_dir" (.Values.collector.clickhouse.url | empty | ternary "/state/enrol" "/tmp/enrol") }}
+{{- end }}
 {{- if .Values.collector.prices }}{{ $_ := set $own "prices_file" "/etc/tokenyield/prices.yaml" }}{{ end }}
 {{- if .Values.collector.attribution }}{{ $_ := set $own "attribution_file" "/etc/tokenyield/attribution.yaml" }}{{ end }}
 {{- toYaml (mergeOverwrite $own .Values.collector.config) }}
