@@ -10,6 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BENCHES = (
     "footprint.py",
+    "beside.py",
     "scan.py",
     "ingest.py",
     "fleet.py",
