@@ -16,6 +16,8 @@ from oracle.statement import Statement
 from oracle.terms import COMPONENTS, ZERO
 
 CENT = Decimal("0.01")
+CENTS_OF_A_ROW = 2 * CENT
+"""A row is the sum of its buckets and components, each within a cent (docs/money.md, Exactness)."""
 EXACT = Decimal("2e-8")
 """Of a decimal number with nine digits, rows of which sum by largest remainder; and of a float of the same."""
 
@@ -129,7 +131,7 @@ def shown_differences(statement: Statement, by: Sequence[str], cells: Sequence[S
             continue
         cost = cents(line[len(by)])
         whole += cost
-        yield from _difference(f"shown {values}", row["cost"], cost, CENT)
+        yield from _difference(f"shown {values}", row["cost"], cost, CENTS_OF_A_ROW)
     titles = {bucket.replace("_", "-"): cost for bucket, (cost, _) in waterfall(statement).items()}
     falls: dict[str, Decimal] = {}
     at = -2 if any("of it shared" in cell for line in cells for cell in line) else -1

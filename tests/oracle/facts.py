@@ -73,10 +73,10 @@ class HourFacts:
     made: dict[Server, dict[str, Made]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Made)))
     carried: dict[Server, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     """Labels (JSON) -> for how long."""
-    asked: dict[tuple[str, str], dict[str, Made]] = field(
+    asked: dict[tuple[str, str], dict[tuple[str, str], Made]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(Made))
     )
-    """(cluster, model as the gateway calls it) -> caller (JSON) -> what was requested."""
+    """(cluster, model as the gateway calls it) -> (gateway, caller as JSON) -> what was requested."""
     hosts: dict[tuple[str, str, str], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
     """(cluster, node, sensor) -> mJ of the host, time and mJ of its GPUs meanwhile."""
 
@@ -146,7 +146,8 @@ def _add(hour: HourFacts, cluster: str, node: str, batch: Mapping[str, Any]) -> 
         if workload.get("labels"):
             hour.carried[server][json_text(workload["labels"])] += length_ms
     for demand in batch.get("demand", ()):
-        hour.asked[cluster, demand.get("model") or ""][json_text(demand.get("asker", {}))].add(demand)
+        caller = json_text(demand.get("asker", {}))
+        hour.asked[cluster, demand.get("model") or ""][demand["gateway"], caller].add(demand)
     for sensor, used_mj in batch.get("host_energy_mj", {}).items():
         measured = hour.hosts[cluster, node, sensor]
         for i, amount in enumerate((used_mj, len(batch.get("gpus", ())) * length_ms, gpus_mj)):

@@ -13,6 +13,8 @@ MODELS = ("llama-3.3-70b", "qwen3-32b", "mistral-24b", "")
 ALIASES = {"chat": "llama-3.3-70b", "fast": "qwen3-32b"}
 TEAMS = ("search", "ads", "docs", "(dark)", "unattributed", "=cmd|x", "+1", "[/]")
 PRODUCTS = ("assistant", "ranking", "summaries")
+AMOUNTS = {"prompt_computed", "prompt_unsplit", "completion", "requests"}
+"""That a gateway counts."""
 DAYS = ("2026-10-05", "2026-10-24", "2026-10-31", "2026-03-28", "2026-02-28", "2026-12-31")
 """A Monday; clocks change the day after; a month ends, twice; a year ends."""
 
@@ -63,6 +65,7 @@ def fleet_of(seed: int) -> Fleet:
             count = rng.randint(1, 12)
             fleet.shipments.append(_shipment(node, batches[:count]))
             batches = batches[count:]
+    _add_second_gateway(random.Random(f"gateways {seed}"), fleet)
     if rng.random() < 0.6:
         rng.shuffle(fleet.shipments)  # windows of one hour come late, and after those of others
     for _ in range(rng.randint(0, 2)):
@@ -70,6 +73,29 @@ def fleet_of(seed: int) -> Fleet:
             fleet.shipments.insert(rng.randint(0, len(fleet.shipments)), rng.choice(fleet.shipments))
     fleet.roll_after = rng.sample(range(1, len(fleet.shipments) + 1), min(2, len(fleet.shipments)))
     return fleet
+
+
+def _add_second_gateway(rng: random.Random, fleet: Fleet) -> None:
+    """Of some fleets all demand is what servers made, perhaps less or more: by two gateways, each with requests of its
+    own, or one behind the other, which counts the same again for a caller of its own."""
+    way = rng.choice(("none", "none", "behind", "own"))
+    caller = rng.choice(({}, {"key": "litellm"}, {"team": "search"}))
+    most = rng.choice((0.5, 1, 1, 1.2))
+    for shipment in fleet.shipments if way != "none" else ():
+        for batch in shipment["batches"]:
+            demand: dict[tuple[str, str, str], dict[str, Any]] = {}
+            for workload in batch["workloads"]:
+                for made in workload.get("tokens", ()) if workload.get("model") else ():
+                    asker, part = {"team": rng.choice(TEAMS)}, rng.random() * most
+                    gateway = "envoy" if way == "own" and rng.random() < 0.5 else "litellm"
+                    callers = [(gateway, asker), *([("envoy", caller)] if way == "behind" else ())]
+                    for gateway, who in callers:
+                        model = workload["model"]
+                        one = {"gateway": gateway, "model": model, "asker": who}
+                        one = demand.setdefault((gateway, model, str(who)), one)
+                        for kind in made.keys() & AMOUNTS:
+                            one[kind] = one.get(kind, 0) + int(made[kind] * part)
+            batch["demand"] = list(demand.values())
 
 
 def _node(rng: random.Random, number: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Statement:
             for place, own in server.items():
                 for name in ("active_ms", "idle_ms", "active_mj", "idle_mj"):
                     held[place][name] += getattr(own, name)
-        for piece in self._work.of(hour):
+        for piece in self._work.of(hour_ms, hour):
             chain = self._placement.chain_of(piece.place) if piece.place is not None else ()
             for pool, part in portions[chain] if piece.place is not None else [Portion(None, ONE)]:
                 self._add_piece(hour_ms, hour, piece.part(part), pool, chain)

@@ -13,6 +13,7 @@ from math import floor
 from typing import NamedTuple
 
 from oracle.facts import DAY_MS, HOUR_MS, KINDS, TOKENS, Facts, GpuPlace, Held, HourFacts, Made, Server
+from oracle.gateways import left_out
 from oracle.lines import ONE
 from oracle.people import People
 from oracle.terms import ZERO, Terms, amount
@@ -65,9 +66,10 @@ class Work:
         self.start_ms, self.end_ms = start_ms, end_ms
         self._facts = facts
         self.paces = self._paces()
+        self._left_out = left_out(facts, people)
 
-    def of(self, hour: HourFacts) -> Iterator[Piece]:
-        return self._by_callers(hour, list(self._rated(self._pieces(hour))))
+    def of(self, hour_ms: int, hour: HourFacts) -> Iterator[Piece]:
+        return self._by_callers(hour_ms - hour_ms % DAY_MS, hour, list(self._rated(self._pieces(hour))))
 
     def _pieces(self, hour: HourFacts) -> Iterator[Piece]:
         """By place and model: tokens by active time, time by weighted tokens."""
@@ -138,14 +140,14 @@ class Work:
                 piece.times[f"under_yield_{unit}"] = active * (1 - reached)
             yield piece
 
-    def _by_callers(self, hour: HourFacts, pieces: list[Piece]) -> Iterator[Piece]:
+    def _by_callers(self, day_ms: int, hour: HourFacts, pieces: list[Piece]) -> Iterator[Piece]:
         """Each caller has the share of the model's weighted tokens that it requested in that hour and cluster."""
         asked: dict[tuple[str, str], dict[str, Made]] = defaultdict(lambda: defaultdict(Made))
-        for (cluster, model), callers in hour.asked.items():
-            for caller, made in callers.items():
-                asked[cluster, self.people.aliases.get(model, model)][caller].add(
-                    {kind: made.counts[kind] for kind in made.known}
-                )
+        for (cluster, named), callers in hour.asked.items():
+            model = self.people.aliases.get(named, named)
+            for (gateway, caller), made in callers.items():
+                if (day_ms, cluster, model, gateway) not in self._left_out:
+                    asked[cluster, model][caller].add({kind: made.counts[kind] for kind in made.known})
         by_model: dict[tuple[str, str], list[Piece]] = defaultdict(list)
         for piece in pieces:
             by_model[piece.server.cluster, piece.model].append(piece)

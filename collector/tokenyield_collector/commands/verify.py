@@ -56,7 +56,7 @@ def _show_gaps(ledger: "Ledger", settings: "CollectorSettings") -> int:
     if not hours:
         return 0
     aliases = load_rules(Path(settings.attribution_file) if settings.attribution_file else None).gateway_models
-    gaps = gaps_of(fact_gaps(ledger.usage(), hours[0], hours[-1] + MS_PER_HOUR, aliases))
+    gaps = gaps_of(fact_gaps(ledger.usage(), hours[0], hours[-1] + MS_PER_HOUR, aliases).gaps)
     for gap in gaps[:FINDINGS_SHOWN]:
         show(gap.text)
     return int(any(gap.kind is GPU_TWICE for gap in gaps))

@@ -27,6 +27,17 @@ class DemandDay(NamedTuple):
     completion: int
     made_prompt: int | None
     made_completion: int | None
+    callers: int
+    """Different ones that are known by anything."""
+
+
+class GatewayDay(NamedTuple):
+    """What one gateway counted of one model, as servers call it, on one day in one cluster."""
+
+    day_ms: int
+    cluster: str
+    model: str
+    gateway: str
 
 
 class DoubledGpu(NamedTuple):

@@ -16,14 +16,15 @@ How things are divided, always in whole milliseconds, millijoules and tokens, an
 3. Active time is productive up to what the tokens made take at the reference pace; the rest is under-yield. Without a
    reference all of it is productive, and is counted as `unrated_ms` beside.
 4. Where gateways report callers, each has the share of the model's weighted tokens that it requested in that hour and
-   cluster; what nobody requested through a gateway stays with the workload itself (caller `{}`).
+   cluster; what nobody requested through a gateway stays with the workload itself (caller `{}`). What the query names
+   as `uncounted` is left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu, GatewayDay
 from tokenyield_wire.window import TOKEN_KINDS
 
 
@@ -171,6 +172,8 @@ class UsageQuery:
     references: Mapping[ModelInstance, int]
     gateway_models: Mapping[str, str]
     group_of: Callable[[WorkIdentity], int]
+    uncounted: Sequence[GatewayDay] = ()
+    """What gateways counted that another one counted too."""
 
 
 class UsageRows(NamedTuple):

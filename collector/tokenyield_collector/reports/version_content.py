@@ -20,7 +20,9 @@ from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
 from tokenyield_settings.loader import SettingsError
 
-ENGINE = f"tokenyield {VERSION}, {len(FIELDS)} fields"
+COMPUTING = 2
+"""Raised where the same facts and policy come to other lines within one release."""
+ENGINE = f"tokenyield {VERSION}, {len(FIELDS)} fields, computing {COMPUTING}"
 """What computed the lines of a version: another one may compute them differently."""
 
 

@@ -92,7 +92,8 @@ class FleetSource:
         if span.end_ms <= span.start_ms:
             return
         prices, rules, reader = self._policy.prices, self._policy.rules, self._reader
-        self._fact_gaps = fact_gaps(reader, span.start_ms, span.end_ms, rules.gateway_models)
+        facts = fact_gaps(reader, span.start_ms, span.end_ms, rules.gateway_models)
+        self._fact_gaps = facts.gaps
         placements = Placements(prices, reader, span.start_ms, span.end_ms, by_hour=self._grain.hour)
         grain = self._grain
         if placements.are_divided:
@@ -112,6 +113,7 @@ class FleetSource:
                 references=paces,
                 gateway_models=rules.gateway_models,
                 group_of=carriers.number_of,
+                uncounted=facts.uncounted,
             )
         )
         host_days = reader.host_energy(span.start_ms, span.end_ms)

@@ -109,9 +109,9 @@ BEYOND_SERVED = GapKind(
 GATEWAYS_CHAINED = GapKind(
     "gateways_chained",
     "requests counted by two gateways",
-    "the gateways together counted what each of them could have: one is behind the other, and the callers that "
-    "both report each carry a part of the same requests",
-    "leave the gateway behind out of the agents' gateways: keep the one that knows the callers",
+    "both counted the same requests; those of the gateway with more callers count, once, and what the one behind it "
+    "counted is left out",
+    "leave the gateway behind out of the agents' gateways; if it is not behind, look for answers from a cache",
 )
 GPU_TWICE = GapKind(
     "gpu_twice",

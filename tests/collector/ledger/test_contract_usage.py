@@ -175,8 +175,8 @@ def test_what_facts_contradict_is_read_by_day(open_ledger: Open) -> None:
         DoubledGpu(day_ms, "GPU-0", ("c/n1", "c/n2"), over_ms=HOUR_MS, over_mj=500)
     ]
     (unserved,) = ledger.usage().demand(*day, {})
-    assert unserved == DemandDay(day_ms, "c", "chat", "litellm", 28, 3, 28, 3, 0, 0, None, None)
+    assert unserved == DemandDay(day_ms, "c", "chat", "litellm", 28, 3, 28, 3, 0, 0, None, None, callers=2)
     (served,) = ledger.usage().demand(*day, {"chat": "llama"})
-    assert served == DemandDay(day_ms, "c", "llama", "litellm", 28, 3, 0, 0, 14, 14, 40, 100)
+    assert served == DemandDay(day_ms, "c", "llama", "litellm", 28, 3, 0, 0, 14, 14, 40, 100, callers=2)
     assert list(ledger.usage().demand(day[1], day[1] + HOUR_MS, {})) == []
     ledger.close()

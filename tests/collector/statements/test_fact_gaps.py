@@ -1,5 +1,6 @@
 """Facts that do not fit each other are named with their amount and the fix, and change nobody's cost."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def served(demand: list[Demand]) -> Fleet:
 def asked(
     tokens: int, *, gateway: str = "litellm", model: str = "llama", team: str = "a", requests: int = 100
 ) -> Demand:
-    return Demand(gateway=gateway, model=model, caller={"team": team}, completion=tokens, requests=requests)
+    caller = {"team": team} if team else {}
+    return Demand(gateway=gateway, model=model, caller=caller, completion=tokens, requests=requests)
 
 
 def report(fleet: Fleet, tmp_path: Path, aliases: dict[str, str] | None = None) -> Report:
@@ -55,18 +57,52 @@ def test_demand_above_what_was_served_is_named_by_what_is_beyond(tmp_path: Path)
     assert above.total.cost == report(served([asked(1_000_000)]), tmp_path).total.cost
 
 
-def test_two_gateways_that_count_the_same_requests_are_named(tmp_path: Path) -> None:
-    chained = report(served([asked(1_000_000), asked(1_000_000, gateway="envoy", team="litellm")]), tmp_path)
-    assert found(chained) == [("gateways_chained", "c: model llama, by gateways envoy, litellm", 1_000_000)]
-    split = report(served([asked(500_000), asked(500_000, gateway="envoy")]), tmp_path)
-    assert found(split) == [], "each has its own requests"
+def by_team(report: Report) -> dict[str, tuple[int, Decimal]]:
+    return {row.by["team"]: (row.figures["tokens"], row.cost) for row in report.rows if row.figures["tokens"]}
+
+
+OUTER = [asked(600_000), asked(400_000, team="b")]
+
+
+def test_requests_of_chained_gateways_count_once_by_the_callers_of_the_outer_one(tmp_path: Path) -> None:
+    """To the inner one all callers are the outer one."""
+    chained = report(served([*OUTER, asked(1_000_000, gateway="envoy", team="litellm", requests=200)]), tmp_path)
+    assert found(chained) == [("gateways_chained", "c: model llama, gateway envoy behind litellm", 1_000_000)]
+    assert by_team(chained) == by_team(report(served(OUTER), tmp_path))
+    three = [asked(1_000_000, gateway=name, team="") for name in ("envoy", "kong")]
+    assert by_team(report(served([*OUTER, *three]), tmp_path)) == by_team(chained)
+
+
+def test_who_calls_the_inner_gateway_alone_is_charged_to_nobody_else(tmp_path: Path) -> None:
+    outer = [asked(400_000), asked(200_000, team="b"), asked(100_000, team="d")]
+    inner = [asked(700_000, gateway="envoy", team="litellm"), asked(300_000, gateway="envoy", team="cron")]
+    chained = by_team(report(served([*outer, *inner]), tmp_path))
+    assert {team: tokens for team, (tokens, _) in chained.items()} == {
+        "a": 400_000,
+        "b": 200_000,
+        "d": 100_000,
+        "unattributed": 300_000,
+    }
+
+
+def test_gateways_with_requests_of_their_own_all_count(tmp_path: Path) -> None:
+    split = report(served([asked(500_000), asked(500_000, gateway="envoy", team="b")]), tmp_path)
+    assert found(split) == []
+    with_caches = report(served([asked(600_000), asked(500_000, gateway="envoy", team="b")]), tmp_path)
+    assert found(with_caches) == [("beyond_served", "c: model llama, by gateways envoy, litellm", 100_000)]
+    assert set(by_team(with_caches)) == {"a", "b"}
+    third = [*OUTER, asked(1_000_000, gateway="envoy", team="litellm"), asked(200_000, gateway="kong", team="cron")]
+    fleet = served(third)
+    fleet.hour(HOUR, [Gpu(uuid="GPU-1")], [Server(key="v", completion=200_000, requests=20)], node="n2")
+    of_three = by_team(report(fleet, tmp_path))
+    assert [of_three[team][0] for team in ("a", "b", "cron")] == pytest.approx([600_000, 400_000, 200_000], abs=1)
 
 
 def test_chained_gateways_are_found_of_a_model_that_is_bought(tmp_path: Path) -> None:
-    fleet = served([asked(700_000, model="gpt-5"), asked(700_000, model="gpt-5", gateway="envoy", team="litellm")])
-    assert found(report(fleet, tmp_path)) == [
-        ("not_served", "c: model gpt-5, by gateway envoy", 700_000),
-        ("gateways_chained", "c: model gpt-5, by gateways envoy, litellm", 700_000),
+    bought = [asked(700_000, model="gpt-5"), asked(700_000, model="gpt-5", gateway="envoy", team="")]
+    assert found(report(served(bought), tmp_path)) == [
+        ("not_served", "c: model gpt-5, by gateway litellm", 700_000),
+        ("gateways_chained", "c: model gpt-5, gateway envoy behind litellm", 700_000),
     ]
 
 

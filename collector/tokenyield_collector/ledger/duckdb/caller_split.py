@@ -1,17 +1,20 @@
 """How work is split among those who requested it through gateways, when a report is made.
 
-In: what callers requested of each model in each hour and cluster (`demand_hours`), and what was served. Out: temporary
+In: what callers requested of each model in each hour and cluster (`demand_hours`) through gateways that count, and what
+was served. Out: temporary
 tables `t_callers`, the stretch [lo, hi) of all that was served for each caller, and `t_caller_groups`, their groups;
 and SQL that joins them. What nobody requested through a gateway stays with the workload itself.
 """
 
 from collections.abc import Callable
 
+from tokenyield_collector.ledger.contradictions import GatewayDay
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables, weighted_tokens
 from tokenyield_collector.ledger.duckdb.splits import part
 from tokenyield_collector.ledger.sql import between
 from tokenyield_collector.ledger.tables import STORED_NAMES
 from tokenyield_collector.ledger.usage import REPORTED, USAGE_KINDS, WORK_SUMS, UsageQuery, WorkIdentity
+from tokenyield_wire.units import MS_PER_DAY
 from tokenyield_wire.window import TOKEN_KINDS
 
 NO_CALLER = "{}"
@@ -36,9 +39,12 @@ def split_callers(tables: QueryTables, query: UsageQuery) -> bool:
     tables.make(
         "t_demand",
         f"""
-        WITH d AS (
-          SELECT hour_ms, cluster, coalesce(real_name, model) AS model, {STORED_NAMES["caller"]} AS caller, {demand}
-          FROM demand_hours LEFT JOIN t_aliases ON name = model {where} GROUP BY 1, 2, 3, 4),
+        WITH named AS (
+          SELECT hour_ms, cluster, coalesce(real_name, model) AS model, gateway, {STORED_NAMES["caller"]} AS caller,
+                 {", ".join((*TOKEN_KINDS, "requests"))}
+          FROM demand_hours LEFT JOIN t_aliases ON name = model {where}),
+        d AS (
+          SELECT hour_ms, cluster, model, caller, {demand} FROM named {_counted(tables, query)} GROUP BY 1, 2, 3, 4),
         s AS (SELECT DISTINCT served, cluster, model FROM t_identities)
         SELECT hour_ms, served, caller, {", ".join(measures)} FROM d JOIN s USING (cluster, model) WHERE units > 0
         """,
@@ -68,6 +74,16 @@ def split_callers(tables: QueryTables, query: UsageQuery) -> bool:
         """,
     )
     return True
+
+
+def _counted(tables: QueryTables, query: UsageQuery) -> str:
+    """SQL that leaves out what gateways counted that another one counted too."""
+    if not query.uncounted:
+        return ""
+    tables.give("t_uncounted", GatewayDay._fields, query.uncounted)
+    return f"""WHERE NOT EXISTS (
+        SELECT 1 FROM t_uncounted u WHERE u.day_ms = named.hour_ms - named.hour_ms % {MS_PER_DAY}
+        AND u.cluster = named.cluster AND u.model = named.model AND u.gateway = named.gateway)"""
 
 
 def group_callers(tables: QueryTables, group_of: Callable[[WorkIdentity], int]) -> None:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
+from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables
 from tokenyield_collector.ledger.sql import between
+from tokenyield_collector.ledger.tables import STORED_NAMES
 from tokenyield_collector.ledger.usage import CAPACITY_TIMES
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
@@ -44,9 +46,14 @@ def demand_days(tables: QueryTables, start_ms: int, end_ms: int, gateway_models:
                  coalesce(sum(a.requests) FILTER (m.prompt IS NULL), 0),
                  coalesce(sum(a.prompt) FILTER (prompt_rows > 0), 0),
                  coalesce(sum(a.completion) FILTER (completion_rows > 0), 0)
-          FROM asked a LEFT JOIN made m USING (hour_ms, cluster, model) GROUP BY ALL)
-        SELECT asked_days.*, made_prompt, made_completion
-        FROM asked_days LEFT JOIN made_days USING (day_ms, cluster, model) ORDER BY day_ms, cluster, model, gateway
+          FROM asked a LEFT JOIN made m USING (hour_ms, cluster, model) GROUP BY ALL),
+        callers AS (
+          SELECT {_DAY} AS day_ms, cluster, coalesce(real_name, model) AS model, gateway,
+                 count(DISTINCT {STORED_NAMES["caller"]}) FILTER ({STORED_NAMES["caller"]} <> '{NO_CALLER}') AS callers
+          FROM demand_hours LEFT JOIN t_real_names ON name = model WHERE {within} GROUP BY ALL)
+        SELECT asked_days.*, made_prompt, made_completion, callers
+        FROM asked_days LEFT JOIN made_days USING (day_ms, cluster, model)
+        JOIN callers USING (day_ms, cluster, model, gateway) ORDER BY day_ms, cluster, model, gateway
         """
     )
     return [DemandDay(*row) for row in rows]
