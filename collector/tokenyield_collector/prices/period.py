@@ -68,6 +68,16 @@ def month_of(instant_ms: int) -> str:
     return datetime.fromtimestamp(instant_ms / 1000, UTC).strftime("%Y-%m")
 
 
+def months_before(instant_ms: int, count: int) -> list[str]:
+    """The names of so many months before the one of an instant, the oldest first."""
+    first = day_of(instant_ms).replace(day=1)
+    months: list[str] = []
+    for _ in range(count):
+        first = (first - timedelta(days=1)).replace(day=1)
+        months.insert(0, f"{first:%Y-%m}")
+    return months
+
+
 def day_of(instant_ms: int) -> date:
     return datetime.fromtimestamp(instant_ms / 1000, UTC).date()
 

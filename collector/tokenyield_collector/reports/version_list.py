@@ -4,21 +4,25 @@ In: records of the ledger; two reports of the same columns. Out: documents of ht
 is the later report's less the earlier one's, so that rows sum exactly to the difference of the totals, in every column.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
 from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.http.schemas import DifferenceDocument, DifferenceRow, VersionDocument
+from tokenyield_collector.http.schemas import DifferenceDocument, DifferenceRow, VersionDocument, VersionsDocument
 from tokenyield_collector.ledger.closed import StatementRecord
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.report import Report
 from tokenyield_collector.reports.report_table import ReportRow
 from tokenyield_collector.reports.rounding import CENTS, EXACT
 from tokenyield_collector.reports.version_content import closed_version
+from tokenyield_collector.reports.versions import in_words
 from tokenyield_collector.statements.buckets import COSTS
 from tokenyield_collector.targets.spreadsheet import csv_line
+from tokenyield_wire.units import MS_PER_DAY
 
+RECENT_MS = 31 * MS_PER_DAY
+"""How long `check` shows that a closed month changed."""
 _MONEY = ("cost", *(f"cost_{name}" for name in COSTS))
 
 
@@ -52,6 +56,17 @@ def version_document(record: StatementRecord) -> VersionDocument:
         "shown": CENTS.plain(CENTS.whole(content.total)),
         "changes": content.changes,
     }
+
+
+def version_lines(document: VersionsDocument, now_ms: int) -> Iterator[str]:
+    """For `check`: what is wrong with the newest version of a month, and what changed after it was closed, lately."""
+    at = f"closed month {document['period']}"
+    if document["finding"]:
+        yield f"{at}: {document['finding']}"
+    for version in document["versions"][1:]:
+        if version["made_at"] is not None and version["made_at"] >= iso(now_ms - RECENT_MS):
+            number = version["version"]
+            yield f"{at}: version {number}, changed against version {number - 1}: {in_words(version['changes'])}"
 
 
 def difference_document(first: Report, second: Report, changes: Sequence[str]) -> DifferenceDocument:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server
+from collector.fleet import HOUR_MS, Fleet, Gpu, Held, Server, close_months, prices
 from tokenyield_collector.cli import main
-from tokenyield_collector.prices.period import month_of, parse_period
+from tokenyield_collector.prices.period import iso, month_of, months_before, parse_period
 from tokenyield_wire.units import NS_PER_MS
 from tokenyield_wire.window import Demand
 
@@ -57,3 +57,26 @@ def test_check_names_the_gaps_of_the_present_month(tmp_path: Path, capsys: pytes
         return  # the first hour of the month has not closed
     assert "GPUs in no pool: NVIDIA H100 80GB HBM3 (e.g. c/n1), 1.0 GPU-hours" in said
     assert "demand that no server made: c: model gpt-5, by gateway g" in said
+
+
+def test_check_names_what_was_found_of_closed_months(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A month that changed after it was closed; and one of which something changed that has no name."""
+    now_ms = time.time_ns() // NS_PER_MS
+    now, month = iso(now_ms), months_before(now_ms, 1)[0]
+    path, config = tmp_path / "l.duckdb", tmp_path / "collector.yaml"
+    fleet = Fleet(path)
+    fleet.hour(f"{month}-20T10:00", [Gpu()])
+    maker = close_months(fleet.maker(prices(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 1}}]"), now=now))
+    fleet.hour(f"{month}-20T11:00", [Gpu()])
+    close_months(maker)
+    check = fleet.ledger.versions.checks()[month]
+    fleet.ledger.versions.note_check(check._replace(finding="it differs, and nothing changed"))
+    fleet.ledger.close()
+    config.write_text(f"ledger_path: {path}\nprices_file: {tmp_path}/prices.yaml\n")
+    assert main(["check", "--config", str(config)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"closed month {month}: it differs, and nothing changed" in said
+    changed = (
+        f"closed month {month}: version 2, changed against version 1: facts: late windows of {month}-20: nodes c/n1"
+    )
+    assert changed in said
