@@ -13,7 +13,10 @@ PROGRAM_SCHEDULES ?= 200
 STAMP := $(VENV)/.installed
 VENDOR := collector/tokenyield_collector/web/static/vendor
 
-.PHONY: help setup demo test test-real faults faults-programs fuzz lint format bench docs dashboards web wheel packages images audit locks clean
+PACKAGED := $(shell find agent collector locks systemd -type f ! -name '*.pyc') pyproject.toml README.md LICENSE
+export PYTHONDONTWRITEBYTECODE := # a test starts our programs hundreds of times: they are compiled once
+
+.PHONY: help setup demo test test-real real-programs real-caches faults faults-programs fuzz lint format bench docs dashboards web wheel packages images audit locks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -33,17 +36,21 @@ test: setup ## run all tests that need no third-party server, on all cores (TEST
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
 	$(BIN)/python -m pytest -m "not real" -n $(TEST_PROCESSES) --dist worksteal
 
-test-real: setup web packages ## run the tests against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
+test-real: setup web packages real-programs real-caches ## run the tests against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
+	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real -n $(TEST_PROCESSES) --dist loadfile
+
+real-programs: ## install what Debian has of the programs that test-real runs
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
-		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime \
+		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime tmux:tmux \
 		clickhouse-server:clickhouse-server debootstrap:debootstrap systemd-nspawn:systemd-container buildah:buildah
+
+real-caches: setup ## fetch and build the others into $(CACHE), once; a quarter of an hour on 2 cores
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
 	$(BIN)/python tests/real/build_helm.py $(CACHE)
 	[ "$$(id -u)" != 0 ] || $(BIN)/python tests/real/debian_root.py $(CACHE)
-	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real
 
 faults: setup ## run SCHEDULES=10000 seeded schedules of kills, damage, partitions, clock steps; all sums must balance after each
 	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.world --schedules $(SCHEDULES)
@@ -84,13 +91,25 @@ web: ## check the page's scripts, and copy its plotting library from npm
 	cp $(addprefix $(CACHE)/web/node_modules/uplot/dist/,uPlot.iife.min.js uPlot.min.css) $(VENDOR)
 	cp $(CACHE)/web/node_modules/uplot/LICENSE $(VENDOR)/uPlot.LICENSE.txt
 
-wheel: setup ## build the wheel into dist/, in place of an older one
+wheel: dist/.wheel ## build the wheel into dist/, in place of an older one
+
+dist/.wheel: $(STAMP) $(PACKAGED) build/commit
 	rm -f dist/tokenyield*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	touch $@
 
-packages: wheel ## build Debian packages and tarballs of agent and collector, each with its own environment, into dist/
+packages: dist/.packages ## build Debian packages and tarballs of agent and collector, each with its own environment, into dist/
+
+dist/.packages: dist/.wheel
 	@PYTHON=/usr/bin/python3 .ci/need dpkg-deb:dpkg venv:python3-venv
 	systemd/build-packages dist/tokenyield_fleet-*.whl
+	touch $@
+
+build/commit: FORCE # its time is that of the packages' files
+	@mkdir -p build dist
+	@git rev-parse HEAD 2>/dev/null | cmp -s - $@ || git rev-parse HEAD >$@ 2>/dev/null || touch $@
+
+FORCE:
 
 images: packages ## build container images of agent and collector with buildah; BASE=folder or image, SNAPSHOT=20261101T000000Z
 	@.ci/need buildah:buildah

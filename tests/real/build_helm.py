@@ -9,6 +9,10 @@ import sys
 import venv
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as a script
+
+from real.cache_lock import alone
+
 GO = "1.27.3"
 HELM = "v3.18.4"
 
@@ -17,8 +21,13 @@ def build(cache: Path) -> Path:
     """The program. Builds it the first time (three minutes or so)."""
     folder = cache / f"helm-{HELM}"
     program = folder / "helm"
-    if program.exists():
-        return program
+    with alone(cache, "helm"):
+        if not program.exists():
+            _build(folder)
+    return program
+
+
+def _build(folder: Path) -> None:
     toolchain = folder / "go"
     venv.create(toolchain, with_pip=True, clear=True)
     pip = [str(toolchain / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
@@ -29,7 +38,6 @@ def build(cache: Path) -> Path:
         [str(toolchain / "bin" / "go"), "install", f"helm.sh/helm/v3/cmd/helm@{HELM}"], check=True, env=environment
     )
     subprocess.run(["rm", "-rf", str(toolchain), str(folder / "modules"), str(folder / "build")], check=True)
-    return program
 
 
 if __name__ == "__main__":

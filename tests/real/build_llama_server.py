@@ -10,6 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as a script
+
+from real.cache_lock import alone
+
 VERSION = "0.3.36"
 
 
@@ -20,9 +24,13 @@ def binary(cache: Path, program: str) -> Path:
 def build(cache: Path, program: str = "llama-server") -> Path:
     """`llama-server`, or `llama`, the single binary with `llama serve`."""
     target = binary(cache, program)
-    if target.exists():
-        return target
-    cache.mkdir(parents=True, exist_ok=True)
+    with alone(cache, program):
+        if not target.exists():
+            _build(target, program)
+    return target
+
+
+def _build(target: Path, program: str) -> None:
     with tempfile.TemporaryDirectory(prefix="llama-build-") as work:
         fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
         subprocess.run([*fetch, "--dest", work, f"llama-cpp-python=={VERSION}"], check=True)
@@ -38,7 +46,6 @@ def build(cache: Path, program: str = "llama-server") -> Path:
         subprocess.run(make, cwd=source, check=True, stdout=subprocess.DEVNULL)
         shutil.copy2(source / "build" / "bin" / program, target.with_suffix(".new"))
         target.with_suffix(".new").rename(target)
-    return target
 
 
 if __name__ == "__main__":

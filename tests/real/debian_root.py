@@ -12,6 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as a script
+
+from real.cache_lock import alone
+
 NAME = "debian-bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3,procps,curl"
 LEADER = "/usr/lib/systemd/systemd"
@@ -19,11 +23,12 @@ LEADER = "/usr/lib/systemd/systemd"
 
 def make(cache: Path) -> None:
     root = cache / NAME
-    if (root / "made").exists():
-        return
-    shutil.rmtree(root, ignore_errors=True)
-    subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root)], check=True)
-    (root / "made").touch()
+    with alone(cache, NAME):
+        if (root / "made").exists():
+            return
+        shutil.rmtree(root, ignore_errors=True)
+        subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root)], check=True)
+        (root / "made").touch()
 
 
 class Booted:

@@ -8,6 +8,10 @@ import sys
 import venv
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also as a script
+
+from real.cache_lock import alone
+
 NO_DEPS = "--no-deps "
 """Before a requirement that is installed last, without what it requires."""
 PROGRAMS = {
@@ -43,16 +47,20 @@ def install(name: str, cache: Path) -> Path:
     """The program. Installs it the first time (a minute or two)."""
     version, wanted = PROGRAMS[name]
     folder = cache / f"{name}-{version}"
-    if not (folder / ".installed").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        call = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-        requirements = [one.format(version=version) for one in wanted]
-        subprocess.run([*call, *(one for one in requirements if not one.startswith(NO_DEPS))], check=True)
-        for one in requirements:
-            if one.startswith(NO_DEPS):
-                subprocess.run([*call, NO_DEPS.strip(), one.removeprefix(NO_DEPS)], check=True)
-        (folder / ".installed").touch()
+    with alone(cache, name):
+        if not (folder / ".installed").exists():
+            _install(folder, [one.format(version=version) for one in wanted])
     return folder / "bin" / name
+
+
+def _install(folder: Path, requirements: list[str]) -> None:
+    venv.create(folder, with_pip=True, clear=True)
+    call = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*call, *(one for one in requirements if not one.startswith(NO_DEPS))], check=True)
+    for one in requirements:
+        if one.startswith(NO_DEPS):
+            subprocess.run([*call, NO_DEPS.strip(), one.removeprefix(NO_DEPS)], check=True)
+    (folder / ".installed").touch()
 
 
 def python_of(name: str, cache: Path) -> Path:
