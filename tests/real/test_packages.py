@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import make_certificates
 from real.debian_root import NAME, Booted, booted
 
 pytestmark = [
@@ -158,20 +159,29 @@ def test_the_readme_installs_both(packages: dict[str, Path], tmp_path: Path) -> 
     """The README's commands as they are written, except for the names that are the reader's own."""
     text = (ROOT / "README.md").read_text()
     central, host = re.findall(r"```sh\n(sudo dpkg -i .*?)```", text, re.DOTALL)
+    make_certificates(tmp_path)
     with booted(CACHE, tmp_path) as machine:
         machine.run("mkdir /root/dist")
         for package in packages.values():
             machine.put(package, f"/root/dist/{package.name}")
+        for name, target in (("server.crt", "tls.crt"), ("server.key", "tls.key"), ("ca.crt", "ca.crt")):
+            machine.put(tmp_path / name, f"/root/{target}")
         own = 'cd /root; set -ex; sudo() { "$@"; }\n'
         output = machine.run(own + central.replace("0.0.0.0:9464", "0.0.0.0:19574"))
-        agents, readers = re.findall(r"^ty_\S+$", output, re.MULTILINE)
+        readers, secret = re.findall(r"^tyb?_\S+$", output, re.MULTILINE)
         assert machine.run("stat -c '%U %G %a' /etc/tokenyield/tokens").strip() == f"root {COLLECTOR} 640"
-        assert agents not in machine.run("cat /etc/tokenyield/tokens")
-        host = host.replace("ty_the_agents_token", agents).replace("collector.example.com:9464", "127.0.0.1:19574")
-        host = host.replace("EOF\nsudo tokenyield-agent doctor", "gpu_reader: none\nstatus_listen: 127.0.0.1:19575\nEOF\n"
-                            "sudo tokenyield-agent doctor")  # fmt: skip
+        assert readers not in machine.run("cat /etc/tokenyield/tokens")
+        host = host.replace("tyb_the_secret", secret).replace("collector.example.com:9464", "127.0.0.1:19574")
+        host = host.replace("EOF\necho", "gpu_reader: none\nstatus_listen: 127.0.0.1:19575\nEOF\necho")
         machine.run(own + host)
-        scrape = "curl -s http://127.0.0.1:19574/metrics -H 'Authorization: Bearer %s'"
+        scrape = "curl -s --cacert /root/ca.crt https://127.0.0.1:19574/metrics -H 'Authorization: Bearer %s'"
         until(machine, scrape % readers, 'tokenyield_collector_nodes{cluster="my-cluster",state="reporting"} 1.0', 90)
-        assert "tokenyield_" not in machine.run(scrape % agents)
-        assert agents not in machine.run("journalctl --no-pager")
+        kept = "/var/lib/tokenyield-agent/collector_token /var/lib/tokenyield-collector/enrol/*"
+        assert machine.run(f"stat -c '%U %a' {kept}").split("\n")[:3] == [f"{AGENT} 600"] + [f"{COLLECTOR} 600"] * 2
+        (of_node,) = re.findall(r"tyn_[\w.-]+", machine.run("cat /var/lib/tokenyield-agent/collector_token"))
+        assert "tokenyield_" not in machine.run(scrape % of_node)
+        log = machine.run("journalctl --no-pager")
+        assert secret not in log
+        assert of_node not in log
+        holders = machine.run(f"grep -rIl -e {secret} -e {of_node} /etc /var/lib /var/log", check=False)
+        assert holders.split() == ["/var/lib/tokenyield-agent/collector_token"]

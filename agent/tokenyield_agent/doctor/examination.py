@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator, Mapping
 
 from tokenyield_agent.config import Settings
+from tokenyield_agent.doctor.credential import findings_of_credential
 from tokenyield_agent.doctor.gpus import findings_of_gpus
 from tokenyield_agent.doctor.host import findings_of_collector, findings_of_state_dir
 from tokenyield_agent.doctor.logs import findings_of_log
 from tokenyield_agent.doctor.report import DoctorFinding, DoctorReport, GpuRow
 from tokenyield_agent.doctor.token_sources import NO_TOKENS, TokenSource, source_of
 from tokenyield_agent.gpu.reading import GpuReading
+from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.workloads.binding import UNTIED, Holding
 from tokenyield_agent.workloads.roster import Roster
 from tokenyield_agent.workloads.server_process import server_of
@@ -42,6 +44,7 @@ def examine(settings: Settings) -> DoctorReport:
     finally:
         roster.close()
     findings += findings_of_state_dir(settings)
+    findings += findings_of_credential(settings, HostClock().wall_ns())
     findings += findings_of_collector(settings)
     return DoctorReport(rows=rows, findings=findings)
 

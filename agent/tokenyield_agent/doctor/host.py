@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenyield_agent.config import Settings
 from tokenyield_agent.doctor.report import DoctorFinding
+from tokenyield_agent.shipping.collector_link import UnusableSetting, context_of
 
 ANSWER_S = 5
 
@@ -35,10 +36,15 @@ def findings_of_collector(settings: Settings) -> Iterator[DoctorFinding]:
     """Whether the collector answers; waits up to `ANSWER_S`."""
     url = f"{settings.collector_url.rstrip('/')}/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310 - the settings checked the scheme
+        context = context_of(settings) if url.startswith("https:") else None
+    except UnusableSetting as error:
+        yield DoctorFinding("fault", "collector", str(error))
+        return
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_S, context=context) as answer:  # noqa: S310 - the settings checked the scheme
             yield DoctorFinding("ok", "collector", f"{url} answers {answer.status}")
     except urllib.error.HTTPError as error:
         yield DoctorFinding("fault", "collector", f"{url} answers {error.code}: see the collector's log")
     except OSError as error:
-        fix = "check collector_url and the network; batches wait in the spool until it answers"
+        fix = "check collector_url, collector_ca_file and the network; batches wait in the spool until it answers"
         yield DoctorFinding("fault", "collector", f"{url} does not answer ({error}): {fix}")

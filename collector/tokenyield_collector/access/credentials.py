@@ -2,17 +2,20 @@
 change."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from tokenyield_collector.access.enrolment import Enrolment
 from tokenyield_collector.access.token_file import NO_TOKENS, Grant, TokenFile, read_token_file
 from tokenyield_collector.config import CollectorSettings
+from tokenyield_collector.http.right import Right
 from tokenyield_settings.addresses import is_loopback
 from tokenyield_settings.loader import SettingsError
 from tokenyield_settings.web_config import WebConfigFile, modified_ns
 
 log = logging.getLogger(__name__)
 
+NAMES_SHOWN = 5
 _MAKE_ONE = "make one with `tokenyield-collector token`"
 
 
@@ -21,6 +24,7 @@ class Credentials:
 
     def __init__(self, settings: CollectorSettings) -> None:
         self._token_path = Path(settings.token_file) if settings.token_file else None
+        self._settings = settings
         self._tokens_modified_ns = -1
         self.tokens = self._first_tokens()
         self.web = WebConfigFile(settings.web_config_file)
@@ -47,6 +51,24 @@ class Credentials:
         if grant is None and self.enrolment is not None:
             grant = self.enrolment.grant_of_token(token)
         return grant
+
+    def warnings(self) -> Iterator[str]:
+        """What works, and gives more than it should: what was found, and how to fix it."""
+        shared = [
+            grant.name for grant in self.tokens.by_digest.values() if Right.WRITE in grant.may and not grant.only_node
+        ]
+        if shared:
+            more = f" and {len(shared) - NAMES_SHOWN} more" if len(shared) > NAMES_SHOWN else ""
+            yield (
+                f"{self._token_path}: expected tokens that write for one node each, found tokens for several "
+                f"({', '.join(shared[:NAMES_SHOWN])}{more}); set enrol_dir and enrol the nodes, then remove these lines"
+            )
+        host, _ = self._settings.address
+        if self.are_required and not is_loopback(host) and self.web.context is None:
+            yield (
+                f"listen: expected https where other hosts send tokens, found none on {self._settings.listen}; name a "
+                "web_config_file with tls_server_config, or have a proxy in front do it"
+            )
 
     def reread(self) -> bool:
         """Whether other clients have access from now on.

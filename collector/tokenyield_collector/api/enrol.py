@@ -17,7 +17,6 @@ from aiohttp import hdrs, web
 from tokenyield_collector.access.auth import peer_of
 from tokenyield_collector.access.enrolment import NODE_PREFIX, SECRET_PREFIX, Enrolment, Issued
 from tokenyield_collector.access.enrolments import Candidate, EnrolRefused
-from tokenyield_collector.access.token_review import TokenReviewer
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.http.problem import problem
 from tokenyield_collector.http.right import Right
@@ -112,23 +111,19 @@ class EnrolApi:
         return enrolment.by_secret(secret, replace(candidate, seen_ms=seen_ms))
 
     async def _by_account(self, enrolment: Enrolment, token: bytes, asked: _Request, peer: str) -> Issued:
-        reviewer = next(
-            (one for one in enrolment.reviewers if one.may_be(token, time.time_ns() // NS_PER_MS // 1000)), None
-        )
+        now_s = time.time_ns() // NS_PER_MS // 1000
+        # By the cluster: charts that are installed alike have accounts of one name in every cluster.
+        of_cluster = (one for one in enrolment.reviewers if one.settings.cluster == asked.cluster)
+        reviewer = next((one for one in of_cluster if one.may_be(token, now_s)), None)
         if reviewer is None:
-            raise EnrolRefused(
-                "unknown_proof", 401, "this is no bootstrap secret, and no ServiceAccount token for this collector"
-            )
+            detail = "this is no bootstrap secret, and no ServiceAccount token of this cluster for this collector"
+            raise EnrolRefused("unknown_proof", 401, detail)
         if self._wrong.would_wait_s(peer, time.monotonic()):
             raise EnrolRefused("too_often", 429, "too many wrong proofs from this address")
         node = await reviewer.node_of(token)
-        self._check_same(reviewer, node, asked)
+        if node != asked.node:
+            raise EnrolRefused("other_node", 403, f"this ServiceAccount token is of node '{node}'")
         return await asyncio.to_thread(enrolment.by_account, self._candidate(asked), reviewer.settings.may)
-
-    def _check_same(self, reviewer: TokenReviewer, node: str, asked: _Request) -> None:
-        if (asked.cluster, asked.node) != (reviewer.settings.cluster, node):
-            detail = f"this ServiceAccount token is of cluster '{reviewer.settings.cluster}', node '{node}'"
-            raise EnrolRefused("other_node", 403, detail)
 
     def _candidate(self, asked: _Request) -> Candidate:
         claim = hashlib.sha256(asked.claim.encode("utf-8", "replace")).hexdigest()

@@ -3,6 +3,7 @@
 import argparse
 
 from tokenyield_settings.command_line import add_settings_flags
+from tokenyield_settings.errors import SettingsError
 from tokenyield_settings.terminal import show
 
 HELP = "check the settings and every file that they name, and print the effective settings and terms"
@@ -28,8 +29,13 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments.config, os.environ, arguments.set)
     policy = load_policy(settings)
     prices = policy.prices
-    for remark in Credentials(settings).web.config.remarks():
+    credentials = Credentials(settings)
+    if credentials.enrolment is not None and credentials.enrolment.journal.faults:
+        raise SettingsError(credentials.enrolment.journal.faults)
+    for remark in credentials.web.config.remarks():
         show(f"{settings.web_config_file}: {remark}", is_error=True)
+    for warning in credentials.warnings():
+        show(warning, is_error=True)
     print(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False), end="")
     lines, warnings = terms_texts(prices, first_day_kept())
     if lines:

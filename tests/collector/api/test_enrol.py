@@ -36,7 +36,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def stack(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("enrol")
     (folder / "tokens").write_text(f"{READER} name=grafana may=read\n{SHARED} name=all may=write\n")
-    enrolment = {"enrol_dir": str(folder / "enrol"), "enrol_kubernetes": [server.settings("kube")]}
+    elsewhere = server.settings("elsewhere") | {"api_server": "https://127.0.0.1:1"}
+    enrolment = {"enrol_dir": str(folder / "enrol"), "enrol_kubernetes": [elsewhere, server.settings("kube")]}
     running = Stack(folder, collector={"token_file": str(folder / "tokens"), "refresh_interval_s": 0.1, **enrolment})
     running.start_collector()
     yield running
@@ -164,7 +165,10 @@ def test_a_service_account_token_is_exchanged_for_a_token_of_its_node(stack: Sta
     assert send(stack, given["token"], 1, cluster="kube", node="gpu-1") == 200
     assert send(stack, given["token"], 2, cluster="dc1", node="gpu-1") == 403
     assert enrol(stack, proof, "gpu-2", cluster="kube")[0] == 403
-    assert enrol(stack, proof, "gpu-1", cluster="dc1")[0] == 403
+    assert enrol(stack, proof, "gpu-1", cluster="dc1")[0] == 401
+    # Another cluster has an account of the same name, and its own API server, which is down.
+    status, refusal = enrol(stack, proof, "gpu-1", cluster="elsewhere")
+    assert (status, "API server cannot be used" in refusal["detail"]) == (503, True)
     assert enrol(stack, given["token"], "gpu-1", cluster="kube")[0] == 401, "its pod must prove the node each time"
     assert enrol(stack, proof, "gpu-1", "another pod of this node" * 2, cluster="kube")[0] == 200
 
