@@ -12,6 +12,7 @@ class Executors:
     | `writer` | writes to the ledger: commits, folding, roll-ups, retention | agents, the refresh loop, reports |
     | `decoder` | unpacking and decoding of large shipments (api/batches.py) and of outcomes | their senders |
     | `reader` | the refresh: changed hours into a view; reading changed prices and rules | the refresh loop |
+    | `historian` | the past: months to date, hours that were never counted | the refresh loop, for what is new |
     | `queries` | /v1/summary, /v1/fleet, /v1/diagnosis | their callers |
     | `exposer` | the text of /metrics, and the compression of answers | scrapes, and callers of JSON |
     | `reporter` | reports, budgets, rates, one at a time | their callers, of which few may wait (api/report_queue.py) |
@@ -24,6 +25,7 @@ class Executors:
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self.decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
         self.reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self.historian = ThreadPoolExecutor(1, thread_name_prefix="historian")
         self.queries = ThreadPoolExecutor(1, thread_name_prefix="queries")
         self.exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
         self.reporter = ThreadPoolExecutor(1, thread_name_prefix="reporter")
@@ -34,6 +36,7 @@ class Executors:
         The reporter ends first, for it may wait for the writer.
         """
         self.reporter.shutdown(cancel_futures=True)
+        self.historian.shutdown(cancel_futures=True)
         self.writer.submit(last_write)
         for executor in (self.decoder, self.writer, self.reader, self.queries, self.exposer):
             executor.shutdown()

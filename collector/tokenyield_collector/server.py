@@ -104,6 +104,8 @@ class Collector:
         self._changed: set[int] = set()
         """Hours (start, ms) that changed and are not shown yet."""
         self._retire_at_s = 0.0
+        self._of_ledger = asyncio.Lock()
+        """Held by the refresh, and by retention, which changes what the refresh reads."""
         self._leads = True
         self._steps = Steps(("refresh",))
         self._upkeep = Steps()
@@ -123,18 +125,30 @@ class Collector:
     async def run(self) -> None:
         """Refresh and retire until cancelled. A step that fails is tried again in the next round."""
         loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(lasting(self._run_past))
+            while True:
+                started_s = loop.time()
+                await self._upkeep.attempt("reading changed prices and rules", self._reload)
+                await self._upkeep.attempt("reading changed tokens and certificates", self._reread)
+                async with self._of_ledger:
+                    await self._steps.attempt("refresh", self._refresh_view)
+                took_s = loop.time() - started_s
+                await asyncio.sleep(max(self.settings.refresh_interval_s, took_s * REST_AFTER_REFRESH))
+
+    async def _run_past(self) -> None:
+        """What is computed of the past beside the refresh, and retention, one after the other."""
+        loop = asyncio.get_running_loop()
         self._retire_at_s = loop.time() + RETIRE_EVERY_S
         while True:
-            started_s = loop.time()
-            await self._upkeep.attempt("reading changed prices and rules", self._reload)
-            await self._upkeep.attempt("reading changed tokens and certificates", self._reread)
-            if await self._steps.attempt("refresh", self._refresh_view):
+            if self.view is not None:
+                await self._steps.attempt("counting old hours", self._count)
                 await self._steps.attempt("bringing figures to date", self._bring_to_date)
                 if self._leads and loop.time() >= self._retire_at_s:
-                    is_done = await self._upkeep.attempt("removing old data", self._retire)
+                    async with self._of_ledger:
+                        is_done = await self._upkeep.attempt("removing old data", self._retire)
                     self._retire_at_s = loop.time() + (RETIRE_EVERY_S if is_done else RETIRE_AGAIN_S)
-            took_s = loop.time() - started_s
-            await asyncio.sleep(max(self.settings.refresh_interval_s, took_s * REST_AFTER_REFRESH))
+            await asyncio.sleep(self.settings.refresh_interval_s)
 
     async def _reload(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self.executors.reader, self.reload)
@@ -147,7 +161,10 @@ class Collector:
         self._leads = await loop.run_in_executor(self.executors.writer, self._ledger.leads)
         self._changed.update(await loop.run_in_executor(self.executors.writer, self._ledger.fold))
         changed = sorted(self._changed)
-        self.view = await loop.run_in_executor(self.executors.reader, self._refresh, changed, self._leads)
+        view = await loop.run_in_executor(self.executors.reader, self._refresh, changed, self._leads)
+        if self._leads:
+            await loop.run_in_executor(self.executors.writer, self.refresher.keep)
+        self.view = view
         self._changed.difference_update(changed)  # not before: what could not be shown is read again
         for call in self.services.after_refresh:
             call()
@@ -171,15 +188,26 @@ class Collector:
         await asyncio.get_running_loop().run_in_executor(self.executors.writer, self.refresher.retire, _now_ms())
 
     async def _bring_to_date(self) -> None:
-        """Roll up hours that have closed, some at a time, and bring up to date what is reported of them."""
+        """Roll up hours that have closed, some at a time, and bring up to date what is reported of them, a month at a
+        time."""
         loop, leads = asyncio.get_running_loop(), self._leads
         if not self.refresher.is_due(_now_ms()):
             return
         closed_ms = _now_ms() - MS_PER_HOUR - self.settings.live_lag_s * 1000
-        writer, reader = self.executors.writer, self.executors.reader
+        writer, historian = self.executors.writer, self.executors.historian
         if leads and await loop.run_in_executor(writer, self._ledger.roll, closed_ms, ROLL_HOURS_AT_ONCE):
             return  # hours are left for the next round
-        await loop.run_in_executor(reader, self.refresher.bring_to_date, _now_ms())
+        months = self.refresher.steps_to_date(_now_ms())
+        is_left = True
+        while is_left:
+            is_left = await loop.run_in_executor(historian, _advance, months)
+            if leads:
+                await loop.run_in_executor(writer, self.refresher.keep_to_date)
+
+    async def _count(self) -> None:
+        """The hours that one refresh cannot count, at the first start after an upgrade."""
+        while await asyncio.get_running_loop().run_in_executor(self.executors.historian, self.refresher.count_some):
+            pass
 
     def _refresh(self, changed: list[int], leads: bool) -> View:
         """In the reader's thread, so that commits go on meanwhile."""
@@ -187,7 +215,7 @@ class Collector:
         if self._ledger.is_shared:
             for node, end_ms in self._ledger.last_seen().items():
                 last_seen[node] = max(end_ms, last_seen.get(node, 0))
-        view = self.refresher.refresh(changed, _now_ms(), last_seen)
+        view = self.refresher.refresh(changed, _now_ms(), last_seen, leads)
         return replace(view, policy_is_fresh=self.policy_is_fresh, shows_fleet=leads)
 
     def reload(self) -> None:
@@ -214,9 +242,14 @@ class Collector:
 
     def close(self) -> None:
         """Fold what came last, so that the next reader of the file sees whole hours."""
-        self.executors.close(self._ledger.fold)
+        self.executors.close(self._close_ledger)
         self.authenticator.close()
         self._ledger.close()
+
+    def _close_ledger(self) -> None:
+        self._ledger.fold()
+        if self._leads:
+            self.refresher.close()
 
 
 def application(collector: Collector) -> web.Application:

@@ -59,7 +59,7 @@ class SummaryApi:
     def _of_view(self, view: View, live: LiveView) -> bytes:
         """Once for each view, however many callers."""
         if self._live[0] is not view:
-            self._live = view, encode(summarize(live, self._services.policy(), view.gaps))
+            self._live = view, encode(summarize(live, self._services.policy(), view))
         return self._live[1]
 
     def _of_newest(self, window_s: int) -> bytes:
@@ -68,4 +68,4 @@ class SummaryApi:
         start_ms = min(max(start_ms, ledger.first_ms() or start_ms), end_ms)
         live = read_live_view(ledger, policy, start_ms, end_ms, self._services.others)
         view = self._services.view()
-        return encode(summarize(live, policy, view.gaps if view is not None else ()))
+        return encode(summarize(live, policy, view))

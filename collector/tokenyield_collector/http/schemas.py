@@ -217,6 +217,16 @@ class GapDocument(TypedDict):
     """All of it in a line."""
 
 
+class HistoryDocument(TypedDict):
+    policy_is_current: bool
+    """Whether figures to date were computed under the price book and the rules in use; else under those before."""
+    months_done: int
+    months: int
+    """Of the months that are being computed (again), the newest first."""
+    hours_to_count: int
+    """Before which no counter is shown: at the first start after an upgrade."""
+
+
 class SummaryDocument(TypedDict):
     start: str
     end: str
@@ -232,6 +242,8 @@ class SummaryDocument(TypedDict):
     """Of this stretch: what has no price."""
     gaps_to_date: list[GapDocument]
     """Of the closed hours of the present month (UTC): what has no price, and facts that do not fit each other."""
+    history: HistoryDocument
+    """What is being computed of the past."""
     waterfall: list[WaterfallStepDocument]
     pools: list[PoolCostDocument]
     workloads: list[WorkloadSummaryDocument]

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from tokenyield_collector.ledger.closed import VersionStore
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.kept import FigureStore
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_wire.window import Shipment
@@ -130,9 +131,19 @@ class Ledger(Protocol):
         rolled up."""
         ...
 
+    def hour_revisions(self) -> Mapping[int, int | None]:
+        """Start of each hour that is kept -> a number that changes with its facts; None while it still grows in memory.
+        Quick; read it before the facts that it is compared with."""
+        ...
+
     @property
     def versions(self) -> VersionStore:
         """What is kept of closed periods."""
+        ...
+
+    @property
+    def figures(self) -> FigureStore:
+        """What is kept of figures that were computed from it."""
         ...
 
     def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:

@@ -4,25 +4,35 @@ In: the ledger, settings, the policy. Out: a `View`. Called by one reading threa
 the writing thread calls between two refreshes.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.base import Ledger
-from tokenyield_collector.live.counters import COUNTED, Counters
+from tokenyield_collector.live.counted_parts import CountedParts
+from tokenyield_collector.live.counters import Counters, counted_from_ms
+from tokenyield_collector.live.counting import COUNTED, CountedHours, Counting
+from tokenyield_collector.live.kept_months import KeptMonths
 from tokenyield_collector.live.live_view import read_live_view
-from tokenyield_collector.live.to_date import GRAIN, MonthToDate, ToDate, month_to_date
-from tokenyield_collector.live.view import View
+from tokenyield_collector.live.to_date import GRAIN, FiguresToDate, MonthToDate, ToDate, month_to_date
+from tokenyield_collector.live.view import HistoryState, View
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.reports.closing import retire_before
+from tokenyield_collector.reports.closing import first_fact_ms, retire_before
 from tokenyield_collector.reports.maker import ReportMaker
+from tokenyield_collector.reports.version_content import ENGINE
 from tokenyield_collector.statements.source import CostSource, Span
 from tokenyield_collector.statements.statement import fleet_statement
-from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
+from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 HOURS_READ_AT_ONCE = 6
-"""Hours of facts in memory at once while counters are brought up to date, at the start all of them."""
+"""Hours of facts in memory at once while counters are brought up to date."""
+HOURS_COUNTED_AT_ONCE = 48
+"""In one refresh. More than that are counted beside it: all hours, at the first start after an upgrade."""
+DAYS_COUNTED_MAX = 8
+"""Counted beside the refresh and not taken up by one yet: 8 MB each, of 10,000 GPUs."""
 CORRECTIONS_EVERY_MS = 300_000
 """How often closed hours that changed are written and computed again: of 100,000 GPUs an hour takes two seconds, in
 which no batch is committed, and agents that were away send late ones for minutes."""
@@ -49,63 +59,147 @@ class Refresher:
         self._budgets: list[BudgetState] = []
         self._computed_at_ms = 0
         self._half_retired = False
-        self.set_policy(policy)
+        self._counters: Counters | None = None
+        """None until it is read from the ledger, and while another collector shows the fleet."""
+        self._backlog: list[int] = []
+        """Hours that `count_some` is to count; no counter is shown before it has."""
+        self._counted: deque[tuple[Counters, CountedHours, Mapping[int, int | None]]] = deque()
+        """What it has counted: for which counters, and of which revisions."""
+        self._last_shown: FiguresToDate | None = None
+        """What is to date under the policy before, or as of the last run; until that of now is there."""
+        self.policy = policy
+        self._to_date = self._new_to_date()
 
     def set_policy(self, policy: Policy) -> None:
-        """Another policy: history is priced again at the next refresh."""
-        bases = self._ledger.counter_bases()
+        """Another policy: what is to date is priced again beside the refresh, and the old figures stay until then."""
+        shown = self._shown_to_date()
         self.policy = policy
-        self._counters = Counters(policy.prices, bases)
-        self._to_date = ToDate(self._compute_month, bases)
-        self._all_hours_read = False
-        self._half_retired = False
+        self._to_date = self._new_to_date()
+        self._last_shown = shown
+        if self._counters is not None:
+            self._counters.prices_changed()
 
-    def refresh(self, changed: list[int], now_ms: int, seen: Mapping[tuple[str, str], int]) -> View:
+    def _new_to_date(self) -> ToDate:
+        policy = self.policy
+        fingerprint = policy_fingerprint(policy)
+        identity = FiguresToDate(
+            policy=fingerprint, dimensions=policy.rules.dimensions, currency=policy.prices.currency
+        )
+        kept = None
+        if not self._others:  # what they depend on is not in the ledger
+            kept = KeptMonths(self._ledger.figures, fingerprint, identity.dimensions, identity.currency)
+        return ToDate(
+            partial(self._compute_month, policy),
+            self._ledger.counter_bases(),
+            inputs_of=partial(self._inputs_of, policy),
+            kept=kept,
+            identity=identity,
+        )
+
+    def _shown_to_date(self) -> FiguresToDate | None:
+        if self._to_date.shown is not None:
+            return self._to_date.shown
+        if self._last_shown is None:
+            self._last_shown = self._to_date.shown_last()
+        return self._last_shown
+
+    def refresh(
+        self, changed: Collection[int], now_ms: int, seen: Mapping[tuple[str, str], int], leads: bool = True
+    ) -> View:
         """`changed` are the hours that changed since the last call that returned; `seen` gives each node's newest
-        window.
+        window. Counters are shown by the collector that `leads`.
 
         After a call that raised, the next one with the same hours (or more) makes everything good.
         """
         if self._half_retired:
-            self.set_policy(self.policy)
+            self._counters, self._to_date = None, self._new_to_date()
+            self._half_retired = False
         first_ms = self._ledger.first_ms()
         known_ms = self._known_ms(now_ms)
         self._to_date.mark(hour_ms for hour_ms in changed if hour_ms < known_ms)
-        self._count(changed, first_ms, now_ms)
+        counters = self._count(changed) if leads else None
+        if not leads:
+            self._counters, self._backlog = None, []
         start_ms, end_ms = live_stretch(now_ms, self._settings.live_window_s, self._settings)
         start_ms = max(start_ms, first_ms or start_ms)
         live = None
         if first_ms is not None and end_ms > start_ms:
             live = read_live_view(self._ledger, self.policy, start_ms, end_ms, self._others)
         nodes, lags = _health(seen, now_ms)
+        to_date = self._shown_to_date() or FiguresToDate(dimensions=self.policy.rules.dimensions)
+        is_of_now = to_date is self._to_date.shown
         return View(
-            counters=self._counters.values(),
-            names=self._counters.names(),
+            counters=counters.values() if counters is not None else {},
+            names=counters.names() if counters is not None else {},
             live=live,
-            to_date=self._to_date.values(),
-            dimensions=self.policy.rules.dimensions,
-            references=self._to_date.references(),
-            gaps=self._to_date.gaps(),
-            newest_gaps=self._to_date.newest_gaps(),
+            to_date=to_date,
+            history=HistoryState(
+                policy_is_current=to_date.policy in ("", policy_fingerprint(self.policy)),
+                months=self._to_date.progress,
+                hours_to_count=len(self._backlog),
+            ),
             budgets=self._budgets,
             nodes=nodes,
             node_lag_ms=lags,
             currency=self.policy.prices.currency,
             as_of_ms=end_ms,
-            to_date_ms=0 if self._to_date.is_behind(known_ms) else known_ms,
+            to_date_ms=known_ms if is_of_now and not self._to_date.is_behind(known_ms) else 0,
             ledger_bytes=self._ledger.size_bytes(),
         )
 
-    def _count(self, changed: list[int], first_ms: int | None, now_ms: int) -> None:
-        wanted, by_node = set(changed), self.policy.prices.depends_on_node
-        if not self._all_hours_read and first_ms is not None:
-            end_ms = now_ms + self._settings.clock_skew_max_s * 1000
-            wanted.update(range(hour_of_ms(first_ms), end_ms, MS_PER_HOUR))
-        hours = sorted(wanted)
-        for k in range(0, len(hours), HOURS_READ_AT_ONCE):
-            some = hours[k : k + HOURS_READ_AT_ONCE]
-            self._counters.update(some, self._ledger.facts_of_hours(some, by_node=by_node, kinds=COUNTED))
-        self._all_hours_read = self._all_hours_read or first_ms is not None
+    # --- counters --------------------------------------------------------------------------------------------------
+
+    def _count(self, changed: Collection[int]) -> Counters | None:
+        """Count what is due; None while that is more than one refresh can do."""
+        revisions = self._ledger.hour_revisions()  # before the facts
+        if self._counters is None:
+            bases = self._ledger.counter_bases()
+            self._counters = Counters(bases, CountedParts(self._ledger.figures, counted_from_ms(bases)))
+        counters = self._counters
+        while self._counted:
+            of, hours, of_revisions = self._counted.popleft()
+            if of is counters:
+                counters.update(hours, of_revisions)
+        due = counters.due(changed, revisions)
+        if len(due) > HOURS_COUNTED_AT_ONCE:
+            self._backlog = due
+        else:
+            self._backlog = []
+            counters.update(self._count_hours(due), revisions)
+        counters.keep(revisions)
+        return None if self._backlog else counters
+
+    def _count_hours(self, hours_ms: Sequence[int]) -> CountedHours:
+        counting, by_node = Counting(self.policy.prices), self.policy.prices.depends_on_node
+        counted: CountedHours = {}
+        for i in range(0, len(hours_ms), HOURS_READ_AT_ONCE):
+            some = hours_ms[i : i + HOURS_READ_AT_ONCE]
+            facts = self._ledger.facts_of_hours(some, by_node=by_node, kinds=COUNTED)
+            counted |= counting.of_hours(some, facts)
+        return counted
+
+    def count_some(self) -> bool:
+        """Count a day of the backlog, in a thread beside the refresh; whether there was one."""
+        counters = self._counters
+        counted = {hour_ms for of, hours, _ in list(self._counted) if of is counters for hour_ms in hours}
+        backlog = [hour_ms for hour_ms in self._backlog if hour_ms not in counted]
+        if counters is None or not backlog or len(self._counted) >= DAYS_COUNTED_MAX:
+            return False
+        day = [hour_ms for hour_ms in backlog if hour_ms < backlog[0] - backlog[0] % MS_PER_DAY + MS_PER_DAY]
+        revisions = self._ledger.hour_revisions()  # before the facts
+        self._counted.append((counters, self._count_hours(day), revisions))
+        return True
+
+    def keep(self) -> None:
+        """Write what is kept of counters: before they are shown, in the writing thread, between two refreshes."""
+        if self._counters is not None:
+            self._counters.write()
+
+    def close(self) -> None:
+        """Keep what was counted of hours that still grow: the next start may have other prices."""
+        if self._counters is not None and not self._backlog:
+            self._counters.keep(self._ledger.hour_revisions(), open_ones=True)
+            self._counters.write()
 
     def _known_ms(self, now_ms: int) -> int:
         """The end of the newest hour of which all windows should have arrived."""
@@ -120,23 +214,48 @@ class Refresher:
         return corrections or self._to_date.is_behind(known_ms)
 
     def bring_to_date(self, now_ms: int) -> None:
-        """Compute what is to date. The ledger's roll-ups must be up to date."""
+        """All steps at once. The ledger's roll-ups must be up to date."""
+        for _ in self.steps_to_date(now_ms):
+            self.keep_to_date()
+        self.keep_to_date()
+
+    def steps_to_date(self, now_ms: int) -> Iterator[None]:
+        """Compute what is to date, with a step for each month; in a thread beside the refresh. Ends early where another
+        policy is set. The ledger's roll-ups must be up to date."""
         first_ms = self._ledger.first_ms()
         assert first_ms is not None, "what is due has windows"
         self._computed_at_ms = now_ms
-        self._to_date.bring_up_to(first_ms, self._known_ms(now_ms))
-        self._budgets = self._compute_budgets(now_ms)
+        to_date, policy = self._to_date, self.policy
+        for _ in to_date.steps(first_ms, self._known_ms(now_ms)):
+            yield
+            if to_date is not self._to_date:
+                return
+        self._budgets = self._compute_budgets(policy, now_ms)
 
-    def _compute_month(self, start_ms: int, end_ms: int) -> MonthToDate:
+    def keep_to_date(self) -> None:
+        """Write what is kept of what is to date. In the writing thread, while none of the steps runs."""
+        if self._to_date.kept is not None:
+            self._to_date.kept.write()
+
+    def _inputs_of(self, policy: Policy, start_ms: int, end_ms: int) -> str:
+        """A digest of all that a month depends on."""
+        facts_from_ms = min(start_ms, first_fact_ms(policy, end_ms))
+        parts: tuple[object, ...] = (start_ms, end_ms, self._ledger.revision(facts_from_ms, end_ms))
+        if policy.prices.depends_on_node:
+            labels = self._ledger.facts_of_hours([], kinds=()).node_labels
+            parts = (*parts, sorted((node, sorted(of_node.items())) for node, of_node in labels.items()))
+        return hashlib.sha256(repr((policy_fingerprint(policy), *parts)).encode()).hexdigest()[:32]
+
+    def _compute_month(self, policy: Policy, start_ms: int, end_ms: int) -> MonthToDate:
         span = Span(start_ms, end_ms)
-        return month_to_date(fleet_statement(self._ledger.usage(), self.policy, span, GRAIN, self._others))
+        return month_to_date(fleet_statement(self._ledger.usage(), policy, span, GRAIN, self._others))
 
-    def _compute_budgets(self, now_ms: int) -> list[BudgetState]:
-        if not self.policy.rules.budgets:
+    def _compute_budgets(self, policy: Policy, now_ms: int) -> list[BudgetState]:
+        if not policy.rules.budgets:
             return []
         maker = ReportMaker(
             ledger=_RolledUp(self._ledger),
-            policy=self.policy,
+            policy=policy,
             others=self._others,
             now_ms=now_ms,
             settle_ms=self._settings.live_lag_s * 1000,
@@ -145,11 +264,14 @@ class Refresher:
 
     def retire(self, now_ms: int) -> None:
         """Forget old windows and hours; the figures that are shown do not change by it."""
-        first_ms = self._ledger.first_ms()
+        counters, first_ms = self._counters, self._ledger.first_ms()
+        if counters is None or self._backlog:
+            return  # until all hours are counted none may go
         hours_before_ms = hour_of_ms(now_ms - self._settings.hours_keep_days * MS_PER_DAY)
         hours_before_ms = retire_before(self._ledger.versions, first_ms, hours_before_ms, now_ms)
+        hours_before_ms = counters.retirable_ms(hours_before_ms)
         self._half_retired = True  # until the ledger has the bases that are taken out of memory here
-        bases = self._counters.retire(hours_before_ms)
+        bases = counters.retire(hours_before_ms)
         if first_ms is not None:
             bases |= self._to_date.retire(first_ms, hours_before_ms)
         self._ledger.retire(
@@ -158,6 +280,13 @@ class Refresher:
             counter_bases=bases,
         )
         self._half_retired = False
+        counters.write()
+
+
+def policy_fingerprint(policy: Policy) -> str:
+    """Changes with anything that a figure depends on beside facts."""
+    parts = (policy.prices.document, policy.prices.fingerprint, policy.rules.document, ENGINE)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 class _RolledUp:

@@ -5,7 +5,7 @@ with more decimals where the whole is less than 1. A ratio without a denominator
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +32,7 @@ from tokenyield_collector.live.live_view import (
     live_energy_cost,
 )
 from tokenyield_collector.live.summary_money import SummaryMoney
+from tokenyield_collector.live.view import View
 from tokenyield_collector.live.window_usage import Workload
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.components import OWNERSHIP
@@ -39,7 +40,6 @@ from tokenyield_collector.prices.money import amount, decimal
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.rounding import EXACT, for_people
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
-from tokenyield_collector.statements.gaps import Gap
 from tokenyield_collector.statements.lines import BASES, Sums, sum_of_known
 from tokenyield_collector.statements.names import own_name
 from tokenyield_wire.latency import LATENCY_KINDS, LatencyKind
@@ -53,9 +53,9 @@ def encode(document: Mapping[str, Any]) -> bytes:
     return _encoder.encode(document)
 
 
-def summarize(live: LiveView, policy: Policy, gaps_to_date: Sequence[Gap] = ()) -> SummaryDocument:
+def summarize(live: LiveView, policy: Policy, view: View | None = None) -> SummaryDocument:
     """The document, ready for `encode`."""
-    prices = policy.prices
+    prices, view = policy.prices, view or View()
     facts = live.facts
     energy_mj = {state: sum(getattr(g, f"{state}_mj") for g in facts.gpus) for state in STATES}
     time_ms = {state: sum(getattr(g, f"{state}_ms") for g in facts.gpus) for state in STATES}
@@ -109,7 +109,8 @@ def summarize(live: LiveView, policy: Policy, gaps_to_date: Sequence[Gap] = ()) 
             "price_missing_tokens": whole.unpriced_tokens,
         },
         "gaps": [gap.document() for gap in live.gaps],
-        "gaps_to_date": [gap.document() for gap in gaps_to_date],
+        "gaps_to_date": [gap.document() for gap in view.to_date.gaps],
+        "history": view.history.document(),
         "shown_decimals": for_people(whole.total).digits,
         "waterfall": _waterfall(whole, money, shown),
         "pools": _pools(live, money),

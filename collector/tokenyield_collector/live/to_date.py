@@ -7,23 +7,28 @@ report shows of the time between, and a correction (late data, new prices, a bet
 Money stays in quanta until it is shown. Then the whole of a metric is rounded, divided among the values of its last
 label (buckets, components), and each of these among its series: whatever a query sums, it gets the rounded sum.
 
-A month is computed again when one of its hours changed or closed. What retention takes from the ledger goes into a base
-kept there (`Ledger.retire`), priced as it was then; `BASES_END` says up to where that goes. A ledger's integers have 64
-bits, so the base of an amount is two of them: whole nano-units, and what is left of it (`_REST`).
+A month is computed again when what it depends on changed: its facts, those that paces are learned from, the policy.
+Each is kept in the ledger (kept_months.py), so that a start costs nothing. What retention takes from the ledger goes
+into a base kept there (`Ledger.retire`), priced as it was then; `BASES_END` says up to where that goes. A ledger's
+integers have 64 bits, so the base of an amount is two of them: whole nano-units, and what is left of it (`_REST`).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from tokenyield_collector.live.counters import Series
+from tokenyield_collector.attribution.rules import DEFAULT_DIMENSIONS
+from tokenyield_collector.live.kept_months import KeptMonth, KeptMonths
+from tokenyield_collector.live.series import Series
+from tokenyield_collector.live.series_names import Labels, name_of
 from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import QUANTA_PER_NANO
 from tokenyield_collector.prices.period import month_of, parse_period
 from tokenyield_collector.reports.rounding import EXACT
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS
 from tokenyield_collector.statements.gaps import BY_NAME, DayGap, Gap, gaps_of
-from tokenyield_collector.statements.lines import LineKey, Sums
+from tokenyield_collector.statements.lines import Carrier, Sums
 from tokenyield_collector.statements.names import (
     cluster_name,
     dimension_values,
@@ -67,10 +72,13 @@ class MonthToDate:
 def month_to_date(statement: Statement) -> MonthToDate:
     """Compute `statement`, whose grain must be `GRAIN`."""
     values = _Values(int)
+    lines: dict[tuple[Carrier, str | None], Sums] = defaultdict(Sums)
     for key, sums in statement.lines():
-        _add_attributed(values, key, sums)
-        if not key.carrier.is_lost:
-            _add_workload(values, key, sums)
+        lines[key.carrier, key.pool].take(sums)
+    for (carrier, pool), sums in lines.items():
+        _add_attributed(values, carrier, pool, sums)
+        if not carrier.is_lost:
+            _add_workload(values, carrier, sums)
     for (cluster, _, pool), sums in statement.before_sharing.items():
         _add_place(values, (own_name(cluster), pool_name(pool)), sums)
     return MonthToDate(values=dict(values), references=statement.references, gaps=statement.gaps)
@@ -87,9 +95,8 @@ class _Values(defaultdict[Series, int]):
             self[Series(metric, labels)] += count
 
 
-def _add_attributed(values: _Values, key: LineKey, sums: Sums) -> None:
-    carrier = key.carrier
-    who = (cluster_name(carrier), pool_name(key.pool), model_name(carrier), *dimension_values(carrier))
+def _add_attributed(values: _Values, carrier: Carrier, pool: str | None, sums: Sums) -> None:
+    who = (cluster_name(carrier), pool_name(pool), model_name(carrier), *dimension_values(carrier))
     for bucket in COSTS:
         values.add("attributed_cost", (*who, bucket), sums.cost(bucket))
     for bucket in BUCKETS:
@@ -100,8 +107,7 @@ def _add_attributed(values: _Values, key: LineKey, sums: Sums) -> None:
     values.add_reported("attributed_requests", who, sums, "requests")
 
 
-def _add_workload(values: _Values, key: LineKey, sums: Sums) -> None:
-    carrier = key.carrier
+def _add_workload(values: _Values, carrier: Carrier, sums: Sums) -> None:
     workload = (cluster_name(carrier), workload_name(carrier), model_name(carrier))
     for bucket in (*_HELD, "shared"):
         values.add("workload_cost", (*workload, bucket), sums.cost(bucket))
@@ -118,101 +124,185 @@ def _add_place(values: _Values, place: tuple[str, str], sums: Sums) -> None:
         values.add("hardware_cost", (*place, ownership), sums.component(component))
 
 
-class ToDate:
-    """All months so far. `compute` gives that of [start, end)."""
+@dataclass(frozen=True, kw_only=True)
+class FiguresToDate:
+    """What is shown. `policy` is the fingerprint of the policy that it was computed under."""
 
-    def __init__(self, compute: Callable[[int, int], MonthToDate], bases: Mapping[str, int]) -> None:
+    values: Mapping[Series, int] = field(default_factory=dict)
+    references: Sequence[AppliedReference] = ()
+    gaps: Sequence[Gap] = ()
+    newest_gaps: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(BY_NAME, 0))
+    end_ms: int = -1
+    """Of the newest hour in it."""
+    policy: str = ""
+    dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS
+    currency: str = ""
+    names: frozenset[tuple[str, Labels]] = frozenset()
+    """Names in labels (series_names.py)."""
+
+
+class Progress(NamedTuple):
+    """How many months of the present work are done, of how many."""
+
+    done: int = 0
+    of: int = 0
+
+
+def _of_span(start_ms: int, end_ms: int) -> str:
+    return f"{start_ms}-{end_ms}"
+
+
+class ToDate:
+    """All months so far, under one policy. `compute` gives that of [start, end), `inputs_of` a digest of all that this
+    depends on. With `kept`, months that were computed before are read.
+
+    `steps` may run in another thread than `shown` is read.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[int, int], MonthToDate],
+        bases: Mapping[str, int],
+        *,
+        inputs_of: Callable[[int, int], str] = _of_span,
+        kept: KeptMonths | None = None,
+        identity: FiguresToDate | None = None,
+    ) -> None:
         self._compute = compute
+        self._inputs_of = inputs_of
+        self.kept = kept
         known = {Series.of_key(key): value for key, value in bases.items()}
         self._bases = _bases(known)
         self._from_ms = known.get(BASES_END)
-        self._months: dict[str, tuple[int, int, MonthToDate]] = {}
-        """Month -> the start and end (ms) of what of it was computed, and that."""
+        self._months: dict[str, KeptMonth] = {}
+        """In order."""
+        self._identity = identity or FiguresToDate()
+        """What figures have beside months."""
+        self.shown: FiguresToDate | None = None
+        """None until every month is there."""
         self._stale: set[str] = set()
-        self._values: dict[Series, int] | None = None
-        """What `values` last made, while it holds."""
+        self.progress = Progress()
 
     def mark(self, hours_ms: Iterable[int]) -> None:
         """Note that these hours changed."""
         self._stale.update(month_of(hour_ms) for hour_ms in hours_ms)
 
-    def bring_up_to(self, first_ms: int, known_ms: int) -> None:
-        """Compute every month whose hours changed or closed. `known_ms` is the end of the newest closed hour."""
-        at_ms = hour_of_ms(first_ms) if self._from_ms is None else self._from_ms
-        kept = {}
-        while at_ms < known_ms:
-            month = month_of(at_ms)
-            end_ms = min(parse_period(month).end_ms, known_ms)
-            before = self._months.get(month)
-            if before is None or before[:2] != (at_ms, end_ms) or month in self._stale:
-                before = (at_ms, end_ms, self._compute(at_ms, end_ms))
-            kept[month] = before
-            at_ms = end_ms
-        if kept != self._months:
-            self._values = None
-        self._months = kept
-        self._stale.clear()
-
     def is_behind(self, known_ms: int) -> bool:
         """Whether an hour has closed since."""
-        return self._to_ms() < known_ms
-
-    def _to_ms(self) -> int:
-        return max((end_ms for _, end_ms, _ in self._months.values()), default=-1)
+        return self.shown is None or self.shown.end_ms < known_ms
 
     @property
     def is_stale(self) -> bool:
         return bool(self._stale)
 
+    def bring_up_to(self, first_ms: int, known_ms: int) -> None:
+        """All steps at once."""
+        for _ in self.steps(first_ms, known_ms):
+            pass
+
+    def steps(self, first_ms: int, known_ms: int) -> Iterator[None]:
+        """Compute every month that depends on what changed, the newest first, with a step for each. `known_ms` is the
+        end of the newest closed hour. What is shown changes at the end."""
+        marked = tuple(self._stale)
+        months: dict[str, KeptMonth] = {}
+        due: list[tuple[str, int, int, str]] = []
+        for month, start_ms, end_ms in self._spans(first_ms, known_ms):
+            inputs, before = self._inputs_of(start_ms, end_ms), self._months.get(month)
+            if before is None or before[1:4] != (start_ms, end_ms, inputs):
+                before = self.kept.month(month, inputs) if self.kept is not None else None
+            if before is None or before[1:4] != (start_ms, end_ms, inputs):
+                due.append((month, start_ms, end_ms, inputs))
+            else:
+                months[month] = before
+        self.progress = Progress(0, len(due))
+        for number, (month, start_ms, end_ms, inputs) in enumerate(reversed(due)):
+            computed = self._compute(start_ms, end_ms)
+            months[month] = KeptMonth.of(
+                month, (start_ms, end_ms), inputs, computed.values, computed.references, computed.gaps
+            )
+            if self.kept is not None:
+                self.kept.add(months[month])
+            self.progress = Progress(number + 1, len(due))
+            yield
+        if months != self._months or self.shown is None:
+            self._months = dict(sorted(months.items()))
+            self.shown = figures_of(self._identity, self._months.values(), self._bases)
+            if self.kept is not None:
+                self.kept.show(self._months.values())
+        self._stale.difference_update(marked)
+
+    def _spans(self, first_ms: int, known_ms: int) -> Iterator[tuple[str, int, int]]:
+        """(month, start, end), in order."""
+        at_ms = hour_of_ms(first_ms) if self._from_ms is None else self._from_ms
+        while at_ms < known_ms:
+            month = month_of(at_ms)
+            end_ms = min(parse_period(month).end_ms, known_ms)
+            yield month, at_ms, end_ms
+            at_ms = end_ms
+
+    def shown_last(self) -> FiguresToDate | None:
+        """What was shown before the start, under whatever policy; None where that is unknown."""
+        last = self.kept.shown() if self.kept is not None else None
+        if last is None or min(month.start_ms for month in last.months) < (self._from_ms or 0):
+            return None  # or retention has taken a part of it into the bases meanwhile
+        identity = replace(self._identity, policy=last.policy, dimensions=last.dimensions, currency=last.currency)
+        return figures_of(identity, last.months, self._bases)
+
     def values(self) -> Mapping[Series, int]:
         """To date."""
-        if self._values is None:
-            self._values = _shown(self._exact())
-        return self._values
+        return self.shown.values if self.shown is not None else _shown(self._bases)
 
-    def _exact(self) -> dict[Series, int]:
-        sums: dict[Series, int] = defaultdict(int)
-        for _, _, month in self._months.values():
-            for series, value in month.values.items():
-                sums[series] += value
-        for series, base in self._bases.items():
-            sums[series] += base
-        return sums
-
-    def references(self) -> list[AppliedReference]:
-        """Those of the newest month."""
-        return self._months[max(self._months)][2].references if self._months else []
-
-    def gaps(self) -> list[Gap]:
-        """Those of the newest month."""
-        return gaps_of(self._months[max(self._months)][2].gaps) if self._months else []
-
-    def newest_gaps(self) -> dict[str, int]:
-        """Kind -> gaps of the newest day that has closed hours, so that one that was closed is seen to be."""
-        counts = dict.fromkeys(BY_NAME, 0)
-        if self._months:
-            _, end_ms, month = self._months[max(self._months)]
-            day_ms = (end_ms - 1) // MS_PER_DAY * MS_PER_DAY
-            for gap in gaps_of(gap for gap in month.gaps if gap.day_ms == day_ms):
-                counts[gap.kind.name] += 1
-        return counts
-
-    def retire(self, first_ms: int, before_ms: int) -> dict[str, int]:
-        """Move what is before `before_ms` into the bases; returns what is added, for `Ledger.retire`."""
+    def retiring(self, first_ms: int, before_ms: int) -> dict[str, int]:
+        """What `Ledger.retire` must add to the bases where what is before `before_ms` goes; see `retired`."""
         from_ms = hour_of_ms(first_ms) if self._from_ms is None else self._from_ms
         if before_ms <= from_ms:
             return {}
         added: dict[Series, int] = {BASES_END: before_ms - (self._from_ms or 0)}
         for series, value in self._compute(from_ms, before_ms).values.items():
-            self._bases[series] = self._bases.get(series, 0) + value
             if series.metric in MONEY:
                 added[series], added[_rest_of(series)] = divmod(value, QUANTA_PER_NANO)
             else:
                 added[series] = value
-        self._from_ms = before_ms
-        self._values = None
-        self.bring_up_to(first_ms, self._to_ms())  # without what is now in the bases
         return {series.key(): value for series, value in added.items()}
+
+    def retired(self, added: Mapping[str, int]) -> None:
+        """The ledger has added this to its bases. What is shown stays, and the next `steps` go on from there."""
+        known = {Series.of_key(key): value for key, value in added.items()}
+        for series, value in _bases(known).items():
+            self._bases[series] = self._bases.get(series, 0) + value
+        if BASES_END in known:
+            self._from_ms = (self._from_ms or 0) + known[BASES_END]
+
+    def retire(self, first_ms: int, before_ms: int) -> dict[str, int]:
+        """Both at once."""
+        added = self.retiring(first_ms, before_ms)
+        self.retired(added)
+        return added
+
+
+def figures_of(identity: FiguresToDate, months: Collection[KeptMonth], bases: Mapping[Series, int]) -> FiguresToDate:
+    """What months (the newest last) and bases come to."""
+    sums: dict[Series, int] = defaultdict(int, bases)
+    for month in months:
+        for series, value in month.values().items():
+            sums[series] += value
+    names = frozenset(named for s in sums if (named := name_of(s.metric, s.labels)) is not None)
+    newest = max(months, default=None)
+    if newest is None:
+        return replace(identity, values=_shown(sums), names=names)
+    gaps, counts = newest.gaps(), dict.fromkeys(BY_NAME, 0)
+    day_ms = (newest.end_ms - 1) // MS_PER_DAY * MS_PER_DAY
+    for gap in gaps_of(gap for gap in gaps if gap.day_ms == day_ms):  # of the newest day: one that is closed shows
+        counts[gap.kind.name] += 1
+    return replace(
+        identity,
+        values=_shown(sums),
+        references=newest.references(),
+        gaps=gaps_of(gaps),
+        newest_gaps=counts,
+        end_ms=newest.end_ms,
+        names=names,
+    )
 
 
 def _bases(known: Mapping[Series, int]) -> dict[Series, int]:

@@ -2,14 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tokenyield_collector.attribution.budgets import BudgetState
-from tokenyield_collector.attribution.rules import DEFAULT_DIMENSIONS
-from tokenyield_collector.live.counters import Series
+from tokenyield_collector.http.schemas import HistoryDocument
 from tokenyield_collector.live.live_view import LiveView
+from tokenyield_collector.live.series import Series
 from tokenyield_collector.live.series_names import Labels
-from tokenyield_collector.statements.gaps import Gap
-from tokenyield_collector.statements.references import AppliedReference
+from tokenyield_collector.live.to_date import FiguresToDate, Progress
+
+
+class HistoryState(NamedTuple):
+    """What is being computed of the past, beside the refresh."""
+
+    policy_is_current: bool = True
+    """Whether what is to date was computed under the price book and rules in use."""
+    months: Progress = Progress()
+    hours_to_count: int = 0
+    """Before which no counter is shown: at the first start after an upgrade."""
+
+    def document(self) -> HistoryDocument:
+        return {
+            "policy_is_current": self.policy_is_current,
+            "months_done": self.months.done,
+            "months": self.months.of,
+            "hours_to_count": self.hours_to_count,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +38,8 @@ class View:
     names: Mapping[str, tuple[Labels, ...]] = field(default_factory=dict)
     """Class -> names in labels (series_names.py), the first seen first."""
     live: LiveView | None = None
-    to_date: Mapping[Series, int] = field(default_factory=dict)
-    dimensions: tuple[str, ...] = DEFAULT_DIMENSIONS
-    references: Sequence[AppliedReference] = ()
-    gaps: Sequence[Gap] = ()
-    """What is not known of the closed hours of the present month."""
-    newest_gaps: Mapping[str, int] = field(default_factory=dict)
-    """Kind -> how many of them the newest day has."""
+    to_date: FiguresToDate = field(default_factory=FiguresToDate)
+    history: HistoryState = field(default_factory=HistoryState)
     budgets: Sequence[BudgetState] = ()
     nodes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(cluster, state) -> nodes."""

@@ -13,10 +13,10 @@ from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.facts import LatencySums
 from tokenyield_collector.ledger.latency import PERCENTILES, histograms
-from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import TOKEN_SUMS, LiveView, LiveWorkload, live_cost, live_duration_ms
+from tokenyield_collector.live.series import Series
 from tokenyield_collector.live.series_names import Labels, name_of
-from tokenyield_collector.live.view import View
+from tokenyield_collector.live.view import HistoryState, View
 from tokenyield_collector.metrics import families
 from tokenyield_collector.metrics.folding import ShownNames
 from tokenyield_collector.metrics.labelled import CollectorFamily as Family
@@ -87,11 +87,11 @@ class Exposition:
         yield from _summed(_COUNTERS, view.counters, names)
         if view.live is not None:
             yield from _live(view.live, view.currency, names)
-        yield from _summed(_TO_DATE, view.to_date, names, view.currency)
+        yield from _summed(_TO_DATE, view.to_date.values, names, view.to_date.currency)
         groups = _ShownGroups(view, names)
         yield from _attributed(view, groups)
-        yield families.GAPS.samples({(kind,): count for kind, count in view.newest_gaps.items()})
-        yield _references(view.references[:REFERENCES_MAX])
+        yield families.GAPS.samples({(kind,): count for kind, count in view.to_date.newest_gaps.items()})
+        yield _references(view.to_date.references[:REFERENCES_MAX])
         yield from _budgets(view.budgets)
         yield from _nodes(view, names)
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
@@ -100,6 +100,7 @@ class Exposition:
         )
         yield families.AS_OF.of(view.as_of_ms / 1000)
         yield families.TO_DATE_AT.of(view.to_date_ms / 1000)
+        yield from _history(view.history)
 
 
 class OwnExposition:
@@ -124,7 +125,7 @@ class OwnExposition:
 def _names(view: View) -> dict[str, list[Labels]]:
     """Class -> names, the first seen first; after those of counters what other cost sources bring."""
     names = {name_class: list(of_class) for name_class, of_class in view.names.items()}
-    others = {name_of(metric, labels) for metric, labels in view.to_date}
+    others: set[tuple[str, Labels] | None] = set(view.to_date.names)
     if view.live is not None:
         places = ((own_name(cluster), pool_name(pool)) for cluster, pool in view.live.places)
         others |= {name_of("gpu_ms", place) for place in places}
@@ -132,6 +133,12 @@ def _names(view: View) -> dict[str, list[Labels]]:
     for name_class, name in sorted(named for named in others - known if named is not None):
         names.setdefault(name_class, []).append(name)
     return names
+
+
+def _history(history: HistoryState) -> Iterator[Metric]:
+    yield families.TO_DATE_POLICY.of(int(history.policy_is_current))
+    left = {("months",): history.months.of - history.months.done, ("counter_hours",): history.hours_to_count}
+    yield families.HISTORY_LEFT.samples(left)
 
 
 def _nodes(view: View, names: ShownNames) -> Iterator[Metric]:
@@ -173,8 +180,10 @@ class _ShownGroups:
 
     def __init__(self, view: View, names: ShownNames) -> None:
         self._names, most = names, names.most("group")
-        self._end = _GROUP_AT + len(view.dimensions)
-        places = sorted({s.labels[: self._end] for s in view.to_date if s.metric in _ATTRIBUTED}, key=self._order)
+        self._end = _GROUP_AT + len(view.to_date.dimensions)
+        places = sorted(
+            {s.labels[: self._end] for s in view.to_date.values if s.metric in _ATTRIBUTED}, key=self._order
+        )
         groups = sorted({place[_GROUP_AT:] for place in places})
         self._groups = set(groups[:most])
         self._places = set(places[:most])
@@ -195,13 +204,13 @@ class _ShownGroups:
 
 
 def _attributed(view: View, groups: _ShownGroups) -> Iterator[Metric]:
-    listed = families.attributed(view.dimensions)
+    listed = families.attributed(view.to_date.dimensions)
     sums: dict[str, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
-    for series, value in view.to_date.items():
+    for series, value in view.to_date.values.items():
         if series.metric in listed:
             sums[series.metric][groups.labels(series.labels)] += value
     for metric, family in listed.items():
-        head = (view.currency,) if family.labels[0] == "currency" else ()
+        head = (view.to_date.currency,) if family.labels[0] == "currency" else ()
         divisor = _ATTRIBUTED[metric]
         yield family.samples(
             {

@@ -312,6 +312,18 @@ TO_DATE_AT = Family(
     "tokenyield_collector_to_date_timestamp_seconds", "gauge", "Up to when the figures to date have been computed"
 )
 
+TO_DATE_POLICY = Family(
+    "tokenyield_collector_to_date_policy_current",
+    "gauge",
+    "1 where the figures to date were computed under the price book and rules in use, 0 while those before are shown",
+)
+HISTORY_LEFT = Family(
+    "tokenyield_collector_history_left",
+    "gauge",
+    "Left to compute of the past: months of figures to date, and counter_hours, without which no counter is shown",
+    ("of",),
+)
+
 
 def attributed(dimensions: Sequence[str] = DEFAULT_DIMENSIONS) -> dict[str, Family]:
     """By who carries it; the label names are the dimensions of the rules. See live/to_date.py for the keys."""

@@ -178,9 +178,13 @@ def inputs_of(ledger: ClosableLedger, policy: Policy, month: Period) -> str:
 
 
 def _facts_from_ms(policy: Policy, month: Period) -> int:
-    """Paces are learned from hours before the month too."""
+    return min(month.start_ms, first_fact_ms(policy, month.end_ms))
+
+
+def first_fact_ms(policy: Policy, end_ms: int) -> int:
+    """Paces of a period that ends then are learned from hours before it too."""
     rules = policy.prices.reference_rates
-    return min(month.start_ms, month.end_ms - rules.learn_days * MS_PER_DAY) if rules.learn else month.start_ms
+    return end_ms - rules.learn_days * MS_PER_DAY if rules.learn else end_ms
 
 
 def due_months(first_ms: int | None, now_ms: int, close_after_ms: int) -> list[Period]:

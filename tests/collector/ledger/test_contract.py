@@ -18,7 +18,7 @@ from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
 from tokenyield_collector.ledger.facts import Facts, GpuNow
-from tokenyield_collector.live.counters import COUNTED
+from tokenyield_collector.live.counting import COUNTED
 from tokenyield_wire.window import Batch, Demand, TokenCount, Workload
 
 DAY_MS = 86_400_000

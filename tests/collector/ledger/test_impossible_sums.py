@@ -11,9 +11,9 @@ from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.tables import INTEGER_MAX
 from tokenyield_collector.ledger.verify import verify
-from tokenyield_collector.live.counters import Series
 from tokenyield_collector.live.live_view import read_live_view
 from tokenyield_collector.live.refresher import Refresher
+from tokenyield_collector.live.series import Series
 from tokenyield_collector.live.summary import encode, summarize
 from tokenyield_collector.metrics.exposition import Exposition
 from tokenyield_collector.reports.maker import ReportMaker

@@ -50,7 +50,7 @@ def refreshed(refresher: Refresher, fleet: Fleet, now_ms: int) -> View:
 
 
 def of(view: View, metric: str) -> dict[tuple[str, ...], int]:
-    return {series.labels: value for series, value in view.to_date.items() if series.metric == metric}
+    return {series.labels: value for series, value in view.to_date.values.items() if series.metric == metric}
 
 
 def agrees(view: View, fleet: Fleet, book: PriceBook, months: list[str], now: str) -> None:
@@ -102,7 +102,7 @@ def test_late_data_corrects_what_is_to_date(tmp_path: Path) -> None:
     before = refreshed(refresher, fleet, now_ms)
     fill(fleet, HOURS[1:])
     soon = refreshed(refresher, fleet, now_ms + 1000)
-    assert soon.to_date == before.to_date, "corrections wait for others"
+    assert soon.to_date.values == before.to_date.values, "corrections wait for others"
     after = refreshed(refresher, fleet, now_ms + CORRECTIONS_EVERY_MS)
     agrees(after, fleet, book, ["2026-10", "2026-11"], "2026-11-01T02:12")
     assert sum(of(after, "cost").values()) == sum(of(before, "cost").values()), "what was dark was only late"
@@ -150,7 +150,7 @@ def test_retention_takes_nothing_away(tmp_path: Path) -> None:
     assert of(after, "attributed_tokens") == of(before, "attributed_tokens")
     again = Refresher(settings, fleet.ledger, policy(book, RULES))
     restarted = refreshed(again, fleet, now_ms)
-    assert restarted.to_date == after.to_date
+    assert restarted.to_date.values == after.to_date.values
     assert restarted.counters == after.counters
 
 

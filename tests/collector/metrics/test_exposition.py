@@ -14,9 +14,10 @@ from tokenyield_collector.attribution.rules import AttributionRules, Budget
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.live.counters import Counters
+from tokenyield_collector.live.counting import Counting
 from tokenyield_collector.live.live_view import live_view
 from tokenyield_collector.live.summary import encode, summarize
-from tokenyield_collector.live.to_date import GRAIN, ToDate, month_to_date
+from tokenyield_collector.live.to_date import GRAIN, FiguresToDate, ToDate, month_to_date
 from tokenyield_collector.live.view import View
 from tokenyield_collector.live.window_usage import Stretch
 from tokenyield_collector.metrics.exposition import Exposition, OwnExposition
@@ -45,13 +46,14 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
     ledger = DuckDbLedger(":memory:")
     sent = [batch(n + 1, NOON_MS + n * 15_000) for n in range(4)]
     ledger.append([shipment(*sent)], NOON_MS)
-    counters = Counters(PRICES, bases={})
-    counters.update(ledger.fold(), ledger.facts_of_hours())
+    counters = Counters({})
+    counters.update(Counting(PRICES).of_hours(ledger.fold(), ledger.facts_of_hours()))
     ledger.roll()
     rules = AttributionRules(budgets=(Budget(name="all", monthly=Decimal(100), tokens=4000),))
     judged_by = Policy(prices=PRICES, rules=rules)
     statement = fleet_statement(ledger.usage(), judged_by, Span(NOON_MS, NOON_MS + HOUR_MS), GRAIN)
-    to_date = ToDate(lambda start_ms, end_ms: month_to_date(statement), {})
+    identity = FiguresToDate(currency="USD")
+    to_date = ToDate(lambda start_ms, end_ms: month_to_date(statement), {}, identity=identity)
     to_date.bring_up_to(NOON_MS, NOON_MS + HOUR_MS)
     spent = [DaySpent(date(2026, 11, 23), {}, 10 * QUANTA_PER_UNIT, 2500)]
     budgets = budget_states(rules.budgets, spent, date(2026, 11, 1), date(2026, 11, 24), "USD")
@@ -61,10 +63,7 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
         counters=counters.values(),
         names=counters.names(),
         live=live,
-        to_date=to_date.values(),
-        references=to_date.references(),
-        gaps=to_date.gaps(),
-        newest_gaps=to_date.newest_gaps(),
+        to_date=to_date.shown or FiguresToDate(),
         budgets=budgets,
         nodes={("c", "reporting"): 1, ("c", "late"): 0, ("c", "silent"): 0},
         node_lag_ms={"c": 1500},
@@ -74,7 +73,7 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
     registry = CollectorRegistry()
     registry.register(Exposition(view, series_max))
     registry.register(OwnExposition(IngestStats(batches=4, commits=1)))
-    return generate_latest(registry).decode(), encode(summarize(live, judged_by, to_date.gaps()))
+    return generate_latest(registry).decode(), encode(summarize(live, judged_by, view))
 
 
 def compare(name: str, found: str) -> None:

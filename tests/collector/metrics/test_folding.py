@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from collector.samples import NOON_MS
 from tokenyield_collector.ledger.facts import DemandSums, Facts, GpuSums, MeasureSums, ReasonSums, ShareSums, TokenSums
 from tokenyield_collector.live.counters import Counters
+from tokenyield_collector.live.counting import Counting
 from tokenyield_collector.live.series_names import CLASS_OF_METRIC
 from tokenyield_collector.live.view import View
 from tokenyield_collector.metrics.exposition import Exposition
@@ -69,11 +70,11 @@ hours = st.lists(st.lists(st.tuples(names, names, names, names), max_size=6), mi
 @given(hours, st.sampled_from([0, 300, 1000, 3000, 10_000]))
 @settings(deadline=None)
 def test_sums_stay_and_series_are_bounded(drawn: list[list[tuple[str, str, str, str]]], series_max: int) -> None:
-    counters = Counters(PriceBook(), bases={})
+    counters = Counters({})
     before: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for i, rows in enumerate(drawn):
         hour_ms = NOON_MS + i * MS_PER_HOUR
-        counters.update([hour_ms], facts_of(hour_ms, rows))
+        counters.update(Counting(PriceBook()).of_hours([hour_ms], facts_of(hour_ms, rows)))
         shown, whole = page(counters, series_max), page(counters, 10**9)
         for family, values in whole.items():
             if family.startswith("tokenyield_collector_metric_names"):
@@ -88,15 +89,16 @@ def test_sums_stay_and_series_are_bounded(drawn: list[list[tuple[str, str, str, 
 
 
 def test_random_models_of_a_client_cost_no_workload_its_name() -> None:
-    counters = Counters(PriceBook(), bases={})
+    counters = Counters({})
     first = facts_of(NOON_MS, [("c", "chat", "llama", "search")])
     lies = [("c", "chat", f"random-{i}", f"team-{i}") for i in range(20_000)]
-    counters.update([NOON_MS, NOON_MS + MS_PER_HOUR], Facts(
+    facts = Facts(
         tokens=[*first.tokens, *facts_of(NOON_MS + MS_PER_HOUR, lies).tokens],
         demand=[*first.demand, *facts_of(NOON_MS + MS_PER_HOUR, lies).demand],
         shares=first.shares,
         gpus=first.gpus,
-    ))  # fmt: skip
+    )
+    counters.update(Counting(PriceBook()).of_hours([NOON_MS, NOON_MS + MS_PER_HOUR], facts))
     series = page(counters, 80_000)
     tokens = series["tokenyield_tokens_total"]
     models = {dict(labels)["model"]: value for labels, value in tokens.items()}

@@ -16,10 +16,11 @@ from hostile import NAMES, acting, as_written
 from tokenyield_collector.diagnosis.make import diagnoses
 from tokenyield_collector.ledger.facts import GpuNow
 from tokenyield_collector.live.counters import Counters
+from tokenyield_collector.live.counting import Counting
 from tokenyield_collector.live.fleet_map import fleet_document
 from tokenyield_collector.live.live_view import LiveView, read_live_view
 from tokenyield_collector.live.summary import encode, summarize
-from tokenyield_collector.live.to_date import GRAIN, ToDate, month_to_date
+from tokenyield_collector.live.to_date import GRAIN, FiguresToDate, ToDate, month_to_date
 from tokenyield_collector.live.view import View
 from tokenyield_collector.metrics.exposition import Exposition
 from tokenyield_collector.reports.maker import ReportMaker
@@ -81,19 +82,19 @@ def _shown(tmp: pytest.TempPathFactory, series_max: int = 1_000_000) -> Shown:
     pools += [{"name": "rest", "match": {"node": "[nc]0"}, "rented": {"per_gpu_hour": 3, "count": len(NAMES) + 3}}]
     maker = fleet.maker(prices(folder, yaml.safe_dump({"pools": pools})), rules(folder, {"dimensions": ["team"]}))
     ledger, judged_by = fleet.ledger, maker.policy
-    counters = Counters(judged_by.prices, bases={})
-    counters.update(ledger.fold(), ledger.facts_of_hours())
+    counters = Counters({})
+    counters.update(Counting(judged_by.prices).of_hours(ledger.fold(), ledger.facts_of_hours()))
     ledger.roll()
     statement = fleet_statement(ledger.usage(), judged_by, Span(START, START + HOUR_MS), GRAIN)
-    to_date = ToDate(lambda start_ms, end_ms: month_to_date(statement), {})
+    identity = FiguresToDate(dimensions=judged_by.rules.dimensions, currency="USD")
+    to_date = ToDate(lambda start_ms, end_ms: month_to_date(statement), {}, identity=identity)
     to_date.bring_up_to(START, START + HOUR_MS)
     live = read_live_view(ledger, judged_by, START, START + HOUR_MS)
     view = View(
         counters=counters.values(),
         names=counters.names(),
         live=live,
-        to_date=to_date.values(),
-        dimensions=judged_by.rules.dimensions,
+        to_date=to_date.shown or FiguresToDate(),
         nodes={("(other)", "reporting"): 1, ("c", "reporting"): 5},
     )
     registry = CollectorRegistry()

@@ -3,7 +3,7 @@
 A collector keeps nothing that ClickHouse does not have, so that a balancer may send a batch to any of them, twice if
 need be; schema.py shows how. Reports are made by DuckDB from the hours of their period (usage.py), so that both engines
 give the same cents. Its parts: opening.py, tables.py, writer.py (batches), hours.py (sums), facts.py, activity.py and
-reader.py, retention.py, leadership.py, versions.py (closed periods).
+reader.py, retention.py, leadership.py, versions.py (closed periods), figures.py (what was computed).
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.clickhouse import activity, facts, outcomes
 from tokenyield_collector.ledger.clickhouse.client import ClickHouseAddress, ClickHouseClient
+from tokenyield_collector.ledger.clickhouse.figures import ClickHouseFigures
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
 from tokenyield_collector.ledger.clickhouse.importer import ClickHouseImport
 from tokenyield_collector.ledger.clickhouse.leadership import ClickHouseLeadership
@@ -61,6 +62,7 @@ class ClickHouseLedger:
         self._reader = ClickHouseReader(self._tables)
         self._usage = ClickHouseUsage(self._tables)
         self.versions = ClickHouseVersions(self._tables)
+        self.figures = ClickHouseFigures(self._tables)
 
     def leads(self) -> bool:
         return self._leadership.check()
@@ -147,6 +149,9 @@ class ClickHouseLedger:
 
     def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
         return outcomes.read_outcomes(self._tables, start_ms, end_ms)
+
+    def hour_revisions(self) -> dict[int, int | None]:
+        return {**self._tables.folds()}
 
     def hours(self) -> list[int]:
         return self._reader.hours()

@@ -21,7 +21,7 @@ from tokenyield_collector.ledger.intake import BatchSender
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 OUTCOME_PARTITION_MS = 31 * MS_PER_DAY
@@ -97,6 +97,12 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
         "period String, inputs String, checked_ms Int64, finding String",
         "ReplacingMergeTree(checked_ms) ORDER BY period",
         "cityHash64(period)",
+    )
+    yield (
+        "kept_figures",
+        "name String, inputs String, content String, version UInt64",
+        "ReplacingMergeTree(version) ORDER BY name",
+        "cityHash64(name)",
     )
     yield (
         "outcomes",

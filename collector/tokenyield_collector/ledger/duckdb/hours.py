@@ -109,7 +109,7 @@ class DuckDbHours:
             connection.execute("DELETE FROM node_labels")
             labels = [(*node, text) for node, text in node_labels.items()]
             insert_rows(connection, "node_labels", ["cluster", "node", "labels"], labels)
-            self._mark_unrolled(hours_ms)
+            self._mark_changed(hours_ms)
 
     def _read_live_again(self, error: Exception) -> None:
         self._file.rollback()
@@ -138,7 +138,7 @@ class DuckDbHours:
             with self._file.transaction("cannot write its hours down"):
                 yield
                 self._file.connection.execute(f"DELETE FROM dirty_hours WHERE {is_one_of(hours_ms)}")
-                self._mark_unrolled(hours_ms)
+                self._mark_changed(hours_ms)
             self.dirty.difference_update(hours_ms)
             self._unread.difference_update(hours_ms)
             try:
@@ -146,7 +146,12 @@ class DuckDbHours:
             except duckdb.Error as error:
                 self._read_live_again(error)
 
-    def _mark_unrolled(self, hours_ms: Sequence[int]) -> None:
+    def _mark_changed(self, hours_ms: Sequence[int]) -> None:
+        """The facts of these hours are others than before: they need new roll-ups, and have a new revision."""
         connection = self._file.connection
+        ((newest,),) = self._file.rows("SELECT coalesce(max(revision), 0) FROM hour_revisions")
+        connection.execute(f"DELETE FROM hour_revisions WHERE {is_one_of(hours_ms)}")
+        revisions = [(hour_ms, newest + 1) for hour_ms in hours_ms]
+        insert_rows(connection, "hour_revisions", ["hour_ms", "revision"], revisions)
         connection.execute(f"DELETE FROM unrolled_hours WHERE {is_one_of(hours_ms)}")
         insert_rows(connection, "unrolled_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours_ms])

@@ -1,7 +1,7 @@
 """The embedded ledger: one DuckDB file, one writer.
 
 Its parts: file.py (opening, connections, snapshots), writer.py (batches), hours.py (sums and roll-ups), reader.py,
-retention.py, versions.py (closed periods);
+retention.py, versions.py (closed periods), figures.py (what was computed);
 usage.py is what reports read. Here they are put together, and what DuckDB raises becomes `LedgerError`.
 """
 
@@ -16,6 +16,7 @@ from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.duckdb import activity, facts, outcomes
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
+from tokenyield_collector.ledger.duckdb.figures import DuckDbFigures
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile, readable
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.duckdb.reader import DuckDbReader
@@ -45,6 +46,7 @@ class DuckDbLedger:
             raise self._file.unreadable(error) from error
         self._reader = DuckDbReader(self._file)
         self.versions = DuckDbVersions(self._file)
+        self.figures = DuckDbFigures(self._file)
 
     def leads(self) -> bool:
         return True
@@ -147,6 +149,10 @@ class DuckDbLedger:
     @readable
     def revision(self, start_ms: int, end_ms: int) -> str:
         return self._reader.revision(start_ms, end_ms)
+
+    @readable
+    def hour_revisions(self) -> dict[int, int | None]:
+        return self._reader.hour_revisions()
 
     @readable
     def hours(self) -> list[int]:

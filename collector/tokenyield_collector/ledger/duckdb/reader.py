@@ -45,6 +45,13 @@ class DuckDbReader:
         )
         return "{}-{}".format(*rows[0])
 
+    def hour_revisions(self) -> dict[int, int | None]:
+        sql = (
+            "SELECT hour_ms, revision FROM hour_revisions ANTI JOIN dirty_hours USING (hour_ms) "
+            "UNION ALL SELECT DISTINCT hour_ms, NULL FROM dirty_hours"
+        )
+        return dict(self._rows(sql))
+
     def windows_from_ms(self) -> int | None:
         rows: list[tuple[int | None]] = self._rows("SELECT min(start_ms) FROM batches")
         return rows[0][0]

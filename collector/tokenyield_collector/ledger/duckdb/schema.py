@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -142,6 +142,16 @@ def _migration_9() -> list[str]:
     ]
 
 
+def _migration_10() -> list[str]:
+    """Figures that were computed from the ledger, and a number for each hour that changes with its facts."""
+    return [
+        "CREATE TABLE kept_figures (name VARCHAR, inputs VARCHAR, content VARCHAR)",
+        "CREATE TABLE hour_revisions (hour_ms BIGINT, revision BIGINT)",
+        "INSERT INTO hour_revisions SELECT hour_ms, 0 FROM "
+        "(SELECT hour_ms FROM rolled_hours UNION SELECT hour_ms FROM unrolled_hours)",
+    ]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -161,5 +171,6 @@ MIGRATIONS = {
     7: _migration_7,
     8: _migration_8,
     9: _migration_9,
+    10: _migration_10,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
