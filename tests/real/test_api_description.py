@@ -20,7 +20,12 @@ def test_every_answer_is_as_described(tmp_path: Path) -> None:
     token = "a-token-of-everybody"
     (tmp_path / "tokens").write_text(f"{token}\n")
     (tmp_path / "openapi.json").write_text(json.dumps(openapi()))
-    stack = Stack(tmp_path, collector={"token_file": str(tmp_path / "tokens"), "agent_batches_per_s": 10_000})
+    settings = {
+        "token_file": str(tmp_path / "tokens"),
+        "agent_batches_per_s": 10_000,
+        "enrol_dir": str(tmp_path / "enrol"),
+    }
+    stack = Stack(tmp_path, collector=settings)
     stack.start_collector()
     program = (
         Path(os.environ["TOKENYIELD_CACHE"]) / f"schemathesis-{PROGRAMS['schemathesis'][0]}" / "bin" / "schemathesis"

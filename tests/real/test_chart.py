@@ -134,6 +134,7 @@ def test_agents_enrol_with_their_service_account_by_default() -> None:
     (cluster,) = collector["enrol_kubernetes"]
     assert cluster["cluster"] == agent["cluster"]
     assert cluster["audience"] == token["audience"]
+    assert cluster["may"] == "write"
     assert cluster["service_account"] == f"tokenyield/{pod['serviceAccountName']}"
 
 
@@ -145,6 +146,13 @@ def test_the_collector_may_review_tokens_and_before_1_30_read_its_own_pods(versi
     pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
     assert rules == [reviews] + [pods] * reads_pods
     assert [d["kind"] for d in documents if d["kind"].endswith("Role")] == ["ClusterRole"] + ["Role"] * reads_pods
+
+
+def test_agents_that_read_a_gateway_s_log_may_say_who_asked() -> None:
+    values = ROOT / "tests" / "chart" / "least.yaml"
+    documents = rendered(values, NEWEST, "--set-json", 'agent.config.gateways=[{"name":"gw","log":"/var/log/gw"}]')
+    collector = yaml.safe_load(of_kind(documents, "ConfigMap", "-collector")["data"]["collector.yaml"])
+    assert collector["enrol_kubernetes"][0]["may"] == "write,gateway"
 
 
 def test_an_existing_secret_takes_the_place_of_enrolment() -> None:

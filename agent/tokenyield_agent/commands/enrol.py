@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     """0 enrolled; 1 where the collector refuses or does not answer, or the token cannot be kept; 2 without a secret.
     Raises `SettingsError`."""
     from pathlib import Path
+    from urllib.parse import urlsplit
 
     from tokenyield_agent.config import settings_of
     from tokenyield_agent.host.clock import HostClock
@@ -30,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenyield_agent.http.bearer import TokenFileError, token_in
     from tokenyield_agent.shipping.collector_link import CollectorLink, UnusableSetting
     from tokenyield_agent.shipping.enrolment import NS_PER_S, exchange, prepare_folder, store
+    from tokenyield_settings.addresses import is_loopback
 
     settings = settings_of(arguments)
     folder, link = Path(settings.state_dir), CollectorLink(settings)
@@ -55,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     finally:
         link.close()
+    if settings.collector_url.startswith("http:") and not is_loopback(urlsplit(settings.collector_url).hostname or ""):
+        show(
+            "enrol: the secret and the token crossed the network unencrypted; use https in collector_url", is_error=True
+        )
     print(f"cluster {token.cluster}, node {token.node}: enrolled for {token.expires_in_s // 86_400} days")
     if settings.collector_token_file:
         show("enrol: collector_token_file is sent until it is removed from the settings: remove it", is_error=True)

@@ -63,6 +63,8 @@ class Credentials:
                 f"{self._token_path}: expected tokens that write for one node each, found tokens for several "
                 f"({', '.join(shared[:NAMES_SHOWN])}{more}); set enrol_dir and enrol the nodes, then remove these lines"
             )
+        if self.enrolment is not None:
+            yield from self.enrolment.warnings()
         host, _ = self._settings.address
         if self.are_required and not is_loopback(host) and self.web.context is None:
             yield (

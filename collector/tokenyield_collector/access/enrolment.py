@@ -7,14 +7,16 @@ In: a bootstrap secret, a Kubernetes ServiceAccount token, or the node's token b
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenyield_collector.access import node_token
 from tokenyield_collector.access.enrolment_journal import EnrolmentJournal
 from tokenyield_collector.access.enrolments import (
+    FORGET,
     NAME,
+    NODES_MAX,
     Candidate,
     Enrolments,
     EnrolRefused,
@@ -83,6 +85,13 @@ class Enrolment:
             self._read_keys()
         except (OSError, KeyFault) as error:
             raise SettingsError([f"enrol_dir: {error}; let the collector's user write to it"]) from None
+
+    def warnings(self) -> Iterator[str]:
+        """What works still: what was found, and how to fix it."""
+        if self._key_path.exists() and (mode := self._key_path.stat().st_mode & 0o777) & 0o007:
+            yield f"{self._key_path}: expected a key that its owner alone can read, found mode {mode:o}; chmod o= it"
+        if (count := len(self.journal.state.nodes)) > NODES_MAX * 0.8:
+            yield f"enrol_dir: {count} of {NODES_MAX} nodes are enrolled; forget old ones: {FORGET}"
 
     def reread(self) -> bool:
         """Take up what others wrote. Whether other tokens are valid from now on."""

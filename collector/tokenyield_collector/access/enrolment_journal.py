@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tokenyield_collector.access.enrolments import Enrolments, EnrolRefused, Event
+from tokenyield_collector.access.enrolments import FORGET, Enrolments, EnrolRefused, Event, lasting_events
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,26 @@ class EnrolmentJournal:
                 self._append(descriptor, event)
             return result
 
+    def forget(self, before_ms: int) -> int:
+        """Write the file anew without what ended before then (`lasting_events`). How many nodes are forgotten."""
+        with self._guard, self._locked() as descriptor:
+            self._read_on(descriptor)
+            if self.faults:
+                raise EnrolRefused("journal", 503, self.faults[0])
+            count = len(self.state.nodes)
+            fresh = self.path.with_name(f".{self.path.name}.new")
+            with contextlib.suppress(FileNotFoundError):
+                fresh.unlink()
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+                _give_to_owner(file.fileno(), self.path.parent)
+                for event in lasting_events(self.state, before_ms):
+                    file.write(msgspec.json.encode(event) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path)
+        self.reread()
+        return count - len(self.state.nodes)
+
     def prepare(self) -> None:
         """The folder, mode 0700, of the folder above or, where root makes it, of the collector's user."""
         folder = self.path.parent
@@ -80,21 +100,30 @@ class EnrolmentJournal:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
         self.prepare()
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if not self._is_current(descriptor):
+                    continue  # it was written anew while this waited for the lock
+                _give_to_owner(descriptor, self.path.parent)
+                yield descriptor
+                return
+            finally:
+                os.close(descriptor)
+
+    def _is_current(self, descriptor: int) -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            owner = self.path.parent.stat()
-            if os.geteuid() == 0 and owner.st_uid:  # a command of root's, in the collector's folder
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+            return os.path.samestat(os.fstat(descriptor), self.path.lstat())
+        except FileNotFoundError:
+            return False
 
     def _append(self, descriptor: int, event: Event) -> None:
         line = msgspec.json.encode(event) + b"\n"
         size = os.fstat(descriptor).st_size
         if size + len(line) > BYTES_MAX:
-            raise EnrolRefused("journal", 503, f"{self.path.name} has {BYTES_MAX >> 20} MiB, as much as it may")
+            detail = f"{self.path.name} has {BYTES_MAX >> 20} MiB, as much as it may; on the collector's host: {FORGET}"
+            raise EnrolRefused("journal", 503, detail)
         if size > self._read_to:  # what was being written when a program or the machine stopped
             os.ftruncate(descriptor, self._read_to)
         try:
@@ -134,3 +163,10 @@ class EnrolmentJournal:
     def _forget(self) -> None:
         self.state, self.faults = Enrolments(), []
         self._read_to = self._lines = 0
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """Where root runs a command in the collector's folder, what it makes is the collector's."""
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)

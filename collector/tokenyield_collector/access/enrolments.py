@@ -19,6 +19,8 @@ MS_PER_SECOND = 1000
 SEEN_LATELY_S = 24 * 3600
 """A node that reported within this time without having enrolled (by a line of token_file) is not taken over."""
 NODES_MAX = 100_000
+FORGET = "tokenyield-collector enrol forget days=90"
+SECRET, KUBERNETES = "secret ", "kubernetes"
 SECRETS_MAX = 10_000
 NAME = re.compile(r"[\w.:@/+~-]{1,253}")
 """Of clusters and nodes that enrol: none that is a pattern."""
@@ -37,6 +39,8 @@ class SecretAdded(msgspec.Struct, tag="secret", omit_defaults=True):
     until_ms: int
     replace_after_s: int | None = None
     """It may take the name of a node that has been silent for so long."""
+    used: int = 0
+    """How often it was used before this event, where older events were forgotten."""
 
 
 class SecretRevoked(msgspec.Struct, tag="secret_revoked"):
@@ -103,6 +107,7 @@ class Enrolments:
             case SecretAdded():
                 self.secrets[event.name] = event
                 self.by_digest[event.digest] = event.name
+                self.used[event.name] = event.used
             case SecretRevoked():
                 self.revoked_secrets.add(event.name)
             case NodeEnrolled():
@@ -119,7 +124,7 @@ class Enrolments:
         if event.secret:
             self.used[event.secret] = self.used.get(event.secret, 0) + 1
         valid_from_ms = max(event.valid_from_ms, before.valid_from_ms if before else 0)
-        how = f"secret {event.secret}" if event.secret else "kubernetes"
+        how = f"{SECRET}{event.secret}" if event.secret else KUBERNETES
         self.nodes[key] = EnrolledNode(event.at_ms, event.claim, how, valid_from_ms)
 
     def accepts(self, key: NodeKey, issued_ms: int) -> bool:
@@ -178,20 +183,18 @@ def by_secret(
     if state.used.get(secret.name, 0) >= secret.uses:
         raise EnrolRefused("used_up", 403, f"this bootstrap secret was used {secret.uses} times, as often as it may be")
     if before is None and len(state.nodes) >= NODES_MAX:
-        raise EnrolRefused("too_many", 503, f"{NODES_MAX} nodes are enrolled")
+        raise EnrolRefused("too_many", 503, f"{NODES_MAX} nodes are enrolled; on the collector's host: {FORGET}")
     valid_from_ms = _valid_from_ms(before, secret, candidate, now_ms)
     event = NodeEnrolled(now_ms, candidate.cluster, candidate.node, candidate.claim, secret.name, valid_from_ms)
     return secret, event
 
 
 def by_kubernetes(state: Enrolments, candidate: Candidate, now_ms: int) -> NodeEnrolled | None:
-    """The event of an enrolment that the API server vouches for; None where the same is known already. It is that
-    node, whoever else had its name. Raises `EnrolRefused`."""
+    """The event of an enrolment that the API server vouches for: None unless somebody else has the name, for a
+    cluster's nodes come and go. It is that node, whoever had its name. Raises `EnrolRefused`."""
     before = state.nodes.get(candidate.key)
     check_revoked(before)
-    if before is None and len(state.nodes) >= NODES_MAX:
-        raise EnrolRefused("too_many", 503, f"{NODES_MAX} nodes are enrolled")
-    if before is not None and before.how == "kubernetes":
+    if before is None or not before.claim or before.how == KUBERNETES:
         return None
     return NodeEnrolled(now_ms, candidate.cluster, candidate.node, candidate.claim, valid_from_ms=now_ms)
 
@@ -229,6 +232,25 @@ def _valid_from_ms(before: EnrolledNode | None, secret: SecretAdded, candidate: 
         f"{'enrolled' if is_enrolled else 'which reports'}; if it was installed anew: tokenyield-collector enrol allow "
         f"cluster={candidate.cluster} node={candidate.node}",
     )
+
+
+def lasting_events(state: Enrolments, before_ms: int) -> list[Event]:
+    """Events that make the state without secrets that ended, and without names that were enrolled or freed, before
+    then. Revoked nodes stay. Whatever token such a name had before must have ended by then."""
+    events: list[Event] = []
+    for (cluster, node), entry in state.nodes.items():
+        if entry.is_revoked:
+            events.append(NodeRevoked(entry.at_ms, cluster, node))
+        elif entry.at_ms >= before_ms and not entry.claim:
+            events.append(NodeAllowed(entry.at_ms, cluster, node))
+        elif entry.at_ms >= before_ms:
+            secret = entry.how.removeprefix(SECRET) if entry.how.startswith(SECRET) else ""
+            events.append(NodeEnrolled(entry.at_ms, cluster, node, entry.claim, secret, entry.valid_from_ms))
+    for added in state.secrets.values():
+        if added.until_ms >= before_ms:
+            events.append(msgspec.structs.replace(added, used=state.used.get(added.name, 0)))
+            events += [SecretRevoked(before_ms, added.name)] * (added.name in state.revoked_secrets)
+    return events
 
 
 def secrets_left(state: Enrolments, now_ms: int) -> Mapping[str, int]:

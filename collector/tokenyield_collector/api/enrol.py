@@ -8,6 +8,7 @@ slowed down by address.
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,9 @@ REQUESTS_PER_S, REQUESTS_BURST = 10.0, 200
 """Of one address, behind which may be many nodes."""
 WRONG_PER_S, WRONG_BURST = 1.0, 20
 """Proofs of one address that are wrong; beyond it no API server is asked for it. A right secret is still taken."""
+UNDER_WAY_MAX, UNDER_WAY_OF_ADDRESS_MAX = 200, 40
+"""Requests for enrolment at once, of all addresses and of one."""
+BODY_WAIT_S = 5.0
 CLAIM_CHARS = (32, 256)
 ENROL = Route(
     path="/v1/enrol",
@@ -61,10 +65,14 @@ class EnrolApi:
         self._services = services
         self._requests = Buckets(REQUESTS_PER_S, REQUESTS_BURST)
         self._wrong = Buckets(WRONG_PER_S, WRONG_BURST)
+        self._under_way: Counter[str] = Counter()
 
     async def handle(self, request: web.Request) -> web.Response:
         stats, peer = self._services.ingest, peer_of(request)
+        self._under_way[peer] += 1
         try:
+            if self._under_way[peer] > UNDER_WAY_OF_ADDRESS_MAX or self._under_way.total() > UNDER_WAY_MAX:
+                raise EnrolRefused("overloaded", 503, "too many nodes enrol at once; send later")
             issued, asked = await self._enrolled(request, peer)
         except EnrolRefused as refusal:
             stats.enrol_refused[refusal.reason] += 1
@@ -72,6 +80,10 @@ class EnrolApi:
                 self._wrong.wait_s(peer, time.monotonic())
             request["why"] = f"{refusal.reason}: {refusal}"
             return problem(refusal.status, str(refusal), headers=_headers(refusal.status))
+        finally:
+            self._under_way[peer] -= 1
+            if not self._under_way[peer]:
+                del self._under_way[peer]
         kind = issued.how.partition(" ")[0]
         stats.enrolled[kind] += 1
         if issued.is_new:
@@ -141,7 +153,7 @@ class EnrolApi:
                 "body", 413, f"body: expected at most {BODY_BYTES_MAX} bytes, with their length, found others"
             )
         try:
-            async with asyncio.timeout(self._services.settings.body_wait_s):
+            async with asyncio.timeout(BODY_WAIT_S):
                 body = await request.read()
         except TimeoutError:
             raise EnrolRefused("body", 408, "the body did not arrive in time") from None

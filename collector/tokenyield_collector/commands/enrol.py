@@ -41,8 +41,15 @@ ACTIONS = {
         "cluster= and node=",
         "enrol allow --config collector.yaml cluster=dc1 node=gpu-7",
     ),
+    "forget": (
+        "forget secrets that ended, and nodes that enrolled, longer than days= ago; a node that lives is not affected",
+        "KEY=VALUE",
+        "days=, at least enrol_token_days",
+        "enrol forget --config collector.yaml days=90",
+    ),
 }
 USES_MAX, DAYS_MAX, REPLACE_AFTER_S_MAX = 100_000, 366, 366 * 86_400
+FORGET_DAYS_MAX = 36_600
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SECRET_KEYS = ("cluster", "nodes", "uses", "days", "may", "replace_after", "name")
 
@@ -85,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 2
     journal = EnrolmentJournal(Path(settings.enrol_dir))
+    arguments.days_min = settings.enrol_token_days
     try:
         return _ACT[arguments.action](journal, arguments)
     except _Unusable as error:
@@ -216,7 +224,15 @@ def _record(journal: "EnrolmentJournal", event: "Event") -> int:
     return 0
 
 
-_ACT = {"secret": _secret, "list": _list, "revoke": _revoke, "allow": _allow}
+def _forget(journal: "EnrolmentJournal", arguments: argparse.Namespace) -> int:
+    days = _whole("days", _pairs(arguments.pairs, ("days",)).get("days", ""), FORGET_DAYS_MAX)
+    if days < arguments.days_min:  # a token that ended otherwise than by its day would be valid again
+        raise _Unusable(f"days: expected at least enrol_token_days ({arguments.days_min}), found {days}")
+    show(f"{journal.forget(_now_ms() - days * 86_400_000)} nodes forgotten")
+    return 0
+
+
+_ACT = {"secret": _secret, "list": _list, "revoke": _revoke, "allow": _allow, "forget": _forget}
 
 
 def _pairs(texts: list[str], known: tuple[str, ...]) -> dict[str, str]:

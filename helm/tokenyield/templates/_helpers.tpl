@@ -51,7 +51,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- else }}{{ fail "tokenSecret: name a Secret with the keys tokens and reader (see the chart's README), or set collector.insecure: true if something in front authenticates" }}{{ end }}
 {{- if include "tokenyield.enrols" . }}
 {{- $account := printf "%s/%s-agent" .Release.Namespace (include "tokenyield.name" .) }}
-{{- $_ := set $own "enrol_kubernetes" (list (dict "cluster" .Values.clusterName "service_account" $account "audience" .Values.enrolment.audience)) }}
+{{- $may := .Values.agent.config.gateways | empty | ternary "write" "write,gateway" }}
+{{- $_ := set $own "enrol_kubernetes" (list (dict "cluster" .Values.clusterName "service_account" $account "audience" .Values.enrolment.audience "may" $may)) }}
 {{- if .Values.enrolment.keySecret }}{{ $_ := set $own "enrol_key_file" "/run/secrets/enrol/key" }}
 {{- else if .Values.collector.clickhouse.url }}{{ fail "enrolment.keySecret: several collectors need one key; name a Secret with the key `key` (see the chart's README), or set enrolment.enabled: false" }}{{ end }}
 {{- $_ := set $own "enrol_dir" (.Values.collector.clickhouse.url | empty | ternary "/state/enrol" "/tmp/enrol") }}

@@ -118,6 +118,7 @@ def test_kubernetes_proves_the_node_whoever_had_its_name() -> None:
     state.apply(event)
     assert not state.accepts(("dc1", "gpu-1"), NOON_MS - 1)
     assert by_kubernetes(state, candidate(claim="next pod"), NOON_MS) is None
+    assert by_kubernetes(state, candidate(node="gpu-2"), NOON_MS) is None, "nodes of a cluster come and go"
     state.apply(NodeRevoked(NOON_MS, "dc1", "gpu-1"))
     with pytest.raises(EnrolRefused, match="enrol allow"):
         by_kubernetes(state, candidate(claim="pod"), NOON_MS)
@@ -194,6 +195,40 @@ def test_a_secret_is_not_used_more_often_than_it_may_be_by_however_many(tmp_path
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["enrolled"] * 5 + ["used_up"] * 7
+
+
+def test_what_is_forgotten_brings_no_token_and_no_use_back(tmp_path: Path) -> None:
+    """The file is written anew while another program has it open."""
+    journal, other = EnrolmentJournal(tmp_path), EnrolmentJournal(tmp_path)
+    day = NOON_MS + DAY_MS
+    events: list[Event] = [
+        secret(name="old", digest="0" * 64, until_ms=day - 1),
+        secret(uses=3, until_ms=day + 1),
+        secret(name="ended", digest="1" * 64, until_ms=day + 1),
+        SecretRevoked(NOON_MS, "ended"),
+        enrolled("gpu-1"),
+        enrolled("gpu-2", at_ms=day),
+        enrolled("gpu-3", at_ms=day, by=""),
+        NodeRevoked(NOON_MS, "dc1", "gpu-4"),
+        NodeAllowed(NOON_MS, "dc1", "gpu-5"),
+        NodeAllowed(day, "dc1", "gpu-6"),
+    ]
+    for event in events:
+        journal.decide(partial(_recorded, event))
+    other.reread()
+    assert journal.forget(day) == 2
+    other.decide(partial(_recorded, enrolled("gpu-7", "new", day)))
+    journal.reread()
+    assert journal.state == other.state
+    state = journal.state
+    assert sorted(node for _, node in state.nodes) == ["gpu-2", "gpu-3", "gpu-4", "gpu-6", "gpu-7"]
+    assert set(state.secrets) == {"s", "ended"}
+    assert (state.used["s"], state.revoked_secrets) == (3, {"ended"})
+    assert not state.accepts(("dc1", "gpu-4"), day)
+    assert not state.accepts(("dc1", "gpu-6"), day - 1)
+    with pytest.raises(EnrolRefused, match="used 3 times"):
+        by_secret(state, DIGEST, candidate(node="gpu-8"), NOON_MS)
+    assert journal.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_link_in_the_journal_s_place_is_not_followed(tmp_path: Path) -> None:

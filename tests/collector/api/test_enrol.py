@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from collector.access.api_server import ApiServer, jwt
 from collector.access.client import READER, bearer, call, now_ms
 from collector.samples import batch, shipment
 from harness import Stack, wait_until
-from tokenyield_collector.api.enrol import WRONG_BURST
+from tokenyield_collector.api.enrol import UNDER_WAY_OF_ADDRESS_MAX, WRONG_BURST
 from tokenyield_collector.cli import main
 from tokenyield_wire.codec import encode_shipment
 
@@ -202,6 +203,21 @@ def test_a_page_of_another_site_cannot_enrol(stack: Stack, make_secret: Any) -> 
     body = json.dumps({"cluster": "dc1", "node": "gpu-61", "claim": CLAIM}).encode()
     headers = bearer(make_secret()) | {"Origin": "http://evil.example.com"}
     assert call(stack.url, "/v1/enrol", "POST", body, **headers)[0] == 403
+
+
+def test_bodies_that_do_not_come_hold_up_no_other_address(stack: Stack, make_secret: Any) -> None:
+    head = f"POST /v1/enrol HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {make_secret()}\r\nContent-Length: 100\r\n\r\n"
+    slow = [socket.create_connection(("127.0.0.1", stack.port), source_address=("127.0.0.2", 0)) for _ in range(60)]
+    try:
+        for one in slow:
+            one.sendall(head.encode())
+        first, others = slow[:UNDER_WAY_OF_ADDRESS_MAX], slow[UNDER_WAY_OF_ADDRESS_MAX:]
+        assert [one.recv(12) for one in others] == [b"HTTP/1.1 503"] * len(others)
+        assert enrol(stack, make_secret(), "gpu-81")[0] == 200
+        assert [one.recv(12) for one in first] == [b"HTTP/1.1 408"] * len(first)
+    finally:
+        for one in slow:
+            one.close()
 
 
 def test_wrong_proofs_are_checked_ever_more_rarely_and_the_right_secret_is_taken(

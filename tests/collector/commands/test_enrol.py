@@ -40,6 +40,8 @@ def test_a_secret_is_shown_once_and_listed_without_it(tmp_path: Path, capsys: py
     assert enrol(tmp_path, "revoke", "name=rack-a") == 0
     assert enrol(tmp_path, "list") == 0
     assert "gpu-7" in capsys.readouterr().out
+    assert enrol(tmp_path, "forget", "days=30") == 0
+    assert capsys.readouterr().out == "1 nodes forgotten\n"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,8 @@ def test_a_secret_is_shown_once_and_listed_without_it(tmp_path: Path, capsys: py
         ("revoke", ("name=none",), 1, "expected a secret of `enrol list`"),
         ("revoke", ("node=gpu-1",), 2, "cluster: expected the name"),
         ("revoke", ("name=x", "node=gpu-1"), 2, "found both"),
+        ("forget", ("days=29",), 2, "days: expected at least enrol_token_days (30), found 29"),
+        ("forget", (), 2, "days: expected a number"),
         ("allow", ("cluster=dc1", "node=gpu-*"), 2, "node: expected the name"),
     ],
 )
