@@ -15,6 +15,7 @@ BENCHES = (
     "ingest.py",
     "fleet.py",
     "report.py",
+    "closing.py",
     "scrape.py",
     "page.py",
     "peers.py",

@@ -128,13 +128,12 @@ def _write_focus(maker: "ReportMaker", arguments: argparse.Namespace) -> None:
         return
     beside = {form: output.with_suffix(suffix) for form, suffix in _beside(version).items()}
     with ExitStack() as opened:
-        file = opened.enter_context(output.open("w", encoding="utf-8", newline=""))
-        invoice = None
-        if (path := beside.pop("focus-invoice-detail", None)) is not None:
-            invoice = opened.enter_context(path.open("w", encoding="utf-8", newline=""))
-        total = maker.focus(period, file, focus_version=version, version=arguments.version, invoice_out=invoice)
-    for form, path in beside.items():
-        path.write_bytes(maker.encode(period, (), form, focus_version=version, version=arguments.version))
+        file, *files = (
+            opened.enter_context(path.open("w", encoding="utf-8", newline="")) for path in (output, *beside.values())
+        )
+        total = maker.focus(
+            period, file, focus_version=version, version=arguments.version, beside=dict(zip(beside, files, strict=True))
+        )
     show(f"{output}: {total:,.2f} {maker.policy.prices.currency}", is_error=True)
 
 

@@ -131,18 +131,23 @@ class ReportMaker:
         *,
         focus_version: str = DEFAULT_VERSION,
         version: int | None = None,
-        invoice_out: TextWriter | None = None,
+        beside: Mapping[str, TextWriter] | None = None,
     ) -> Decimal:
-        """Write the FOCUS file, streamed, and its invoice from the same pass. Returns the sum of its rows."""
-        from tokenyield_collector.reports.focus.invoice import InvoiceLines
+        """Write the FOCUS file, streamed, and the files beside it (by format) in one pass. Returns the sum of rows."""
+        from tokenyield_collector.reports.focus.invoice import InvoiceLines, write_billing_period
         from tokenyield_collector.reports.focus.writer import write_cost_and_usage
+        from tokenyield_collector.reports.formats.focus_metadata import write_metadata_of_made
 
-        whole = self._period_statement(period, focus_version, version)
-        if invoice_out is None:
-            return write_cost_and_usage(whole, out)
+        whole, files = self._period_statement(period, focus_version, version), beside or {}
         lines = InvoiceLines()
-        total = write_cost_and_usage(whole, out, lines.add)
-        lines.write(whole, invoice_out)
+        writers = {
+            "focus-invoice-detail": lines.write,
+            "focus-metadata": write_metadata_of_made,
+            "focus-billing-period": write_billing_period,
+        }
+        total = write_cost_and_usage(whole, out, lines.add if "focus-invoice-detail" in files else None)
+        for form, file in files.items():
+            writers[form](whole, file)
         return total
 
     def budgets(self, month: str | None = None) -> list[BudgetState]:

@@ -12,12 +12,21 @@ from tokenyield_collector.reports.focus.columns import (
     precision,
 )
 from tokenyield_collector.reports.formats import PeriodStatement, StatementFormat, TextWriter
-from tokenyield_collector.statements.gaps import Gap, gaps_of
+from tokenyield_collector.statements.gaps import gaps_of
 from tokenyield_collector.targets.spreadsheet import NAMES_IN_CSV
 from tokenyield_collector.version import VERSION
 
 
 def write_metadata(whole: PeriodStatement, out: TextWriter) -> None:
+    """Gaps show while lines are made; of a version they are kept."""
+    if whole.version is None:
+        for _ in whole.statement.lines():
+            pass
+    write_metadata_of_made(whole, out)
+
+
+def write_metadata_of_made(whole: PeriodStatement, out: TextWriter) -> None:
+    """Of a statement whose lines were made."""
     out.write(json.dumps(metadata(whole), indent=2) + "\n")
 
 
@@ -33,15 +42,8 @@ def metadata(whole: PeriodStatement) -> dict[str, Any]:
         "PriceBookVersion": whole.statement.policy.prices.fingerprint,
         "StatementVersion": whole.version,
         "TextNeutralization": NAMES_IN_CSV,
-        "Gaps": [gap.document() for gap in _gaps(whole)],
+        "Gaps": [gap.document() for gap in gaps_of(whole.statement.gaps)],
     }
-
-
-def _gaps(whole: PeriodStatement) -> list[Gap]:
-    """What is not known of the period, which shows while its lines are made."""
-    for _ in whole.statement.lines():
-        pass
-    return gaps_of(whole.statement.gaps)
 
 
 def _datasets(whole: PeriodStatement) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_a_file_keeps_the_rules_and_sums_to_the_report(
         fleet.hour(one["start"], one["gpus"], one["servers"], one["demand"], node=one["node"])
     maker = close_months(fleet.maker(book, attribution, now="2026-11-05"))
     out, invoice = io.StringIO(), io.StringIO()
-    total = maker.focus(PERIOD, out, focus_version=version, invoice_out=invoice)
+    total = maker.focus(PERIOD, out, focus_version=version, beside={"focus-invoice-detail": invoice})
     columns, rows = read(out.getvalue())
     assert list(faults(columns, rows, version)) == []
 
