@@ -13,18 +13,14 @@ from pathlib import Path
 
 from tokenyield_collector.access import node_token
 from tokenyield_collector.access.enrolment_journal import EnrolmentJournal
+from tokenyield_collector.access.enrolment_rules import NAME, Candidate, by_kubernetes, by_secret, check_revoked
 from tokenyield_collector.access.enrolments import (
     FORGET,
-    NAME,
     NODES_MAX,
-    Candidate,
     Enrolments,
     EnrolRefused,
     NodeEnrolled,
     SecretAdded,
-    by_kubernetes,
-    by_secret,
-    check_revoked,
 )
 from tokenyield_collector.access.node_token import KeyFault, NodeToken, make_key, read_keys
 from tokenyield_collector.access.token_file import Grant

@@ -17,7 +17,8 @@ from aiohttp import hdrs, web
 
 from tokenyield_collector.access.auth import peer_of
 from tokenyield_collector.access.enrolment import NODE_PREFIX, SECRET_PREFIX, Enrolment, Issued
-from tokenyield_collector.access.enrolments import Candidate, EnrolRefused
+from tokenyield_collector.access.enrolment_rules import Candidate
+from tokenyield_collector.access.enrolments import EnrolRefused
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.http.problem import problem
 from tokenyield_collector.http.right import Right

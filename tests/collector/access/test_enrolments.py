@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from collector.samples import NOON_MS
 from tokenyield_collector.access.enrolment_journal import EnrolmentJournal
+from tokenyield_collector.access.enrolment_rules import SEEN_LATELY_S, Candidate, by_kubernetes, by_secret
 from tokenyield_collector.access.enrolments import (
-    SEEN_LATELY_S,
-    Candidate,
     Enrolments,
     EnrolRefused,
     Event,
@@ -23,8 +22,6 @@ from tokenyield_collector.access.enrolments import (
     NodeRevoked,
     SecretAdded,
     SecretRevoked,
-    by_kubernetes,
-    by_secret,
 )
 from tokenyield_collector.access.node_token import KeyFault, NodeToken, granted, make_key, read_keys, signed
 
