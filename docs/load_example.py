@@ -111,7 +111,8 @@ def page() -> str:
             completion=round(load["completion_tokens_per_second"] * 3600),
             requests=round(load["answered_per_second"] * 3600),
         )
-        fleet.hour(ms("2026-10-05") + hour * HOUR_MS, [Gpu(held=[held])], [made])
+        for day in ("2026-10-04", "2026-10-05"):
+            fleet.hour(ms(day) + hour * HOUR_MS, [Gpu(held=[held])], [made])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prices.yaml"
         file.write_text(PRICES)
@@ -156,7 +157,7 @@ of one GPU at $2.50. **The server ran on a CPU, so only the shape is meaningful:
 From {max(costs):,.2f} down to {min(costs):,.2f} dollars per million tokens: **{max(costs) / min(costs):,.0f} times, by load alone**
 (`allocated`, which includes the idle time that the server holds). For the busy time only (`direct`) it is {max(direct) / min(direct):,.1f} times, because
 a server that answers one request at a time is busy and below its pace (a GPU, which needs a batch to be full, shows more of it).
-That part is `under_yield`: what the busy time cost beyond the best hour's pace, learned from these same hours. No pace is learned from
+That part is `under_yield`: what the busy time cost beyond the best hour's pace, learned from these same hours on two days. No pace is learned from
 an hour that is busy for less than half of it, but such an hour is measured against that pace. `idle` is the rest of the hour.
 
 So a calculator that takes utilization as given is wrong by exactly that factor, and so is a comparison of `direct` with an API's

@@ -150,11 +150,11 @@ DASHBOARD = page(
                     "Reference paces",
                     [
                         (
-                            'max by (model, gpu_model, gpus, source) (tokenyield_reference_tokens_per_second{model=~"$model"})',
+                            'max by (model, gpu_model, gpus, cluster, node, source) (tokenyield_reference_tokens_per_second{model=~"$model"})',
                             "tokens per second",
                         )
                     ],
-                    "Expected pace of a model on so many GPUs: configured, or the best hour of the last weeks.",
+                    "Expected pace of a model on so many GPUs: configured, or learned from three nodes or from days of one node.",
                     span=24,
                 ),
             ],

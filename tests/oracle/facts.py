@@ -17,6 +17,10 @@ TOKENS = KINDS[:4]
 WHOLE_MACHINE = ("dcmi", "power_meter")
 
 
+Node = tuple[str, str]
+"""Cluster and name."""
+
+
 class GpuPlace(NamedTuple):
     """GPUs of one product in one node."""
 
@@ -109,8 +113,9 @@ def json_text(labels: Mapping[str, str]) -> str:
 
 
 def facts_of(shipments: Iterable[Mapping[str, Any]]) -> Facts:
-    """In the order in which they arrived; a batch that came twice counts once."""
+    """In the order in which they arrived; a batch that came twice counts once, and so does a GPU of two nodes."""
     facts, seen = Facts(), set()
+    batches: list[tuple[Node, dict[str, Any]]] = []
     for shipment in shipments:
         place = shipment["cluster"], shipment["node"]
         facts.node_labels[place] = shipment.get("labels", {})
@@ -118,21 +123,60 @@ def facts_of(shipments: Iterable[Mapping[str, Any]]) -> Facts:
             number = (shipment["agent_id"], shipment["epoch"], *place, batch["seq"])
             if number not in seen:
                 seen.add(number)
-                _add(facts.hours[batch["start_ms"] // HOUR_MS * HOUR_MS], *place, batch)
+                batches.append((place, batch))
+    owners = _owners(batches)
+    for place, batch in batches:
+        hour_ms = batch["start_ms"] // HOUR_MS * HOUR_MS
+        foreign = {gpu for (at_ms, gpu), owner in owners.items() if at_ms == hour_ms and owner != place}
+        _add(facts.hours[hour_ms], *place, batch, foreign)
     return facts
 
 
-def _add(hour: HourFacts, cluster: str, node: str, batch: Mapping[str, Any]) -> None:
+def _owners(batches: Iterable[tuple[Node, Mapping[str, Any]]]) -> dict[tuple[int, str], Node]:
+    """(hour, GPU) that several nodes reported for over a minute more than an hour -> the node whose GPU it is: the one
+    that has reported it for longest without a break of a day; of two, the one with more of the hour in which both
+    began."""
+    spent: dict[tuple[str, Node], dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for place, batch in batches:
+        for gpu in batch.get("gpus", ()):
+            hour_ms = batch["start_ms"] // HOUR_MS * HOUR_MS
+            spent[gpu["uuid"], place][hour_ms] += sum(gpu.get(f"{state}_ms", 0) for state in STATES)
+    by_hour: dict[tuple[int, str], list[Node]] = defaultdict(list)
+    for (gpu, place), hours in spent.items():
+        for hour_ms in hours:
+            by_hour[hour_ms, gpu].append(place)
+    owners = {}
+    for (hour_ms, gpu), places in by_hour.items():
+        if len(places) > 1 and sum(spent[gpu, place][hour_ms] for place in places) > HOUR_MS + 60_000:
+            owners[hour_ms, gpu] = min(places, key=lambda place: (*_since(spent[gpu, place], hour_ms), place))
+    return owners
+
+
+def _since(hours: Mapping[int, int], until_ms: int) -> tuple[int, int]:
+    """The hour since which a GPU was reported without a break of a day, and less for more time in it."""
+    since_ms = until_ms
+    for hour_ms in sorted(hours, reverse=True):
+        if since_ms - DAY_MS <= hour_ms < since_ms:
+            since_ms = hour_ms
+    return since_ms, -min(hours[since_ms], HOUR_MS)
+
+
+def _add(hour: HourFacts, cluster: str, node: str, batch: Mapping[str, Any], foreign: set[str]) -> None:
+    """`foreign`: GPUs that count for another node in this hour."""
     length_ms = batch["end_ms"] - batch["start_ms"]
     place_of, gpus_mj = {}, 0
     for gpu in batch.get("gpus", ()):
-        place = place_of[gpu["uuid"]] = GpuPlace(cluster, node, gpu.get("model") or "")
         energy = gpu.get("energy_mj", {})
+        gpus_mj += sum(energy.get(state, 0) for state in STATES)
+        if gpu["uuid"] in foreign:
+            continue
+        place = place_of[gpu["uuid"]] = GpuPlace(cluster, node, gpu.get("model") or "")
         for state in STATES:
             hour.time_ms[place][state] += gpu.get(f"{state}_ms", 0)
             hour.energy_mj[place][state] += energy.get(state, 0)
-        gpus_mj += sum(energy.get(state, 0) for state in STATES)
     for share in batch.get("shares", ()):
+        if share["gpu_uuid"] in foreign:
+            continue
         held = hour.held[Server(cluster, share["workload"])][place_of[share["gpu_uuid"]]]
         held.gpus.add(share["gpu_uuid"])
         for name in ("active_ms", "idle_ms", "active_mj", "idle_mj", "parked_ms", "parked_mj"):

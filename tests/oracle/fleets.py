@@ -107,6 +107,7 @@ def _node(rng: random.Random, number: int) -> dict[str, Any]:
         "labels": rng.choice(({}, {"rack": f"a{number}"}, {"rack": "b1", "contract": "c7"})),
         "host": rng.choice((None, None, "rapl", "dcmi", "power_meter")),
         "window_ms": HOUR_MS // rng.choice((1, 1, 2, 4)),
+        "claims": rng.random() < 0.25,
     }
 
 
@@ -149,6 +150,8 @@ def _batch(rng: random.Random, fleet: Fleet, node: dict[str, Any], start_ms: int
     gpus, shares = [], []
     for number, model in enumerate(node["gpus"]):
         uuid = f"GPU-{node['node']}-{number}"
+        if node["claims"] and not number and rng.random() < 0.6:
+            uuid = "GPU-n0-0"  # of the first node
         holders = (
             rng.sample(here, rng.choice((0, 1, 1, 1, 2))) if len(here) >= 2 else (here if rng.random() < 0.8 else [])
         )

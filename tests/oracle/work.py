@@ -18,6 +18,9 @@ from oracle.lines import ONE
 from oracle.people import People
 from oracle.terms import ZERO, Terms, amount
 
+Instance = tuple[str, str, int]
+"""Model, GPU, how many."""
+Node = tuple[str, str]
 PROMPT = ("prompt_computed", "prompt_cached", "prompt_unsplit")
 
 
@@ -65,7 +68,7 @@ class Work:
         self.terms, self.people = terms, people
         self.start_ms, self.end_ms = start_ms, end_ms
         self._facts = facts
-        self.paces = self._paces()
+        self.paces, self.node_paces = self._paces()
         self._left_out = left_out(facts, people)
 
     def of(self, hour_ms: int, hour: HourFacts) -> Iterator[Piece]:
@@ -96,12 +99,13 @@ class Work:
                         is_split=0 < part < 1, is_token_split=0 < here < 1,
                     )  # fmt: skip
 
-    def _paces(self) -> dict[tuple[str, str, int], Pace]:
-        """Configured, or learned from the best hour of which each GPU worked at least half."""
+    def _paces(self) -> tuple[dict[Instance, Pace], dict[tuple[Instance, Node], Pace]]:
+        """Configured, or learned from the best hours of which each GPU worked at least half: for all, and by node."""
         rules = self.terms.document.get("reference_rates") or {}
         learns, days = rules.get("learn", True), rules.get("learn_days", 30)
         since_ms = min(self.start_ms, self.end_ms - days * DAY_MS) if learns else self.start_ms
-        paces: dict[tuple[str, str, int], Pace] = {}
+        paces: dict[Instance, Pace] = {}
+        best: dict[Instance, dict[Node, dict[int, Pace]]] = defaultdict(lambda: defaultdict(dict))
         per_token = int(self.terms.weights["completion"] * 1000)
         for hour_ms in sorted(self._facts.hours):
             if not since_ms <= hour_ms < self.end_ms:
@@ -117,15 +121,31 @@ class Work:
                     paces[instance] = Pace(max(1, pace), "configured", True)
                 elif learns and piece.model and active_ms * 2 >= HOUR_MS * piece.gpus:
                     pace = floor(piece.units(self.terms.weights) * 1000 * 1000 / active_ms)
-                    if pace and (instance not in paces or pace > paces[instance].units):
-                        paces[instance] = Pace(pace, "learned", not (piece.is_split or piece.is_token_split), hour_ms)
-        return paces
+                    of_days = best[instance][piece.place.cluster, piece.place.node]
+                    day_ms = hour_ms // DAY_MS
+                    if pace and (day_ms not in of_days or pace > of_days[day_ms].units):
+                        is_exact = not (piece.is_split or piece.is_token_split)
+                        of_days[day_ms] = Pace(pace, "learned", is_exact, hour_ms)
+        node_paces: dict[tuple[Instance, Node], Pace] = {}
+        for instance, nodes in best.items():
+            tops = sorted((max(of_days.values()) for of_days in nodes.values() if of_days), reverse=True)
+            threes = [tops[i : i + 3] for i in range(len(tops) - 2)]
+            three = next((three for three in threes if 4 * three[2].units >= 3 * three[0].units), None)
+            if three is not None:
+                paces[instance] = three[2]
+                continue
+            for node, of_days in nodes.items():
+                if len(of_days) >= 2:
+                    node_paces[instance, node] = sorted(of_days.values())[-2]
+        return paces, node_paces
 
     def _rated(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Active time is productive up to what its tokens take at the pace."""
         for piece in pieces:
             instance = piece.model, piece.place.gpu if piece.place else "", piece.gpus
             pace, active_ms = self.paces.get(instance), piece.times["active_ms"]
+            if pace is None and piece.place is not None:
+                pace = self.node_paces.get((instance, (piece.place.cluster, piece.place.node)))
             reached = ONE
             if pace is None:
                 piece.unrated_ms = active_ms

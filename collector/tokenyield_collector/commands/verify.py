@@ -25,7 +25,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 the ledger balances, 1 it does not, counts a GPU twice, or cannot be read."""
+    """0 the ledger balances, 1 it does not, has a GPU that is reported twice, or cannot be read."""
     import os
 
     from tokenyield_collector.commands.source import settings_of
@@ -46,10 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show_gaps(ledger: "Ledger", settings: "CollectorSettings") -> int:
-    """What facts show that do not fit each other, whatever the prices are. 1 where a GPU counts twice."""
+    """What facts show that do not fit each other, whatever the prices are. 1 where a GPU is reported twice."""
     from tokenyield_collector.attribution.rules import load_rules
     from tokenyield_collector.statements.fact_gaps import fact_gaps
-    from tokenyield_collector.statements.gaps import GPU_TWICE, gaps_of
+    from tokenyield_collector.statements.gaps import GPU_CONTESTED, GPU_TWICE, gaps_of
     from tokenyield_wire.units import MS_PER_HOUR
 
     hours = ledger.hours()
@@ -59,7 +59,7 @@ def _show_gaps(ledger: "Ledger", settings: "CollectorSettings") -> int:
     gaps = gaps_of(fact_gaps(ledger.usage(), hours[0], hours[-1] + MS_PER_HOUR, aliases).gaps)
     for gap in gaps[:FINDINGS_SHOWN]:
         show(gap.text)
-    return int(any(gap.kind is GPU_TWICE for gap in gaps))
+    return int(any(gap.kind in (GPU_TWICE, GPU_CONTESTED) for gap in gaps))
 
 
 def _verify(ledger: "Ledger") -> int:

@@ -41,11 +41,23 @@ class GatewayDay(NamedTuple):
 
 
 class DoubledGpu(NamedTuple):
-    """What of one GPU's time on one day is beyond the hours that it has: the same GPU is reported more than once."""
+    """What of one GPU's time on one day one node reported beyond the hours that it has: two agents report it there."""
 
     day_ms: int
     gpu_uuid: str
-    places: tuple[str, ...]
-    """cluster/node of all that reported it in those hours; one, where two agents report one node."""
+    place: str
+    """cluster/node."""
     over_ms: int
     over_mj: int
+
+
+class ContestedGpu(NamedTuple):
+    """One GPU that several nodes reported for the same hours of one day: it counts for the first of them."""
+
+    day_ms: int
+    gpu_uuid: str
+    first: str
+    """cluster/node."""
+    others: tuple[str, ...]
+    left_out: tuple[int, ...]
+    """What the others reported in those hours, as `CAPACITY_SUMS` (usage.py): it is in no figure of a report."""

@@ -15,16 +15,18 @@ How things are divided, always in whole milliseconds, millijoules and tokens, an
    weighted as the query says, over all of its nodes; where none made tokens, the first model has all.
 3. Active time is productive up to what the tokens made take at the reference pace; the rest is under-yield. Without a
    reference all of it is productive, and is counted as `unrated_ms` beside.
-4. Where gateways report callers, each has the share of the model's weighted tokens that it requested in that hour and
+4. A GPU that several nodes report for the same hour counts for the first of them. What the others reported of it is in
+   no row; tokens made there are their workload's elsewhere, or made on no GPU that is known (`contested_gpus`).
+5. Where gateways report callers, each has the share of the model's weighted tokens that it requested in that hour and
    cluster; what nobody requested through a gateway stays with the workload itself (caller `{}`). What the query names
    as `uncounted` is left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu, GatewayDay
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, GatewayDay
 from tokenyield_wire.window import TOKEN_KINDS
 
 
@@ -55,8 +57,17 @@ class ModelInstance(NamedTuple):
     gpus: int
 
 
+class NodeInstance(NamedTuple):
+    """What a pace applies to that one node alone has shown."""
+
+    cluster: str
+    node: str
+    instance: ModelInstance
+
+
 class BestHour(NamedTuple):
-    """The best pace of an instance in one hour of which it worked at least half: the evidence of a learned reference.
+    """The best pace of an instance on one node and day, in an hour of which it worked at least half: the evidence of a
+    learned reference.
 
     `units` are thousandths of weighted tokens; the pace is units per GPU-second, 0 where no hour was half busy.
     """
@@ -68,8 +79,12 @@ class BestHour(NamedTuple):
     workload: str
     units: int
     active_ms: int
+    node: str = ""
+    """Unknown in months that were closed before paces were learned by node."""
 
 
+BEST_DAYS = 2
+"""Of so many days, the best, readers give each node's best hour."""
 USAGE_KINDS = (*TOKEN_KINDS, "requests")
 REPORTED = tuple(f"{kind}_reported" for kind in USAGE_KINDS)
 WORK_SUMS = (
@@ -100,6 +115,14 @@ class CapacityTimes(NamedTuple):
     idle_mj: int
     unallocated_mj: int
     unknown_mj: int
+
+    @property
+    def gpu_ms(self) -> int:
+        return self.active_ms + self.idle_ms + self.unallocated_ms + self.unknown_ms
+
+    @property
+    def energy_mj(self) -> int:
+        return self.active_mj + self.idle_mj + self.unallocated_mj + self.unknown_mj
 
 
 CAPACITY_SUMS = CapacityTimes._fields
@@ -170,6 +193,8 @@ class UsageQuery:
     """Of each chain, `NO_CHAIN` and `NO_GPU_CHAIN` among them, the segment of every hour from `start_ms` on; 0 where it
     is left out."""
     references: Mapping[ModelInstance, int]
+    node_references: Mapping[NodeInstance, int] = field(default_factory=dict)
+    """Paces of one node each, for instances without one that holds for all nodes."""
     gateway_models: Mapping[str, str]
     group_of: Callable[[WorkIdentity], int]
     uncounted: Sequence[GatewayDay] = ()
@@ -191,7 +216,7 @@ class UsageReader(Protocol):
         ...
 
     def best_hours(self, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> Sequence[BestHour]:
-        """One for each instance that worked in the period."""
+        """The best hour of each day, for the `BEST_DAYS` best days of each instance on each node, the best first."""
         ...
 
     def reported_ms(
@@ -213,7 +238,11 @@ class UsageReader(Protocol):
         ...
 
     def doubled_gpus(self, start_ms: int, end_ms: int) -> Sequence[DoubledGpu]:
-        """GPUs that are reported for more time than there is."""
+        """GPUs that one node reports for more time than there is."""
+        ...
+
+    def contested_gpus(self, start_ms: int, end_ms: int) -> Sequence[ContestedGpu]:
+        """GPUs that several nodes report at once."""
         ...
 
     def checksum(self, start_ms: int, end_ms: int) -> str:

@@ -4,7 +4,7 @@ In: a ledger. Out: findings, each with where and by how much; none when
 * no window of a node is there twice;
 * each hour is the sum of its windows, as far as these are kept;
 * what workloads held of the GPUs of a node is at most what those GPUs did;
-* what reports read of each hour is all the time and energy of its GPUs;
+* what reports read of each hour is all the time and energy of its GPUs, each once;
 * no count of outcomes is there twice, or out of bounds.
 """
 
@@ -75,7 +75,9 @@ def _overheld(hour_ms: int, facts: Facts) -> Iterator[str]:
 
 
 def _unreported(hour_ms: int, facts: Facts, ledger: Ledger) -> Iterator[str]:
-    usage = ledger.usage().usage(
+    reader = ledger.usage()
+    contested = [gpu.left_out for gpu in reader.contested_gpus(hour_ms, hour_ms + MS_PER_HOUR)]
+    usage = reader.usage(
         UsageQuery(
             start_ms=hour_ms,
             end_ms=hour_ms + MS_PER_HOUR,
@@ -91,5 +93,7 @@ def _unreported(hour_ms: int, facts: Facts, ledger: Ledger) -> Iterator[str]:
     rows = [row.sums for row in usage.capacity]
     read = {name: sum(sums[i] for sums in rows) for i, name in enumerate(CAPACITY_SUMS)}
     kept = {name: sum(getattr(gpu, name) for gpu in facts.gpus) for name in CAPACITY_SUMS}
-    if read != kept:
-        yield f"{iso(hour_ms)}: reports read {read}, the hour has {kept}"
+    left_out = {name: sum(sums[i] for sums in contested) for i, name in enumerate(CAPACITY_SUMS)}
+    if any(read[name] + left_out[name] != kept[name] for name in CAPACITY_SUMS):
+        others = f", of which {left_out} is left out as other nodes' GPUs" if any(left_out.values()) else ""
+        yield f"{iso(hour_ms)}: reports read {read}, the hour has {kept}{others}"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
 from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
@@ -107,6 +107,10 @@ class WindowUsage:
 
     def doubled_gpus(self, start_ms: int, end_ms: int) -> Sequence[DoubledGpu]:
         """None: these are sums over GPUs."""
+        return ()
+
+    def contested_gpus(self, start_ms: int, end_ms: int) -> Sequence[ContestedGpu]:
+        """None: who was first is decided of closed hours; until then each node's GPUs count."""
         return ()
 
     def checksum(self, start_ms: int, end_ms: int) -> str:

@@ -91,7 +91,7 @@ class Exposition:
         groups = _ShownGroups(view, names)
         yield from _attributed(view, groups)
         yield families.GAPS.samples({(kind,): count for kind, count in view.to_date.newest_gaps.items()})
-        yield _references(view.to_date.references[:REFERENCES_MAX])
+        yield _references(sorted(view.to_date.references, key=lambda pace: pace.node is not None)[:REFERENCES_MAX])
         yield from _budgets(view.budgets)
         yield from _nodes(view, names)
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
@@ -300,7 +300,10 @@ def _references(references: Iterable[AppliedReference]) -> Metric:
     paces = families.REFERENCE.new()
     for one in references:
         at = one.instance
-        paces.add_metric([own_name(at.model), at.gpu_model, str(at.gpus), one.source], one.tokens_per_second)
+        source = one.source + ("_nodes" if one.nodes else "_days" if one.days else "")
+        node = [own_name(name) for name in one.node or ("", "")]
+        labels = [own_name(at.model), at.gpu_model, str(at.gpus), *node, source]
+        paces.add_metric(labels, one.tokens_per_second)
     return paces
 
 

@@ -232,14 +232,15 @@ GAPS = Family(
     "tokenyield_gaps",
     "gauge",
     "Things that are not known, by kind, of the closed hours of the newest day: without a price, demand that no server "
-    "made, counted twice; docs/money.md describes them, /v1/summary names them (gaps_to_date)",
+    "made, reported twice; docs/money.md describes them, /v1/summary names them (gaps_to_date)",
     ("kind",),
 )
 REFERENCE = Family(
     "tokenyield_reference_tokens_per_second",
     "gauge",
-    "The expected pace of a model on so many GPUs, in completion tokens; configured, or learned",
-    ("model", "gpu_model", "gpus", "source"),
+    "The expected pace of a model on so many GPUs, in completion tokens: configured, learned from nodes that agree "
+    "(learned_nodes), or from days of the one node that it applies to (learned_days)",
+    ("model", "gpu_model", "gpus", "cluster", "node", "source"),
 )
 BUDGET = Family(
     "tokenyield_budget",

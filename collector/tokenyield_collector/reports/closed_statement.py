@@ -183,9 +183,9 @@ class JoinedStatement:
 
     @property
     def references(self) -> list[AppliedReference]:
-        """The newest of each instance."""
-        newest = {reference.instance: reference for part in self._parts for reference in part.references}
-        return [newest[instance] for instance in sorted(newest)]
+        """The newest of each instance, and of each node that has its own."""
+        newest = {reference.place: reference for part in self._parts for reference in part.references}
+        return [newest[place] for place in sorted(newest)]
 
     @property
     def gaps(self) -> list[DayGap]:

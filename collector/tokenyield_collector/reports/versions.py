@@ -7,7 +7,7 @@ changes, a line each. Where lines differ and nothing is named, there is no new v
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tokenyield_collector.ledger.usage import USAGE_KINDS
+from tokenyield_collector.ledger.usage import USAGE_KINDS, ModelInstance
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.closed_day import KeyedLines
 from tokenyield_collector.reports.document_changes import differences
@@ -45,20 +45,26 @@ def shows_beside_lines(changes: Iterable[str]) -> bool:
 
 def pace_changes(before: Sequence[AppliedReference], after: Sequence[AppliedReference]) -> list[str]:
     """Learned paces; those that are configured are in the price book."""
-    old, new = ({one.instance: one for one in paces if one.source == "learned"} for paces in (before, after))
+    old, new = ({one.place: one for one in paces if one.source == "learned"} for paces in (before, after))
     return [
-        f"pace: {instance.model} on {instance.gpus} {instance.gpu_model}: {_pace(old.get(instance))} -> "
-        f"{_pace(new.get(instance))}"
-        for instance in sorted(old.keys() | new.keys())
-        if old.get(instance) != new.get(instance)
+        f"pace: {_place(place)}: {_pace(old.get(place))} -> {_pace(new.get(place))}"
+        for place in sorted(old.keys() | new.keys())
+        if old.get(place) != new.get(place)
     ]
+
+
+def _place(place: tuple[ModelInstance, tuple[str, str]]) -> str:
+    instance, (cluster, node) = place
+    on = f" of {cluster}/{node}" if node else ""
+    return f"{instance.model} on {instance.gpus} {instance.gpu_model}{on}"
 
 
 def _pace(reference: AppliedReference | None) -> str:
     if reference is None:
         return "(nothing)"
     hour = f" of {iso(reference.evidence.hour_ms)}" if reference.evidence is not None else ""
-    return f"{reference.tokens_per_second:,.1f} tokens/s{hour}"
+    origin = f" ({reference.origin})" if reference.origin else ""
+    return f"{reference.tokens_per_second:,.1f} tokens/s{hour}{origin}"
 
 
 def fact_days(before: Mapping[str, ClosedDayEntry], after: Mapping[str, ClosedDayEntry]) -> list[str]:

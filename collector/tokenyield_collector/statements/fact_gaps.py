@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple, Protocol
 
-from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu, GatewayDay
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, GatewayDay
+from tokenyield_collector.ledger.usage import CapacityTimes
 from tokenyield_collector.statements.chained_gateways import behind_another, beyond_made, outermost_first
 from tokenyield_collector.statements.gaps import (
     BEYOND_SERVED,
     GATEWAYS_CHAINED,
+    GPU_CONTESTED,
     GPU_TWICE,
     NOT_SERVED,
     DayGap,
@@ -34,6 +36,8 @@ class ContradictionReader(Protocol):
 
     def doubled_gpus(self, start_ms: int, end_ms: int) -> Sequence[DoubledGpu]: ...
 
+    def contested_gpus(self, start_ms: int, end_ms: int) -> Sequence[ContestedGpu]: ...
+
 
 class FactGaps(NamedTuple):
     """What does not fit, and what gateways counted that another one counted too."""
@@ -52,9 +56,13 @@ def fact_gaps(reader: ContradictionReader, start_ms: int, end_ms: int, gateway_m
         uncounted += [GatewayDay(day_ms, cluster, model, row.gateway) for row in left_out]
         _add_demand(found, day_ms, f"{own_name(cluster)}: model {own_name(model) or '-'}", rows, left_out)
     for gpu in reader.doubled_gpus(start_ms, end_ms):
-        places = subject_of([_place(place) for place in gpu.places])
-        by = f"by {places}" if len(gpu.places) > 1 else f"by two agents of {places}"
-        found.add(GPU_TWICE, f"{own_name(gpu.gpu_uuid)}, {by}", gpu.day_ms, GapAmounts(gpu.over_ms, gpu.over_mj))
+        subject = f"{own_name(gpu.gpu_uuid)}, by two agents of {_place(gpu.place)}"
+        found.add(GPU_TWICE, subject, gpu.day_ms, GapAmounts(gpu.over_ms, gpu.over_mj))
+    for contested in reader.contested_gpus(start_ms, end_ms):
+        others = subject_of([_place(place) for place in contested.others])
+        subject = f"{own_name(contested.gpu_uuid)} of {_place(contested.first)}, also by {others}"
+        times = CapacityTimes(*contested.left_out)
+        found.add(GPU_CONTESTED, subject, contested.day_ms, GapAmounts(times.gpu_ms, times.energy_mj))
     return FactGaps(found.by_day(), uncounted)
 
 

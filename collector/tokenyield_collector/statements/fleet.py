@@ -99,7 +99,7 @@ class FleetSource:
         if placements.are_divided:
             grain = Grain(hour=grain.hour, node=True, workload=True, cluster=True)
         weights = prices.token_weights.per_thousand()
-        paces, self.references = references_of(reader, prices, span.start_ms, span.end_ms, weights)
+        paces, node_paces, self.references = references_of(reader, prices, span.start_ms, span.end_ms, weights)
         revenue = Revenue(self._policy)
         carriers = _Carriers(self._policy, grain, revenue)
         usage = reader.usage(
@@ -111,6 +111,7 @@ class FleetSource:
                 chain_of=placements.chain_of,
                 segments=placements.segments,
                 references=paces,
+                node_references=node_paces,
                 gateway_models=rules.gateway_models,
                 group_of=carriers.number_of,
                 uncounted=facts.uncounted,

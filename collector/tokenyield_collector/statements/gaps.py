@@ -117,7 +117,14 @@ GPU_TWICE = GapKind(
     "gpu_twice",
     "GPU reported twice",
     "the same GPU was reported for more time than there is: this much of its time, energy and cost counts twice",
-    "stop the second agent, or give each machine its own node name; a copied machine must not report the same GPU",
+    "stop the second agent, or give each machine its own node name",
+)
+GPU_CONTESTED = GapKind(
+    "gpu_contested",
+    "GPU of another node",
+    "several nodes report the same GPU for the same time: it counts once, for the node that reported it first; what "
+    "the others report of it in those hours is left out",
+    "find out which node has it, and take the token of the other away; a copied machine must not report the same GPU",
 )
 KINDS = (
     NO_POOL,
@@ -134,6 +141,7 @@ KINDS = (
     BEYOND_SERVED,
     GATEWAYS_CHAINED,
     GPU_TWICE,
+    GPU_CONTESTED,
 )
 """In the order in which gaps are shown."""
 BY_NAME = {kind.name: kind for kind in KINDS}

@@ -33,11 +33,12 @@ def test_verify_names_demand_that_no_server_made(tmp_path: Path, capsys: pytest.
     assert "gateway_models" in said
 
 
-def test_verify_fails_where_a_gpu_counts_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_fails_where_two_nodes_report_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = ledger_of(tmp_path / "l.duckdb", nodes=("n1", "n2"))
     assert main(["verify", "--ledger", str(path)]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "GPU reported twice: GPU-0, by c/n1, c/n2, 1.0 GPU-hours" in said
+    assert "GPU of another node: GPU-0 of c/n1, also by c/n2, 1.0 GPU-hours" in said
+    assert "the ledger balances" in said
 
 
 def test_check_names_the_gaps_of_the_present_month(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

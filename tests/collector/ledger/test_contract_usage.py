@@ -4,17 +4,32 @@ import pytest
 from msgspec import structs
 
 from collector.ledger.engines import Open
+from collector.ledger.whole_hours import whole_hour
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.ledger.base import Ledger
-from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
-from tokenyield_collector.ledger.usage import WORK_SUMS, ModelInstance, UsageQuery, WorkIdentity
-from tokenyield_wire.window import Batch, GpuWindow, StateMillijoules
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
+from tokenyield_collector.ledger.usage import (
+    WORK_SUMS,
+    CapacityTimes,
+    ModelInstance,
+    NodeInstance,
+    UsageQuery,
+    WorkIdentity,
+)
+from tokenyield_collector.ledger.verify import verify
+from tokenyield_wire.window import Batch, GpuWindow, Shipment, StateMillijoules
 
 WEIGHTS = {"prompt_computed": 1000, "prompt_cached": 100, "prompt_unsplit": 1000, "completion": 4000}
 
 
 def used(
-    ledger: Ledger, references: dict[ModelInstance, int] | None = None, weights: dict[str, int] = WEIGHTS
+    ledger: Ledger,
+    references: dict[ModelInstance, int] | None = None,
+    weights: dict[str, int] = WEIGHTS,
+    *,
+    node_references: dict[NodeInstance, int] | None = None,
+    start_ms: int = NOON_MS - 12 * HOUR_MS,
+    end_ms: int = NOON_MS + 12 * HOUR_MS,
 ) -> dict[tuple[str, str], dict[str, int]]:
     """(workload, model) -> sums, of one day."""
     identities: list[WorkIdentity] = []
@@ -25,16 +40,16 @@ def used(
         return identities.index(identity)
 
     ledger.roll()
-    start_ms = NOON_MS - 12 * HOUR_MS
     usage = ledger.usage().usage(
         UsageQuery(
             start_ms=start_ms,
-            end_ms=start_ms + 24 * HOUR_MS,
+            end_ms=end_ms,
             by_node=False,
             weights=weights,
             chain_of=lambda group: "p",
             segments={"p": [1] * 24},
             references=references or {},
+            node_references=node_references or {},
             gateway_models={},
             group_of=number,
         )
@@ -161,22 +176,112 @@ def test_tokens_of_a_workload_on_two_nodes_fall_to_them_by_active_time_and_are_h
 
 
 def test_what_facts_contradict_is_read_by_day(open_ledger: Open) -> None:
-    """A GPU under two nodes, and demand for a model under a name that no server runs."""
+    """A GPU under two nodes, one of two agents, and demand for a model under a name that no server runs."""
     ledger = open_ledger()
     gpu = GpuWindow(uuid="GPU-0", model="H100", unallocated_ms=HOUR_MS, energy_mj=StateMillijoules(unallocated=500))
     for node in ("n1", "n2"):
         whole_hour = Batch(seq=1, start_ms=NOON_MS, end_ms=NOON_MS + HOUR_MS, gpus=(gpu,))
         ledger.append([shipment(whole_hour, node=node, agent_id=node)], NOON_MS)
+    for agent in ("one", "two"):
+        whole_hour = Batch(
+            seq=1, start_ms=NOON_MS, end_ms=NOON_MS + HOUR_MS, gpus=(structs.replace(gpu, uuid="GPU-1"),)
+        )
+        ledger.append([shipment(whole_hour, node="n3", agent_id=agent)], NOON_MS)
     ledger.append([shipment(batch(1, NOON_MS, gpus=0), node="n3", agent_id="n3")], NOON_MS)
     ledger.roll()
     day_ms = NOON_MS - 12 * HOUR_MS
     day = (day_ms, day_ms + 24 * HOUR_MS)
-    assert ledger.usage().doubled_gpus(*day) == [
-        DoubledGpu(day_ms, "GPU-0", ("c/n1", "c/n2"), over_ms=HOUR_MS, over_mj=500)
-    ]
+    assert ledger.usage().doubled_gpus(*day) == [DoubledGpu(day_ms, "GPU-1", "c/n3", over_ms=HOUR_MS, over_mj=500)]
+    left_out = (0, 0, HOUR_MS, 0, 0, 0, 500, 0)
+    assert ledger.usage().contested_gpus(*day) == [ContestedGpu(day_ms, "GPU-0", "c/n1", ("c/n2",), left_out)]
     (unserved,) = ledger.usage().demand(*day, {})
     assert unserved == DemandDay(day_ms, "c", "chat", "litellm", 28, 3, 28, 3, 0, 0, None, None, callers=2)
     (served,) = ledger.usage().demand(*day, {"chat": "llama"})
     assert served == DemandDay(day_ms, "c", "llama", "litellm", 28, 3, 0, 0, 14, 14, 40, 100, callers=2)
     assert list(ledger.usage().demand(day[1], day[1] + HOUR_MS, {})) == []
+    ledger.close()
+
+
+def since_noon(hour: int, node: str, *, gpu: str = "GPU-0", completion: int = 3600) -> Shipment:
+    return whole_hour(NOON_MS + hour * HOUR_MS, node, gpu=gpu, completion=completion)
+
+
+def counted(ledger: Ledger, hours: int) -> tuple[list[set[str]], list[int]]:
+    """Workloads that held a GPU, and all completion tokens, of each hour since noon."""
+    workloads, tokens = [], []
+    for hour in range(hours):
+        start_ms = NOON_MS + hour * HOUR_MS
+        sums = used(ledger, start_ms=start_ms, end_ms=start_ms + HOUR_MS)
+        workloads.append({workload for (workload, _), of in sums.items() if of["productive_ms"]})
+        tokens.append(sum(of["completion"] for of in sums.values()))
+    return workloads, tokens
+
+
+def test_a_gpu_of_two_nodes_counts_once_for_the_first_whatever_arrives_when(open_ledger: Open) -> None:
+    """n1 has the GPU from noon on, n2 claims it an hour later. What n1 sent late counts as if it had come in time; each
+    token is kept."""
+    ledger = open_ledger()
+    for hour in (1, 2):
+        ledger.append([since_noon(hour, "n2")], NOON_MS)
+    assert counted(ledger, 3) == ([set(), {"w-n2"}, {"w-n2"}], [0, 3600, 3600])
+    ledger.append([since_noon(2, "n1")], NOON_MS)
+    assert counted(ledger, 3)[0] == [set(), {"w-n2"}, {"w-n2"}], "n2 was first, for all that is known"
+    ledger.append([since_noon(0, "n1"), since_noon(1, "n1")], NOON_MS)
+    assert counted(ledger, 3) == ([{"w-n1"}] * 3, [3600, 7200, 7200])
+    assert list(verify(ledger)) == []
+    (contested,) = ledger.usage().contested_gpus(NOON_MS, NOON_MS + 3 * HOUR_MS)
+    assert (contested.first, contested.others) == ("c/n1", ("c/n2",))
+    assert CapacityTimes(*contested.left_out).gpu_ms == 2 * HOUR_MS
+    ledger.close()
+    again = open_ledger()
+    later = (NOON_MS + 2 * HOUR_MS, NOON_MS + 3 * HOUR_MS)
+    again.roll()
+    (contested,) = again.usage().contested_gpus(*later)
+    assert contested.first == "c/n1", "hours that are not read decide too"
+    again.close()
+
+
+def test_a_gpu_that_moves_is_not_contested_until_its_old_node_comes_back(open_ledger: Open) -> None:
+    """n1 stops; n2 has it. n1 reports it again after some hours: it is still the first; after more than a day it is not."""
+    ledger = open_ledger()
+    ledger.append([since_noon(0, "n1"), since_noon(1, "n2"), since_noon(2, "n2")], NOON_MS)
+    assert counted(ledger, 3)[0] == [{"w-n1"}, {"w-n2"}, {"w-n2"}]
+    assert list(ledger.usage().contested_gpus(NOON_MS, NOON_MS + 3 * HOUR_MS)) == []
+    ledger.append([since_noon(3, "n2"), since_noon(3, "n1")], NOON_MS)
+    assert counted(ledger, 4)[0][3] == {"w-n1"}
+    late = 3 + 25
+    ledger.append([since_noon(hour, "n2") for hour in range(4, late + 1)], NOON_MS)
+    ledger.append([since_noon(late, "n1")], NOON_MS)
+    start_ms = NOON_MS + late * HOUR_MS
+    held = used(ledger, start_ms=start_ms, end_ms=start_ms + HOUR_MS)
+    assert {workload for (workload, _), sums in held.items() if sums["productive_ms"]} == {"w-n2"}
+    ledger.close()
+
+
+def test_the_best_hours_are_those_of_each_node_on_its_two_best_days(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    for day, (first, second) in enumerate(((10, 20), (50, 30), (40, 40))):
+        for hour, pace in ((0, first), (1, second)):
+            ledger.append([since_noon(24 * day + hour, "n1", completion=3600 * pace)], NOON_MS)
+    ledger.append([since_noon(0, "n2", gpu="GPU-1", completion=3600 * 99)], NOON_MS)
+    ledger.roll()
+    best = ledger.usage().best_hours(NOON_MS, NOON_MS + 72 * HOUR_MS, WEIGHTS)
+    instance = ModelInstance("llama", "H100", 1)
+    assert [(hour.instance, hour.node, hour.pace // 4000, (hour.hour_ms - NOON_MS) // HOUR_MS) for hour in best] == [
+        (instance, "n1", 50, 24),
+        (instance, "n1", 40, 48),
+        (instance, "n2", 99, 0),
+    ]
+    ledger.close()
+
+
+def test_a_pace_of_one_node_holds_for_that_node_alone(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.append([since_noon(0, "n1"), since_noon(0, "n2", gpu="GPU-1")], NOON_MS)
+    instance = ModelInstance("llama", "H100", 1)
+    sums = used(ledger, node_references={NodeInstance("c", "n1", instance): 8000})
+    assert [sums[f"w-{node}", "llama"]["under_yield_ms"] for node in ("n1", "n2")] == [HOUR_MS // 2, 0]
+    assert [sums[f"w-{node}", "llama"]["unrated_ms"] for node in ("n1", "n2")] == [0, HOUR_MS]
+    both = used(ledger, {instance: 16_000}, node_references={NodeInstance("c", "n1", instance): 8000})
+    assert both["w-n1", "llama"]["under_yield_ms"] == HOUR_MS * 3 // 4, "one that holds for all comes first"
     ledger.close()

@@ -53,7 +53,9 @@ class Played:
         if step == "late":
             self.add(9_000)
         elif step == "learned":
-            self.add(1_000_000 * self.hours)  # the best hour, and a late window too
+            for _ in range(2):  # the best hours of two days, and late windows too
+                self.hours += 3
+                self.add(1_000_000 * self.hours)
         elif step == "dearer":
             self.price += 1
         elif step == "later price":

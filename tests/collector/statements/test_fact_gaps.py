@@ -112,13 +112,14 @@ def test_a_kind_that_no_server_reports_is_not_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("node", ["n1", "n2"])
-def test_a_gpu_that_is_reported_twice_is_named_with_what_counts_twice(tmp_path: Path, node: str) -> None:
+def test_a_gpu_that_is_reported_twice_is_named_with_what_is_too_much(tmp_path: Path, node: str) -> None:
     """By another node, or by a second agent on its own."""
     fleet = served([])
     fleet.hour(HOUR, [Gpu(held=[Held(workload="w", active_min=60, active_j=1000)])], [Server(key="w")], node=node)
     (gap,) = report(fleet, tmp_path).gaps
-    by = "by two agents of c/n1" if node == "n1" else "by c/n1, c/n2"
-    assert (gap.kind.name, gap.subject) == ("gpu_twice", f"GPU-0, {by}")
+    named = ("gpu_twice", "GPU-0, by two agents of c/n1") if node == "n1" else (
+        "gpu_contested", "GPU-0 of c/n1, also by c/n2")  # fmt: skip
+    assert (gap.kind.name, gap.subject) == named
     assert (gap.amounts.gpu_ms, gap.amounts.energy_mj) == (HOUR_MS, 1_000_000)
 
 

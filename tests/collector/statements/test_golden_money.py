@@ -344,8 +344,9 @@ def test_run_or_buy_compares_the_same_days_at_the_prices_of_each(tmp_path: Path)
     }
 
 
-def test_a_learned_pace_is_the_best_hour(tmp_path: Path) -> None:
-    """Hours of 360,000, 180,000 and 90,000 tokens: the best is 100 tokens/s; the others yield 50 % and 25 %.
+def test_a_node_learns_a_pace_of_its_own_from_two_of_its_days(tmp_path: Path) -> None:
+    """Hours of 360,000, 180,000 and 90,000 tokens, and on the day before one of 500,000: on two days the node reached 100
+    tokens/s; the slower hours yield 50 % and 25 %. On one day alone no pace is learned, and all is productive.
 
     At 4 an hour: productive 4 + 2 + 1 = 7, under-yield 0 + 2 + 3 = 5. No pace is learned from an hour of 10 minutes, though its
     pace of 200 tokens/s is twice as high: it is productive as a whole (0.666667).
@@ -355,16 +356,60 @@ def test_a_learned_pace_is_the_best_hour(tmp_path: Path) -> None:
         held = Held(workload="w", active_min=minutes)
         start = ms("2026-10-05") + hour * HOUR_MS
         fleet.hour(start, [Gpu(held=[held])], [Server(key="w", completion=tokens)])
-    report = fleet.maker(prices(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 4}}]")).report(
-        "2026-10-05", ["model"]
-    )
+    book = prices(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 4}}]")
+    unrated = fleet.maker(book).report("2026-10-05", ["model"])
+    assert not unrated.references
+    assert unrated.waterfall["under_yield"] == 0
+    assert unrated.total.figures["unrated_gpu_hours"] == pytest.approx(3 + 1 / 6)
+    best = [Gpu(held=[Held(workload="w", active_min=60)])]
+    fleet.hour("2026-10-04", best, [Server(key="w", completion=500_000)])
+    report = fleet.maker(book).report("2026-10-05", ["model"])
     (reference,) = report.references
     assert (reference.tokens_per_second, reference.source) == (100, "learned")
+    assert (reference.origin, reference.days, reference.node) == ("2 days of c/n1", 2, ("c", "n1"))
     assert reference.evidence is not None
     assert reference.evidence.hour_ms == ms("2026-10-05")
     assert report.waterfall["under_yield"] == 5
     assert report.waterfall["productive"] == Decimal("7.666666667")
     assert report.steps["productive"].shown == Decimal("7.67")
+
+
+def test_three_nodes_that_agree_set_the_pace_of_all_and_one_that_lies_does_not(tmp_path: Path) -> None:
+    """Nodes of 100, 90 and 80 tokens/s, one that claims a million times as much, and one of 40 tokens/s: 80 is reached by
+    three that agree (80 is over three quarters of 100). The slow node yields a half: at 4 an hour, under-yield 2.
+
+    Two nodes that agree, and the liar, set no pace for all.
+    """
+    book = prices(tmp_path, "pools: [{name: p, rented: {per_gpu_hour: 4}}]")
+
+    def fleet_of(*paces: int) -> Report:
+        fleet = Fleet()
+        for number, pace in enumerate(paces):
+            gpu = Gpu(uuid=f"GPU-{number}", held=[Held(workload=f"w{number}", active_min=60)])
+            servers = [Server(key=f"w{number}", completion=pace * 3600)]
+            fleet.hour("2026-10-05", [gpu], servers, node=f"n{number}")
+        return fleet.maker(book).report("2026-10-05", ["model"])
+
+    report = fleet_of(100, 90, 80, 100_000_000, 40)
+    (reference,) = report.references
+    assert (reference.tokens_per_second, reference.origin, reference.nodes) == (80, "3 nodes", 3)
+    assert (reference.node, reference.days) == (None, 0)
+    assert report.waterfall["under_yield"] == 2
+    assert fleet_of(100, 90, 100_000_000, 40).references == []
+    assert fleet_of(100, 90, 1, 40).references == [], "nor does one that claims to be slow"
+    assert fleet_of(100, 90, 74, 74).waterfall["under_yield"] == 0, "no three within three quarters of the fastest"
+
+
+def test_a_configured_pace_needs_no_node_that_agrees(tmp_path: Path) -> None:
+    fleet = Fleet()
+    for day in ("2026-10-04", "2026-10-05"):
+        fleet.hour(day, [Gpu(held=[Held(workload="w", active_min=60)])], [Server(key="w", completion=360_000)])
+    configured = "reference_rates: {configured: [{model: llama, tokens_per_second: 400}]}\n"
+    book = prices(tmp_path, configured + "pools: [{name: p, rented: {per_gpu_hour: 4}}]")
+    report = fleet.maker(book).report("2026-10-05", ["model"])
+    (reference,) = report.references
+    assert (reference.tokens_per_second, reference.source, reference.origin) == (400, "configured", "")
+    assert report.waterfall["under_yield"] == 3
 
 
 def test_a_shared_server_is_split_by_the_callers_of_the_gateway(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tokenyield_collector.statements.host_power import MeasuredHosts, measured_b
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.source import Grain, Span
 from tokenyield_collector.statements.statement import fleet_statement
+from tokenyield_wire.window import Batch
 
 PRICE_BOOK_WATTS = 100
 PRICES = f"""
@@ -41,13 +42,19 @@ def ledger_of(tmp_path: Path, **host_mj: dict[str, int]) -> DuckDbLedger:
     """An hour of each node, of two GPUs; what its host used in each window."""
     ledger = DuckDbLedger(tmp_path / "ledger.duckdb")
     for node, used in host_mj.items():
-        windows = [
-            msgspec.structs.replace(batch(i + 1, NOON_MS + i * 15_000), host_energy_mj=used) for i in range(WINDOWS)
-        ]
+        windows = [_window(node, i, used) for i in range(WINDOWS)]
         for at in range(0, WINDOWS, 60):
             ledger.append([shipment(*windows[at : at + 60], node=node, agent_id=node)], NOON_MS)
     ledger.roll()
     return ledger
+
+
+def _window(node: str, number: int, host_mj: dict[str, int]) -> Batch:
+    """With GPUs of the node's own."""
+    made = batch(number + 1, NOON_MS + number * 15_000)
+    gpus = tuple(msgspec.structs.replace(gpu, uuid=f"{node}-{gpu.uuid}") for gpu in made.gpus)
+    shares = tuple(msgspec.structs.replace(share, gpu_uuid=f"{node}-{share.gpu_uuid}") for share in made.shares)
+    return msgspec.structs.replace(made, gpus=gpus, shares=shares, host_energy_mj=host_mj)
 
 
 def capacity_by_hand(watts: float, gpus: int = 2) -> Decimal:

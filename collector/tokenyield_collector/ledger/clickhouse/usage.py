@@ -14,12 +14,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tokenyield_collector.ledger.clickhouse.client import quoted
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
-from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.sql import is_one_of
 from tokenyield_collector.ledger.tables import TABLES, columns_of_hours
 from tokenyield_collector.ledger.usage import (
+    CAPACITY_TIMES,
     BestHour,
     GpuGroup,
     HostDay,
@@ -28,8 +30,10 @@ from tokenyield_collector.ledger.usage import (
     UsageRows,
     WorkLatency,
 )
+from tokenyield_wire.units import MS_PER_HOUR
 
 HOURS_AT_ONCE = 6
+GPUS_AT_ONCE = 500
 
 
 class ClickHouseUsage:
@@ -40,6 +44,8 @@ class ClickHouseUsage:
         self._lock = threading.Lock()
         self._copied: dict[int, int] = {}
         """Hour -> how many commits its copy includes."""
+        self._known_folds: dict[int, int] = {}
+        """The same of all hours, when the history of contested GPUs was read."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._copy: DuckDbLedger | None = None
 
@@ -65,6 +71,9 @@ class ClickHouseUsage:
 
     def doubled_gpus(self, start_ms: int, end_ms: int) -> Sequence[DoubledGpu]:
         return self._reader(start_ms, end_ms).doubled_gpus(start_ms, end_ms)
+
+    def contested_gpus(self, start_ms: int, end_ms: int) -> Sequence[ContestedGpu]:
+        return self._reader(start_ms, end_ms).contested_gpus(start_ms, end_ms)
 
     def latency(self, start_ms: int, end_ms: int) -> Sequence[WorkLatency]:
         return self._reader(start_ms, end_ms).latency(start_ms, end_ms)
@@ -104,9 +113,29 @@ class ClickHouseUsage:
                 chunk = stale[i : i + HOURS_AT_ONCE]
                 self._fetch(self._copy, chunk)
                 self._copied.update({hour_ms: folds[hour_ms] for hour_ms in chunk})
-            if stale:
+            has_history = folds != self._known_folds and self._fetch_history(self._copy, stale)
+            self._known_folds = folds
+            if stale or has_history:
                 self._copy.roll()
             return self._copy.usage()
+
+    def _fetch_history(self, copy: DuckDbLedger, stale: Sequence[int]) -> bool:
+        """Of contested GPUs, who reported them in all hours: those that are not copied decide too who was the first.
+        Returns whether there are any."""
+        uuids = copy.contested_gpus_of(stale)
+        history: list[tuple[str, str, str, int, int]] = []
+        spent = " + ".join(f"least({name}, {MS_PER_HOUR})" for name in CAPACITY_TIMES)
+        for i in range(0, len(uuids), GPUS_AT_ONCE):
+            named = ", ".join(map(quoted, uuids[i : i + GPUS_AT_ONCE]))
+            history += self._tables.client.rows(
+                f"SELECT gpu_uuid, cluster, node, hour_ms, least(sum({spent}), {MS_PER_HOUR}) "
+                f"FROM gpu_hours{self._tables.suffix} FINAL WHERE gpu_uuid IN ({named}) "
+                "GROUP BY gpu_uuid, cluster, node, hour_ms"
+            )
+        if history:
+            columns = ("gpu_uuid", "cluster", "node", "hour_ms", "spent_ms")
+            copy.take_gpu_history(dict(zip(columns, zip(*history, strict=True), strict=True)))
+        return bool(history)
 
     def _fetch(self, copy: DuckDbLedger, hours_ms: Sequence[int]) -> None:
         hours = {}

@@ -2,21 +2,17 @@
 
 from collections.abc import Mapping
 
-from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
 from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER
+from tokenyield_collector.ledger.duckdb.gpu_owners import SPENT, WHOLE_MS
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables
 from tokenyield_collector.ledger.sql import between
 from tokenyield_collector.ledger.tables import STORED_NAMES
-from tokenyield_collector.ledger.usage import CAPACITY_TIMES
+from tokenyield_collector.ledger.usage import CAPACITY_SUMS, CAPACITY_TIMES
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-OVER_MS_MIN = 60_000
-"""By how much the time of a GPU in an hour must be beyond it: a window counts in the hour in which it starts."""
 _DAY = f"hour_ms - hour_ms % {MS_PER_DAY}"
-_TIME = " + ".join(CAPACITY_TIMES)
 _ENERGY = " + ".join(name.replace("_ms", "_mj") for name in CAPACITY_TIMES)
-_PLACE = "hash(cluster, node)"
-"""64 bits in place of two texts: every report reads this of every hour of every GPU."""
 _PROMPT = "coalesce(prompt_computed, 0) + coalesce(prompt_cached, 0) + coalesce(prompt_unsplit, 0)"
 _PROMPT_REPORTED = "prompt_computed_reported + prompt_cached_reported + prompt_unsplit_reported"
 
@@ -60,23 +56,33 @@ def demand_days(tables: QueryTables, start_ms: int, end_ms: int, gateway_models:
 
 
 def doubled_gpus(tables: QueryTables, start_ms: int, end_ms: int) -> list[DoubledGpu]:
-    within = between("hour_ms", start_ms, end_ms)
-    whole = MS_PER_HOUR + OVER_MS_MIN
     rows = tables.rows(
         f"""
-        WITH suspects AS (
-          SELECT gpu_uuid FROM gpu_hours WHERE {within} GROUP BY gpu_uuid
-          HAVING min({_PLACE}) <> max({_PLACE}) OR max({_TIME}) > {whole}),
-        hours AS (
-          SELECT hour_ms, gpu_uuid, sum({_TIME})::HUGEINT AS spent_ms, sum({_ENERGY})::HUGEINT AS spent_mj,
-                 list(DISTINCT cluster || '/' || node) AS places
-          FROM gpu_hours SEMI JOIN suspects USING (gpu_uuid) WHERE {within} GROUP BY ALL HAVING spent_ms > {whole})
-        SELECT {_DAY} AS day_ms, gpu_uuid, list_sort(list_distinct(flatten(list(places)))),
+        WITH hours AS (
+          SELECT hour_ms, gpu_uuid, cluster, node, ({SPENT})::HUGEINT AS spent_ms, ({_ENERGY})::HUGEINT AS spent_mj
+          FROM gpu_hours WHERE {between("hour_ms", start_ms, end_ms)} AND {SPENT} > {WHOLE_MS})
+        SELECT {_DAY} AS day_ms, gpu_uuid, h.cluster || '/' || h.node AS place,
                sum(spent_ms - {MS_PER_HOUR}), sum(spent_mj * (spent_ms - {MS_PER_HOUR}) // spent_ms)
-        FROM hours GROUP BY day_ms, gpu_uuid ORDER BY day_ms, gpu_uuid
+        FROM hours h LEFT JOIN gpu_contested c USING (hour_ms, gpu_uuid)
+        WHERE c.node IS NULL OR c.cluster = h.cluster AND c.node = h.node
+        GROUP BY ALL ORDER BY day_ms, gpu_uuid, place
+        """
+    )
+    return [DoubledGpu(day_ms, uuid, place, int(ms), int(mj)) for day_ms, uuid, place, ms, mj in rows]
+
+
+def contested_gpus(tables: QueryTables, start_ms: int, end_ms: int) -> list[ContestedGpu]:
+    within, sums = between("hour_ms", start_ms, end_ms), ", ".join(f"sum({name}::HUGEINT)" for name in CAPACITY_SUMS)
+    rows = tables.rows(
+        f"""
+        SELECT {_DAY} AS day_ms, gpu_uuid, c.cluster || '/' || c.node AS first,
+               list_sort(list(DISTINCT g.cluster || '/' || g.node)), {sums}
+        FROM (FROM gpu_contested WHERE {within}) c JOIN (FROM gpu_hours WHERE {within}) g USING (hour_ms, gpu_uuid)
+        WHERE c.cluster <> g.cluster OR c.node <> g.node
+        GROUP BY day_ms, gpu_uuid, first ORDER BY day_ms, gpu_uuid, first
         """
     )
     return [
-        DoubledGpu(day_ms, uuid, tuple(places), int(over_ms), int(over_mj))
-        for day_ms, uuid, places, over_ms, over_mj in rows
+        ContestedGpu(day_ms, uuid, first, tuple(others), tuple(map(int, left_out)))
+        for day_ms, uuid, first, others, *left_out in rows
     ]

@@ -18,6 +18,7 @@ from tokenyield_collector.ledger.duckdb import activity, facts, outcomes
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.figures import DuckDbFigures
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile, readable
+from tokenyield_collector.ledger.duckdb.gpu_owners import contested_gpus_of
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.duckdb.reader import DuckDbReader
 from tokenyield_collector.ledger.duckdb.retention import retire
@@ -79,6 +80,15 @@ class DuckDbLedger:
     ) -> None:
         """Put hours made by another ledger in the place of those here; `columns` are those of each table's hours."""
         self._hours.replace(hours_ms, columns, node_labels)
+
+    def take_gpu_history(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Who reported which GPU in hours that only another ledger has; in the place of what was known of that."""
+        self._hours.take_history(columns)
+
+    @readable
+    def contested_gpus_of(self, hours_ms: Sequence[int]) -> list[str]:
+        """UUIDs that several nodes report in these hours, or reported in others that are here."""
+        return contested_gpus_of(self._file.connection, hours_ms)
 
     @readable
     def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:

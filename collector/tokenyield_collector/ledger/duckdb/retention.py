@@ -8,7 +8,15 @@ from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.tables import INTEGER_MAX, TABLES
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
-ROLL_UP_TABLES = ("work_hours", "capacity_hours", "unrolled_hours", "rolled_hours", "hour_revisions")
+ROLL_UP_TABLES = (
+    "work_hours",
+    "capacity_hours",
+    "unrolled_hours",
+    "rolled_hours",
+    "hour_revisions",
+    "gpu_contested",
+    "gpu_history",
+)
 
 
 def retire(

@@ -2,12 +2,13 @@
 
 In: the tables of hours. Out: rows keyed by two dictionaries, `gpu_groups` and `identities`, so that reports join and
 group integers: on 21.6 million rows of shares that is what brings a month's report under two seconds
-(bench/report.py).
+(bench/report.py). A GPU that several nodes report counts once (gpu_owners.py).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from tokenyield_collector.ledger.duckdb.gpu_owners import decide
 from tokenyield_collector.ledger.duckdb.live_hours import at_most
 from tokenyield_collector.ledger.duckdb.splits import part, shares, span
 from tokenyield_collector.ledger.sql import is_one_of
@@ -27,6 +28,7 @@ roll-up depends on facts alone."""
 def roll(connection: Any, hours_ms: Sequence[int]) -> None:
     """Make the roll-ups of these hours again, inside the caller's transaction."""
     within = f"WHERE {is_one_of(hours_ms)}"
+    counting = " ANTI JOIN left_out USING (hour_ms, gpu_uuid, cluster, node)" if decide(connection, hours_ms) else ""
     connection.execute(f"DELETE FROM work_hours {within}")
     connection.execute(f"DELETE FROM capacity_hours {within}")
     connection.execute(
@@ -35,7 +37,7 @@ def roll(connection: Any, hours_ms: Sequence[int]) -> None:
         f"SELECT DISTINCT cluster, node, gpu_model FROM gpu_hours {within} "
         "EXCEPT SELECT cluster, node, gpu_model FROM gpu_groups)"
     )
-    connection.execute(_pieces(within))
+    connection.execute(_pieces(within, counting))
     connection.execute(
         "INSERT INTO identities "
         "SELECT row_number() OVER (ORDER BY cluster, workload, model, labels) + (SELECT count(*) FROM identities), * "
@@ -53,7 +55,7 @@ def roll(connection: Any, hours_ms: Sequence[int]) -> None:
     sums = ", ".join(at_most(column, INTEGER_MAX) for column in CAPACITY_SUMS)
     connection.execute(
         f"INSERT INTO capacity_hours (hour_ms, gpu_group, {', '.join(CAPACITY_SUMS)}) "
-        f"SELECT hour_ms, g.id, {sums} FROM gpu_hours "
+        f"SELECT hour_ms, g.id, {sums} FROM (FROM gpu_hours{counting}) "
         f"JOIN gpu_groups g USING (cluster, node, gpu_model) {within} GROUP BY hour_ms, g.id ORDER BY hour_ms, g.id"
     )
     _check(connection, within)
@@ -75,7 +77,8 @@ def _check(connection: Any, within: str) -> None:
     connection.execute(f"INSERT INTO rolled_hours SELECT hour_ms, bit_xor(h) FROM ({hashes}) GROUP BY hour_ms")
 
 
-def _pieces(within: str) -> str:
+def _pieces(within: str, counting: str) -> str:
+    """`counting`: a join that leaves out what is counted for another node."""
     sums = [f"{at_most(kind, AMOUNT_MAX)} AS {kind}" for kind in USAGE_KINDS]
     counts = [f"count({kind}) AS {name}" for kind, name in zip(USAGE_KINDS, REPORTED, strict=True)]
     tokens = ", ".join(f"{part(kind, 'lo', 'hi', 'den')} AS {kind}" for kind in USAGE_KINDS)
@@ -85,7 +88,7 @@ def _pieces(within: str) -> str:
         WITH held AS (
           SELECT hour_ms, cluster, node, workload, gpu_model, count(DISTINCT gpu_uuid) AS gpus,
                  {", ".join(f"{at_most(x, AMOUNT_MAX)} AS {x}" for x in TIMES)}
-          FROM share_hours {within} GROUP BY ALL),
+          FROM share_hours{counting} {within} GROUP BY ALL),
         made AS (
           SELECT hour_ms, cluster, workload, model, count(*) OVER (PARTITION BY {of_workload}) AS models,
                  {", ".join((*sums, *counts))}

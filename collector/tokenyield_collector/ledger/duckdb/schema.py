@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -152,6 +152,16 @@ def _migration_10() -> list[str]:
     ]
 
 
+def _migration_11() -> list[str]:
+    """Which node counts where several report one GPU. Hours that may have such GPUs are made again."""
+    return [
+        "CREATE TABLE gpu_contested (hour_ms BIGINT, gpu_uuid VARCHAR, cluster VARCHAR, node VARCHAR)",
+        "CREATE TABLE gpu_history (hour_ms BIGINT, gpu_uuid VARCHAR, cluster VARCHAR, node VARCHAR, spent_ms BIGINT)",
+        "INSERT INTO unrolled_hours SELECT DISTINCT hour_ms FROM "
+        "(SELECT hour_ms FROM gpu_hours GROUP BY hour_ms, gpu_uuid HAVING count(*) > 1)",
+    ]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -172,5 +182,6 @@ MIGRATIONS = {
     8: _migration_8,
     9: _migration_9,
     10: _migration_10,
+    11: _migration_11,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokenyield_collector.ledger.contradictions import DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
 from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER, by_callers, group_callers, split_callers
-from tokenyield_collector.ledger.duckdb.contradictions import demand_days, doubled_gpus
+from tokenyield_collector.ledger.duckdb.contradictions import contested_gpus, demand_days, doubled_gpus
 from tokenyield_collector.ledger.duckdb.live_hours import at_most
 from tokenyield_collector.ledger.duckdb.model_split import work_rows
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables, weighted_tokens
@@ -14,6 +14,7 @@ from tokenyield_collector.ledger.duckdb.rollup import NOBODY
 from tokenyield_collector.ledger.sql import between
 from tokenyield_collector.ledger.tables import HOST_KINDS, INTEGER_MAX, LATENCY_COUNTS
 from tokenyield_collector.ledger.usage import (
+    BEST_DAYS,
     CAPACITY_SUMS,
     NO_CHAIN,
     NO_GPU_CHAIN,
@@ -55,20 +56,24 @@ class DuckDbUsage:
         work, units = work_rows(self._tables, start_ms, end_ms, weights), weighted_tokens(weights)
         rows = self._tables.rows(
             f"""
-            WITH paced AS (
-              SELECT spot, i.model_no, g.gpu_no, gpus, {units} AS units, active_ms
-              FROM {work} w JOIN t_identities i ON i.id = w.identity JOIN t_gpus g ON g.id = w.gpu_group
+            WITH worked AS (
+              SELECT spot, i.model_no, gpu_group, gpus, hour_ms // {MS_PER_DAY} AS day, {units} AS units, active_ms
+              FROM {work} w JOIN t_identities i ON i.id = w.identity
               WHERE {between("hour_ms", start_ms, end_ms)} AND active_ms > 0),
+            paced AS (
+              SELECT spot, model_no, gpu_group, gpus, day,
+                     CASE WHEN active_ms >= {BUSY_MS} * gpus THEN units::HUGEINT * 1000 // active_ms ELSE 0 END AS pace
+              FROM worked),
+            days AS (
+              SELECT model_no, gpu_group, gpus, day, max(pace) AS pace, arg_max(spot, (pace, -spot)) AS spot
+              FROM paced GROUP BY ALL),
             best AS (
-              SELECT model_no, gpu_no, gpus,
-                     arg_max(spot, (CASE
-                       WHEN active_ms >= {BUSY_MS} * gpus THEN units::HUGEINT * 1000 // active_ms ELSE 0
-                     END, -spot)) AS spot
-              FROM paced GROUP BY ALL)
-            SELECT i.model, g.gpu_model, w.gpus, w.hour_ms, i.cluster, i.workload, {units}, w.active_ms
+              SELECT spot, pace FROM days
+              QUALIFY row_number() OVER (PARTITION BY model_no, gpu_group, gpus ORDER BY pace DESC, day) <= {BEST_DAYS})
+            SELECT i.model, g.gpu_model, w.gpus, w.hour_ms, i.cluster, i.workload, {units}, w.active_ms, g.node
             FROM best JOIN {work} w USING (spot)
             JOIN identities i ON i.id = w.identity JOIN gpu_groups g ON g.id = w.gpu_group
-            ORDER BY i.model, g.gpu_model, w.gpus
+            ORDER BY i.model, g.gpu_model, w.gpus, g.cluster, g.node, pace DESC, w.hour_ms
             """
         )
         return [_best_hour(ModelInstance(*row[:3]), *row[3:]) for row in rows]
@@ -91,7 +96,7 @@ class DuckDbUsage:
         chains = sorted(query.segments)
         self._place(query, chains, groups)
         self._number_names()
-        self._refer(query.references)
+        self._refer(query, groups)
         has_callers = split_callers(self._tables, query)
         self._group(query)
         if has_callers:
@@ -121,6 +126,9 @@ class DuckDbUsage:
 
     def doubled_gpus(self, start_ms: int, end_ms: int) -> list[DoubledGpu]:
         return doubled_gpus(self._tables, start_ms, end_ms)
+
+    def contested_gpus(self, start_ms: int, end_ms: int) -> list[ContestedGpu]:
+        return contested_gpus(self._tables, start_ms, end_ms)
 
     def latency(self, start_ms: int, end_ms: int) -> list[WorkLatency]:
         within = f"WHERE {between('hour_ms', start_ms, end_ms)}"
@@ -167,16 +175,17 @@ class DuckDbUsage:
 
     def _rated(self, query: UsageQuery) -> str:
         """SQL of rows of work with their group, their active time split by the reference pace."""
-        units, expected = weighted_tokens(query.weights), "active_ms::HUGEINT * r.pace"
+        units, pace = weighted_tokens(query.weights), "coalesce(r.pace, n.pace)"
+        expected = f"active_ms::HUGEINT * {pace}"
 
         def productive(amount: str) -> str:
             reached = f"{amount}::HUGEINT * {units} * 1000 // greatest({expected}, 1)"
-            return f"CASE WHEN r.pace IS NULL THEN {amount} ELSE least({amount}, {reached}) END::BIGINT"
+            return f"CASE WHEN {pace} IS NULL THEN {amount} ELSE least({amount}, {reached}) END::BIGINT"
 
         columns = {
             "productive_ms": productive("active_ms"),
             "under_yield_ms": "active_ms - productive_ms",
-            "unrated_ms": "CASE WHEN r.pace IS NULL THEN active_ms ELSE 0 END",
+            "unrated_ms": f"CASE WHEN {pace} IS NULL THEN active_ms ELSE 0 END",
             "productive_mj": productive("active_mj"),
             "under_yield_mj": "active_mj - productive_mj",
             **{name: name for name in ("idle_ms", "idle_mj", "parked_ms", "parked_mj", *USAGE_KINDS, *REPORTED)},
@@ -187,6 +196,7 @@ class DuckDbUsage:
             FROM {work_rows(self._tables, query.start_ms, query.end_ms, query.weights)} w
             JOIN t_identities i ON i.id = w.identity JOIN t_gpus g ON g.id = w.gpu_group
             LEFT JOIN t_references r ON r.model_no = i.model_no AND r.gpu_no = g.gpu_no AND r.gpus = w.gpus
+            LEFT JOIN t_node_references n ON n.model_no = i.model_no AND n.gpu_group = w.gpu_group AND n.gpus = w.gpus
             {_PLACED} {_of_period(query)}
         """
 
@@ -231,15 +241,23 @@ class DuckDbUsage:
             "dense_rank() OVER (ORDER BY cluster, model) AS served, cluster, model, 0 AS grp FROM identities",
         )
 
-    def _refer(self, references: Mapping[ModelInstance, int]) -> None:
+    def _refer(self, query: UsageQuery, groups: list[tuple[int, GpuGroup]]) -> None:
+        """t_references: paces of all nodes; t_node_references: those of one node's GPUs."""
         models = dict(self._tables.rows("SELECT DISTINCT model, model_no FROM t_identities"))
         gpus = dict(self._tables.rows("SELECT DISTINCT gpu_model, gpu_no FROM t_gpus"))
         rows = [
             (models[model], gpus[gpu_model], count, pace)
-            for (model, gpu_model, count), pace in references.items()
+            for (model, gpu_model, count), pace in query.references.items()
             if model in models and gpu_model in gpus
         ]
         self._tables.give("t_references", ("model_no", "gpu_no", "gpus", "pace"), rows)
+        numbers = {(group.cluster, group.node, group.gpu_model): number for number, group in groups}
+        of_nodes = [
+            (models[model], numbers[cluster, node, gpu_model], count, pace)
+            for (cluster, node, (model, gpu_model, count)), pace in query.node_references.items()
+            if model in models and (cluster, node, gpu_model) in numbers
+        ]
+        self._tables.give("t_node_references", ("model_no", "gpu_group", "gpus", "pace"), of_nodes)
 
     def _group(self, query: UsageQuery) -> None:
         """Into t_identities the group of each that worked in the period."""
@@ -267,7 +285,7 @@ class DuckDbUsage:
 
 
 def _best_hour(
-    instance: ModelInstance, hour_ms: int, cluster: str, workload: str, units: int, active_ms: int
+    instance: ModelInstance, hour_ms: int, cluster: str, workload: str, units: int, active_ms: int, node: str
 ) -> BestHour:
     is_busy = active_ms >= BUSY_MS * instance.gpus
     return BestHour(
@@ -278,6 +296,7 @@ def _best_hour(
         workload=workload,
         units=units,
         active_ms=active_ms,
+        node=node,
     )
 
 

@@ -84,11 +84,15 @@ def _reference_document(reference: AppliedReference) -> dict[str, Any]:
         "gpus": reference.instance.gpus,
         "completion_tokens_per_second": round(reference.tokens_per_second, 6),
         "source": reference.source,
+        "nodes": reference.nodes,
+        "days": reference.days,
+        "node": None if reference.node is None else "/".join(map(own_name, reference.node)),
     }
     if (best := reference.evidence) is not None:
         document["evidence"] = {
             "hour": iso(best.hour_ms),
             "cluster": own_name(best.cluster),
+            "node": own_name(best.node),
             "workload": own_name(best.workload),
             "weighted_tokens": best.units / 1000,
             "active_gpu_seconds": best.active_ms / 1000,

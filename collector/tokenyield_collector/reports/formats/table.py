@@ -23,6 +23,8 @@ WIDTH = 160
 ROWS_SHOWN = 200
 NAME_CHARS_MIN, NAME_CHARS_MAX = 8, 24
 """Of a column of names: what it has at least, and from where on it is folded before a column of figures is left out."""
+PACES_SHOWN = 20
+"""Reference paces: each node may have its own."""
 BETWEEN_CHARS = 2
 """Between two columns."""
 _OF_REVENUE = ("revenue", "margin", "break-even")
@@ -165,13 +167,16 @@ def _references(report: Report) -> Table:
         table.add_column(column, overflow="fold")
     table.add_column("tok/s", justify="right")
     table.add_column("from", overflow="fold")
-    for reference in report.references:
+    for reference in report.references[:PACES_SHOWN]:
         source, instance = reference.source, reference.instance
         if reference.evidence is not None:
-            source = f"best hour: {reference.evidence.workload}, {iso(reference.evidence.hour_ms)}"
+            origin = f"{reference.origin}, " if reference.origin else ""
+            source = f"{origin}best hour: {reference.evidence.workload}, {iso(reference.evidence.hour_ms)}"
         gpus = f"{instance.gpus} x {instance.gpu_model}"
         pace = figure(reference.tokens_per_second, 1)
         table.add_row(cell(instance.model), cell(gpus), pace, cell(source))
+    if (more := len(report.references) - PACES_SHOWN) > 0:
+        table.add_row(f"and {more} more, in JSON", "", "", "")
     return table
 
 
