@@ -1,5 +1,7 @@
 """Fixtures that several folders of tests share."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,16 @@ from nvml.stand_in import Scenario, build
 from real.clickhouse_server import chdb, chdb_process, clickhouse, clickhouse_servers, clickhouse_two_shards
 
 __all__ = ["chdb", "chdb_process", "clickhouse", "clickhouse_servers", "clickhouse_two_shards"]
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """A command run in this process sets the level of all logs (tokenyield_settings/logs.py); the next test has its own."""
+    root = logging.getLogger()
+    level, disabled = root.level, logging.root.manager.disable
+    yield
+    root.setLevel(level)
+    logging.disable(disabled)
 
 
 @pytest.fixture(scope="session")
