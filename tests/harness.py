@@ -150,6 +150,20 @@ class Stack:
         assert match is not None
         return int(float(match[1]))
 
+    def counted(self, family: str = "tokenyield_tokens_total", label: str = 'kind="completion"') -> int:
+        """The sum of a family of the collector's /metrics over the series with this label."""
+        lines = get(f"{self.url}/metrics").decode().splitlines()
+        return sum(
+            int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(family + "{") and label in line
+        )
+
+    def wait_for_tokens(self, completion: int) -> None:
+        """Until the collector has counted so many completion tokens."""
+        wait_until(
+            lambda: self.counted() >= completion,
+            what=f"{completion} tokens are counted; the agent: {self.agent.said()[-2000:]}",
+        )
+
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Read the closed ledger's file."""
         with duckdb.connect(str(self.ledger_path), read_only=True) as connection:

@@ -31,7 +31,7 @@ from tokenyield_agent.shipping.spool import Spool
 
 RSS_BYTES_MAX = 200 << 20
 """It is 35 MiB with servers that mean no harm, and may be 256 MiB by the unit and the chart."""
-PROBLEM = r'endpoint_problem\{reason="(\w+)",workload="([^"]+)"\}'
+PROBLEM = r'endpoint_problem\{workload="([^"]+)",reason="(\w+)"\}'
 CONTAINER = "0f3c" * 16
 UID = "3a1bc2d4-5e6f-4a7b-8c9d-0e1f2a3b4c5d"
 NAMESPACE, POD, NAME = "n" * 63, "p" * 150, "c" * 63
@@ -92,8 +92,11 @@ def metric(stack: Stack, name: str) -> float:
 def shipped(stack: Stack) -> None:
     polls = metric(stack, "polls_total")
     wait_until(lambda: metric(stack, "polls_total") > polls + 10, what="the agent polls")
-    time.sleep(1.2)  # the window that holds the last tokens
-    wait_until(lambda: stack.spool_batches() <= 1, timeout_s=60, what=f"it ships; {stack.agent.said()[-2000:]}")
+    appended = metric(stack, "spool_appended_total")
+    wait_until(
+        lambda: metric(stack, "spool_appended_total") >= appended + 2, what="the window of the last tokens is closed"
+    )
+    wait_until(lambda: stack.spool_batches() <= 1, what=f"it ships; {stack.agent.said()[-2000:]}")
 
 
 def test_a_pod_with_a_name_beyond_the_wire_is_counted_as_all_others(
@@ -172,7 +175,7 @@ def test_no_server_stops_the_counting_of_the_others(make_stack: Callable[..., St
         asked = len(good.asked)
         wait_until(lambda: len(good.asked) >= asked + 3, what="its tokens are read")
         shown = get(f"{stack.agent_url}/metrics").decode()
-        reasons = {workload: reason for reason, workload in re.findall(PROBLEM, shown)}
+        reasons = dict(re.findall(PROBLEM, shown))
         named = {f"bad-{i}" for i, one in enumerate(behaviours) if one is not sends_a_page_that_is_hard_to_read}
         assert named <= reasons.keys()
         assert "good" not in reasons

@@ -53,7 +53,7 @@ def answer(stack: Stack, workload: int, number: int, completion: int) -> None:
 def what_people_see(stack: Stack) -> tuple[set[str], dict[str, Any]]:
     """Names that `diagnose` lists, and the summary, once w0 is parked and the hang of GPU 2 is over."""
     parked = b'workload_parked_gpu_seconds_total{cluster="default",workload="w0"}'
-    wait_until(lambda: parked in get(f"{stack.url}/metrics"), timeout_s=60, what="w0 is parked")
+    wait_until(lambda: parked in get(f"{stack.url}/metrics"), what="w0 is parked")
     wait_until(lambda: b'nvml_slow"} 1.0' in get(f"{stack.agent_url}/metrics"), what="the hang is counted")
     summary_url = f"{stack.url}/v1/summary?window_s=60"
     wait_until(lambda: b"xid_31" in get(summary_url), what="the windows of the hang are there")

@@ -55,7 +55,7 @@ def booted(cache: Path, folder: Path) -> Iterator[Booted]:
     with (folder / "nspawn.out").open("wb") as out:
         process = subprocess.Popen([*call, "--console=pipe"], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 120
         while (leader := _child(process.pid)) is None:
             assert process.poll() is None, (folder / "nspawn.out").read_text()
             assert time.monotonic() < deadline_s, "systemd did not start"

@@ -88,6 +88,11 @@ class Load:
                 self.sums["requests"] += 1
             self._stop.wait(0.02)
 
+    def wait_for(self, requests: int) -> None:
+        """Until so many more have been answered."""
+        before = self.sums["requests"]
+        wait_until(lambda: self.sums["requests"] >= before + requests, what=f"{requests} requests are answered")
+
     def finish(self) -> dict[str, int]:
         self._stop.set()
         for thread in self._threads:

@@ -1,5 +1,6 @@
 """Processes in real cgroups and network namespaces: a server in a container of its own, found, tied and scraped."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -23,7 +24,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 UID = "3a1bc2d4-5e6f-4a7b-8c9d-0e1f2a3b4c5d"
 CONTAINER = "0f3c" * 16
-ADDRESS, PORT = "10.213.77.2", 8123
+LINK, SUBNET = f"ty{os.getpid()}", f"10.213.{os.getpid() % 250 + 1}"
+ADDRESS, PORT = f"{SUBNET}.2", 8123
 SERVER = """
 import http.server, sys
 class Page(http.server.BaseHTTPRequestHandler):
@@ -48,17 +50,18 @@ def cgroup_folder() -> Path:
 
 @pytest.fixture
 def pod_cgroup() -> Iterator[Path]:
-    root = cgroup_folder()
-    folder = root / "kubepods" / "burstable" / f"pod{UID}" / CONTAINER
+    """Of a container. A kubelet of this machine has a `kubepods` of its own, so only what is made here is removed."""
+    folder = cgroup_folder() / "kubepods" / "burstable" / f"pod{UID}" / CONTAINER
+    made = [level for level in (folder, *folder.parents) if not level.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        yield folder
     except OSError as error:
         pytest.skip(f"cgroups cannot be made here: {error}")
-    yield folder
-    for level in [folder, *folder.parents]:
-        if level == root:
-            break
-        level.rmdir()
+    finally:
+        for level in made:
+            with contextlib.suppress(FileNotFoundError):
+                level.rmdir()
 
 
 @pytest.fixture
@@ -76,9 +79,9 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         pytest.fail("apt install iproute2")
     try:
         for command in (
-            f"ip link add ty0 type veth peer name ty1 netns {started.pid}",
-            "ip addr add 10.213.77.1/24 dev ty0",
-            "ip link set ty0 up",
+            f"ip link add {LINK} type veth peer name ty1 netns {started.pid}",
+            f"ip addr add {SUBNET}.1/24 dev {LINK}",
+            f"ip link set {LINK} up",
             f"nsenter -t {started.pid} -n ip addr add {ADDRESS}/24 dev ty1",
             f"nsenter -t {started.pid} -n ip link set ty1 up",
         ):
@@ -89,7 +92,7 @@ def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         started.kill()
         started.wait()
-        subprocess.run(["ip", "link", "del", "ty0"], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", LINK], check=False, capture_output=True)
 
 
 def test_a_server_in_a_pod_of_its_own(pod_cgroup: Path, server: subprocess.Popen[bytes], tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_a_log_behind_a_pipe_is_the_servers(tmp_path: Path) -> None:
     log = tmp_path / "vllm.log"
     log.touch()
     status = log.stat()
-    call = ["bash", "-c", f"sleep 30 2>&1 | tee {log}; true"]
+    call = ["bash", "-c", f"sleep 600 2>&1 | tee {log}; true"]
     shell = subprocess.Popen(call, start_new_session=True)
     procfs = Procfs()
     try:

@@ -161,7 +161,7 @@ def test_a_wrong_password_is_reported_and_never_shown(clickhouse_servers: list[S
     })  # fmt: skip
     stack.collector.start_without_waiting()
     assert stack.collector.process is not None
-    assert stack.collector.process.wait(30) == 1
+    assert stack.collector.process.wait(120) == 1
     output = stack.collector.said()
     assert f"clickhouse://127.0.0.1:{clickhouse_servers[0].port}/t" in output
     assert "password" in output.lower()

@@ -61,10 +61,10 @@ def test_a_server_that_nobody_configured(
             stack.agent.kill()
             time.sleep(chosen.uniform(0.2, 1.5))
             stack.start_agent()
-        time.sleep(3)
+        load.wait_for(requests=10)
         said = load.finish()
         wait_until(lambda: counted_by_endpoint(stack), what="the endpoint is found again")
-        time.sleep(2.5)
+        stack.wait_for_tokens(said["completion"])
         stack.stop()
         methods = tokens_equal(stack, said)
         assert set(methods) >= {"counter"}
@@ -135,9 +135,10 @@ def test_two_servers_that_one_process_started(
             page = f"{stack.agent_url}/metrics"
             wait_until(lambda: all(line in get(page).decode() for line in shown), what="both endpoints are found")
             loads = [Load(server) for server in servers]
-            time.sleep(8)
+            for load in loads:
+                load.wait_for(requests=30)
             truth = [load.finish() for load in loads]
-            time.sleep(2.5)
+            stack.wait_for_tokens(sum(made["completion"] for made in truth))
             stack.stop()
         finally:
             stack.kill_all()
@@ -169,15 +170,15 @@ def test_the_log_takes_over_and_back(
         wait_until(lambda: counted_by_endpoint(stack), what="the endpoint answers")
         load = Load(server)
         for _ in range(2):
-            time.sleep(3)
+            load.wait_for(requests=20)
             door.shut()
             wait_until(lambda: not counted_by_endpoint(stack), what="the log takes over")
-            time.sleep(3)
+            load.wait_for(requests=20)
             door.open()
             wait_until(lambda: counted_by_endpoint(stack), what="the endpoint is back")
-        time.sleep(2)
+        load.wait_for(requests=10)
         first = load.finish()
-        time.sleep(1.5)
+        stack.wait_for_tokens(first["completion"])
         server.kill()
         door.shut()
         wait_until(lambda: not counted_by_endpoint(stack), what="the server is gone")
@@ -185,9 +186,9 @@ def test_the_log_takes_over_and_back(
         door.open()
         again = Load(server)
         wait_until(lambda: counted_by_endpoint(stack), what="the new server answers")
-        time.sleep(4)
+        again.wait_for(requests=20)
         second = again.finish()
-        time.sleep(2.5)
+        stack.wait_for_tokens(first["completion"] + second["completion"])
         door.shut()
         stack.stop()
         said = {kind: first[kind] + second[kind] for kind in first}

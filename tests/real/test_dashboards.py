@@ -68,7 +68,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             wait_until(lambda: prometheus.values("sum(up)") == [2.0], what="both are scraped")
             to_date = "tokenyield_collector_to_date_timestamp_seconds{instance=~'127.*'} > 0"
             wait_until(lambda: prometheus.values(to_date) != [], what="the live collector has computed the past")
-            time.sleep(12)
+            scrapes = "min(count_over_time(up{job=~'tokenyield-.*'}[1m])) >= 12"
+            wait_until(lambda: prometheus.values(scrapes) != [], what="there are enough scrapes for every rate")
             yield Scene(prometheus, stack, recorded)
     finally:
         stack.kill_all()

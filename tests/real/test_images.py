@@ -104,9 +104,9 @@ def test_agent_and_collector_run() -> None:
     serving = collector.run("tokenyield-collector", "serve", *settings)
     watching = agent.run("tokenyield-agent", "run", *agent_settings)
     try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), timeout_s=60, what="the collector is ready")
-        wait_until(lambda: answers(f"http://127.0.0.1:{agent_port}/healthz"), timeout_s=60, what="the agent is healthy")
-        wait_until(lambda: accepted(port) > 0, timeout_s=60, what="batches arrive")
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), what="the collector is ready")
+        wait_until(lambda: answers(f"http://127.0.0.1:{agent_port}/healthz"), what="the agent is healthy")
+        wait_until(lambda: accepted(port) > 0, what="batches arrive")
         assert exit_code(collector, "tokenyield-collector", "health", *settings) == 0
         assert exit_code(agent, "tokenyield-agent", "health", *agent_settings) == 0
         assert exit_code(agent, "tokenyield-agent", "health", f"--set=status_listen=127.0.0.1:{free_port()}") == 1
@@ -128,7 +128,7 @@ def test_agent_and_collector_run() -> None:
 
 def exit_code(container: Container, *call: str) -> int:
     with container.run(*call) as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     return process.returncode
 
 

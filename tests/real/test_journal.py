@@ -40,7 +40,7 @@ class Machine:
         subprocess.run([JOURNAL_WRITER, target, "-"], input=entries, check=True, capture_output=True)
 
 
-def read(journal: Journal, wanted: int, timeout_s: float = 20.0) -> list[tuple[str, bytes]]:
+def read(journal: Journal, wanted: int, timeout_s: float = 120.0) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
     deadline_s = time.monotonic() + timeout_s
     while len(found) < wanted and time.monotonic() < deadline_s:

@@ -195,7 +195,9 @@ def test_who_asked_stands_in_the_ledger(
         with pytest.raises(urllib.error.HTTPError):
             proxy.chat("sk-nobody", "x", 1, stream=False)
         wait_until(lambda: lines_in(proxy) == 61, what="LiteLLM has logged every request, and the refused one")
-        time.sleep(2.5)
+        stack.wait_for_tokens(sum(team["completion"] for team in said.values()))
+        requested = sum(team["completion"] for team in said.values())
+        wait_until(lambda: stack.counted("tokenyield_demand_tokens_total") >= requested, what="callers are counted")
         stack.stop()
     finally:
         stack.kill_all()

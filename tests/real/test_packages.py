@@ -49,7 +49,7 @@ def machine(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         yield running
 
 
-def until(machine: Booted, script: str, expected: str, timeout_s: float = 30) -> None:
+def until(machine: Booted, script: str, expected: str, timeout_s: float = 120) -> None:
     deadline_s = time.monotonic() + timeout_s
     while expected not in (output := machine.run(script, check=False)):
         assert time.monotonic() < deadline_s, f"{script}: expected {expected}, found {output}"
@@ -82,7 +82,7 @@ def test_both_run_as_units_and_batches_reach_the_ledger(machine: Booted) -> None
         machine,
         "curl -s http://127.0.0.1:19564/metrics",
         'tokenyield_collector_nodes{cluster="default",state="reporting"} 1.0',
-        90,
+        120,
     )
     for name in EXPOSURE:
         properties = machine.run(f"systemctl show {name} -p User -p StatusErrno -p Type -p NRestarts -p MemoryCurrent")

@@ -24,7 +24,9 @@ from tokenyield_collector.demo.month import made_up
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.prices.period import Period
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
+expect.set_options(timeout=120_000)
 
 ROOT = Path(__file__).parents[2]
 AXE = Path(os.environ.get("TOKENYIELD_CACHE", "")) / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -66,6 +68,7 @@ def watched(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Watche
     context = browser.new_context(
         viewport={"width": 1400, "height": 1000}, color_scheme=request.param, bypass_csp=False
     )
+    context.set_default_timeout(120_000)
     yield Watched(context.new_page())
     context.close()
 
@@ -123,7 +126,7 @@ PAGES = {
 def test_every_page_is_shown_and_can_be_used_by_all(watched: Watched, fleet: Stack, place: str) -> None:
     page = watched.page
     page.goto(f"{fleet.url}/{place}")
-    expect(page.locator("main")).to_contain_text(PAGES[place], timeout=15_000)
+    expect(page.locator("main")).to_contain_text(PAGES[place])
     page.wait_for_timeout(300)
     violations = axe(page)
     assert violations == [], json.dumps(violations, indent=1)[:4000]
@@ -140,7 +143,7 @@ def axe(page: Page) -> list[Any]:
 def test_a_figure_shows_its_formula_and_its_numbers(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(fleet.url)
-    page.get_by_role("button", name=re.compile("^Tokens.s per watt [0-9]")).first.wait_for(timeout=15_000)
+    page.get_by_role("button", name=re.compile("^Tokens.s per watt [0-9]")).first.wait_for()
     figures = page.locator("button.figure")
     assert figures.count() >= 14
     for i in range(figures.count()):
@@ -163,7 +166,7 @@ def test_page_report_and_api_agree(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(fleet.url)
     cost = page.locator("button.figure", has=page.locator(".label", has_text=re.compile("^Cost$"))).locator(".value")
-    expect(cost).to_be_visible(timeout=15_000)
+    expect(cost).to_be_visible()
     days = (time.strftime("%Y-%m-%d", time.gmtime(time.time_ns() / 1e9 - back * 86_400)) for back in (29, 0))
     query = urllib.parse.urlencode({"period": "..".join(days), "by": "team"})
     report = json.loads(get(f"{fleet.url}/v1/report?{query}"))
@@ -172,7 +175,7 @@ def test_page_report_and_api_agree(watched: Watched, fleet: Stack) -> None:
     assert amounts == [f"{row['shown']['cost']:,.2f} USD" for row in report["waterfall"]]
     assert sum(map(written, amounts)) == written(cost.inner_text()), "the card is the sum of the waterfall beside it"
     teams = page.locator("table", has_text="By team,").locator("tbody tr")
-    expect(teams).to_have_count(len(report["rows"]), timeout=15_000)
+    expect(teams).to_have_count(len(report["rows"]))
     shown = {row.locator("td").nth(0).inner_text(): row.locator("td").nth(3).inner_text() for row in teams.all()}
     assert shown == {row["team"]: f"{row['shown']['cost']:,.2f} USD" for row in report["rows"]}
     foot = page.locator("table", has_text="By team,").locator("tfoot td").nth(2)
@@ -193,7 +196,7 @@ def test_a_diagnosis_shows_what_the_api_returns(watched: Watched, fleet: Stack) 
     page = watched.page
     page.goto(f"{fleet.url}/#/diagnosis")
     page.get_by_label("Time").select_option("21600")
-    expect(page.locator("tbody tr").first).to_be_visible(timeout=15_000)
+    expect(page.locator("tbody tr").first).to_be_visible()
     page.wait_for_timeout(500)
     diagnoses = json.loads(get(f"{fleet.url}/v1/diagnosis?window_s=21600"))
     findings = [finding for one in diagnoses["workloads"] for finding in one["findings"]]
@@ -236,7 +239,7 @@ def test_tables_sort_and_files_download(watched: Watched, fleet: Stack) -> None:
     page = watched.page
     page.goto(f"{fleet.url}/#/report")
     head = page.get_by_role("columnheader", name=re.compile("^cost"))
-    head.get_by_role("button").click(timeout=15_000)
+    head.get_by_role("button").click()
     values = page.locator("table", has_text="Report of").locator("tbody tr td:nth-child(3)").all_inner_texts()
     numbers = [float(text.split()[0].replace(",", "")) for text in values]
     assert numbers in (sorted(numbers), sorted(numbers, reverse=True))
@@ -271,10 +274,10 @@ def test_the_demo_from_its_first_minute(watched: Watched, tmp_path: Path) -> Non
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: _ready(f"{url}/readyz"), what="ready")
-        wait_until(lambda: b'"workload":"chat"' in get(f"{url}/v1/summary"), timeout_s=60, what="the first windows")
+        wait_until(lambda: b'"workload":"chat"' in get(f"{url}/v1/summary"), what="the first windows")
         watched.page.goto(url)
         main = watched.page.locator("main")
-        expect(main).to_contain_text(re.compile("No hour has closed yet|Workloads by waste"), timeout=15_000)
+        expect(main).to_contain_text(re.compile("No hour has closed yet|Workloads by waste"))
         expect(main).to_contain_text("chat")
         watched.page.locator("td button").first.click()
         expect(watched.page.locator("dialog#formula")).to_be_visible()
@@ -296,7 +299,7 @@ def test_a_collector_that_is_gone_and_back(browser: Browser, tmp_path: Path) -> 
         expect(page.locator("#banner")).to_contain_text("cannot be reached")
         assert axe(page) == []
         stack.start_collector()
-        expect(page.locator("#banner")).to_be_hidden(timeout=20_000)
+        expect(page.locator("#banner")).to_be_hidden()
         expect(page.locator("main")).to_contain_text("No data yet")
     finally:
         page.close()
@@ -326,8 +329,8 @@ def test_ten_thousand_gpus(browser: Browser, tmp_path: Path) -> None:
     try:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(stack.url)
-        expect(page.locator("main")).to_contain_text("10000 GPUs, 1250 nodes", timeout=30_000)
-        expect(page.locator("main")).to_contain_text("Waste by team", timeout=60_000)
+        expect(page.locator("main")).to_contain_text("10000 GPUs, 1250 nodes")
+        expect(page.locator("main")).to_contain_text("Waste by team")
         frame = page.get_by_role("application")
         high = frame.locator("canvas").evaluate("canvas => canvas.getBoundingClientRect().height")
         assert 100 < high < 700, "the whole fleet fits on a screen"

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,14 +62,14 @@ def test_prometheus_scrapes_what_the_ledger_holds(prometheus: Prometheus, stack:
     before = prometheus.values(completion)
     stack.collector.kill()
     stack.start_collector()
-    time.sleep(3)
-    assert prometheus.values(completion) == before
+    wait_until(lambda: prometheus.values("min(changes(up[1m]))") != [] and prometheus.values("sum(up)") == [2.0])
+    wait_until(lambda: prometheus.values(completion) == before, what="the counter goes on where it was")
     assert prometheus.values("sum(resets(tokenyield_tokens_total[1m]))") == [0.0]
     assert prometheus.values("sum(resets(tokenyield_gpu_seconds_total[1m]))") == [0.0]
 
 
 def test_promtool_finds_nothing_to_say(stack: Stack) -> None:
-    time.sleep(2)
+    wait_until(lambda: stack.counted() > 0, what="tokens are shown")
     for url in (stack.url, stack.agent_url):
         exposed = get(f"{url}/metrics")
         checked = subprocess.run(["promtool", "check", "metrics"], input=exposed, capture_output=True, check=False)

@@ -59,7 +59,7 @@ def test_all_at_once(agents: dict[str, tuple[RunningAgent, Scenario]], fixtures:
         scenario.path.write_bytes(scenario.path.read_bytes() + b"\n".join(later(recorded)) + b"\n")
         agent.program.start_without_waiting()
     for agent, _ in agents.values():
-        wait_until(partial(answers, agent), timeout_s=60, what="it polls")
+        wait_until(partial(answers, agent), what="it polls")
     names, unknown, denied, unopened, garbage = (agents[case][0] for case in CASES)
 
     assert value(names, "gpu_info", ONE + ',model="NVIDIA H100 80GB HBM3"') == 1
@@ -123,8 +123,8 @@ def test_an_agent_whose_gpus_answer_garbage_goes_on(tmp_path: Path, nvml_library
     agent = RunningAgent(tmp_path, scenario, nvml_library, window_length_s=1, window_settle_s=0, discover="true")
     agent.program.start_without_waiting()
     try:
-        wait_until(partial(answers, agent), timeout_s=60, what="it polls")
-        wait_until(lambda: spooled(agent) >= 6, timeout_s=60, what="windows are closed")
+        wait_until(partial(answers, agent), what="it polls")
+        wait_until(lambda: spooled(agent) >= 6, what="windows are closed")
         used_j = sum(float(line.rpartition(" ")[2]) for line in agent.metrics().splitlines() if ENERGY_USED in line)
         length_s = time.clock_gettime(time.CLOCK_MONOTONIC) - scenario.epoch_s
         assert used_j <= 5 * 1.5 * 700 * (length_s + 10)

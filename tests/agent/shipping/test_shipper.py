@@ -110,7 +110,7 @@ def shipper(spool: Spool, url: str, tmp_path: Path, **settings: object) -> Shipp
 
 
 def shipped(collector: Collector, count: int = 10) -> list[int]:
-    wait_until(lambda: len(collector.received) >= count, timeout_s=20, what="all batches arrive")
+    wait_until(lambda: len(collector.received) >= count, what="all batches arrive")
     return collector.received
 
 

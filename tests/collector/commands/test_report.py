@@ -43,13 +43,13 @@ def settings(tmp_path: Path) -> list[str]:
 
 def call(*arguments: str, code: int = 0) -> str:
     command = [sys.executable, "-m", "tokenyield_collector.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "160"})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "COLUMNS": "160"})
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 
 
 def get(url: str, headers: dict[str, str] | None = None) -> bytes:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=120) as answer:
         return answer.read()  # type: ignore[no-any-return]
 
 
@@ -77,7 +77,7 @@ class Running:
 
     def stop(self) -> None:
         self.process.terminate()
-        assert self.process.wait(20) == 0
+        assert self.process.wait(120) == 0
 
 
 def test_a_month_from_the_file_and_from_the_running_collector(settings: list[str], tmp_path: Path) -> None:
