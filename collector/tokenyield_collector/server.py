@@ -142,8 +142,8 @@ class Collector:
         self._retire_at_s = loop.time() + RETIRE_EVERY_S
         while True:
             if self.view is not None:
-                await self._steps.attempt("counting old hours", self._count)
                 await self._steps.attempt("bringing figures to date", self._bring_to_date)
+                await self._steps.attempt("counting old hours", self._count)
                 if self._leads and loop.time() >= self._retire_at_s:
                     async with self._of_ledger:
                         is_done = await self._upkeep.attempt("removing old data", self._retire)
@@ -205,9 +205,8 @@ class Collector:
                 await loop.run_in_executor(writer, self.refresher.keep_to_date)
 
     async def _count(self) -> None:
-        """The hours that one refresh cannot count, at the first start after an upgrade."""
-        while await asyncio.get_running_loop().run_in_executor(self.executors.historian, self.refresher.count_some):
-            pass
+        """A day of the hours that one refresh cannot count, at the first start after an upgrade."""
+        await asyncio.get_running_loop().run_in_executor(self.executors.historian, self.refresher.count_some)
 
     def _refresh(self, changed: list[int], leads: bool) -> View:
         """In the reader's thread, so that commits go on meanwhile."""

@@ -31,8 +31,8 @@ HOURS_READ_AT_ONCE = 6
 """Hours of facts in memory at once while counters are brought up to date."""
 HOURS_COUNTED_AT_ONCE = 48
 """In one refresh. More than that are counted beside it: all hours, at the first start after an upgrade."""
-DAYS_COUNTED_MAX = 8
-"""Counted beside the refresh and not taken up by one yet: 8 MB each, of 10,000 GPUs."""
+DAYS_COUNTED_MAX = 1
+"""Counted beside the refresh and not taken up by one yet: of 10,000 GPUs one is 150 MB until it is packed."""
 CORRECTIONS_EVERY_MS = 300_000
 """How often closed hours that changed are written and computed again: of 100,000 GPUs an hour takes two seconds, in
 which no batch is committed, and agents that were away send late ones for minutes."""
