@@ -16,7 +16,7 @@ VENDOR := collector/tokenyield_collector/web/static/vendor
 PACKAGED := $(shell find agent collector locks systemd -type f ! -name '*.pyc') pyproject.toml README.md LICENSE
 export PYTHONDONTWRITEBYTECODE := # a test starts our programs hundreds of times: they are compiled once
 
-.PHONY: help setup demo test test-real real-programs real-caches faults faults-programs fuzz lint format bench docs dashboards web wheel packages images audit locks clean
+.PHONY: help setup demo test test-real real-programs real-caches faults faults-programs fuzz lint format bench docs dashboards web wheel packages images audit release locks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -111,19 +111,30 @@ build/commit: FORCE # its time is that of the packages' files
 
 FORCE:
 
-images: packages ## build container images of agent and collector with buildah; BASE=folder or image, SNAPSHOT=20261101T000000Z
+images: packages ## build images, and their SBOMs, with buildah; BASE=folder or name@sha256:…, default debootstrap; SNAPSHOT=20261101T000000Z
 	@.ci/need buildah:buildah
-	SNAPSHOT=$(SNAPSHOT) containers/build $(BASE)
+	@[ -n "$(BASE)" ] || .ci/need debootstrap:debootstrap
+	@[ -n "$(BASE)" ] || SNAPSHOT=$(SNAPSHOT) $(BIN)/python tests/real/debian_root.py $(CACHE)
+	SNAPSHOT=$(SNAPSHOT) SBOMS=dist containers/build $(or $(BASE),$(CACHE)/debian-bookworm$(addprefix -,$(SNAPSHOT)))
 
-audit: setup packages ## check what we ship for known vulnerabilities, if advisories can be reached; write SBOMs into dist/
+audit: setup packages ## check what we ship for known vulnerabilities, and fail where that cannot be judged; write SBOMs into dist/
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
-	.ci/audit $(CACHE)/audit-$$($(BIN)/python tests/real/own_venv.py --version audit)/bin dist
+	.ci/audit $(AUDIT_FLAGS) $(CACHE)/audit-$$($(BIN)/python tests/real/own_venv.py --version audit)/bin dist
+
+release: ## build all that a release has and dist/SHA256SUMS; needs SNAPSHOT, a clean tree, and an audit that judged everything
+	@[ -n "$(SNAPSHOT)" ] || { echo "release: expected SNAPSHOT=, found none; give a time of snapshot.debian.org as 20261101T000000Z"; exit 1; }
+	@[ -z "$$(git status --porcelain)" ] || { echo "release: expected a clean tree, found changes; commit them"; exit 1; }
+	rm -rf dist && $(MAKE) audit AUDIT_FLAGS= && $(MAKE) images
+	cd dist && sha256sum -- *.whl *.deb *.tar.gz *.cdx.json >SHA256SUMS
+	@echo "now sign dist/SHA256SUMS: docs/release.md"
 
 locks: setup ## update locks/*.txt: the newest versions that pyproject.toml allows, with hashes
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	for extra in "agent:kubernetes" "collector:collector --extra clickhouse"; do \
 		$(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-header --quiet \
 			--no-emit-find-links --no-emit-index-url --extra $${extra#*:} --output-file locks/$${extra%:*}.txt; done
+	echo pip | $(BIN)/uv pip compile - --upgrade --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+		--no-emit-find-links --no-emit-index-url --no-annotate --output-file locks/build.txt
 
 clean: ## remove everything that was built
 	rm -rf $(VENV) dist build

@@ -21,13 +21,20 @@ PACKAGES = "systemd,systemd-sysv,dbus,python3,procps,curl"
 LEADER = "/usr/lib/systemd/systemd"
 
 
-def make(cache: Path) -> None:
-    root = cache / NAME
-    with alone(cache, NAME):
+SNAPSHOTS = "http://snapshot.debian.org/archive/debian"
+
+
+def make(cache: Path, snapshot: str = "") -> None:
+    """The folder; `snapshot`: a time of snapshot.debian.org (20261101T000000Z), which fixes the version of every package."""
+    name = f"{NAME}-{snapshot}" if snapshot else NAME
+    mirror = [f"{SNAPSHOTS}/{snapshot}"] if snapshot else []
+    root = cache / name
+    with alone(cache, name):
         if (root / "made").exists():
             return
         shutil.rmtree(root, ignore_errors=True)
-        subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root)], check=True)
+        subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root), *mirror],
+                       check=True)  # fmt: skip
         (root / "made").touch()
 
 
@@ -88,4 +95,4 @@ def _child(parent: int) -> int | None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    make(Path(sys.argv[1]), os.environ.get("SNAPSHOT", ""))

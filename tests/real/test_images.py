@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import free_port, get, wait_until
+from real.test_supply import assert_is_of_what_is_inside
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="buildah's chroot isolation needs root")]
 
@@ -25,13 +26,21 @@ def buildah(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def images() -> None:
+def build(*names: str, **environment: str) -> None:
     base = Path(os.environ["TOKENYIELD_CACHE"]) / "debian-bookworm"
-    done = subprocess.run(
-        [ROOT / "containers" / "build", base], capture_output=True, text=True, check=False, env=ENVIRONMENT
-    )
+    call = [str(ROOT / "containers" / "build"), str(base), *names]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, env={**ENVIRONMENT, **environment})
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def sboms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sboms")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images(sboms: Path) -> None:
+    build(SBOMS=str(sboms))
 
 
 class Container:
@@ -72,6 +81,39 @@ def test_what_is_in_it(container: Container) -> None:
     ]
     assert not setuid
     assert "libc6" in (container.root / "etc" / "packages.txt").read_text()
+
+
+def test_its_sbom_lists_what_is_in_it_and_nothing_else(container: Container, sboms: Path) -> None:
+    sbom = sboms / f"{container.name}-image.cdx.json"
+    assert_is_of_what_is_inside(sbom, container.root)
+    debian = (line.split("\t") for line in (container.root / "etc" / "packages.txt").read_text().splitlines())
+    listed = {purl.partition("?")[0] for component in json.loads(sbom.read_text())["components"]
+              if (purl := component["purl"]).startswith("pkg:deb/")}  # fmt: skip
+    assert listed == {f"pkg:deb/debian/{name.partition(':')[0]}@{version}" for name, version in debian}
+
+
+def test_an_image_that_is_built_again_is_the_same() -> None:
+    """The smaller of both: they are made by the same steps. Its name is the digest of all that is in it."""
+    build("agent", SUFFIX="-again", TZ="Asia/Kathmandu")
+    first, second = (
+        buildah(
+            "inspect",
+            "--type",
+            "image",
+            "--format",
+            "{{.FromImageID}}",
+            f"localhost/tokenyield-agent:{VERSION}{suffix}",
+        )
+        for suffix in ("", "-again")
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("base", ["docker.io/library/debian:bookworm-slim", "debian", "debian@sha256:12"])
+def test_a_base_that_can_be_another_tomorrow_is_refused(base: str) -> None:
+    done = subprocess.run([ROOT / "containers" / "build", base], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "expected a folder or an image by its digest" in done.stderr
 
 
 def test_its_labels_and_configuration(container: Container) -> None:
