@@ -43,7 +43,7 @@ real-programs: ## install what Debian has of the programs that test-real runs
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
-		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime tmux:tmux \
+		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime tmux:tmux minisign:minisign \
 		clickhouse-server:clickhouse-server debootstrap:debootstrap systemd-nspawn:systemd-container buildah:buildah
 
 real-caches: setup ## fetch and build the others into $(CACHE), once; a quarter of an hour on 2 cores
@@ -128,7 +128,7 @@ release: ## build all that a release has and dist/SHA256SUMS; needs SNAPSHOT, a 
 	cd dist && sha256sum -- *.whl *.deb *.tar.gz *.cdx.json >SHA256SUMS
 	@echo "now sign dist/SHA256SUMS: docs/release.md"
 
-locks: setup ## update locks/*.txt: the newest versions that pyproject.toml allows, with hashes
+locks: setup ## update locks/*.txt: the newest versions that pyproject.toml allows, and pip, with hashes
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	for extra in "agent:kubernetes" "collector:collector --extra clickhouse"; do \
 		$(BIN)/uv pip compile pyproject.toml --upgrade --universal --python-version 3.11 --generate-hashes --no-header --quiet \

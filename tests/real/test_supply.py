@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("TOKENYIELD_CACHE", ""))
+UNCHECKED_HASH = b"\x01\0\0\0"
+"""The flags of a .pyc that has the hash of its source instead of a time, and that is used without a look at either (PEP 552)."""
 NAMES = ["tokenyield-agent", "tokenyield-collector"]
 
 
@@ -93,6 +95,9 @@ def assert_is_of_what_is_inside(sbom: Path, root: Path) -> None:
     """Every file, with its hash; every distribution of Python, with its version; by the schema of CycloneDX."""
     document = json.loads(sbom.read_text())
     assert files_of(document) == files_in(root)
+    assert not [path for path in root.rglob("*.pyc") if path.read_bytes()[4:8] != UNCHECKED_HASH], (
+        "compiled with a time"
+    )
     (site,) = root.glob("opt/*/lib/python3*/site-packages")
     installed = {
         (re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(), one.version) for one in metadata.distributions(path=[str(site)])

@@ -102,13 +102,15 @@ class Pods:
         """Refresh the labels. Raises OSError, http.client.HTTPException, msgspec.MsgspecError or ValueError."""
         import http.client
         import ssl
+        import urllib.parse
 
         host, port = self._server
         context = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
         connection = http.client.HTTPSConnection(host, int(port), timeout=TIMEOUT_S, context=context)
         try:
             token = (self._account / "token").read_text(encoding="ascii").strip()
-            path = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{self._node}"
+            # Of this node alone. RBAC cannot narrow a list so: the account may list all pods.
+            path = "/api/v1/pods?" + urllib.parse.urlencode({"fieldSelector": f"spec.nodeName={self._node}"})
             connection.request("GET", path, headers={"Authorization": f"Bearer {token}", "Accept": "application/json"})
             response = connection.getresponse()
             body = response.read(BODY_BYTES_MAX + 1)

@@ -41,3 +41,22 @@ def test_the_json_log_has_the_facts_as_fields(tmp_path: Path) -> None:
         assert facts["status"] == "404"
     finally:
         running.kill_all()
+
+
+def test_a_client_refused_again_and_again_is_written_ever_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """Five lines at once, then one a minute with the number left out; another client's lines are not among them."""
+    audit = Audit()
+
+    def refuse(peer: str, now_s: float) -> None:
+        audit.refused(peer=peer, caller="", method="GET", route="/x", status=401, why="no", now_s=now_s)
+
+    with caplog.at_level("WARNING", "audit"):
+        for second in range(120):
+            refuse("::1", float(second))
+        refuse("::2", 120.0)
+    lines = [record.getMessage() for record in caplog.records]
+    of_the_first = [line for line in lines if "peer=::1" in line]
+    assert not [line for line in of_the_first[:5] if "suppressed_before" in line]
+    left_out = [int(line.partition("suppressed_before=")[2]) for line in of_the_first[5:]]
+    assert left_out == [55]
+    assert len(lines) - len(of_the_first) == 1

@@ -1,9 +1,11 @@
 """TLS, client certificates and passwords: the web config file of Prometheus, as the collector takes it."""
 
+import contextlib
 import http.client
 import os
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,25 @@ def test_a_client_certificate_gives_what_its_line_gives(tmp_path: Path, certific
         assert headers["strict-transport-security"].startswith("max-age=")
     finally:
         running.kill_all()
+
+
+def test_the_certificate_of_the_example_is_accepted(tmp_path: Path) -> None:
+    """The command of docs/access.md makes one for that name, which who has it as its CA accepts."""
+    text = (Path(__file__).parents[3] / "docs" / "access.md").read_text()
+    command = text[text.index("openssl req") :].partition("```")[0]
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "web.yaml").write_text("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n")
+    serving = read_web_config(str(tmp_path / "web.yaml")).server_context()
+    assert serving is not None
+    client = ssl.create_default_context(cafile=str(tmp_path / "tls.crt"))
+    near, far = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(near, far, server_hostname="collector.example.com")
+    answering = serving.wrap_bio(far, near, server_side=True)
+    for _ in range(2):
+        for side in (asking, answering):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    assert asking.getpeercert()["subjectAltName"] == (("DNS", "collector.example.com"),)  # type: ignore[index]
 
 
 def test_mutual_tls_alone(tmp_path: Path, certificates: Path) -> None:
