@@ -98,8 +98,8 @@ def test_a_metric_that_a_page_names_exists(page: Path) -> None:
     ]
 
 
-_OF_OTHERS = {"fsync_after_insert", "insert_quorum", "rule_files"}
-"""Settings of ClickHouse and Prometheus."""
+_OF_OTHERS = {"fsync_after_insert", "insert_quorum", "rule_files", "tmp_path", "wait_until"}
+"""Settings of ClickHouse and Prometheus; words of our tests."""
 
 
 def test_a_setting_or_field_that_a_page_names_exists() -> None:
