@@ -37,7 +37,8 @@ test: setup ## run all tests that need no third-party server, on all cores (TEST
 	$(BIN)/python -m pytest -m "not real" -n $(TEST_PROCESSES) --dist worksteal
 
 test-real: setup web packages real-programs real-caches ## run the tests against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
-	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real -n $(TEST_PROCESSES) --dist loadfile
+	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real -n $(TEST_PROCESSES) --dist loadfile --ignore tests/real/test_gpu_bench.py
+	$(BIN)/python -m pytest -m real tests/real/test_gpu_bench.py # it measures, so nothing runs beside it
 
 real-programs: ## install what Debian has of the programs that test-real runs
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
