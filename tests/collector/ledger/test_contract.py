@@ -16,7 +16,7 @@ from hostile import NAMES
 from tokenyield_collector.errors import LedgerError, LedgerInUse, UnstorableShipment
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
-from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS
+from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS, SCHEMA_VERSION
 from tokenyield_collector.ledger.facts import Facts, GpuNow
 from tokenyield_collector.live.counting import COUNTED
 from tokenyield_wire.window import Batch, Demand, TokenCount, Workload
@@ -427,7 +427,7 @@ def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     DuckDbLedger(tmp_path / "ledger.duckdb").close()
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(LedgerError, match="expected schema version 9 or older, found 99"):
+    with pytest.raises(LedgerError, match=f"expected schema version {SCHEMA_VERSION} or older, found 99"):
         DuckDbLedger(tmp_path / "ledger.duckdb")
 
 
