@@ -41,7 +41,7 @@ export async function overview(page) {
       now.replaceChildren(el("p", { class: "panel" }, "No data yet. Start an agent with ", el("code", {}, `--set collector_url=${location.origin}`), ", or try ", el("code", {}, "tokenyield-collector demo"), "."));
       return;
     }
-    now.replaceChildren(...live(summary, source).map(figure));
+    now.replaceChildren(...live(summary, source).map(figure), ...pending(summary.history));
     /** @type {Map<string, number>} */
     const yields = new Map();
     for (const row of summary.workloads) if (row.tokens_per_second_per_watt.total) yields.set(row.workload, row.tokens_per_second_per_watt.total);
@@ -84,4 +84,16 @@ export async function overview(page) {
   await present();
   page.every(15_000, present);
   page.run(history);
+}
+
+/**
+ * What of the past is still being computed, and what is shown meanwhile.
+ * @param {any} history
+ * @returns {Node[]}
+ */
+function pending(history) {
+  const { policy_is_current: isCurrent, months_done: done, months, hours_to_count: hours } = history, notes = [];
+  if (!isCurrent) notes.push(`Prices or rules have changed: figures to date are those of before until ${months} months are computed, ${done} are done.`);
+  if (hours) notes.push(`${hours} hours are still to be counted; counters of /metrics are missing until then.`);
+  return notes.map((note) => el("p", { class: "panel", role: "status" }, note));
 }
