@@ -82,6 +82,7 @@ def make_ledger(
               3600000 AS seen_ms FROM token_hours"""
         )
         connection.execute(f"INSERT INTO unrolled_hours SELECT {start_ms} + h * {HOUR_MS} FROM range({hours}) a(h)")
+        connection.execute(f"INSERT INTO hour_revisions SELECT {start_ms} + h * {HOUR_MS}, 1 FROM range({hours}) a(h)")
         connection.execute(f"INSERT INTO batches VALUES ('a', 'e', 1, 'c', 'n', {start_ms}, {start_ms} + {HOUR_MS}, 0)")
         if live_to_ms is not None:
             _add_windows(connection, live_to_ms)
