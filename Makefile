@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
 DEMO_SECONDS ?= 60
 TEST_PROCESSES ?= logical
+REAL_PROCESSES ?= 0
 FUZZ_EXAMPLES ?= 20000
 FUZZ_SECONDS ?= 3600
 FUZZ_TARGETS ?= batches spool logs endpoints prices rules
@@ -37,7 +38,7 @@ test: setup ## run all tests that need no third-party server, on all cores (TEST
 	$(BIN)/python -m pytest -m "not real" -n $(TEST_PROCESSES) --dist worksteal
 
 test-real: setup web packages real-programs real-caches ## run the tests against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
-	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real -n $(TEST_PROCESSES) --dist loadfile --ignore tests/real/test_gpu_bench.py
+	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real -n $(REAL_PROCESSES) --dist loadfile --ignore tests/real/test_gpu_bench.py
 	$(BIN)/python -m pytest -m real tests/real/test_gpu_bench.py # it measures, so nothing runs beside it
 
 real-programs: ## install what Debian has of the programs that test-real runs

@@ -58,7 +58,7 @@ class LlamaServer:
     def complete(self, prompt: str, max_tokens: int) -> dict[str, Any]:
         body = json.dumps({"prompt": prompt, "max_tokens": max_tokens, "seed": 1}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/completions", body)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             usage: dict[str, Any] = json.load(answer)["usage"]
             return usage
 
@@ -91,7 +91,7 @@ class Load:
     def wait_for(self, requests: int) -> None:
         """Until so many more have been answered."""
         before = self.sums["requests"]
-        wait_until(lambda: self.sums["requests"] >= before + requests, what=f"{requests} requests are answered")
+        wait_until(lambda: self.sums["requests"] >= before + requests, 600, f"{requests} requests are answered")
 
     def finish(self) -> dict[str, int]:
         self._stop.set()
