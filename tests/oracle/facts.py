@@ -70,6 +70,8 @@ class HourFacts:
     time_ms: dict[GpuPlace, dict[str, int]] = field(
         default_factory=lambda: defaultdict(lambda: dict.fromkeys(STATES, 0))
     )
+    reported: set[GpuPlace] = field(default_factory=set)
+    """Also those whose GPUs count for another node."""
     energy_mj: dict[GpuPlace, dict[str, int]] = field(
         default_factory=lambda: defaultdict(lambda: dict.fromkeys(STATES, 0))
     )
@@ -168,9 +170,11 @@ def _add(hour: HourFacts, cluster: str, node: str, batch: Mapping[str, Any], for
     for gpu in batch.get("gpus", ()):
         energy = gpu.get("energy_mj", {})
         gpus_mj += sum(energy.get(state, 0) for state in STATES)
+        place = GpuPlace(cluster, node, gpu.get("model") or "")
+        hour.reported.add(place)
         if gpu["uuid"] in foreign:
             continue
-        place = place_of[gpu["uuid"]] = GpuPlace(cluster, node, gpu.get("model") or "")
+        place_of[gpu["uuid"]] = place
         for state in STATES:
             hour.time_ms[place][state] += gpu.get(f"{state}_ms", 0)
             hour.energy_mj[place][state] += energy.get(state, 0)

@@ -73,14 +73,17 @@ class MeasuredHosts:
     def __init__(self, facts: Facts, placement: Placement, start_ms: int, end_ms: int) -> None:
         chains: dict[tuple[str, str], set[Chain]] = defaultdict(set)
         for hour in facts.hours.values():
-            for place in hour.time_ms:
+            for place in hour.reported:
                 chains[place.cluster, place.node].add(placement.chain_of(place))
         days: dict[tuple[int, str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         self._reported_ms: dict[tuple[Chain, int], int] = defaultdict(int)
         self._measured: dict[tuple[Chain, int], list[int]] = defaultdict(lambda: [0, 0])
         for hour_ms, hour in facts.hours.items():
             if start_ms <= hour_ms < end_ms:
+                present = {(place.cluster, place.node) for place in hour.time_ms}
                 for at, amounts in hour.hosts.items():
+                    if at[:2] not in present:  # all its GPUs count for other nodes
+                        continue
                     day = days[hour_ms - hour_ms % DAY_MS, *at]
                     day[:] = [a + b for a, b in zip(day, amounts, strict=True)]
                 for place, times in hour.time_ms.items():

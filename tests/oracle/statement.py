@@ -130,7 +130,7 @@ class Statement:
         if piece.is_token_split:
             slack.tokens += 4
             slack.requests += 1
-            slack.revenue += sum(tier.prices.values(), ZERO)
+            slack.revenue += 2 * sum(tier.prices.values(), ZERO)  # counts are divided by places, and by callers
 
     def _tier(self, key: Key, hour: HourFacts, piece: Piece) -> Tier:
         server = piece.server

@@ -114,9 +114,15 @@ class DuckDbUsage:
         )
 
     def host_energy(self, start_ms: int, end_ms: int) -> list[HostDay]:
+        # A node whose GPUs all count for others in an hour would set what the hosts of its pool draw, for everybody.
+        present = (
+            "(SELECT DISTINCT hour_ms, cluster, node FROM capacity_hours c JOIN gpu_groups g ON g.id = c.gpu_group "
+            f"WHERE {between('hour_ms', start_ms, end_ms)})"
+        )
         sums = ", ".join(f"coalesce(sum(amount) FILTER (kind = '{kind}'), 0)" for kind in HOST_KINDS)
         rows = self._tables.rows(
-            f"SELECT hour_ms - hour_ms % {MS_PER_DAY} AS day_ms, cluster, node, name, {sums} FROM measure_hours "
+            f"SELECT hour_ms - hour_ms % {MS_PER_DAY} AS day_ms, cluster, node, name, {sums} "
+            f"FROM measure_hours SEMI JOIN {present} USING (hour_ms, cluster, node) "
             f"WHERE {between('hour_ms', start_ms, end_ms)} AND kind IN {HOST_KINDS} GROUP BY ALL ORDER BY ALL"
         )
         return [HostDay(*row) for row in rows]
