@@ -18,8 +18,9 @@ from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.duckdb.schema import MIGRATIONS, SCHEMA_VERSION
 from tokenyield_collector.ledger.facts import Facts, GpuNow
+from tokenyield_collector.ledger.tables import AMOUNT_MAX
 from tokenyield_collector.live.counting import COUNTED
-from tokenyield_wire.window import Batch, Demand, TokenCount, Workload
+from tokenyield_wire.window import COUNT_MAX, Batch, Demand, StateMillijoules, TokenCount, Workload
 
 DAY_MS = 86_400_000
 EMPTY = Facts(gpus=[], measures=[], reasons=[], shares=[], tokens=[], demand=[], labels=[], latency=[])
@@ -127,6 +128,29 @@ def test_what_no_column_holds_is_refused_and_the_ledger_goes_on(open_ledger: Ope
     assert ledger.append([shipment(batch(1, NOON_MS))], 1)[0].accepted == 1
     ledger.fold()
     assert completion(ledger.facts_of_hours()) == 100
+    ledger.close()
+
+
+def test_sums_of_an_hour_are_cut_to_what_is_computed_with(open_ledger: Open) -> None:
+    """Amounts that are multiplied fit 48 bits, others their column; windows keep what was sent."""
+    ledger = open_ledger()
+    lies = [
+        structs.replace(
+            batch(seq, NOON_MS + seq * 15_000, completion=COUNT_MAX),
+            gpus=tuple(
+                structs.replace(gpu, energy_mj=StateMillijoules(active=COUNT_MAX, idle=1))
+                for gpu in batch(seq, NOON_MS).gpus
+            ),
+        )
+        for seq in range(3)
+    ]
+    ledger.append([shipment(*lies)], NOON_MS)
+    ledger.fold()
+    ledger.roll(NOON_MS + HOUR_MS)
+    hours = ledger.facts_of_hours([NOON_MS])
+    assert completion(hours) == AMOUNT_MAX
+    assert sum(gpu.active_mj for gpu in hours.gpus) == 3 * len(lies[0].gpus) * COUNT_MAX
+    assert completion(ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)) == 3 * COUNT_MAX
     ledger.close()
 
 

@@ -8,7 +8,13 @@ from tokenyield_collector.ledger.clickhouse.leadership import ClickHouseLeadersh
 from tokenyield_collector.ledger.clickhouse.schema import IDENTITY
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.sql import starts_in_hour
-from tokenyield_collector.ledger.tables import NODE_KEYS, TABLES
+from tokenyield_collector.ledger.tables import NODE_KEYS, SUM_MAX, TABLES
+
+
+def at_most(column: str, most: int) -> str:
+    """The sum of a column, cut to what fits; NULL where no row has a value. Sums wrap at 64 bits: whether they are
+    beyond shows in floating point, which is exact up to 2^53."""
+    return f"if(sum(toFloat64({column})) > {most}, toInt64({most}), sum({column}))"
 
 
 class ClickHouseHours:
@@ -48,7 +54,7 @@ class ClickHouseHours:
         assert next(iter(TABLES)) == "gpu", "wholes are written before their parts, see ClickHouseLedger"
         for table, (keys, sums) in TABLES.items():
             selected = [key if key in NODE_KEYS else f"x.{key}" for key in keys]
-            totals = ", ".join(f"sum(x.{column})" for column in sums)
+            totals = ", ".join(at_most(f"x.{column}", SUM_MAX[table]) for column in sums)
             self._tables.client.run(
                 f"INSERT INTO {table}_hours{suffix} (hour_ms, {', '.join([*keys, *sums])}, version) "
                 f"SELECT {hour_ms}, {', '.join(selected)}, {totals}, {batches} FROM windows{suffix} FINAL "
