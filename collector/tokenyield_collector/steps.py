@@ -41,16 +41,18 @@ class Steps:
 
     def _failed(self, name: str, error: Exception) -> None:
         foreseen = isinstance(error, LedgerError)
-        kind = type(error).__name__
-        state = str(error) if foreseen else kind  # what an unforeseen error says may differ each time
+        kind, where = type(error).__name__, "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+        state = (
+            f"{error}{where}" if foreseen else f"{kind}{where}"
+        )  # what an unforeseen error says may differ each time
         self._problems[name] = (
-            str(error) if foreseen else f"{name} failed ({kind}: {str(error)[:200]}); the log says where"
+            f"{error}{where}" if foreseen else f"{name} failed ({kind}: {str(error)[:200]}){where}; the log says where"
         )
         if self._states.get(name) == state:
             return
         self._states[name] = state
         if foreseen:
-            log.error("%s", error)
+            log.error("%s%s", error, where)
         else:
             log.error("%s failed in a way that was not foreseen, and is tried again; please report it", name,
                       exc_info=error)  # fmt: skip

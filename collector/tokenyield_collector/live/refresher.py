@@ -20,6 +20,7 @@ from tokenyield_collector.live.live_view import read_live_view
 from tokenyield_collector.live.to_date import GRAIN, FiguresToDate, MonthToDate, ToDate, month_to_date
 from tokenyield_collector.live.view import HistoryState, View
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.closing import first_fact_ms, retire_before
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.version_content import ENGINE
@@ -171,11 +172,23 @@ class Refresher:
 
     def _count_hours(self, hours_ms: Sequence[int]) -> CountedHours:
         counting, by_node = Counting(self.policy.prices), self.policy.prices.depends_on_node
+
+        def of_hours(some: Sequence[int]) -> CountedHours:
+            return counting.of_hours(some, self._ledger.facts_of_hours(some, by_node=by_node, kinds=COUNTED))
+
         counted: CountedHours = {}
         for i in range(0, len(hours_ms), HOURS_READ_AT_ONCE):
             some = hours_ms[i : i + HOURS_READ_AT_ONCE]
-            facts = self._ledger.facts_of_hours(some, by_node=by_node, kinds=COUNTED)
-            counted |= counting.of_hours(some, facts)
+            try:
+                counted |= of_hours(some)
+            except Exception:
+                for hour_ms in some:  # which of them it is
+                    try:
+                        of_hours([hour_ms])
+                    except Exception as error:
+                        error.add_note(f"in the hour {iso(hour_ms)}; `tokenyield-collector verify` checks it")
+                        raise
+                raise
         return counted
 
     def count_some(self) -> bool:

@@ -1,5 +1,6 @@
 """A start goes on from what the ledger keeps: counters never go back, figures to date are there at once and are right."""
 
+import asyncio
 import os
 import random
 import shutil
@@ -21,6 +22,8 @@ from tokenyield_collector.live.series import Series
 from tokenyield_collector.live.to_date import MonthToDate, ToDate
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.prices.period import iso
+from tokenyield_collector.steps import Steps
 from tokenyield_wire.units import MS_PER_HOUR
 
 START_MS = ms("2026-10-28T20:00")
@@ -248,3 +251,24 @@ def test_whatever_happens_no_counter_goes_back(tmp_path: Path, seed: int) -> Non
     fresh = ToDate(world.refresher._to_date._compute, {})
     fresh.bring_up_to(world.fleet.ledger.first_ms() or 0, world.refresher._known_ms(world.now_ms))
     assert kept == fresh.values()
+
+
+def test_a_refresh_that_fails_names_the_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, bad_ms = world.fleet.ledger.facts_of_hours, START_MS + 7 * MS_PER_HOUR
+
+    def read(hours_ms: Any, **named: Any) -> Any:
+        if bad_ms in hours_ms:
+            raise ValueError("impossible")
+        return whole(hours_ms, **named)
+
+    monkeypatch.setattr(world.fleet.ledger, "facts_of_hours", read)
+    steps = Steps()
+
+    async def refresh() -> None:
+        world.refresh()
+
+    assert not asyncio.run(steps.attempt("refresh", refresh))
+    assert steps.problem == (
+        f"refresh failed (ValueError: impossible) in the hour {iso(bad_ms)}; `tokenyield-collector verify` checks it; "
+        "the log says where"
+    )
