@@ -59,14 +59,16 @@ class Slack:
     """Between under-yield and productive alone."""
     pace_cost: Decimal = ZERO
 
-    def add_units(self, rate: HourRate | None, count: int = 4) -> None:
-        """So many milliseconds and millijoules that were divided."""
+    def add_units(self, rate: HourRate | None, ms: Decimal, mj: Decimal, count: int = 4) -> None:
+        """So many milliseconds and millijoules that were divided, of `ms` and `mj`: energy goes with whole
+        milliseconds."""
         self.ms += count
-        self.joules += Decimal(count) / 1000
+        moved_mj = mj / ms if ms else ZERO
+        self.joules += (count + moved_mj) / 1000
         watts, pue = (rate.host_watts, rate.pue) if rate is not None else (ZERO, ZERO + 1)
-        self.site_joules += Decimal(count) / 1000 * (1 + watts) * pue
+        self.site_joules += (Decimal(count) / 1000 * (1 + watts) + moved_mj / 1000) * pue
         if rate is not None:
-            self.cost += count * (time_cost(rate, ONE) + energy_cost(rate, ONE))
+            self.cost += count * (time_cost(rate, ONE) + energy_cost(rate, ONE)) + energy_cost(rate, moved_mj)
 
 
 @dataclass

@@ -91,7 +91,7 @@ class Statement:
                 add_usage(line, rate, bucket, ms * part, mj * part)
                 line.ms["unrated"] += ms * part if bucket == "productive" else 0
                 if part != 1:
-                    line.slack.add_units(rate)
+                    line.slack.add_units(rate, Decimal(ms), Decimal(mj))
 
     def _add_piece(self, hour_ms: int, hour: HourFacts, piece: Piece, pool: str | None, chain: Chain) -> None:
         server, place = piece.server, piece.place
@@ -123,7 +123,9 @@ class Statement:
             line.slack.revenue += tier.slips[kind] * piece.counts[kind]
         slack = line.slack
         if piece.is_split:
-            slack.add_units(rate)
+            buckets = ("productive", "under_yield", "idle")
+            ms, mj = (sum((piece.times[f"{bucket}_{unit}"] for bucket in buckets), ZERO) for unit in ("ms", "mj"))
+            slack.add_units(rate, ms, mj)
         slack.pace_ms += piece.pace_slip  # with or without a price
         if rate is not None:
             slack.pace_cost += piece.pace_slip * time_cost(rate, ONE) + 2 * energy_cost(rate, piece.pace_slip)

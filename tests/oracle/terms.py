@@ -226,9 +226,9 @@ def overflow_of(pool: Mapping[str, Any]) -> dict[str, Any] | None:
     for entry in as_list(pool["owned"] if owned else pool["rented"]):
         known = over(known, entry)
         rate = known.get("overflow_per_gpu_hour")
-        beyond: dict[str, Any] = {name: known[name] for name in ("from", "currency") if name in known}
+        beyond: dict[str, Any] = {name: known.get(name) for name in ("from", "currency")}  # None where it was unset
         beyond |= {"per_gpu_hour": rate, "starts": known.get("in_service" if owned else "starts")}
-        beyond |= {"ends": known.get("retired" if owned else "ends")}
+        beyond |= {"ends": known.get("retired" if owned else "ends") if rate is not None else date.min}
         beyond |= {"energy_included": False if owned else known.get("energy_included", True)}
         beyond |= {"facility_included": False if owned else known.get("facility_included")}
         entries.append(beyond)

@@ -174,7 +174,9 @@ class Sums(list[int]):
     @property
     def has_unpriced(self) -> bool:
         """Whether the cost is that of a part only."""
-        return bool(self.unpriced_ms or self.get("unpriced_mj") or self.unpriced_tokens)
+        return bool(
+            self.unpriced_ms or self.get("unpriced_mj") or any(self.get(f"unpriced_{kind}") for kind in USAGE_KINDS)
+        )
 
     @property
     def idle_capacity(self) -> int:
