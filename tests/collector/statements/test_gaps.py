@@ -10,6 +10,7 @@ import pytest
 from collector.fleet import H100, HOUR_MS, Fleet, Gpu, Held, Server, prices
 from tokenyield_collector.reports.report import Report
 from tokenyield_collector.statements.gaps import BY_NAME, KINDS
+from tokenyield_collector.statements.lines import Sums
 
 SITE = "facilities: {a: {pue: 1.5, per_kwh: 0.1, carbon_g_per_kwh: 400, host_watts_per_gpu: 100}}"
 FROM_16TH = f"""
@@ -223,3 +224,12 @@ def test_gpus_beyond_a_count_are_named(tmp_path: Path) -> None:
 def test_the_docs_name_every_kind() -> None:
     text = (Path(__file__).parents[3] / "docs/money.md").read_text()
     assert [kind.name for kind in KINDS if f"`{kind.name}`" not in text] == []
+
+
+def test_requests_alone_without_a_price_make_a_margin_unknown() -> None:
+    """Of a row whose time and tokens went to others by rounding."""
+    sums = Sums()
+    assert not sums.has_unpriced
+    sums.add("requests", 3)
+    sums.add("unpriced_requests", 3)
+    assert sums.has_unpriced
