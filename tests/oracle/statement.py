@@ -64,7 +64,11 @@ class Statement:
                 self._add_lost(hour_ms, hour, place, held[place], pool, part)
         for name, missing_ms in unreported.items():
             line = self.lines[Key(hour_ms, name, "", "", "dark", nobody)]
-            add_time(line, self.terms.rate(name, hour_ms), "dark", missing_ms)
+            rate = self.terms.rate(name, hour_ms)
+            add_time(line, rate, "dark", missing_ms)
+            divided = sum(1 for parts in portions.values() for pool, part in parts if pool == name and part != 1)
+            if divided:  # what reported in the pool is whole milliseconds
+                line.slack.add_units(rate, ZERO, ZERO, count=divided)
         reported_ms: dict[Chain, int] = defaultdict(int)
         for place, times in hour.time_ms.items():
             reported_ms[self._placement.chain_of(place)] += sum(times.values())
@@ -130,9 +134,9 @@ class Statement:
         if rate is not None:
             slack.pace_cost += piece.pace_slip * time_cost(rate, ONE) + 2 * energy_cost(rate, piece.pace_slip)
         if piece.is_token_split:
-            slack.tokens += 4
-            slack.requests += 1
-            slack.revenue += 2 * sum(tier.prices.values(), ZERO)  # counts are divided by places, and by callers
+            slack.tokens += 8  # counts are divided by places, and by callers
+            slack.requests += 2
+            slack.revenue += 2 * sum(tier.prices.values(), ZERO)
 
     def _tier(self, key: Key, hour: HourFacts, piece: Piece) -> Tier:
         server = piece.server
