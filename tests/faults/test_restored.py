@@ -14,7 +14,7 @@ from tokenyield_agent.shipping.spool import Spool
 def test_what_a_restored_collector_lacks_is_sent_again(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
     spool = Spool(tmp_path / "spool", bytes_max=1 << 20, keep_bytes=1 << 19)
-    shipper = Shipper(Settings(collector_url=stack.url, node="n1"), spool, "a1")
+    shipper = Shipper(Settings(collector_url=stack.url, node="n1", state_dir=str(tmp_path)), spool, "a1")
     now_ms = now_window_ms()
 
     def closed(count: int) -> None:

@@ -103,7 +103,7 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def shipper(spool: Spool, url: str, tmp_path: Path, **settings: object) -> Shipper:
-    made = Settings(collector_url=url, node="n1", **settings)  # type: ignore[arg-type]
+    made = Settings(collector_url=url, node="n1", state_dir=str(tmp_path), **settings)  # type: ignore[arg-type]
     started = Shipper(made, spool, "agent-1")
     started.start()
     return started
