@@ -30,8 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenyield_agent.http.answer import BadAnswer
     from tokenyield_agent.http.bearer import TokenFileError, token_in
     from tokenyield_agent.shipping.collector_link import CollectorLink, UnusableSetting
-    from tokenyield_agent.shipping.enrolment import NS_PER_S, exchange, prepare_folder, store
+    from tokenyield_agent.shipping.enrolment import NS_PER_S, USER, exchange, store
     from tokenyield_settings.addresses import is_loopback
+    from tokenyield_settings.private_files import prepare_folder
 
     settings = settings_of(arguments)
     folder, link = Path(settings.state_dir), CollectorLink(settings)
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not secret:
             show("enrol: expected one bootstrap secret on standard input, found something else; " + _FIX, is_error=True)
             return 2
-        prepare_folder(folder)
+        prepare_folder(folder, mode=0o750, user=USER)
         token = exchange(settings, link, secret, HostClock().wall_ns() // NS_PER_S, current)
         store(folder, token)
     except TokenFileError as error:

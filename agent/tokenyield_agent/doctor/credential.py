@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from tokenyield_agent.config import Settings
 from tokenyield_agent.doctor.report import DoctorFinding
 from tokenyield_agent.http.bearer import TokenFileError, token_in
-from tokenyield_agent.shipping.enrolment import NS_PER_S, TOKEN_NAME, EnrolledToken, stored_in
+from tokenyield_agent.shipping.collector_link import NODE_TOKEN_NAME
+from tokenyield_agent.shipping.enrolment import NS_PER_S, EnrolledToken, stored_in
 from tokenyield_settings.addresses import is_loopback
 
 DAY_S = 86_400
@@ -26,7 +27,7 @@ def findings_of_credential(settings: Settings, now_ns: int) -> Iterator[DoctorFi
         try:
             stored = stored_in(Path(settings.state_dir))
         except OSError as error:
-            path = Path(settings.state_dir, TOKEN_NAME)
+            path = Path(settings.state_dir, NODE_TOKEN_NAME)
             yield _fault(f"{path} cannot be read ({error.strerror}): run doctor as root or as the agent")
             return
         has_own = stored is not None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import ssl
 
 ANSWER_BYTES_MAX = 64 * 1024
+NODE_TOKEN_NAME = "collector_token"  # noqa: S105 - a file's name
+"""The file in `state_dir` that has the token of a node that enrolled (enrolment.py)."""
 
 
 class UnusableSetting(Exception):

@@ -7,6 +7,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from tokenyield_settings.private_files import sync_folder
+
 
 class Disk:
     """The file system."""
@@ -58,8 +60,4 @@ class Disk:
             os.fsync(file.fileno())
 
     def _sync_folder(self, folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)

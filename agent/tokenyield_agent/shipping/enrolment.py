@@ -5,7 +5,6 @@ while it is valid. Out: the token to ship with. Both files are 0600: the token, 
 knows this installation when it enrols again.
 """
 
-import contextlib
 import logging
 import os
 import random
@@ -17,11 +16,12 @@ import msgspec
 from tokenyield_agent.config import Settings
 from tokenyield_agent.http.answer import BadAnswer
 from tokenyield_agent.http.bearer import TokenFileError, token_in
-from tokenyield_agent.shipping.collector_link import CollectorLink, UnusableSetting
+from tokenyield_agent.shipping.collector_link import NODE_TOKEN_NAME, CollectorLink, UnusableSetting
+from tokenyield_settings.private_files import write_private
 
 log = logging.getLogger(__name__)
 
-TOKEN_NAME, CLAIM_NAME = "collector_token", "enrol_claim"
+CLAIM_NAME = "enrol_claim"
 FILE_BYTES_MAX = 16 * 1024
 NS_PER_S = 1_000_000_000
 RENEWED_AT = 2 / 3
@@ -148,7 +148,7 @@ def exchange(settings: Settings, link: CollectorLink, proof: str, now_s: int, cu
 def stored_in(folder: Path) -> EnrolledToken | None:
     """None where there is none that can be read. Raises OSError where there is one, and it may not be read."""
     try:
-        with (folder / TOKEN_NAME).open("rb") as file:
+        with (folder / NODE_TOKEN_NAME).open("rb") as file:
             return msgspec.json.decode(file.read(FILE_BYTES_MAX), type=EnrolledToken)
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
@@ -156,7 +156,7 @@ def stored_in(folder: Path) -> EnrolledToken | None:
 
 def store(folder: Path, token: EnrolledToken) -> None:
     """Keep it: whole or as before, durable. Raises OSError."""
-    _write(folder, TOKEN_NAME, msgspec.json.encode(token) + b"\n")
+    write_private(folder / NODE_TOKEN_NAME, msgspec.json.encode(token) + b"\n")
 
 
 def claim_in(folder: Path) -> str:
@@ -170,44 +170,8 @@ def claim_in(folder: Path) -> str:
     except FileNotFoundError:
         pass
     claim = os.urandom(32).hex()
-    _write(folder, CLAIM_NAME, f"{claim}\n".encode())
+    write_private(folder / CLAIM_NAME, f"{claim}\n".encode())
     return claim
-
-
-def prepare_folder(folder: Path) -> None:
-    """`state_dir` before the agent's first start. Raises OSError."""
-    if folder.exists():
-        return
-    folder.mkdir(mode=0o750, parents=True)
-    if os.geteuid() == 0:
-        import shutil
-
-        with contextlib.suppress(LookupError):
-            shutil.chown(folder, USER, USER)
-
-
-def _write(folder: Path, name: str, data: bytes) -> None:
-    """Of the folder's owner where root writes, so that the agent can read it."""
-    fresh = folder / f".{name}.{os.urandom(8).hex()}"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            owner = folder.stat()
-            if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, os.getegid()):
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(folder / name)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _detail(body: bytes) -> str:

@@ -21,7 +21,7 @@ from tokenyield_agent.config import Settings
 from tokenyield_agent.host.clock import HostClock
 from tokenyield_agent.http.answer import BadAnswer
 from tokenyield_agent.http.bearer import TokenFileError, token_in
-from tokenyield_agent.shipping.collector_link import CollectorLink, UnusableSetting
+from tokenyield_agent.shipping.collector_link import NODE_TOKEN_NAME, CollectorLink, UnusableSetting
 from tokenyield_agent.shipping.spool import Spool, WaitingBatches
 from tokenyield_agent.supervision import Supervised, Supervisor
 from tokenyield_wire.codec import encode_shipment
@@ -251,7 +251,7 @@ class Shipper:
                 token = token_in(self._settings.collector_token_file, "collector_token_file")
             except TokenFileError as error:
                 raise UnusableSetting(str(error)) from error
-        elif self._settings.enrol_token_file or Path(self._settings.state_dir, "collector_token").exists():
+        elif self._settings.enrol_token_file or Path(self._settings.state_dir, NODE_TOKEN_NAME).exists():
             token = self._enrolled_token()
         else:
             return {}

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from tokenyield_collector.access.enrolments import FORGET, Enrolments, EnrolRefused, Event, lasting_events
+from tokenyield_settings.private_files import give_to_owner, prepare_folder, write_private
 
 log = logging.getLogger(__name__)
 
@@ -74,28 +74,14 @@ class EnrolmentJournal:
             if self.faults:
                 raise EnrolRefused("journal", 503, self.faults[0])
             count = len(self.state.nodes)
-            fresh = self.path.with_name(f".{self.path.name}.new")
-            with contextlib.suppress(FileNotFoundError):
-                fresh.unlink()
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-                _give_to_owner(file.fileno(), self.path.parent)
-                for event in lasting_events(self.state, before_ms):
-                    file.write(msgspec.json.encode(event) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
+            lines = (msgspec.json.encode(event) + b"\n" for event in lasting_events(self.state, before_ms))
+            write_private(self.path, b"".join(lines))
         self.reread()
         return count - len(self.state.nodes)
 
     def prepare(self) -> None:
         """The folder, mode 0700, of the folder above or, where root makes it, of the collector's user."""
-        folder = self.path.parent
-        if folder.exists():
-            return
-        folder.mkdir(mode=0o700, parents=True)
-        if os.geteuid() == 0:
-            with contextlib.suppress(LookupError):
-                shutil.chown(folder, USER, USER)
+        prepare_folder(self.path.parent, mode=0o700, user=USER)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -106,7 +92,7 @@ class EnrolmentJournal:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if not self._is_current(descriptor):
                     continue  # it was written anew while this waited for the lock
-                _give_to_owner(descriptor, self.path.parent)
+                give_to_owner(descriptor, self.path.parent)
                 yield descriptor
                 return
             finally:
@@ -163,10 +149,3 @@ class EnrolmentJournal:
     def _forget(self) -> None:
         self.state, self.faults = Enrolments(), []
         self._read_to = self._lines = 0
-
-
-def _give_to_owner(descriptor: int, folder: Path) -> None:
-    """Where root runs a command in the collector's folder, what it makes is the collector's."""
-    owner = folder.stat()
-    if os.geteuid() == 0 and owner.st_uid:
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)

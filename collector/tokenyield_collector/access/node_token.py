@@ -8,12 +8,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from pathlib import Path
 
 import msgspec
+
+from tokenyield_settings.private_files import write_private
 
 PREFIX = "tyn_"
 TOKEN_BYTES_MAX = 2048
@@ -79,19 +80,7 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
 
 def make_key(path: Path) -> None:
     """A new key, unless there is one: whole or not there at all, mode 0600. Raises OSError."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(f"{secrets.token_hex(KEY_BYTES)}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(fresh, path)  # unlike a rename it takes no other collector's place
-        except FileExistsError:
-            return
-    finally:
-        fresh.unlink()
+    write_private(path, f"{secrets.token_hex(KEY_BYTES)}\n".encode(), replaces=False)
 
 
 def _mac(head: bytes, key: bytes) -> bytes:

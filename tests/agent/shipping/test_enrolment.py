@@ -16,7 +16,7 @@ LIFE_S = 30_000
 
 
 class Collector(CollectorLink):
-    """Answers what it is told to, and remembers what it was asked. `proofs`: the bearer tokens."""
+    """Gives the answers that a test sets, and remembers the requests. `proofs`: the bearer tokens."""
 
     def __init__(self) -> None:
         self.proofs: list[str] = []
