@@ -24,6 +24,7 @@ from tokenyield_agent.status.own_process import own_process
 from tokenyield_agent.status.request import StatusAnswer, StatusRequest, read_request
 from tokenyield_agent.status.snapshot import Status
 from tokenyield_agent.supervision import Supervisor
+from tokenyield_agent.workloads.procfs import Procfs
 from tokenyield_settings.visible import visible
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class StatusServer:
         """Raises `SetUpError`."""
         address = settings.status_address
         assert address is not None
-        exposition = AgentExposition(status)
+        exposition, procfs = AgentExposition(status), Procfs()
         authenticator = StatusAuthenticator(settings, address[0])
 
         class Handler(StreamRequestHandler):
@@ -81,7 +82,7 @@ class StatusServer:
                     headers = [refusal.header] if refusal.header else []
                     return StatusAnswer(refusal.status, f"{refusal.text}\n".encode(), headers=headers)
                 accept = request.headers.get("accept", "")
-                text, content_type = metrics_page(chain(exposition.collect(), own_process()), accept)
+                text, content_type = metrics_page(chain(exposition.collect(), own_process(procfs)), accept)
                 return StatusAnswer(200, text.encode(), content_type)
 
         try:

@@ -62,13 +62,13 @@ class Procfs:
         return self._ancestors
 
     def process(self, pid: int) -> Process | None:
-        fields = self._stat(pid)
+        fields = self.stat_fields(pid)
         if fields is None:
             return None
         return Process(
             pid=pid,
             parent=int(fields[1]),
-            started_s=self._boot_time_s() + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
+            started_s=self.boot_time_s() + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
             argv=self.argv_of(pid),
             name=fitting_name(self._text(pid, "comm").strip(), NAME_CHARS_MAX),
             place=place_of(self._text(pid, "cgroup")),
@@ -76,7 +76,7 @@ class Procfs:
         )
 
     def parent_of(self, pid: int) -> int | None:
-        fields = self._stat(pid)
+        fields = self.stat_fields(pid)
         return None if fields is None else int(fields[1])
 
     def argv_of(self, pid: int) -> tuple[str, ...]:
@@ -274,7 +274,8 @@ class Procfs:
             parent = self.parent_of(parent)
         return tuple(chain)
 
-    def _boot_time_s(self) -> float:
+    def boot_time_s(self) -> float:
+        """Unix time; 0 where it is unknown."""
         if self._boot_s is None:
             self._boot_s = 0.0
             for line in self._text("stat").splitlines():
@@ -282,8 +283,9 @@ class Procfs:
                     self._boot_s = float(line.split()[1])
         return self._boot_s
 
-    def _stat(self, pid: int) -> list[str] | None:
-        """The fields of /proc/PID/stat from the state on: [0] state, [1] parent, [19] start in clock ticks."""
+    def stat_fields(self, pid: int) -> list[str] | None:
+        """The fields of /proc/PID/stat from the state on: [0] state, [1] parent, [11] and [12] user and
+        system time and [19] start in clock ticks, [20] virtual bytes, [21] resident pages."""
         # The command may hold spaces and parentheses; what follows the last ')' does not.
         fields = self._text(pid, "stat").rpartition(")")[2].split()
         return fields if len(fields) > 19 and fields[1].lstrip("-").isdigit() else None
