@@ -4,7 +4,19 @@ Names follow the Prometheus conventions (base units, `_total` for counters); `ot
 OpenTelemetry's semantic conventions (hw.*, gen_ai.*), where they have one.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+
+
+class TakesSamples(Protocol):
+    """A family with its samples, in the form that a program exposes."""
+
+    def add_metric(self, labels: Sequence[str], value: float) -> None: ...
+
+
+Metric = TypeVar("Metric", bound=TakesSamples)
 
 
 class Family(NamedTuple):
@@ -15,3 +27,24 @@ class Family(NamedTuple):
     help: str
     labels: tuple[str, ...] = ()
     otel: str = ""
+
+
+class MakesMetrics(Generic[Metric]):
+    """What a program's own kind of `Family` has beside: families with samples."""
+
+    __slots__ = ()
+
+    def new(self) -> Metric:
+        """Without samples; label values are neutralized as they are added."""
+        raise NotImplementedError
+
+    def samples(self, values: Mapping[Labels, float]) -> Metric:
+        """With a sample for each of the label values."""
+        metric = self.new()
+        for labels, value in values.items():
+            metric.add_metric(labels, value)
+        return metric
+
+    def of(self, value: float) -> Metric:
+        """With its one sample, for one without labels."""
+        return self.samples({(): value})

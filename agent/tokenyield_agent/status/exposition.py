@@ -6,16 +6,13 @@ runs beside every GPU; tests hold that its parsers read the same from this. Form
 (https://prometheus.io/docs/specs/om/open_metrics_spec/).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
 
-from tokenyield_settings.families import Family
+from tokenyield_settings.families import Family, MakesMetrics
 from tokenyield_settings.visible import visible
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 
 class MetricSamples:
@@ -41,25 +38,13 @@ class MetricSamples:
             yield f"{family.name}{labels} {float(value)!r}"
 
 
-class AgentFamily(Family):
+class AgentFamily(Family, MakesMetrics[MetricSamples]):
     """A family of the agent's table."""
 
     __slots__ = ()
 
     def new(self) -> MetricSamples:
-        """Without samples."""
         return MetricSamples(self)
-
-    def samples(self, values: Mapping[Labels, float]) -> MetricSamples:
-        """With a sample for each of the label values."""
-        metric = self.new()
-        for labels, value in values.items():
-            metric.add_metric(labels, value)
-        return metric
-
-    def of(self, value: float) -> MetricSamples:
-        """With its one sample, for one without labels."""
-        return self.samples({(): value})
 
 
 def metrics_page(metrics: Iterable[MetricSamples], accept: str = "") -> tuple[str, str]:
