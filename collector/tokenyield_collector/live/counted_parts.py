@@ -115,10 +115,10 @@ class CountedParts:
 
     def prepare(self, names: Names) -> None:
         """What `write` is to write, where anything is other than in the ledger."""
-        stored = self._wanted()
-        gone = [name for name in self._stored if name not in stored]
+        gone = [name for name in self._stored if name not in self.revisions]
         if not gone and not self._unwritten:
             return
+        stored = self._wanted()
         first_seen = [[name_class, *name, at_ms] for (name_class, name), at_ms in names.items()]
         content = packed({"values": rows_of(self.sums), "names": first_seen})
         total = KeptFigure(SUM, _digest(stored), content)

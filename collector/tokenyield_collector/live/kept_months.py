@@ -4,7 +4,8 @@ In: a `FigureStore`. Out: `KeptMonth`s. Their names are `to date/<policy>/<month
 that were shown last, so that the next start shows them at once, also while another policy is being applied.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +18,15 @@ from tokenyield_collector.statements.references import AppliedReference
 PREFIX = "to date/"
 SHOWN = "to date"
 """The name of the figure that lists what was shown last."""
-KeptValues = dict[Series, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonthToDate:
+    """A statement as series. Money is still in quanta, so that months add up exactly."""
+
+    values: dict[Series, int] = field(default_factory=dict)
+    references: list[AppliedReference] = field(default_factory=list)
+    gaps: list[DayGap] = field(default_factory=list)
 
 
 class KeptMonth(NamedTuple):
@@ -31,32 +40,27 @@ class KeptMonth(NamedTuple):
     content: str
 
     @classmethod
-    def of(
-        cls,
-        month: str,
-        span: tuple[int, int],
-        inputs: str,
-        values: KeptValues,
-        references: Sequence[AppliedReference],
-        gaps: Sequence[DayGap],
-    ) -> "KeptMonth":
+    def of(cls, month: str, span: tuple[int, int], inputs: str, computed: MonthToDate) -> "KeptMonth":
         document = {
             "start_ms": span[0],
             "end_ms": span[1],
-            "values": rows_of(values),
-            "references": msgspec.to_builtins(list(references)),
-            "gaps": msgspec.to_builtins(list(gaps)),
+            "values": rows_of(computed.values),
+            "references": msgspec.to_builtins(computed.references),
+            "gaps": msgspec.to_builtins(computed.gaps),
         }
         return cls(month, *span, inputs, packed(document))
 
-    def values(self) -> KeptValues:
-        return of_rows(unpacked(self.content)["values"])
+    def unpacked(self) -> MonthToDate:
+        """Of 10,000 GPUs this takes a while: once for each use."""
+        document = unpacked(self.content)
+        return MonthToDate(
+            values=of_rows(document["values"]),
+            references=msgspec.convert(document["references"], list[AppliedReference]),
+            gaps=msgspec.convert(document["gaps"], list[DayGap]),
+        )
 
-    def references(self) -> list[AppliedReference]:
-        return msgspec.convert(unpacked(self.content)["references"], list[AppliedReference])
-
-    def gaps(self) -> list[DayGap]:
-        return msgspec.convert(unpacked(self.content)["gaps"], list[DayGap])
+    def is_of(self, start_ms: int, end_ms: int, inputs: str) -> bool:
+        return (self.start_ms, self.end_ms, self.inputs) == (start_ms, end_ms, inputs)
 
 
 class ShownMonths(NamedTuple):

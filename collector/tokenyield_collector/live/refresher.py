@@ -6,7 +6,7 @@ the writing thread calls between two refreshes.
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from tokenyield_collector.attribution.budgets import BudgetState
@@ -15,9 +15,9 @@ from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.counted_parts import CountedParts
 from tokenyield_collector.live.counters import Counters, counted_from_ms
 from tokenyield_collector.live.counting import COUNTED, CountedHours, Counting
-from tokenyield_collector.live.kept_months import KeptMonths
+from tokenyield_collector.live.kept_months import KeptMonths, MonthToDate
 from tokenyield_collector.live.live_view import read_live_view
-from tokenyield_collector.live.to_date import GRAIN, FiguresToDate, MonthToDate, ToDate, month_to_date
+from tokenyield_collector.live.to_date import GRAIN, FiguresToDate, ToDate, month_to_date
 from tokenyield_collector.live.view import HistoryState, View
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import iso
@@ -181,13 +181,9 @@ class Refresher:
             some = hours_ms[i : i + HOURS_READ_AT_ONCE]
             try:
                 counted |= of_hours(some)
-            except Exception:
-                for hour_ms in some:  # which of them it is
-                    try:
-                        of_hours([hour_ms])
-                    except Exception as error:
-                        error.add_note(f"in the hour {iso(hour_ms)}; `tokenyield-collector verify` checks it")
-                        raise
+            except Exception as error:
+                if (bad_ms := next((hour_ms for hour_ms in some if _fails(of_hours, [hour_ms])), None)) is not None:
+                    error.add_note(f"in the hour {iso(bad_ms)}; `tokenyield-collector verify` checks it")
                 raise
         return counted
 
@@ -294,6 +290,14 @@ class Refresher:
         )
         self._half_retired = False
         counters.write()
+
+
+def _fails(of_hours: Callable[[Sequence[int]], object], hours_ms: Sequence[int]) -> bool:
+    try:
+        of_hours(hours_ms)
+    except Exception:  # noqa: BLE001 - whatever it is
+        return True
+    return False
 
 
 def policy_fingerprint(policy: Policy) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from tokenyield_collector.attribution.rules import DEFAULT_DIMENSIONS
-from tokenyield_collector.live.kept_months import KeptMonth, KeptMonths
+from tokenyield_collector.live.kept_months import KeptMonth, KeptMonths, MonthToDate
 from tokenyield_collector.live.series import Series
 from tokenyield_collector.live.series_names import Labels, name_of
 from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
@@ -27,7 +27,7 @@ from tokenyield_collector.prices.money import QUANTA_PER_NANO
 from tokenyield_collector.prices.period import month_of, parse_period
 from tokenyield_collector.reports.rounding import EXACT
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS
-from tokenyield_collector.statements.gaps import BY_NAME, DayGap, Gap, gaps_of
+from tokenyield_collector.statements.gaps import BY_NAME, Gap, gaps_of
 from tokenyield_collector.statements.lines import Carrier, Sums
 from tokenyield_collector.statements.names import (
     cluster_name,
@@ -58,15 +58,6 @@ METRICS = (
 _REST = ".rest"
 """After the name of a metric of money: quanta of its base beside whole nano-units."""
 _HELD = ("productive", "under_yield", "idle")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MonthToDate:
-    """A statement as series. Money is still in quanta, so that months add up exactly."""
-
-    values: dict[Series, int] = field(default_factory=dict)
-    references: list[AppliedReference] = field(default_factory=list)
-    gaps: list[DayGap] = field(default_factory=list)
 
 
 def month_to_date(statement: Statement) -> MonthToDate:
@@ -207,19 +198,14 @@ class ToDate:
         months: dict[str, KeptMonth] = {}
         due: list[tuple[str, int, int, str]] = []
         for month, start_ms, end_ms in self._spans(first_ms, known_ms):
-            inputs, before = self._inputs_of(start_ms, end_ms), self._months.get(month)
-            if before is None or before[1:4] != (start_ms, end_ms, inputs):
-                before = self.kept.month(month, inputs) if self.kept is not None else None
-            if before is None or before[1:4] != (start_ms, end_ms, inputs):
-                due.append((month, start_ms, end_ms, inputs))
-            else:
+            inputs = self._inputs_of(start_ms, end_ms)
+            if (before := self._known(month, start_ms, end_ms, inputs)) is not None:
                 months[month] = before
+            else:
+                due.append((month, start_ms, end_ms, inputs))
         self.progress = Progress(0, len(due))
         for number, (month, start_ms, end_ms, inputs) in enumerate(reversed(due)):
-            computed = self._compute(start_ms, end_ms)
-            months[month] = KeptMonth.of(
-                month, (start_ms, end_ms), inputs, computed.values, computed.references, computed.gaps
-            )
+            months[month] = KeptMonth.of(month, (start_ms, end_ms), inputs, self._compute(start_ms, end_ms))
             if self.kept is not None:
                 self.kept.add(months[month])
             self.progress = Progress(number + 1, len(due))
@@ -230,6 +216,14 @@ class ToDate:
             if self.kept is not None:
                 self.kept.show(self._months.values())
         self._stale.difference_update(marked)
+
+    def _known(self, month: str, start_ms: int, end_ms: int, inputs: str) -> KeptMonth | None:
+        """What was computed of it from these inputs, in this run or one before."""
+        known = self._months.get(month)
+        if known is not None and known.is_of(start_ms, end_ms, inputs):
+            return known
+        known = self.kept.month(month, inputs) if self.kept is not None else None
+        return known if known is not None and known.is_of(start_ms, end_ms, inputs) else None
 
     def _spans(self, first_ms: int, known_ms: int) -> Iterator[tuple[str, int, int]]:
         """(month, start, end), in order."""
@@ -252,56 +246,43 @@ class ToDate:
         """To date."""
         return self.shown.values if self.shown is not None else _shown(self._bases)
 
-    def retiring(self, first_ms: int, before_ms: int) -> dict[str, int]:
-        """What `Ledger.retire` must add to the bases where what is before `before_ms` goes; see `retired`."""
+    def retire(self, first_ms: int, before_ms: int) -> dict[str, int]:
+        """Move what is before `before_ms` into the bases; returns what is added, for `Ledger.retire`. What is shown
+        stays, and the next `steps` go on from there."""
         from_ms = hour_of_ms(first_ms) if self._from_ms is None else self._from_ms
         if before_ms <= from_ms:
             return {}
         added: dict[Series, int] = {BASES_END: before_ms - (self._from_ms or 0)}
         for series, value in self._compute(from_ms, before_ms).values.items():
+            self._bases[series] = self._bases.get(series, 0) + value
             if series.metric in MONEY:
                 added[series], added[_rest_of(series)] = divmod(value, QUANTA_PER_NANO)
             else:
                 added[series] = value
+        self._from_ms = before_ms
         return {series.key(): value for series, value in added.items()}
-
-    def retired(self, added: Mapping[str, int]) -> None:
-        """The ledger has added this to its bases. What is shown stays, and the next `steps` go on from there."""
-        known = {Series.of_key(key): value for key, value in added.items()}
-        for series, value in _bases(known).items():
-            self._bases[series] = self._bases.get(series, 0) + value
-        if BASES_END in known:
-            self._from_ms = (self._from_ms or 0) + known[BASES_END]
-
-    def retire(self, first_ms: int, before_ms: int) -> dict[str, int]:
-        """Both at once."""
-        added = self.retiring(first_ms, before_ms)
-        self.retired(added)
-        return added
 
 
 def figures_of(identity: FiguresToDate, months: Collection[KeptMonth], bases: Mapping[Series, int]) -> FiguresToDate:
     """What months (the newest last) and bases come to."""
     sums: dict[Series, int] = defaultdict(int, bases)
+    newest, end_ms = MonthToDate(), -1
     for month in months:
-        for series, value in month.values().items():
+        newest, end_ms = month.unpacked(), month.end_ms
+        for series, value in newest.values.items():
             sums[series] += value
-    names = frozenset(named for s in sums if (named := name_of(s.metric, s.labels)) is not None)
-    newest = max(months, default=None)
-    if newest is None:
-        return replace(identity, values=_shown(sums), names=names)
-    gaps, counts = newest.gaps(), dict.fromkeys(BY_NAME, 0)
-    day_ms = (newest.end_ms - 1) // MS_PER_DAY * MS_PER_DAY
-    for gap in gaps_of(gap for gap in gaps if gap.day_ms == day_ms):  # of the newest day: one that is closed shows
+    counts, day_ms = dict.fromkeys(BY_NAME, 0), (end_ms - 1) // MS_PER_DAY * MS_PER_DAY
+    of_newest_day = (gap for gap in newest.gaps if gap.day_ms == day_ms)  # one that is closed shows by it
+    for gap in gaps_of(of_newest_day):
         counts[gap.kind.name] += 1
     return replace(
         identity,
         values=_shown(sums),
-        references=newest.references(),
-        gaps=gaps_of(gaps),
+        references=newest.references,
+        gaps=gaps_of(newest.gaps),
         newest_gaps=counts,
-        end_ms=newest.end_ms,
-        names=names,
+        end_ms=end_ms,
+        names=frozenset(named for s in sums if (named := name_of(s.metric, s.labels)) is not None),
     )
 
 

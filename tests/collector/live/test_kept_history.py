@@ -17,9 +17,10 @@ from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.kept import KeptFigure
 from tokenyield_collector.live import refresher as refreshing
 from tokenyield_collector.live.counted_parts import PREFIX, SUM
+from tokenyield_collector.live.kept_months import MonthToDate
 from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.series import Series
-from tokenyield_collector.live.to_date import MonthToDate, ToDate
+from tokenyield_collector.live.to_date import ToDate
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import iso

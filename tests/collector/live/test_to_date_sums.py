@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from collector.fleet import HOUR_MS, policy
 from collector.reports.test_sums import fleet_of, read_policy, signed_books
 from collector.statements.test_statement_properties import HOURS, START, hours, policies
+from tokenyield_collector.live.kept_months import MonthToDate
 from tokenyield_collector.live.series import Series
-from tokenyield_collector.live.to_date import GRAIN, MONEY, MonthToDate, ToDate, month_to_date
+from tokenyield_collector.live.to_date import GRAIN, MONEY, ToDate, month_to_date
 from tokenyield_collector.prices.money import QUANTA_PER_NANO, rounded
 from tokenyield_collector.statements.buckets import IDLE_CAPACITY
 from tokenyield_collector.statements.source import Span
