@@ -11,7 +11,7 @@ CLAIMS = {
     "SECURITY.md": {"Report a vulnerability", "What is protected, from whom"},
     "docs/access.md": set(),
 }
-"""Pages, and their sections that promise nothing that a program does: how to write to us, and what is defended against whom."""
+"""Pages, and their sections that promise nothing that a program does: how to write to us, and which attackers are considered."""
 DEFINED = {
     node.name
     for file in (ROOT / "tests").rglob("test_*.py")

@@ -42,17 +42,17 @@ class Steps:
     def _failed(self, name: str, error: Exception) -> None:
         foreseen = isinstance(error, LedgerError)
         kind, where = type(error).__name__, "".join(f" {note}" for note in getattr(error, "__notes__", ()))
-        state = (
-            f"{error}{where}" if foreseen else f"{kind}{where}"
-        )  # what an unforeseen error says may differ each time
-        self._problems[name] = (
-            f"{error}{where}" if foreseen else f"{name} failed ({kind}: {str(error)[:200]}){where}; the log says where"
-        )
+        if foreseen:
+            state = problem = f"{error}{where}"
+        else:
+            state = f"{kind}{where}"  # what it says may differ each time
+            problem = f"{name} failed ({kind}: {str(error)[:200]}){where}; the log says where"
+        self._problems[name] = problem
         if self._states.get(name) == state:
             return
         self._states[name] = state
         if foreseen:
-            log.error("%s%s", error, where)
+            log.error("%s", problem)
         else:
             log.error("%s failed in a way that was not foreseen, and is tried again; please report it", name,
                       exc_info=error)  # fmt: skip

@@ -23,8 +23,8 @@ from tokenyield_collector.access.enrolments import (
     NodeKey,
     SecretAdded,
 )
+from tokenyield_wire.units import MS_PER_SECOND
 
-MS_PER_SECOND = 1000
 SEEN_LATELY_S = 24 * 3600
 """A node that reported within this time without having enrolled (by a line of token_file) is not taken over."""
 NAME = re.compile(r"[\w.:@/+~-]{1,253}")

@@ -28,7 +28,7 @@ TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 1024 * 1024
 """Of a pod; a review has a few hundred."""
 REVIEWS_MAX = 16
-"""At once; who comes then is told to come again."""
+"""At once; beyond that agents are asked to try again later."""
 TOKEN_BYTES_MAX = 8192
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NODE = "authentication.kubernetes.io/node-name"

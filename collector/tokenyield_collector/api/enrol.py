@@ -25,7 +25,7 @@ from tokenyield_collector.http.right import Right
 from tokenyield_collector.http.route import JSON, BoundRoute, Route
 from tokenyield_collector.http.schemas import EnrolledDocument, EnrolRequest
 from tokenyield_settings.buckets import Buckets
-from tokenyield_wire.units import NS_PER_MS
+from tokenyield_wire.units import MS_PER_SECOND, NS_PER_MS
 
 BODY_BYTES_MAX = 16 * 1024
 REQUESTS_PER_S, REQUESTS_BURST = 10.0, 200
@@ -124,7 +124,7 @@ class EnrolApi:
         return enrolment.by_secret(secret, replace(candidate, seen_ms=seen_ms))
 
     async def _by_account(self, enrolment: Enrolment, token: bytes, asked: _Request, peer: str) -> Issued:
-        now_s = time.time_ns() // NS_PER_MS // 1000
+        now_s = time.time_ns() // NS_PER_MS // MS_PER_SECOND
         # By the cluster: charts that are installed alike have accounts of one name in every cluster.
         of_cluster = (one for one in enrolment.reviewers if one.settings.cluster == asked.cluster)
         reviewer = next((one for one in of_cluster if one.may_be(token, now_s)), None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tokenyield_collector.commands.enrol_words import Unusable, day_of, node_of, now_ms, pairs_of, seconds_of, whole_of
 from tokenyield_settings.command_line import add_settings_flags
 from tokenyield_settings.terminal import print_table, show
+from tokenyield_wire.units import MS_PER_DAY
 
 if TYPE_CHECKING:
     from tokenyield_collector.access.enrolment_journal import EnrolmentJournal
@@ -123,7 +124,7 @@ def _secret(journal: "EnrolmentJournal", arguments: argparse.Namespace) -> int:
         tuple(pairs.get("nodes", "*").split(",")),
         may,
         whole_of("uses", pairs.get("uses", "1"), USES_MAX),
-        at_ms + days * 86_400_000,
+        at_ms + days * MS_PER_DAY,
         seconds_of(pairs["replace_after"]) if "replace_after" in pairs else None,
     )
 
@@ -223,7 +224,7 @@ def _forget(journal: "EnrolmentJournal", arguments: argparse.Namespace) -> int:
     days = whole_of("days", pairs_of(arguments.pairs, ("days",)).get("days", ""), FORGET_DAYS_MAX)
     if days < arguments.days_min:  # a token that ended otherwise than by its day would be valid again
         raise Unusable(f"days: expected at least enrol_token_days ({arguments.days_min}), found {days}")
-    show(f"{journal.forget(now_ms() - days * 86_400_000)} nodes forgotten")
+    show(f"{journal.forget(now_ms() - days * MS_PER_DAY)} nodes forgotten")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+from tokenyield_wire.units import NS_PER_MS
+
 REPLACE_AFTER_S_MAX = 366 * 86_400
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -60,4 +62,4 @@ def day_of(at_ms: int) -> str:
 def now_ms() -> int:
     import time
 
-    return time.time_ns() // 1_000_000
+    return time.time_ns() // NS_PER_MS

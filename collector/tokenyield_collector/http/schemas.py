@@ -29,8 +29,8 @@ class ReceiptDocument(TypedDict):
 class EnrolRequest(TypedDict):
     """Who asks for a token of its own. The proof is the bearer token of the request: a bootstrap secret, a Kubernetes
     ServiceAccount token, or the node's own token before it ends. `claim`: what this installation of the agent has made
-    up and tells nobody else, by which it is known when it enrols again. `current`: a token that may write for this node
-    now, which says that it is no stranger."""
+    up and nobody else knows, by which it is recognized when it enrols again. `current`: a token that may write for this
+    node now, which says that it is no stranger."""
 
     cluster: str
     node: str
