@@ -162,7 +162,9 @@ class Settings:
     )
     pod_labels: dict[str, str] = field(
         default_factory=dict,
-        metadata={"help": "label here -> a pod's label or annotation; requests the API server, see agent.yaml"},
+        metadata={
+            "help": "label here -> a pod's label or annotation, and the pod's owner; asks the API server: agent.yaml"
+        },
     )
     caller_labels: tuple[str, ...] = setting(
         ("team", "key", "project", "org", "service_tier"),

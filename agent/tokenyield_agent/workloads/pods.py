@@ -4,6 +4,7 @@ In: settings. Out: `labels(namespace, pod)` and `allocations()`, from snapshots 
 here is optional: without a kubelet's socket or a service account, nothing is requested and nothing is known.
 
 * Labels come from the API server: GET /api/v1/pods?fieldSelector=spec.nodeName=NODE with the service account's token.
+  With them comes `owner`: what made the pod, and keeps its name when the pod gets another.
 * Allocations come from the kubelet's pod-resources socket (gRPC, k8s.io/kubelet/pkg/apis/podresources/v1): they show
   a GPU that a pod holds while nothing runs on it. Needs the extra `kubernetes`.
 """
@@ -23,6 +24,8 @@ from tokenyield_wire.bounded import fitting_name
 
 log = logging.getLogger(__name__)
 
+OWNER = "owner"
+"""A label of pods that have one, unless the settings give that name to a label of theirs."""
 REFRESH_S = 30.0
 TIMEOUT_S = 5.0
 BODY_BYTES_MAX = 32 * 1024 * 1024
@@ -30,11 +33,18 @@ BODY_BYTES_MAX = 32 * 1024 * 1024
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
+class _OwnerReference(msgspec.Struct):
+    kind: str
+    name: str
+    controller: bool = False
+
+
 class _Metadata(msgspec.Struct):
     name: str
     namespace: str
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    owner_references: list[_OwnerReference] = msgspec.field(default_factory=list, name="ownerReferences")
 
 
 class _Pod(msgspec.Struct):
@@ -70,7 +80,7 @@ class Pods:
             (supervisor or Supervisor()).start("pods", self._run)
 
     def labels(self, namespace: str, pod: str) -> dict[str, str]:
-        """The labels that the settings name, of one pod, by their names here."""
+        """The labels that the settings name, of one pod, by their names here, and its `owner`: `Deployment/chat`."""
         return self._labels.get((namespace, pod), {})
 
     def allocations(self) -> dict[str, frozenset[str]]:
@@ -125,7 +135,9 @@ class Pods:
 
     def _pick(self, metadata: _Metadata) -> dict[str, str]:
         labels = {**metadata.annotations, **metadata.labels}
-        return {here: labels[there] for here, there in self._label_names.items() if labels.get(there)}
+        owner = _owner_of(metadata)
+        own = {OWNER: owner} if owner is not None else {}
+        return own | {here: labels[there] for here, there in self._label_names.items() if labels.get(there)}
 
     def refresh_allocations(self) -> None:
         """Refresh the allocations. Raises ImportError without the extra `kubernetes`, or KubeletError."""
@@ -138,3 +150,15 @@ class Pods:
             uuids = {uuid.partition("::")[0] for uuid in entry.device_ids}
             by_container.setdefault(fitting_name(name, OWN_NAME_CHARS_MAX), set()).update(uuids)
         self._allocations = {pod: frozenset(uuids) for pod, uuids in by_container.items()}
+
+
+def _owner_of(metadata: _Metadata) -> str | None:
+    """`kind/name` of the controller that made the pod. A ReplicaSet that a Deployment made has the Deployment's name,
+    `-` and a hash of the pod's template, which changes with every version; the pod has that hash as a label."""
+    for owner in metadata.owner_references:
+        if owner.controller and owner.kind != "Node":  # of a static pod
+            template = metadata.labels.get("pod-template-hash")
+            if owner.kind == "ReplicaSet" and template and owner.name.endswith(f"-{template}"):
+                return f"Deployment/{owner.name.removesuffix(f'-{template}')}"
+            return f"{owner.kind}/{owner.name}"
+    return None

@@ -351,7 +351,8 @@ class Roster:
         for pod in self.pods.allocations():
             if pod not in named:
                 parts = dict(zip(("namespace", "pod", "container"), pod.split("/"), strict=False))
-                named[pod] = WorkloadName(server="unknown", place=pod, model=None, labels=parts)
+                labels = {**parts, **self.pods.labels(parts["namespace"], parts.get("pod", ""))}
+                named[pod] = WorkloadName(server="unknown", place=pod, model=None, labels=_clipped(labels))
         return named
 
     def marks(self) -> dict[str, TokensMark]:

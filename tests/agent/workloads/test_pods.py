@@ -32,6 +32,11 @@ POD = {
 }
 
 
+def owned(kind: str, name: str, labels: dict[str, str], controller: bool = True) -> dict[str, Any]:
+    references = [{"kind": kind, "name": name, "controller": controller, "uid": "u", "apiVersion": "apps/v1"}]
+    return {"name": "chat-7c9", "namespace": "prod", "labels": labels, "ownerReferences": references}
+
+
 @pytest.fixture(scope="module")
 def messages(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The kubelet's own message classes, compiled from its proto."""
@@ -182,6 +187,47 @@ def test_labels_that_the_settings_name_and_no_others(api: ApiServer, tmp_path: P
         assert api.asked[0] == "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1"
     finally:
         pods.stop()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "labels"),
+    [
+        (owned("ReplicaSet", "chat-7c9", {"pod-template-hash": "7c9"}), {"owner": "Deployment/chat"}),
+        (owned("ReplicaSet", "by-hand", {}), {"owner": "ReplicaSet/by-hand"}),
+        (owned("ReplicaSet", "chat-7c9", {"pod-template-hash": "other"}), {"owner": "ReplicaSet/chat-7c9"}),
+        (owned("StatefulSet", "chat", {}), {"owner": "StatefulSet/chat"}),
+        (owned("Job", "train", {"team": "search"}), {"owner": "Job/train", "team": "search"}),
+        (owned("Job", "train", {}, controller=False), {}),
+        (owned("Node", "n1", {}), {}),
+        (POD, {"team": "search"}),
+    ],
+    ids=["deployment", "replica set", "another's hash", "stateful set", "job", "no controller", "static pod", "none"],
+)
+def test_the_owner_of_a_pod(tmp_path: Path, metadata: dict[str, Any], labels: dict[str, str]) -> None:
+    api = ApiServer(tmp_path, "secret", json.dumps({"items": [{"metadata": metadata}]}).encode())
+    (tmp_path / "token").write_text("secret\n")
+    environ = {"KUBERNETES_SERVICE_HOST": "localhost", "KUBERNETES_SERVICE_PORT": str(api.port)}
+    pods = Pods(replace(Settings(), pod_labels={"team": "team"}, pod_resources_socket="/none"), tmp_path, environ)
+    try:
+        wait_until(lambda: len(api.asked) > 1 or ("prod", "chat-7c9") in pods._labels)
+        assert pods.labels("prod", "chat-7c9") == labels
+    finally:
+        pods.stop()
+        api.stop()
+
+
+def test_a_gpu_of_a_pod_that_runs_nothing_has_the_pod_s_labels(messages: Any, socket: Path, tmp_path: Path) -> None:
+    kubelet = Kubelet(socket, an_answer(messages))
+    roster = Roster(replace(Settings(), pod_resources_socket=str(socket)), marks={})
+    roster.pods._labels = {("prod", "chat-0"): {"owner": "StatefulSet/chat", "team": "search"}}
+    try:
+        wait_until(lambda: bool(roster.pods.allocations()))
+        labels = roster.names()["prod/chat-0/server"].labels
+        assert labels == {"namespace": "prod", "pod": "chat-0", "container": "server", "owner": "StatefulSet/chat",
+                          "team": "search"}  # fmt: skip
+    finally:
+        roster.close()
+        kubelet.stop()
 
 
 def test_an_account_that_may_not_list_pods_is_shown_the_fix(api: ApiServer, tmp_path: Path) -> None:
