@@ -16,6 +16,7 @@ from tokenyield_collector.cli import main
 from tokenyield_collector.config import load_settings as load_collector_settings
 from tokenyield_collector.metrics.families import every_family
 from tokenyield_collector.monitoring.files import MONITORING_FOLDER, files
+from tokenyield_collector.monitoring.runbooks_page import runbooks_page
 
 FOREIGN = {"process_cpu_seconds_total", "process_resident_memory_bytes", "scrape_samples_scraped"}
 """What the client library and Prometheus itself make."""
@@ -60,6 +61,26 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     for name, rule in alerts.items():
         assert rule["annotations"]["runbook_url"] == f"RUNBOOKS#{name.lower()}"  # type: ignore[index]
         assert rule["labels"]["severity"] in ("info", "warning", "critical")  # type: ignore[index]
+
+
+def test_every_alert_leads_to_its_part_of_the_runbooks_page() -> None:
+    markdown = (MONITORING_FOLDER / "runbooks.md").read_text()
+    page = runbooks_page(markdown)
+    anchors = re.findall(r'<h2 id="([a-z]+)">', page)
+    assert sorted(anchors) == sorted(rule["alert"].lower() for rule in rules("alerts.yaml"))
+    assert set(re.findall(r'href="#(.*?)"', page)) <= set(anchors)
+    assert "`" not in page
+    assert not re.search(r"\[.*\]\(|^(- |\* |\d+\. )", markdown, re.MULTILINE), (
+        "lists and links: the page cannot show them yet"
+    )
+
+
+def test_the_runbooks_page_shows_text_as_text() -> None:
+    page = runbooks_page("# One\nA `<b>` & *more*,\nsee TokenyieldGaps.\n\n## TokenyieldGaps\nTwo")
+    assert (
+        '<p>A <code>&lt;b&gt;</code> &amp; <em>more</em>, see <a href="#tokenyieldgaps">TokenyieldGaps</a>.</p>' in page
+    )
+    assert '<h2 id="tokenyieldgaps">TokenyieldGaps</h2>\n<p>Two</p>' in page
 
 
 @pytest.mark.parametrize("service", ["collector", "agent-demo", "agent"])
