@@ -17,7 +17,6 @@ from tokenyield_agent.tokens.event import TokenEvent
 from tokenyield_agent.tokens.log_source import LogSource
 from tokenyield_agent.tokens.workload_tokens import TokensMark, WorkloadTokens
 from tokenyield_agent.workloads.host_logs import ContainerLog, HostLogs
-from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import ProcessGroup, group_names
 from tokenyield_agent.workloads.process_location import NOWHERE, Place
 from tokenyield_agent.workloads.procfs import REFRESH_S, ProcessOutput, Procfs
@@ -85,7 +84,6 @@ class Discovery:
         self,
         settings: Settings,
         procfs: Procfs,
-        pods: Pods,
         *,
         open_log: Callable[[str, DiscoveredLog], LogSource | None],
         marks: MutableMapping[str, TokensMark],
@@ -96,7 +94,6 @@ class Discovery:
         self.has_new = False
         """A workload was discovered since this was last set to False."""
         self._procfs = procfs
-        self._pods = pods
         self._open_log = open_log
         self._watched_since_s = watched_since_s
         self._host_logs = HostLogs(settings.pods_dir, settings.docker_dir)
@@ -134,9 +131,6 @@ class Discovery:
             if self._finds_endpoints and name not in answering:
                 left += self._look_for_endpoint(workload, group, mono_s, configured)
             workload.root_pids, workload.seen_s = group.root_pids, mono_s
-            if "pod" in workload.labels:
-                namespace, pod = workload.labels["namespace"], workload.labels["pod"]
-                workload.labels = {**workload.labels, **self._pods.labels(namespace, pod)}
         for name in [name for name, workload in self.workloads.items() if mono_s - workload.seen_s > LINGER_S]:
             left += self.forget(name)
         return left

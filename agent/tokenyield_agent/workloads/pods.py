@@ -12,6 +12,7 @@ here is optional: without a kubelet's socket or a service account, nothing is re
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,6 +28,12 @@ log = logging.getLogger(__name__)
 OWNER = "owner"
 """A label of pods that have one, unless the settings give that name to a label of theirs."""
 REFRESH_S = 30.0
+REFRESH_S_MIN = 2.0
+"""Between two, where a pod is asked for that is not known yet: its labels shall be in its first window."""
+GONE_KEEP_S = 600.0
+"""How long the labels of a pod that was deleted are kept: its last windows are still to be shipped."""
+GONE_MAX = 1000
+"""Of such pods; those that have been gone longest are dropped first."""
 TIMEOUT_S = 5.0
 BODY_BYTES_MAX = 32 * 1024 * 1024
 """Of the list of this node's pods: at most a few hundred, each some tens of kilobytes."""
@@ -71,9 +78,13 @@ class Pods:
         self._account = account
         self._server = (environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443"))
         self._labels: dict[tuple[str, str], dict[str, str]] = {}
+        self._gone_since_s: dict[tuple[str, str], float] = {}
+        self._missed: set[tuple[str, str]] = set()
+        """Pods that were asked for and are not known, since the last refresh that was due."""
         self._allocations: dict[str, frozenset[str]] = {}
         self.problems: dict[str, str] = {}
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self.uses_api = bool(self._label_names) and bool(self._server[0]) and account.exists()
         self.uses_kubelet = bool(self._socket) and os.path.exists(self._socket)
         if self.uses_api or self.uses_kubelet:
@@ -81,7 +92,11 @@ class Pods:
 
     def labels(self, namespace: str, pod: str) -> dict[str, str]:
         """The labels that the settings name, of one pod, by their names here, and its `owner`: `Deployment/chat`."""
-        return self._labels.get((namespace, pod), {})
+        key = (namespace, pod)
+        if self.uses_api and key not in self._labels and key not in self._missed and len(self._missed) < GONE_MAX:
+            self._missed.add(key)
+            self._wake.set()
+        return self._labels.get(key, {})
 
     def allocations(self) -> dict[str, frozenset[str]]:
         """`namespace/pod/container` -> uuids of the GPUs (or MIG instances) that the kubelet gave it."""
@@ -89,14 +104,18 @@ class Pods:
 
     def stop(self) -> None:
         self._stop.set()
+        self._wake.set()
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._wake.clear()
             if self.uses_api:
                 self._try("API server", self.refresh_labels)
             if self.uses_kubelet:
                 self._try("pod-resources", self.refresh_allocations)
-            self._stop.wait(REFRESH_S)
+            self._stop.wait(REFRESH_S_MIN)
+            if not self._wake.wait(REFRESH_S - REFRESH_S_MIN):
+                self._missed = set()  # once a pod between two refreshes that are due
 
     def _try(self, service: str, refresh: Callable[[], None]) -> None:
         try:
@@ -131,7 +150,15 @@ class Pods:
         if len(body) > BODY_BYTES_MAX:
             raise ValueError(f"answers more than {BODY_BYTES_MAX >> 20} MiB")
         pods = msgspec.json.decode(body, type=_PodList).items
-        self._labels = {(pod.metadata.namespace, pod.metadata.name): self._pick(pod.metadata) for pod in pods}
+        self._remember({(pod.metadata.namespace, pod.metadata.name): self._pick(pod.metadata) for pod in pods})
+
+    def _remember(self, labels: dict[tuple[str, str], dict[str, str]]) -> None:
+        """These, and for a while those of pods that are gone."""
+        now_s = time.monotonic()
+        gone = {pod: self._gone_since_s.get(pod, now_s) for pod in self._labels if pod not in labels}
+        kept = sorted((pod for pod in gone if now_s - gone[pod] <= GONE_KEEP_S), key=lambda pod: -gone[pod])[:GONE_MAX]
+        self._gone_since_s = {pod: gone[pod] for pod in kept}
+        self._labels = labels | {pod: self._labels[pod] for pod in kept}
 
     def _pick(self, metadata: _Metadata) -> dict[str, str]:
         labels = {**metadata.annotations, **metadata.labels}

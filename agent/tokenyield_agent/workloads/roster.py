@@ -113,7 +113,6 @@ class Roster:
         self.discovery = Discovery(
             settings,
             self.procfs,
-            self.pods,
             open_log=self._log_of_discovered,
             marks=self._marks,
             watched_since_s=self._watched_since_s,
@@ -345,15 +344,20 @@ class Roster:
             for name, tokens in self.configured.items()
         }
         for name, one in self.discovery.workloads.items():
-            named[name] = WorkloadName(
-                server=one.tokens.server, place=one.place, model=one.tokens.model, labels=_clipped(one.labels)
-            )
+            labels = _clipped(self._with_pod_labels(one.labels))
+            named[name] = WorkloadName(server=one.tokens.server, place=one.place, model=one.tokens.model, labels=labels)
         for pod in self.pods.allocations():
             if pod not in named:
                 parts = dict(zip(("namespace", "pod", "container"), pod.split("/"), strict=False))
-                labels = {**parts, **self.pods.labels(parts["namespace"], parts.get("pod", ""))}
-                named[pod] = WorkloadName(server="unknown", place=pod, model=None, labels=_clipped(labels))
+                labels = _clipped(self._with_pod_labels(parts))
+                named[pod] = WorkloadName(server="unknown", place=pod, model=None, labels=labels)
         return named
+
+    def _with_pod_labels(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """With those of the pod, where it is in one, as they are known now."""
+        if "namespace" not in labels or "pod" not in labels:
+            return dict(labels)
+        return {**labels, **self.pods.labels(labels["namespace"], labels["pod"])}
 
     def marks(self) -> dict[str, TokensMark]:
         """What must outlive the process: of all that are followed, and of workloads not discovered again yet."""

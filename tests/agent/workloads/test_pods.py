@@ -20,7 +20,7 @@ from tokenyield_agent.config import Settings
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.workloads.binding import bind
 from tokenyield_agent.workloads.pod_resources import GpuAllocation, KubeletError, list_gpus
-from tokenyield_agent.workloads.pods import Pods
+from tokenyield_agent.workloads.pods import GONE_KEEP_S, GONE_MAX, Pods
 from tokenyield_agent.workloads.roster import Roster
 
 PROTO = Path(__file__).with_name("podresources.proto")
@@ -135,6 +135,8 @@ class ApiServer:
     def __init__(self, folder: Path, token: str, body: bytes) -> None:
         self.asked: list[str] = []
         asked = self.asked
+        self.body = body
+        api = self
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
              "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem", "-out", folder / "ca.crt"],
@@ -147,7 +149,7 @@ class ApiServer:
                 good = self.headers["Authorization"] == f"Bearer {token}"
                 self.send_response(200 if good else 403)
                 self.end_headers()
-                self.wfile.write(body if good else b"{}")
+                self.wfile.write(api.body if good else b"{}")
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -214,6 +216,44 @@ def test_the_owner_of_a_pod(tmp_path: Path, metadata: dict[str, Any], labels: di
     finally:
         pods.stop()
         api.stop()
+
+
+def test_a_pod_that_is_asked_for_and_not_known_is_looked_up_at_once(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenyield_agent.workloads.pods.REFRESH_S", 1e6)
+    environ = {"KUBERNETES_SERVICE_HOST": "localhost", "KUBERNETES_SERVICE_PORT": str(api.port)}
+    pods = Pods(replace(Settings(), pod_labels={"team": "team"}, pod_resources_socket="/none"), tmp_path, environ)
+    try:
+        wait_until(lambda: bool(pods.labels("prod", "chat-7c9")))
+        api.body = json.dumps({"items": [{"metadata": {**POD, "name": "new"}}]}).encode()
+        wait_until(lambda: bool(pods.labels("prod", "new")), what="it does not wait for the refresh that is due")
+        assert pods.labels("prod", "chat-7c9") == {"team": "search"}, (
+            "it was deleted; its last windows are not shipped yet"
+        )
+        asked = len(api.asked)
+        for _ in range(100):
+            assert pods.labels("prod", "there is none") == {}
+        wait_until(lambda: len(api.asked) > asked)
+        assert len(pods._missed) == 3
+    finally:
+        pods.stop()
+
+
+def test_labels_of_deleted_pods_are_kept_for_a_while_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("tokenyield_agent.workloads.pods.time.monotonic", lambda: now_s)
+    pods = Pods(replace(Settings(), pod_resources_socket=""), environ={})
+    for i in range(GONE_MAX + 5):
+        now_s = float(i) / 10
+        pods._remember({("prod", f"job-{i}"): {"team": "search"}})
+    assert pods.labels("prod", "job-3") == {}
+    assert pods.labels("prod", "job-4") == {"team": "search"}
+    now_s += GONE_KEEP_S + 1
+    pods._remember({("prod", "other"): {}})
+    pods._remember({("prod", "other"): {}})
+    assert set(pods._labels) == {("prod", "other"), ("prod", f"job-{GONE_MAX + 4}")}
+    assert pods.labels("prod", "job-4") == {}
 
 
 def test_a_gpu_of_a_pod_that_runs_nothing_has_the_pod_s_labels(messages: Any, socket: Path, tmp_path: Path) -> None:
