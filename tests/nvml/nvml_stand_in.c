@@ -1,6 +1,6 @@
 /* A stand-in for libnvidia-ml.so.1, so that the true nvidia-ml-py binding can be tested without a GPU.
  *
- * In: a scenario file named by TOKENYIELD_NVML_SCENARIO, read at every nvmlInit. Out: the NVML functions the agent
+ * In: a scenario file named by TOKENYIELD_NVML_SCENARIO (see scenario_path), read at every nvmlInit. Out: the NVML functions the agent
  * calls, with the signatures and error codes of NVIDIA's nvml.h. Time runs on CLOCK_MONOTONIC from the scenario's
  * `epoch`, so several processes, and one restarted, see the same GPUs at the same moment.
  *
@@ -75,6 +75,12 @@ static int step_count, process_count, fault_count, references;
 static double epoch, reload_at, test_time = -1;
 static int order[GPUS], order_count; /* the GPUs found by the last nvmlInit */
 
+/* Of the scenario. The other is for containers, into which `kubectl exec` brings no environment but that of their image and pod. */
+static const char *scenario_path(void) {
+    const char *path = getenv("TOKENYIELD_NVML_SCENARIO");
+    return path ? path : "/run/nvml-stand-in/scenario.txt";
+}
+
 /* CLOCK_MONOTONIC, or where a test in the same process keeps the time, the time of that test. */
 static double monotonic(void) {
     if (test_time >= 0) return test_time;
@@ -105,8 +111,7 @@ static int field_bit(const char *name) {
 }
 
 static int load(void) {
-    const char *path = getenv("TOKENYIELD_NVML_SCENARIO");
-    FILE *file = path ? fopen(path, "r") : NULL;
+    FILE *file = fopen(scenario_path(), "r");
     if (!file) return 9;
     memset(gpus, 0, sizeof gpus);
     mig_count = step_count = process_count = fault_count = slow_count = field_count = xid_count = 0;
@@ -303,7 +308,7 @@ int nvmlInitWithFlags(unsigned flags) {
         for (int i = 0; i < GPUS; i++)
             if (gpus[i].defined && now() >= gpus[i].from && now() < gpus[i].to) order[order_count++] = i;
     }
-    if (!references++) device = open(getenv("TOKENYIELD_NVML_SCENARIO"), O_RDONLY);
+    if (!references++) device = open(scenario_path(), O_RDONLY);
     init_count++;
     return OK;
 }
