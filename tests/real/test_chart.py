@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from real.build_helm import HELM
+from tokenyield_collector.examples import example_text
 
 pytestmark = pytest.mark.real
 
@@ -81,11 +82,15 @@ def test_the_rendered_settings_are_accepted(values: Path, tmp_path: Path) -> Non
     (tmp_path / "key").write_text("ab" * 32)
     hashed = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze"
     (tmp_path / "web.yaml").write_text(f"basic_auth_users: {{alice: '{hashed}'}}\n")
+    (tmp_path / "prices.yaml").write_text(example_text("prices.yaml"))
+    (tmp_path / "rules.yaml").write_text(example_text("attribution.yaml"))
     seen = 0
     for document in rendered(values):
         for name, text in document.get("data", {}).items():
             if name.endswith(".yaml"):
-                (tmp_path / name).write_text(re.sub(r"/run/secrets/[a-z-]+/|/etc/tokenyield/", f"{tmp_path}/", text))
+                (tmp_path / name).write_text(
+                    re.sub(r"/run/secrets/[a-z-]+/|/etc/tokenyield(-[a-z]+)?/", f"{tmp_path}/", text)
+                )
     for program in ("agent", "collector"):
         if (tmp_path / f"{program}.yaml").exists():
             call = [
@@ -174,14 +179,15 @@ def test_reading_pods_labels_brings_that_right_alone() -> None:
     assert rules == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
 
 
-def test_a_changed_price_book_or_setting_rolls_the_pods() -> None:
+def test_a_changed_setting_rolls_the_pods_and_a_changed_price_book_does_not() -> None:
     values = ROOT / "tests" / "chart" / "least.yaml"
 
     def checksum(kind: str, *more: str) -> str:
         pod = of_kind(rendered(values, NEWEST, *more), kind)["spec"]["template"]
         return str(pod["metadata"]["annotations"]["checksum/config"])
 
-    assert checksum("StatefulSet") != checksum("StatefulSet", "--set", "collector.prices=a: b")
+    priced = ("--set", "collector.prices=a: b")
+    assert checksum("StatefulSet", *priced) == checksum("StatefulSet", "--set", "collector.prices=a: c")
     assert checksum("StatefulSet") != checksum("StatefulSet", "--set", "collector.config.windows_keep_days=9")
     assert checksum("StatefulSet") == checksum("StatefulSet", "--set", "agent.config.log_level=debug")
     assert checksum("DaemonSet") != checksum("DaemonSet", "--set", "agent.config.log_level=debug")
@@ -195,11 +201,94 @@ def test_a_changed_price_book_or_setting_rolls_the_pods() -> None:
         ("networkPolicy.enabled=false", "nothing keeps others from the agents' /metrics"),
         ("agent.imge=x", "imge"),
         ("collector.service.port=70000", "port"),
+        ("platform=gkee", "platform"),
+        ("agent.serviceAccount.create=false", "name an account of yours"),
+        ("collector.pricesFrom.configMap=a,collector.prices=b", "keep one"),
+        ("collector.pricesFrom.configMap=a,collector.pricesFrom.secret=b", "not both"),
     ],
 )
 def test_values_that_cannot_be_used_are_refused_by_name(setting: str, said: str) -> None:
     with pytest.raises(AssertionError, match=re.escape(said)):
         rendered(ROOT / "tests" / "chart" / "least.yaml", NEWEST, "--set", setting)
+
+
+PLATFORMS: dict[str, dict[str, str]] = yaml.safe_load((CHART / "platforms.yaml").read_text())
+LEAST = ROOT / "tests" / "chart" / "least.yaml"
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_platform_is_its_driver_its_runtime_and_its_kubelet(platform: str) -> None:
+    documents = rendered(LEAST, NEWEST, "--set", f"platform={platform}")
+    said = PLATFORMS[platform]
+    pod = of_kind(documents, "DaemonSet")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    paths = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume}
+    assert pod.get("runtimeClassName") == said.get("runtimeClassName")
+    assert paths["pod-resources"] == said.get("kubeletPath", "/var/lib/kubelet") + "/pod-resources"
+    assert paths.get("driver") == said.get("driverPath")
+    assert container["securityContext"].get("privileged", False) == ("driverPath" in said)
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert environment.get("LD_LIBRARY_PATH") == ("/usr/local/nvidia/lib64" if "driverPath" in said else None)
+    bound = [d["roleRef"]["name"] for d in documents if d["kind"] == "RoleBinding"]
+    assert bound == ([f"system:openshift:scc:{said['scc']}"] if "scc" in said else [])
+    collector = of_kind(documents, "StatefulSet")["spec"]["template"]["spec"]
+    assert ("runAsUser" in collector["securityContext"]) == ("scc" not in said)
+    assert collector["securityContext"]["runAsNonRoot"]
+    for document in documents:
+        kubernetes_validate.validate(document, ".".join(NEWEST.split(".")[:2]), strict=True)
+
+
+def test_what_is_set_for_the_agent_comes_before_the_platform() -> None:
+    documents = rendered(LEAST, NEWEST, "--set", "platform=k0s,agent.runtimeClassName=mine,agent.kubeletPath=/k")
+    pod = of_kind(documents, "DaemonSet")["spec"]["template"]["spec"]
+    assert pod["runtimeClassName"] == "mine"
+    assert {"path": "/k/pod-resources", "type": "DirectoryOrCreate"} in [v.get("hostPath") for v in pod["volumes"]]
+
+
+def test_the_schema_knows_the_same_platforms() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["properties"]["platform"]["enum"] == list(PLATFORMS)
+
+
+def test_another_chart_may_depend_on_this_one(tmp_path: Path) -> None:
+    """Its condition and `global` are values of this chart too."""
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts" / "tokenyield").symlink_to(CHART)
+    dependency = {"name": "tokenyield", "version": "*", "condition": "tokenyield.enabled"}
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    values = {"global": {"imageRegistry": "r"}, "tags": {"gpu": True}}
+    values["tokenyield"] = {"enabled": True, "tokenSecret": "t", "agent": {"resources": {"limits": None}}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    documents = [
+        d for d in yaml.safe_load_all(helm("template", "release", str(tmp_path), "--kube-version", NEWEST)) if d
+    ]
+    (container,) = of_kind(documents, "DaemonSet", "release-tokenyield")["spec"]["template"]["spec"]["containers"]
+    assert "limits" not in container["resources"], "null removes a default"
+
+
+def test_a_package_of_the_chart_holds_all_that_it_reads(tmp_path: Path) -> None:
+    helm("package", str(CHART), "--destination", str(tmp_path))
+    (package,) = tmp_path.glob("tokenyield-*.tgz")
+    values = ("--values", str(ROOT / "tests" / "chart" / "all.yaml"), "--kube-version", NEWEST)
+    assert helm("template", "t", str(package), *values) == helm("template", "t", str(CHART), *values)
+
+
+@pytest.mark.parametrize(
+    ("values", "url"),
+    [
+        ("", "http://tokenyield-collector.tokenyield.svc:9464/runbooks"),
+        ("ingress.enabled=true,ingress.host=y.example.com", "http://y.example.com/runbooks"),
+        ("ingress.enabled=true,ingress.host=y.example.com,ingress.tlsSecret=t", "https://y.example.com/runbooks"),
+        ("monitoring.runbooksUrl=https://wiki.example.com", "https://wiki.example.com"),
+    ],
+)
+def test_alerts_lead_to_runbooks_that_the_collector_serves(values: str, url: str) -> None:
+    documents = rendered(LEAST, NEWEST, "--set", f"monitoring.enabled=true,{values}".rstrip(","))
+    groups = of_kind(documents, "PrometheusRule")["spec"]["groups"]
+    urls = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert urls
+    assert {address.partition("#")[0] for address in urls} == {url}
 
 
 def test_no_secret_stands_in_a_manifest() -> None:

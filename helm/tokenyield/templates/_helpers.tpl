@@ -1,27 +1,66 @@
 {{/* Names and labels that several manifests share. */}}
 {{- define "tokenyield.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The head of all names: at most 50 characters, so that pods' names fit with what is put behind it. */}}
+{{- define "tokenyield.fullname" -}}
+{{- $name := include "tokenyield.name" . }}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{/* (dict "root" . "part" "agent") -> the name of its ServiceAccount */}}
+{{- define "tokenyield.account" -}}
+{{- $account := (index .root.Values .part).serviceAccount }}
+{{- default (printf "%s-%s" (include "tokenyield.fullname" .root) .part) $account.name }}
+{{- if not (or $account.create $account.name) }}{{ fail (printf "%s.serviceAccount.name: with create: false name an account of yours" .part) }}{{ end }}
 {{- end }}
 
 {{- define "tokenyield.selector" -}}
-app.kubernetes.io/name: tokenyield
+app.kubernetes.io/name: {{ include "tokenyield.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .part }}
 {{- end }}
 
+{{/* (dict "root" . "part" "agent" "more" dict) */}}
 {{- define "tokenyield.labels" -}}
-{{ include "tokenyield.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- $own := include "tokenyield.selector" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/version" .root.Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .root.Release.Service }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") }}
+{{- merge $own (default dict .more) (default dict .root.Values.commonLabels) | toYaml }}
 {{- end }}
 
 {{- define "tokenyield.image" -}}
-{{ printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) }}
+{{- if .image.digest }}{{ printf "%s@%s" .image.repository .image.digest }}
+{{- else }}{{ printf "%s:%v" .image.repository (default .root.Chart.AppVersion .image.tag) }}{{ end }}
+{{- end }}
+
+{{- define "tokenyield.service" -}}
+{{ .Values.collector.webConfigIsTls | ternary "https" "http" }}://{{ include "tokenyield.fullname" . }}-collector.{{ .Release.Namespace }}.svc:{{ .Values.collector.service.port }}
 {{- end }}
 
 {{- define "tokenyield.collectorUrl" -}}
-{{ default (printf "%s://%s-collector.%s.svc:%v" (.Values.collector.webConfigIsTls | ternary "https" "http") (include "tokenyield.name" .) .Release.Namespace .Values.collector.service.port) .Values.agent.collectorUrl }}
+{{ default (include "tokenyield.service" .) .Values.agent.collectorUrl }}
+{{- end }}
+
+{{- define "tokenyield.runbooksUrl" -}}
+{{- if .Values.monitoring.runbooksUrl }}{{ .Values.monitoring.runbooksUrl }}
+{{- else if .Values.ingress.enabled }}{{ .Values.ingress.tlsSecret | empty | ternary "http" "https" }}://{{ .Values.ingress.host }}/runbooks
+{{- else }}{{ include "tokenyield.collectorUrl" . | trimSuffix "/" }}/runbooks{{ end }}
+{{- end }}
+
+{{/* What platforms.yaml says of this platform, under what is set for the agent. As YAML. */}}
+{{- define "tokenyield.platform" -}}
+{{- $all := .Files.Get "platforms.yaml" | fromYaml }}
+{{- if not (hasKey $all .Values.platform) }}{{ fail (printf "platform: expected one of %s, found %s" (keys $all | sortAlpha | join ", ") .Values.platform) }}{{ end }}
+{{- $platform := merge (index $all .Values.platform) (dict "runtimeClassName" "" "driverPath" "" "kubeletPath" "/var/lib/kubelet" "scc" "") }}
+{{- range $name := tuple "runtimeClassName" "driverPath" "kubeletPath" }}
+{{- with index $.Values.agent $name }}{{ $_ := set $platform $name . }}{{ end }}
+{{- end }}
+{{- toYaml $platform }}
 {{- end }}
 
 {{/* Not empty where agents exchange their ServiceAccount tokens. */}}
@@ -29,35 +68,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and .Values.enrolment.enabled (not .Values.collector.insecure) }}yes{{ end }}
 {{- end }}
 
-{{- define "tokenyield.agentConfig" -}}
-{{- $own := dict "cluster" .Values.clusterName "collector_url" (include "tokenyield.collectorUrl" .) "state_dir" "/state"
-  "status_listen" "0.0.0.0:9465" "proc_dir" "/proc" "pods_dir" "/var/log/pods" "log_format" "json" }}
-{{- if include "tokenyield.enrols" . }}{{ $_ := set $own "enrol_token_file" "/run/secrets/enrol/token" }}
-{{- else if .Values.tokenSecret }}{{ $_ := set $own "collector_token_file" "/run/secrets/tokenyield/token" }}{{ end }}
-{{- if .Values.collector.caSecret }}{{ $_ := set $own "collector_ca_file" "/run/secrets/collector-ca/ca.crt" }}{{ end }}
-{{- if .Values.agent.webConfigSecret }}{{ $_ := set $own "web_config_file" "/run/secrets/web/web.yaml" }}
-{{- else if or .Values.networkPolicy.enabled .Values.agent.insecure }}{{ $_ := set $own "insecure" true }}
-{{- else }}{{ fail "agent.webConfigSecret: nothing keeps others from the agents' /metrics; name such a Secret, set networkPolicy.enabled, or agent.insecure: true" }}{{ end }}
-{{- toYaml (mergeOverwrite $own .Values.agent.config) }}
+{{/* (dict "name" "prices" "from" {configMap, secret, key} "text" text) -> the file's path in the collector, or nothing. */}}
+{{- define "tokenyield.policySource" -}}
+{{- if and .from.configMap .from.secret }}{{ fail (printf "collector.%sFrom: name a configMap or a secret, not both" .name) }}{{ end }}
+{{- $named := or .from.configMap .from.secret }}
+{{- if and $named .text }}{{ fail (printf "collector.%s: is given as text and by collector.%sFrom; keep one" .name .name) }}{{ end }}
+{{- if $named }}/etc/tokenyield-{{ .name }}/{{ .from.key }}{{ else if .text }}/etc/tokenyield/{{ .name }}.yaml{{ end }}
 {{- end }}
 
-{{- define "tokenyield.collectorConfig" -}}
-{{- $own := dict "listen" "0.0.0.0:9464" "log_format" "json" }}
-{{- if .Values.collector.clickhouse.url }}{{ $_ := merge $own (dict "ledger_url" .Values.collector.clickhouse.url "ledger_cluster" .Values.collector.clickhouse.cluster) }}
-{{- if .Values.collector.clickhouse.passwordSecret }}{{ $_ := set $own "ledger_password_file" "/run/secrets/clickhouse/password" }}{{ end }}
-{{- else }}{{ $_ := set $own "ledger_path" "/state/ledger.duckdb" }}{{ end }}
-{{- if .Values.collector.webConfigSecret }}{{ $_ := set $own "web_config_file" "/run/secrets/web/web.yaml" }}{{ end }}
-{{- if .Values.tokenSecret }}{{ $_ := set $own "token_file" "/run/secrets/tokenyield/tokens" }}{{ else if .Values.collector.insecure }}{{ $_ := set $own "insecure" true }}
-{{- else }}{{ fail "tokenSecret: name a Secret with the keys tokens and reader (see the chart's README), or set collector.insecure: true if something in front authenticates" }}{{ end }}
-{{- if include "tokenyield.enrols" . }}
-{{- $account := printf "%s/%s-agent" .Release.Namespace (include "tokenyield.name" .) }}
-{{- $may := .Values.agent.config.gateways | empty | ternary "write" "write,gateway" }}
-{{- $_ := set $own "enrol_kubernetes" (list (dict "cluster" .Values.clusterName "service_account" $account "audience" .Values.enrolment.audience "may" $may)) }}
-{{- if .Values.enrolment.keySecret }}{{ $_ := set $own "enrol_key_file" "/run/secrets/enrol/key" }}
-{{- else if .Values.collector.clickhouse.url }}{{ fail "enrolment.keySecret: several collectors need one key; name a Secret with the key `key` (see the chart's README), or set enrolment.enabled: false" }}{{ end }}
-{{- $_ := set $own "enrol_dir" (.Values.collector.clickhouse.url | empty | ternary "/state/enrol" "/tmp/enrol") }}
-{{- end }}
-{{- if .Values.collector.prices }}{{ $_ := set $own "prices_file" "/etc/tokenyield/prices.yaml" }}{{ end }}
-{{- if .Values.collector.attribution }}{{ $_ := set $own "attribution_file" "/etc/tokenyield/attribution.yaml" }}{{ end }}
-{{- toYaml (mergeOverwrite $own .Values.collector.config) }}
+{{/* Of the collector and `helm test`. OpenShift gives each namespace users of its own. */}}
+{{- define "tokenyield.podSecurity" -}}
+{{- $context := .Values.collector.podSecurityContext }}
+{{- if (include "tokenyield.platform" . | fromYaml).scc }}{{ $context = omit $context "runAsUser" "runAsGroup" "fsGroup" }}{{ end }}
+{{- toYaml $context }}
 {{- end }}
