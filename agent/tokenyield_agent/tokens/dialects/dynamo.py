@@ -17,12 +17,10 @@ COUNTERS = CounterNames(
     prefixes=("dynamo_frontend_",),
     shows_late=True,
     # Versions 1.4 and 1.6 leave streams out of output_tokens_total and of input_sequence_tokens, some or all of them.
-    # The sum of output_sequence_tokens has every answer, and the tokenizer's two counters have every prompt: `cached`
-    # there is about the tokenizer's own cache, not about the KV cache.
-    completion=(
-        SeriesName("dynamo_frontend_output_sequence_tokens_sum"),
-        SeriesName("dynamo_frontend_output_tokens_total"),
-    ),
+    # The sum of output_sequence_tokens has every answer, once it has ended, and every version has it: until the first
+    # has ended only output_tokens_total may be shown, which is no alternative. The tokenizer's two counters have every
+    # prompt: `cached` there is about the tokenizer's own cache, not about the KV cache.
+    completion=(SeriesName("dynamo_frontend_output_sequence_tokens_sum"),),
     prompt=(
         (
             SeriesName("dynamo_frontend_tokenizer_cache_cached_tokens_total"),
