@@ -20,8 +20,9 @@ from tokenyield_collector.ledger.closed import StatementRecord
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.outcomes import OutcomeSlice, SliceKey
-from tokenyield_collector.ledger.verify import verify
+from tokenyield_collector.ledger.verify import quarantine, verify
 from tokenyield_wire.units import MS_PER_DAY
+from tokenyield_wire.window import Demand
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 Place = Callable[[], Callable[[], Ledger]]
@@ -45,6 +46,9 @@ def filled(path: Path) -> DuckDbLedger:
     twice = shipment(batch(1, NOON_MS + 5 * HOUR_MS + 15_000), node="n3", agent_id="a-n3", epoch="e2")
     ledger.append([twice, shipment(batch(999, NOON_MS), node="n4")], NOON_MS)
     ledger.versions.add_record(STATEMENT)
+    lie = msgspec.structs.replace(batch(1, NOON_MS + 5 * HOUR_MS), demand=(Demand(gateway="g", requests=-1),))
+    ledger.append([shipment(lie, node="n5", agent_id="a5")], NOON_MS)
+    assert len(list(quarantine(ledger, NOON_MS))) == 1
     ledger.retire(windows_before_ms=NOON_MS + GONE * HOUR_MS, hours_before_ms=0, counter_bases={"tokens": 7})
     return ledger
 
@@ -72,6 +76,8 @@ def test_a_move_that_is_stopped_goes_on(engine: str, request: pytest.FixtureRequ
             span = (NOON_MS + GONE * HOUR_MS, NOON_MS + 99 * HOUR_MS)
             assert target.facts_between(*span) == source.facts_between(*span)
             assert target.versions.records("2026-11") == [STATEMENT]
+            assert target.quarantined() == source.quarantined()
+            assert {row.node for row in target.quarantined()} == {"n5"}
             assert target.counter_bases() == source.counter_bases() == {"tokens": 7}
             assert target.last_seen() == source.last_seen()
             assert target.windows_from_ms() == source.windows_from_ms()

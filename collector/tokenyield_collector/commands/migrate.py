@@ -113,6 +113,7 @@ def migrate(
         statements=export.statements(),
         period_checks=export.period_checks(),
         outcomes=export.outcomes(),
+        quarantined=source.quarantined(),
     )
     for i, hour_ms in enumerate(hours):
         facts, batches = _facts(source, hour_ms), export.batches(hour_ms)

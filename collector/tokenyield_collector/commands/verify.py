@@ -15,13 +15,20 @@ if TYPE_CHECKING:
     from tokenyield_collector.ledger.base import Ledger
 
 HELP = "check that the ledger balances, and report where it does not, and what of its facts does not fit"
-EXAMPLE = "verify --ledger ledger-2026-11-24.duckdb"
+EXAMPLE = """verify --ledger ledger-2026-11-24.duckdb
+verify --quarantine                       # the collector is stopped: move aside what nobody can have measured"""
 FINDINGS_SHOWN = 50
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add_settings_flags(parser, "collector/collector.yaml")
     parser.add_argument("--ledger", type=Path, help="this ledger instead of ledger_path")
+    parser.add_argument(
+        "--quarantine",
+        action="store_true",
+        help="first move windows with impossible amounts aside: they stay in the ledger's table `quarantined`, and "
+        "count nowhere; make a backup before",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,20 +36,51 @@ def run(arguments: argparse.Namespace) -> int:
     import os
 
     from tokenyield_collector.commands.source import settings_of
-    from tokenyield_collector.errors import LedgerInUse
+    from tokenyield_collector.errors import LedgerError, LedgerInUse
     from tokenyield_collector.ledger_engine import open_ledger
 
     settings = settings_of(arguments)
     try:
         ledger = open_ledger(settings, threads=os.cpu_count() or 1, has_to_exist=True)
     except LedgerInUse:
+        if arguments.quarantine:
+            print("verify: a collector has this ledger open; stop it, and run it again", file=sys.stderr)
+            return 1
         print("verify: a collector has this ledger open; verify a copy:\n"
               "  tokenyield-collector backup copy.duckdb && tokenyield-collector verify --ledger copy.duckdb",
               file=sys.stderr)  # fmt: skip
         return 1
     with closing(ledger):
+        if arguments.quarantine:
+            try:
+                _quarantine(ledger)
+            except LedgerError as error:  # what was moved stays moved
+                show(f"verify: {error}; run it again to go on", is_error=True)
+                return 1
         status = _verify(ledger)
         return max(status, _show_gaps(ledger, settings))
+
+
+def _quarantine(ledger: "Ledger") -> None:
+    """Raises `LedgerError`."""
+    import time
+
+    from rich.progress import Progress
+
+    from tokenyield_collector.ledger.verify import in_words, quarantine
+    from tokenyield_collector.targets.terminal import terminal
+    from tokenyield_wire.units import NS_PER_MS
+
+    moved = 0
+    with Progress(console=terminal(stderr=True), transient=True) as bar:
+        task = bar.add_task("hours", total=None)
+        now_ms = time.time_ns() // NS_PER_MS
+        for one in quarantine(ledger, now_ms, lambda done, of: bar.update(task, completed=done, total=of)):
+            moved += 1
+            if moved <= FINDINGS_SHOWN:
+                show(f"moved aside: {in_words(one)}")
+    more = f", of which {FINDINGS_SHOWN} are shown" if moved > FINDINGS_SHOWN else ""
+    print(f"{moved} windows and hours moved aside{more}" if moved else "nothing is impossible: nothing was moved")
 
 
 def _show_gaps(ledger: "Ledger", settings: "CollectorSettings") -> int:
@@ -79,6 +117,8 @@ def _verify(ledger: "Ledger") -> int:
             if findings <= FINDINGS_SHOWN:
                 show(finding)
     hours = len(ledger.hours())
+    if aside := {row[:3] for row in ledger.quarantined()}:
+        print(f"{len(aside)} windows or hours of nodes are in quarantine, and count nowhere")
     if findings:
         more = f", of which {FINDINGS_SHOWN} are shown" if findings > FINDINGS_SHOWN else ""
         print(f"{hours} hours: the ledger does not balance, {findings} findings{more}")

@@ -17,6 +17,7 @@ from tokenyield_collector.ledger.closed import VersionStore
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.kept import FigureStore
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
+from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
 from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_wire.window import Shipment
 
@@ -165,6 +166,21 @@ class Ledger(Protocol):
 
     def doubled(self) -> list[tuple[str, str, int, int]]:
         """(cluster, node, start, count) of windows of a node that are there more than once: their time counts twice."""
+        ...
+
+    def impossible(self, hour_ms: int) -> Sequence[Impossible]:
+        """What cannot have been measured (quarantine.py) of the windows of an hour, or of the hour itself where its
+        windows are gone. Of hours whose sums are too great once no single window is, so ask again after `quarantine`.
+        In the writing thread."""
+        ...
+
+    def quarantine(self, found: Sequence[Impossible], moved_ms: int) -> None:
+        """Move all that the named nodes reported of these windows or hours aside. Their batches stay known, and hours
+        are recomputed from what is left. Of one commit, or so that a second call ends what a first one began."""
+        ...
+
+    def quarantined(self) -> Sequence[QuarantinedRows]:
+        """What was moved aside, by node and time; as long as hours are kept."""
         ...
 
     def size_bytes(self) -> int: ...

@@ -2,6 +2,7 @@
 
 In: a ledger. Out: findings, each with where and by how much; none when
 * no window of a node is there twice;
+* no window is beyond what can have been measured (quarantine.py);
 * each hour is the sum of its windows, as far as these are kept;
 * what workloads held of the GPUs of a node is at most what those GPUs did;
 * what reports read of each hour is all the time and energy of its GPUs, each once;
@@ -12,9 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from tokenyield_collector.errors import UnstorableShipment
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts
 from tokenyield_collector.ledger.outcomes import outcome_findings
+from tokenyield_collector.ledger.quarantine import Impossible
 from tokenyield_collector.ledger.tables import INTEGER_MAX
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, UsageQuery
 from tokenyield_collector.prices.period import iso
@@ -27,19 +30,51 @@ HELD_SUMS = ("active_ms", "idle_ms", "active_mj", "idle_mj")
 
 def verify(ledger: Ledger, progress: Callable[[int, int], None] = lambda done, of: None) -> Iterator[str]:
     """Findings, in words. Brings hours up to date first, as a report does. `progress`: hours done, of how many."""
-    ledger.roll()
+    if (failure := _roll(ledger)) is not None:
+        yield failure
     for cluster, node, start_ms, count in ledger.doubled():
         yield f"{cluster}/{node}: the window that starts at {iso(start_ms)} is there {count} times"
     yield from outcome_findings(ledger.outcomes(0, INTEGER_MAX))
     hours = ledger.hours()
     windows_from_ms = ledger.windows_from_ms()
     for i, hour_ms in enumerate(hours):
+        yield from map(in_words, ledger.impossible(hour_ms))
         facts = ledger.facts_of_hours([hour_ms])
         if windows_from_ms is not None and hour_ms >= hour_of_ms(windows_from_ms):
             yield from _differences(hour_ms, facts, ledger.facts_between(hour_ms, hour_ms + MS_PER_HOUR))
         yield from _overheld(hour_ms, facts)
-        yield from _unreported(hour_ms, facts, ledger)
+        if failure is None:
+            yield from _unreported(hour_ms, facts, ledger)
         progress(i + 1, len(hours))
+
+
+def _roll(ledger: Ledger) -> str | None:
+    """Why hours cannot be rolled up, where that is for their values; the disk is another matter."""
+    try:
+        ledger.roll()
+    except UnstorableShipment as error:
+        return f"reports cannot be made: {error}; `verify --quarantine` moves such windows aside"
+    return None
+
+
+def quarantine(
+    ledger: Ledger, moved_ms: int, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Iterator[Impossible]:
+    """Move aside what cannot have been measured, hour by hour; gives what was moved. Ends what an earlier run began."""
+    _roll(ledger)
+    ledger.quarantine([], moved_ms)
+    hours = ledger.hours()
+    for i, hour_ms in enumerate(hours):
+        while found := ledger.impossible(hour_ms):
+            ledger.quarantine(found, moved_ms)
+            yield from found
+        progress(i + 1, len(hours))
+    _roll(ledger)
+
+
+def in_words(one: Impossible) -> str:
+    what = "the window that starts at" if one.span == "windows" else "the hour"
+    return f"{one.cluster}/{one.node}: {what} {iso(one.start_ms)} cannot be: {one.reason}"
 
 
 def _differences(hour_ms: int, hour: Facts, windows: Facts) -> Iterator[str]:

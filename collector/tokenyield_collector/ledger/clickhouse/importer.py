@@ -9,6 +9,7 @@ from tokenyield_collector.ledger.clickhouse.schema import WINDOW_COLUMNS
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
+from tokenyield_collector.ledger.quarantine import QuarantinedRows
 
 
 class ClickHouseImport:
@@ -50,6 +51,7 @@ class ClickHouseImport:
         statements: Sequence[tuple[Any, ...]],
         period_checks: Sequence[PeriodCheck],
         outcomes: Sequence[tuple[OutcomeSlice, int]],
+        quarantined: Sequence[QuarantinedRows],
     ) -> None:
         """What is of no hour; windows before `windows_from_ms` are gone, and their hours are not recomputed."""
         self._tables.insert_rows("retired", ("what", "before_ms"), [("windows", windows_from_ms)])
@@ -60,4 +62,5 @@ class ClickHouseImport:
         self._tables.insert_rows("counter_bases", ("name", "cut_ms", "value"), bases)
         self._tables.insert_rows("statements", StatementRecord._fields, statements)
         self._tables.insert_rows("period_checks", PeriodCheck._fields, map(tuple, period_checks))
+        self._tables.insert_rows("quarantined", QuarantinedRows._fields, quarantined)
         write_outcomes(self._tables, outcomes, 0)  # what was imported into this ledger stays

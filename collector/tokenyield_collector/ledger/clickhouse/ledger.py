@@ -9,7 +9,7 @@ reader.py, retention.py, leadership.py, versions.py (closed periods), figures.py
 from collections.abc import Sequence
 
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.clickhouse import activity, facts, outcomes
+from tokenyield_collector.ledger.clickhouse import activity, facts, outcomes, quarantine
 from tokenyield_collector.ledger.clickhouse.client import ClickHouseAddress, ClickHouseClient
 from tokenyield_collector.ledger.clickhouse.figures import ClickHouseFigures
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
@@ -24,6 +24,7 @@ from tokenyield_collector.ledger.clickhouse.versions import ClickHouseVersions
 from tokenyield_collector.ledger.clickhouse.writer import ClickHouseWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
+from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
 from tokenyield_wire.window import Shipment
 
 
@@ -95,6 +96,12 @@ class ClickHouseLedger:
         )
         self._usage.forget(hours_before_ms)
 
+    def impossible(self, hour_ms: int) -> list[Impossible]:
+        return quarantine.impossible(self._tables, hour_ms)
+
+    def quarantine(self, found: Sequence[Impossible], moved_ms: int) -> None:
+        quarantine.quarantine(self._tables, found, moved_ms)
+
     def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:
         outcomes.replace_outcomes(self._tables, slices, imported_ms)
 
@@ -158,6 +165,9 @@ class ClickHouseLedger:
 
     def windows_from_ms(self) -> int | None:
         return self._reader.windows_from_ms()
+
+    def quarantined(self) -> list[QuarantinedRows]:
+        return quarantine.quarantined(self._tables)
 
     def doubled(self) -> list[tuple[str, str, int, int]]:
         return self._reader.doubled()

@@ -21,7 +21,7 @@ def retire(
     for shard in tables.shards:
         parts = shard.rows(
             "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase() AND active "
-            "AND (table IN ('windows', 'outcomes') OR table LIKE '%\\_hours')"
+            "AND (table IN ('windows', 'outcomes', 'quarantined') OR table LIKE '%\\_hours')"
         )
         for table, partition in parts:
             number = int(str(partition).strip("()"))

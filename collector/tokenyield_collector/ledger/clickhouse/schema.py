@@ -21,7 +21,7 @@ from tokenyield_collector.ledger.intake import BatchSender
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 OUTCOME_PARTITION_MS = 31 * MS_PER_DAY
@@ -111,6 +111,14 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
         f"ReplacingMergeTree(version) PARTITION BY intDiv(day_ms, {OUTCOME_PARTITION_MS}) "
         "ORDER BY (source, day_ms, name)",
         "cityHash64(source, day_ms, name)",
+    )
+    yield (
+        "quarantined",
+        "cluster String, node String, start_ms Int64, source String, reason String, moved_ms Int64, digest String, "
+        "content String",
+        f"ReplacingMergeTree(moved_ms) PARTITION BY intDiv(start_ms, {MS_PER_DAY}) "
+        "ORDER BY (cluster, node, start_ms, source, digest)",
+        _BY_NODE,
     )
     yield "schema_version", "version Int64", "ReplacingMergeTree ORDER BY version", "version"
 

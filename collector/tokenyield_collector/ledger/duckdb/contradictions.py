@@ -12,7 +12,7 @@ from tokenyield_collector.ledger.usage import CAPACITY_SUMS, CAPACITY_TIMES
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
 _DAY = f"hour_ms - hour_ms % {MS_PER_DAY}"
-_ENERGY = " + ".join(name.replace("_ms", "_mj") for name in CAPACITY_TIMES)
+_ENERGY = " + ".join(f"{name.replace('_ms', '_mj')}::HUGEINT" for name in CAPACITY_TIMES)
 _PROMPT = "coalesce(prompt_computed, 0) + coalesce(prompt_cached, 0) + coalesce(prompt_unsplit, 0)"
 _PROMPT_REPORTED = "prompt_computed_reported + prompt_cached_reported + prompt_unsplit_reported"
 
@@ -59,7 +59,7 @@ def doubled_gpus(tables: QueryTables, start_ms: int, end_ms: int) -> list[Double
     rows = tables.rows(
         f"""
         WITH hours AS (
-          SELECT hour_ms, gpu_uuid, cluster, node, ({SPENT})::HUGEINT AS spent_ms, ({_ENERGY})::HUGEINT AS spent_mj
+          SELECT hour_ms, gpu_uuid, cluster, node, {SPENT} AS spent_ms, {_ENERGY} AS spent_mj
           FROM gpu_hours WHERE {between("hour_ms", start_ms, end_ms)} AND {SPENT} > {WHOLE_MS})
         SELECT {_DAY} AS day_ms, gpu_uuid, h.cluster || '/' || h.node AS place,
                sum(spent_ms - {MS_PER_HOUR}), sum(spent_mj * (spent_ms - {MS_PER_HOUR}) // spent_ms)

@@ -22,8 +22,8 @@ OVER_MS_MIN = 60_000
 WHOLE_MS = MS_PER_HOUR + OVER_MS_MIN
 BREAK_MS = MS_PER_DAY
 """A node that has not reported a GPU for longer has stopped; until then it is still the first."""
-SPENT = " + ".join(CAPACITY_TIMES)
-"""All time of a GPU in a row of `gpu_hours`."""
+SPENT = f"({' + '.join(f'{name}::HUGEINT' for name in CAPACITY_TIMES)})"
+"""All time of a GPU in a row of `gpu_hours`. Four times what a column holds is more than 64 bits."""
 _PLACE = "hash(cluster, node)"
 """64 bits in place of two texts."""
 
@@ -69,7 +69,7 @@ def contested_gpus_of(connection: Any, hours_ms: Sequence[int]) -> list[str]:
 def _contested(within: str) -> str:
     return (
         f"SELECT hour_ms, gpu_uuid FROM gpu_hours {within} GROUP BY ALL "
-        f"HAVING min({_PLACE}) <> max({_PLACE}) AND sum(({SPENT})::HUGEINT) > {WHOLE_MS}"
+        f"HAVING min({_PLACE}) <> max({_PLACE}) AND sum({SPENT}) > {WHOLE_MS}"
     )
 
 
@@ -79,7 +79,7 @@ def _first(contested: str) -> str:
     return f"""
         WITH gpus AS (SELECT DISTINCT gpu_uuid FROM {contested}),
         hours AS (
-          SELECT gpu_uuid, cluster, node, hour_ms, least(sum(({SPENT})::HUGEINT), {MS_PER_HOUR})::BIGINT AS spent_ms
+          SELECT gpu_uuid, cluster, node, hour_ms, least(sum({SPENT}), {MS_PER_HOUR})::BIGINT AS spent_ms
           FROM gpu_hours SEMI JOIN gpus USING (gpu_uuid) GROUP BY ALL
           UNION ALL
           SELECT gpu_uuid, cluster, node, hour_ms, spent_ms FROM gpu_history SEMI JOIN gpus USING (gpu_uuid)),

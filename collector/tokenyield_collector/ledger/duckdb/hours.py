@@ -113,7 +113,21 @@ class DuckDbHours:
             connection.execute("DELETE FROM node_labels")
             labels = [(*node, text) for node, text in node_labels.items()]
             insert_rows(connection, "node_labels", ["cluster", "node", "labels"], labels)
-            self._mark_changed(hours_ms)
+            self.mark_changed(hours_ms)
+
+    def recompute(self, hours_ms: Sequence[int]) -> None:
+        """Inside the caller's transaction, after which `forget_live` must be called: windows of these hours were taken
+        away, so that all of them is made again."""
+        insert_rows(self._file.connection, "dirty_hours", ["hour_ms"], [(hour_ms,) for hour_ms in hours_ms])
+
+    def forget_live(self, hours_ms: Sequence[int]) -> None:
+        """What memory has of these hours is too old; see `recompute`."""
+        self.dirty.update(hours_ms)
+        self._unread.update(hours_ms)
+        try:
+            self.live.forget(hours_ms)
+        except duckdb.Error as error:
+            self._read_live_again(error)
 
     def take_history(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """See `DuckDbLedger.take_gpu_history`."""
@@ -157,7 +171,7 @@ class DuckDbHours:
             with self._file.transaction("cannot write its hours down"):
                 yield
                 self._file.connection.execute(f"DELETE FROM dirty_hours WHERE {is_one_of(hours_ms)}")
-                self._mark_changed(hours_ms)
+                self.mark_changed(hours_ms)
             self.dirty.difference_update(hours_ms)
             self._unread.difference_update(hours_ms)
             try:
@@ -165,7 +179,7 @@ class DuckDbHours:
             except duckdb.Error as error:
                 self._read_live_again(error)
 
-    def _mark_changed(self, hours_ms: Sequence[int]) -> None:
+    def mark_changed(self, hours_ms: Sequence[int]) -> None:
         """The facts of these hours are others than before: they need new roll-ups, and have a new revision."""
         connection = self._file.connection
         ((newest,),) = self._file.rows("SELECT coalesce(max(revision), 0) FROM hour_revisions")

@@ -14,7 +14,7 @@ import duckdb
 
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.duckdb import activity, facts, outcomes
+from tokenyield_collector.ledger.duckdb import activity, facts, outcomes, quarantine
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.figures import DuckDbFigures
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile, readable
@@ -27,6 +27,7 @@ from tokenyield_collector.ledger.duckdb.versions import DuckDbVersions
 from tokenyield_collector.ledger.duckdb.writer import DuckDbWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
+from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,14 @@ class DuckDbLedger:
     def contested_gpus_of(self, hours_ms: Sequence[int]) -> list[str]:
         """UUIDs that several nodes report in these hours, or reported in others that are here."""
         return contested_gpus_of(self._file.connection, hours_ms)
+
+    @readable
+    def impossible(self, hour_ms: int) -> list[Impossible]:
+        return quarantine.impossible(self._file, hour_ms)
+
+    @readable
+    def quarantine(self, found: Sequence[Impossible], moved_ms: int) -> None:
+        quarantine.quarantine(self._file, self._hours, found, moved_ms)
 
     @readable
     def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:
@@ -175,6 +184,10 @@ class DuckDbLedger:
     @readable
     def windows_from_ms(self) -> int | None:
         return self._reader.windows_from_ms()
+
+    @readable
+    def quarantined(self) -> list[QuarantinedRows]:
+        return quarantine.quarantined(self._file.reader())
 
     @readable
     def doubled(self) -> list[tuple[str, str, int, int]]:

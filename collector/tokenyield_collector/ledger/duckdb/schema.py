@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -162,6 +162,14 @@ def _migration_11() -> list[str]:
     ]
 
 
+def _migration_12() -> list[str]:
+    """Windows that nobody can have measured, moved aside."""
+    return [
+        "CREATE TABLE quarantined (cluster VARCHAR, node VARCHAR, start_ms BIGINT, source VARCHAR, reason VARCHAR, "
+        "moved_ms BIGINT, digest VARCHAR, content VARCHAR)"
+    ]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -183,5 +191,6 @@ MIGRATIONS = {
     9: _migration_9,
     10: _migration_10,
     11: _migration_11,
+    12: _migration_12,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
