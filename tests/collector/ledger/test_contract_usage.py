@@ -241,6 +241,21 @@ def test_a_gpu_of_two_nodes_counts_once_for_the_first_whatever_arrives_when(open
     again.close()
 
 
+def test_what_decides_whose_a_gpu_is_changes_the_revision_of_later_hours(open_ledger: Open) -> None:
+    """Late windows of an earlier month move what is counted in this one: what was computed from it is computed again."""
+    ledger, later = open_ledger(), (NOON_MS + 2 * HOUR_MS, NOON_MS + 3 * HOUR_MS)
+    ledger.append([since_noon(2, "n1"), since_noon(2, "n2"), since_noon(1, "n1")], NOON_MS)
+    ledger.roll()
+    ledger.usage().contested_gpus(*later)
+    before = ledger.revision(*later)
+    ledger.append([since_noon(0, "n2"), since_noon(1, "n2")], NOON_MS)
+    ledger.roll()
+    (contested,) = ledger.usage().contested_gpus(*later)
+    assert contested.first == "c/n2"
+    assert ledger.revision(*later) != before
+    ledger.close()
+
+
 def test_a_gpu_that_moves_is_not_contested_until_its_old_node_comes_back(open_ledger: Open) -> None:
     """n1 stops; n2 has it. n1 reports it again after some hours: it is still the first; after more than a day it is not."""
     ledger = open_ledger()

@@ -7,6 +7,8 @@ from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_wire.units import MS_PER_DAY
 
 SIZE_EVERY_S = 60.0
+OWNERS_DECIDED_MS = 31 * MS_PER_DAY
+"""So late windows are still taken in (`windows_keep_days` is 7), and decide which node was the first to report a GPU."""
 
 
 class ClickHouseReader:
@@ -25,7 +27,9 @@ class ClickHouseReader:
         return dict(self._tables.rows("SELECT name, sum(value) FROM {counter_bases} FINAL GROUP BY name"))
 
     def revision(self, start_ms: int, end_ms: int) -> str:
-        folds = sorted(fold for fold in self._tables.folds().items() if start_ms <= fold[0] < end_ms)
+        """With the hours before the period, in which late windows may decide otherwise whose a GPU is in it."""
+        first_ms = start_ms - OWNERS_DECIDED_MS
+        folds = sorted(fold for fold in self._tables.folds().items() if first_ms <= fold[0] < end_ms)
         return hashlib.sha256(repr(folds).encode()).hexdigest()[:32]
 
     def hours(self) -> list[int]:
