@@ -8,7 +8,7 @@ from tokenyield_wire.units import MS_PER_DAY
 
 SIZE_EVERY_S = 60.0
 OWNERS_DECIDED_MS = 31 * MS_PER_DAY
-"""So late windows are still taken in (`windows_keep_days` is 7), and decide which node was the first to report a GPU."""
+"""So late may windows come (`windows_keep_days` is 7) that decide which node was the first to report a GPU."""
 
 
 class ClickHouseReader:
