@@ -41,7 +41,7 @@ def impossible(file: DuckDbFile, hour_ms: int) -> list[Impossible]:
     """See `Ledger.impossible`."""
     within = starts_in_hour(hour_ms)
     counts = file.rows(f"SELECT {_KEY}, count(*) FROM batches WHERE {within} GROUP BY ALL")
-    found = findings(file.rows, _SOURCE, within, {tuple(key): n for *key, n in counts if n > 1})
+    found = findings(file.rows, _SOURCE, within, {tuple(key): n for *key, n in counts if n > 1}) if counts else {}
     for window, reason in _misfits(file, within):
         found.setdefault(window, reason)
     if found:
