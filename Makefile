@@ -61,10 +61,11 @@ faults-programs: setup ## run PROGRAM_SCHEDULES=200 of them against the running 
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime
 	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.programs --schedules $(PROGRAM_SCHEDULES)
 
-fuzz: setup ## run atheris for FUZZ_SECONDS=3600 on each of FUZZ_TARGETS, and FUZZ_EXAMPLES=20000 mutated logs for each dialect
+fuzz: setup ## run atheris for FUZZ_SECONDS=3600 on each of FUZZ_TARGETS, FUZZ_EXAMPLES=20000 mutated logs for each dialect, and lies to the ledger for FUZZ_SECONDS
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris
 	for target in $(FUZZ_TARGETS); do $(BIN)/python tests/fuzz.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
 	TOKENYIELD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/agent/tokens/dialects/test_recorded_logs.py -k mutated
+	PYTHONPATH=agent:collector:tests $(BIN)/python -m fuzz_ledger --seconds $(FUZZ_SECONDS)
 
 lint: setup ## run ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

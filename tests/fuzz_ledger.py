@@ -1,0 +1,283 @@
+"""What lying nodes send, through the collector to commit, refresh, reports, /metrics and verify, beside an honest node.
+
+    PYTHONPATH=agent:collector:tests python -m fuzz_ledger --seconds 3600
+
+An example is a seed: two nodes that lie and one that does not send some shipments at once to the collector's
+application (real routes, committer, ledger; hostile_shipments.py says what they lie), in the hours up to now. Then:
+* a refusal is 4xx, and names a field where the body was the reason;
+* the refresh, and what it shows, raise nothing; reports answer, in some of the formats;
+* every figure of the honest node is the same as in a ledger that has its shipments alone, to the unit and to the cent;
+* `verify` finds nothing but windows that no node can have measured, all of the nodes that lied; and nothing at all
+  once these are moved aside;
+* what was decoded and encoded again is the same.
+"""
+
+import argparse
+import asyncio
+import logging
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp.test_utils import TestClient, TestServer
+
+from collector import samples
+from hostile_shipments import LyingNode, encoded
+from tokenyield_collector.config import CollectorSettings
+from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.facts import FACT_KINDS
+from tokenyield_collector.ledger.verify import quarantine, verify
+from tokenyield_collector.policy import load_policy
+from tokenyield_collector.reports.formats import MEDIA_TYPES
+from tokenyield_collector.reports.maker import ReportMaker
+from tokenyield_collector.server import Collector, application
+from tokenyield_wire.codec import Refused, decode_shipment, encode_shipment
+from tokenyield_wire.window import Shipment
+
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+HONEST, LIARS, READER = "n1", ("liar-1", "liar-2"), "token-of-a-reader"
+HOUR_MS = samples.HOUR_MS
+PRICES = """
+pools:
+  - {name: honest, match: {node: n1}, rented: {per_gpu_hour: 4}}
+  - {name: rest, rented: {per_gpu_hour: 2}}
+token_prices: [{name: standard, per_million: 3}]
+"""
+PAGES = ("/metrics", "/v1/summary", "/v1/fleet", "/v1/diagnosis", "/healthz", "/readyz")
+BY = ("cluster,node", "workload,model", "pool", "node,workload,model")
+
+
+Rows = dict[Any, Any]
+
+
+class Example(NamedTuple):
+    """What happened: answers by their status, findings of `verify` before the quarantine."""
+
+    statuses: Counter[int]
+    findings: list[str]
+
+
+def ledger(seed: int) -> Example:
+    """One example. Raises AssertionError, or whatever the collector raises."""
+    with tempfile.TemporaryDirectory(dir=MEMORY, prefix=f"ledger-{seed}-") as folder:
+        return asyncio.run(_Play(seed, Path(folder)).play())
+
+
+class _Play:
+    def __init__(self, seed: int, folder: Path) -> None:
+        self._chosen = random.Random(seed)
+        self._folder = folder
+        self._said = f"seed {seed}"
+        tokens, prices = folder / "tokens", folder / "prices.yaml"
+        tokens.write_text("".join([f"{_token(node)} may=write,gateway cluster=c nodes={node}\n" for node in (HONEST, *LIARS)])
+                          + f"{READER} may=read\n")  # fmt: skip
+        tokens.chmod(0o600)
+        prices.write_text(PRICES)
+        self._settings = CollectorSettings(
+            ledger_path=str(folder / "ledger.duckdb"), token_file=str(tokens), prices_file=str(prices), commit_interval_ms=5,
+            live_lag_s=0, live_grid_s=1, ledger_memory="200MB",
+        )  # fmt: skip
+        self._now_ms = time.time_ns() // 1_000_000
+        self._liars = [LyingNode(self._chosen, "c", node, ["GPU-0", "GPU-1"]) for node in LIARS]
+        self._seq = 0
+        self._honest: list[Shipment] = []
+        self._statuses: Counter[int] = Counter()
+
+    async def play(self) -> Example:
+        policy = load_policy(self._settings)
+        with closing(DuckDbLedger(self._settings.ledger_path, memory_limit="200MB")) as whole:
+            collector = Collector(self._settings, whole, policy)
+            client = TestClient(TestServer(application(collector), host="127.0.0.1"))
+            await client.start_server()
+            commits = asyncio.create_task(collector.committer.run())
+            try:
+                await self._send_honest(client)  # who was first has its GPUs
+                for _ in range(self._chosen.randrange(1, 4)):
+                    await self._round(client)
+                    for name, step in (("refresh", collector._refresh_view), ("to date", collector._bring_to_date),
+                                       ("count", collector._count)):  # fmt: skip
+                        await collector._steps.attempt(name, step)
+                    assert collector.problem is None, f"{self._said}: {collector.problem}"
+                await self._read(client)
+            finally:
+                commits.cancel()
+                await client.close()
+                collector.executors.close(lambda: None)
+                collector.authenticator.close()
+            findings = self._check(whole)
+        return Example(self._statuses, findings)
+
+    # --- what is sent ------------------------------------------------------------------------------------------------
+
+    def _hours(self) -> list[int]:
+        this_ms = self._now_ms // HOUR_MS * HOUR_MS
+        return [this_ms - back * HOUR_MS for back in (3, 2, 2, 1)]
+
+    async def _send_honest(self, client: TestClient[Any, Any]) -> None:
+        """From an hour before the first lie: who claims a GPU in its true node's first hour or before may get it (decision
+        0015)."""
+        windows = []
+        for start_ms in sorted({self._hours()[0] - HOUR_MS, *self._hours()}):
+            self._seq += 1
+            windows.append(samples.batch(self._seq, start_ms + self._seq * 15_000, completion=100 + self._seq))
+        sent = samples.shipment(*windows, node=HONEST, agent_id=HONEST)
+        self._honest.append(sent)
+        assert await self._post(client, HONEST, encode_shipment(sent)) == 200, self._said
+
+    async def _round(self, client: TestClient[Any, Any]) -> None:
+        """At once, so that they come into one commit."""
+        calls = [self._send_honest(client)]
+        for liar in self._liars:
+            for _ in range(self._chosen.choice([1, 4, 12])):
+                document = liar.document(self._hours())
+                body = encoded(document)
+                _decoded_is_the_same(body)
+                calls.append(self._lie(client, liar.node, body))
+        self._chosen.shuffle(calls)
+        await asyncio.gather(*calls)
+
+    async def _lie(self, client: TestClient[Any, Any], node: str, body: bytes) -> None:
+        status = await self._post(client, node, body)
+        assert status in (200, 400, 403, 413, 422, 425), f"{self._said}: {status}"
+
+    async def _post(self, client: TestClient[Any, Any], node: str, body: bytes) -> int:
+        headers = {"Authorization": f"Bearer {_token(node)}"}
+        async with client.post("/v1/batches", data=body, headers=headers) as answer:
+            document = msgspec.json.decode(await answer.read())
+            self._statuses[answer.status] += 1
+            if answer.status == 422:
+                detail = str(document["detail"])
+                assert ":" in detail, f"{self._said}: no field is named: {document}"
+            return answer.status
+
+    # --- what is read ------------------------------------------------------------------------------------------------
+
+    async def _read(self, client: TestClient[Any, Any]) -> None:
+        headers = {"Authorization": f"Bearer {READER}"}
+        paths = list(PAGES)
+        for day in self._days():
+            by = self._chosen.choice(BY)
+            forms = self._chosen.sample(sorted(MEDIA_TYPES), 4)
+            paths += [f"/v1/report?period={day}&by={'' if 'focus' in form else by}&format={form}" for form in forms]
+        for path in paths:
+            async with client.get(path, headers=headers) as answer:
+                body = await answer.read()
+                assert answer.status in (200, 400), f"{self._said}: {path}: {answer.status} {body[:500]!r}"
+                assert answer.status == 200 or "focus" in path, f"{self._said}: {path}: {body[:500]!r}"
+
+    def _check(self, whole: Ledger) -> list[str]:
+        whole.fold()
+        with closing(DuckDbLedger(":memory:", memory_limit="200MB")) as alone:
+            alone.append(self._honest, self._now_ms)
+            alone.fold()
+            facts, figures = self._facts(alone), self._figures(alone)
+            self._compare(whole, facts, figures)
+            findings = list(verify(whole))
+            for finding in findings:
+                assert finding.startswith(tuple(f"c/{node}: " for node in LIARS)), f"{self._said}: {finding}"
+                assert "cannot be" in finding or " times" in finding, f"{self._said}: {finding}"
+            if any("cannot be" in finding for finding in findings):
+                list(quarantine(whole, self._now_ms))
+                left = [finding for finding in verify(whole) if " times" not in finding]
+                assert not left, f"{self._said}: {left}"
+                self._compare(whole, facts, figures)
+        return findings
+
+    def _compare(self, whole: Ledger, facts: Rows, figures: Rows) -> None:
+        for name, rows in self._facts(whole).items():
+            assert rows == facts[name], f"{self._said}: {name} of the honest node differ"
+        difference = _first_difference(self._figures(whole), figures)
+        assert not difference, f"{self._said}: {difference}"
+
+    def _facts(self, one: Ledger) -> Rows:
+        facts = one.facts_of_hours()
+        return {
+            kind.field: sorted(repr(row) for row in getattr(facts, kind.field) if row.node == HONEST)
+            for kind in FACT_KINDS
+        }
+
+    def _figures(self, one: Ledger) -> Rows:
+        maker = ReportMaker(ledger=one, policy=load_policy(self._settings), now_ms=self._now_ms)
+        return {
+            (day, *row.by.values()): {**row.figures, "cost": row.cost}
+            for day in self._days()
+            for row in maker.report(day, ["node", "workload", "model"]).rows
+            if row.by["node"] == HONEST
+        }
+
+    def _days(self) -> list[str]:
+        return sorted(
+            {
+                time.strftime("%Y-%m-%d", time.gmtime(at_ms / 1000))
+                for at_ms in (self._hours()[0] - HOUR_MS, self._now_ms)
+            }
+        )
+
+
+def _first_difference(one: Rows, other: Rows) -> str:
+    for key in sorted({*one, *other}, key=repr):
+        for name in one.get(key, {}) | other.get(key, {}):
+            values = [row.get(key, {}).get(name) for row in (one, other)]
+            if not _is_same(*values):
+                return f"{key}: {name} is {values[0]}, alone it is {values[1]}"
+    return ""
+
+
+ROUNDING = 1e-8
+"""Of money that is divided among rows: what is left over goes by the order of all rows, in units of 1e-9."""
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    return one == other or (one is not None and other is not None and abs(one - other) <= ROUNDING)
+
+
+def _token(node: str) -> str:
+    return f"token-of-the-node-{node}"
+
+
+def _decoded_is_the_same(body: bytes) -> None:
+    try:
+        decoded = decode_shipment(body)
+    except Refused:
+        return
+    assert decode_shipment(encode_shipment(decoded)) == decoded
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--first-seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    logging.disable()
+    end_s, seed, failed = time.monotonic() + options.seconds, options.first_seed, []
+    statuses: Counter[int] = Counter()
+    impossible = 0
+    while time.monotonic() < end_s:
+        try:
+            example = ledger(seed)
+            statuses += example.statuses
+            impossible += bool(example.findings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the seed is what matters
+            failed.append(seed)
+            print(f"seed {seed}: {type(error).__name__}: {error}"[:2000], flush=True)
+        seed += 1
+        if seed % 100 == 0:
+            print(f"{seed - options.first_seed} examples, {len(failed)} failed", flush=True)
+    print(
+        f"{seed - options.first_seed} examples, answers {dict(statuses)}, {impossible} with findings, failed {failed}"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
