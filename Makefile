@@ -10,6 +10,7 @@ FUZZ_EXAMPLES ?= 20000
 FUZZ_SECONDS ?= 3600
 FUZZ_TARGETS ?= batches spool logs endpoints prices rules
 SCHEDULES ?= 10000
+LIAR_SCHEDULES ?= 5000
 PROGRAM_SCHEDULES ?= 200
 STAMP := $(VENV)/.installed
 VENDOR := collector/tokenyield_collector/web/static/vendor
@@ -17,7 +18,7 @@ VENDOR := collector/tokenyield_collector/web/static/vendor
 PACKAGED := $(shell find agent collector locks systemd -type f ! -name '*.pyc') pyproject.toml README.md LICENSE
 export PYTHONDONTWRITEBYTECODE := # a test starts our programs hundreds of times: they are compiled once
 
-.PHONY: help setup demo test test-real real-programs real-caches faults faults-programs fuzz lint format bench docs dashboards web wheel packages images audit release locks clean
+.PHONY: help setup demo test test-real real-programs real-caches faults faults-liar faults-programs fuzz lint format bench docs dashboards web wheel packages images audit release locks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -56,6 +57,9 @@ real-caches: setup ## fetch and build the others into $(CACHE), once; a quarter 
 
 faults: setup ## run SCHEDULES=10000 seeded schedules of kills, damage, partitions, clock steps; all sums must balance after each
 	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.world --schedules $(SCHEDULES)
+
+faults-liar: setup ## run LIAR_SCHEDULES=5000 of them beside a node that lies; every figure of the others must be as without it
+	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.world --liar --schedules $(LIAR_SCHEDULES)
 
 faults-programs: setup ## run PROGRAM_SCHEDULES=200 of them against the running programs; needs root and libfaketime for all faults
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime

@@ -37,7 +37,7 @@ REQUESTS_EVERY_S = 3
 
 def the_agent(folder: Path, url: str, seconds: int) -> None:
     """In a process of its own: the agent through the day. Prints a line of JSON an hour, and waits for one to go on."""
-    from faults.host import LINE
+    from faults.tenant_log import LINE
     from tokenyield_agent.config import Settings, WorkloadSettings
     from tokenyield_agent.daemon import Agent
     from tokenyield_agent.host.clock import HostClock

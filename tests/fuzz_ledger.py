@@ -29,15 +29,14 @@ import msgspec
 from aiohttp.test_utils import TestClient, TestServer
 
 from collector import samples
+from figures import Rows, difference_of_figures, facts_of_nodes, figures_of_nodes
 from hostile_shipments import LyingNode, encoded
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
-from tokenyield_collector.ledger.facts import FACT_KINDS
 from tokenyield_collector.ledger.verify import quarantine, verify
 from tokenyield_collector.policy import load_policy
 from tokenyield_collector.reports.formats import MEDIA_TYPES
-from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.server import Collector, application
 from tokenyield_wire.codec import Refused, decode_shipment, encode_shipment
 from tokenyield_wire.window import Shipment
@@ -53,9 +52,6 @@ token_prices: [{name: standard, per_million: 3}]
 """
 PAGES = ("/metrics", "/v1/summary", "/v1/fleet", "/v1/diagnosis", "/healthz", "/readyz")
 BY = ("cluster,node", "workload,model", "pool", "node,workload,model")
-
-
-Rows = dict[Any, Any]
 
 
 class Example(NamedTuple):
@@ -178,7 +174,7 @@ class _Play:
         with closing(DuckDbLedger(":memory:", memory_limit="200MB")) as alone:
             alone.append(self._honest, self._now_ms)
             alone.fold()
-            facts, figures = self._facts(alone), self._figures(alone)
+            facts, figures = facts_of_nodes(alone, {HONEST}), self._figures(alone)
             self._compare(whole, facts, figures)
             findings = list(verify(whole))
             for finding in findings:
@@ -192,26 +188,14 @@ class _Play:
         return findings
 
     def _compare(self, whole: Ledger, facts: Rows, figures: Rows) -> None:
-        for name, rows in self._facts(whole).items():
+        for name, rows in facts_of_nodes(whole, {HONEST}).items():
             assert rows == facts[name], f"{self._said}: {name} of the honest node differ"
-        difference = _first_difference(self._figures(whole), figures)
-        assert not difference, f"{self._said}: {difference}"
-
-    def _facts(self, one: Ledger) -> Rows:
-        facts = one.facts_of_hours()
-        return {
-            kind.field: sorted(repr(row) for row in getattr(facts, kind.field) if row.node == HONEST)
-            for kind in FACT_KINDS
-        }
+        difference = difference_of_figures(self._figures(whole), figures)
+        assert not difference, f"{self._said}: {difference} (with liars, and alone)"
 
     def _figures(self, one: Ledger) -> Rows:
-        maker = ReportMaker(ledger=one, policy=load_policy(self._settings), now_ms=self._now_ms)
-        return {
-            (day, *row.by.values()): {**row.figures, "cost": row.cost}
-            for day in self._days()
-            for row in maker.report(day, ["node", "workload", "model"]).rows
-            if row.by["node"] == HONEST
-        }
+        at_ms = (self._hours()[0] - HOUR_MS, self._now_ms)
+        return figures_of_nodes(one, {HONEST}, at_ms, self._now_ms, load_policy(self._settings))
 
     def _days(self) -> list[str]:
         return sorted(
@@ -220,25 +204,6 @@ class _Play:
                 for at_ms in (self._hours()[0] - HOUR_MS, self._now_ms)
             }
         )
-
-
-def _first_difference(one: Rows, other: Rows) -> str:
-    for key in sorted({*one, *other}, key=repr):
-        for name in one.get(key, {}) | other.get(key, {}):
-            values = [row.get(key, {}).get(name) for row in (one, other)]
-            if not _is_same(*values):
-                return f"{key}: {name} is {values[0]}, alone it is {values[1]}"
-    return ""
-
-
-ROUNDING = 1e-8
-"""Of money that is divided among rows: what is left over goes by the order of all rows, in units of 1e-9."""
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    if isinstance(one, int) and isinstance(other, int):
-        return one == other
-    return one == other or (one is not None and other is not None and abs(one - other) <= ROUNDING)
 
 
 def _token(node: str) -> str:

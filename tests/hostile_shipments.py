@@ -20,7 +20,7 @@ from tokenyield_wire.window import COUNT_MAX, LABELS_MAX, Count, Demand, GpuWind
 
 Document = dict[str, Any]
 GREAT = (COUNT_MAX, COUNT_MAX - 1, COUNT_MAX // 2, 2**33, 2**32, 2**31, 2**31 - 1)
-BEYOND = (COUNT_MAX + 1, 2**53 + 1, 2**63, 2**64, 10**40, -1, 0.5, None, "1", [], {}, True)
+BEYOND: tuple[Any, ...] = (COUNT_MAX + 1, 2**53 + 1, 2**63, 2**64, 10**40, -1, 0.5, None, "1", [], {}, True)
 LENGTHS_MS = (1, 999, 15_000, 60_000, 3_600_000)
 HOUR_MS = 3_600_000
 LONGEST = ("x" * 253, "x" * 254, "\u6771" * 253, "\U0001f600" * 253, "x" * 512, "x" * 513, "")

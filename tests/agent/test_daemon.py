@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from faults.host import LINE
+from faults.tenant_log import LINE
 from tokenyield_agent.config import Settings, WorkloadSettings
 from tokenyield_agent.daemon import Agent
 from tokenyield_agent.gpu.reading import GpuReading, Snapshot

@@ -1,11 +1,22 @@
 """Whether nothing was lost and nothing counted twice, once a world is healed and drained."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from faults.host import START_MS, Closed, SimulatedAgent
+import msgspec
+
+from faults.host import START_MS, WORKLOAD, Closed, SimulatedAgent
+from faults.liar import NODE as LIAR
+from figures import difference_of_figures, facts_of_nodes, figures_of_nodes
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.verify import verify
 
 if TYPE_CHECKING:
     from faults.world import World
+
+
+WHOLE_EVERY = 4
+"""Beside a liar, reports and `verify` take half of a schedule: they are asked in every fourth."""
 
 
 def check(world: "World") -> None:
@@ -65,8 +76,34 @@ def _check_sums(world: "World", agent: SimulatedAgent, kept: list[Closed]) -> No
     ):
         gpus = [gpu for gpu in facts.gpus if gpu.node == agent.name]
         sums = [
-            sum(row.completion or 0 for row in facts.tokens if row.node == agent.name),
+            sum(row.completion or 0 for row in facts.tokens if row.node == agent.name and row.workload == WORKLOAD),
             sum(gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms for gpu in gpus),
             sum(gpu.active_mj + gpu.idle_mj + gpu.unallocated_mj + gpu.unknown_mj for gpu in gpus),
         ]
         assert sums == expected, f"seed {world.seed}: {agent.name}: {name} hold {sums} of {expected}"
+
+
+def check_beside_liar(world: "World") -> None:
+    """Every figure of the honest nodes is that of a ledger with their batches alone; `verify` names only the liar."""
+    ledger, said = world.collector.ledger, f"seed {world.seed}"
+    assert ledger is not None
+    nodes = {agent.name for agent in world.agents}
+    there = set(ledger._file.connection.execute("SELECT agent_id, epoch, seq FROM batches").fetchall())
+    with closing(DuckDbLedger(":memory:", memory_limit="200MB")) as alone:
+        for shipment in world.collector.received:
+            kept = [batch for batch in shipment.batches if (shipment.agent_id, shipment.epoch, batch.seq) in there]
+            if kept:
+                alone.append([msgspec.structs.replace(shipment, batches=tuple(kept))], world.now_ms)
+        alone.fold()
+        facts, facts_alone = (facts_of_nodes(one, nodes) for one in (ledger, alone))
+        for name, rows in facts.items():
+            assert rows == facts_alone[name], f"{said}: {name} differ beside the liar"
+        if world.seed % WHOLE_EVERY:
+            return
+        days = range(START_MS, world.now_ms + 1, 86_400_000)
+        figures = [figures_of_nodes(one, nodes, [*days, world.now_ms], world.now_ms) for one in (ledger, alone)]
+        assert not (difference := difference_of_figures(*figures)), f"{said}: {difference} (with the liar, and alone)"
+    # A clock set back lives an hour twice.
+    findings = [finding for finding in verify(ledger) if " times" not in finding]
+    of_others = [finding for finding in findings if not finding.startswith(f"sim/{LIAR}: ")]
+    assert not of_others, f"{said}: {of_others}"

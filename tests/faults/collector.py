@@ -11,8 +11,9 @@ import msgspec
 
 from faults.host import START_MS, flip_in
 from tokenyield_agent.shipping.shipper import CollectorAnswer
-from tokenyield_collector.errors import LedgerError
+from tokenyield_collector.errors import LedgerError, UnstorableShipment
 from tokenyield_collector.ingest.bounds import too_early
+from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_wire.codec import decode_shipment, encode_shipment
 from tokenyield_wire.window import Batch, GpuWindow, Shipment, StateMillijoules
@@ -33,6 +34,8 @@ class SimulatedCollector:
         self.backup: Path | None = None
         self.is_damaged = False
         """A bit of the files was flipped, which may not have been noticed yet."""
+        self.received: list[Shipment] = []
+        """All that honest nodes sent, in worlds with a liar."""
 
     def open(self, copied_from: Path | None) -> DuckDbLedger:
         """A new life of the collector, on a copy of the files as they are (or as they were)."""
@@ -120,13 +123,28 @@ class SimulatedCollector:
         shipment = decode_shipment(gzip.decompress(body))
         if too_early(shipment, self._world.now_ms + CLOCK_SKEW_MS):
             return CollectorAnswer(425, b"too early", 60.0)
-        receipt = self.ledger.append([shipment], self._world.now_ms)[0]
+        receipt = self._append(shipment)
         missing = self.ledger.missing(shipment)
         said = {
             "accepted": receipt.accepted, "duplicates": receipt.duplicates, "missing": missing, "epoch": shipment.epoch,
             "first_seq": shipment.batches[0].seq, "last_seq": shipment.batches[-1].seq,
         }  # fmt: skip
         return CollectorAnswer(200, msgspec.json.encode(said), None)
+
+    def _append(self, shipment: Shipment) -> ShipmentReceipt:
+        """In one group with what a liar sent, and alone where that group cannot be stored, as the committer does."""
+        assert self.ledger is not None
+        liar = self._world.liar
+        if liar is None:
+            return self.ledger.append([shipment], self._world.now_ms)[0]
+        self.received.append(shipment)
+        try:
+            receipt = self.ledger.append([*liar.waiting, shipment], self._world.now_ms)[-1]
+            liar.waiting = []
+        except UnstorableShipment:
+            receipt = self.ledger.append([shipment], self._world.now_ms)[0]
+            liar.commit_alone()
+        return receipt
 
     def restore(self) -> None:
         """From the last backup."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from faults.tenant_log import LINE, TenantLog
 from tokenyield_agent.config import Settings, WorkloadSettings
 from tokenyield_agent.daemon import Agent
 from tokenyield_agent.errors import SetUpError
@@ -36,12 +37,9 @@ HOUR_MS = 3_600_000
 SPOOL_BYTES = 12_000
 GPU_MW = 300_000
 HANG_MS = 30_000
+WORKLOAD = "w"
+"""Whose tokens are followed."""
 STEPS_OF_CLOCKS_MS = (-3_600_000, -90_000, -1_000, -1, 1, 1_000, 90_000, 3_600_000)
-LINE = (
-    "0.0 I slot print_timing: id  0 | task {n} | prompt eval time =       4.70 ms /   {p} tokens (    0.03 ms per token)\n"
-    "0.0 I slot print_timing: id  0 | task {n} |        eval time =      17.03 ms /     {c} tokens (    4.26 ms per token)\n"
-    "0.0 I slot      release: id  0 | task {n} | stop processing: n_tokens = {length}, truncated = 0\n"
-)
 
 
 class Died(Exception):
@@ -247,7 +245,12 @@ class RecordedAgent(Agent):
         # Written down first: a write that dies may be whole on the disk all the same.
         for batch in batches:
             self.closed[self.spool.epoch, batch.seq] = Closed(
-                sum(count.completion or 0 for workload in batch.workloads for count in workload.tokens),
+                sum(
+                    count.completion or 0
+                    for workload in batch.workloads
+                    if workload.key == WORKLOAD
+                    for count in workload.tokens
+                ),
                 batch.end_ms - batch.start_ms,
                 sum(gpu.active_ms + gpu.idle_ms + gpu.unallocated_ms + gpu.unknown_ms for gpu in batch.gpus),
                 sum(sum(msgspec.structs.astuple(gpu.energy_mj)) for gpu in batch.gpus),
@@ -265,7 +268,7 @@ class RecordedAgent(Agent):
         return bool(self._marks())
 
     def _marks(self) -> list[FileMark]:
-        source = self.roster.configured["w"].log
+        source = self.roster.configured[WORKLOAD].log
         return (
             [mark for file in source.files.values() for mark in file.tail.mark().files]
             if isinstance(source, LogFiles)
@@ -295,6 +298,13 @@ class SimulatedAgent:
         self.first_ms, self.first_mj = world.now_ms, self.gpu.made_mj
         self.window_s = world.chosen.choice([15, 60, 60, 60, 60])
         """Longer ones make the world faster."""
+        self.tenants: tuple[WorkloadSettings, ...] = ()
+        """Others on the host, see liar.py."""
+        self.tenant_log: TenantLog | None = None
+        if world.liar_chosen is not None:
+            path = self.log.path.with_name(f"{name}-tenant.log")
+            self.tenants = (WorkloadSettings(name="tenant", log=str(path)),)
+            self.tenant_log = TenantLog(path, self.log.path, world.liar_chosen)
         self.size = SPOOL_BYTES if world.is_tight else 1_000_000
         self.start()
 
@@ -302,7 +312,7 @@ class SimulatedAgent:
         settings = Settings(
             node=self.name, cluster="sim", collector_url="http://sim", state_dir=str(self.state_dir), status_listen="",
             window_length_s=self.window_s, spool_bytes_max=self.size, spool_keep_bytes=self.size // 3, discover=False, proc_dir=str(self.world.no_procs),
-            pod_resources_socket="", workloads=(WorkloadSettings(name="w", log=str(self.log.path), gpus=(0,)),),
+            pod_resources_socket="", workloads=(WorkloadSettings(name=WORKLOAD, log=str(self.log.path), gpus=(0,)), *self.tenants),
         )  # fmt: skip
         self.disk.dies_in = None
         self.agent = RecordedAgent(settings, clock=self.clock, disk=self.disk, reader=self.gpu)

@@ -6,7 +6,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from faults.host import LINE
+from faults.tenant_log import LINE
 from harness import wait_until
 
 DISK_BYTES = 8 << 20

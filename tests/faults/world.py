@@ -13,6 +13,10 @@ two, torn tails, flipped bits in the spool and in the ledger's files, disk full 
 copy, two hosts with one identity, an agent whose state is deleted, clocks stepped both ways (by a leap second, by an
 hour), NVML that hangs for 30 s, logs rotated by renaming and by copying.
 
+With `--liar` beside all that (liar.py, tenant_log.py): a node with a token of its own sends whatever the wire might take,
+in its name and in others', claims their GPUs, and comes into one commit with them; a tenant on each host swaps a log for links,
+FIFOs and devices, truncates it, and writes bytes without lines. Every fact of the others, and their reports, are the same as without it.
+
 What is left out: a record that is damaged in its segment and beside it; power failures (a write that returned is there).
 """
 
@@ -25,15 +29,18 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from faults.balance import check
+from faults.balance import check, check_beside_liar
 from faults.collector import SimulatedCollector
 from faults.host import HANG_MS, HOUR_MS, START_MS, STEPS_OF_CLOCKS_MS, Died, SimulatedAgent
+from faults.liar import Liar
 from tokenyield_agent.shipping import segments as segment_files
 from tokenyield_agent.shipping.shipper import CollectorAnswer
 
@@ -48,9 +55,12 @@ class World:
     seed: int
     folder: Path
     happened: list[str] = field(default_factory=list)
+    has_liar: bool = False
+    """A node that lies, and tenants who play with their logs, beside all else."""
 
     def __post_init__(self) -> None:
         self.chosen = random.Random(self.seed)
+        self.liar_chosen = random.Random(self.seed + 1_000_003) if self.has_liar else None
         self.now_ms = START_MS + self.chosen.randrange(HOUR_MS)
         self.no_procs = self.folder / "proc"
         self.no_procs.mkdir()
@@ -67,6 +77,10 @@ class World:
             copy = self.folder / "copied"
             shutil.copytree(first.state_dir, copy)
             self.agents.append(SimulatedAgent(self, "copied", copy))
+        if self.has_liar:
+            self.liar = Liar(self, [f"GPU-{agent.name}" for agent in self.agents])
+
+    liar: Liar | None = None
 
     def _agent(self, name: str) -> SimulatedAgent:
         return SimulatedAgent(self, name, self.folder / f"{name}-{self.chosen.randrange(10**9)}")
@@ -131,6 +145,8 @@ class World:
             collector.fold()
         for agent in self.agents:
             self._step_of(agent)
+        if self.liar is not None:
+            self.liar.step()
 
     def _step_of(self, agent: SimulatedAgent) -> None:
         self._on_the_host(agent)
@@ -160,6 +176,8 @@ class World:
 
     def _on_the_host(self, agent: SimulatedAgent) -> None:
         agent.log.write()
+        if agent.tenant_log is not None and (trick := agent.tenant_log.step()) is not None:
+            self.happened.append(f"{agent.name}: tenant's log: {trick.replace('_', ' ')}")
         event = self.chosen.random()
         if event < 0.04:
             if agent.log.rotate():
@@ -218,31 +236,36 @@ class World:
             assert agent.agent.spool.depth()[0] == 0, f"seed {self.seed}: {agent.name} does not drain"
         for body in self.delayed:
             self.collector.receive(body)
+        if self.liar is not None:
+            self.liar.commit_alone()
 
 
-def play(seed: int, root: Path | None = None) -> Counter[str]:
+def play(seed: int, root: Path | None = None, has_liar: bool = False) -> Counter[str]:
     """One schedule, to its end. Raises AssertionError where the books do not balance; returns what happened."""
     usual, segment_files.SEGMENT_BYTES_MAX = segment_files.SEGMENT_BYTES_MAX, SEGMENT_BYTES
     try:
         with tempfile.TemporaryDirectory(dir=root, prefix=f"world-{seed}-") as folder:
-            world = World(seed, Path(folder))
+            world = World(seed, Path(folder), has_liar=has_liar)
             for _ in range(world.chosen.randrange(*STEPS)):
                 world.step()
             world.heal()
             check(world)
+            if world.liar is not None:
+                check_beside_liar(world)
             assert world.collector.ledger is not None
             world.collector.ledger.close()
     finally:
         segment_files.SEGMENT_BYTES_MAX = usual
-    return Counter(event.partition(": ")[2] or event for event in world.happened)
+    lies = world.liar.happened if world.liar is not None else Counter[str]()
+    return Counter(event.partition(": ")[2] or event for event in world.happened) + lies
 
 
-def played(seed: int) -> tuple[int, Counter[str], str]:
+def played(seed: int, has_liar: bool = False) -> tuple[int, Counter[str], str]:
     """The seed, what happened, and why the books do not balance; for a pool of processes."""
     logging.disable(logging.CRITICAL)
     memory = Path("/dev/shm")
     try:
-        return seed, play(seed, memory if memory.is_dir() else None), ""
+        return seed, play(seed, memory if memory.is_dir() else None, has_liar), ""
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed is what matters
         return seed, Counter(), f"seed {seed}: {type(error).__name__}: {error}"
 
@@ -252,18 +275,24 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=10_000)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--liar", action="store_true", help="with a node that lies, and tenants who play with logs")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no schedule after them")
     arguments = parser.parse_args()
+    end_s = time.monotonic() + arguments.seconds
     happened, failed, done = Counter[str](), [], 0
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.schedules)
     with multiprocessing.Pool(arguments.processes, maxtasksperchild=500) as pool:
-        for seed, events, why in pool.imap_unordered(played, seeds, chunksize=4):
+        for seed, events, why in pool.imap_unordered(partial(played, has_liar=arguments.liar), seeds, chunksize=4):
             happened += events
             done += 1
             if why:
                 failed.append(seed)
-                print(why, file=sys.stderr)
+                print(why, file=sys.stderr, flush=True)
             if sys.stderr.isatty() or done % 500 == 0:
                 print(f"\r{done} schedules, {len(failed)} failed", end="", file=sys.stderr, flush=True)
+            if time.monotonic() > end_s:
+                pool.terminate()
+                break
     print(msgspec.json.encode({"schedules": done, "failed": sorted(failed), "faults": happened}).decode())
     return 1 if failed else 0
 
