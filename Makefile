@@ -11,6 +11,7 @@ FUZZ_SECONDS ?= 3600
 FUZZ_TARGETS ?= batches spool logs endpoints prices rules
 SCHEDULES ?= 10000
 LIAR_SCHEDULES ?= 5000
+HOSTILE_SCHEDULES ?= 100
 PROGRAM_SCHEDULES ?= 200
 STAMP := $(VENV)/.installed
 VENDOR := collector/tokenyield_collector/web/static/vendor
@@ -18,7 +19,7 @@ VENDOR := collector/tokenyield_collector/web/static/vendor
 PACKAGED := $(shell find agent collector locks systemd -type f ! -name '*.pyc') pyproject.toml README.md LICENSE
 export PYTHONDONTWRITEBYTECODE := # a test starts our programs hundreds of times: they are compiled once
 
-.PHONY: help setup demo test test-real real-programs real-caches faults faults-liar faults-programs fuzz lint format bench docs dashboards web wheel packages images audit release locks clean
+.PHONY: help setup demo test test-real real-programs real-caches faults faults-liar faults-hostile faults-programs fuzz lint format bench docs dashboards web wheel packages images audit release locks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -60,6 +61,10 @@ faults: setup ## run SCHEDULES=10000 seeded schedules of kills, damage, partitio
 
 faults-liar: setup ## run LIAR_SCHEDULES=5000 of them beside a node that lies; every figure of the others must be as without it
 	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.world --liar --schedules $(LIAR_SCHEDULES)
+
+faults-hostile: setup ## run HOSTILE_SCHEDULES=100 of a hostile node and hostile tenants against the running programs
+	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
+	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.hostile_programs --schedules $(HOSTILE_SCHEDULES)
 
 faults-programs: setup ## run PROGRAM_SCHEDULES=200 of them against the running programs; needs root and libfaketime for all faults
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime

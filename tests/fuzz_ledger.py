@@ -236,8 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.append(seed)
             print(f"seed {seed}: {type(error).__name__}: {error}"[:2000], flush=True)
         seed += 1
-        if seed % 100 == 0:
-            print(f"{seed - options.first_seed} examples, {len(failed)} failed", flush=True)
+        if seed % 10 == 0:
+            print(f"{seed - options.first_seed} examples, answers {dict(statuses)}, {len(failed)} failed", flush=True)
     print(
         f"{seed - options.first_seed} examples, answers {dict(statuses)}, {impossible} with findings, failed {failed}"
     )
