@@ -82,7 +82,7 @@ class _Play:
             live_lag_s=0, live_grid_s=1, ledger_memory="200MB",
         )  # fmt: skip
         self._now_ms = time.time_ns() // 1_000_000
-        self._liars = [LyingNode(self._chosen, "c", node, ["GPU-0", "GPU-1"]) for node in LIARS]
+        self._liars = [LyingNode(self._chosen, "c", node, ["GPU-0", "GPU-1"], ["chat"]) for node in LIARS]
         self._seq = 0
         self._honest: list[Shipment] = []
         self._statuses: Counter[int] = Counter()

@@ -7,6 +7,7 @@ doubled or taken away. Fields come from the types of tokenyield_wire, so that a 
 
 import copy
 import json
+import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
@@ -23,6 +24,8 @@ GREAT = (COUNT_MAX, COUNT_MAX - 1, COUNT_MAX // 2, 2**33, 2**32, 2**31, 2**31 - 
 BEYOND: tuple[Any, ...] = (COUNT_MAX + 1, 2**53 + 1, 2**63, 2**64, 10**40, -1, 0.5, None, "1", [], {}, True)
 LENGTHS_MS = (1, 999, 15_000, 60_000, 3_600_000)
 HOUR_MS = 3_600_000
+MAY_SHARE_NAMES = os.environ.get("TOKENYIELD_LIES_SHARED_NAMES") == "1"
+"""Whether it calls workloads as others do. Off: a workload may still span nodes of several tokens, and is one then."""
 LONGEST = ("x" * 253, "x" * 254, "\u6771" * 253, "\U0001f600" * 253, "x" * 512, "x" * 513, "")
 
 
@@ -39,14 +42,15 @@ GPU_NAMED = [field.encode_name for field in msgspec.structs.fields(GpuWindow) if
 
 
 class LyingNode:
-    """One node with an agent of its own; `victims` are GPUs of other nodes, which it claims from time to time."""
+    """One node with an agent of its own; `victims` are GPUs of other nodes, which it claims from time to time, and
+    `shared` names of their workloads, which its own have too."""
 
     def __init__(
-        self, chosen: random.Random, cluster: str, node: str, victims: Sequence[str] = (), names: Sequence[str] = NAMES
+        self, chosen: random.Random, cluster: str, node: str, victims: Sequence[str] = (), shared: Sequence[str] = ()
     ) -> None:
-        self._chosen, self._victims = chosen, victims
+        self._chosen, self._victims, self._shared = chosen, victims, shared if MAY_SHARE_NAMES else ()
         self.cluster, self.node = cluster, node
-        self._names = [*names, *LONGEST[:1], *LONGEST[2:4]]
+        self._names = [*NAMES, *LONGEST[:1], *LONGEST[2:4]]
         self._seq = 0
         self._sent: list[Document] = []
 
@@ -79,6 +83,8 @@ class LyingNode:
         start_ms += chosen.choice([0, HOUR_MS - length_ms, chosen.randrange(HOUR_MS - length_ms + 1)])
         gpus = [self._gpu(uuid, length_ms) for uuid in self._uuids()]
         keys = chosen.sample(self._names, chosen.randrange(5))
+        if self._shared and chosen.random() < 0.5:
+            keys.append(chosen.choice(self._shared))
         return {
             "seq": self._seq if chosen.random() < 0.9 else chosen.choice([1, 2**31, 2**62]),
             "start_ms": start_ms,

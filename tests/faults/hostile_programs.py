@@ -91,7 +91,7 @@ class HostileSchedule:
         self._log = ServerLog(folder / "chat.log", random.Random(seed + 1))
         hold.callback(self._log.stop)
         self._tenant = TenantLog(folder / "tenant.log", self._log.path, self._chosen)
-        self._liar = LyingNode(self._chosen, "c", LIAR, ["GPU-0", "GPU-1"])
+        self._liar = LyingNode(self._chosen, "c", LIAR, ["GPU-0", "GPU-1"], ["chat"])
         self._now_ms = time.time_ns() // NS_PER_MS
         self._seq = 0
         self._sent: list[Shipment] = []

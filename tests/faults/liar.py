@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from faults.host import HOUR_MS, START_MS
+from faults.host import HOUR_MS, START_MS, WORKLOAD
 from hostile_shipments import LyingNode, encoded
 from tokenyield_collector.access.token_file import Grant
 from tokenyield_collector.errors import UnstorableShipment
@@ -26,7 +26,7 @@ class Liar:
         assert world.liar_chosen is not None
         self._chosen = world.liar_chosen
         self._grant = Grant(NODE, frozenset({Right.WRITE, Right.GATEWAY}), "sim", (NODE,))
-        self._node = LyingNode(self._chosen, "sim", NODE, victims)
+        self._node = LyingNode(self._chosen, "sim", NODE, victims, [WORKLOAD])
         self.waiting: list[Shipment] = []
         """Sent and not committed: they come into one group with what others send next."""
         self.happened: Counter[str] = Counter()
