@@ -274,8 +274,8 @@ class Handover:
         return {kind: count for kind, count in kinds.items() if any(kind in group for group in alone)}
 
     def _is_successor(self, change: CounterChange) -> bool:
-        """Whether the server that answers now was started after the last refusal: it counted nothing before."""
-        return self.state.refused and (change.restarted or self.state.reading is None)
+        """Whether the server that answers now counted nothing before: new, or started after the last refusal."""
+        return self.state.reading is None or (self.state.refused and change.restarted)
 
     def _observe(self, events: Sequence[TokenEvent]) -> None:
         for event in events:

@@ -103,8 +103,9 @@ class WorkloadTokens:
             return waits
         events = self.log.poll(now_ms, now_mono_s, until_s)
         self.log_moved = any(event.counts.kinds() for event in events)
-        if not self._has_counters:
+        if not self._has_counters and not self._is_new:
             return self._count(events) + waits
+        # Also of a new server whose endpoint is not known yet: its counters will have counted the same from nothing.
         tokens = self._handover.from_log([_without_load(event) for event in events])
         if self._load is None:  # else the endpoint reports it
             tokens += [load for event in events if (load := _only_load(event)) is not None]

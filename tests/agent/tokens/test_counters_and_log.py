@@ -36,11 +36,13 @@ NAMES = {
 class Replay:
     """One workload with a log that grows and an endpoint that answers when asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_new: bool = False) -> None:
+        """`is_new`: the server was started while the agent watches, and its endpoint is not known yet."""
         self.path = folder / "server.log"
         self.path.write_bytes(b"")
         self.at_ms = 0
         self.sums: dict[str, int] = {}
+        self._is_new = is_new
         self.tokens = self._open(None)
 
     def _open(self, mark: TokensMark | None) -> WorkloadTokens:
@@ -52,7 +54,7 @@ class Replay:
             from_end=False,
             marks=mark.logs if mark is not None else (),
         )
-        return WorkloadTokens("w", log, has_endpoint=True, mark=mark)
+        return WorkloadTokens("w", log, has_endpoint=not self._is_new, is_new=self._is_new, mark=mark)
 
     def restart_agent(self) -> None:
         mark = msgspec.json.decode(msgspec.json.encode(self.tokens.mark()), type=TokensMark)
@@ -120,6 +122,15 @@ def page(moved: dict[str, int], running: int) -> bytes:
     return re.sub(rb"(?m)^(llamacpp:requests_processing) \d+$", rb"\1 %d" % running, text)
 
 
+def from_nothing(shown: bytes) -> bytes:
+    """The page of a server that had counted nothing before the run."""
+    for name in NAMES.values():
+        counter = re.compile(rb"(?m)^" + name + rb" (\d+)$")
+        start = int(counter.search(BEFORE)[1])  # type: ignore[index]
+        shown = counter.sub(lambda line, name=name, start=start: name + b" %d" % (int(line[1]) - start), shown)  # type: ignore[misc]
+    return shown
+
+
 def test_the_recorded_pages_give_the_sum_though_the_log_shows_more(tmp_path: Path) -> None:
     replay = Replay(tmp_path)
     replay.answer(BEFORE)
@@ -145,6 +156,21 @@ def test_by_turns_the_sum_is_that_of_the_counters(parts: int, end: str, tmp_path
     for _ in range(4 if end == "time out" else 0):
         replay.tokens.from_endpoint(ScrapeResult(target="w", scraped_mono_s=0.0), replay.at_ms)
     assert replay.finish() == MOVED
+
+
+@pytest.mark.parametrize("found_after", [0, 1, 5, 20, 50])
+def test_a_new_server_s_endpoint_that_is_found_later_counts_nothing_again(found_after: int, tmp_path: Path) -> None:
+    """A model is loaded before the server listens, and the agent looks at its sockets again some time after that. Only
+    the completions, which this log shows once."""
+    replay = Replay(tmp_path, is_new=True)
+    for i, (lines, shown) in enumerate(by_turns(50)):
+        replay.write(lines)
+        if i >= found_after:
+            replay.tokens.has_endpoint = True
+            replay.answer(from_nothing(shown))
+    replay.tokens.has_endpoint = True
+    replay.answer(from_nothing(AFTER))
+    assert replay.finish()["completion"] == MOVED["completion"]
 
 
 def test_a_log_that_moves_is_said_though_nothing_of_it_is_counted(tmp_path: Path) -> None:
