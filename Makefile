@@ -19,7 +19,7 @@ VENDOR := collector/tokenyield_collector/web/static/vendor
 PACKAGED := $(shell find agent collector locks systemd -type f ! -name '*.pyc') pyproject.toml README.md LICENSE
 export PYTHONDONTWRITEBYTECODE := # a test starts our programs hundreds of times: they are compiled once
 
-.PHONY: help setup demo test test-real real-programs real-caches faults faults-liar faults-hostile faults-programs fuzz lint format bench docs dashboards web wheel packages images audit release locks clean
+.PHONY: help setup demo test test-real test-kube real-programs real-caches faults faults-liar faults-hostile faults-programs fuzz lint format bench docs dashboards web wheel packages images audit release locks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -40,7 +40,7 @@ test: setup ## run all tests that need no third-party server, on all cores (TEST
 	$(BIN)/python -m pytest -m "not real" -n $(TEST_PROCESSES) --dist worksteal
 
 test-real: setup web packages real-programs real-caches ## run the tests against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
-	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real -n $(REAL_PROCESSES) --dist loadfile --ignore tests/real/test_gpu_bench.py
+	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real -n $(REAL_PROCESSES) --dist loadfile --ignore tests/real/test_gpu_bench.py --ignore tests/kube
 	$(BIN)/python -m pytest -m real tests/real/test_gpu_bench.py # it measures, so nothing runs beside it
 
 real-programs: ## install what Debian has of the programs that test-real runs
@@ -49,6 +49,15 @@ real-programs: ## install what Debian has of the programs that test-real runs
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
 		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime tmux:tmux minisign:minisign \
 		clickhouse-server:clickhouse-server debootstrap:debootstrap systemd-nspawn:systemd-container buildah:buildah
+
+test-kube: setup packages ## run the chart on a real Kubernetes node, as root; the node's programs are built into $(CACHE) once
+	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build buildah:buildah debootstrap:debootstrap ip:iproute2 \
+		etcd:etcd-server containerd:containerd runc:runc /usr/lib/cni/bridge:containernetworking-plugins iptables:iptables conntrack:conntrack
+	$(BIN)/python tests/real/build_helm.py $(CACHE)
+	$(BIN)/python tests/real/debian_root.py $(CACHE)
+	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
+	$(BIN)/python tests/kube/build_kubernetes.py $(CACHE)
+	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real tests/kube
 
 real-caches: setup ## fetch and build the others into $(CACHE), once; a quarter of an hour on 2 cores
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)

@@ -1,25 +1,31 @@
 """The node with our chart on it: what the tests of this folder do with it.
 
-Out: helm and kubectl, the collector's answers, the scenario of the GPUs, and waits for states of pods.
+Out: helm and kubectl, the collector's answers and its ledger, and waits for states of pods.
 """
 
 import json
 import os
-import re
 import shutil
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from harness import wait_until
+from kube.gpus import UUIDS, Gpus
 from kube.node import Node
-from nvml.stand_in import Scenario, build
+from nvml.stand_in import build
 from real.build_helm import HELM
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "tokenyield"
-GPUS = ("GPU-00000000-stand-in", "GPU-00000001-stand-in")
+COLLECTOR, AGENT = "app.kubernetes.io/component=collector", "app.kubernetes.io/component=agent"
+VOLUME = "/mnt/ledger"
+"""Of the node: the collector's."""
+TOKENS = ("prompt_computed", "prompt_cached", "completion", "requests")
 
 
 class Cluster:
@@ -31,19 +37,27 @@ class Cluster:
         (driver / "scenario").mkdir(parents=True)
         shutil.copy(Path(__file__).with_name("nvidia_runtime.py"), driver / "nvidia-container-runtime")
         build(driver)
-        self.scenario = Scenario(driver / "scenario" / "scenario.txt")
+        self._gpus = Gpus(driver / "scenario" / "scenario.txt")
         self._helm = cache / f"helm-{HELM}" / "helm"
         self._program = program
         self.node = Node(program, driver / "nvidia-container-runtime")
+        self._copies = 0
 
     def start(self, archives: list[Path]) -> None:
         self.node.start()
+        self._gpus.follow(self.node.machine)
         for archive in archives:
             self.node.load(archive)
-        self.node.offer_gpus(*GPUS)
+        self.node.offer_gpus(*UUIDS)
+        self.volume.mkdir()
 
     def stop(self) -> None:
+        self._gpus.stop()
         self.node.stop()
+
+    @property
+    def volume(self) -> Path:
+        return self.node.machine.path(VOLUME)
 
     # --- kubectl and helm ----------------------------------------------------------------------------------------
 
@@ -56,12 +70,14 @@ class Cluster:
             (commands / "kubectl").write_text(f'#!/bin/sh\nexec {self._program} kubectl "$@"\n')
             (commands / "kubectl").chmod(0o755)
             (commands / "helm").symlink_to(self._helm)
-        path = f"{commands}:{Path(os.sys.executable).parent}:{os.environ['PATH']}"  # type: ignore[attr-defined]
+        path = f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         return {**os.environ, "PATH": path, "KUBECONFIG": self.node.kubeconfig, "HOME": str(self.folder)}
 
     def shell(self, script: str) -> str:
-        """What bash writes, in the repository's root; it must end with 0."""
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, env=self.environment,
+        """What bash writes, in a folder that has the chart where the repository has it; it must end with 0."""
+        if not (self.folder / "helm").exists():
+            (self.folder / "helm").symlink_to(ROOT / "helm")
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=self.folder, env=self.environment,
                               capture_output=True, text=True, check=False)  # fmt: skip
         assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}\n{self.state()}"
         return done.stdout
@@ -123,16 +139,40 @@ class Cluster:
         answer: dict[str, Any] = json.loads(self.ask("/v1/summary"))
         return answer
 
-    def tokens(self) -> dict[str, int]:
-        """Of all time, by kind, from /metrics; {} while the collector does not answer."""
-        try:
-            text = self.ask("/metrics").decode()
-        except OSError:
-            return {}
-        counts: dict[str, int] = {}
-        for kind, value in re.findall(r'^tokenyield_tokens_total\{.*?kind="(\w+)".*?\} (\S+)$', text, re.MULTILINE):
-            counts[kind] = counts.get(kind, 0) + int(float(value))
-        return counts
+    def ledger(self, sql: str) -> list[tuple[Any, ...]]:
+        """Of a copy that the collector makes of its ledger, as an operator would have it made."""
+        self._copies += 1
+        name = f"copy-{self._copies}.duckdb"
+        self.node.kubectl("exec", "statefulset/tokenyield-collector", "--namespace", NAMESPACE, "--", "tokenyield-collector",
+                          "backup", "--config", "/etc/tokenyield/collector.yaml", f"/state/{name}")  # fmt: skip
+        copy = self.folder / name
+        shutil.move(self.volume / name, copy)
+        rows = query(copy, sql)
+        copy.unlink()
+        return rows
+
+    def counted(self) -> dict[str, int]:
+        """All tokens and requests in the ledger."""
+        return counted(self.ledger(COUNTED)[0])
+
+
+def readme_script(heading: str) -> str:
+    """The commands below a heading of the chart's README."""
+    section = (ROOT / "helm" / "tokenyield" / "README.md").read_text().partition(f"## {heading}\n")[2]
+    return section.partition("```sh\n")[2].partition("```")[0]
+
+
+COUNTED = f"SELECT {', '.join(f'sum({name})' for name in TOKENS)} FROM token_windows"
+
+
+def query(ledger: Path, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(ledger), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def counted(row: tuple[Any, ...]) -> dict[str, int]:
+    """Of the answer to COUNTED."""
+    return {name: int(value or 0) for name, value in zip(TOKENS, row, strict=True)}
 
 
 def uid(pod: dict[str, Any]) -> str:

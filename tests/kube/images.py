@@ -74,6 +74,6 @@ def ours(folder: Path, cache: Path) -> list[Path]:
     for name in ("tokenyield-agent", "tokenyield-collector"):
         image = f"localhost/{name}:{version}"
         archives.append(folder / f"{name}.tar")
-        archives[-1].unlink(missing_ok=True)
+        archives[-1].unlink(missing_ok=True)  # buildah adds to none
         run("buildah", "push", "--quiet", image, f"docker-archive:{archives[-1]}:{image}")
     return archives

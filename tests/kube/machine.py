@@ -3,7 +3,7 @@ real one does (/var/lib/kubelet, /var/log/pods, iptables, …) and nothing of it
 
 All its processes live in one PID namespace, whose first process ends with the process that made it: the kernel then ends all
 others, and removes the mounts, interfaces, routes and firewall rules with them. What remains is removed by `stop`: its folder and its
-cgroups. Needs root.
+cgroups; and where the tests were killed, by the next `start`. Needs root.
 """
 
 import contextlib
@@ -20,9 +20,14 @@ from harness import wait_until
 HERE, THERE = "10.213.0.1", "10.213.0.2"
 """Addresses of the two ends of the cable between this machine and the other."""
 INTERFACE = "tykube"
+CPU_SHARES = "16384"
+"""Of all pods together; 1024 are those of one process of a busy machine."""
+PREFIX = "tykube-"
 CGROUPS = Path("/sys/fs/cgroup")
-PRIVATE = ("/var/lib/kubelet", "/var/lib/cni", "/var/log", "/run", "/etc/cni/net.d", "/opt", "/home", "/mnt")
-"""What the machine has of its own, empty at first; all else is this machine's."""
+PRIVATE = ("/var/lib", "/var/log", "/run", "/opt", "/home", "/mnt")
+"""What the machine has of its own, empty at first; all else is this machine's, for reading: what a pod or the kubelet writes
+elsewhere would stay here. Each Debian has these folders."""
+READ_ONLY = ("/etc", "/usr", "/root", "/srv")
 
 PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -46,35 +51,38 @@ class Machine:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.folder = Path(tempfile.mkdtemp(prefix="tykube-", dir="/var/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/var/tmp"))
         self.cgroup = f"/{self.folder.name}"
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
         self._first = 0
-        self._made = [path for name in PRIVATE for path in (Path(name), *Path(name).parents) if not path.exists()]
-        """Folders of this machine, empty, on which the other's are mounted."""
 
     def start(self) -> None:
+        _remove_leftovers(self.folder)
         ready = self.folder / "ready"
         disk = self.folder / "disk"
         mounts = "\n".join(
-            f"mkdir -p {path} {disk}{path}; mount --bind {disk}{path} {path}"
+            f"mkdir -p {disk}{path}; mount --bind {disk}{path} {path}"
             for path in PRIVATE  # on the disk: an overlay cannot lie on an overlay
         )
+        mounts += "".join(f"\nmount --bind {path} {path}; mount -o remount,ro,bind {path}" for path in READ_ONLY)
         script = _FIRST.format(disk=disk, mounts=mounts, name=self.name, ready=ready)
         call = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--uts", "--ipc", "--pid", "--fork",
                 "--kill-child", "bash", "-c", script]  # fmt: skip
-        self._outer = subprocess.Popen(call, stdin=subprocess.DEVNULL)
+        with self.log("machine").open("ab") as out:
+            self._outer = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         wait_until(
             lambda: ready.exists() or self._outer.poll() is not None, what="the machine's first process is ready"
         )
-        assert self._outer.poll() is None, f"its first process ended with {self._outer.returncode}"
+        assert self._outer.poll() is None, f"its first process ended: {self.log('machine').read_text()}"
         children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
         self._first = int(children[0])
-        for controller in self._controllers():
+        for controller in _controllers():
             (controller / self.cgroup[1:]).mkdir(exist_ok=True)
             if (controller / "cpuset.cpus").exists():
                 for name in ("cpuset.cpus", "cpuset.mems"):
                     (controller / self.cgroup[1:] / name).write_text((controller / name).read_text())
+            if (controller / self.cgroup[1:] / "cpu.shares").exists():
+                (controller / self.cgroup[1:] / "cpu.shares").write_text(CPU_SHARES)
         self._connect()
 
     def _connect(self) -> None:
@@ -140,20 +148,31 @@ class Machine:
         subprocess.run(["ip", "link", "delete", INTERFACE], check=False, capture_output=True)  # at once
         for program in self._programs.values():
             program.wait()
-        for controller in self._controllers():
-            for folder in sorted(controller.glob(f"{self.cgroup[1:]}/**/"), key=lambda path: -len(path.parts)):
-                wait_until(lambda folder=folder: _removed(folder), what=f"{folder} is empty")  # type: ignore[misc]
-        shutil.rmtree(self.folder)
-        for path in self._made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        _remove(self.folder)
 
-    @staticmethod
-    def _controllers() -> list[Path]:
-        """The folder of each hierarchy that can be written."""
-        if (CGROUPS / "cgroup.controllers").exists():
-            return [CGROUPS]
-        return [path for path in CGROUPS.iterdir() if (path / "cgroup.procs").exists() and not path.is_symlink()]
+
+def _remove_leftovers(mine: Path) -> None:
+    """Of tests that were killed: the kernel has ended their processes. Fails where another machine runs: it has the same addresses."""
+    assert not Path("/sys/class/net", INTERFACE).exists(), (
+        f"another machine runs here: there is an interface {INTERFACE}"
+    )
+    for folder in mine.parent.glob(f"{PREFIX}*"):
+        if folder != mine:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    for controller in _controllers():
+        for group in sorted(controller.glob(f"{folder.name}/**/"), key=lambda path: -len(path.parts)):
+            wait_until(lambda group=group: _removed(group), what=f"{group} is empty")  # type: ignore[misc]
+    shutil.rmtree(folder)
+
+
+def _controllers() -> list[Path]:
+    """The folder of each hierarchy that can be written."""
+    if (CGROUPS / "cgroup.controllers").exists():
+        return [CGROUPS]
+    return [path for path in CGROUPS.iterdir() if (path / "cgroup.procs").exists() and not path.is_symlink()]
 
 
 def _removed(folder: Path) -> bool:

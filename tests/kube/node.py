@@ -15,7 +15,7 @@ from harness import wait_until
 from kube.machine import THERE, Machine
 
 PODS, SERVICES, API, DNS_PORT = "10.244.0.0/16", "10.96.0.0/16", f"https://{THERE}:6443", 53
-LOG_BYTES_MAX = 65_536
+LOG_BYTES_MAX = 32_768
 """At which the kubelet rotates a container's log."""
 _CONTAINERD = """
 version = 2
@@ -28,7 +28,7 @@ state = "/run/containerd"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
-    conf_dir = "/etc/cni/net.d"
+    conf_dir = "/opt/cni/net.d"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     default_runtime_name = "nvidia"
@@ -57,6 +57,7 @@ _KUBELET = {
     "kind": "KubeletConfiguration",
     "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
     "authorization": {"mode": "AlwaysAllow"},
+    "volumePluginDir": "/opt/volume-plugins",
     "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
     "clusterDNS": [THERE],
     "clusterDomain": "cluster.local",
@@ -121,7 +122,9 @@ class Node:
         (folder / "kubelet.json").write_text(json.dumps(kubelet))
         (folder / "resolv.conf").write_text(f"nameserver {THERE}\n")
         (folder / "containerd.toml").write_text(_CONTAINERD.format(nvidia=self._nvidia))
-        self.machine.path("/etc/cni/net.d/10-pods.conflist").write_text(json.dumps(_NETWORK))
+        network = self.machine.path("/opt/cni/net.d/10-pods.conflist")
+        network.parent.mkdir(parents=True)
+        network.write_text(json.dumps(_NETWORK))
         (folder / "Corefile").write_text(
             f".:{DNS_PORT} {{\n errors\n bind {THERE}\n"
             f" kubernetes cluster.local in-addr.arpa {{\n  kubeconfig {self._path('admin.kubeconfig')}\n }}\n}}\n"

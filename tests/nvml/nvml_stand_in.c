@@ -1,6 +1,7 @@
 /* A stand-in for libnvidia-ml.so.1, so that the true nvidia-ml-py binding can be tested without a GPU.
  *
- * In: a scenario file named by TOKENYIELD_NVML_SCENARIO (see scenario_path), read at every nvmlInit. Out: the NVML functions the agent
+ * In: a scenario file named by TOKENYIELD_NVML_SCENARIO (see scenario_path), read at every nvmlInit; in a container also when
+ * another has been put in its place. Out: the NVML functions the agent
  * calls, with the signatures and error codes of NVIDIA's nvml.h. Time runs on CLOCK_MONOTONIC from the scenario's
  * `epoch`, so several processes, and one restarted, see the same GPUs at the same moment.
  *
@@ -39,6 +40,7 @@
 #include <string.h>
 #include <time.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
@@ -81,6 +83,8 @@ static const char *scenario_path(void) {
     return path ? path : "/run/nvml-stand-in/scenario.txt";
 }
 
+static ino_t loaded; /* of the scenario */
+
 /* CLOCK_MONOTONIC, or where a test in the same process keeps the time, the time of that test. */
 static double monotonic(void) {
     if (test_time >= 0) return test_time;
@@ -113,6 +117,8 @@ static int field_bit(const char *name) {
 static int load(void) {
     FILE *file = fopen(scenario_path(), "r");
     if (!file) return 9;
+    struct stat status;
+    if (!fstat(fileno(file), &status)) loaded = status.st_ino;
     memset(gpus, 0, sizeof gpus);
     mig_count = step_count = process_count = fault_count = slow_count = field_count = xid_count = 0;
     override_count = 0;
@@ -293,6 +299,11 @@ static int check(void *handle, int field) {
         if (slows[i].gpu == gpu && slows[i].field & field && t >= slows[i].from && t < slows[i].to)
             pass(slows[i].ms);
     return gpus[gpu].unsupported & field ? NOT_SUPPORTED : OK;
+}
+/* Pods come and go while the agent runs. */
+static void follow(void) {
+    struct stat status;
+    if (!getenv("TOKENYIELD_NVML_SCENARIO") && !stat(scenario_path(), &status) && status.st_ino != loaded) load();
 }
 #define CHECK(handle, field) do { int fault_ = check(handle, field); if (fault_) return fault_; } while (0)
 #define INDEX(handle) ((int)((long)(handle) - 1))
@@ -634,6 +645,7 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *
 typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } ProcessInfo;
 
 int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, ProcessInfo *out) {
+    follow();
     CHECK(handle, F_PROCS);
     int gpu = INDEX(handle);
     double t = now();
