@@ -132,6 +132,17 @@ def sends_a_page_that_is_hard_to_read(server: HostileServer, connection: socket.
     connection.sendall(ANSWER + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
 
+def sends_a_login_page(server: HostileServer, connection: socket.socket) -> None:
+    body = b"<html><body><form action=/login>Please log in</form></body></html>\n"
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def sends_half_a_page(server: HostileServer, connection: socket.socket) -> None:
+    """Of counters that grow: what is cut off is not read."""
+    body = PAGE % (10**9 * server.connections)
+    connection.sendall(ANSWER + b"Content-Length: %d\r\n\r\n" % (2 * len(body)) + body)
+
+
 BEHAVIOURS = (
     says_nothing,
     trickles_headers,
@@ -146,6 +157,8 @@ BEHAVIOURS = (
     says_a_length_and_waits,
     resets,
     speaks_something_else,
+    sends_a_login_page,
+    sends_half_a_page,
     sends_a_page_that_is_hard_to_read,
 )
 
