@@ -31,6 +31,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from collector import samples
 from figures import Rows, difference_of_figures, facts_of_nodes, figures_of_nodes
 from hostile_shipments import LyingNode, encoded
+from kept_lies import KeptLie, document
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
@@ -61,14 +62,15 @@ class Example(NamedTuple):
     findings: list[str]
 
 
-def ledger(seed: int) -> Example:
-    """One example. Raises AssertionError, or whatever the collector raises."""
+def ledger(seed: int, kept: Sequence[KeptLie] = ()) -> Example:
+    """One example; `kept` are sent before what the seed chooses. Raises AssertionError, or whatever the collector raises."""
     with tempfile.TemporaryDirectory(dir=MEMORY, prefix=f"ledger-{seed}-") as folder:
-        return asyncio.run(_Play(seed, Path(folder)).play())
+        return asyncio.run(_Play(seed, Path(folder), kept).play())
 
 
 class _Play:
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, kept: Sequence[KeptLie]) -> None:
+        self._kept = kept
         self._chosen = random.Random(seed)
         self._folder = folder
         self._said = f"seed {seed}"
@@ -96,6 +98,7 @@ class _Play:
             commits = asyncio.create_task(collector.committer.run())
             try:
                 await self._send_honest(client)  # who was first has its GPUs
+                await self._send_kept(client)
                 for _ in range(self._chosen.randrange(1, 4)):
                     await self._round(client)
                     for name, step in (("refresh", collector._refresh_view), ("to date", collector._bring_to_date),
@@ -128,13 +131,18 @@ class _Play:
         self._honest.append(sent)
         assert await self._post(client, HONEST, encode_shipment(sent)) == 200, self._said
 
+    async def _send_kept(self, client: TestClient[Any, Any]) -> None:
+        for i, lie in enumerate(self._kept, 1):
+            body = encoded(document(lie, i, LIARS[0], self._hours()[0]))
+            status = await self._post(client, LIARS[0], body, lie.field)
+            assert status == lie.status, f"{lie.name}: {status}"
+
     async def _round(self, client: TestClient[Any, Any]) -> None:
         """At once, so that they come into one commit."""
         calls = [self._send_honest(client)]
         for liar in self._liars:
             for _ in range(self._chosen.choice([1, 4, 12])):
-                document = liar.document(self._hours())
-                body = encoded(document)
+                body = encoded(liar.document(self._hours()))
                 _decoded_is_the_same(body)
                 calls.append(self._lie(client, liar.node, body))
         self._chosen.shuffle(calls)
@@ -144,14 +152,16 @@ class _Play:
         status = await self._post(client, node, body)
         assert status in (200, 400, 403, 413, 422, 425), f"{self._said}: {status}"
 
-    async def _post(self, client: TestClient[Any, Any], node: str, body: bytes) -> int:
+    async def _post(self, client: TestClient[Any, Any], node: str, body: bytes, field: str = "") -> int:
+        """The status; a refusal for what is in the body names a field, this one."""
         headers = {"Authorization": f"Bearer {_token(node)}"}
         async with client.post("/v1/batches", data=body, headers=headers) as answer:
-            document = msgspec.json.decode(await answer.read())
+            problem = msgspec.json.decode(await answer.read())
             self._statuses[answer.status] += 1
             if answer.status == 422:
-                detail = str(document["detail"])
-                assert ":" in detail, f"{self._said}: no field is named: {document}"
+                named = str(problem["detail"]).partition(":")
+                assert named[1], f"{self._said}: no field is named: {problem}"
+                assert field in named[0], f"{self._said}: expected {field} to be named: {problem}"
             return answer.status
 
     # --- what is read ------------------------------------------------------------------------------------------------
