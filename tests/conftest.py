@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import machine
 from nvml.stand_in import Scenario, build
 from real.clickhouse_server import chdb, chdb_process, clickhouse, clickhouse_servers, clickhouse_two_shards
+
+machine.forget_settings()
+machine.watch()
 
 __all__ = ["chdb", "chdb_process", "clickhouse", "clickhouse_servers", "clickhouse_two_shards"]
 
@@ -20,6 +24,17 @@ def _log_level() -> Iterator[None]:
     yield
     root.setLevel(level)
     logging.disable(disabled)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_installed_is_touched(request: pytest.FixtureRequest) -> Iterator[None]:
+    machine.touched.clear()
+    yield
+    if request.node.get_closest_marker("real") is not None:  # those try what is installed
+        return
+    assert machine.touched == [], (
+        "files of programs that may be installed on this machine: settings of the test lack a path"
+    )
 
 
 @pytest.fixture(scope="session")

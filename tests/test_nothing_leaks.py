@@ -2,7 +2,7 @@
 
 import base64
 import json
-import time
+import re
 import urllib.error
 import urllib.request
 import zlib
@@ -124,11 +124,20 @@ def test_no_secret_and_no_prompt_comes_out(stack: Stack, tmp_path: Path, capsys:
             file.write(f"{STAMP} stdout P {PROMPT} in a part that is not whole yet\n")
         if part == 5:
             stack.agent.start(f"{stack.agent_url}/healthz")  # its collector is down: batches wait in the spool
-            time.sleep(3)
+            wait_until(
+                lambda: sum(text.startswith(b"{") for _, text in spoken_by(stack.folder / "agent")) > 2,
+                what="batches wait in the spool",
+            )
             seen += spoken_by(stack.folder)
             stack.collector.start(f"{stack.url}/readyz")
     wait_until(lambda: stack.agent.said().count("again") > 0, what="batches are shipped")
-    time.sleep(3)
+
+    def is_counted() -> bool:
+        request = urllib.request.Request(f"{stack.url}/metrics", headers={"Authorization": f"Bearer {READER_TOKEN}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return re.search(rb'kind="completion".* [1-9]', answer.read()) is not None
+
+    wait_until(is_counted, what="tokens of the logs are counted")
 
     for path in (
         "/",
@@ -151,14 +160,27 @@ def test_no_secret_and_no_prompt_comes_out(stack: Stack, tmp_path: Path, capsys:
         assert process is not None
         seen.append(("process title", Path(f"/proc/{process.pid}/cmdline").read_bytes()))
 
-    flags = [f"--set=collector_token_file={secrets / 'token'}", f"--set=web_config_file={secrets / 'web.yaml'}"]
+    flags = [
+        f"--set=state_dir={tmp_path / 'state'}",
+        "--set=pod_resources_socket=",
+        f"--set=collector_token_file={secrets / 'token'}",
+        f"--set=web_config_file={secrets / 'web.yaml'}",
+    ]
+    ledger_flag = f"--set=ledger_path={tmp_path / 'none.duckdb'}"
     agent_main(["check", *flags])
     agent_main(["doctor", *flags, f"--set=collector_url={stack.url}", "--set=gpu_reader=none"])
     agent_main(["tokens", str(secrets / "chat.log")])
-    assert agent_main(["check", "--set", f"collector_url=http://alice:{PASSWORD}@127.0.0.1"]) == 2
-    collector_main(["check", f"--set=token_file={secrets / 'tokens'}", f"--set=web_config_file={secrets / 'web.yaml'}"])
+    assert agent_main(["check", flags[0], "--set", f"collector_url=http://alice:{PASSWORD}@127.0.0.1"]) == 2
+    collector_main(
+        [
+            "check",
+            ledger_flag,
+            f"--set=token_file={secrets / 'tokens'}",
+            f"--set=web_config_file={secrets / 'web.yaml'}",
+        ]
+    )
     (secrets / "tokens-bad").write_text(f"{AGENT_TOKEN} {READER_TOKEN}\n{AGENT_TOKEN} may={READER_TOKEN}\n")
-    assert collector_main(["check", f"--set=token_file={secrets / 'tokens-bad'}"]) == 2
+    assert collector_main(["check", ledger_flag, f"--set=token_file={secrets / 'tokens-bad'}"]) == 2
     captured = capsys.readouterr()
     seen.append(("the commands", (captured.out + captured.err).encode()))
 

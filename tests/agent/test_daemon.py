@@ -48,7 +48,16 @@ class Host(HostClock):
 
     def agent(self, **settings: Any) -> Agent:
         agent = Agent(
-            Settings(state_dir=str(self.folder), node=self.name, status_listen="", discover=False, **settings),
+            Settings(
+                state_dir=str(self.folder),
+                node=self.name,
+                status_listen="",
+                discover=False,
+                pod_resources_socket="",
+                pods_dir="/none",
+                docker_dir="/none",
+                **settings,
+            ),
             clock=self,
             reader=self,
         )

@@ -4,6 +4,8 @@ The world has grown, so that seeds of before play other schedules. What these fo
 test_spool.py (damaged records, epochs, gaps after a restore), test_agent.py (absences, copied hosts, NVML that hangs).
 """
 
+from pathlib import Path
+
 import pytest
 
 from faults.world import play
@@ -21,6 +23,6 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("seed", sorted({*range(24), *FOUND}))
-def test_the_books_balance_whatever_goes_wrong(seed: int) -> None:
-    play(seed)
+@pytest.mark.parametrize("seed", sorted({*range(8), *FOUND}))
+def test_the_books_balance_whatever_goes_wrong(seed: int, tmp_path: Path) -> None:
+    play(seed, tmp_path)

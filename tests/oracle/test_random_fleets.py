@@ -30,7 +30,7 @@ from oracle.recompute import DIGITS, statement_of
 from oracle.statement import Statement
 
 FIRST = int(os.environ.get("TOKENYIELD_FUZZ_FIRST", "0"))
-SEEDS = range(FIRST, FIRST + int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "12")))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "8")))
 COLUMNS = ("model", "workload", "pool", "cluster", "node", "day", "hour", "tier")
 
 

@@ -16,6 +16,9 @@ def of_endpoint(tmp_path: Path, **workload: str) -> list[tuple[str, str]]:
     settings = Settings(
         gpu_reader="none",
         discover=False,
+        pod_resources_socket="",
+        pods_dir="/none",
+        docker_dir="/none",
         state_dir=str(tmp_path),
         collector_url="http://127.0.0.1:9",
         workloads=(WorkloadSettings(name="chat", **workload),),  # type: ignore[arg-type]

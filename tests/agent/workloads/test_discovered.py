@@ -21,6 +21,9 @@ from tokenyield_agent.gpu.reading import GpuProcess, GpuReading
 from tokenyield_agent.workloads.procfs import ProcessOutput, Procfs
 from tokenyield_agent.workloads.roster import Roster
 
+APART = Settings(discover_endpoints=False, pod_resources_socket="", pods_dir="/none", docker_dir="/none")
+"""Knows no containers and pods of this machine."""
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> str:
@@ -69,7 +72,7 @@ def logs_of(roster: Roster, pids: list[int], mono_s: float = 0.0) -> dict[str, t
 
 @pytest.fixture
 def roster() -> Iterator[Roster]:
-    started = Roster(replace(Settings(), discover_endpoints=False), marks={})
+    started = Roster(APART, marks={})
     yield started
     started.close()
 
@@ -184,7 +187,7 @@ def test_in_a_container_each_line_is_read_once(
     for descriptor, target in descriptors.items():
         (proc / "100" / "fd" / descriptor).symlink_to(paths.get(target, target))
         (proc / "100" / "fdinfo" / descriptor).write_text("pos:\t0\nflags:\t0102001\n")
-    settings = replace(Settings(), proc_dir=str(proc), docker_dir=str(tmp_path / "docker"), discover_endpoints=False)
+    settings = replace(APART, proc_dir=str(proc), docker_dir=str(tmp_path / "docker"))
     roster = Roster(settings, marks={})
     try:
         ((patterns, _),) = logs_of(roster, [100]).values()
@@ -277,7 +280,7 @@ def test_a_configured_server_takes_nothing_of_its_neighbour_in_the_same_shell(
     pids = servers_below(bash.pid, 2)
     if workload.log:
         workload = replace(workload, log=workload.log.format(tmp_path))
-    roster = Roster(replace(Settings(), discover_endpoints=False, workloads=(workload,)), marks={})
+    roster = Roster(replace(APART, workloads=(workload,)), marks={})
     gpus = tuple(GpuReading(uuid=f"GPU-{i}", index=i, processes=(GpuProcess(pid=pid),)) for i, pid in enumerate(pids))
     try:
         holdings = roster.holdings(gpus, time.monotonic())

@@ -1,5 +1,6 @@
 """What every ledger engine must keep: DuckDB here, ClickHouse (a server, two shards, today's dialect) with `make test-real`."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -328,7 +329,11 @@ def test_what_was_seen_last_of_each_node(open_ledger: Open) -> None:
     repeats=st.lists(st.integers(0, 11), max_size=12),
     cuts=st.lists(st.integers(0, 24), max_size=4),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "6")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_order_repeats_and_restarts_change_nothing(
     new_place: NewPlace, order: list[int], repeats: list[int], cuts: list[int]
 ) -> None:

@@ -12,7 +12,7 @@ from harness import Stack
 from tokenyield_wire.codec import encode_shipment
 
 AGENTS = 6
-KILLS = 5
+KILLS = 3
 
 
 class PersistentAgent:

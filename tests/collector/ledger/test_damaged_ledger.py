@@ -23,9 +23,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "ledger.duckdb"
     ledger = DuckDbLedger(path)
     for hour in range(3):
-        for node in range(60):
-            windows = [batch(hour * 10 + i, NOON_MS + hour * HOUR_MS + i * 15_000) for i in range(1, 4)]
-            ledger.append([shipment(*windows, node=f"n{node}", agent_id=f"a{node}")], NOON_MS)
+        windows = [batch(hour * 10 + i, NOON_MS + hour * HOUR_MS + i * 15_000) for i in range(1, 4)]
+        for first in range(0, 60, 15):
+            nodes = range(first, first + 15)
+            ledger.append([shipment(*windows, node=f"n{node}", agent_id=f"a{node}") for node in nodes], NOON_MS)
     ledger.close()
     return path
 

@@ -1,5 +1,6 @@
 """For random fleets whose prices begin on the second of two days: no ratio is better than that of the priced day."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def from_the_second_day(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=10,
+    max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "5")),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_all_faults_of_sites_are_reported_at_once(tmp_path: Path) -> None:
         assert expected in message, (expected, message)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "6")), deadline=None)
 @given(
     provisioned=st.integers(0, 30),
     counts=st.lists(st.integers(1, 6), min_size=1, max_size=4),

@@ -30,7 +30,7 @@ from tokenyield_wire.window import Demand
 
 START = ms("2026-10-05T18:00")
 HOURS = 12
-EXAMPLES = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "10"))
 TEAMS = ("search", "ads", "lab")
 MODELS = ("llama", "qwen")
 GPU_MODELS = ("NVIDIA H100 80GB HBM3", "NVIDIA L4", "Tesla T4")

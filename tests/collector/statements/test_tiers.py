@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -295,7 +296,7 @@ CALLERS = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "8")), deadline=None)
 @given(tiers=TIERS, callers=CALLERS, sharing=st.sampled_from(["apart", "usage"]))
 def test_whatever_the_tiers_tables_sum_to_the_whole(
     tiers: list[tuple[dict[str, str], Any]],

@@ -1,5 +1,6 @@
 """A server's time is split among its models when it is read, by the weights of the query, to the last millisecond."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -42,7 +43,11 @@ servers = st.builds(
     st.dictionaries(st.sampled_from("abcd"), st.tuples(*[counts] * len(TOKEN_KINDS)), min_size=1, max_size=4),
 )
 weightings = st.fixed_dictionaries({kind: st.integers(0, 10_000) for kind in TOKEN_KINDS})
-checks = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+checks = settings(
+    max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "8")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 @pytest.fixture
