@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tokenyield
 DEMO_SECONDS ?= 60
 TEST_PROCESSES ?= logical
+# Folders of tests, in memory where there are 4 GB for them: a commit of a ledger waits 3 ms for a disk, and the suite has thousands.
+TEST_FOLDERS ?= $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/' /proc/mounts 2>/dev/null | grep -q . && df -Pk /dev/shm | awk 'NR > 1 && $$4 > 4000000 {print $$6}')
 REAL_PROCESSES ?= 0
 FUZZ_EXAMPLES ?= 20000
 FUZZ_SECONDS ?= 3600
@@ -37,7 +39,7 @@ demo: setup ## run collector and agent on this host with a live table, DEMO_SECO
 
 test: setup ## run all tests that need no third-party server, on all cores (TEST_PROCESSES=logical); needs cc for the NVML stand-in
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev
-	$(BIN)/python -m pytest -m "not real" -n $(TEST_PROCESSES) --dist worksteal
+	PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDERS) $(BIN)/python -m pytest -m "not real" -o tmp_path_retention_policy=failed -n $(TEST_PROCESSES) --dist worksteal
 
 test-real: setup web packages real-programs real-caches ## run the tests against real programs: llama-server, LiteLLM, helm (in $(CACHE)), Prometheus, Chromium, buildah
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real -n $(REAL_PROCESSES) --dist loadfile --ignore tests/real/test_gpu_bench.py --ignore tests/kube

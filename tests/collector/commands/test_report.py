@@ -1,13 +1,19 @@
-"""`report`, `budget`, `rate` and the API, as processes: with the collector down, and with it running."""
+"""`report`, `budget`, `rate` and the API, with the collector down, and with it running.
+
+Commands run in this process: a start of Python for each would take three quarters of the time. test_questions.py and
+test_command_line.py start them as users do.
+"""
 
 import csv
 import io
 import json
-import os
+import logging
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +21,7 @@ import pytest
 
 from collector.reports.test_reports import PRICE_BOOK, month_into
 from harness import free_port, wait_until
+from tokenyield_collector.cli import main
 from tokenyield_collector.examples import EXAMPLE_FILES
 
 pytestmark = pytest.mark.timeout(1500)
@@ -41,11 +48,22 @@ def settings(tmp_path: Path) -> list[str]:
     return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
 
 
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("COLUMNS", "160")
+    handlers = list(logging.getLogger().handlers)
+    yield
+    logging.getLogger().handlers[:] = handlers  # a command sets its own, on a standard error that is closed then
+
+
 def call(*arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "tokenyield_collector.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "COLUMNS": "160"})
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
+        assert main(list(arguments)) == code, err.buffer.getvalue().decode()
+    for text in (out, err):
+        text.flush()
+    said: bytes = (out if code == 0 else err).buffer.getvalue()
+    return said.decode()
 
 
 def get(url: str, headers: dict[str, str] | None = None) -> bytes:
