@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import machine
 from nvml.stand_in import Scenario, build
@@ -12,6 +13,9 @@ from real.clickhouse_server import chdb, chdb_process, clickhouse, clickhouse_se
 
 machine.forget_settings()
 machine.watch()
+# What one example took says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 __all__ = ["chdb", "chdb_process", "clickhouse", "clickhouse_servers", "clickhouse_two_shards"]
 

@@ -74,23 +74,8 @@ class Fleet:
     """A ledger in the making."""
 
     def __init__(self, path: Path | str = ":memory:") -> None:
-        self._ledger = DuckDbLedger(path)
+        self.ledger = DuckDbLedger(path)
         self._seq = 0
-        self._not_appended: list[Shipment] = []
-        self._received_ms = 0
-
-    @property
-    def ledger(self) -> DuckDbLedger:
-        """With all hours so far, which are appended together: a commit for each would take most of a test's time."""
-        if shipments := self._not_appended:
-            self._not_appended = []
-            receipts = self._ledger.append(shipments, self._received_ms)
-            assert [receipt.accepted for receipt in receipts] == [1] * len(shipments)
-        return self._ledger
-
-    @ledger.setter
-    def ledger(self, ledger: DuckDbLedger) -> None:
-        self._ledger = ledger
 
     def hour(
         self,
@@ -117,8 +102,8 @@ class Fleet:
         shipment = Shipment(
             schema=1, agent_id=node, epoch="e", cluster=cluster, node=node, batches=(batch,), labels=labels or {}
         )
-        self._not_appended.append(shipment)
-        self._received_ms = max(self._received_ms, start_ms + HOUR_MS)
+        (receipt,) = self.ledger.append([shipment], start_ms + HOUR_MS)
+        assert receipt.accepted == 1
 
     def maker(
         self,

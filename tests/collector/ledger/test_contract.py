@@ -332,7 +332,7 @@ def test_what_was_seen_last_of_each_node(open_ledger: Open) -> None:
 @settings(
     max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "6")),
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_order_repeats_and_restarts_change_nothing(
     new_place: NewPlace, order: list[int], repeats: list[int], cuts: list[int]

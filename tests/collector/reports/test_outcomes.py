@@ -146,7 +146,10 @@ COUNTS = st.lists(
 
 
 @settings(
-    max_examples=6, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(COUNTS, st.sampled_from(["team", "product", "team,product", "day", "team,day"]))
 def test_rows_and_what_fits_none_sum_to_what_was_imported(

@@ -45,7 +45,9 @@ STATEMENT = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(STATEMENT, max_size=8), st.booleans())
 def test_no_answer_ends_a_reader_or_makes_energy(
     reader: NvmlReader,

@@ -46,7 +46,7 @@ weightings = st.fixed_dictionaries({kind: st.integers(0, 10_000) for kind in TOK
 checks = settings(
     max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "8")),
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
