@@ -5,6 +5,7 @@ CoreDNS and kubectl are one program that build_kubernetes.py builds. Out: `kubec
 """
 
 import json
+import os
 import secrets
 import subprocess
 from collections.abc import Callable
@@ -236,8 +237,9 @@ class Node:
 
     def kubectl(self, *call: str, text: str | None = None) -> str:
         """What kubectl writes, as administrator. `text`: its input."""
+        environment = {**os.environ, "HOME": str(self.machine.folder)}  # where it keeps what it has discovered
         done = subprocess.run([self._program, "kubectl", "--kubeconfig", self.kubeconfig, *call], input=text,
-                              capture_output=True, text=True, check=False)  # fmt: skip
+                              capture_output=True, text=True, check=False, env=environment)  # fmt: skip
         assert done.returncode == 0, f"kubectl {' '.join(call)}: {done.stderr[-3000:]}"
         return done.stdout
 
