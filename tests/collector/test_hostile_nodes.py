@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from collector.api.test_batches import post
 from collector.ledger.whole_hours import whole_hour
@@ -26,6 +27,7 @@ PRICES = "pools: [{name: p, rented: {per_gpu_hour: 4}}]\n"
 def stack(tmp_path: Path) -> Iterator[Stack]:
     tokens, prices = tmp_path / "tokens", tmp_path / "prices.yaml"
     lines = [f"{token_of(node)} may=write cluster=c nodes={node}" for node in NODES]
+    lines = [line if line.endswith("=liar") else f"{line} workloads=fleet" for line in lines]
     tokens.write_text("\n".join([*lines, "token-of-a-reader may=read"]))
     tokens.chmod(0o600)
     prices.write_text(PRICES)
@@ -52,8 +54,8 @@ def fetch(stack: Stack, path: str) -> bytes:
         return body
 
 
-def report(stack: Stack, day: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(fetch(stack, f"/v1/report?period={day}&by=workload&format=json"))
+def report(stack: Stack, day: str, by: str = "workload") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(fetch(stack, f"/v1/report?period={day}&by={by}&format=json"))
     return document
 
 
@@ -64,6 +66,14 @@ def yesterday_ms() -> int:
 
 def day_of(start_ms: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(start_ms / 1000))
+
+
+def of_workload(shipment: Shipment, name: str, team: str) -> Shipment:
+    """The same time and tokens, of a workload of that name, and with that label."""
+    (one,) = shipment.batches
+    workloads = tuple(structs.replace(workload, key=name, labels={"team": team}) for workload in one.workloads)
+    shares = tuple(structs.replace(share, workload=name) for share in one.shares)
+    return structs.replace(shipment, batches=(structs.replace(one, workloads=workloads, shares=shares),))
 
 
 def under_yield(document: dict[str, Any]) -> dict[str, float]:
@@ -107,3 +117,34 @@ def test_a_gpu_that_another_node_claims_is_priced_once_for_the_first(stack: Stac
     shown = " ".join(capsys.readouterr().out.split())
     assert "the ledger balances" in shown
     assert "GPU of another node: GPU-1 of c/n1, also by c/liar, 1.0 GPU-hours" in shown
+
+
+def test_a_name_that_another_scope_uses_is_another_workload(stack: Stack, tmp_path: Path,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    """`chat` runs on two nodes whose tokens share workloads. The liar claims it, with a label and tokens of its own, and
+    earlier hours; and a name as the collector would have made it."""
+    start_ms = yesterday_ms() + 2 * HOUR_MS
+    for node in ("n1", "n2"):
+        send(stack, of_workload(whole_hour(start_ms, node, gpu=f"GPU-{node}"), "chat", "honest"))
+    before = report(stack, day_of(start_ms), "workload,team")
+    (honest,) = before["rows"]
+    assert (honest["workload"], honest["team"], honest["tokens"], honest["cost"]) == ("chat", "honest", 7200, 8)
+    for hour, name in enumerate(("chat", "chat", "chat (node liar)", "chat [node liar]"), start=-1):
+        lie = whole_hour(start_ms + hour * HOUR_MS, "liar", gpu="GPU-liar", completion=10**9)
+        send(stack, of_workload(lie, name, "liar"))
+    send(stack, of_workload(whole_hour(start_ms + HOUR_MS, "n3", gpu="GPU-n3"), "chat", "honest"))
+    after = report(stack, day_of(start_ms), "workload,team")
+    by_name = {row["workload"]: row for row in after["rows"]}
+    names = {"chat": 3 * 3600, "chat (node liar)": 2 * 10**9, "chat [node liar]": 2 * 10**9}
+    assert {name: row["tokens"] for name, row in by_name.items()} == names
+    chat = by_name["chat"]
+    assert (chat["team"], chat["cost"], chat["joules_gpu"]) == ("honest", 12, honest["joules_gpu"] * 1.5)
+    assert sum(row["cost"] for row in after["rows"]) == after["total"]["cost"] == 28
+    (gap,) = [gap for gap in after["gaps"] if gap["kind"] == "workload_foreign"]
+    assert (gap["subject"], gap["gpu_hours"], gap["tokens"]) == ("c: chat (node liar)", 2, 2 * 10**9)
+    stack.kill_all()
+    assert main(["verify", "--ledger", str(stack.ledger_path)]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the ledger balances" in shown
+    assert "c: chat is used by scope fleet, node n1, node n2, node n3 first, and since" in shown
+    assert "by scope liar, node liar, whose tokens do not share workloads with it" in shown

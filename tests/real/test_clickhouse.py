@@ -169,6 +169,28 @@ def test_a_wrong_password_is_reported_and_never_shown(clickhouse_servers: list[S
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("cluster", ["", "fleet"])
+def test_nodes_of_a_ledger_of_before_share_what_they_used_there(clickhouse_servers: list[Server], cluster: str) -> None:
+    servers, database = clickhouse_servers if cluster else clickhouse_servers[:1], f"names_{cluster}"
+    address = servers[0].address(database)
+    start_ms = time.time_ns() // 1_000_000 // HOUR_MS * HOUR_MS - HOUR_MS
+    with closing(connect(address, PASSWORD, cluster)) as ledger:
+        ledger.append([shipment(batch(1, start_ms), node=node, agent_id=node) for node in ("n1", "n2")], start_ms)
+        ledger.fold()
+    for server in servers:
+        client = NativeClient(server.address(database), PASSWORD)
+        for table in ("workload_names", "schema_version"):
+            client.run(f"DROP TABLE {table}")
+        client.close()
+    with closing(connect(address, PASSWORD, cluster)) as ledger:
+        sent = [shipment(batch(2, start_ms + 15_000), node=node, agent_id=node) for node in ("n1", "n2", "n3")]
+        ledger.append(sent, start_ms + HOUR_MS, ["n1", "n2", "n3"])
+        ledger.fold()
+        assert {(share.node, share.workload) for share in ledger.facts_of_hours().shares} == {
+            ("n1", "chat"), ("n2", "chat"), ("n3", "chat (node n3)"),
+        }  # fmt: skip
+
+
 NEWER = {
     "gpu": ("energy_error_mj", "parked_ms", "parked_mj", "activity_known_ms", "sm_ms", "tensor_ms", "dram_ms",
             "nvlink_mib", "pcie_mib"),

@@ -16,6 +16,7 @@ from tokenyield_collector.access.enrolment_journal import EnrolmentJournal
 from tokenyield_collector.access.enrolment_rules import NAME, Candidate, by_kubernetes, by_secret, check_revoked
 from tokenyield_collector.access.enrolments import (
     FORGET,
+    KUBERNETES,
     NODES_MAX,
     Enrolments,
     EnrolRefused,
@@ -111,7 +112,14 @@ class Enrolment:
     def grant_of_token(self, token: bytes) -> Grant | None:
         """None where it is not a node's token that is valid now."""
         granted = self._valid(token)
-        return None if granted is None else _grant(granted)
+        return None if granted is None else _grant(granted, self._scope(granted))
+
+    def _scope(self, token: NodeToken) -> str:
+        if token.workloads:
+            return token.workloads
+        if not token.is_renewable:
+            return KUBERNETES
+        return self.journal.state.scope_of((token.cluster, token.node))
 
     def _valid(self, token: bytes) -> NodeToken | None:
         granted = node_token.granted(token, self._keys)
@@ -131,7 +139,7 @@ class Enrolment:
 
         known, is_new = self.journal.decide(judge)
         until_ms = now_ms + self._secret_token_ms
-        token = NodeToken(candidate.cluster, candidate.node, known.may, now_ms, until_ms, is_renewable=True)
+        token = NodeToken(candidate.cluster, candidate.node, known.may, now_ms, until_ms, True, known.scope)
         return self._issued(token, f"secret {known.name}", is_new=is_new)
 
     def by_account(self, candidate: Candidate, may: str) -> Issued:
@@ -145,7 +153,7 @@ class Enrolment:
 
         is_new = self.journal.decide(judge)
         until_ms = now_ms + self._account_token_ms
-        token = NodeToken(candidate.cluster, candidate.node, may, now_ms, until_ms, is_renewable=False)
+        token = NodeToken(candidate.cluster, candidate.node, may, now_ms, until_ms, False, KUBERNETES)
         return self._issued(token, "kubernetes", is_new=is_new)
 
     def renewed(self, presented: bytes, cluster: str, node: str) -> Issued:
@@ -158,7 +166,7 @@ class Enrolment:
             raise EnrolRefused("other_node", 403, detail)
         check_revoked(self.journal.state.nodes.get((cluster, node)))
         now_ms = self._now_ms()
-        token = NodeToken(cluster, node, before.may, now_ms, now_ms + self._secret_token_ms, is_renewable=True)
+        token = NodeToken(cluster, node, before.may, now_ms, now_ms + self._secret_token_ms, True, self._scope(before))
         return self._issued(token, "renewal", is_new=False)
 
     def _issued(self, token: NodeToken, how: str, *, is_new: bool) -> Issued:
@@ -178,7 +186,7 @@ def check_names(candidate: Candidate) -> None:
             raise EnrolRefused("name", 422, detail)
 
 
-def _grant(token: NodeToken) -> Grant:
+def _grant(token: NodeToken, scope: str) -> Grant:
     may = frozenset(right for right in (Right.WRITE, Right.GATEWAY) if right in token.may.split(","))
     name = f"node {token.cluster}/{token.node}"
-    return Grant(name, may, token.cluster, (token.node,), token.until_ms)
+    return Grant(name, may, token.cluster, (token.node,), token.until_ms, scope)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from tokenyield_collector.access.token_file import scope_of
+
 NODES_MAX = 100_000
 FORGET = "tokenyield-collector enrol forget days=90"
 SECRET, KUBERNETES = "secret ", "kubernetes"
@@ -30,6 +32,12 @@ class SecretAdded(msgspec.Struct, tag="secret", omit_defaults=True):
     """It may take the name of a node that has been silent for so long."""
     used: int = 0
     """How often it was used before this event, where older events were forgotten."""
+    workloads: str = ""
+    """The scope of the workloads that its nodes share (`Grant.scope`); empty: that of its `nodes`."""
+
+    @property
+    def scope(self) -> str:
+        return self.workloads or scope_of(self.nodes)
 
 
 class SecretRevoked(msgspec.Struct, tag="secret_revoked"):
@@ -115,6 +123,14 @@ class Enrolments:
         valid_from_ms = max(event.valid_from_ms, before.valid_from_ms if before else 0)
         how = f"{SECRET}{event.secret}" if event.secret else KUBERNETES
         self.nodes[key] = EnrolledNode(event.at_ms, event.claim, how, valid_from_ms)
+
+    def scope_of(self, key: NodeKey) -> str:
+        """Of the workloads of a node whose token does not have it. Where its secret is forgotten, that of its own."""
+        entry = self.nodes.get(key)
+        if entry is None or not entry.how.startswith(SECRET):
+            return KUBERNETES if entry is not None and entry.how == KUBERNETES else key[1]
+        secret = self.secrets.get(entry.how.removeprefix(SECRET))
+        return key[1] if secret is None else secret.scope
 
     def accepts(self, key: NodeKey, issued_ms: int) -> bool:
         """Whether a node's token that was issued at that time is still one."""

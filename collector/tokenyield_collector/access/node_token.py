@@ -35,6 +35,8 @@ class NodeToken(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     until_ms: int
     is_renewable: bool
     """Not where Kubernetes proves the node: a new token needs a new proof."""
+    workloads: str = ""
+    """The scope of the workloads that its node may share (`Grant.scope`); empty in tokens of older collectors."""
 
 
 class KeyFault(Exception):

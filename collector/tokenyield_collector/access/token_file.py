@@ -1,6 +1,6 @@
 """The file of bearer tokens: what each is called, what it may do, and for which cluster and nodes it may write.
 
-In: lines of `CREDENTIAL name=... may=write cluster=... nodes=... until=...`. Out: `Grant`s.
+In: lines of `CREDENTIAL name=... may=write cluster=... nodes=... workloads=... until=...`. Out: `Grant`s.
 A credential is a token, `sha256:` and its digest, so that the file holds no secret, or `cert:` and a pattern of names
 of client certificates. Defaults: `may=read,write,gateway`, any cluster, any node, no end.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tokenyield_collector.http.right import Right
 from tokenyield_settings.loader import nearest
+from tokenyield_wire.bounded import bounded
 
 TOKEN_CHARS_MIN = 16
 TOKEN_BYTES_MAX = 512
@@ -29,7 +30,8 @@ GROUP = "tokenyield-collector"
 RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY, Right.OUTCOMES)
 DEFAULT_RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY)
 """Of a line without `may=`."""
-_KEYS = ("name", "may", "cluster", "nodes", "until")
+_KEYS = ("name", "may", "cluster", "nodes", "workloads", "until")
+SCOPE_CHARS_MAX = 64
 OWN_NODE = "self"
 """`nodes=self`: the node that the certificate names, as `gpu-17` or `gpu-17.dc1.example.com`."""
 
@@ -43,6 +45,13 @@ class Grant:
     cluster: str = "*"
     nodes: tuple[str, ...] = ("*",)
     until_ms: int | None = None
+    workloads: str = ""
+    """Nodes whose tokens have the same word here share workloads; where it is empty, those of the same `nodes`."""
+
+    @property
+    def scope(self) -> str:
+        """Of the workloads that its nodes may share (decision 0016)."""
+        return self.workloads or scope_of(self.nodes)
 
     @property
     def only_node(self) -> tuple[str, str] | None:
@@ -55,6 +64,11 @@ class Grant:
         return fnmatch.fnmatchcase(cluster, self.cluster) and any(
             fnmatch.fnmatchcase(node, pattern) for pattern in self.nodes
         )
+
+
+def scope_of(nodes: Iterable[str]) -> str:
+    """The same for the same patterns."""
+    return bounded(",".join(sorted(nodes)), SCOPE_CHARS_MAX)
 
 
 def _is_pattern(text: str) -> bool:
@@ -171,7 +185,7 @@ def _grant(pairs: Iterable[str], number: int) -> Grant:
     if not set(names) <= set(RIGHTS):
         raise ValueError(f"may: expected {', '.join(RIGHTS)}, or several of them, such as read,write")
     may = frozenset(Right(name) for name in names)
-    limits = [key for key in ("cluster", "nodes") if key in given]
+    limits = [key for key in ("cluster", "nodes", "workloads") if key in given]
     if Right.GATEWAY in may and Right.WRITE not in may:
         raise ValueError("may: gateway goes with write; write may=write,gateway")
     if limits and not may <= {Right.WRITE, Right.GATEWAY}:
@@ -182,6 +196,7 @@ def _grant(pairs: Iterable[str], number: int) -> Grant:
         cluster=given.get("cluster", "*"),
         nodes=tuple(given.get("nodes", "*").split(",")),
         until_ms=_end_of_day_ms(given["until"]) if "until" in given else None,
+        workloads=scope_of(given["workloads"].split(",")) if "workloads" in given else "",
     )
 
 
@@ -203,4 +218,4 @@ def _with_own_node(grant: Grant, name: str) -> Grant:
         return grant
     own = {re.sub(r"([*?\[])", r"[\1]", node) for node in (name, name.partition(".")[0])}
     nodes = (*(node for node in grant.nodes if node != OWN_NODE), *sorted(own))
-    return Grant(f"{grant.name} {name}", grant.may, grant.cluster, nodes, grant.until_ms)
+    return Grant(f"{grant.name} {name}", grant.may, grant.cluster, nodes, grant.until_ms, grant.scope)

@@ -152,7 +152,7 @@ class Receiver:
             self._check_pace(shipment, weight)
             self._check_batches(caller_of(request), shipment)
             self._check_queue()  # many bodies may have come in meanwhile
-            committed = await self._committed(shipment)
+            committed = await self._committed(shipment, caller_of(request).scope)
             return _receipt(shipment.epoch, shipment.batches[0].seq, shipment.batches[-1].seq, committed)
 
     async def _taken_large(self, text: bytes, request: web.Request, held: Held) -> ReceiptDocument:
@@ -167,7 +167,7 @@ class Receiver:
         for start, stop in large.bounds:
             self._check_queue()
             part = await self._in_thread(large.head.part, start, stop)
-            receipt, missing = await self._committed(part)
+            receipt, missing = await self._committed(part, caller_of(request).scope)
             accepted, duplicates = accepted + receipt.accepted, duplicates + receipt.duplicates
             numbers += [part.batches[0].seq, part.batches[-1].seq]
         committed = CommittedShipment(ShipmentReceipt(accepted, duplicates), missing)
@@ -227,9 +227,9 @@ class Receiver:
         if faults := too_old(shipment, now_ms - settings.windows_keep_days * MS_PER_DAY + MS_PER_HOUR):
             raise Refusal("too_old", 422, _detail(faults[0]), tuple(faults))
 
-    async def _committed(self, shipment: Shipment) -> CommittedShipment:
+    async def _committed(self, shipment: Shipment, scope: str) -> CommittedShipment:
         try:
-            return await self._committer.commit(shipment)
+            return await self._committer.commit(shipment, scope)
         except UnstorableShipment as error:
             raise Refusal("unstorable", 422, str(error)[:500]) from None
         except LedgerError as error:

@@ -21,7 +21,7 @@ ACTIONS = {
     "secret": (
         "make a bootstrap secret: for how many nodes (uses=, default 1), which (nodes=), how long (days=, default 1)",
         "KEY=VALUE",
-        "cluster=, nodes=, uses=, days=, may=write|write,gateway, replace_after=90s|30m|24h, name=",
+        "cluster=, nodes=, uses=, days=, may=write|write,gateway, replace_after=90s|30m|24h, workloads=, name=",
         EXAMPLE,
     ),
     "list": (
@@ -51,7 +51,7 @@ ACTIONS = {
 }
 USES_MAX, DAYS_MAX = 100_000, 366
 FORGET_DAYS_MAX = 36_600
-_SECRET_KEYS = ("cluster", "nodes", "uses", "days", "may", "replace_after", "name")
+_SECRET_KEYS = ("cluster", "nodes", "uses", "days", "may", "replace_after", "workloads", "name")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +105,7 @@ def _secret(journal: "EnrolmentJournal", arguments: argparse.Namespace) -> int:
 
     from tokenyield_collector.access.enrolment import SECRET_PREFIX
     from tokenyield_collector.access.enrolments import SECRETS_MAX, Enrolments, EnrolRefused, SecretAdded
+    from tokenyield_collector.access.token_file import scope_of
 
     pairs, at_ms = pairs_of(arguments.pairs, _SECRET_KEYS), now_ms()
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
@@ -126,6 +127,7 @@ def _secret(journal: "EnrolmentJournal", arguments: argparse.Namespace) -> int:
         whole_of("uses", pairs.get("uses", "1"), USES_MAX),
         at_ms + days * MS_PER_DAY,
         seconds_of(pairs["replace_after"]) if "replace_after" in pairs else None,
+        workloads=scope_of(pairs["workloads"].split(",")) if "workloads" in pairs else "",
     )
 
     def judge(state: Enrolments) -> tuple[SecretAdded, None]:
@@ -160,6 +162,7 @@ def _list(journal: "EnrolmentJournal", arguments: argparse.Namespace) -> int:
             "uses_left": left.get(one.name, 0),
             "until": day_of(one.until_ms),
             "replace_after_s": one.replace_after_s,
+            "workloads": one.scope,
         }
         for one in state.secrets.values()
     ]

@@ -43,7 +43,8 @@ def gap_lines(settings: "CollectorSettings", policy: "Policy") -> list[str]:
             lines = [
                 line for month in ledger.versions.periods() for line in version_lines(maker.versions(month), now_ms)
             ]
-            return [*lines, *(gap.text for gap in maker.report(month_of(now_ms)).gaps)][:SHOWN_MAX]
+            gaps = [gap.text for gap in maker.report(month_of(now_ms)).gaps]
+            return [*lines, *gaps, *(conflict.text for conflict in ledger.name_conflicts())][:SHOWN_MAX]
         except LedgerError as error:
             return [f"the ledger cannot be read: {error}"]
 

@@ -114,6 +114,7 @@ def migrate(
         period_checks=export.period_checks(),
         outcomes=export.outcomes(),
         quarantined=source.quarantined(),
+        workload_names=export.workload_names(),
     )
     for i, hour_ms in enumerate(hours):
         facts, batches = _facts(source, hour_ms), export.batches(hour_ms)

@@ -32,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 the ledger balances, 1 it does not, has a GPU that is reported twice, or cannot be read."""
+    """0 the ledger balances, 1 it does not, has a GPU or a workload that two report, or cannot be read."""
     import os
 
     from tokenyield_collector.commands.source import settings_of
@@ -84,10 +84,11 @@ def _quarantine(ledger: "Ledger") -> None:
 
 
 def _show_gaps(ledger: "Ledger", settings: "CollectorSettings") -> int:
-    """What facts show that do not fit each other, whatever the prices are. 1 where a GPU is reported twice."""
+    """What facts show that do not fit each other, whatever the prices are. 1 where a GPU is reported twice, or a
+    workload by nodes that do not share it."""
     from tokenyield_collector.attribution.rules import load_rules
     from tokenyield_collector.statements.fact_gaps import fact_gaps
-    from tokenyield_collector.statements.gaps import GPU_CONTESTED, GPU_TWICE, gaps_of
+    from tokenyield_collector.statements.gaps import GPU_CONTESTED, GPU_TWICE, WORKLOAD_FOREIGN, gaps_of
     from tokenyield_wire.units import MS_PER_HOUR
 
     hours = ledger.hours()
@@ -97,7 +98,9 @@ def _show_gaps(ledger: "Ledger", settings: "CollectorSettings") -> int:
     gaps = gaps_of(fact_gaps(ledger.usage(), hours[0], hours[-1] + MS_PER_HOUR, aliases).gaps)
     for gap in gaps[:FINDINGS_SHOWN]:
         show(gap.text)
-    return int(any(gap.kind in (GPU_TWICE, GPU_CONTESTED) for gap in gaps))
+    for conflict in ledger.name_conflicts()[:FINDINGS_SHOWN]:
+        show(conflict.text)
+    return int(any(gap.kind in (GPU_TWICE, GPU_CONTESTED, WORKLOAD_FOREIGN) for gap in gaps))
 
 
 def _verify(ledger: "Ledger") -> int:

@@ -36,8 +36,15 @@ class CommittedShipment(NamedTuple):
 Answer = CommittedShipment | UnstorableShipment
 
 
-class _Waiting(NamedTuple):
+class ScopedShipment(NamedTuple):
+    """A shipment, and the scope of the token that it came with (`Grant.scope`)."""
+
     shipment: Shipment
+    scope: str
+
+
+class _Waiting(NamedTuple):
+    sent: ScopedShipment
     done: asyncio.Future[CommittedShipment]
 
 
@@ -62,11 +69,11 @@ class Committer:
     def is_full(self) -> bool:
         return self._waiting_batches >= self._settings.queue_batches_max
 
-    async def commit(self, shipment: Shipment) -> CommittedShipment:
+    async def commit(self, shipment: Shipment, scope: str = "") -> CommittedShipment:
         """Returns when the shipment is durable. Raises `LedgerError`, or `UnstorableShipment` where the same shipment
-        will be refused again."""
+        will be refused again. `scope`: of the token that it came with (`Grant.scope`)."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(shipment, loop.create_future())
+        waiting = _Waiting(ScopedShipment(shipment, scope), loop.create_future())
         if not self._waiting:
             self._oldest_s = loop.time()
         self._waiting.append(waiting)
@@ -111,18 +118,20 @@ class Committer:
     async def _try(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._writer, self._ledger.try_writing)
 
-    def _append(self, shipments: list[Shipment]) -> list[Answer]:
+    def _append(self, shipments: list[ScopedShipment]) -> list[Answer]:
         """In the writer's thread. Together, and where that fails for what one of them says, one by one."""
         try:
             return list(self._append_together(shipments))
         except UnstorableShipment as error:
             if len(shipments) == 1:
-                log.error("a shipment of %s/%s is refused: %s", shipments[0].cluster, shipments[0].node, error)
+                shipment = shipments[0].shipment
+                log.error("a shipment of %s/%s is refused: %s", shipment.cluster, shipment.node, error)
                 return [error]
         return [answer for shipment in shipments for answer in self._append([shipment])]
 
-    def _append_together(self, shipments: list[Shipment]) -> list[CommittedShipment]:
-        receipts = self._ledger.append(shipments, time.time_ns() // NS_PER_MS)
+    def _append_together(self, scoped: list[ScopedShipment]) -> list[CommittedShipment]:
+        shipments, scopes = [sent.shipment for sent in scoped], [sent.scope for sent in scoped]
+        receipts = self._ledger.append(shipments, time.time_ns() // NS_PER_MS, scopes)
         return [
             CommittedShipment(receipt, self._ledger.missing(shipment))
             for shipment, receipt in zip(shipments, receipts, strict=True)
@@ -130,13 +139,13 @@ class Committer:
 
     async def _commit_group(self, group: list[_Waiting]) -> None:
         started_s = time.perf_counter()
-        shipments = [waiting.shipment for waiting in group]
+        shipments = [waiting.sent for waiting in group]
         answers = await asyncio.get_running_loop().run_in_executor(self._writer, self._append, shipments)
         self._stats.commits += 1
         self._stats.commit_seconds += time.perf_counter() - started_s
         for waiting, answer in zip(group, answers, strict=True):
             if isinstance(answer, CommittedShipment):
-                self._remember(waiting.shipment)
+                self._remember(waiting.sent.shipment)
                 self._stats.batches += answer.receipt.accepted
                 self._stats.duplicates += answer.receipt.duplicates
             if waiting.done.done():

@@ -19,6 +19,7 @@ from tokenyield_collector.ledger.kept import FigureStore
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
 from tokenyield_collector.ledger.usage import LedgerUsageReader
+from tokenyield_collector.ledger.workload_names import NameConflict
 from tokenyield_wire.window import Shipment
 
 
@@ -46,8 +47,12 @@ class Ledger(Protocol):
         metrics, so that they are not shown twice. Called at every refresh."""
         ...
 
-    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
-        """Make all batches durable in one commit. Raises `LedgerError`, and then nothing was kept."""
+    def append(
+        self, shipments: Sequence[Shipment], received_ms: int, scopes: Sequence[str] = ()
+    ) -> list[ShipmentReceipt]:
+        """Make all batches durable in one commit. Raises `LedgerError`, and then nothing was kept. `scopes`: of the
+        tokens that the shipments came with, by which their workloads are named (workload_names.py); none where no token
+        came with them."""
         ...
 
     def try_writing(self) -> None:
@@ -177,6 +182,11 @@ class Ledger(Protocol):
     def quarantine(self, found: Sequence[Impossible], moved_ms: int) -> None:
         """Move all that the named nodes reported of these windows or hours aside. Their batches stay known, and hours
         are recomputed from what is left. Of one commit, or so that a second call ends what a first one began."""
+        ...
+
+    def name_conflicts(self) -> Sequence[NameConflict]:
+        """Names of workloads that nodes of several scopes use, or used while hours were kept; at most
+        `CONFLICTS_MAX`."""
         ...
 
     def quarantined(self) -> Sequence[QuarantinedRows]:

@@ -1,4 +1,5 @@
-"""Facts of a ledger that do not fit each other: what gateways and servers counted, and GPUs reported twice. Pure.
+"""Facts of a ledger that do not fit each other: what gateways and servers counted, GPUs reported
+twice, names of workloads used twice. Pure.
 
 Nothing is judged here: statements/fact_gaps.py says which of it is a gap.
 """
@@ -61,3 +62,15 @@ class ContestedGpu(NamedTuple):
     others: tuple[str, ...]
     left_out: tuple[int, ...]
     """What the others reported in those hours, as `CAPACITY_SUMS` (usage.py): it is in no figure of a report."""
+
+
+class ForeignDay(NamedTuple):
+    """What a workload came to on one day whose name nodes of another scope used first (workload_names.py)."""
+
+    day_ms: int
+    cluster: str
+    workload: str
+    gpu_ms: int
+    energy_mj: int
+    tokens: int
+    requests: int

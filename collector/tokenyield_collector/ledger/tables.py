@@ -56,7 +56,16 @@ TABLES: dict[str, tuple[list[str], list[str]]] = {
 BATCH_COLUMNS = ["agent_id", "epoch", "seq", *NODE_KEYS, "start_ms", "end_ms", "received_ms"]
 STORED_NAMES = {"caller": "asker"}
 """Field of a record -> the column that keeps it, where the two differ."""
-TEXT = {"agent_id", "epoch", "real_name", *STORED_NAMES, *(key for keys, _ in TABLES.values() for key in keys)}
+TEXT = {
+    "agent_id",
+    "epoch",
+    "real_name",
+    "member_kind",
+    "member",
+    "founder",
+    *STORED_NAMES,
+    *(key for keys, _ in TABLES.values() for key in keys),
+}
 """Columns of text; all others are integers."""
 
 INTEGER_MAX = 2**63 - 1

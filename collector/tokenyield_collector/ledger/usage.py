@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, GatewayDay
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, ForeignDay, GatewayDay
 from tokenyield_wire.window import TOKEN_KINDS
 
 
@@ -243,6 +243,10 @@ class UsageReader(Protocol):
 
     def contested_gpus(self, start_ms: int, end_ms: int) -> Sequence[ContestedGpu]:
         """GPUs that several nodes report at once."""
+        ...
+
+    def foreign_days(self, start_ms: int, end_ms: int) -> Sequence[ForeignDay]:
+        """Workloads whose names nodes of another scope used first, by day, cluster and name."""
         ...
 
     def checksum(self, start_ms: int, end_ms: int) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, ForeignDay
 from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.tables import HOST_KINDS
 from tokenyield_collector.ledger.usage import (
@@ -111,6 +111,10 @@ class WindowUsage:
 
     def contested_gpus(self, start_ms: int, end_ms: int) -> Sequence[ContestedGpu]:
         """None: who was first is decided of closed hours; until then each node's GPUs count."""
+        return ()
+
+    def foreign_days(self, start_ms: int, end_ms: int) -> Sequence[ForeignDay]:
+        """None: they are named by day."""
         return ()
 
     def checksum(self, start_ms: int, end_ms: int) -> str:

@@ -9,7 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple, Protocol
 
-from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, GatewayDay
+from tokenyield_collector.ledger.contradictions import (
+    ContestedGpu,
+    DemandDay,
+    DoubledGpu,
+    ForeignDay,
+    GatewayDay,
+)
 from tokenyield_collector.ledger.usage import CapacityTimes
 from tokenyield_collector.statements.chained_gateways import behind_another, beyond_made, outermost_first
 from tokenyield_collector.statements.gaps import (
@@ -18,6 +24,7 @@ from tokenyield_collector.statements.gaps import (
     GPU_CONTESTED,
     GPU_TWICE,
     NOT_SERVED,
+    WORKLOAD_FOREIGN,
     DayGap,
     GapAmounts,
     GapSums,
@@ -37,6 +44,8 @@ class ContradictionReader(Protocol):
     def doubled_gpus(self, start_ms: int, end_ms: int) -> Sequence[DoubledGpu]: ...
 
     def contested_gpus(self, start_ms: int, end_ms: int) -> Sequence[ContestedGpu]: ...
+
+    def foreign_days(self, start_ms: int, end_ms: int) -> Sequence[ForeignDay]: ...
 
 
 class FactGaps(NamedTuple):
@@ -63,6 +72,8 @@ def fact_gaps(reader: ContradictionReader, start_ms: int, end_ms: int, gateway_m
         subject = f"{own_name(contested.gpu_uuid)} of {_place(contested.first)}, also by {others}"
         times = CapacityTimes(*contested.left_out)
         found.add(GPU_CONTESTED, subject, contested.day_ms, GapAmounts(times.gpu_ms, times.energy_mj))
+    for day_ms, cluster, workload, *amounts in reader.foreign_days(start_ms, end_ms):
+        found.add(WORKLOAD_FOREIGN, f"{own_name(cluster)}: {own_name(workload)}", day_ms, GapAmounts(*amounts))
     return FactGaps(found.by_day(), uncounted)
 
 

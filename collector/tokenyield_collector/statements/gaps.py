@@ -126,6 +126,13 @@ GPU_CONTESTED = GapKind(
     "the others report of it in those hours is left out",
     "find out which node has it, and take the token of the other away; a copied machine must not report the same GPU",
 )
+WORKLOAD_FOREIGN = GapKind(
+    "workload_foreign",
+    "workload of another scope",
+    "nodes whose tokens do not share workloads used the name first, so that it counts as a workload of its own",
+    "where it is one workload, give the tokens of its nodes the same workloads=; else rename it, or revoke the token "
+    "of the node that claims it; `verify` names both",
+)
 KINDS = (
     NO_POOL,
     NO_TERMS,
@@ -142,6 +149,7 @@ KINDS = (
     GATEWAYS_CHAINED,
     GPU_TWICE,
     GPU_CONTESTED,
+    WORKLOAD_FOREIGN,
 )
 """In the order in which gaps are shown."""
 BY_NAME = {kind.name: kind for kind in KINDS}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.samples import NOON_MS
+from tokenyield_collector.access.enrolment import Enrolment
 from tokenyield_collector.access.enrolment_journal import EnrolmentJournal
 from tokenyield_collector.access.enrolment_rules import SEEN_LATELY_S, Candidate, by_kubernetes, by_secret
 from tokenyield_collector.access.enrolments import (
@@ -24,6 +25,7 @@ from tokenyield_collector.access.enrolments import (
     SecretRevoked,
 )
 from tokenyield_collector.access.node_token import KeyFault, NodeToken, granted, make_key, read_keys, signed
+from tokenyield_collector.config import CollectorSettings
 
 DIGEST = hashlib.sha256(b"tyb_secret").hexdigest()
 DAY_MS = 86_400_000
@@ -277,3 +279,43 @@ def test_a_file_without_a_key_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(text)
     with pytest.raises(KeyFault, match="openssl rand -hex 32"):
         read_keys(tmp_path / "key")
+
+
+@pytest.mark.parametrize(
+    ("of_secret", "scope"), [({}, "gpu-*"), ({"workloads": "fleet"}, "fleet"), ({"nodes": ("b", "a")}, "a,b")]
+)
+def test_a_node_s_scope_is_its_secret_s(of_secret: dict[str, object], scope: str) -> None:
+    """Of tokens that older collectors signed it is found by the journal, as long as it knows the secret."""
+    state = state_of(secret(**of_secret), enrolled())
+    assert state.scope_of(("dc1", "gpu-1")) == scope
+    assert state.scope_of(("dc1", "gpu-2")) == "gpu-2"
+    assert state_of(enrolled()).scope_of(("dc1", "gpu-1")) == "gpu-1"
+    assert state_of(enrolled(by="")).scope_of(("dc1", "gpu-1")) == "kubernetes"
+
+
+def test_a_scope_is_signed_into_the_token_and_stays_at_its_renewal(tmp_path: Path) -> None:
+    enrolment = Enrolment(CollectorSettings(enrol_dir=str(tmp_path)))
+    enrolment.prepare()
+    enrolment.journal.decide(lambda _: (secret(workloads="fleet", until_ms=2**60), None))
+    issued = enrolment.by_secret(b"tyb_secret", candidate())
+    assert scope_of(enrolment, issued.token) == "fleet"
+    enrolment.journal.decide(lambda _: (SecretRevoked(NOON_MS, "s"), None))
+    assert scope_of(enrolment, enrolment.renewed(issued.token.encode(), "dc1", "gpu-1").token) == "fleet"
+    assert scope_of(enrolment, enrolment.by_account(candidate("gpu-2"), "write").token) == "kubernetes"
+
+
+def test_a_token_of_an_older_collector_has_the_scope_of_its_secret(tmp_path: Path) -> None:
+    enrolment = Enrolment(CollectorSettings(enrol_dir=str(tmp_path)))
+    enrolment.prepare()
+    enrolment.journal.decide(lambda _: (secret(), None))
+    enrolment.journal.decide(lambda _: (enrolled(), None))
+    (key,) = read_keys(tmp_path / "key")
+    old = signed(msgspec.structs.replace(TOKEN, until_ms=2**60), key)
+    assert scope_of(enrolment, old) == "gpu-*"
+    assert scope_of(enrolment, enrolment.renewed(old.encode(), "dc1", "gpu-1").token) == "gpu-*"
+
+
+def scope_of(enrolment: Enrolment, token: str) -> str:
+    grant = enrolment.grant_of_token(token.encode())
+    assert grant is not None
+    return grant.scope

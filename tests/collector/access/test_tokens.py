@@ -151,3 +151,31 @@ def test_a_certificate_writes_for_itself_only() -> None:
     wild = file.grant_of_certificate(["*.gpu.example.com"], NOON_MS)
     assert wild is not None
     assert not wild.may_write_for("dc1", "gpu-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "scope"),
+    [
+        ("may=write", "*"),
+        ("may=write nodes=gpu-7", "gpu-7"),
+        ("may=write nodes=gpu-*,gw-1", "gpu-*,gw-1"),
+        ("may=write nodes=gw-1,gpu-*", "gpu-*,gw-1"),
+        ("may=write nodes=gpu-7 workloads=fleet", "fleet"),
+        ("may=write,gateway cluster=dc1 workloads=gpu-*", "gpu-*"),
+    ],
+)
+def test_the_scope_of_a_token(words: str, scope: str) -> None:
+    tokens = parse_token_file(f"0123456789abcdef {words}", "tokens")
+    (grant,) = tokens.by_digest.values()
+    assert (tokens.faults, grant.scope) == ((), scope)
+
+
+def test_nodes_of_one_certificate_line_are_of_one_scope() -> None:
+    tokens = parse_token_file("cert:*.gpu.example may=write nodes=self", "tokens")
+    grants = [tokens.grant_of_certificate([f"{node}.gpu.example"], 0) for node in ("n1", "n2")]
+    assert [grant.scope for grant in grants if grant] == ["self", "self"]
+
+
+def test_a_scope_is_for_writers() -> None:
+    tokens = parse_token_file("0123456789abcdef may=read workloads=fleet", "tokens")
+    assert "workloads= limits writing" in tokens.faults[0]

@@ -10,6 +10,7 @@ from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import QuarantinedRows
+from tokenyield_collector.ledger.workload_names import NameUse
 
 
 class ClickHouseImport:
@@ -52,6 +53,7 @@ class ClickHouseImport:
         period_checks: Sequence[PeriodCheck],
         outcomes: Sequence[tuple[OutcomeSlice, int]],
         quarantined: Sequence[QuarantinedRows],
+        workload_names: Sequence[NameUse],
     ) -> None:
         """What is of no hour; windows before `windows_from_ms` are gone, and their hours are not recomputed."""
         self._tables.insert_rows("retired", ("what", "before_ms"), [("windows", windows_from_ms)])
@@ -63,4 +65,5 @@ class ClickHouseImport:
         self._tables.insert_rows("statements", StatementRecord._fields, statements)
         self._tables.insert_rows("period_checks", PeriodCheck._fields, map(tuple, period_checks))
         self._tables.insert_rows("quarantined", QuarantinedRows._fields, quarantined)
+        self._tables.insert_rows("workload_names", NameUse._fields, workload_names)
         write_outcomes(self._tables, outcomes, 0)  # what was imported into this ledger stays

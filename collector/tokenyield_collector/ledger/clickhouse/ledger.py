@@ -21,10 +21,12 @@ from tokenyield_collector.ledger.clickhouse.retention import retire
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.clickhouse.usage import ClickHouseUsage
 from tokenyield_collector.ledger.clickhouse.versions import ClickHouseVersions
+from tokenyield_collector.ledger.clickhouse.workload_names import name_conflicts
 from tokenyield_collector.ledger.clickhouse.writer import ClickHouseWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.ledger.workload_names import NameConflict
 from tokenyield_wire.window import Shipment
 
 
@@ -70,8 +72,10 @@ class ClickHouseLedger:
 
     # --- writing -------------------------------------------------------------------------------------------------
 
-    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
-        return self._writer.append(shipments, received_ms)
+    def append(
+        self, shipments: Sequence[Shipment], received_ms: int, scopes: Sequence[str] = ()
+    ) -> list[ShipmentReceipt]:
+        return self._writer.append(shipments, received_ms, scopes)
 
     def try_writing(self) -> None:
         self._tables.insert_rows("touched", ("hour_ms", "commits"), [(0, 0)])  # no hour, and no commit
@@ -165,6 +169,9 @@ class ClickHouseLedger:
 
     def windows_from_ms(self) -> int | None:
         return self._reader.windows_from_ms()
+
+    def name_conflicts(self) -> list[NameConflict]:
+        return name_conflicts(self._tables)
 
     def quarantined(self) -> list[QuarantinedRows]:
         return quarantine.quarantined(self._tables)

@@ -12,6 +12,7 @@ from tokenyield_collector.ledger.clickhouse.schema import (
     local_tables,
 )
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
+from tokenyield_collector.ledger.clickhouse.workload_names import take_from_hours
 from tokenyield_collector.ledger.schema_version import check_schema_version
 
 
@@ -60,6 +61,8 @@ def make_tables(tables: ClickHouseTables, ledger: str, cluster: str, database: s
     ((version,),) = tables.rows("SELECT max(version) FROM {schema_version}")
     check_schema_version(ledger, version, SCHEMA_VERSION)
     if version < SCHEMA_VERSION:
+        if version < 8:
+            take_from_hours(tables)
         tables.insert_rows("schema_version", ("version",), [(SCHEMA_VERSION,)])
 
 

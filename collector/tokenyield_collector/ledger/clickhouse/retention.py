@@ -21,12 +21,12 @@ def retire(
     for shard in tables.shards:
         parts = shard.rows(
             "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase() AND active "
-            "AND (table IN ('windows', 'outcomes', 'quarantined') OR table LIKE '%\\_hours')"
+            "AND (table IN ('windows', 'outcomes', 'quarantined', 'workload_names') OR table LIKE '%\\_hours')"
         )
         for table, partition in parts:
             number = int(str(partition).strip("()"))
             before_ms, partition_ms = (cut_ms, MS_PER_HOUR) if table == "windows" else (hours_before_ms, MS_PER_DAY)
-            oldest = before_ms // (OUTCOME_PARTITION_MS if table == "outcomes" else partition_ms)
+            oldest = before_ms // (OUTCOME_PARTITION_MS if table in ("outcomes", "workload_names") else partition_ms)
             if number < oldest:
                 shard.run(f"ALTER TABLE {table} DROP PARTITION {number}")
     tables.first_ms = tables.read_first_ms()

@@ -21,11 +21,11 @@ from tokenyield_collector.ledger.intake import BatchSender
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 OUTCOME_PARTITION_MS = 31 * MS_PER_DAY
-"""One insert may fall into 100 partitions, and a year of days may come in one."""
+"""Of outcomes and names. One insert may fall into 100 partitions, and a year of days may come in one."""
 _BY_NODE = "cityHash64(cluster, node)"
 
 
@@ -119,6 +119,14 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
         f"ReplacingMergeTree(moved_ms) PARTITION BY intDiv(start_ms, {MS_PER_DAY}) "
         "ORDER BY (cluster, node, start_ms, source, digest)",
         _BY_NODE,
+    )
+    yield (
+        "workload_names",
+        "cluster String, workload String, member_kind String, member String, founder String, since_ms Int64, "
+        "seen_ms Int64",
+        f"ReplacingMergeTree(seen_ms) PARTITION BY intDiv(seen_ms, {OUTCOME_PARTITION_MS}) "
+        "ORDER BY (cluster, workload, member_kind, member)",
+        "cityHash64(cluster, workload)",
     )
     yield "schema_version", "version Int64", "ReplacingMergeTree ORDER BY version", "version"
 

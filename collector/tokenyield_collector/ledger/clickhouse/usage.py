@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tokenyield_collector.ledger.clickhouse.client import quoted
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
-from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, ForeignDay
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.sql import is_one_of
 from tokenyield_collector.ledger.tables import TABLES, columns_of_hours
@@ -74,6 +74,9 @@ class ClickHouseUsage:
 
     def contested_gpus(self, start_ms: int, end_ms: int) -> Sequence[ContestedGpu]:
         return self._reader(start_ms, end_ms).contested_gpus(start_ms, end_ms)
+
+    def foreign_days(self, start_ms: int, end_ms: int) -> Sequence[ForeignDay]:
+        return self._reader(start_ms, end_ms).foreign_days(start_ms, end_ms)
 
     def latency(self, start_ms: int, end_ms: int) -> Sequence[WorkLatency]:
         return self._reader(start_ms, end_ms).latency(start_ms, end_ms)

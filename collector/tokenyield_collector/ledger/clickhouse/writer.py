@@ -6,16 +6,19 @@ in ClickHouse, and a batch that two collectors take in at once still counts once
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.clickhouse.client import quoted
 from tokenyield_collector.ledger.clickhouse.schema import IDENTITY, WINDOW_COLUMNS
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
+from tokenyield_collector.ledger.clickhouse.workload_names import AGAIN_AFTER_MS, read_uses, write_uses
 from tokenyield_collector.ledger.intake import BatchSender, intake_of, sender_of
 from tokenyield_collector.ledger.rows import TableRows, rows_of_batch
 from tokenyield_collector.ledger.sql import starts_in_hour
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, TABLES, columns_of_batch, columns_of_windows
+from tokenyield_collector.ledger.workload_names import WorkloadNames
 from tokenyield_wire.units import hour_of_ms
 from tokenyield_wire.window import Batch, Shipment
 
@@ -30,8 +33,18 @@ class ClickHouseWriter:
 
     def __init__(self, tables: ClickHouseTables) -> None:
         self._tables = tables
+        self._names = WorkloadNames(partial(read_uses, tables), AGAIN_AFTER_MS)
 
-    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
+    def append(self, shipments: Sequence[Shipment], received_ms: int, scopes: Sequence[str]) -> list[ShipmentReceipt]:
+        shipments, uses = self._names.named(shipments, scopes, received_ms)
+        try:
+            write_uses(self._tables, uses)  # before what has these names, so that other collectors see who was first
+        except BaseException:
+            self._names.forget()
+            raise
+        return self._append(shipments, received_ms)
+
+    def _append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
         known = self._known(shipments)
 
         def is_new(sender: BatchSender, seq: int) -> bool:

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 
-from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, ForeignDay
 from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER
 from tokenyield_collector.ledger.duckdb.gpu_owners import SPENT, WHOLE_MS
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables
 from tokenyield_collector.ledger.sql import between
 from tokenyield_collector.ledger.tables import STORED_NAMES
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, CAPACITY_TIMES
+from tokenyield_collector.ledger.workload_names import FOREIGN
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
+from tokenyield_wire.window import TOKEN_KINDS
 
 _DAY = f"hour_ms - hour_ms % {MS_PER_DAY}"
 _ENERGY = " + ".join(f"{name.replace('_ms', '_mj')}::HUGEINT" for name in CAPACITY_TIMES)
@@ -53,6 +55,20 @@ def demand_days(tables: QueryTables, start_ms: int, end_ms: int, gateway_models:
         """
     )
     return [DemandDay(*row) for row in rows]
+
+
+def foreign_days(tables: QueryTables, start_ms: int, end_ms: int) -> list[ForeignDay]:
+    tokens = " + ".join(f"{kind}::HUGEINT" for kind in TOKEN_KINDS)
+    rows = tables.rows(
+        f"""
+        SELECT {_DAY} AS day_ms, cluster, workload, sum((active_ms + idle_ms)::HUGEINT // models),
+               sum((active_mj + idle_mj)::HUGEINT // models), sum({tokens}), sum(requests::HUGEINT)
+        FROM work_hours w JOIN (FROM identities WHERE regexp_matches(workload, '{FOREIGN.pattern}', 's')) i
+          ON i.id = w.identity
+        WHERE {between("hour_ms", start_ms, end_ms)} GROUP BY ALL ORDER BY ALL
+        """
+    )
+    return [ForeignDay(day_ms, cluster, name, *map(int, sums)) for day_ms, cluster, name, *sums in rows]
 
 
 def doubled_gpus(tables: QueryTables, start_ms: int, end_ms: int) -> list[DoubledGpu]:

@@ -19,6 +19,7 @@ from tokenyield_collector.ledger.tables import (
     columns_of_batch,
     columns_of_hours,
 )
+from tokenyield_collector.ledger.workload_names import NameUse
 
 BATCHES_AT_ONCE = 5_000
 """With 8 GPUs each about 50 MB as Python objects."""
@@ -79,6 +80,9 @@ class DuckDbExport:
 
     def period_checks(self) -> list[PeriodCheck]:
         return [PeriodCheck(*row) for row in self._rows(f"SELECT {', '.join(PeriodCheck._fields)} FROM period_checks")]
+
+    def workload_names(self) -> list[NameUse]:
+        return [NameUse(*row) for row in self._rows(f"SELECT {', '.join(NameUse._fields)} FROM workload_names")]
 
     def outcomes(self) -> list[tuple[OutcomeSlice, int]]:
         """Slices, and when each was imported (ms)."""

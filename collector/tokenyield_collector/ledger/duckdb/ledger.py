@@ -24,10 +24,12 @@ from tokenyield_collector.ledger.duckdb.reader import DuckDbReader
 from tokenyield_collector.ledger.duckdb.retention import retire
 from tokenyield_collector.ledger.duckdb.usage import DuckDbUsage
 from tokenyield_collector.ledger.duckdb.versions import DuckDbVersions
+from tokenyield_collector.ledger.duckdb.workload_names import name_conflicts
 from tokenyield_collector.ledger.duckdb.writer import DuckDbWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.ledger.workload_names import NameConflict
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
@@ -56,8 +58,10 @@ class DuckDbLedger:
     # --- writing -------------------------------------------------------------------------------------------------
 
     @readable
-    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
-        return self._writer.append(shipments, received_ms)
+    def append(
+        self, shipments: Sequence[Shipment], received_ms: int, scopes: Sequence[str] = ()
+    ) -> list[ShipmentReceipt]:
+        return self._writer.append(shipments, received_ms, scopes)
 
     def try_writing(self) -> None:
         self._file.try_writing()
@@ -184,6 +188,10 @@ class DuckDbLedger:
     @readable
     def windows_from_ms(self) -> int | None:
         return self._reader.windows_from_ms()
+
+    @readable
+    def name_conflicts(self) -> list[NameConflict]:
+        return name_conflicts(self._file.reader())
 
     @readable
     def quarantined(self) -> list[QuarantinedRows]:

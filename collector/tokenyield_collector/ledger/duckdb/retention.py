@@ -37,6 +37,7 @@ def retire(
         for table in (*ROLL_UP_TABLES, *(f"{table}_hours" for table in TABLES)):
             connection.execute(f"DELETE FROM {table} WHERE hour_ms < {hours_before_ms}")
         connection.execute(f"DELETE FROM quarantined WHERE start_ms < {hours_before_ms}")
+        connection.execute(f"DELETE FROM workload_names WHERE seen_ms < {hours_before_ms}")
         connection.execute(f"DELETE FROM outcomes WHERE day_ms + {MS_PER_DAY} <= {hours_before_ms}")
         if counter_bases:
             bases: dict[str, int] = dict(file.rows("SELECT name, value FROM counter_bases"))

@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -170,6 +170,20 @@ def _migration_12() -> list[str]:
     ]
 
 
+def _migration_13() -> list[str]:
+    """Who uses which name of a workload. Nodes that used one before share it."""
+    used = " UNION ALL ".join(
+        f"SELECT hour_ms, cluster, node, workload FROM {table}_hours" for table in ("share", "token")
+    )
+    return [
+        "CREATE TABLE workload_names (cluster VARCHAR, workload VARCHAR, member_kind VARCHAR, member VARCHAR, "
+        "founder VARCHAR, since_ms BIGINT, seen_ms BIGINT)",
+        f"INSERT INTO workload_names SELECT cluster, workload, 'node', node, '', min(min(hour_ms)) OVER "
+        f"(PARTITION BY cluster, workload), max(hour_ms) + 3600000 FROM ({used}) "
+        f"WHERE hour_ms > (SELECT max(hour_ms) FROM ({used})) - 604800000 GROUP BY cluster, workload, node",
+    ]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -192,5 +206,6 @@ MIGRATIONS = {
     10: _migration_10,
     11: _migration_11,
     12: _migration_12,
+    13: _migration_13,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu
+from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, ForeignDay
 from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER, by_callers, group_callers, split_callers
-from tokenyield_collector.ledger.duckdb.contradictions import contested_gpus, demand_days, doubled_gpus
+from tokenyield_collector.ledger.duckdb.contradictions import contested_gpus, demand_days, doubled_gpus, foreign_days
 from tokenyield_collector.ledger.duckdb.live_hours import at_most
 from tokenyield_collector.ledger.duckdb.model_split import work_rows
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables, weighted_tokens
@@ -135,6 +135,9 @@ class DuckDbUsage:
 
     def contested_gpus(self, start_ms: int, end_ms: int) -> list[ContestedGpu]:
         return contested_gpus(self._tables, start_ms, end_ms)
+
+    def foreign_days(self, start_ms: int, end_ms: int) -> list[ForeignDay]:
+        return foreign_days(self._tables, start_ms, end_ms)
 
     def latency(self, start_ms: int, end_ms: int) -> list[WorkLatency]:
         within = f"WHERE {between('hour_ms', start_ms, end_ms)}"

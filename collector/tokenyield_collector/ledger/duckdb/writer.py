@@ -7,15 +7,18 @@ cost more memory than the rest of the collector. One writer makes that safe.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows, make_table
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
+from tokenyield_collector.ledger.duckdb.workload_names import read_uses, write_uses
 from tokenyield_collector.ledger.intake import BatchSender, Intake, intake_of, sender_of
 from tokenyield_collector.ledger.receipts import NumberSet
 from tokenyield_collector.ledger.rows import TableRows, rows_of_batch
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, columns_of_windows
+from tokenyield_collector.ledger.workload_names import NameUse, WorkloadNames
 from tokenyield_wire.units import hour_of_ms
 from tokenyield_wire.window import Shipment
 
@@ -30,6 +33,7 @@ class DuckDbWriter:
     def __init__(self, file: DuckDbFile, hours: DuckDbHours) -> None:
         self._file = file
         self._hours = hours
+        self._names = WorkloadNames(partial(read_uses, file))
         self._received: Received | None = None  # read at the first batch: reports need none
         self._node_labels = {
             (cluster, node): labels for cluster, node, labels in file.rows("SELECT * FROM node_labels")
@@ -40,7 +44,20 @@ class DuckDbWriter:
         self._is_new = self.first_ms is None
         """Then nothing is missing of agents that were there before it."""
 
-    def append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
+    def append(self, shipments: Sequence[Shipment], received_ms: int, scopes: Sequence[str]) -> list[ShipmentReceipt]:
+        shipments, uses = self._names.named(shipments, scopes, received_ms)
+        are_kept = False
+        try:
+            receipts, are_kept = self._append(shipments, uses, received_ms)
+        finally:
+            if uses and not are_kept:
+                self._names.forget()
+        return receipts
+
+    def _append(
+        self, shipments: Sequence[Shipment], uses: Sequence[NameUse], received_ms: int
+    ) -> tuple[list[ShipmentReceipt], bool]:
+        """Receipts, and whether there was anything to commit."""
         if self._received is None:
             self._received = self._read_received()
         received, fresh = self._received, defaultdict[BatchSender, NumberSet](NumberSet)
@@ -50,16 +67,18 @@ class DuckDbWriter:
 
         intake = intake_of(shipments, is_new, self._node_labels)
         if intake.batches:
-            self._keep(intake, received, fresh, received_ms)
-        return intake.receipts
+            self._keep(intake, received, fresh, received_ms, uses)
+        return intake.receipts, bool(intake.batches)
 
-    def _keep(self, intake: Intake, received: Received, fresh: Received, received_ms: int) -> None:
+    def _keep(
+        self, intake: Intake, received: Received, fresh: Received, received_ms: int, uses: Sequence[NameUse]
+    ) -> None:
         rows: TableRows = defaultdict(list)
         for shipment, batch in intake.batches:
             rows_of_batch(rows, shipment, batch, received_ms)
         starts_ms = [batch.start_ms for _, batch in intake.batches]
         hours_ms = {hour_of_ms(start_ms) for start_ms in starts_ms}
-        self._commit(rows, hours_ms - self._hours.dirty, intake.node_labels)
+        self._commit(rows, hours_ms - self._hours.dirty, intake.node_labels, uses)
         # What was committed is known before anything else can fail: its sender would send it again.
         for sender, numbers in fresh.items():
             known = received.setdefault(sender, NumberSet())
@@ -73,12 +92,15 @@ class DuckDbWriter:
         oldest_ms = min(starts_ms)
         self.first_ms = oldest_ms if self.first_ms is None else min(self.first_ms, oldest_ms)
 
-    def _commit(self, rows: TableRows, newly_dirty: set[int], labels: dict[tuple[str, str], str]) -> None:
+    def _commit(
+        self, rows: TableRows, newly_dirty: set[int], labels: dict[tuple[str, str], str], uses: Sequence[NameUse]
+    ) -> None:
         connection = self._file.connection
         with self._file.transaction("cannot be written"):
             for (cluster, node), text in labels.items():
                 connection.execute("DELETE FROM node_labels WHERE cluster = ? AND node = ?", [cluster, node])
                 connection.execute("INSERT INTO node_labels VALUES (?, ?, ?)", [cluster, node, text])
+            write_uses(connection, uses)
             insert_rows(connection, "batches", BATCH_COLUMNS, rows["batches"])
             for table, table_rows in rows.items():
                 if table != "batches":
