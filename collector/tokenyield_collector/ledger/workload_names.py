@@ -193,8 +193,8 @@ class WorkloadNames:
             if use is None or use.group != group or not 0 <= now_ms - use.seen_ms < NOTED_MS:
                 use = fresh[key, (kind, which)] = NameUse(*key, kind, which, founder, since_ms, now_ms)
                 self._put(use)
-        first = name.first_group(now_ms)
-        return first is None or founder == first[1]  # two collectors may have noted one founder's beginning
+        # By founder: two collectors may have noted one founder's beginning.
+        return first is None or founder == first[1]
 
 
 def _is_kept(seen_ms: int, now_ms: int) -> bool:
