@@ -7,7 +7,6 @@ doubled or taken away. Fields come from the types of tokenyield_wire, so that a 
 
 import copy
 import json
-import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
@@ -24,8 +23,6 @@ GREAT = (COUNT_MAX, COUNT_MAX - 1, COUNT_MAX // 2, 2**33, 2**32, 2**31, 2**31 - 
 BEYOND: tuple[Any, ...] = (COUNT_MAX + 1, 2**53 + 1, 2**63, 2**64, 10**40, -1, 0.5, None, "1", [], {}, True)
 LENGTHS_MS = (1, 999, 15_000, 60_000, 3_600_000)
 HOUR_MS = 3_600_000
-MAY_SHARE_NAMES = os.environ.get("TOKENYIELD_LIES_SHARED_NAMES") == "1"
-"""Whether it calls workloads as others do. Off: a workload may still span nodes of several tokens, and is one then."""
 LONGEST = ("x" * 253, "x" * 254, "\u6771" * 253, "\U0001f600" * 253, "x" * 512, "x" * 513, "")
 
 
@@ -48,7 +45,7 @@ class LyingNode:
     def __init__(
         self, chosen: random.Random, cluster: str, node: str, victims: Sequence[str] = (), shared: Sequence[str] = ()
     ) -> None:
-        self._chosen, self._victims, self._shared = chosen, victims, shared if MAY_SHARE_NAMES else ()
+        self._chosen, self._victims, self._shared = chosen, victims, shared
         self.cluster, self.node = cluster, node
         self._names = [*NAMES, *LONGEST[:1], *LONGEST[2:4]]
         self._seq = 0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from faults.world import World
 
 CLOCK_SKEW_MS = 300_000
+FLEET_SCOPE, LIAR_SCOPE = "fleet", "liar"
+"""Of the tokens of the honest nodes, and of the one that lies."""
 
 
 class SimulatedCollector:
@@ -139,10 +141,11 @@ class SimulatedCollector:
             return self.ledger.append([shipment], self._world.now_ms)[0]
         self.received.append(shipment)
         try:
-            receipt = self.ledger.append([*liar.waiting, shipment], self._world.now_ms)[-1]
+            scopes = [*[LIAR_SCOPE] * len(liar.waiting), FLEET_SCOPE]
+            receipt = self.ledger.append([*liar.waiting, shipment], self._world.now_ms, scopes)[-1]
             liar.waiting = []
         except UnstorableShipment:
-            receipt = self.ledger.append([shipment], self._world.now_ms)[0]
+            receipt = self.ledger.append([shipment], self._world.now_ms, [FLEET_SCOPE])[0]
             liar.commit_alone()
         return receipt
 

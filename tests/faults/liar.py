@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from faults.collector import LIAR_SCOPE
 from faults.host import HOUR_MS, START_MS, WORKLOAD
 from hostile_shipments import LyingNode, encoded
 from tokenyield_collector.access.token_file import Grant
@@ -65,6 +66,6 @@ class Liar:
         assert ledger is not None
         for shipment in waiting:
             try:
-                ledger.append([shipment], self._world.now_ms)
+                ledger.append([shipment], self._world.now_ms, [LIAR_SCOPE])
             except UnstorableShipment:
                 self.happened["liar: unstorable"] += 1
