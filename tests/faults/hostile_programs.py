@@ -117,7 +117,7 @@ class HostileSchedule:
             "cluster": "c", "node": AGENT, "collector_token_file": str(token), "window_length_s": 1, "window_settle_s": 0,
             "poll_interval_ms": 100, "discover": "false", "scrape_interval_s": 1, "scrape_timeout_s": 1,
             "workloads": [
-                {"name": "chat", "log": str(self._log.path), "gpus": [0]},
+                {"name": "served", "log": str(self._log.path), "gpus": [0]},
                 {"name": "tenant", "log": str(self._tenant.path)},
                 *[{"name": f"bad-{i}", "metrics": server.url} for i, server in enumerate(servers)],
             ],
@@ -259,7 +259,7 @@ class HostileSchedule:
 
     def _check(self) -> None:
         ((completion,),) = self.stack.query(
-            f"SELECT sum(completion)::BIGINT FROM token_hours WHERE workload = 'chat' AND node = '{AGENT}'"
+            f"SELECT sum(completion)::BIGINT FROM token_hours WHERE workload = 'served' AND node = '{AGENT}'"
         )
         assert completion == self._log.completion, f"{completion} of {self._log.completion} tokens"
         for uuid, total_ms, covered_ms in self.stack.query(
