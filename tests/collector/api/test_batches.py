@@ -170,7 +170,8 @@ def test_tokens(tmp_path: Path) -> None:
 def test_listening_beyond_loopback_requires_authentication(tmp_path: Path) -> None:
     from tokenyield_collector.cli import main
 
-    assert main(["check", "--set", "listen=0.0.0.0:9464"]) == 2
-    assert main(["check", "--set", "listen=:9464"]) == 2
-    assert main(["check", "--set", "listen=0.0.0.0:9464", "--set", "insecure=true"]) == 0
-    assert main(["check", "--set", "listen=[::1]:9464"]) == 0
+    check = ["check", "--set", f"ledger_path={tmp_path / 'none.duckdb'}"]
+    assert main([*check, "--set", "listen=0.0.0.0:9464"]) == 2
+    assert main([*check, "--set", "listen=:9464"]) == 2
+    assert main([*check, "--set", "listen=0.0.0.0:9464", "--set", "insecure=true"]) == 0
+    assert main([*check, "--set", "listen=[::1]:9464"]) == 0

@@ -83,6 +83,11 @@ def test_without_a_folder_nothing_is_made(capsys: pytest.CaptureFixture[str]) ->
     assert "enrol_dir: expected a folder" in capsys.readouterr().err
 
 
+def own_ledger(folder: Path) -> tuple[str, str]:
+    """`check` looks whether there is one, which must not be this machine's."""
+    return "--set", f"ledger_path={folder / 'none.duckdb'}"
+
+
 def test_check_names_shared_tokens_and_what_is_not_encrypted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,10 +97,22 @@ def test_check_names_shared_tokens_and_what_is_not_encrypted(
     )
     reader = token_line("r" * 20, ["name=reader", "may=read"])
     (tmp_path / "tokens").write_text(f"{one}\n{reader}\n")
-    assert main(["check", "--set", f"token_file={tmp_path / 'tokens'}"]) == 0
+    assert main(["check", *own_ledger(tmp_path), "--set", f"token_file={tmp_path / 'tokens'}"]) == 0
     assert capsys.readouterr().err == ""
     (tmp_path / "tokens").write_text(f"{one}\n{shared}\n{reader}\n")
-    assert main(["check", "--set", f"token_file={tmp_path / 'tokens'}", "--set", "listen=0.0.0.0:9464"]) == 0
+    assert (
+        main(
+            [
+                "check",
+                *own_ledger(tmp_path),
+                "--set",
+                f"token_file={tmp_path / 'tokens'}",
+                "--set",
+                "listen=0.0.0.0:9464",
+            ]
+        )
+        == 0
+    )
     warned = capsys.readouterr().err
     assert "found tokens for several (all); set enrol_dir" in warned
     assert "listen: expected https" in warned
@@ -106,11 +123,11 @@ def test_check_changes_nothing_and_names_a_journal_that_cannot_be_read(
 ) -> None:
     """Run by root it would make files that the collector cannot read."""
     folder = tmp_path / "enrol"
-    assert main(["check", "--set", f"enrol_dir={folder}"]) == 0
+    assert main(["check", *own_ledger(tmp_path), "--set", f"enrol_dir={folder}"]) == 0
     assert not folder.exists()
     folder.mkdir()
     (folder / "enrolments").write_text("what\n")
-    assert main(["check", "--set", f"enrol_dir={folder}"]) == 2
+    assert main(["check", *own_ledger(tmp_path), "--set", f"enrol_dir={folder}"]) == 2
     assert f"{folder}/enrolments:1: expected an event" in capsys.readouterr().err
 
 

@@ -201,7 +201,9 @@ def test_rate_shows_what_is_inherited_and_why_there_is_no_price(tmp_path: Path) 
 
 def test_check_and_rate_print_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "prices.yaml").write_text(BOOK)
-    (tmp_path / "collector.yaml").write_text(f"prices_file: {tmp_path}/prices.yaml\n")
+    (tmp_path / "collector.yaml").write_text(
+        f"prices_file: {tmp_path}/prices.yaml\nledger_path: {tmp_path}/none.duckdb\n"
+    )
     assert main(["check", "--config", str(tmp_path / "collector.yaml")]) == 0
     shown = capsys.readouterr()
     assert "# eur: from 2027-02-01: on_demand; 2.000000 USD/GPU-h" in shown.out.splitlines()
