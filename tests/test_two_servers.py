@@ -85,12 +85,13 @@ def one_tmux(commands: list[str], folder: Path) -> Callable[[], None]:
 
 
 @pytest.fixture(params=[one_shell, one_tmux])
-def started_by(request: pytest.FixtureRequest) -> Iterator[Callable[[list[str], Path], bool]]:
+def started_by(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[list[str]], bool]]:
+    """Stopped before `tmp_path` goes, where tmux has its socket."""
     stops: list[Callable[[], None]] = []
 
-    def start(commands: list[str], folder: Path) -> bool:
+    def start(commands: list[str]) -> bool:
         """Whether they show their counters."""
-        stops.append(request.param(commands, folder))
+        stops.append(request.param(commands, tmp_path))
         return request.param is one_tmux
 
     yield start
@@ -99,7 +100,7 @@ def started_by(request: pytest.FixtureRequest) -> Iterator[Callable[[list[str], 
 
 
 def test_both_are_counted_whole(
-    started_by: Callable[[list[str], Path], bool],
+    started_by: Callable[[list[str]], bool],
     server: Path,
     tmp_path: Path,
     nvml_library: Path,
@@ -110,7 +111,7 @@ def test_both_are_counted_whole(
         shlex.join([str(server), "--model", str(tmp_path / "m.gguf"), "--port", str(port), "--seed", str(i)])
         for i, port in enumerate(ports)
     ]
-    has_counters = started_by(commands, tmp_path)
+    has_counters = started_by(commands)
     procfs = Procfs()
     own = (sys.executable, str(server))
 
