@@ -35,6 +35,7 @@ from tokenyield_wire.window import Batch, Shipment
 
 STEP_MS = 240_000
 WINDOW_MS = 60_000
+HOURS_MIN = 30
 SETTINGS = CollectorSettings(live_lag_s=0, live_window_s=900, live_grid_s=60)
 
 
@@ -49,9 +50,10 @@ class Recorded:
 
 
 def record(folder: Path, prices: PriceBook, rules: AttributionRules, now_ms: int) -> Recorded:
-    """From yesterday's beginning (UTC) up to now."""
+    """From the beginning (UTC) of the day that was `HOURS_MIN` ago up to now: a node shows its own pace on two days."""
     end_ms = now_ms - now_ms % STEP_MS
-    start_ms = end_ms - end_ms % MS_PER_DAY - MS_PER_DAY
+    start_ms = end_ms - HOURS_MIN * MS_PER_HOUR
+    start_ms -= start_ms % MS_PER_DAY
     ledger = DuckDbLedger(folder / "days.duckdb")
     refresher = Refresher(SETTINGS, ledger, Policy(prices=prices, rules=rules))
     ingest = IngestStats()
