@@ -9,7 +9,7 @@ them again change nothing.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -28,6 +28,7 @@ from tokenyield_wire.window import (
 )
 
 WINDOW_KEY = (*NODE_KEYS, "start_ms")
+KEY_COLUMNS = ", ".join(WINDOW_KEY)
 _OF_ONE = {"measure": 4 * NAMES_MAX, "latency": len(LATENCY_KINDS), "reason": 2}
 """So many times an amount's bound may a window's sum be: by names, kinds, and the energy of four states."""
 WINDOW_SUM_MAX = {table: _OF_ONE.get(table, 1) * AMOUNT_MAX for table in TABLES}
@@ -164,6 +165,32 @@ def beyond_an_hour(rows_of: RowsOf, source: WindowSource, within: str) -> dict[t
             reason = f"{table}.{name}: the windows of the hour sum to more than {SUM_MAX[table]}"
             reasons.setdefault((cluster, node), reason)
     return reasons
+
+
+def impossible_windows(found: Mapping[tuple[str, str, int], str]) -> list[Impossible]:
+    """Of what `findings` and an engine's own looks gave."""
+    return [Impossible(*window, "windows", reason) for window, reason in sorted(found.items())]
+
+
+def impossible_together(
+    rows_of: RowsOf, source: WindowSource, within: str, windows: Iterable[tuple[Any, ...]]
+) -> list[Impossible]:
+    """Those of the hour's `windows` (rows that begin with their key) whose node has more in them than the hour holds."""
+    reasons = beyond_an_hour(rows_of, source, within)
+    return [
+        Impossible(cluster, node, int(start_ms), "windows", reasons[cluster, node])
+        for cluster, node, start_ms, *_ in sorted(windows)
+        if (cluster, node) in reasons
+    ]
+
+
+def impossible_hours(rows_of: RowsOf, hours_of: Callable[[str], str], hour_ms: int) -> list[Impossible]:
+    """Of an hour whose windows are gone. `hours_of`: table -> a FROM clause of its hours, without WHERE."""
+    nodes: set[tuple[Any, ...]] = set()
+    for table in TABLES:
+        within = f"hour_ms = {int(hour_ms)} AND ({beyond_a_row(table)})"
+        nodes.update(rows_of(f"SELECT DISTINCT cluster, node FROM {hours_of(table)} WHERE {within}"))
+    return [Impossible(cluster, node, hour_ms, "hours", HOUR_REASON) for cluster, node in sorted(nodes)]
 
 
 def beyond_a_row(table: str) -> str:

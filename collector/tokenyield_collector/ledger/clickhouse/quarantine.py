@@ -15,7 +15,7 @@ from tokenyield_collector.ledger.clickhouse.client import ClickHouseClient, quot
 from tokenyield_collector.ledger.clickhouse.schema import WINDOW_COLUMNS
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.quarantine import (
-    HOUR_REASON,
+    KEY_COLUMNS,
     LENGTH_REASON,
     SPAN_REASON,
     STATES_MS,
@@ -23,9 +23,10 @@ from tokenyield_collector.ledger.quarantine import (
     Impossible,
     QuarantinedRows,
     WindowSource,
-    beyond_a_row,
-    beyond_an_hour,
     findings,
+    impossible_hours,
+    impossible_together,
+    impossible_windows,
     quarantined_rows,
 )
 from tokenyield_collector.ledger.sql import is_one_of, starts_in_hour
@@ -36,7 +37,6 @@ WINDOWS_AT_ONCE = 100
 """In one statement: with the longest names within the 256 kB that a server takes."""
 DELETED_WITHIN_S = 600.0
 LOOK_EVERY_S = 0.1
-_KEY = ", ".join(WINDOW_KEY)
 
 
 def _wide(column: str) -> str:
@@ -46,34 +46,21 @@ def _wide(column: str) -> str:
 def impossible(tables: ClickHouseTables, hour_ms: int) -> list[Impossible]:
     """See `Ledger.impossible`."""
     within, suffix, rows_of = starts_in_hour(hour_ms), tables.suffix, tables.client.rows
-    counts = tables.rows(f"SELECT {_KEY}, count() FROM {{windows}} FINAL WHERE {within} GROUP BY {_KEY}")
+    counts = tables.rows(f"SELECT {KEY_COLUMNS}, count() FROM {{windows}} FINAL WHERE {within} GROUP BY {KEY_COLUMNS}")
     if not counts:
-        return _impossible_hours(tables, hour_ms)
+        return impossible_hours(rows_of, lambda table: f"{table}_hours{suffix} FINAL", hour_ms)
     source = WindowSource(lambda table: f"windows{suffix} FINAL ARRAY JOIN {table} AS x", "x.", _wide)
     found = findings(rows_of, source, within, {tuple(key): n for *key, n in counts if n > 1})
     beyond = f"end_ms <= start_ms OR end_ms > (intDiv(start_ms, {MS_PER_HOUR}) + 1) * {MS_PER_HOUR}"
     unlike = f"{' + '.join(_wide(f'x.{name}') for name in STATES_MS)} != toFloat64(end_ms - start_ms)"
     for condition, reason, of_tables in ((beyond, SPAN_REASON, TABLES), (unlike, LENGTH_REASON, ("gpu",))):
         for table in of_tables:
-            sql = f"SELECT DISTINCT {_KEY} FROM {source.of_table(table)} WHERE {within} AND ({condition})"
+            sql = f"SELECT DISTINCT {KEY_COLUMNS} FROM {source.of_table(table)} WHERE {within} AND ({condition})"
             for cluster, node, start_ms in rows_of(sql):
                 found.setdefault((cluster, node, int(start_ms)), reason)
     if found:
-        return [Impossible(*window, "windows", reason) for window, reason in sorted(found.items())]
-    reasons = beyond_an_hour(rows_of, source, within)
-    return [
-        Impossible(cluster, node, int(start_ms), "windows", reasons[cluster, node])
-        for cluster, node, start_ms, _ in sorted(counts)
-        if (cluster, node) in reasons
-    ]
-
-
-def _impossible_hours(tables: ClickHouseTables, hour_ms: int) -> list[Impossible]:
-    nodes: set[tuple[str, str]] = set()
-    for table in TABLES:
-        within = f"hour_ms = {int(hour_ms)} AND ({beyond_a_row(table)})"
-        nodes.update(tables.rows(f"SELECT DISTINCT cluster, node FROM {{{table}_hours}} FINAL WHERE {within}"))
-    return [Impossible(*node, hour_ms, "hours", HOUR_REASON) for node in sorted(nodes)]
+        return impossible_windows(found)
+    return impossible_together(rows_of, source, within, counts)
 
 
 def quarantine(tables: ClickHouseTables, found: Sequence[Impossible], moved_ms: int) -> None:
@@ -95,7 +82,7 @@ def _move_windows(tables: ClickHouseTables, hour_ms: int, found: Sequence[Imposs
     keys = ", ".join(f"({quoted(one.cluster)}, {quoted(one.node)}, {int(one.start_ms)})" for one in found)
     batches = tables.client.rows(
         f"SELECT {', '.join(WINDOW_COLUMNS)} FROM windows{tables.suffix} FINAL "
-        f"WHERE {starts_in_hour(hour_ms)} AND ({_KEY}) IN ({keys})"
+        f"WHERE {starts_in_hour(hour_ms)} AND ({KEY_COLUMNS}) IN ({keys})"
     )
     kept: dict[tuple[str, str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     emptied = []

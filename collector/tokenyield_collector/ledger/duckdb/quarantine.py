@@ -9,7 +9,7 @@ from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.quarantine import (
     BATCHLESS_REASON,
-    HOUR_REASON,
+    KEY_COLUMNS,
     LENGTH_REASON,
     SPAN_REASON,
     STATES_MS,
@@ -17,9 +17,10 @@ from tokenyield_collector.ledger.quarantine import (
     Impossible,
     QuarantinedRows,
     WindowSource,
-    beyond_a_row,
-    beyond_an_hour,
     findings,
+    impossible_hours,
+    impossible_together,
+    impossible_windows,
     quarantined_rows,
 )
 from tokenyield_collector.ledger.sql import starts_in_hour
@@ -27,7 +28,6 @@ from tokenyield_collector.ledger.tables import TABLES
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
 
 WINDOWS_AT_ONCE = 200
-_KEY = ", ".join(WINDOW_KEY)
 
 
 def _wide(column: str) -> str:
@@ -40,33 +40,28 @@ _SOURCE = WindowSource(of_table=lambda table: f"{table}_windows", prefix="", wid
 def impossible(file: DuckDbFile, hour_ms: int) -> list[Impossible]:
     """See `Ledger.impossible`."""
     within = starts_in_hour(hour_ms)
-    counts = file.rows(f"SELECT {_KEY}, count(*) FROM batches WHERE {within} GROUP BY ALL")
+    counts = file.rows(f"SELECT {KEY_COLUMNS}, count(*) FROM batches WHERE {within} GROUP BY ALL")
     found = findings(file.rows, _SOURCE, within, {tuple(key): n for *key, n in counts if n > 1}) if counts else {}
     for window, reason in _misfits(file, within):
         found.setdefault(window, reason)
     if found:
-        return [Impossible(*window, "windows", reason) for window, reason in sorted(found.items())]
+        return impossible_windows(found)
     if not counts:
-        return _impossible_hours(file, hour_ms)
-    reasons = beyond_an_hour(file.rows, _SOURCE, within)
-    return [
-        Impossible(cluster, node, start_ms, "windows", reasons[cluster, node])
-        for cluster, node, start_ms, _ in sorted(counts)
-        if (cluster, node) in reasons
-    ]
+        return impossible_hours(file.rows, lambda table: f"{table}_hours", hour_ms)
+    return impossible_together(file.rows, _SOURCE, within, counts)
 
 
 def _misfits(file: DuckDbFile, within: str) -> Iterator[tuple[tuple[str, str, int], str]]:
     """Windows of which something does not fit its batch, and why."""
     beyond = f"end_ms <= start_ms OR end_ms > (start_ms // {MS_PER_HOUR} + 1) * {MS_PER_HOUR}"
-    too_long = f"SELECT {_KEY} FROM batches WHERE {within} AND ({beyond})"
+    too_long = f"SELECT {KEY_COLUMNS} FROM batches WHERE {within} AND ({beyond})"
     is_some_too_long = bool(file.rows(f"{too_long} LIMIT 1"))
     for table in TABLES:
-        of_table = f"SELECT DISTINCT {_KEY} FROM {table}_windows"
-        for window in file.rows(f"{of_table} ANTI JOIN batches USING ({_KEY}) WHERE {within}"):
+        of_table = f"SELECT DISTINCT {KEY_COLUMNS} FROM {table}_windows"
+        for window in file.rows(f"{of_table} ANTI JOIN batches USING ({KEY_COLUMNS}) WHERE {within}"):
             yield window, BATCHLESS_REASON
         if is_some_too_long:
-            for window in file.rows(f"{of_table} SEMI JOIN ({too_long}) USING ({_KEY}) WHERE {within}"):
+            for window in file.rows(f"{of_table} SEMI JOIN ({too_long}) USING ({KEY_COLUMNS}) WHERE {within}"):
                 yield window, SPAN_REASON
     states = " + ".join(_wide(f"w.{name}") for name in STATES_MS)
     same = " AND ".join(f"w.{name} = b.{name}" for name in WINDOW_KEY)
@@ -75,14 +70,6 @@ def _misfits(file: DuckDbFile, within: str) -> Iterator[tuple[tuple[str, str, in
         f"ANTI JOIN batches b ON {same} AND {states} = b.end_ms - b.start_ms"
     ):
         yield window, LENGTH_REASON
-
-
-def _impossible_hours(file: DuckDbFile, hour_ms: int) -> list[Impossible]:
-    nodes: set[tuple[str, str]] = set()
-    for table in TABLES:
-        within = f"hour_ms = {int(hour_ms)} AND ({beyond_a_row(table)})"
-        nodes.update(file.rows(f"SELECT DISTINCT cluster, node FROM {table}_hours WHERE {within}"))
-    return [Impossible(*node, hour_ms, "hours", HOUR_REASON) for node in sorted(nodes)]
 
 
 def quarantine(file: DuckDbFile, hours: DuckDbHours, found: Sequence[Impossible], moved_ms: int) -> None:
