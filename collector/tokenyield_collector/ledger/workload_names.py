@@ -61,6 +61,10 @@ class NameUse(NamedTuple):
         return self.since_ms, self.founder
 
 
+USE_KEY = ", ".join(NameUse._fields[:4])
+"""Columns that identify a `NameUse`."""
+
+
 class NameConflict(NamedTuple):
     """A name that several groups use. Scopes are named as in tokens, nodes by their names."""
 

@@ -13,6 +13,7 @@ from tokenyield_collector.ledger.workload_names import (
     CONFLICTS_MAX,
     KEPT_MS,
     NODE,
+    USE_KEY,
     NameConflict,
     NameKey,
     NameUse,
@@ -23,15 +24,14 @@ from tokenyield_wire.units import MS_PER_HOUR
 AGAIN_AFTER_MS = 60_000
 LOOK_UP_NAMES = 200
 """In one statement: with the longest names within the 256 kB that a server takes."""
-_KEY = "cluster, workload, member_kind, member"
-_NEWEST = f"SELECT {_KEY}, argMax(founder, seen_ms) AS f, argMax(since_ms, seen_ms) AS s, max(seen_ms) AS m"
+_NEWEST = f"SELECT {USE_KEY}, argMax(founder, seen_ms) AS f, argMax(since_ms, seen_ms) AS s, max(seen_ms) AS m"
 
 
 def read_uses(tables: ClickHouseTables, keys: Sequence[NameKey]) -> Iterator[NameUse]:
     for i in range(0, len(keys), LOOK_UP_NAMES):
         names = ", ".join(f"({quoted(cluster)}, {quoted(name)})" for cluster, name in keys[i : i + LOOK_UP_NAMES])
         rows = tables.client.rows(  # not `rows` of the tables: senders' names may have any character
-            f"{_NEWEST} FROM workload_names{tables.suffix} WHERE (cluster, workload) IN ({names}) GROUP BY {_KEY}"
+            f"{_NEWEST} FROM workload_names{tables.suffix} WHERE (cluster, workload) IN ({names}) GROUP BY {USE_KEY}"
         )
         for cluster, workload, kind, member, founder, since_ms, seen_ms in rows:
             yield NameUse(cluster, workload, kind, member, founder, int(since_ms), int(seen_ms))
@@ -42,7 +42,7 @@ def write_uses(tables: ClickHouseTables, uses: Sequence[NameUse]) -> None:
 
 
 def name_conflicts(tables: ClickHouseTables) -> list[NameConflict]:
-    newest = f"{_NEWEST} FROM {{workload_names}} GROUP BY {_KEY}"
+    newest = f"{_NEWEST} FROM {{workload_names}} GROUP BY {USE_KEY}"
     names = tables.rows(
         f"SELECT cluster, workload FROM ({newest}) GROUP BY cluster, workload HAVING uniqExact(f) > 1 "
         f"ORDER BY cluster, workload LIMIT {CONFLICTS_MAX}"

@@ -124,10 +124,7 @@ class DuckDbHours:
         """What memory has of these hours is too old; see `recompute`."""
         self.dirty.update(hours_ms)
         self._unread.update(hours_ms)
-        try:
-            self.live.forget(hours_ms)
-        except duckdb.Error as error:
-            self._read_live_again(error)
+        self._drop_live(hours_ms)
 
     def take_history(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """See `DuckDbLedger.take_gpu_history`."""
@@ -174,10 +171,13 @@ class DuckDbHours:
                 self.mark_changed(hours_ms)
             self.dirty.difference_update(hours_ms)
             self._unread.difference_update(hours_ms)
-            try:
-                self.live.forget(hours_ms)
-            except duckdb.Error as error:
-                self._read_live_again(error)
+            self._drop_live(hours_ms)
+
+    def _drop_live(self, hours_ms: Iterable[int]) -> None:
+        try:
+            self.live.forget(hours_ms)
+        except duckdb.Error as error:
+            self._read_live_again(error)
 
     def mark_changed(self, hours_ms: Sequence[int]) -> None:
         """The facts of these hours are others than before: they need new roll-ups, and have a new revision."""

@@ -7,6 +7,7 @@ from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows, make_tab
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.workload_names import (
     CONFLICTS_MAX,
+    USE_KEY,
     NameConflict,
     NameKey,
     NameUse,
@@ -14,7 +15,6 @@ from tokenyield_collector.ledger.workload_names import (
 )
 
 _COLUMNS = ", ".join(NameUse._fields)
-_KEY = "cluster, workload, member_kind, member"
 
 
 def read_uses(file: DuckDbFile, keys: Sequence[NameKey]) -> Iterator[NameUse]:
@@ -28,7 +28,7 @@ def write_uses(connection: Any, uses: Sequence[NameUse]) -> None:
     """In the place of what was known of the same members. Within a transaction."""
     if uses:
         make_table(connection, "fresh_names", NameUse._fields, uses)
-        connection.execute(f"DELETE FROM workload_names WHERE ({_KEY}) IN (SELECT ({_KEY}) FROM fresh_names)")
+        connection.execute(f"DELETE FROM workload_names WHERE ({USE_KEY}) IN (SELECT ({USE_KEY}) FROM fresh_names)")
         insert_rows(connection, "workload_names", NameUse._fields, uses)
 
 
