@@ -79,8 +79,15 @@ def _quarantine(ledger: "Ledger") -> None:
             moved += 1
             if moved <= FINDINGS_SHOWN:
                 show(f"moved aside: {in_words(one)}")
-    more = f", of which {FINDINGS_SHOWN} are shown" if moved > FINDINGS_SHOWN else ""
-    print(f"{moved} windows and hours moved aside{more}" if moved else "nothing is impossible: nothing was moved")
+    print(
+        f"{moved} windows and hours moved aside{_of_which_shown(moved)}"
+        if moved
+        else "nothing is impossible: nothing was moved"
+    )
+
+
+def _of_which_shown(count: int) -> str:
+    return f", of which {FINDINGS_SHOWN} are shown" if count > FINDINGS_SHOWN else ""
 
 
 def _show_gaps(ledger: "Ledger", settings: "CollectorSettings") -> int:
@@ -123,8 +130,7 @@ def _verify(ledger: "Ledger") -> int:
     if aside := {row[:3] for row in ledger.quarantined()}:
         print(f"{len(aside)} windows or hours of nodes are in quarantine, and count nowhere")
     if findings:
-        more = f", of which {FINDINGS_SHOWN} are shown" if findings > FINDINGS_SHOWN else ""
-        print(f"{hours} hours: the ledger does not balance, {findings} findings{more}")
+        print(f"{hours} hours: the ledger does not balance, {findings} findings{_of_which_shown(findings)}")
         return 1
     print(f"{hours} hours: the ledger balances")
     return 0
