@@ -41,8 +41,8 @@ def _build(folder: Path, program: Path) -> None:
     environment = {**os.environ, "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0",
                    "GOPATH": str(folder / "modules"), "GOCACHE": str(folder / "build")}  # fmt: skip
     major, minor, _ = VERSION.removeprefix("v").split(".")
-    told = {"gitVersion": VERSION, "gitMajor": major, "gitMinor": minor}  # helm refuses v0.0.0-master
-    flags = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in told.items())
+    stamped = {"gitVersion": VERSION, "gitMajor": major, "gitMinor": minor}  # helm refuses v0.0.0-master
+    flags = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in stamped.items())
     partial = program.with_suffix(".partial")
     call = [str(toolchain / "bin" / "go"), "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(partial), "."]
     subprocess.run(call, cwd=SOURCES, check=True, env=environment)

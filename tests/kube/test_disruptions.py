@@ -21,22 +21,21 @@ def test_the_kubelet_rotates_a_server_s_log(cluster: Cluster, chat: Chat) -> Non
     chat.assert_all_is_counted()
 
 
-def test_an_agent_s_pod_is_killed(cluster: Cluster, chat: Chat) -> None:
-    before = cluster.ready_pod(AGENT)
+def kill_under_load(cluster: Cluster, chat: Chat, labels: str) -> None:
+    before = cluster.ready_pod(labels)
     with chat.under_load():
         cluster.node.kubectl("delete", "pod", before["metadata"]["name"], "--namespace", NAMESPACE, "--force",
                              "--grace-period", "0")  # fmt: skip
-        cluster.ready_pod(AGENT, unlike=uid(before))
+        cluster.ready_pod(labels, unlike=uid(before))
     chat.assert_all_is_counted()
+
+
+def test_an_agent_s_pod_is_killed(cluster: Cluster, chat: Chat) -> None:
+    kill_under_load(cluster, chat, AGENT)
 
 
 def test_the_collector_s_pod_is_killed_and_comes_back_on_its_volume(cluster: Cluster, chat: Chat) -> None:
-    before = cluster.ready_pod(COLLECTOR)
-    with chat.under_load():
-        cluster.node.kubectl("delete", "pod", before["metadata"]["name"], "--namespace", NAMESPACE, "--force",
-                             "--grace-period", "0")  # fmt: skip
-        cluster.ready_pod(COLLECTOR, unlike=uid(before))
-    chat.assert_all_is_counted()
+    kill_under_load(cluster, chat, COLLECTOR)
 
 
 def test_a_node_is_drained_and_uncordoned(cluster: Cluster, chat: Chat) -> None:
