@@ -175,7 +175,7 @@ def impossible_windows(found: Mapping[tuple[str, str, int], str]) -> list[Imposs
 def impossible_together(
     rows_of: RowsOf, source: WindowSource, within: str, windows: Iterable[tuple[Any, ...]]
 ) -> list[Impossible]:
-    """Those of the hour's `windows` (rows that begin with their key) whose node has more in them than the hour holds."""
+    """Those of the hour's `windows` (rows that begin with a key) whose node has more in them than the hour holds."""
     reasons = beyond_an_hour(rows_of, source, within)
     return [
         Impossible(cluster, node, int(start_ms), "windows", reasons[cluster, node])
