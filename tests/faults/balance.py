@@ -1,5 +1,6 @@
 """Whether nothing was lost and nothing counted twice, once a world is healed and drained."""
 
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ from faults.liar import NODE as LIAR
 from figures import Rows, difference_of_figures, facts_of_nodes, figures_of_nodes
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.verify import verify
+from tokenyield_wire.window import Shipment
 
 if TYPE_CHECKING:
     from faults.world import World
 
 
+SHIPMENTS_OF_A_COMMIT = 50
 WHOLE_EVERY = 4
 """Beside a liar, reports and `verify` take half of a schedule: they are asked in every fourth."""
 
@@ -90,14 +93,9 @@ def check_beside_liar(world: "World") -> None:
     nodes = {agent.name for agent in world.agents}
     there = set(ledger._file.connection.execute("SELECT node, agent_id, epoch, seq FROM batches").fetchall())
     with closing(DuckDbLedger(":memory:", memory_limit="200MB")) as alone:
-        for shipment in world.collector.received:
-            kept = [
-                batch
-                for batch in shipment.batches
-                if (shipment.node, shipment.agent_id, shipment.epoch, batch.seq) in there
-            ]
-            if kept:
-                alone.append([msgspec.structs.replace(shipment, batches=tuple(kept))], world.now_ms)
+        kept = list(_kept(world.collector.received, there))
+        for first in range(0, len(kept), SHIPMENTS_OF_A_COMMIT):
+            alone.append(kept[first : first + SHIPMENTS_OF_A_COMMIT], world.now_ms)
         alone.fold()
         facts, facts_alone = (facts_of_nodes(one, nodes) for one in (ledger, alone))
         for name, rows in facts.items():
@@ -113,6 +111,18 @@ def check_beside_liar(world: "World") -> None:
     findings = [finding for finding in verify(ledger) if " times" not in finding]
     of_others = [finding for finding in findings if not finding.startswith(f"sim/{LIAR}: ")]
     assert not of_others, f"{said}: {of_others}"
+
+
+def _kept(shipments: Iterable[Shipment], there: set[tuple[str, str, str, int]]) -> Iterator[Shipment]:
+    """Of each shipment, the batches that are `there`, by node, agent, epoch and number."""
+    for shipment in shipments:
+        kept = [
+            batch
+            for batch in shipment.batches
+            if (shipment.node, shipment.agent_id, shipment.epoch, batch.seq) in there
+        ]
+        if kept:
+            yield msgspec.structs.replace(shipment, batches=tuple(kept))
 
 
 def _but_dark(figures: Rows) -> Rows:
