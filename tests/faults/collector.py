@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import duckdb
 import msgspec
 
-from faults.host import START_MS, flip_in
+from faults.host import START_MS, WORKLOAD, flip_in
 from tokenyield_agent.shipping.shipper import CollectorAnswer
 from tokenyield_collector.errors import LedgerError, UnstorableShipment
 from tokenyield_collector.ingest.bounds import too_early
 from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_wire.codec import decode_shipment, encode_shipment
-from tokenyield_wire.window import Batch, GpuWindow, Shipment, StateMillijoules
+from tokenyield_wire.window import Batch, GpuWindow, Shipment, StateMillijoules, Workload
 
 if TYPE_CHECKING:
     from faults.world import World
@@ -33,6 +33,8 @@ class SimulatedCollector:
         self._world = world
         self._lives = 0
         self.ledger: DuckDbLedger | None = self.open(None)
+        if world.has_liar:  # who uses a name first has it (decision 0016): here an honest node
+            self.ledger.append([_nobody(WORKLOAD)], world.now_ms, [FLEET_SCOPE])
         self.backup: Path | None = None
         self.is_damaged = False
         """A bit of the files was flipped, which may not have been noticed yet."""
@@ -161,7 +163,9 @@ def _copy_files(source: Path, target: Path) -> None:
             shutil.copyfile(file, target / file.name)
 
 
-def _nobody() -> Shipment:
+def _nobody(*workloads: str) -> Shipment:
+    """Of a node that no figure is checked of; it uses these names."""
+    used = tuple(Workload(key=name, server="vllm", place="/w") for name in workloads)
     gpu = GpuWindow(uuid="GPU-nobody", model="G", active_ms=1000, energy_mj=StateMillijoules(active=1000))
-    batch = Batch(seq=1, start_ms=START_MS, end_ms=START_MS + 1000, gpus=(gpu,))
+    batch = Batch(seq=1, start_ms=START_MS, end_ms=START_MS + 1000, gpus=(gpu,), workloads=used)
     return Shipment(schema=1, agent_id="nobody", epoch="e", cluster="sim", node="nobody", batches=(batch,))
