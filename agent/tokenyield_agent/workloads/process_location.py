@@ -8,7 +8,11 @@ In: the text of /proc/PID/cgroup. Out: a `Place`. The forms, with cgroup v1 (a l
     /system.slice/vllm.service    /user.slice/user-1000.slice/user@1000.service/app.slice/vllm.service
     /system.slice/vllm.service/libpod-payload-0f3c...                    Podman's Quadlet: a container in a unit
     /system.slice/containerd.service/kubepods-pod3a1b_....slice:cri-containerd:0f3c...      mismatched drivers
-    /slurm/uid_1000/job_42/step_0    /system.slice/slurmstepd.scope/job_42/step_0/user/task_0
+    /slurm/uid_1000/job_42/step_0    /slurm_gpu-7/uid_1000/job_42/step_batch      Slurm; Debian's names the node
+    /system.slice/slurmstepd.scope/job_42/step_0/user/task_0    /system.slice/gpu-7_slurmstepd.scope/job_42/...
+
+A job is what slurmd made at the top of the hierarchy: whoever may make groups below one of their own (a user's manager,
+a job's step) cannot name another job there.
 
 On v1 the controllers may disagree: any of them may show a container or a job, and a unit is what systemd's own
 hierarchy shows, however long the path is that another tool made in another controller. A login session's scope is not a
@@ -24,7 +28,10 @@ _POD = re.compile(
     r"[/-]pod(?P<uid>[0-9a-f]{8}[_-][0-9a-f]{4}[_-][0-9a-f]{4}[_-][0-9a-f]{4}[_-][0-9a-f]{12}|[0-9a-f]{32})"
 )
 _UNIT = re.compile(r"/(?P<unit>[^/]+\.service)(?=/|$)")
-_SLURM = re.compile(r"(?:^|/)(?:slurm|slurmstepd\.scope|[^/]*_slurmstepd\.scope)(?:/[^/]+)*?/job_(?P<job>\d+)(?=/|$)")
+_SLURM = re.compile(
+    r"^(?:/\.\.)*(?:/slurm(?:_[^/]+)?/uid_\d+|(?:/[^/]+\.slice)*/(?:[^/]+_)?slurmstepd\.scope)/job_(?P<job>\d{1,10})(?=/|$)",
+    re.ASCII,
+)
 _QUADLET = re.compile(r"/(?P<unit>[^/]+\.service)/libpod-(?:payload-)?[0-9a-f]{64}(?=/|$)")
 _USER_MANAGER = re.compile(r"^user@\d+\.service$")
 _SYSTEMD = ("name=systemd", "")

@@ -46,6 +46,18 @@ UNDERSCORES = UID.replace("-", "_")
         ("9:devices:/slurm/uid_1000/job_42/step_0/task_0\n0::/", Place(slurm_job="42")),
         ("0::/system.slice/slurmstepd.scope/job_42/step_0/user/task_0", Place(slurm_job="42")),
         ("0::/system.slice/node1_slurmstepd.scope/job_7/step_batch/user/task_special", Place(slurm_job="7")),
+        # As Debian's Slurm 22.05 makes them on v1 (multiple slurmd), read from a job's /proc/PID/cgroup.
+        (
+            "9:name=systemd:/\n6:freezer:/slurm_gpu-7/uid_65534/job_1/step_batch\n4:memory:/tool/3f\n0::/",
+            Place(slurm_job="1"),
+        ),
+        ("0::/../../system.slice/slurmstepd.scope/job_42/step_extern", Place(slurm_job="42")),
+        ("0::/gpu.slice/gpu-jobs.slice/slurmstepd.scope/job_42/step_0", Place(slurm_job="42")),
+        # A group below one that a user may write to names no job.
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/slurm/uid_1000/job_42", NOWHERE),
+        ("0::/user.slice/user-1000.slice/user@1000.service/slurmstepd.scope/job_42/step_0", NOWHERE),
+        ("0::/system.slice/slurmstepd.scope/job_42/step_0/user/task_0/slurm/uid_0/job_99", Place(slurm_job="42")),
+        ("0::/system.slice/slurmstepd.scope/job_42/step_0/user/slurmstepd.scope/job_99", Place(slurm_job="42")),
         # Where the controllers disagree: a unit is what systemd's own hierarchy shows, however long another's path is.
         (
             f"4:memory:/process_api/{'74f9' * 8}\n1:name=systemd:/system.slice/vllm.service\n0::/",
