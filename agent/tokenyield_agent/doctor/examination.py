@@ -12,6 +12,7 @@ from tokenyield_agent.doctor.credential import findings_of_credential
 from tokenyield_agent.doctor.gpus import findings_of_gpus
 from tokenyield_agent.doctor.host import findings_of_collector, findings_of_state_dir
 from tokenyield_agent.doctor.logs import findings_of_log
+from tokenyield_agent.doctor.pods import findings_of_pods
 from tokenyield_agent.doctor.report import DoctorFinding, DoctorReport, GpuRow
 from tokenyield_agent.doctor.token_sources import NO_TOKENS, TokenSource, source_of
 from tokenyield_agent.gpu.reading import GpuReading
@@ -30,6 +31,8 @@ def examine(settings: Settings) -> DoctorReport:
     findings = list(findings_of_gpus(settings, gpus))
     roster = Roster(settings, marks={}, watched_since_s=float("inf"))
     try:
+        roster.pods.wait_until_asked()
+        findings += findings_of_pods(roster.pods)
         holdings: dict[str, Holding] = {}
         for _ in range(ROUNDS):
             holdings = roster.holdings(tuple(gpus), time.monotonic() + 3600)

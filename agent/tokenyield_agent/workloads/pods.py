@@ -35,6 +35,8 @@ GONE_KEEP_S = 600.0
 GONE_MAX = 1000
 """Of such pods; those that have been gone longest are dropped first."""
 TIMEOUT_S = 5.0
+API_SERVER, KUBELET = "API server", "pod-resources"
+"""What is asked, as `Pods.problems` names it."""
 BODY_BYTES_MAX = 32 * 1024 * 1024
 """Of the list of this node's pods: at most a few hundred, each some tens of kilobytes."""
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -85,6 +87,7 @@ class Pods:
         self.problems: dict[str, str] = {}
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._were_asked = threading.Event()
         self.uses_api = bool(self._label_names) and bool(self._server[0]) and account.exists()
         self.uses_kubelet = bool(self._socket) and os.path.exists(self._socket)
         if self.uses_api or self.uses_kubelet:
@@ -102,6 +105,11 @@ class Pods:
         """`namespace/pod/container` -> uuids of the GPUs (or MIG instances) that the kubelet gave it."""
         return self._allocations
 
+    def wait_until_asked(self) -> None:
+        """Until each service that is used has answered or failed once; `problems` says which failed."""
+        if self.uses_api or self.uses_kubelet:
+            self._were_asked.wait(2 * TIMEOUT_S + 1)
+
     def stop(self) -> None:
         self._stop.set()
         self._wake.set()
@@ -110,9 +118,10 @@ class Pods:
         while not self._stop.is_set():
             self._wake.clear()
             if self.uses_api:
-                self._try("API server", self.refresh_labels)
+                self._try(API_SERVER, self.refresh_labels)
             if self.uses_kubelet:
-                self._try("pod-resources", self.refresh_allocations)
+                self._try(KUBELET, self.refresh_allocations)
+            self._were_asked.set()
             self._stop.wait(REFRESH_S_MIN)
             if not self._wake.wait(REFRESH_S - REFRESH_S_MIN):
                 self._missed = set()  # once a pod between two refreshes that are due

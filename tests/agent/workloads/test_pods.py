@@ -5,17 +5,15 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent import futures
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from grpc_tools import protoc
 
 from harness import wait_until
+from kubelet import Kubelet, gpus_given
 from tokenyield_agent.config import Settings
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.workloads.binding import bind
@@ -23,7 +21,6 @@ from tokenyield_agent.workloads.pod_resources import GpuAllocation, KubeletError
 from tokenyield_agent.workloads.pods import GONE_KEEP_S, GONE_MAX, Pods
 from tokenyield_agent.workloads.roster import Roster
 
-PROTO = Path(__file__).with_name("podresources.proto")
 POD = {
     "name": "chat-7c9",
     "namespace": "prod",
@@ -37,61 +34,13 @@ def owned(kind: str, name: str, labels: dict[str, str], controller: bool = True)
     return {"name": "chat-7c9", "namespace": "prod", "labels": labels, "ownerReferences": references}
 
 
-@pytest.fixture(scope="module")
-def messages(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The kubelet's own message classes, compiled from its proto."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    target = tmp_path_factory.mktemp("proto") / "set"
-    assert protoc.main(["protoc", f"-I{PROTO.parent}", f"--descriptor_set_out={target}", PROTO.name]) == 0
-    pool = descriptor_pool.DescriptorPool()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file:
-        pool.Add(file)
-    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"v1.{name}"))
-
-
-class Kubelet:
-    """A gRPC server as the kubelet runs one."""
-
-    def __init__(self, socket: Path, answer: bytes | None) -> None:
-        self.socket = socket
-        self._server = grpc.server(futures.ThreadPoolExecutor(2))
-
-        def reply(request: bytes, context: grpc.ServicerContext) -> bytes:
-            if answer is None:
-                context.abort(grpc.StatusCode.PERMISSION_DENIED, "not for you")
-            return answer or b""
-
-        handler = grpc.unary_unary_rpc_method_handler(reply, request_deserializer=bytes, response_serializer=bytes)
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler}),)
-        )
-        self._server.add_insecure_port(f"unix://{socket}")
-        self._server.start()
-
-    def stop(self) -> None:
-        self._server.stop(None).wait()
-
-
 @pytest.fixture
 def socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("k") / "kubelet.sock"
 
 
-def an_answer(messages: Any, pods: int = 1) -> bytes:
-    answer = messages("ListPodResourcesResponse")()
-    for i in range(pods):
-        pod = answer.pod_resources.add(name=f"chat-{i}", namespace="prod")
-        pod.containers.add(name="sidecar")
-        server = pod.containers.add(name="server", cpu_ids=[1, 2])
-        server.devices.add(resource_name="nvidia.com/gpu", device_ids=["GPU-0", "GPU-1::3"]).topology.nodes.add(ID=1)
-        server.devices.add(resource_name="nvidia.com/mig-1g.10gb", device_ids=["MIG-7"])
-        server.devices.add(resource_name="rdma/hca", device_ids=["mlx5_0"])
-    return bytes(answer.SerializeToString())
-
-
-def test_gpus_that_the_kubelet_gave(messages: Any, socket: Path) -> None:
-    kubelet = Kubelet(socket, an_answer(messages, pods=2000))
+def test_gpus_that_the_kubelet_gave(socket: Path) -> None:
+    kubelet = Kubelet(socket, gpus_given(pods=2000))
     try:
         given = list_gpus(str(socket), 5.0)
     finally:
@@ -113,8 +62,8 @@ def test_a_kubelet_that_refuses_or_is_not_there_says_so(socket: Path) -> None:
         kubelet.stop()
 
 
-def test_a_gpu_given_to_a_pod_that_runs_nothing_is_held_by_it(messages: Any, socket: Path) -> None:
-    kubelet = Kubelet(socket, an_answer(messages))
+def test_a_gpu_given_to_a_pod_that_runs_nothing_is_held_by_it(socket: Path) -> None:
+    kubelet = Kubelet(socket, gpus_given())
     roster = Roster(replace(Settings(), pod_resources_socket=str(socket)), marks={})
     gpus = tuple(GpuReading(uuid=f"GPU-{i}", index=i, processes=()) for i in range(3))
     try:
@@ -256,8 +205,8 @@ def test_labels_of_deleted_pods_are_kept_for_a_while_and_are_bounded(monkeypatch
     assert pods.labels("prod", "job-4") == {}
 
 
-def test_a_gpu_of_a_pod_that_runs_nothing_has_the_pod_s_labels(messages: Any, socket: Path, tmp_path: Path) -> None:
-    kubelet = Kubelet(socket, an_answer(messages))
+def test_a_gpu_of_a_pod_that_runs_nothing_has_the_pod_s_labels(socket: Path, tmp_path: Path) -> None:
+    kubelet = Kubelet(socket, gpus_given())
     roster = Roster(replace(Settings(), pod_resources_socket=str(socket)), marks={})
     roster.pods._labels = {("prod", "chat-0"): {"owner": "StatefulSet/chat", "team": "search"}}
     try:
