@@ -28,6 +28,10 @@ class KubernetesEnrolment:
     """The agents', as namespace/name."""
     audience: str = "tokenyield-collector"
     """What their tokens are projected for."""
+    nodes: tuple[str, ...] = ("*",)
+    """Patterns as in a shell, of nodes that enrol by this entry; the first entry that fits a node counts."""
+    workloads: str = ""
+    """The scope of its nodes' workloads (decision 0016); empty: `nodes`, `kubernetes` where all; `self`: each alone."""
     may: Literal["write", "write,gateway"] = "write"
     api_server: str = ""
     """https://host:port, which is asked to review tokens."""
@@ -172,11 +176,19 @@ class CollectorSettings:
             for name in ("enrol_kubernetes", "enrol_key_file"):
                 if getattr(self, name):
                     yield f"{name}: expected enrol_dir with it, found none; name a folder for the collector"
-        clusters = [entry.cluster for entry in self.enrol_kubernetes]
+        unlimited: set[tuple[str, str, str]] = set()
         for i, entry in enumerate(self.enrol_kubernetes):
             at = f"enrol_kubernetes[{i}]"
-            if clusters.count(entry.cluster) > 1:
-                yield f"{at}.cluster: expected each cluster once, found '{entry.cluster}' again; remove one"
+            agents = (entry.cluster, entry.service_account, entry.audience)
+            if agents in unlimited:
+                yield (
+                    f"{at}: expected agents that no earlier entry takes all nodes of, found cluster '{entry.cluster}', "
+                    f"{entry.service_account} again; put the entry with the narrower nodes first, or remove one"
+                )
+            if "*" in entry.nodes:
+                unlimited.add(agents)
+            if not entry.nodes or not all(entry.nodes):
+                yield f"{at}.nodes: expected patterns of nodes, as [gpu-*], found none; leave it out for all nodes"
             if not re.fullmatch(r"[a-z0-9.-]{1,253}/[a-z0-9.-]{1,253}", entry.service_account):
                 yield f"{at}.service_account: expected namespace/name, found '{entry.service_account}'; correct it"
             if not entry.audience:

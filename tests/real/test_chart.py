@@ -160,6 +160,19 @@ def test_agents_that_read_a_gateway_s_log_may_say_who_asked() -> None:
     assert collector["enrol_kubernetes"][0]["may"] == "write,gateway"
 
 
+def test_scopes_of_workloads_are_entries_before_that_of_all_other_nodes() -> None:
+    scopes = 'enrolment.scopes=[{"nodes":["team-a-*"]},{"nodes":["lone-*"],"workloads":"self"}]'
+    documents = rendered(ROOT / "tests" / "chart" / "least.yaml", NEWEST, "--set-json", scopes)
+    collector = yaml.safe_load(of_kind(documents, "ConfigMap", "-collector")["data"]["collector.yaml"])
+    *narrow, rest = collector["enrol_kubernetes"]
+    assert narrow == [rest | {"nodes": ["team-a-*"]}, rest | {"nodes": ["lone-*"], "workloads": "self"}]
+    assert "nodes" not in rest
+    everyone = 'enrolment.scopes=[{"nodes":["*"],"workloads":"fleet"}]'
+    documents = rendered(ROOT / "tests" / "chart" / "least.yaml", NEWEST, "--set-json", everyone)
+    collector = yaml.safe_load(of_kind(documents, "ConfigMap", "-collector")["data"]["collector.yaml"])
+    assert collector["enrol_kubernetes"] == [rest | {"nodes": ["*"], "workloads": "fleet"}]
+
+
 def test_an_existing_secret_takes_the_place_of_enrolment() -> None:
     documents = rendered(ROOT / "tests" / "chart" / "least.yaml", NEWEST, "--set", "enrolment.enabled=false")
     agent = yaml.safe_load(of_kind(documents, "ConfigMap", "-agent")["data"]["agent.yaml"])

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from tokenyield_collector.access import node_token
 from tokenyield_collector.access.enrolment_journal import EnrolmentJournal
-from tokenyield_collector.access.enrolment_rules import NAME, Candidate, by_kubernetes, by_secret, check_revoked
+from tokenyield_collector.access.enrolment_rules import (
+    NAME,
+    Candidate,
+    by_kubernetes,
+    by_secret,
+    check_revoked,
+    is_for,
+    scope_of_account,
+)
 from tokenyield_collector.access.enrolments import (
     FORGET,
     KUBERNETES,
@@ -26,7 +34,7 @@ from tokenyield_collector.access.enrolments import (
 from tokenyield_collector.access.node_token import KeyFault, NodeToken, make_key, read_keys
 from tokenyield_collector.access.token_file import Grant
 from tokenyield_collector.access.token_review import TokenReviewer
-from tokenyield_collector.config import CollectorSettings
+from tokenyield_collector.config import CollectorSettings, KubernetesEnrolment
 from tokenyield_collector.http.right import Right
 from tokenyield_settings.loader import SettingsError
 from tokenyield_settings.web_config import modified_ns
@@ -142,9 +150,12 @@ class Enrolment:
         token = NodeToken(candidate.cluster, candidate.node, known.may, now_ms, until_ms, True, known.scope)
         return self._issued(token, f"secret {known.name}", is_new=is_new)
 
-    def by_account(self, candidate: Candidate, may: str) -> Issued:
+    def by_account(self, candidate: Candidate, entry: KubernetesEnrolment) -> Issued:
         """`candidate`: what the API server vouched for."""
         check_names(candidate)
+        if not is_for(entry, candidate.node):
+            detail = f"no entry of enrol_kubernetes is for cluster '{candidate.cluster}', node '{candidate.node}'"
+            raise EnrolRefused("other_node", 403, detail)
         now_ms = self._now_ms()
 
         def judge(state: Enrolments) -> tuple[NodeEnrolled | None, bool]:
@@ -153,7 +164,8 @@ class Enrolment:
 
         is_new = self.journal.decide(judge)
         until_ms = now_ms + self._account_token_ms
-        token = NodeToken(candidate.cluster, candidate.node, may, now_ms, until_ms, False, KUBERNETES)
+        scope = scope_of_account(entry, candidate.node)
+        token = NodeToken(candidate.cluster, candidate.node, entry.may, now_ms, until_ms, False, scope)
         return self._issued(token, "kubernetes", is_new=is_new)
 
     def renewed(self, presented: bytes, cluster: str, node: str) -> Issued:

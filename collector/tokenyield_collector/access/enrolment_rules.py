@@ -23,6 +23,8 @@ from tokenyield_collector.access.enrolments import (
     NodeKey,
     SecretAdded,
 )
+from tokenyield_collector.access.token_file import OWN_NODE, scope_of
+from tokenyield_collector.config import KubernetesEnrolment
 from tokenyield_wire.units import MS_PER_SECOND
 
 SEEN_LATELY_S = 24 * 3600
@@ -86,6 +88,20 @@ def by_kubernetes(state: Enrolments, candidate: Candidate, now_ms: int) -> NodeE
     if before is None or not before.claim or before.how == KUBERNETES:
         return None
     return NodeEnrolled(now_ms, candidate.cluster, candidate.node, candidate.claim, valid_from_ms=now_ms)
+
+
+def is_for(entry: KubernetesEnrolment, node: str) -> bool:
+    return any(fnmatch.fnmatchcase(node, pattern) for pattern in entry.nodes)
+
+
+def scope_of_account(entry: KubernetesEnrolment, node: str) -> str:
+    """Of the workloads of a node that enrols by this entry. All nodes of a cluster share them unless the entry says
+    otherwise: a Deployment's replicas run on any of them."""
+    if entry.workloads == OWN_NODE:
+        return node
+    if entry.workloads:
+        return scope_of(entry.workloads.split(","))
+    return KUBERNETES if "*" in entry.nodes else scope_of(entry.nodes)
 
 
 def check_revoked(node: EnrolledNode | None) -> None:

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from tokenyield_collector.access.auth import peer_of
 from tokenyield_collector.access.enrolment import NODE_PREFIX, SECRET_PREFIX, Enrolment, Issued
-from tokenyield_collector.access.enrolment_rules import Candidate
+from tokenyield_collector.access.enrolment_rules import Candidate, is_for
 from tokenyield_collector.access.enrolments import EnrolRefused
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.http.problem import problem
@@ -127,16 +127,17 @@ class EnrolApi:
         now_s = time.time_ns() // NS_PER_MS // MS_PER_SECOND
         # By the cluster: charts that are installed alike have accounts of one name in every cluster.
         of_cluster = (one for one in enrolment.reviewers if one.settings.cluster == asked.cluster)
-        reviewer = next((one for one in of_cluster if one.may_be(token, now_s)), None)
-        if reviewer is None:
+        reviewers = [one for one in of_cluster if one.may_be(token, now_s)]
+        if not reviewers:
             detail = "this is no bootstrap secret, and no ServiceAccount token of this cluster for this collector"
             raise EnrolRefused("unknown_proof", 401, detail)
         if self._wrong.would_wait_s(peer, time.monotonic()):
             raise EnrolRefused("too_often", 429, "too many wrong proofs from this address")
+        reviewer = next((one for one in reviewers if is_for(one.settings, asked.node)), reviewers[0])
         node = await reviewer.node_of(token)
         if node != asked.node:
             raise EnrolRefused("other_node", 403, f"this ServiceAccount token is of node '{node}'")
-        return await asyncio.to_thread(enrolment.by_account, self._candidate(asked), reviewer.settings.may)
+        return await asyncio.to_thread(enrolment.by_account, self._candidate(asked), reviewer.settings)
 
     def _candidate(self, asked: _Request) -> Candidate:
         claim = hashlib.sha256(asked.claim.encode("utf-8", "replace")).hexdigest()

@@ -22,7 +22,10 @@
 {{- if include "tokenyield.enrols" . }}
 {{- $account := printf "%s/%s" .Release.Namespace (include "tokenyield.account" (dict "root" . "part" "agent")) }}
 {{- $may := .Values.agent.config.gateways | empty | ternary "write" "write,gateway" }}
-{{- $_ := set $own "enrol_kubernetes" (list (dict "cluster" .Values.clusterName "service_account" $account "audience" .Values.enrolment.audience "may" $may)) }}
+{{- $entry := dict "cluster" .Values.clusterName "service_account" $account "audience" .Values.enrolment.audience "may" $may }}
+{{- $entries := list }}{{ $isAll := false }}
+{{- range .Values.enrolment.scopes }}{{ $entries = append $entries (merge (deepCopy .) $entry) }}{{ $isAll = or $isAll (has "*" .nodes) }}{{ end }}
+{{- $_ := set $own "enrol_kubernetes" ($isAll | ternary $entries (append $entries $entry)) }}
 {{- if .Values.enrolment.keySecret }}{{ $_ := set $own "enrol_key_file" "/run/secrets/enrol/key" }}
 {{- else if .Values.collector.clickhouse.url }}{{ fail "enrolment.keySecret: several collectors need one key; name a Secret with the key `key` (see the chart's README), or set enrolment.enabled: false" }}{{ end }}
 {{- $_ := set $own "enrol_dir" (.Values.collector.clickhouse.url | empty | ternary "/state/enrol" "/tmp/enrol") }}

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 from collector.samples import NOON_MS
 from tokenyield_collector.access.enrolment import Enrolment
 from tokenyield_collector.access.enrolment_journal import EnrolmentJournal
-from tokenyield_collector.access.enrolment_rules import SEEN_LATELY_S, Candidate, by_kubernetes, by_secret
+from tokenyield_collector.access.enrolment_rules import (
+    SEEN_LATELY_S,
+    Candidate,
+    by_kubernetes,
+    by_secret,
+    is_for,
+    scope_of_account,
+)
 from tokenyield_collector.access.enrolments import (
     Enrolments,
     EnrolRefused,
@@ -25,7 +33,7 @@ from tokenyield_collector.access.enrolments import (
     SecretRevoked,
 )
 from tokenyield_collector.access.node_token import KeyFault, NodeToken, granted, make_key, read_keys, signed
-from tokenyield_collector.config import CollectorSettings
+from tokenyield_collector.config import CollectorSettings, KubernetesEnrolment, load_settings
 
 DIGEST = hashlib.sha256(b"tyb_secret").hexdigest()
 DAY_MS = 86_400_000
@@ -301,7 +309,42 @@ def test_a_scope_is_signed_into_the_token_and_stays_at_its_renewal(tmp_path: Pat
     assert scope_of(enrolment, issued.token) == "fleet"
     enrolment.journal.decide(lambda _: (SecretRevoked(NOON_MS, "s"), None))
     assert scope_of(enrolment, enrolment.renewed(issued.token.encode(), "dc1", "gpu-1").token) == "fleet"
-    assert scope_of(enrolment, enrolment.by_account(candidate("gpu-2"), "write").token) == "kubernetes"
+    entry = KubernetesEnrolment(cluster="dc1", service_account="n/a")
+    assert scope_of(enrolment, enrolment.by_account(candidate("gpu-2"), entry).token) == "kubernetes"
+
+
+@pytest.mark.parametrize(
+    ("entry", "scope"),
+    [
+        ({}, "kubernetes"),
+        ({"nodes": ("gpu-*", "*")}, "kubernetes"),
+        ({"nodes": ("gpu-*", "a")}, "a,gpu-*"),
+        ({"workloads": "b,a"}, "a,b"),
+        ({"nodes": ("gpu-*",), "workloads": "kubernetes"}, "kubernetes"),
+        ({"workloads": "self"}, "gpu-1"),
+    ],
+)
+def test_the_scope_of_a_node_of_kubernetes_is_its_entry_s(entry: dict[str, Any], scope: str) -> None:
+    assert scope_of_account(KubernetesEnrolment(cluster="dc1", service_account="n/a", **entry), "gpu-1") == scope
+
+
+def test_the_entries_of_the_documentation_give_the_scopes_that_it_names(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "access.md").read_text()
+    example = page.partition("```yaml\nenrol_kubernetes:")[2].partition("```")[0]
+    (tmp_path / "collector.yaml").write_text(f"enrol_dir: {tmp_path}\nenrol_kubernetes:{example}")
+    entries = load_settings(tmp_path / "collector.yaml", {}, []).enrol_kubernetes
+
+    def scope(node: str, account: str = "tokenyield/tokenyield-agent") -> str | None:
+        fitting = (entry for entry in entries if entry.service_account == account and is_for(entry, node))
+        return next((scope_of_account(entry, node) for entry in fitting), None)
+
+    assert [scope(node) for node in ("team-a-1", "lone-1", "gpu-1", "x")] == [
+        "team-a-*",
+        "lone-1",
+        "gpu-*",
+        "kubernetes",
+    ]
+    assert (scope("team-b-1", "team-b/agent"), scope("gpu-1", "team-b/agent")) == ("team-b", None)
 
 
 def test_a_token_of_an_older_collector_has_the_scope_of_its_secret(tmp_path: Path) -> None:

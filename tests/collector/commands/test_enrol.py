@@ -149,7 +149,9 @@ def test_settings_that_need_the_folder(setting: str, problem: str, capsys: pytes
         ("{cluster: a, service_account: agent}", "expected namespace/name, found 'agent'"),
         ("{cluster: a, service_account: n/a, audience: ''}", "every ServiceAccount token would do"),
         ("{cluster: a, service_account: n/a, api_server: 'http://x'}", "expected https://host:port"),
-        ("{cluster: a, service_account: n/a}, {cluster: a, service_account: n/b}", "found 'a' again"),
+        ("{cluster: a, service_account: n/a}, {cluster: a, service_account: n/a}", "cluster 'a', n/a again"),
+        ("{cluster: a, service_account: n/a}, {cluster: a, service_account: n/a, nodes: [b]}", "narrower nodes first"),
+        ("{cluster: a, service_account: n/a, nodes: []}", "expected patterns of nodes"),
     ],
 )
 def test_a_cluster_that_cannot_be_used(
