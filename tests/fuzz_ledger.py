@@ -2,11 +2,12 @@
 
     PYTHONPATH=agent:collector:tests python -m fuzz_ledger --seconds 3600
 
-An example is a seed: two nodes that lie and one that does not send some shipments at once to the collector's
+An example is a seed: two nodes that lie and two that do not send some shipments at once to the collector's
 application (real routes, committer, ledger; hostile_shipments.py says what they lie), in the hours up to now. Then:
 * a refusal is 4xx, and names a field where the body was the reason;
 * the refresh, and what it shows, raise nothing; reports answer, in some of the formats;
-* every figure of the honest node is the same as in a ledger that has its shipments alone, to the unit and to the cent;
+* every fact of the honest nodes, and every figure of one, is the same as in a ledger that has their shipments alone, to
+  the unit and to the cent;
 * `verify` finds nothing but windows that no node can have measured, all of the nodes that lied; and nothing at all
   once these are moved aside;
 * what was decoded and encoded again is the same.
@@ -40,10 +41,12 @@ from tokenyield_collector.policy import load_policy
 from tokenyield_collector.reports.formats import MEDIA_TYPES
 from tokenyield_collector.server import Collector, application
 from tokenyield_wire.codec import Refused, decode_shipment, encode_shipment
-from tokenyield_wire.window import Shipment
+from tokenyield_wire.window import Batch, Shipment
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 HONEST, LIARS, READER = "n1", ("liar-1", "liar-2"), "token-of-a-reader"
+NEIGHBOUR = "n2"
+"""Honest too, in the pool of the liars: what a pool lost is loaded on its users, and where it has none, on those of all."""
 HOUR_MS = samples.HOUR_MS
 PRICES = """
 pools:
@@ -75,7 +78,7 @@ class _Play:
         self._folder = folder
         self._said = f"seed {seed}"
         tokens, prices = folder / "tokens", folder / "prices.yaml"
-        tokens.write_text("".join([f"{_token(node)} may=write,gateway cluster=c nodes={node}\n" for node in (HONEST, *LIARS)])
+        tokens.write_text("".join([f"{_token(node)} may=write,gateway cluster=c nodes={node}\n" for node in (HONEST, NEIGHBOUR, *LIARS)])
                           + f"{READER} may=read\n")  # fmt: skip
         tokens.chmod(0o600)
         prices.write_text(PRICES)
@@ -127,9 +130,11 @@ class _Play:
         for start_ms in sorted({self._hours()[0] - HOUR_MS, *self._hours()}):
             self._seq += 1
             windows.append(samples.batch(self._seq, start_ms + self._seq * 15_000, completion=100 + self._seq))
-        sent = samples.shipment(*windows, node=HONEST, agent_id=HONEST)
-        self._honest.append(sent)
-        assert await self._post(client, HONEST, encode_shipment(sent)) == 200, self._said
+        of_neighbour = [_of_neighbour(window) for window in windows]
+        for node, own in ((HONEST, windows), (NEIGHBOUR, of_neighbour)):
+            sent = samples.shipment(*own, node=node, agent_id=node)
+            self._honest.append(sent)
+            assert await self._post(client, node, encode_shipment(sent)) == 200, self._said
 
     async def _send_kept(self, client: TestClient[Any, Any]) -> None:
         for i, lie in enumerate(self._kept, 1):
@@ -184,7 +189,7 @@ class _Play:
         with closing(DuckDbLedger(":memory:", memory_limit="200MB")) as alone:
             alone.append(self._honest, self._now_ms)
             alone.fold()
-            facts, figures = facts_of_nodes(alone, {HONEST}), self._figures(alone)
+            facts, figures = facts_of_nodes(alone, {HONEST, NEIGHBOUR}), self._figures(alone)
             self._compare(whole, facts, figures)
             findings = list(verify(whole))
             for finding in findings:
@@ -198,8 +203,8 @@ class _Play:
         return findings
 
     def _compare(self, whole: Ledger, facts: Rows, figures: Rows) -> None:
-        for name, rows in facts_of_nodes(whole, {HONEST}).items():
-            assert rows == facts[name], f"{self._said}: {name} of the honest node differ"
+        for name, rows in facts_of_nodes(whole, {HONEST, NEIGHBOUR}).items():
+            assert rows == facts[name], f"{self._said}: {name} of the honest nodes differ"
         difference = difference_of_figures(self._figures(whole), figures)
         assert not difference, f"{self._said}: {difference} (with liars, and alone)"
 
@@ -218,6 +223,18 @@ class _Play:
 
 def _token(node: str) -> str:
     return f"token-of-the-node-{node}"
+
+
+def _of_neighbour(window: Batch) -> Batch:
+    """The same with a GPU and a workload of its own, and no demand, which is the gateway's to say."""
+    (gpu, *_), (share, *_), (workload,) = window.gpus, window.shares, window.workloads
+    return msgspec.structs.replace(
+        window,
+        gpus=(msgspec.structs.replace(gpu, uuid=f"GPU-{NEIGHBOUR}"),),
+        shares=(msgspec.structs.replace(share, gpu_uuid=f"GPU-{NEIGHBOUR}", workload="batch"),),
+        workloads=(msgspec.structs.replace(workload, key="batch"),),
+        demand=(),
+    )
 
 
 def _decoded_is_the_same(body: bytes) -> None:
