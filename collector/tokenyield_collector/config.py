@@ -77,6 +77,13 @@ class CollectorSettings:
     attribution_file: str | None = setting(
         None, "rules, sharing and budgets, see attribution.yaml; without one the built-in rules"
     )
+    people: Literal["off", "team", "pseudonym", "name"] = setting(
+        "team", "what is kept of persons in spend; team: the team of people_file, and no person, see docs/spend.md"
+    )
+    people_file: str | None = setting(
+        None, "who the mail addresses and ids of vendors are: a mapping to {name: ..., team: ...}"
+    )
+    people_key_file: str | None = setting(None, "people pseudonym: the secret that pseudonyms are made with")
     body_bytes_max: int = setting(
         4 * 2**20, "compressed body of one shipment; 256 batches of 8 GPUs are 0.3 MB", within=(1, 2**30)
     )
@@ -158,6 +165,8 @@ class CollectorSettings:
         if self.ledger_url:
             yield from _faults_of_url(self.ledger_url)
         yield from self._enrol_faults()
+        if self.people == "pseudonym" and not self.people_key_file:
+            yield "people_key_file: expected a file with people pseudonym, found none; openssl rand -hex 32 > FILE"
         if self.hours_keep_days < self.windows_keep_days:
             yield (
                 f"hours_keep_days: expected at least windows_keep_days ({self.windows_keep_days}), "

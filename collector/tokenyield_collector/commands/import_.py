@@ -1,8 +1,9 @@
-"""`tokenyield-collector import outcomes FILE...`: counts from files, into the ledger or through the running collector.
+"""`tokenyield-collector import KIND FILE...`: files into the ledger, or through the running collector.
 
-What a file says of a source, day and name replaces what was there, and never adds to it: the same file twice changes
-nothing. A file with a line that is refused changes nothing, for half a day would look like a whole one; --skip-refused
-imports its other lines.
+KIND is a source of spend (spend_import.py), or `outcomes`, which is here: counts of what was done with tokens. What a
+file says of a source, day and name replaces what was there, and never adds to it: the same file twice changes nothing.
+A file with a line that is refused changes nothing, for half a day would look like a whole one; --skip-refused imports
+its other lines.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokenyield_collector.commands.client import add_client_flags
+from tokenyield_collector.spend.sources import SOURCES
 from tokenyield_settings.command_line import add_settings_flags
 from tokenyield_settings.terminal import show
 
@@ -24,22 +26,30 @@ if TYPE_CHECKING:
     from tokenyield_collector.ledger.base import Ledger
     from tokenyield_collector.ledger.outcomes import OutcomeSlice
 
-HELP = "put counts of outcomes (tickets closed, documents answered) from CSV or JSON lines into the ledger"
-EXAMPLE = "import outcomes october.csv --config collector.yaml --dry-run"
+HELP = (
+    "put what vendors billed or reported (saved answers, exports, logs), or counts of outcomes (tickets closed), into "
+    "the ledger"
+)
+EXAMPLE = "import anthropic cost_report.json --config collector.yaml --dry-run"
 REFUSALS_SHOWN = 20
-KINDS = ("outcomes",)
+OUTCOMES = "outcomes"
 DAYS_BACK_MAX = 36_600
 """A running collector takes only days that it keeps; a ledger that is not in use may hold older ones."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=KINDS, help="what the files hold")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="CSV with the columns day, name, count and "
-                        "labels (team, product, workload, ...), or JSON lines of the same")  # fmt: skip
-    parser.add_argument("--source", default="import", help="source of rows that name none; default import")
+    parser.add_argument("kind", choices=(OUTCOMES, *SOURCES), help="what the files hold, see docs/spend.md; outcomes: "
+                        "CSV with the columns day, name, count and labels (team, product, ...), or JSON lines of the "
+                        "same")  # fmt: skip
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--account", default="", help="spend: the account at the vendor, instead of the one that rows "
+                        "name; what is billed, reported and observed of one account is put together")  # fmt: skip
+    parser.add_argument("--mapping", type=Path, help="csv: which column is what")
+    parser.add_argument("--source", default="import", help="outcomes: source of rows that name none; default "
+                        "import")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
-    parser.add_argument("--skip-refused", action="store_true", help="import the other lines of a file in which some "
-                        "are refused")  # fmt: skip
+    parser.add_argument("--skip-refused", action="store_true", help="outcomes: import the other lines of a file in "
+                        "which some are refused")  # fmt: skip
     add_settings_flags(parser, "collector/collector.yaml")
     parser.add_argument("--ledger", type=Path, help="this ledger instead of ledger_path")
     add_client_flags(parser)
@@ -50,6 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.commands.source import settings_of
 
     settings = settings_of(arguments)
+    if arguments.kind != OUTCOMES:
+        from tokenyield_collector.commands.spend_import import import_spend
+
+        return import_spend(settings, arguments)
     rows, has_refusals = _rows(arguments)
     if rows:
         from tokenyield_collector.ledger.outcomes import slices_of
