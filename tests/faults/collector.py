@@ -62,6 +62,7 @@ class SimulatedCollector:
             self.ledger.facts_of_hours()
             self.ledger.facts_between(0, START_MS * 2)
             self.ledger.doubled()
+            self.ledger.name_conflicts()
             self._world.happened.append("ledger damaged, unread part")
         except (LedgerError, duckdb.Error):
             self._replace_damaged()
@@ -127,8 +128,14 @@ class SimulatedCollector:
         shipment = decode_shipment(gzip.decompress(body))
         if too_early(shipment, self._world.now_ms + CLOCK_SKEW_MS):
             return CollectorAnswer(425, b"too early", 60.0)
-        receipt = self._append(shipment)
-        missing = self.ledger.missing(shipment)
+        try:
+            receipt = self._append(shipment)
+            missing = self.ledger.missing(shipment)
+        except LedgerError:  # what was damaged may be found only now
+            if not self.is_damaged:
+                raise
+            self._replace_damaged()
+            return CollectorAnswer(503, b"the ledger cannot be read", 0.0)
         said = {
             "accepted": receipt.accepted, "duplicates": receipt.duplicates, "missing": missing, "epoch": shipment.epoch,
             "first_seq": shipment.batches[0].seq, "last_seq": shipment.batches[-1].seq,

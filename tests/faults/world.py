@@ -288,7 +288,7 @@ def main() -> int:
             if why:
                 failed.append(seed)
                 print(why, file=sys.stderr, flush=True)
-            if sys.stderr.isatty() or done % 100 == 0:
+            if sys.stderr.isatty() or done % 20 == 0:
                 print(f"\r{done} schedules, {len(failed)} failed", end="", file=sys.stderr, flush=True)
             if time.monotonic() > end_s:
                 pool.terminate()
