@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from collector.ledger.test_workload_names import chat, names
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from real.clickhouse_server import PASSWORD, Server
 from tokenyield_collector.commands.migrate import migrate
@@ -146,3 +147,23 @@ def test_outcomes_move_and_what_was_imported_there_since_stays(
         target.replace_outcomes([newer], 2)
         list(migrate(source, target))
         assert target.outcomes(0, day_ms + MS_PER_DAY) == [other, newer]
+
+
+@pytest.mark.parametrize("engine", ["clickhouse", "clickhouse_two_shards", "chdb"])
+def test_whose_a_workload_s_name_is_moves_too(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Also where agents reported to the ClickHouse before, with other tokens, the liar first."""
+    place: Place = request.getfixturevalue(engine)
+    open_target = place()
+    with closing(DuckDbLedger(tmp_path / "old.duckdb")) as source, closing(open_target()) as target:
+        assert isinstance(target, ClickHouseLedger)
+        source.append([chat("n1"), chat("n2"), chat("liar")], NOON_MS, ["*", "*", "liar"])
+        target.append([chat("liar", 1), chat("n1", 1)], NOON_MS + 1, ["liar", "gpu-*"])
+        for _ in range(2):
+            assert all(one.is_whole for one in migrate(source, target))
+    with closing(open_target()) as target:
+        later = [chat(node, 2) for node in ("liar", "n1", "n2", "n3")]
+        target.append(later, NOON_MS + 2, ["liar", "gpu-*", "gpu-*", "gpu-*"])
+        assert names(target, 2) == {"liar": "chat (node liar)", "n1": "chat", "n2": "chat", "n3": "chat"}
+        (conflict,) = target.name_conflicts()
+        first = ("scope *", "scope gpu-*", "node n1", "node n2", "node n3")
+        assert (conflict.first, conflict.others) == (first, ("scope liar", "node liar"))

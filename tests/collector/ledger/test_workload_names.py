@@ -25,10 +25,10 @@ def chat(node: str, hour: int = 0, name: str = "chat") -> Shipment:
     return structs.replace(sent, batches=(structs.replace(one, workloads=workloads, shares=shares),))
 
 
-def names(ledger: Ledger) -> dict[str, str]:
-    """Node -> the workload that it made tokens for, in the newest hour that has it."""
+def names(ledger: Ledger, hour: int | None = None) -> dict[str, str]:
+    """Node -> the workload that it made tokens for, in the newest hour that has it, or in that hour."""
     ledger.fold()
-    facts: Facts = ledger.facts_of_hours()
+    facts: Facts = ledger.facts_of_hours(None if hour is None else [NOON_MS + hour * HOUR_MS])
     held = {share.node: share.workload for share in facts.shares}
     assert held == {count.node: count.workload for count in facts.tokens}
     return held
@@ -112,6 +112,34 @@ def test_names_go_with_the_hours(open_ledger: Open) -> None:
     ledger.retire(windows_before_ms=later_ms, hours_before_ms=later_ms, counter_bases={})
     assert ledger.name_conflicts() == []
     ledger.close()
+
+
+def test_a_name_is_kept_however_short_hours_are_kept(open_ledger: Open) -> None:
+    """Its scope was silent for two days, of which hours are kept for one."""
+    ledger = open_ledger()
+    ledger.append([chat("n1")], NOON_MS, ["fleet"])
+    ledger.fold()
+    later_ms = NOON_MS + 2 * MS_PER_DAY
+    ledger.retire(windows_before_ms=later_ms - MS_PER_DAY, hours_before_ms=later_ms - MS_PER_DAY, counter_bases={})
+    ledger.close()
+    ledger = open_ledger()
+    ledger.append([chat("liar", 48), chat("n1", 48)], later_ms, ["liar", "fleet"])
+    assert names(ledger) == {"n1": "chat", "liar": "chat (node liar)"}
+    ledger.close()
+
+
+def test_a_restored_backup_knows_whose_a_name_is(tmp_path: Path) -> None:
+    ledger = DuckDbLedger(tmp_path / "ledger.duckdb")
+    ledger.append([chat("n1"), chat("liar")], NOON_MS, ["fleet", "liar"])
+    ledger.copy_to(tmp_path / "copy.duckdb")
+    ledger.append([chat("t1", name="later")], NOON_MS, ["team"])
+    conflicts = ledger.name_conflicts()
+    ledger.close()
+    restored = DuckDbLedger(tmp_path / "copy.duckdb")
+    assert restored.name_conflicts() == conflicts
+    restored.append([chat("liar", 1), chat("n2", 1), chat("n1", 1)], NOON_MS + 1, ["liar", "fleet", "fleet"])
+    assert names(restored) == {"liar": "chat (node liar)", "n1": "chat", "n2": "chat"}
+    restored.close()
 
 
 def test_nodes_of_a_ledger_of_before_share_what_they_used(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
 from tokenyield_collector.ledger.clickhouse.outcomes import write_outcomes
 from tokenyield_collector.ledger.clickhouse.schema import WINDOW_COLUMNS
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
+from tokenyield_collector.ledger.clickhouse.workload_names import read_uses, write_uses
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
+from tokenyield_collector.ledger.joined_names import joined
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import QuarantinedRows
 from tokenyield_collector.ledger.workload_names import NameUse
@@ -65,5 +67,6 @@ class ClickHouseImport:
         self._tables.insert_rows("statements", StatementRecord._fields, statements)
         self._tables.insert_rows("period_checks", PeriodCheck._fields, map(tuple, period_checks))
         self._tables.insert_rows("quarantined", QuarantinedRows._fields, quarantined)
-        self._tables.insert_rows("workload_names", NameUse._fields, workload_names)
+        known = read_uses(self._tables, sorted({use.key for use in workload_names}))
+        write_uses(self._tables, joined(list(known), workload_names))
         write_outcomes(self._tables, outcomes, 0)  # what was imported into this ledger stays

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tokenyield_collector.ledger.clickhouse.schema import OUTCOME_PARTITION_MS
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.tables import INTEGER_MAX
+from tokenyield_collector.ledger.workload_names import KEPT_MS
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR, hour_of_ms
 
 
@@ -25,8 +26,19 @@ def retire(
         )
         for table, partition in parts:
             number = int(str(partition).strip("()"))
-            before_ms, partition_ms = (cut_ms, MS_PER_HOUR) if table == "windows" else (hours_before_ms, MS_PER_DAY)
-            oldest = before_ms // (OUTCOME_PARTITION_MS if table in ("outcomes", "workload_names") else partition_ms)
-            if number < oldest:
+            if number < _oldest_partition(str(table), cut_ms, hours_before_ms):
                 shard.run(f"ALTER TABLE {table} DROP PARTITION {number}")
     tables.first_ms = tables.read_first_ms()
+
+
+def _oldest_partition(table: str, windows_before_ms: int, hours_before_ms: int) -> int:
+    """Of those that stay."""
+    match table:
+        case "windows":
+            return windows_before_ms // MS_PER_HOUR
+        case "outcomes":
+            return hours_before_ms // OUTCOME_PARTITION_MS
+        case "workload_names":  # whoever has a name keeps it, however short hours are kept
+            return (hours_before_ms - KEPT_MS) // OUTCOME_PARTITION_MS
+        case _:
+            return hours_before_ms // MS_PER_DAY

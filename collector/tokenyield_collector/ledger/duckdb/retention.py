@@ -6,6 +6,7 @@ from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.tables import INTEGER_MAX, TABLES
+from tokenyield_collector.ledger.workload_names import KEPT_MS
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 ROLL_UP_TABLES = (
@@ -37,7 +38,8 @@ def retire(
         for table in (*ROLL_UP_TABLES, *(f"{table}_hours" for table in TABLES)):
             connection.execute(f"DELETE FROM {table} WHERE hour_ms < {hours_before_ms}")
         connection.execute(f"DELETE FROM quarantined WHERE start_ms < {hours_before_ms}")
-        connection.execute(f"DELETE FROM workload_names WHERE seen_ms < {hours_before_ms}")
+        # Whoever has a name keeps it, however short hours are kept.
+        connection.execute(f"DELETE FROM workload_names WHERE seen_ms < {hours_before_ms - KEPT_MS}")
         connection.execute(f"DELETE FROM outcomes WHERE day_ms + {MS_PER_DAY} <= {hours_before_ms}")
         if counter_bases:
             bases: dict[str, int] = dict(file.rows("SELECT name, value FROM counter_bases"))
