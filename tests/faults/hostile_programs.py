@@ -11,20 +11,16 @@ Then all of it drains, and the tokens of the server and every fact and figure of
 names nothing but windows of the hostile node that cannot have been measured, or are there twice.
 """
 
-import argparse
 import gzip
 import http.client
-import json
 import random
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -32,13 +28,13 @@ import zstandard
 
 from collector import samples
 from faults.program_host import ServerLog
-from faults.programs import Result
+from faults.program_runs import MOST, run_many
 from faults.tenant_log import TenantLog
 from figures import difference_of_figures, facts_of_nodes, figures_of_nodes
 from harness import Stack, get, wait_until
 from hostile_server import BEHAVIOURS, hostile
 from hostile_shipments import LyingNode, encoded
-from nvml.stand_in import Scenario, build, gpu_lines
+from nvml.stand_in import Scenario, gpu_lines
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.verify import verify
 from tokenyield_wire.codec import encode_shipment
@@ -152,7 +148,7 @@ class HostileSchedule:
         assert probes.answered
         grown = probes.most_bytes - probes.rest_bytes
         assert grown < MEMORY_BYTES, f"{grown >> 20} MiB above rest"
-        self.happened["MiB above rest, most"] = grown >> 20
+        self.happened[f"{MOST}MiB above rest"] = grown >> 20
         self._check_programs()
         self.stack.stop()
         self._check()
@@ -300,55 +296,12 @@ EVENT_NAMES = (
 )
 
 
-def play(seed: int, root: Path, library: Path) -> Result:
-    """One schedule. Its folder stays where something is wrong."""
-    started_s = time.monotonic()
-    folder = root / f"hostile-{seed}"
-    folder.mkdir()
-    result = Result(seed, Counter())
+@contextmanager
+def opened(seed: int, folder: Path, library: Path) -> Iterator[HostileSchedule]:
+    """Its programs end with the block."""
     with ExitStack() as hold:
-        schedule = HostileSchedule(seed, folder, library, hold)
-        result.happened = schedule.happened
-        try:
-            schedule.play()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the seed and the folder are what matters
-            result.why = f"seed {seed}: {type(error).__name__}: {error}"
-    if not result.why:
-        shutil.rmtree(folder, ignore_errors=True)
-    result.seconds = time.monotonic() - started_s
-    return result
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--schedules", type=int, default=100)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--at-once", type=int, default=2)
-    arguments = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="hostile-"))
-    library = build(root)
-    happened, failed, done, most_mib = Counter[str](), [], 0, 0
-    seeds = range(arguments.first_seed, arguments.first_seed + arguments.schedules)
-    with ThreadPoolExecutor(arguments.at_once) as pool:
-        for result in pool.map(lambda seed: play(seed, root, library), seeds):
-            most_mib = max(most_mib, result.happened.pop("MiB above rest, most", 0))
-            happened += result.happened
-            done += 1
-            if result.why:
-                failed.append(result.seed)
-                print(f"{result.why}\n  kept in {root}/hostile-{result.seed}", flush=True)
-            print(
-                f"{done} schedules, {len(failed)} failed, {most_mib} MiB above rest, {result.seconds:.0f} s", flush=True
-            )
-    if not failed:
-        shutil.rmtree(root)
-    print(
-        json.dumps(
-            {"schedules": done, "failed": failed, "mib_above_rest": most_mib, "happened": dict(happened.most_common())}
-        )
-    )
-    return 1 if failed else 0
+        yield HostileSchedule(seed, folder, library, hold)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_many(__doc__, opened, schedules=100, at_once=2))

@@ -11,28 +11,25 @@ Needs root for the disk (a small tmpfs of its own) and Debian's `faketime` for t
 left out, and `play` says so. A schedule is decided by its seed, but for the instants at which processes are met.
 """
 
-import argparse
-import json
 import platform
 import random
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
 
 from faults.host import flip_in
 from faults.program_host import ServerLog, StateDisk
+from faults.program_runs import run_many
 from faults.proxy import Proxy
 from harness import Stack, get, wait_until
-from nvml.stand_in import Scenario, build, gpu_lines
+from nvml.stand_in import Scenario, gpu_lines
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.verify import verify
@@ -44,16 +41,6 @@ TORN_BYTES_MAX = 200
 ANSWER_WITHIN_S = 1.5
 CLOCK_STEPS_S = (-3600, -61, -1, 1, 61, 240)
 _LOST = re.compile(r"gave up (\d+) batches|(\d+) batches from \d+ on are lost|(batch) \d+ refused for good")
-
-
-@dataclass
-class Result:
-    """How a schedule ended; `why` is empty where the books balance."""
-
-    seed: int
-    happened: Counter[str]
-    why: str = ""
-    seconds: float = 0.0
 
 
 class Schedule:
@@ -356,48 +343,13 @@ EVENT_NAMES = (
 )
 
 
-def play(seed: int, root: Path, library: Path) -> Result:
-    """One schedule. Its folder stays where the books do not balance."""
-    started_s = time.monotonic()
-    folder = root / f"schedule-{seed}"
-    folder.mkdir()
+@contextmanager
+def opened(seed: int, folder: Path, library: Path) -> Iterator[Schedule]:
+    """Its programs end with the block."""
     schedule = Schedule(seed, folder, library)
-    result = Result(seed, schedule.happened)
-    try:
-        schedule.play()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the seed and the folder are what matters
-        result.why = f"seed {seed}: {type(error).__name__}: {error}"
-    finally:
-        schedule.close()
-    if not result.why:
-        shutil.rmtree(folder, ignore_errors=True)
-    result.seconds = time.monotonic() - started_s
-    return result
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--schedules", type=int, default=200)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--at-once", type=int, default=4)
-    arguments = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="faults-"))
-    library = build(root)
-    happened, failed, done = Counter[str](), [], 0
-    seeds = range(arguments.first_seed, arguments.first_seed + arguments.schedules)
-    with ThreadPoolExecutor(arguments.at_once) as pool:
-        for result in pool.map(lambda seed: play(seed, root, library), seeds):
-            happened += result.happened
-            done += 1
-            if result.why:
-                failed.append(result.seed)
-                print(f"{result.why}\n  kept in {root}/schedule-{result.seed}", file=sys.stderr)
-            print(f"\r{done} schedules, {len(failed)} failed", end="", file=sys.stderr, flush=True)
-    if not failed:
-        shutil.rmtree(root)
-    print(json.dumps({"schedules": done, "failed": failed, "faults": dict(happened.most_common())}, indent=2))
-    return 1 if failed else 0
+    with closing(schedule):
+        yield schedule
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_many(__doc__, opened, schedules=200, at_once=4))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.hostile_programs import play
+from faults.hostile_programs import opened
+from faults.program_runs import play_one
 
 SCHEDULES = int(os.environ.get("TOKENYIELD_FAULT_SCHEDULES", "1"))
 
@@ -16,5 +17,4 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 def test_a_hostile_node_and_tenants_bend_no_books_and_silence_nothing(
     seed: int, tmp_path: Path, nvml_library: Path
 ) -> None:
-    result = play(seed, tmp_path, nvml_library)
-    assert not result.why
+    assert not play_one(opened, seed, tmp_path, nvml_library).why

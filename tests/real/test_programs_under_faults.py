@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from faults.programs import play
+from faults.program_runs import play_one
+from faults.programs import opened
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_books_balance_whatever_happens_to_the_programs(seed: int, tmp_path: Path, nvml_library: Path) -> None:
-    result = play(seed, tmp_path, nvml_library)
-    assert not result.why
+    assert not play_one(opened, seed, tmp_path, nvml_library).why
