@@ -16,10 +16,10 @@ from typing import NamedTuple, Protocol
 from tokenyield_collector.ledger.closed import VersionStore
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
 from tokenyield_collector.ledger.kept import FigureStore
+from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
 from tokenyield_collector.ledger.usage import LedgerUsageReader
-from tokenyield_collector.ledger.workload_names import NameConflict
 from tokenyield_wire.window import Shipment
 
 

@@ -8,7 +8,7 @@ new tokens perhaps, stays one, and a scope that only the other ledger knows does
 from collections import defaultdict
 from collections.abc import Iterable
 
-from tokenyield_collector.ledger.workload_names import Group, Member, NameKey, NameUse
+from tokenyield_collector.ledger.workload_names import CLAIM, Group, Member, NameKey, NameUse
 
 
 def joined(own: Iterable[NameUse], others: Iterable[NameUse]) -> list[NameUse]:
@@ -18,7 +18,8 @@ def joined(own: Iterable[NameUse], others: Iterable[NameUse]) -> list[NameUse]:
     added: dict[NameKey, dict[Member, NameUse]] = defaultdict(dict)
     for uses, by_key in ((own, known), (others, added)):
         for use in uses:
-            by_key[use.key][use.member_kind, use.member] = use
+            if use.member_kind != CLAIM:
+                by_key[use.key][use.member_kind, use.member] = use
     return [use for key, fresh in added.items() for use in _joined_uses(known[key], fresh)]
 
 

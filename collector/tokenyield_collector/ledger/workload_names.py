@@ -7,36 +7,39 @@ ledger has to remember of it. Facts keep that name, so that all that is made of 
 A name belongs to a group of scopes and nodes in its cluster. A scope or node that is unknown founds a group of its own;
 one that either knows joins that group. So nodes whose tokens are replaced by others go on with their workloads. The
 group that began first has the name, until none of it used it for `KEPT_MS`.
+
+Where several collectors write into one ledger, two scopes may begin at the same moment. So a scope claims a name that
+nobody has, then reads who else does, and has the name where nobody else does: of two that each write before they read,
+one at least sees the other. Who sees another has the name once its claim is `CLAIM_SETTLED_MS` old, nobody has the name
+by then, and no other claim is older; until then its workload has its foreign name.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
 
-from tokenyield_collector.prices.period import iso
-from tokenyield_wire.bounded import bounded
+from tokenyield_collector.ledger.foreign_names import foreign, marked, sent
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
-from tokenyield_wire.window import NAME_CHARS_MAX, Batch, Shipment
+from tokenyield_wire.window import Batch, Shipment
 
 KEPT_MS = 7 * MS_PER_DAY
 """A group that did not use its name for so long, by the collector's clock, has lost it."""
 NOTED_MS = 6 * MS_PER_HOUR
 """How often it is written that a member uses its name still."""
-SCOPE_CHARS_MAX = 64
+CLAIM_SETTLED_MS = 30_000
+"""A collector writes that a scope has a name, or that it does not, long before its claim is so old."""
+CLAIM_KEPT_MS = 10 * 60_000
+"""A claim that is older counts no more: its collector ended."""
 MEMBERS_KEPT_MAX = 100_000
 """In memory, over all names. Others are read from the ledger when they are used."""
-CONFLICTS_MAX = 1_000
-SCOPE, NODE = "scope", "node"
-FOREIGN = re.compile(r" \((node|scope) (.*)\)$", re.DOTALL)
-"""How the name of a workload ends that is not of the first scope. Of names that are sent it is no part."""
+SCOPE, NODE, CLAIM = "scope", "node", "claim"
 
 NameKey = tuple[str, str]
 """Cluster and name, as it was sent."""
 Member = tuple[str, str]
-"""`SCOPE` or `NODE`, and which."""
+"""`SCOPE` or `NODE`, and which. `CLAIM` and a scope is no member of a group yet."""
 Group = tuple[int, str]
 """When it began (ms), and the scope that founded it."""
 
@@ -65,34 +68,19 @@ USE_KEY = ", ".join(NameUse._fields[:4])
 """Columns that identify a `NameUse`."""
 
 
-class NameConflict(NamedTuple):
-    """A name that several groups use. Scopes are named as in tokens, nodes by their names."""
-
-    cluster: str
-    workload: str
-    first: tuple[str, ...]
-    others: tuple[str, ...]
-    since_ms: int
-    """When the first of the others began."""
-
-    @property
-    def text(self) -> str:
-        return (
-            f"workload of two scopes: {self.cluster}: {self.workload} is used by {_listed(self.first)} first, and "
-            f"since {iso(self.since_ms)} by {_listed(self.others)}, whose tokens do not share workloads with it: these "
-            "count as other workloads; where it is one workload, give their tokens the same workloads= "
-            "(docs/access.md), else rename it, or revoke the token"
-        )
-
-
 class _NameUses:
     """What is known of one name: who uses it, and when each group did last."""
 
     def __init__(self) -> None:
         self.members: dict[Member, NameUse] = {}
         self.groups: dict[Group, int] = {}
+        self.claims: dict[str, NameUse] = {}
+        """By their scopes."""
 
     def put(self, use: NameUse) -> None:
+        if use.member_kind == CLAIM:
+            self.claims[use.member] = use
+            return
         before = self.members.get((use.member_kind, use.member))
         self.members[use.member_kind, use.member] = use
         if before is None or before.group == use.group:
@@ -110,6 +98,18 @@ class _NameUses:
     def first_group(self, now_ms: int) -> Group | None:
         return min((group for group, seen_ms in self.groups.items() if _is_kept(seen_ms, now_ms)), default=None)
 
+    def claims_at(self, now_ms: int) -> dict[str, NameUse]:
+        return {scope: use for scope, use in self.claims.items() if use.seen_ms > now_ms - CLAIM_KEPT_MS}
+
+    def is_won(self, scope: str, now_ms: int) -> bool:
+        """Whether this scope, whose claim was written before this was read, has the name now."""
+        claims = self.claims_at(now_ms)
+        if self.first_group(now_ms) is not None or scope not in claims:
+            return False
+        first = min(claims.values(), key=lambda use: (use.since_ms, use.member))
+        is_settled = first.since_ms <= now_ms - CLAIM_SETTLED_MS
+        return len(claims) == 1 or (first.member == scope and is_settled)
+
 
 class WorkloadNames:
     """Of one ledger; of its writing thread. `read` gives what the ledger has of names. Where others write into it, what
@@ -121,6 +121,9 @@ class WorkloadNames:
         self._read = read
         self._again_after_ms = again_after_ms
         self._read_ms = 0
+        self._claimed: dict[NameKey, set[str]] = defaultdict(set)
+        """Names that nobody has, and scopes of this commit that claim them."""
+        self._won: set[tuple[NameKey, str]] = set()
         self._known: dict[NameKey, _NameUses] = {}
         self._members = 0
 
@@ -140,6 +143,35 @@ class WorkloadNames:
             for shipment, of_shipment, scope in zip(shipments, names, scopes, strict=True)
         ]
         return named, list(fresh.values())
+
+    def decided(
+        self, shipments: Sequence[Shipment], scopes: Sequence[str], now_ms: int, write: Callable[[list[NameUse]], None]
+    ) -> Sequence[Shipment]:
+        """The shipments with the names that they have in a ledger into which others write too. What `named` has to keep
+        is written, and read by the others, before this returns. Raises what `write` and `read` raise."""
+        self._claimed.clear()
+        try:
+            named, uses = self.named(shipments, scopes, now_ms)
+            write(uses)
+            if not self._claimed:
+                return named
+            for key in self._claimed:
+                self._members -= len(self._known.pop(key).members)
+            self._know(self._claimed, now_ms)
+            self._won = {
+                (key, scope)
+                for key, scopes_of_key in self._claimed.items()
+                for scope in scopes_of_key
+                if self._known[key].is_won(scope, now_ms)
+            }
+            named, uses = self.named(shipments, scopes, now_ms)
+            write(uses)
+            return named
+        except BaseException:
+            self.forget()
+            raise
+        finally:
+            self._won = set()
 
     def forget(self) -> None:
         """What is in memory; the ledger has what is true."""
@@ -177,7 +209,7 @@ class WorkloadNames:
             is_first = self._is_of_first(key, scope, shipment.node, fresh, now_ms)
             as_kept = key[1] if is_first else foreign(key[1], scope, shipment.node)
             while as_kept != name and as_kept in taken:
-                as_kept = _marked(as_kept)
+                as_kept = marked(as_kept)
             taken.add(as_kept)
             kept[name] = as_kept
         return kept
@@ -189,6 +221,9 @@ class WorkloadNames:
         name, own = self._known[key], ((SCOPE, scope), (NODE, node))
         first = name.first_group(now_ms)
         group = name.group_of(own, now_ms)
+        if group is None and first is None and self._again_after_ms is not None and (key, scope) not in self._won:
+            self._claim(key, scope, fresh, now_ms)
+            return False
         if group is None:  # it begins after the first, also in the same commit, and where the clock was set back
             group = (now_ms if first is None else max(now_ms, first[0] + 1), scope)
         since_ms, founder = group
@@ -200,48 +235,18 @@ class WorkloadNames:
         # By founder: two collectors may have noted one founder's beginning.
         return first is None or founder == first[1]
 
+    def _claim(self, key: NameKey, scope: str, fresh: dict[tuple[NameKey, Member], NameUse], now_ms: int) -> None:
+        """Of scopes that come in one commit the first claims."""
+        if scope not in self._known[key].claims_at(now_ms):
+            if self._claimed[key]:
+                return
+            use = fresh[key, (CLAIM, scope)] = NameUse(*key, CLAIM, scope, scope, now_ms, now_ms)
+            self._put(use)
+        self._claimed[key].add(scope)
+
 
 def _is_kept(seen_ms: int, now_ms: int) -> bool:
     return seen_ms > now_ms - KEPT_MS
-
-
-def sent(name: str) -> str:
-    """A name as a node may use it: one that ends as if the collector had made it ends in brackets instead."""
-    if not name.endswith(")") or (match := FOREIGN.search(name)) is None:
-        return name
-    return f"{name[: match.start()]} [{match[1]} {match[2]}]"
-
-
-def foreign(name: str, scope: str, node: str) -> str:
-    """What the workload of that name is called that is not of the first scope; its end is always whole."""
-    which = f"node {node}" if scope == node else f"scope {scope}"
-    end = f" ({bounded(which, SCOPE_CHARS_MAX + len('scope '))})"
-    return bounded(name, NAME_CHARS_MAX - len(end)) + end
-
-
-def conflicts_of(uses: Iterable[NameUse]) -> list[NameConflict]:
-    """Of uses of any names: those that several groups use."""
-    by_name: dict[NameKey, dict[str, list[NameUse]]] = defaultdict(lambda: defaultdict(list))
-    for use in uses:
-        by_name[use.key][use.founder].append(use)
-    found = []
-    for (cluster, workload), groups in sorted(by_name.items()):
-        if len(groups) > 1:
-            first, *others = sorted(groups.values(), key=lambda members: min(use.group for use in members))
-            of_others = tuple(who for members in others for who in _members(members))
-            since_ms = min(use.since_ms for use in others[0])
-            found.append(NameConflict(cluster, workload, _members(first), of_others, since_ms))
-    return found
-
-
-def _members(uses: Sequence[NameUse]) -> tuple[str, ...]:
-    """Scopes, then nodes."""
-    return tuple(f"{kind} {use.member}" for kind in (SCOPE, NODE) for use in sorted(uses) if use.member_kind == kind)
-
-
-def _listed(members: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(members) - shown} more" if len(members) > shown else ""
-    return ", ".join(members[:shown]) + more
 
 
 def _names_of(shipment: Shipment) -> list[str]:
@@ -260,10 +265,3 @@ def _renamed_batch(batch: Batch, names: Mapping[str, str]) -> Batch:
         workloads=tuple(structs.replace(workload, key=names[workload.key]) for workload in batch.workloads),
         shares=tuple(structs.replace(share, workload=names[share.workload]) for share in batch.shares),
     )
-
-
-def _marked(name: str) -> str:
-    """Another name, which ends as this one does: its sender uses this one as well."""
-    match = FOREIGN.search(name)
-    head, end = (name[: match.start()], name[match.start() :]) if match else (name, "")
-    return bounded(f"{head}'", NAME_CHARS_MAX - len(end)) + end

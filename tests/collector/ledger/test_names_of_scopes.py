@@ -8,16 +8,8 @@ from msgspec import structs
 
 from collector.ledger.whole_hours import whole_hour
 from collector.samples import NOON_MS
-from tokenyield_collector.ledger.workload_names import (
-    FOREIGN,
-    KEPT_MS,
-    NOTED_MS,
-    NameKey,
-    NameUse,
-    WorkloadNames,
-    foreign,
-    sent,
-)
+from tokenyield_collector.ledger.foreign_names import FOREIGN, foreign, sent
+from tokenyield_collector.ledger.workload_names import KEPT_MS, NOTED_MS, NameKey, NameUse, WorkloadNames
 from tokenyield_wire.window import NAME_CHARS_MAX, Shipment, Workload
 
 TEXTS = st.text(min_size=1, max_size=NAME_CHARS_MAX)

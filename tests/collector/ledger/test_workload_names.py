@@ -12,7 +12,8 @@ from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.contradictions import ForeignDay
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.facts import Facts
-from tokenyield_collector.ledger.workload_names import KEPT_MS, NameConflict
+from tokenyield_collector.ledger.name_conflicts import NameConflict
+from tokenyield_collector.ledger.workload_names import KEPT_MS
 from tokenyield_wire.units import MS_PER_DAY
 from tokenyield_wire.window import Shipment
 

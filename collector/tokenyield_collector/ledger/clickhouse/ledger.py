@@ -24,9 +24,9 @@ from tokenyield_collector.ledger.clickhouse.versions import ClickHouseVersions
 from tokenyield_collector.ledger.clickhouse.workload_names import name_conflicts
 from tokenyield_collector.ledger.clickhouse.writer import ClickHouseWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
-from tokenyield_collector.ledger.workload_names import NameConflict
 from tokenyield_wire.window import Shipment
 
 

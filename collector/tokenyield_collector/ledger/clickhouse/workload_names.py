@@ -1,24 +1,16 @@
 """How a ClickHouse ledger keeps who uses which name of a workload; see `ledger/workload_names.py`.
 
 Other collectors write names too. Each reads what the others wrote, of names that it has not used before at once, and of
-others within `AGAIN_AFTER_MS`. Where two scopes first use a name at the same moment over two collectors, either may
-keep it for that long; then it is that of the first.
+others within `AGAIN_AFTER_MS`. All of one name is on one shard, and what is written is read at once; replicas need
+`insert_quorum` and `select_sequential_consistency` for that.
 """
 
 from collections.abc import Iterator, Sequence
 
 from tokenyield_collector.ledger.clickhouse.client import quoted
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
-from tokenyield_collector.ledger.workload_names import (
-    CONFLICTS_MAX,
-    KEPT_MS,
-    NODE,
-    USE_KEY,
-    NameConflict,
-    NameKey,
-    NameUse,
-    conflicts_of,
-)
+from tokenyield_collector.ledger.name_conflicts import CONFLICTS_MAX, NameConflict, conflicts_of
+from tokenyield_collector.ledger.workload_names import CLAIM, KEPT_MS, NODE, USE_KEY, NameKey, NameUse
 from tokenyield_wire.units import MS_PER_HOUR
 
 AGAIN_AFTER_MS = 60_000
@@ -42,7 +34,7 @@ def write_uses(tables: ClickHouseTables, uses: Sequence[NameUse]) -> None:
 
 
 def name_conflicts(tables: ClickHouseTables) -> list[NameConflict]:
-    newest = f"{_NEWEST} FROM {{workload_names}} GROUP BY {USE_KEY}"
+    newest = f"{_NEWEST} FROM {{workload_names}} WHERE member_kind != {quoted(CLAIM)} GROUP BY {USE_KEY}"
     names = tables.rows(
         f"SELECT cluster, workload FROM ({newest}) GROUP BY cluster, workload HAVING uniqExact(f) > 1 "
         f"ORDER BY cluster, workload LIMIT {CONFLICTS_MAX}"

@@ -36,13 +36,8 @@ class ClickHouseWriter:
         self._names = WorkloadNames(partial(read_uses, tables), AGAIN_AFTER_MS)
 
     def append(self, shipments: Sequence[Shipment], received_ms: int, scopes: Sequence[str]) -> list[ShipmentReceipt]:
-        shipments, uses = self._names.named(shipments, scopes, received_ms)
-        try:
-            write_uses(self._tables, uses)  # before what has these names, so that other collectors see who was first
-        except BaseException:
-            self._names.forget()
-            raise
-        return self._append(shipments, received_ms)
+        named = self._names.decided(shipments, scopes, received_ms, partial(write_uses, self._tables))
+        return self._append(named, received_ms)
 
     def _append(self, shipments: Sequence[Shipment], received_ms: int) -> list[ShipmentReceipt]:
         known = self._known(shipments)

@@ -6,10 +6,10 @@ from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, 
 from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER
 from tokenyield_collector.ledger.duckdb.gpu_owners import SPENT, WHOLE_MS
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables
+from tokenyield_collector.ledger.foreign_names import FOREIGN
 from tokenyield_collector.ledger.sql import between
 from tokenyield_collector.ledger.tables import STORED_NAMES
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, CAPACITY_TIMES
-from tokenyield_collector.ledger.workload_names import FOREIGN
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 from tokenyield_wire.window import TOKEN_KINDS
 

@@ -27,9 +27,9 @@ from tokenyield_collector.ledger.duckdb.versions import DuckDbVersions
 from tokenyield_collector.ledger.duckdb.workload_names import name_conflicts
 from tokenyield_collector.ledger.duckdb.writer import DuckDbWriter
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNow, MadeSlot, WorkSlot
+from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
-from tokenyield_collector.ledger.workload_names import NameConflict
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)

@@ -5,14 +5,8 @@ from typing import Any
 
 from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows, make_table
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
-from tokenyield_collector.ledger.workload_names import (
-    CONFLICTS_MAX,
-    USE_KEY,
-    NameConflict,
-    NameKey,
-    NameUse,
-    conflicts_of,
-)
+from tokenyield_collector.ledger.name_conflicts import CONFLICTS_MAX, NameConflict, conflicts_of
+from tokenyield_collector.ledger.workload_names import USE_KEY, NameKey, NameUse
 
 _COLUMNS = ", ".join(NameUse._fields)
 
