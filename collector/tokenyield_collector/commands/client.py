@@ -28,10 +28,11 @@ def request_from_collector(
     output: Path | io.BytesIO | None,
     *,
     body: bytes | None = None,
+    packed: bool = False,
     right: str = "read",
 ) -> None:
     """Write the answer into `output`, or to standard output. Of `arguments`: collector, token_file, ca_file. With a
-    `body` (JSON) it is posted, by a token that has `right`.
+    `body` (JSON; `packed` with gzip) it is posted, by a token that has `right`.
 
     Raises `ParameterError` for a parameter that the collector refuses, OSError when it cannot be reached or breaks off.
     """
@@ -45,6 +46,8 @@ def request_from_collector(
     request = urllib.request.Request(url, body)  # noqa: S310 - http(s) only
     if body is not None:
         request.add_header("Content-Type", "application/json")
+        if packed:
+            request.add_header("Content-Encoding", "gzip")
     if (file := arguments.token_file or settings.token_file) is not None:
         request.add_header("Authorization", f"Bearer {_token_that_may(Path(file), right)}")
     context = None

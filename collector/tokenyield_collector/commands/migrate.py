@@ -113,6 +113,7 @@ def migrate(
         statements=export.statements(),
         period_checks=export.period_checks(),
         outcomes=export.outcomes(),
+        spend=export.spend(),
         quarantined=source.quarantined(),
         workload_names=export.workload_names(),
     )

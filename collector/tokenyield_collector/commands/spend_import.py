@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,25 +12,25 @@ from tokenyield_settings.terminal import show
 
 if TYPE_CHECKING:
     from tokenyield_collector.config import CollectorSettings
+    from tokenyield_collector.http.schemas import SpendReceiptDocument
     from tokenyield_collector.ingest.spend_import import SpendImport
+    from tokenyield_collector.ledger.base import Ledger
     from tokenyield_collector.spend.slices import SpendSlice
 
 REFUSALS_SHOWN = 20
 NOTICES_SHOWN = 20
 PROGRESS_EVERY = 1_000
-_MICRO = 10**6
+_COMPRESSION = 6
 
 
 def import_spend(settings: "CollectorSettings", arguments: argparse.Namespace) -> int:
-    """0 all was understood; 1 a row was refused; 2 a flag cannot be used."""
-    from tokenyield_collector.errors import ParameterError
-
-    if not arguments.dry_run:
-        raise ParameterError("dry_run", expected="it", found="an import into the ledger, which comes later",
-                             fix="give --dry-run to see what is understood")  # fmt: skip
+    """0 all was understood; 1 a row was refused, or the ledger failed; 2 a flag cannot be used."""
     read = _read(settings, arguments)
     _show_understood(read)
-    print("dry run: nothing was changed", file=sys.stderr)
+    if read.slices:
+        _show_receipt(_imported(settings, arguments, read.slices))
+    if arguments.dry_run:
+        print("dry run: nothing was changed", file=sys.stderr)
     return 1 if read.refused else 0
 
 
@@ -61,6 +62,74 @@ def _read(settings: "CollectorSettings", arguments: argparse.Namespace) -> "Spen
             raise ParameterError("mapping", expected="one that can be used", found=str(error)) from None
 
 
+def _imported(
+    settings: "CollectorSettings", arguments: argparse.Namespace, slices: "list[SpendSlice]"
+) -> "SpendReceiptDocument":
+    """Through the collector where `--collector` names one or it has the ledger open. `--ledger` may be a new file; a
+    dry run without a ledger compares with an empty one."""
+    from tokenyield_collector.errors import LedgerInUse
+    from tokenyield_collector.ingest.spend_document import spend_receipt
+    from tokenyield_collector.ledger_engine import open_ledger
+    from tokenyield_collector.spend.slices import spend_changes
+
+    if not arguments.collector:
+        if arguments.dry_run and not settings.ledger_url and not Path(settings.ledger_path).exists():
+            return spend_receipt(spend_changes([], slices))
+        try:
+            with closing(open_ledger(settings, has_to_exist=not arguments.ledger)) as ledger:
+                return _into(ledger, slices, is_dry=arguments.dry_run)
+        except LedgerInUse:
+            pass
+    return _posted(settings, arguments, slices)
+
+
+def _into(ledger: "Ledger", slices: "list[SpendSlice]", *, is_dry: bool) -> "SpendReceiptDocument":
+    import time
+
+    from tokenyield_collector.errors import ParameterError
+    from tokenyield_collector.ingest.spend_document import spend_receipt
+    from tokenyield_collector.ledger.spend import spend_size_faults
+    from tokenyield_collector.spend.slices import spend_changes, spend_span
+
+    stored = ledger.spend(*spend_span(slices))
+    for what, found, expected in spend_size_faults(stored, slices):
+        raise ParameterError("files", expected=expected, found=f"{found} in {what}")
+    changes = spend_changes(stored, slices)
+    if changes.to_write and not is_dry:
+        ledger.replace_spend(changes.to_write, time.time_ns() // 10**6)
+    return spend_receipt(changes)
+
+
+def _posted(
+    settings: "CollectorSettings", arguments: argparse.Namespace, slices: "list[SpendSlice]"
+) -> "SpendReceiptDocument":
+    """In requests of whole slices."""
+    import gzip
+    import io
+    import json
+
+    from tokenyield_collector.commands.client import request_from_collector
+    from tokenyield_collector.ingest.spend_document import encode_spend, joined, spend_requests
+
+    receipts: list[SpendReceiptDocument] = []
+    query = {"dry_run": "true"} if arguments.dry_run else {}
+    for part in spend_requests(slices):
+        out, body = io.BytesIO(), gzip.compress(encode_spend(part), _COMPRESSION)
+        request_from_collector(settings, arguments, "/v1/spend", query, out, body=body, packed=True, right="spend")
+        receipts.append(json.loads(out.getvalue()))
+    return joined(receipts)
+
+
+def _show_receipt(receipt: "SpendReceiptDocument") -> None:
+    added, replaced, unchanged = receipt["added"], receipt["replaced"], receipt["unchanged"]
+    show(f"{added + replaced + unchanged} slices (source, account, day, report): "
+         f"{added} new, {replaced} replaced, {unchanged} unchanged")  # fmt: skip
+    for change in receipt["changes"]:
+        show(f"replaced: {change['slice']}: {change['before']} -> {change['after']}")
+    if replaced > len(receipt["changes"]):
+        show(f"and {replaced - len(receipt['changes'])} more replaced")
+
+
 def _show_understood(read: "SpendImport") -> None:
     for file, notice in read.notices[:NOTICES_SHOWN]:
         show(f"{file}: {notice}" if file else notice)
@@ -77,6 +146,7 @@ def _show_understood(read: "SpendImport") -> None:
 
 def understood_lines(slices: "Iterable[SpendSlice]") -> list[str]:
     """By layer, vendor, account and report: how much of what, on which days."""
+    from tokenyield_collector.ingest.spend_document import money_in_words
     from tokenyield_collector.prices.period import day_of
     from tokenyield_collector.spend.format import grain_family
 
@@ -98,12 +168,9 @@ def understood_lines(slices: "Iterable[SpendSlice]") -> list[str]:
         when = first if first == last else f"{first}..{last}"
         parts = [f"{tokens[row]:,} tokens"] if tokens[row] else []
         parts += [f"{requests[row]:,} requests"] if requests[row] else []
-        parts += [f"{_amount(micro)} {currency}" for currency, micro in sorted(costs[row].items())] or ["no money"]
+        parts += [f"{money_in_words(micro)} {currency}" for currency, micro in sorted(costs[row].items())] or [
+            "no money"
+        ]
         of_layer, vendor, account, report = row
         shown.append(f"{of_layer}: {vendor}, account {account}, {when}: {', '.join(parts)} ({report})")
     return shown
-
-
-def _amount(micro: int) -> str:
-    sign = "-" if micro < 0 else ""
-    return f"{sign}{abs(micro) // _MICRO:,}.{abs(micro) % _MICRO:06d}"

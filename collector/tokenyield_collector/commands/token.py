@@ -13,7 +13,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--add", type=Path, metavar="FILE", help="add the line to this token_file, and print the token alone"
     )
     parser.add_argument(
-        "pairs", nargs="*", metavar="KEY=VALUE", help="name=, may=read|write|gateway|outcomes, cluster=, nodes=, until="
+        "pairs",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="name=, may=read|write|gateway|outcomes|spend, cluster=, nodes=, until=",
     )
 
 

@@ -18,3 +18,5 @@ class Right(StrEnum):
     """With `WRITE`: to report who asked a gateway, which moves cost between teams."""
     OUTCOMES = "outcomes"
     """To report outcomes: no right of an agent."""
+    SPEND = "spend"
+    """To report what is bought: no right of an agent."""

@@ -68,6 +68,24 @@ class OutcomesReceiptDocument(TypedDict):
     changes: list[OutcomeChangeDocument]
 
 
+class SpendChangeDocument(TypedDict):
+    """A slice that was there with other amounts, in words."""
+
+    slice: str
+    before: str
+    after: str
+
+
+class SpendReceiptDocument(TypedDict):
+    """What became (or would become) of the slices: source, account, day and grain. `changes` has the first 50 of those
+    replaced."""
+
+    added: int
+    replaced: int
+    unchanged: int
+    changes: list[SpendChangeDocument]
+
+
 class FieldFaultDocument(TypedDict):
     """One field that cannot be used. `field`: the parameter, or the JSON path in the body."""
 

@@ -20,6 +20,7 @@ from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
 from tokenyield_collector.ledger.usage import LedgerUsageReader
+from tokenyield_collector.spend.slices import SpendSlice
 from tokenyield_wire.window import Shipment
 
 
@@ -159,6 +160,23 @@ class Ledger(Protocol):
 
     def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
         """Of the days that begin in [start_ms, end_ms), by source, day and name."""
+        ...
+
+    def replace_spend(self, slices: Sequence[SpendSlice], imported_ms: int) -> None:
+        """Put these slices in the place of those with the same key, in one commit; one without lines removes them.
+        ClickHouse replaces each slice at once, and a reader may see some of them before others."""
+        ...
+
+    def spend(self, start_ms: int, end_ms: int) -> list[SpendSlice]:
+        """Slices of the days that begin in [start_ms, end_ms), by their keys."""
+        ...
+
+    def spend_days(self) -> tuple[int, int] | None:
+        """Start (ms) of the first and of the last day that has a slice; None where there is none."""
+        ...
+
+    def spend_revision(self, start_ms: int, end_ms: int) -> str:
+        """Changes when a slice of the days that begin in [start_ms, end_ms) does; empty where there is none. Quick."""
         ...
 
     def hours(self) -> list[int]:

@@ -3,6 +3,7 @@
 A table `x` stands for `x_windows`, a row for each window, and `x_hours`, their sums. `usage.py` has the roll-ups.
 """
 
+from tokenyield_collector.ledger.spend import SPEND_TEXT
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.latency import LATENCY_BUCKETS
 from tokenyield_wire.window import COUNT_MAX, LOAD_KINDS, REQUEST_KINDS, TOKEN_KINDS
@@ -64,6 +65,7 @@ TEXT = {
     "member",
     "founder",
     *STORED_NAMES,
+    *SPEND_TEXT,
     *(key for keys, _ in TABLES.values() for key in keys),
 }
 """Columns of text; all others are integers."""

@@ -6,7 +6,8 @@ In: a ledger. Out: findings, each with where and by how much; none when
 * each hour is the sum of its windows, as far as these are kept;
 * what workloads held of the GPUs of a node is at most what those GPUs did;
 * what reports read of each hour is all the time and energy of its GPUs, each once;
-* no count of outcomes is there twice, or out of bounds.
+* no count of outcomes is there twice, or out of bounds;
+* no line of spend is there twice, or out of bounds.
 """
 
 from collections import Counter
@@ -21,6 +22,7 @@ from tokenyield_collector.ledger.quarantine import Impossible
 from tokenyield_collector.ledger.tables import INTEGER_MAX
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, UsageQuery
 from tokenyield_collector.prices.period import iso
+from tokenyield_collector.spend.slices import spend_findings
 from tokenyield_wire.units import MS_PER_HOUR, hour_of_ms
 from tokenyield_wire.window import TOKEN_KINDS
 
@@ -35,6 +37,7 @@ def verify(ledger: Ledger, progress: Callable[[int, int], None] = lambda done, o
     for cluster, node, start_ms, count in ledger.doubled():
         yield f"{cluster}/{node}: the window that starts at {iso(start_ms)} is there {count} times"
     yield from outcome_findings(ledger.outcomes(0, INTEGER_MAX))
+    yield from spend_findings(ledger.spend(0, INTEGER_MAX))
     hours = ledger.hours()
     windows_from_ms = ledger.windows_from_ms()
     for i, hour_ms in enumerate(hours):

@@ -7,6 +7,7 @@ years. name: as the vendor names them, or as the directory does.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,8 @@ from tokenyield_collector.spend.slices import SpendFields
 
 People = Literal["off", "team", "pseudonym", "name"]
 _DIGEST_CHARS = 12
+_PSEUDONYM = re.compile(rf"person-[0-9a-f]{{{_DIGEST_CHARS}}}")
+"""What a sender made one of already stays."""
 
 
 class DirectoryEntry(NamedTuple):
@@ -38,6 +41,8 @@ def people_filter(
         team = fields.team or entry.team
         if people == "team":
             return fields._replace(person="", team=team)
+        if people == "pseudonym" and _PSEUDONYM.fullmatch(fields.person):
+            return fields
         name = entry.name or fields.person
         return fields._replace(person=name if people == "name" else pseudonym(key, name, day_ms), team=team)
 

@@ -150,7 +150,9 @@ def test_nodes_of_a_ledger_of_before_share_what_they_used(tmp_path: Path) -> Non
     ledger.append([chat("n1"), chat("n2"), chat("gone", -24 * 8)], NOON_MS)
     ledger.close()
     with duckdb.connect(str(path)) as connection:
-        connection.execute("DROP TABLE workload_names; DELETE FROM schema_version WHERE version >= 13")
+        connection.execute(
+            "DROP TABLE workload_names; DROP TABLE spend; DELETE FROM schema_version WHERE version >= 13"
+        )
     ledger = DuckDbLedger(path)
     ledger.append(
         [chat("n3", 1), chat("gone", 1), chat("n2", 1), chat("n1", 1)], NOON_MS + 1, ["n3", "gone", "n2", "n1"]

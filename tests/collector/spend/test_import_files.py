@@ -12,6 +12,7 @@ from collector.spend.test_samples import SAMPLES, lines_of
 from tokenyield_collector.cli import main
 from tokenyield_collector.ingest import spend_files
 from tokenyield_collector.ingest.spend_import import SpendImport, read_spend_files
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.spend.people import people_filter
 from tokenyield_collector.spend.sources import SOURCES
 
@@ -177,15 +178,46 @@ def test_a_mapping_reads_foreign_days_and_commas(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_was_understood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = str(SAMPLES / "openai_costs.json")
-    assert main(["import", "openai", file, "--dry-run"]) == 0
+    file, ledger = str(SAMPLES / "openai_costs.json"), ["--ledger", str(tmp_path / "ledger.duckdb")]
+    assert main(["import", "openai", file, "--dry-run", *ledger]) == 0
     shown = capsys.readouterr()
     assert "billed: openai, account default, 2026-11-24: 0.180000 USD (openai costs)" in shown.out
+    assert "1 slices (source, account, day, report): 1 new, 0 replaced, 0 unchanged" in shown.out
     assert "dry run: nothing was changed" in shown.err
-    assert main(["import", "openai", str(written(tmp_path, "{}")), file, "--dry-run", "--account", "org-1"]) == 1
+    assert not (tmp_path / "ledger.duckdb").exists()
+    other = str(written(tmp_path, "{}"))
+    assert main(["import", "openai", other, file, "--dry-run", "--account", "org-1", *ledger]) == 1
     shown = capsys.readouterr()
     assert "billed: openai, account org-1" in shown.out
     assert "document: expected an answer of organization/costs" in shown.err
-    assert main(["import", "csv", file, "--dry-run"]) == 2
+    assert main(["import", "csv", file, "--dry-run", *ledger]) == 2
     assert "--mapping: expected one that can be used, found mapping: expected a mapping" in capsys.readouterr().err
-    assert main(["import", "openai", str(tmp_path / "none"), "--dry-run"]) == 1
+    assert main(["import", "openai", str(tmp_path / "none"), "--dry-run", *ledger]) == 1
+
+
+def test_the_same_file_twice_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = tmp_path / "ledger.duckdb"
+    document = json.loads((SAMPLES / "openai_costs.json").read_text())
+    file = written(tmp_path, json.dumps(document))
+    command = ["import", "openai", str(file), "--ledger", str(ledger)]
+    assert main([*command]) == 0
+    assert "1 new, 0 replaced, 0 unchanged" in capsys.readouterr().out
+    assert main([*command]) == 0
+    assert "0 new, 0 replaced, 1 unchanged" in capsys.readouterr().out
+    document["data"][0]["results"][0]["amount"]["value"] = 0.05
+    file.write_text(json.dumps(document))
+    assert main([*command, "--dry-run"]) == main([*command]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("0 new, 1 replaced, 0 unchanged") == 2, "the dry run changed nothing"
+    change = "replaced: openai costs, account default, 2026-11-24: 0.180000 USD -> 0.170000 USD"
+    assert shown.count(change) == 2
+    kept = DuckDbLedger(ledger)
+    (one,) = kept.spend(0, 2**62)
+    kept.close()
+    assert one.cost_micro() == {"USD": 170_000}
+
+
+def test_a_ledger_that_is_not_there_is_not_made_by_accident(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(SAMPLES / "openai_costs.json")
+    assert main(["import", "openai", file, "--set", f"ledger_path={tmp_path}/none.duckdb"]) == 1
+    assert f"there is no ledger at {tmp_path}/none.duckdb" in capsys.readouterr().err

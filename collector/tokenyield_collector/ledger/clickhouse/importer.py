@@ -6,6 +6,7 @@ from typing import Any
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
 from tokenyield_collector.ledger.clickhouse.outcomes import write_outcomes
 from tokenyield_collector.ledger.clickhouse.schema import WINDOW_COLUMNS
+from tokenyield_collector.ledger.clickhouse.spend import write_spend
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.clickhouse.workload_names import read_uses, write_uses
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
@@ -13,6 +14,7 @@ from tokenyield_collector.ledger.joined_names import joined
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import QuarantinedRows
 from tokenyield_collector.ledger.workload_names import NameUse
+from tokenyield_collector.spend.slices import SpendSlice
 
 
 class ClickHouseImport:
@@ -54,6 +56,7 @@ class ClickHouseImport:
         statements: Sequence[tuple[Any, ...]],
         period_checks: Sequence[PeriodCheck],
         outcomes: Sequence[tuple[OutcomeSlice, int]],
+        spend: Sequence[tuple[SpendSlice, int]],
         quarantined: Sequence[QuarantinedRows],
         workload_names: Sequence[NameUse],
     ) -> None:
@@ -70,3 +73,4 @@ class ClickHouseImport:
         known = read_uses(self._tables, sorted({use.key for use in workload_names}))
         write_uses(self._tables, joined(list(known), workload_names))
         write_outcomes(self._tables, outcomes, 0)  # what was imported into this ledger stays
+        write_spend(self._tables, spend, 0)

@@ -9,7 +9,7 @@ reader.py, retention.py, leadership.py, versions.py (closed periods), figures.py
 from collections.abc import Sequence
 
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.clickhouse import activity, facts, outcomes, quarantine
+from tokenyield_collector.ledger.clickhouse import activity, facts, outcomes, quarantine, spend
 from tokenyield_collector.ledger.clickhouse.client import ClickHouseAddress, ClickHouseClient
 from tokenyield_collector.ledger.clickhouse.figures import ClickHouseFigures
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
@@ -27,6 +27,7 @@ from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNo
 from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.spend.slices import SpendSlice
 from tokenyield_wire.window import Shipment
 
 
@@ -109,6 +110,9 @@ class ClickHouseLedger:
     def replace_outcomes(self, slices: Sequence[OutcomeSlice], imported_ms: int) -> None:
         outcomes.replace_outcomes(self._tables, slices, imported_ms)
 
+    def replace_spend(self, slices: Sequence[SpendSlice], imported_ms: int) -> None:
+        spend.replace_spend(self._tables, slices, imported_ms)
+
     def importer(self) -> ClickHouseImport:
         """What takes in another ledger."""
         return ClickHouseImport(self._tables, self._hours)
@@ -160,6 +164,15 @@ class ClickHouseLedger:
 
     def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
         return outcomes.read_outcomes(self._tables, start_ms, end_ms)
+
+    def spend(self, start_ms: int, end_ms: int) -> list[SpendSlice]:
+        return spend.read_spend(self._tables, start_ms, end_ms)
+
+    def spend_days(self) -> tuple[int, int] | None:
+        return spend.spend_days(self._tables)
+
+    def spend_revision(self, start_ms: int, end_ms: int) -> str:
+        return spend.spend_revision(self._tables, start_ms, end_ms)
 
     def hour_revisions(self) -> dict[int, int | None]:
         return {**self._tables.folds()}

@@ -22,7 +22,7 @@ def retire(
     for shard in tables.shards:
         parts = shard.rows(
             "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase() AND active "
-            "AND (table IN ('windows', 'outcomes', 'quarantined', 'workload_names') OR table LIKE '%\\_hours')"
+            "AND (table IN ('windows', 'outcomes', 'spend', 'quarantined', 'workload_names') OR table LIKE '%\\_hours')"
         )
         for table, partition in parts:
             number = int(str(partition).strip("()"))
@@ -36,7 +36,7 @@ def _oldest_partition(table: str, windows_before_ms: int, hours_before_ms: int) 
     match table:
         case "windows":
             return windows_before_ms // MS_PER_HOUR
-        case "outcomes":
+        case "outcomes" | "spend":
             return hours_before_ms // OUTCOME_PARTITION_MS
         case "workload_names":  # whoever has a name keeps it, however short hours are kept
             return (hours_before_ms - KEPT_MS) // OUTCOME_PARTITION_MS

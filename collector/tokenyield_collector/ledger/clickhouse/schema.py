@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from tokenyield_collector.ledger.clickhouse.client import quoted
 from tokenyield_collector.ledger.intake import BatchSender
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
+from tokenyield_collector.spend.slices import SpendAmounts, SpendFields
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 OUTCOME_PARTITION_MS = 31 * MS_PER_DAY
-"""Of outcomes and names. One insert may fall into 100 partitions, and a year of days may come in one."""
+"""Of outcomes, spend and names. One insert may fall into 100 partitions, and a year of days may come in one."""
 _BY_NODE = "cityHash64(cluster, node)"
 
 
@@ -111,6 +112,16 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
         f"ReplacingMergeTree(version) PARTITION BY intDiv(day_ms, {OUTCOME_PARTITION_MS}) "
         "ORDER BY (source, day_ms, name)",
         "cityHash64(source, day_ms, name)",
+    )
+    amounts = ", ".join(f"{name} Nullable(Int64)" for name in SpendAmounts._fields)
+    texts = ", ".join(f"{name} String" for name in SpendFields._fields)
+    yield (
+        "spend",
+        f"source String, account String, day_ms Int64, grain String, layer String, lines Nested({texts}, {amounts}), "
+        "imported_ms Int64, version UInt64",
+        f"ReplacingMergeTree(version) PARTITION BY intDiv(day_ms, {OUTCOME_PARTITION_MS}) "
+        "ORDER BY (source, account, day_ms, grain)",
+        "cityHash64(source, account, day_ms, grain)",
     )
     yield (
         "quarantined",

@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.duckdb.outcomes import read_outcomes
+from tokenyield_collector.ledger.duckdb.spend import read_spend
 from tokenyield_collector.ledger.outcomes import OutcomeSlice, SliceKey
 from tokenyield_collector.ledger.sql import starts_in, starts_in_hour
 from tokenyield_collector.ledger.tables import (
@@ -20,6 +21,7 @@ from tokenyield_collector.ledger.tables import (
     columns_of_hours,
 )
 from tokenyield_collector.ledger.workload_names import NameUse
+from tokenyield_collector.spend.slices import SpendKey, SpendSlice
 
 BATCHES_AT_ONCE = 5_000
 """With 8 GPUs each about 50 MB as Python objects."""
@@ -89,6 +91,12 @@ class DuckDbExport:
         rows = self._rows("SELECT source, day_ms, name, max(imported_ms) FROM outcomes GROUP BY ALL")
         imported = {SliceKey(source, day_ms, name): imported_ms for source, day_ms, name, imported_ms in rows}
         return [(one, imported[one.key]) for one in read_outcomes(self._connection, 0, INTEGER_MAX)]
+
+    def spend(self) -> list[tuple[SpendSlice, int]]:
+        """Slices, and when each was imported (ms)."""
+        rows = self._rows(f"SELECT {', '.join(SpendKey._fields)}, max(imported_ms) FROM spend GROUP BY ALL")
+        imported = {SpendKey(*key): imported_ms for *key, imported_ms in rows}
+        return [(one, imported[one.key]) for one in read_spend(self._connection, 0, INTEGER_MAX)]
 
     def _rows(self, sql: str) -> list[Any]:
         rows: list[Any] = self._connection.execute(sql).fetchall()

@@ -14,7 +14,7 @@ import duckdb
 
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.duckdb import activity, facts, outcomes, quarantine
+from tokenyield_collector.ledger.duckdb import activity, facts, outcomes, quarantine, spend
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.figures import DuckDbFigures
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile, readable
@@ -30,6 +30,7 @@ from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNo
 from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.spend.slices import SpendSlice
 from tokenyield_wire.window import Shipment
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,10 @@ class DuckDbLedger:
         outcomes.replace_outcomes(self._file, slices, imported_ms)
 
     @readable
+    def replace_spend(self, slices: Sequence[SpendSlice], imported_ms: int) -> None:
+        spend.replace_spend(self._file, slices, imported_ms)
+
+    @readable
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         retire(
             self._file,
@@ -184,6 +189,18 @@ class DuckDbLedger:
     @readable
     def outcomes(self, start_ms: int, end_ms: int) -> list[OutcomeSlice]:
         return outcomes.read_outcomes(self._file.reader(), start_ms, end_ms)
+
+    @readable
+    def spend(self, start_ms: int, end_ms: int) -> list[SpendSlice]:
+        return spend.read_spend(self._file.reader(), start_ms, end_ms)
+
+    @readable
+    def spend_days(self) -> tuple[int, int] | None:
+        return spend.spend_days(self._file.reader())
+
+    @readable
+    def spend_revision(self, start_ms: int, end_ms: int) -> str:
+        return spend.spend_revision(self._file.reader(), start_ms, end_ms)
 
     @readable
     def windows_from_ms(self) -> int | None:

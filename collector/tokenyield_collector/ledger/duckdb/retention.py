@@ -41,6 +41,7 @@ def retire(
         # Whoever has a name keeps it, however short hours are kept.
         connection.execute(f"DELETE FROM workload_names WHERE seen_ms < {hours_before_ms - KEPT_MS}")
         connection.execute(f"DELETE FROM outcomes WHERE day_ms + {MS_PER_DAY} <= {hours_before_ms}")
+        connection.execute(f"DELETE FROM spend WHERE day_ms + {MS_PER_DAY} <= {hours_before_ms}")
         if counter_bases:
             bases: dict[str, int] = dict(file.rows("SELECT name, value FROM counter_bases"))
             for name, value in counter_bases.items():

@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -184,6 +184,21 @@ def _migration_13() -> list[str]:
     ]
 
 
+def _migration_14() -> list[str]:
+    """What is bought: slices of spend, a row a line."""
+    keys = ("source", "account", "day_ms", "grain", "layer")
+    fields = (
+        *("vendor", "service", "model", "team", "product", "project", "api_key", "workload", "person", "agent_task"),
+        *("session", "currency"),
+    )
+    amounts = (
+        *("fresh", "cache_read", "cache_write", "long_cache_write", "output", "reasoning", "requests", "cost_micro"),
+        "imported_ms",
+    )
+    columns = [f"{name} {'BIGINT' if name == 'day_ms' else 'VARCHAR'}" for name in (*keys, *fields)]
+    return [f"CREATE TABLE spend ({', '.join([*columns, *(f'{name} BIGINT' for name in amounts)])})"]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -207,5 +222,6 @@ MIGRATIONS = {
     11: _migration_11,
     12: _migration_12,
     13: _migration_13,
+    14: _migration_14,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""
