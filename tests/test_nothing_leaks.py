@@ -163,6 +163,7 @@ def test_no_secret_and_no_prompt_comes_out(stack: Stack, tmp_path: Path, capsys:
     flags = [
         f"--set=state_dir={tmp_path / 'state'}",
         "--set=pod_resources_socket=",
+        "--set=slurm_jobs_dir=",
         f"--set=collector_token_file={secrets / 'token'}",
         f"--set=web_config_file={secrets / 'web.yaml'}",
     ]

@@ -160,6 +160,12 @@ class Settings:
     pod_resources_socket: str = setting(
         "/var/lib/kubelet/pod-resources/kubelet.sock", "reports GPUs allocated to pods; empty: not used"
     )
+    slurm_jobs_dir: str = setting(
+        "/run/tokenyield-slurm", "where Slurm's prolog writes who has which GPUs, see docs/slurm.md; empty: not used"
+    )
+    slurm_environment: bool = setting(
+        False, "believe the account and partition in a Slurm job's own environment where the prolog wrote nothing"
+    )
     pod_labels: dict[str, str] = field(
         default_factory=dict,
         metadata={

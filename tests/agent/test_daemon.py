@@ -54,6 +54,7 @@ class Host(HostClock):
                 status_listen="",
                 discover=False,
                 pod_resources_socket="",
+                slurm_jobs_dir="",
                 pods_dir="/none",
                 docker_dir="/none",
                 **settings,

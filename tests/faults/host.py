@@ -313,7 +313,7 @@ class SimulatedAgent:
             node=self.name, cluster="sim", collector_url="http://sim", state_dir=str(self.state_dir), status_listen="",
             pods_dir=str(self.state_dir / "pods"), docker_dir=str(self.state_dir / "docker"),
             window_length_s=self.window_s, spool_bytes_max=self.size, spool_keep_bytes=self.size // 3, discover=False, proc_dir=str(self.world.no_procs),
-            pod_resources_socket="", workloads=(WorkloadSettings(name=WORKLOAD, log=str(self.log.path), gpus=(0,)), *self.tenants),
+            pod_resources_socket="", slurm_jobs_dir="", workloads=(WorkloadSettings(name=WORKLOAD, log=str(self.log.path), gpus=(0,)), *self.tenants),
         )  # fmt: skip
         self.disk.dies_in = None
         self.agent = RecordedAgent(settings, clock=self.clock, disk=self.disk, reader=self.gpu)

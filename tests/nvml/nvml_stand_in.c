@@ -1,13 +1,14 @@
 /* A stand-in for libnvidia-ml.so.1, so that the true nvidia-ml-py binding can be tested without a GPU.
  *
- * In: a scenario file named by TOKENYIELD_NVML_SCENARIO (see scenario_path), read at every nvmlInit; in a container also when
- * another has been put in its place. Out: the NVML functions the agent
+ * In: a scenario file named by TOKENYIELD_NVML_SCENARIO (see scenario_path), read at every nvmlInit; in a container, and with
+ * TOKENYIELD_NVML_FOLLOWS, also when another has been put in its place. Out: the NVML functions the agent
  * calls, with the signatures and error codes of NVIDIA's nvml.h. Time runs on CLOCK_MONOTONIC from the scenario's
  * `epoch`, so several processes, and one restarted, see the same GPUs at the same moment.
  *
  * Scenario, one statement a line, '#' begins a comment, times in seconds since the epoch:
  *   epoch SECONDS                              CLOCK_MONOTONIC at time 0 (default 0)
  *   gpu I UUID MODEL MEMORY_MIB BASE_ENERGY_MJ [mig]   a UUID of - is none
+ *   minor I N                                  its device file is /dev/nvidiaN (I where not told)
  *   power I FROM MILLIWATTS                    from FROM on; energy is its integral
  *   util I FROM PERCENT
  *   used I FROM MEMORY_MIB
@@ -59,7 +60,7 @@ typedef struct { int gpu, field; double from, to; unsigned long long value; doub
 typedef struct { int gpu, field; double from, to, ms; } Slow;
 typedef struct { int gpu; double from; unsigned id; long long value; } FieldStep;
 typedef struct { int gpu; double at; unsigned long long code; int told; } Xid;
-typedef struct { int defined, mig, unsupported, sampling_ms, entries; char uuid[96], model[96]; long long mib, base_mj; double from, to; } Gpu;
+typedef struct { int defined, minor, mig, unsupported, sampling_ms, entries; char uuid[96], model[96]; long long mib, base_mj; double from, to; } Gpu;
 
 static Gpu gpus[GPUS];
 static Step steps[ROWS];
@@ -138,6 +139,7 @@ static int load(void) {
         mig[0] = 0;
         if (sscanf(line, "gpu %d %95s %95s %lld %lld %15s", &i, name, model, &a, &b, mig) >= 5 && i >= 0 && i < GPUS) {
             gpus[i].defined = 1;
+            gpus[i].minor = i;
             gpus[i].mig = !strcmp(mig, "mig");
             strcpy(gpus[i].uuid, name);
             strcpy(gpus[i].model, model);
@@ -150,6 +152,10 @@ static int load(void) {
             continue;
         }
         unsigned instance = 0xffffffffu;
+        if (sscanf(line, "minor %d %lld", &i, &a) == 2 && i >= 0 && i < GPUS) {
+            gpus[i].minor = (int)a;
+            continue;
+        }
         if (sscanf(line, "proc %d %u %lld %u %lf %lf %u", &i, &pid, &a, &sm, &from, &to, &instance) >= 6 && process_count < ROWS) {
             processes[process_count++] = (Process){i, pid, a, sm, from, to, instance};
             continue;
@@ -303,7 +309,7 @@ static int check(void *handle, int field) {
 /* Pods come and go while the agent runs. */
 static void follow(void) {
     struct stat status;
-    if (!getenv("TOKENYIELD_NVML_SCENARIO") && !stat(scenario_path(), &status) && status.st_ino != loaded) load();
+    if ((!getenv("TOKENYIELD_NVML_SCENARIO") || getenv("TOKENYIELD_NVML_FOLLOWS")) && !stat(scenario_path(), &status) && status.st_ino != loaded) load();
 }
 #define CHECK(handle, field) do { int fault_ = check(handle, field); if (fault_) return fault_; } while (0)
 #define INDEX(handle) ((int)((long)(handle) - 1))
@@ -386,6 +392,12 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
 int nvmlDeviceGetIndex(void *handle, unsigned *index) {
     CHECK(handle, 0);
     *index = INDEX(handle);
+    return OK;
+}
+
+int nvmlDeviceGetMinorNumber(void *handle, unsigned *number) {
+    CHECK(handle, 0);
+    *number = (unsigned)gpus[INDEX(handle)].minor;
     return OK;
 }
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import subprocess
 import threading
 import urllib.request
@@ -19,14 +20,16 @@ CLIENTS = 4
 
 class LlamaServer:
     """A real llama-server on a tiny random model, its output appended to `log`. `starts`: now; else who has it starts
-    `command`."""
+    `command`, also as another user where `folder` is open to that one: `copies` the program there."""
 
-    def __init__(self, folder: Path, log: Path, *, starts: bool = True) -> None:
+    def __init__(self, folder: Path, log: Path, *, starts: bool = True, copies: bool = False) -> None:
         model = folder / "tiny.gguf"
         write_tiny_model(model)
         self.port = free_port()
         self._log = log
         program = build(Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
+        if copies:
+            program = Path(shutil.copy(program, folder))
         self._call = [str(program), "-m", str(model), "--port", str(self.port), "--host", "127.0.0.1"]
         self._call += ["-np", str(CLIENTS), "-c", "4096", "--no-webui", "--metrics"]
         if starts:

@@ -14,6 +14,7 @@ from tokenyield_agent.doctor.host import findings_of_collector, findings_of_stat
 from tokenyield_agent.doctor.logs import findings_of_log
 from tokenyield_agent.doctor.pods import findings_of_pods
 from tokenyield_agent.doctor.report import DoctorFinding, DoctorReport, GpuRow
+from tokenyield_agent.doctor.slurm import findings_of_slurm
 from tokenyield_agent.doctor.token_sources import NO_TOKENS, TokenSource, source_of
 from tokenyield_agent.gpu.reading import GpuReading
 from tokenyield_agent.host.clock import HostClock
@@ -40,6 +41,7 @@ def examine(settings: Settings) -> DoctorReport:
             _wait_for_endpoints(roster, settings)
         sources = _token_sources(holdings, roster, settings)
         rows = [row for gpu in gpus for row in _rows(gpu, holdings[gpu.uuid], roster, sources)]
+        findings += findings_of_slurm(settings, roster.slurm)
         findings += _explicit(settings, gpus)
         findings += _untied(roster, holdings)
         findings += _servers(settings, roster, holdings)
@@ -106,7 +108,9 @@ def _known_by(workload: str, gpu: GpuReading, roster: Roster) -> str:
                 return f"workloads.{setting}"
         return "who writes its log" if configured.log else "who listens on its port"
     found = roster.discovery.workloads.get(workload)
-    return "its processes; " + found.log_of.how if found is not None and gpu.processes else "the kubelet's allocation"
+    if found is not None and gpu.processes:
+        return "its processes; " + found.log_of.how
+    return "Slurm's allocation" if workload in roster.slurm.allocations((gpu,)) else "the kubelet's allocation"
 
 
 def _explicit(settings: Settings, gpus: list[GpuReading]) -> Iterator[DoctorFinding]:

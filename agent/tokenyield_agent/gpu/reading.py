@@ -61,6 +61,8 @@ class GpuReading:
 
     uuid: str
     index: int
+    device_number: int | None = None
+    """N of its device file (/dev/nvidiaN), by which Slurm numbers GPUs; `index` is by the bus."""
     model: str | None = None
     energy_mj: int | None = None
     """Total since the driver was loaded."""

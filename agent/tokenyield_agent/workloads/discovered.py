@@ -20,6 +20,7 @@ from tokenyield_agent.workloads.host_logs import ContainerLog, HostLogs
 from tokenyield_agent.workloads.process_groups import ProcessGroup, group_names
 from tokenyield_agent.workloads.process_location import NOWHERE, Place
 from tokenyield_agent.workloads.procfs import REFRESH_S, ProcessOutput, Procfs
+from tokenyield_agent.workloads.workload_name import slurm_workload
 
 log = logging.getLogger(__name__)
 
@@ -300,4 +301,4 @@ def _container_name(container: ContainerLog) -> str:
 def _place(labels: Mapping[str, str], place: Place) -> str:
     if "pod" in labels:
         return f"{labels['namespace']}/{labels['pod']}"
-    return labels.get("container") or place.unit or (f"slurm/{place.slurm_job}" if place.slurm_job else "process")
+    return labels.get("container") or place.unit or (slurm_workload(place.slurm_job) if place.slurm_job else "process")

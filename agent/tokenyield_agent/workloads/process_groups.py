@@ -20,7 +20,7 @@ from tokenyield_agent.tokens.dialects.base import Server
 from tokenyield_agent.workloads.executed_program import embeds, launches_ranks
 from tokenyield_agent.workloads.process_location import NOWHERE, Place, Process
 from tokenyield_agent.workloads.server_process import has_title_of, port_of, server_of
-from tokenyield_agent.workloads.workload_name import OWN_NAME_CHARS_MAX
+from tokenyield_agent.workloads.workload_name import OWN_NAME_CHARS_MAX, slurm_workload
 from tokenyield_wire.bounded import fitting_name
 
 MPS_SERVER = "nvidia-cuda-mps-server"
@@ -128,7 +128,7 @@ def _root(chain: list[Process]) -> tuple[Process, Server | None]:
 
 def _name(group: ProcessGroup, where: Mapping[Place, str]) -> str:
     place = group.place
-    name = where.get(place) or place.unit or (f"slurm/{place.slurm_job}" if place.slurm_job else None)
+    name = where.get(place) or place.unit or (slurm_workload(place.slurm_job) if place.slurm_job else None)
     if name is None and place.container is not None:
         name = place.container[:12]
     if name is None:

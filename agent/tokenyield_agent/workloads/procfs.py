@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from tokenyield_agent.workloads.askable import may_be_asked
@@ -24,6 +24,10 @@ SOCKET_LINES_MAX = 20_000
 PIPE_LEVELS_MAX = 3
 """Parents whose children are searched for the reader of a pipe."""
 REFRESH_S = 10.0
+ENVIRONMENT_BYTES_MAX = 1 << 20
+"""Read of one process's environment: modules of a cluster fill 100 kB, the kernel takes up to 6 MB."""
+VALUE_CHARS_MAX = 1024
+"""Of one variable."""
 ADDRESSES_MAX = 4
 """Of one process in another network namespace."""
 _LISTEN = b"0A"
@@ -74,6 +78,23 @@ class Procfs:
             place=place_of(self._text(pid, "cgroup")),
             executable=self._executable(pid),
         )
+
+    def uid_of(self, pid: int) -> int | None:
+        """The user who started it: the real uid, which no program that runs as another user by its file's owner has."""
+        for line in self._text(pid, "status").splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+        return None
+
+    def environment_of(self, pid: int, names: Collection[str]) -> dict[str, str]:
+        """The variables of these names, as the process was started with; of a name that is there twice the first, as
+        getenv has it. A process can change them: they are what it says of itself."""
+        values: dict[str, str] = {}
+        for part in self._text(pid, "environ", bytes_max=ENVIRONMENT_BYTES_MAX).split("\0"):
+            name, is_variable, value = part.partition("=")
+            if is_variable and name in names:
+                values.setdefault(name, value[:VALUE_CHARS_MAX])
+        return values
 
     def parent_of(self, pid: int) -> int | None:
         fields = self.stat_fields(pid)
@@ -290,10 +311,10 @@ class Procfs:
         fields = self._text(pid, "stat").rpartition(")")[2].split()
         return fields if len(fields) > 19 and fields[1].lstrip("-").isdigit() else None
 
-    def _text(self, *parts: int | str) -> str:
+    def _text(self, *parts: int | str, bytes_max: int = 1 << 16) -> str:
         try:
             with open("/".join((self.root, *map(str, parts))), "rb") as file:
-                return file.read(1 << 16).decode("utf-8", "replace")
+                return file.read(bytes_max).decode("utf-8", "replace")
         except OSError:
             return ""
 

@@ -31,7 +31,8 @@ from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processes
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
 from tokenyield_agent.workloads.server_process import server_of
-from tokenyield_agent.workloads.workload_name import WorkloadName
+from tokenyield_agent.workloads.slurm_jobs import JOB, SlurmJobs
+from tokenyield_agent.workloads.workload_name import WorkloadName, slurm_workload
 from tokenyield_wire.bounded import fitting_name
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Roster:
             interval_s=settings.scrape_interval_s, timeout_s=settings.scrape_timeout_s, supervisor=supervisor
         )
         self.pods = Pods(settings, supervisor=supervisor)
+        self.slurm = SlurmJobs(settings.slurm_jobs_dir, self.procfs, believes_environment=settings.slurm_environment)
         self._roots: dict[str, frozenset[int]] = {}
         self._server_pids: dict[str, frozenset[int]] = {}
         """The server's processes of each configured workload, also of those that name their GPUs."""
@@ -174,7 +176,8 @@ class Roster:
         """uuid -> which workloads hold the GPU."""
         pids = {process.pid for gpu in gpus for process in gpu.processes or ()}
         ancestors = self.procfs.ancestors_of(pids, mono_s)
-        if mono_s >= self._refresh_at_s or not pids <= self._known_pids:
+        is_due = mono_s >= self._refresh_at_s
+        if self.slurm.refresh(is_due=is_due) or is_due or not pids <= self._known_pids:
             by_settings = {
                 workload.name: {
                     process.pid
@@ -190,7 +193,7 @@ class Roster:
 
     def holders(self, gpus: tuple[GpuReading, ...]) -> list[Holder]:
         """What `bind` needs to know of each workload."""
-        allocations = self.pods.allocations()
+        allocations = {**self.pods.allocations(), **self.slurm.allocations(gpus)}
         present = {gpu.uuid for gpu in gpus}
         holders = [
             Holder(
@@ -223,6 +226,7 @@ class Roster:
         self._known_pids = pids
         related = pids.union(*(ancestors[pid] for pid in pids))
         processes = {pid: process for pid in related if (process := self.procfs.process(pid)) is not None}
+        processes = self.slurm.placed(pids, processes, ancestors)
         self._mps_servers = frozenset(
             pid for pid, process in processes.items() if process.name.startswith(MPS_SERVER[:15])
         )
@@ -344,17 +348,23 @@ class Roster:
             for name, tokens in self.configured.items()
         }
         for name, one in self.discovery.workloads.items():
-            labels = _clipped(self._with_pod_labels(one.labels))
+            labels = _clipped(self._with_known_labels(one.labels))
             named[name] = WorkloadName(server=one.tokens.server, place=one.place, model=one.tokens.model, labels=labels)
         for pod in self.pods.allocations():
             if pod not in named:
                 parts = dict(zip(("namespace", "pod", "container"), pod.split("/"), strict=False))
-                labels = _clipped(self._with_pod_labels(parts))
+                labels = _clipped(self._with_known_labels(parts))
                 named[pod] = WorkloadName(server="unknown", place=pod, model=None, labels=labels)
+        for job in self.slurm.known():
+            if (name := slurm_workload(job)) not in named:
+                labels = _clipped(self.slurm.labels(job))
+                named[name] = WorkloadName(server="unknown", place=name, model=None, labels=labels)
         return named
 
-    def _with_pod_labels(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """With those of the pod, where it is in one, as they are known now."""
+    def _with_known_labels(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """With those of the Slurm job or the pod that it is in, as they are known now."""
+        if JOB in labels:
+            return {**labels, **self.slurm.labels(labels[JOB])}
         if "namespace" not in labels or "pod" not in labels:
             return dict(labels)
         return {**labels, **self.pods.labels(labels["namespace"], labels["pod"])}

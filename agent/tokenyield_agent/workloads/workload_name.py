@@ -10,6 +10,11 @@ OWN_NAME_CHARS_MAX = NAME_CHARS_MAX - 12
 number may come behind it."""
 
 
+def slurm_workload(job: str) -> str:
+    """How the workload of a Slurm job is called."""
+    return f"slurm/{job}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadName:
     """How a workload is called on the wire; `labels` are what is known beyond its name."""

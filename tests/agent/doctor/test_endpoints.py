@@ -17,6 +17,7 @@ def of_endpoint(tmp_path: Path, **workload: str) -> list[tuple[str, str]]:
         gpu_reader="none",
         discover=False,
         pod_resources_socket="",
+        slurm_jobs_dir="",
         pods_dir="/none",
         docker_dir="/none",
         state_dir=str(tmp_path),

@@ -12,6 +12,7 @@ def of_pods(folder: Path, answer: bytes | None) -> list[tuple[str, str]]:
         gpu_reader="none",
         discover=False,
         pod_resources_socket=str(folder / "kubelet.sock"),
+        slurm_jobs_dir="",
         pods_dir="/none",
         docker_dir="/none",
         state_dir=str(folder),

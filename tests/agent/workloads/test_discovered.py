@@ -21,7 +21,9 @@ from tokenyield_agent.gpu.reading import GpuProcess, GpuReading
 from tokenyield_agent.workloads.procfs import ProcessOutput, Procfs
 from tokenyield_agent.workloads.roster import Roster
 
-APART = Settings(discover_endpoints=False, pod_resources_socket="", pods_dir="/none", docker_dir="/none")
+APART = Settings(
+    discover_endpoints=False, pod_resources_socket="", slurm_jobs_dir="", pods_dir="/none", docker_dir="/none"
+)
 """Knows no containers and pods of this machine."""
 
 

@@ -64,7 +64,7 @@ def test_a_kubelet_that_refuses_or_is_not_there_says_so(socket: Path) -> None:
 
 def test_a_gpu_given_to_a_pod_that_runs_nothing_is_held_by_it(socket: Path) -> None:
     kubelet = Kubelet(socket, gpus_given())
-    roster = Roster(replace(Settings(), pod_resources_socket=str(socket)), marks={})
+    roster = Roster(replace(Settings(), pod_resources_socket=str(socket), slurm_jobs_dir=""), marks={})
     gpus = tuple(GpuReading(uuid=f"GPU-{i}", index=i, processes=()) for i in range(3))
     try:
         wait_until(lambda: bool(roster.pods.allocations()))
@@ -207,7 +207,7 @@ def test_labels_of_deleted_pods_are_kept_for_a_while_and_are_bounded(monkeypatch
 
 def test_a_gpu_of_a_pod_that_runs_nothing_has_the_pod_s_labels(socket: Path, tmp_path: Path) -> None:
     kubelet = Kubelet(socket, gpus_given())
-    roster = Roster(replace(Settings(), pod_resources_socket=str(socket)), marks={})
+    roster = Roster(replace(Settings(), pod_resources_socket=str(socket), slurm_jobs_dir=""), marks={})
     roster.pods._labels = {("prod", "chat-0"): {"owner": "StatefulSet/chat", "team": "search"}}
     try:
         wait_until(lambda: bool(roster.pods.allocations()))

@@ -40,6 +40,10 @@ def lay_out(root: Path, processes: list[dict[str, Any]]) -> Procfs:
         (folder / "cmdline").write_text("\0".join(argv) + "\0")
         (folder / "exe").symlink_to(process.get("exe", argv[0]))
         (folder / "cgroup").write_text(process["cgroup"] + "\n")
+        uid = process.get("uid", 0)
+        (folder / "status").write_text(f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
+        environment = process.get("environment", {})
+        (folder / "environ").write_text("".join(f"{name}={value}\0" for name, value in environment.items()))
     return Procfs(str(root))
 
 

@@ -64,6 +64,8 @@ _POWER_FIELDS = (
     nvml.NVML_FI_DEV_POWER_AVERAGE,
     nvml.NVML_FI_DEV_POWER_INSTANT,
 )
+NUMBER_MAX = 255
+"""The highest minor number of a GPU's device file; from there on are other devices of the driver."""
 _COUNTER_OF_MODULE = ("GH200",)
 """In the product name of Grace Hopper, whose energy counter is the whole module's: GPU, CPU and memory."""
 
@@ -96,6 +98,7 @@ class Device:
         self._error_counters = ErrorCounters()
         self._gpm: gpm.Gpm | None = None
         self.model: str | None = None
+        self._number: int | None = None
         self.is_partitioned = False
         self._sm_clock_max_mhz: int | None = None
         self._power_max_mw: int | None = None
@@ -107,6 +110,8 @@ class Device:
         """Look for what the GPU supports. What was found before and cannot be asked now stays as it was."""
         self.absent.clear()
         self.model = self.ask("model", lambda handle: text_of(nvml.nvmlDeviceGetName, handle)) or self.model
+        number = self.ask("device_number", nvml.nvmlDeviceGetMinorNumber)
+        self._number = number if number is not None and number <= NUMBER_MAX else self._number
         if (mode := self.ask("mig", lambda handle: nvml.nvmlDeviceGetMigMode(handle)[0])) is not None:
             self.is_partitioned = mode == 1
         clock_mhz = self.ask("sm_clock_max", lambda h: nvml.nvmlDeviceGetMaxClockInfo(h, nvml.NVML_CLOCK_SM))
@@ -217,6 +222,7 @@ class Device:
         return GpuReading(
             uuid=self.uuid,
             index=self.index,
+            device_number=self._number,
             model=self.model,
             energy_mj=energy_mj,
             energy_read_ms=self._energy_read_ms,

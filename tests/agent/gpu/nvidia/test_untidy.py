@@ -74,7 +74,13 @@ def test_no_permission_for_a_moment(
     assert (uuids(back), back.lost, back.gpus[1].failures) == ([ONE, TWO], {}, {})
     other, again = back.gpus
     nothing_forgotten = replace(
-        again, uuid=ONE, index=0, energy_mj=other.energy_mj, energy_read_ms=other.energy_read_ms, activity=None
+        again,
+        uuid=ONE,
+        index=0,
+        device_number=0,
+        energy_mj=other.energy_mj,
+        energy_read_ms=other.energy_read_ms,
+        activity=None,
     )
     assert nothing_forgotten == replace(other, activity=None)
     assert sum("cannot be read" in message for message in caplog.messages) == 1
