@@ -49,6 +49,7 @@ real-programs: ## install what Debian has of the programs that test-real runs
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
+		slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge \
 		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime tmux:tmux minisign:minisign \
 		clickhouse-server:clickhouse-server debootstrap:debootstrap systemd-nspawn:systemd-container buildah:buildah
 
@@ -61,11 +62,12 @@ test-kube: setup packages ## run the chart on a real Kubernetes node, as root; t
 	$(BIN)/python tests/kube/build_kubernetes.py $(CACHE)
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m pytest -m real tests/kube
 
-real-caches: setup ## fetch and build the others into $(CACHE), once; a quarter of an hour on 2 cores
+real-caches: setup ## fetch and build the others into $(CACHE), once; half an hour on 2 cores
 	TOKENYIELD_CACHE=$(CACHE) $(BIN)/python tests/real/build_llama_server.py $(CACHE)
 	$(BIN)/python tests/real/own_venv.py $(CACHE)
 	$(BIN)/python tests/real/build_helm.py $(CACHE)
 	[ "$$(id -u)" != 0 ] || $(BIN)/python tests/real/debian_root.py $(CACHE)
+	[ "$$(id -u)" != 0 ] || $(BIN)/python tests/kube/build_kubernetes.py $(CACHE)
 
 faults: setup ## run SCHEDULES=10000 seeded schedules of kills, damage, partitions, clock steps; all sums must balance after each
 	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.world --schedules $(SCHEDULES)
