@@ -30,6 +30,7 @@ class LlamaServer:
         program = build(Path(os.environ.get("TOKENYIELD_CACHE", "~/.cache/tokenyield")).expanduser())
         if copies:
             program = Path(shutil.copy(program, folder))
+        self.program = program
         self._call = [str(program), "-m", str(model), "--port", str(self.port), "--host", "127.0.0.1"]
         self._call += ["-np", str(CLIENTS), "-c", "4096", "--no-webui", "--metrics"]
         if starts:
@@ -39,6 +40,10 @@ class LlamaServer:
     def command(self) -> str:
         """For a shell, its output in its log."""
         return f"{shlex.join(self._call)} >>{shlex.quote(str(self._log))} 2>&1"
+
+    def command_as(self, program: str) -> str:
+        """For another place of the program, such as a container; its output goes where that has it."""
+        return shlex.join([program, *self._call[1:]])
 
     def start(self) -> None:
         with self._log.open("ab") as out:
