@@ -115,7 +115,7 @@ PAGES = {
     "#/chargeback": "support",
     "#/chargeback/product": "Chargeback by product",
     "#/nodes": "gpu-1",
-    "#/workload/onprem/search%2Fllama-70b": "Who carries it",
+    "#/workload/onprem/search%2Fllama-70b": "As its agent knows it",
     "#/node/onprem/gpu-1": "GPUs over the live window",
     "#/chargeback/team/search": "Workloads in",
     "#/report": "Budgets",

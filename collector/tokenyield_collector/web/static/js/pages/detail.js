@@ -46,7 +46,18 @@ async function detail(page, heading, where, more) {
 /** @param {import("../main.js").Page} page @param {string} cluster @param {string} name */
 export async function workload(page, cluster, name) {
   const where = { cluster, workload: name };
-  await detail(page, `Workload ${name}`, where, async (text) => [["Who carries it", await dimensionTable((await dimensions())[0], text, where)], ["Where it runs", await nodeTable(text, where)]]);
+  await detail(page, `Workload ${name}`, where, async (text) => [["As its agent knows it", await knownOf(cluster, name)], ["Who carries it", await dimensionTable((await dimensions())[0], text, where)], ["Where it runs", await nodeTable(text, where)]]);
+}
+
+/** Server, model and labels (its namespace, pod, owner, team, ...), of the live window. @param {string} cluster @param {string} name */
+async function knownOf(cluster, name) {
+  const { workloads } = await get("summary");
+  const found = workloads.find((/** @type {any} */ one) => one.cluster === cluster && one.workload === name);
+  const rows = found ? Object.entries({ server: found.server, model: found.model, ...found.labels }).filter(([, value]) => value) : [];
+  return table("Over the live window", rows, [
+    { name: "what", value: ([what]) => what },
+    { name: "value", value: ([, value]) => value },
+  ], 0);
 }
 
 /** @param {import("../main.js").Page} page @param {string} dimension @param {string} name */
