@@ -381,6 +381,7 @@ class Agent:
             sources=self.roster.source_counts(),
             scrapes=dict(self.roster.scraper.counts),
             endpoint_problems=self.roster.scraper.reasons(),
+            slurm_jobs=self.roster.slurm.counts(),
             poll_failures=self._poll_failures,
             poll_problem=self._poll_problem,
             source_faults=dict(self.roster.faults),

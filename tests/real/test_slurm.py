@@ -191,6 +191,7 @@ def test_jobs_carry_their_cost_by_account(
         ).stdout
         assert f"jobs that the prolog recorded in {node.jobs}: 4" in shown, shown
         assert "Slurm's allocation" in shown, shown
+        assert b'tokenyield_agent_slurm_jobs{record="recorded"} 4.0' in get(f"{stack.agent_url}/metrics")
 
         # The task of the array ends; the training is requeued, and runs again under the same number.
         node.run(f"scancel {array}")

@@ -220,6 +220,15 @@ def every_family() -> Iterator[Family]:
             yield from value.values()
 
 
+SLURM_JOBS = Family(
+    "tokenyield_agent_slurm_jobs",
+    "gauge",
+    "Slurm jobs of this node by the prolog's record of them (recorded; missing: on a GPU and without one; unusable: 1 "
+    "while a record, or their folder, does not count); only where there is Slurm",
+    ("record",),
+)
+
+
 class AgentExposition:
     """All metrics of the present status."""
 
@@ -253,6 +262,7 @@ class AgentExposition:
         for name, family in SCRAPE.items():
             yield family.of(status.scrapes.get(name, 0))
         yield ENDPOINT_PROBLEM.samples(dict.fromkeys(status.endpoint_problems.items(), 1))
+        yield SLURM_JOBS.samples({(record,): jobs for record, jobs in status.slurm_jobs.items()})
 
 
 def _gpus(status: Status) -> Iterator[MetricSamples]:

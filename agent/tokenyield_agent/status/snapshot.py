@@ -42,6 +42,8 @@ class Status:
     scrapes: dict[str, int] = field(default_factory=dict)
     endpoint_problems: dict[str, str] = field(default_factory=dict)
     """workload -> why its endpoint is not counted, in one word"""
+    slurm_jobs: dict[str, int] = field(default_factory=dict)
+    """What is known by the prolog's records -> how many; empty without Slurm."""
     poll_failures: int = 0
     poll_problem: str | None = None
     """Of the last poll, where it failed."""

@@ -83,13 +83,14 @@ def place_of(cgroup: str) -> Place:
     systemd = [path for hierarchy in _SYSTEMD if (path := by_controllers.get(hierarchy, "/")) != "/"]
     # Of several paths the one that shows most; a nested container is the innermost.
     paths = sorted(by_controllers.values(), key=lambda path: (len(_CONTAINER.findall(path)), len(path)), reverse=True)
+    # A container that a job made in its own group is the job's.
+    if job := next((match["job"] for path in paths if (match := _SLURM.search(path))), None):
+        return Place(slurm_job=job)
     container = next((ids[-1] for path in paths if (ids := _CONTAINER.findall(path))), None)
     pod = next((match["uid"].replace("_", "-") for path in paths if (match := _POD.search(path))), None)
     if container or pod:
         quadlet = next((match["unit"] for path in paths if (match := _QUADLET.search(path))), None)
         return Place(container=container, pod_uid=pod, unit=quadlet)
-    if job := next((match["job"] for path in paths if (match := _SLURM.search(path))), None):
-        return Place(slurm_job=job)
     unit = _unit(systemd or paths)
     return Place(unit=unit) if unit else NOWHERE
 

@@ -150,6 +150,15 @@ class SlurmJobs:
             }
         return labels
 
+    def counts(self) -> dict[str, int]:
+        """For the agent's own metrics: jobs that are recorded, those on a GPU whose record is missing, and whether a
+        record or their folder is unusable. Empty where there is no Slurm."""
+        records = self.records
+        if not records.exists and not self.unrecorded:
+            return {}
+        unusable = int(records.problem is not None)
+        return {"recorded": len(records.jobs), "missing": len(self.unrecorded), "unusable": unusable}
+
     def labels(self, job: str) -> Mapping[str, str]:
         """`slurm_job`, and what is known of it: `slurm_user`, `slurm_account`, `slurm_partition`, the array."""
         return self._labels.get(job, {})

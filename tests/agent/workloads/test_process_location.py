@@ -53,6 +53,9 @@ UNDERSCORES = UID.replace("-", "_")
         ),
         ("0::/../../system.slice/slurmstepd.scope/job_42/step_extern", Place(slurm_job="42")),
         ("0::/gpu.slice/gpu-jobs.slice/slurmstepd.scope/job_42/step_0", Place(slurm_job="42")),
+        # A job's own container is the job's; a slurmd in a container is one.
+        (f"0::/system.slice/slurmstepd.scope/job_42/step_0/user/task_0/libpod-{ID}", Place(slurm_job="42")),
+        (f"0::/kubepods/pod{UID}/{ID}/system.slice/slurmstepd.scope/job_42", Place(container=ID, pod_uid=UID)),
         # A group below one that a user may write to names no job.
         ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/slurm/uid_1000/job_42", NOWHERE),
         ("0::/user.slice/user-1000.slice/user@1000.service/slurmstepd.scope/job_42/step_0", NOWHERE),

@@ -249,6 +249,7 @@ def test_nothing_of_slurm_is_read_on_a_host_without_it(node: Callable[..., Node]
     procfs.uid_of = lambda pid: read.append(pid)  # type: ignore[method-assign]
     here.look(process(100, cgroup=SESSION, environment=OWN), gpus={0: [100]})
     assert read == []
+    assert here.roster.slurm.counts() == {}
     assert list(findings_of_slurm(here.settings, here.roster.slurm)) == []
 
 
@@ -275,6 +276,8 @@ def test_doctor_shows_what_the_prolog_would_add(node: Callable[..., Node]) -> No
             "and do not use; they began before it was installed",
         ),
     ]
+    assert here.roster.slurm.counts() == {"recorded": 1, "missing": 1, "unusable": 0}
     here.jobs.chmod(0o777)
     here.look(gpus={0: [100]})
     assert [one.level for one in findings_of_slurm(here.settings, here.roster.slurm)] == ["fault", "note"]
+    assert here.roster.slurm.counts() == {"recorded": 0, "missing": 1, "unusable": 1}
