@@ -22,7 +22,7 @@ How things are divided, always in whole milliseconds, millijoules and tokens, an
    as `uncounted` is left out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -199,6 +199,10 @@ class UsageQuery:
     group_of: Callable[[WorkIdentity], int]
     uncounted: Sequence[GatewayDay] = ()
     """What gateways counted that another one counted too."""
+    undated: Mapping[str, Collection[int]] = field(default_factory=dict)
+    """Of each chain, segments whose rows are not by day but of the whole period; their day is the first."""
+    is_dated: Callable[[int], bool] = field(default=lambda _: False)
+    """Groups whose work is by day in these too. Asked once `group_of` has numbered all groups."""
 
 
 class UsageRows(NamedTuple):

@@ -12,7 +12,7 @@ Waterfall, to the exact total: dark -> unallocated -> idle -> under_yield -> pro
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from tokenyield_collector.ledger.usage import (
     NO_GPU_CHAIN,
@@ -66,8 +66,8 @@ _TOKENS_END, _COUNTED = TIMES + len(TOKEN_KINDS), len(USAGE_KINDS)
 _UNPRICED_END = UNPRICED_TOKENS_AT + _COUNTED
 
 
-HeldTimes = dict[tuple[int, str, tuple[str, str]], list[int]]
-"""What workloads held by segment, chain and node: active ms, idle ms, active mJ, idle mJ."""
+HeldTimes = dict[tuple[int, int, str, tuple[str, str]], list[int]]
+"""What workloads held by day of the segment, segment, chain and node: active ms, idle ms, active mJ, idle mJ."""
 DividedRows = dict[tuple[int, str], tuple[list[WorkRow], list[CapacityRow]]]
 """(segment, chain) -> rows of time that is divided among pools."""
 _NOTHING_HELD = (0, 0, 0, 0)
@@ -102,6 +102,10 @@ class FleetSource:
         paces, node_paces, self.references = references_of(reader, prices, span.start_ms, span.end_ms, weights)
         revenue = Revenue(self._policy)
         carriers = _Carriers(self._policy, grain, revenue)
+        host_days = reader.host_energy(span.start_ms, span.end_ms)
+        measured = measured_by_day(host_days, reader.gpu_groups() if host_days else (), placements.chain_of)
+        is_whole = not (grain.day or grain.hour or placements.are_divided or measured)
+        undated = placements.priced_segments() if is_whole else {}
         usage = reader.usage(
             UsageQuery(
                 start_ms=span.start_ms,
@@ -115,15 +119,18 @@ class FleetSource:
                 gateway_models=rules.gateway_models,
                 group_of=carriers.number_of,
                 uncounted=facts.uncounted,
+                undated=undated,
+                is_dated=lambda group: carriers.tier_depends_on_day(group, span),
             )
         )
-        host_days = reader.host_energy(span.start_ms, span.end_ms)
-        measured = measured_by_day(host_days, reader.gpu_groups() if host_days else (), placements.chain_of)
         self._gaps = FleetGaps(self._policy, placements, reader.gpu_groups)
-        day = _FleetDay(self._policy, self._grain, placements, carriers, revenue, measured, self._gaps)
+        day = _FleetDay(self._policy, self._grain, placements, carriers, revenue, measured, undated, self._gaps)
+        if is_whole:
+            yield from day.lines(span.days(), usage.work, usage.capacity)
+            return
         work_of, capacity_of = day_by_day(usage.work, _day_of), day_by_day(usage.capacity, _day_of)
         for day_ms in span.days():
-            yield from day.lines(day_ms, work_of(day_ms), capacity_of(day_ms))
+            yield from day.lines([day_ms], work_of(day_ms), capacity_of(day_ms))
 
 
 class _Carriers:
@@ -136,6 +143,7 @@ class _Carriers:
         self._numbers: dict[tuple[Carrier, Fitting], int] = {}
         self.listed: list[tuple[Carrier, Fitting]] = []
         self._texts: dict[int, str] = {}
+        self._depend_on_day: dict[Fitting, bool] = {}
 
     def text_of(self, number: int) -> str:
         """To sort by: the same in every ledger, whose numbers are not."""
@@ -157,9 +165,17 @@ class _Carriers:
             self.listed.append(fitted)
         return number
 
+    def tier_depends_on_day(self, number: int, span: Span) -> bool:
+        """Whether tokens of this carrier are sold otherwise on some days, or have no price, which is shown by day."""
+        fitting = self.listed[number][1]
+        if fitting not in self._depend_on_day:
+            first, *others = (self._revenue.on(fitting, day_ms) for day_ms in span.days())
+            self._depend_on_day[fitting] = first.gap is not None or any(tier != first for tier in others)
+        return self._depend_on_day[fitting]
+
 
 class _FleetDay:
-    """Usage of one day into its lines."""
+    """Usage of one day into its lines, or of days on which nothing depends."""
 
     def __init__(
         self,
@@ -169,12 +185,14 @@ class _FleetDay:
         carriers: _Carriers,
         revenue: Revenue,
         measured: Mapping[tuple[str, int], MeasuredHosts],
+        undated: Mapping[str, Collection[int]],
         gaps: FleetGaps,
     ) -> None:
         self._grain = grain
         self._placements = placements
         self._carriers = carriers
         self._measured = measured
+        self._undated = undated
         self._revenue = revenue
         self._gaps = gaps
         self._nobody: tuple[None, ...] = (None,) * len(policy.rules.dimensions)
@@ -187,21 +205,25 @@ class _FleetDay:
         self._portions_of: dict[tuple[str, int], Sequence[Portion]] = {}
         self._measured_rates: dict[tuple[str, int], Rate] = {}
         """Of this day: (chain, id of a rate) -> that rate with what hosts were measured to draw."""
-        self._targets: dict[tuple[str | None, tuple[str, str], int, int], tuple[Sums, DayTier]] = {}
-        """Of this day: (pool, node, group, segment where lines are by hour) -> the line of work, and its prices."""
+        self._targets: dict[tuple[str | None, tuple[str, str], int, int, int], tuple[Sums, DayTier]] = {}
+        """Of this day: (pool, node, group, day of the row, segment where lines are by hour) -> the line of work, and
+        its prices."""
 
     def lines(
-        self, day_ms: int, work: Sequence[WorkRow], capacity: Sequence[CapacityRow]
+        self, days_ms: Sequence[int], work: Iterable[WorkRow], capacity: Iterable[CapacityRow]
     ) -> Iterator[tuple[LineKey, Sums]]:
+        """Lines of the first of these days, of all that is on any of them. More than one: see `Grain.day`."""
         lines: dict[LineKey, Sums] = defaultdict(Sums)
+        day_ms, capacity = days_ms[0], list(capacity)
         self._begin(day_ms, capacity)
         held, divided = self._add_work(day_ms, work, lines)
         for row in self._add_capacity(day_ms, capacity, held, lines):
             divided[row.segment, row.chain][1].append(row)
         if divided:
             self._add_divided(day_ms, divided, held, lines)
-        self._add_unreported(day_ms, lines)
-        self._add_unused_sites(day_ms, lines)
+        for on_ms in days_ms:
+            self._add_unreported(on_ms, day_ms, lines)
+            self._add_unused_sites(on_ms, day_ms, lines)
         yield from lines.items()
 
     def _begin(self, day_ms: int, capacity: Sequence[CapacityRow]) -> None:
@@ -217,7 +239,7 @@ class _FleetDay:
         }
 
     def _add_work(
-        self, day_ms: int, work: Sequence[WorkRow], lines: dict[LineKey, Sums]
+        self, day_ms: int, work: Iterable[WorkRow], lines: dict[LineKey, Sums]
     ) -> tuple[HeldTimes, DividedRows]:
         """What was held, and the rows whose time is divided, which are not added yet."""
         held: HeldTimes = defaultdict(lambda: [0] * 4)
@@ -227,9 +249,13 @@ class _FleetDay:
             if len(portions) > 1:
                 divided[row.segment, row.chain][0].append(row)
                 continue
-            add_held(held[row.segment, row.chain, row.node], row.sums)
+            add_held(held[self._held_at(day_ms, row)], row.sums)
             self._add_worked(day_ms, row, portions[0], row.sums, lines)
         return held, divided
+
+    def _held_at(self, day_ms: int, row: WorkRow | CapacityRow) -> tuple[int, int, str, tuple[str, str]]:
+        on_ms = day_ms if row.segment in self._undated.get(row.chain, ()) else row.day_ms
+        return on_ms, row.segment, row.chain, row.node
 
     def _add_worked(
         self, day_ms: int, row: WorkRow, portion: Portion, work: Sequence[int], lines: dict[LineKey, Sums]
@@ -237,7 +263,7 @@ class _FleetDay:
         """What a portion takes of a row, as `WorkRow.sums`."""
         sums, tier = self._target(day_ms, row, portion.pool, lines)
         if tier.gap is not None:
-            self._add_unsold(day_ms, row.group, work, tier, sums)
+            self._add_unsold(row, work, tier, sums)
         _add_work_row(sums, portion.rate, work, tier.quanta)
         if row.chain == NO_GPU_CHAIN:
             sums[_UNPLACED_AT] += sum(work[TIMES:_TOKENS_END])
@@ -245,7 +271,7 @@ class _FleetDay:
             self._gaps.add_work(row, work, portion, self._carriers.listed[row.group][0].model)
 
     def _target(self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]) -> tuple[Sums, DayTier]:
-        at = (pool, row.node, row.group, row.segment if self._grain.hour else 0)
+        at = (pool, row.node, row.group, row.day_ms, row.segment if self._grain.hour else 0)
         if at not in self._targets:
             self._targets[at] = self._find_target(day_ms, row, pool, lines)
         return self._targets[at]
@@ -254,17 +280,17 @@ class _FleetDay:
         self, day_ms: int, row: WorkRow, pool: str | None, lines: dict[LineKey, Sums]
     ) -> tuple[Sums, DayTier]:
         carrier, fitting = self._carriers.listed[row.group]
-        tier = self._revenue.on(fitting, day_ms)
+        tier = self._revenue.on(fitting, row.day_ms)
         if tier.name:
             carrier = carrier._replace(tier=tier.name)
         key = self._key(day_ms, row.segment, row.chain, pool, row.node, carrier)
         return lines[key], tier
 
-    def _add_unsold(self, day_ms: int, group: int, work: Sequence[int], tier: DayTier, sums: Sums) -> None:
+    def _add_unsold(self, row: WorkRow, work: Sequence[int], tier: DayTier, sums: Sums) -> None:
         """Tokens whose revenue is unknown."""
         if tokens := sum(work[TIMES:_TOKENS_END]):
             sums[_UNSOLD_AT] += tokens
-            self._gaps.add_unsold(tier, self._carriers.listed[group][0], day_ms, tokens)
+            self._gaps.add_unsold(tier, self._carriers.listed[row.group][0], row.day_ms, tokens)
 
     def _add_capacity(
         self, day_ms: int, capacity: Sequence[CapacityRow], held: HeldTimes, lines: dict[LineKey, Sums]
@@ -275,7 +301,7 @@ class _FleetDay:
             if len(portions) > 1:
                 yield row
             else:
-                known = held.get((row.segment, row.chain, row.node), _NOTHING_HELD)
+                known = held.get(self._held_at(day_ms, row), _NOTHING_HELD)
                 self._add_lost(day_ms, row, portions[0], _without(row.sums, known), lines)
 
     def _add_divided(self, day_ms: int, divided: DividedRows, held: HeldTimes, lines: dict[LineKey, Sums]) -> None:
@@ -287,11 +313,11 @@ class _FleetDay:
             division = Division(portions)
             work.sort(key=lambda row: (row.node, self._carriers.text_of(row.group)))
             for row, parts in zip(work, division.work([row.sums for row in work]), strict=True):
-                add_held(held[row.segment, row.chain, row.node], row.sums)
+                add_held(held[self._held_at(day_ms, row)], row.sums)
                 for portion, sums in zip(portions, parts, strict=True):
                     worked.add(row, row.group, portion, sums)
             capacity.sort(key=lambda row: row.node)
-            free = [_without(row.sums, held.get((segment, chain, row.node), _NOTHING_HELD)) for row in capacity]
+            free = [_without(row.sums, held.get(self._held_at(day_ms, row), _NOTHING_HELD)) for row in capacity]
             for free_row, parts in zip(capacity, division.capacity(free), strict=True):
                 for portion, sums in zip(portions, parts, strict=True):
                     lost.add(free_row, 0, portion, sums)
@@ -327,20 +353,21 @@ class _FleetDay:
         if times.unknown_ms or times.unknown_mj:
             add_usage(line("dark"), rate, (("dark", times.unknown_ms, times.unknown_mj),))
 
-    def _add_unreported(self, day_ms: int, lines: dict[LineKey, Sums]) -> None:
-        """What is paid for and not reported, hour by hour: more than is paid for in one hour is no less in another."""
-        for start_ms, pool, rate, missing_ms in self._unreported(day_ms):
+    def _add_unreported(self, on_ms: int, day_ms: int, lines: dict[LineKey, Sums]) -> None:
+        """What is paid for and not reported on a day, hour by hour: more than is paid for in one hour is no less in
+        another. In lines of `day_ms`."""
+        for start_ms, pool, rate, missing_ms in self._unreported(on_ms):
             at_ms = start_ms if self._grain.hour else day_ms
             key = LineKey(at_ms, FLEET, pool, NO_NODE, Carrier("dark", self._nobody))
             add_capacity(lines[key], rate, "dark", missing_ms)
             if rate is None:
-                self._gaps.add_unreported(pool, day_ms, missing_ms)
+                self._gaps.add_unreported(pool, on_ms, missing_ms)
 
-    def _add_unused_sites(self, day_ms: int, lines: dict[LineKey, Sums]) -> None:
+    def _add_unused_sites(self, on_ms: int, day_ms: int, lines: dict[LineKey, Sums]) -> None:
         """What sites cost beside what their GPUs pay for space; hour by hour too."""
-        for start_ms, site, unused, currency in self._unused_sites(day_ms):
+        for start_ms, site, unused, currency in self._unused_sites(on_ms):
             if unused is None:
-                self._gaps.add_site(site, currency, day_ms)
+                self._gaps.add_site(site, currency, on_ms)
                 continue
             at_ms = start_ms if self._grain.hour else day_ms
             key = LineKey(at_ms, FLEET, site, NO_NODE, Carrier("site", self._nobody))

@@ -115,6 +115,13 @@ class Placements:
     def pools_in(self, chain: str) -> list[str]:
         return [self._prices.pools[number].name for number in self._chains[chain]]
 
+    def priced_segments(self) -> dict[str, set[int]]:
+        """Of each chain, the segments whose time falls to one pool at a known rate."""
+        return {
+            chain: {i for i, listed in enumerate(portions) if len(listed) == 1 and listed[0].rate is not None}
+            for chain, portions in self.portions.items()
+        }
+
     @property
     def are_divided(self) -> bool:
         """Whether the time of any hour is divided among pools."""

@@ -17,6 +17,8 @@ Lines = dict[LineKey, Sums]
 _LOADED_AT = FIELD_AT["loaded"]
 SourcePool = tuple[str, str | None]
 """(source, pool): cost is never shared from one cost source, or one pool, to the users of another."""
+_STAYS = {bucket: "ownership" if bucket == "idle" else "apart" for bucket in IDLE_CAPACITY}
+"""Bucket -> the way by which its cost stays where it was caused."""
 _OWNER_KIND: dict[str, LineKind] = {"unallocated": "owner_unallocated", "dark": "owner_dark"}
 
 
@@ -53,14 +55,19 @@ def _by_name(place: SourcePool) -> tuple[str, str]:
     return place[0], place[1] or ""
 
 
+def moves_cost(policy: Policy) -> bool:
+    """Whether `share` moves anything; that depends on the day."""
+    return any(getattr(policy.rules.sharing, bucket) != stays for bucket, stays in _STAYS.items())
+
+
 def share(lines: Lines, policy: Policy, day_ms: int) -> None:
     """Move lost cost to who carries it by the policy, pool by pool; what nobody can carry stays where it is."""
     sharing = policy.rules.sharing
     owners = {pool.name: pool.owner for pool in policy.prices.pools}
     for bucket in reversed(IDLE_CAPACITY):
         way = getattr(sharing, bucket)
-        if way == ("ownership" if bucket == "idle" else "apart"):
-            continue  # it stands where it was caused
+        if way == _STAYS[bucket]:
+            continue
         by_pool: dict[SourcePool, list[LineKey]] = defaultdict(list)
         for key, sums in lines.items():
             if sums.cost(bucket) or (bucket == "idle" and way == "apart" and sums.get("idle_ms")):

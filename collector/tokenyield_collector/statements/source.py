@@ -34,6 +34,9 @@ class Grain(NamedTuple):
     node: bool = False
     workload: bool = False
     cluster: bool = False
+    day: bool = True
+    """Without, lines of a whole span may stand on its first day, where nothing that they cost depends on the day. Then
+    `loaded` is by the usage of the span."""
 
     def coarsened(self, key: LineKey) -> LineKey:
         """The key of the line that `key` belongs to at this grain."""

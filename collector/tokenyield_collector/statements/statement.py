@@ -18,7 +18,7 @@ from tokenyield_collector.statements.fleet import FleetSource
 from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import LineKey, Sums, sum_of_sums
 from tokenyield_collector.statements.references import AppliedReference
-from tokenyield_collector.statements.sharing import load, share
+from tokenyield_collector.statements.sharing import load, moves_cost, share
 from tokenyield_collector.statements.source import CostSource, Grain, Span, day_by_day
 from tokenyield_wire.units import MS_PER_DAY
 
@@ -88,6 +88,8 @@ def fleet_statement(
     reader: UsageReader, policy: Policy, span: Span, grain: Grain, others: Sequence[CostSource] = ()
 ) -> Statement:
     """The statement of the fleet that `reader` reads, and of other cost sources."""
+    if moves_cost(policy):
+        grain = grain._replace(day=True)
     return Statement(policy=policy, sources=(FleetSource(reader, policy, grain), *others), span=span, grain=grain)
 
 

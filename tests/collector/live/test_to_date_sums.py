@@ -16,7 +16,8 @@ from tokenyield_collector.live.series import Series
 from tokenyield_collector.live.to_date import GRAIN, MONEY, ToDate, month_to_date
 from tokenyield_collector.prices.money import QUANTA_PER_NANO, rounded
 from tokenyield_collector.statements.buckets import IDLE_CAPACITY
-from tokenyield_collector.statements.source import Span
+from tokenyield_collector.statements.gaps import gaps_of
+from tokenyield_collector.statements.source import Grain, Span
 from tokenyield_collector.statements.statement import fleet_statement
 
 EXAMPLES = int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "4"))
@@ -52,6 +53,53 @@ def test_figures_to_date_sum_and_stay_through_retention(
         after = made(compute, bases)
         assert to_date.values() == after, "a restart shows the same"
         check_sums(exact, after)
+
+
+token_prices = st.sampled_from(
+    [
+        [],
+        [{"name": "x", "per_million": 3}],
+        [{"name": "x", "match": {"model": "llama"}, "per_million": 3}],
+        [{"name": "x", "match": {"team": "ads"}, "per_million": 3}, {"name": "y", "per_million": 1}],
+        [{"name": "x", "from": "2026-10-06", "per_million": 3}],
+        [
+            {
+                "name": "x",
+                "per_million": [{"from": "2026-10-01", "completion": 3}, {"from": "2026-10-06", "completion": 9}],
+            }
+        ],
+        [{"name": "x", "currency": "EUR", "per_million": 3}],
+    ]
+)
+EUROS = {"exchange_rates": {"EUR": [{"from": "2026-10-06", "rate": 1.1}]}}
+still = st.fixed_dictionaries({"gateway_models": st.sampled_from([{}, {"chat": "llama"}])})
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(hours(least=4), signed_books(), token_prices, st.booleans(), st.one_of(still, still, policies))
+def test_a_span_as_a_whole_costs_and_lacks_what_its_days_do(
+    listed: list[dict[str, Any]], document: dict[str, Any], sold: Any, has_no_count: bool, rest: dict[str, Any]
+) -> None:
+    if has_no_count:
+        for terms in (pool.get("owned") or pool["rented"] for pool in document["pools"]):
+            terms.pop("count", None), terms.pop("overflow_per_gpu_hour", None)
+            if terms.get("kind") == "reserved":
+                terms["kind"] = "on_demand"
+    fleet, of = fleet_of(listed), policy(*read_policy(document | {"token_prices": sold} | EUROS, rest))
+
+    def of_grain(grain: Grain) -> MonthToDate:
+        return month_to_date(fleet_statement(fleet.ledger.usage(), of, Span(START, END), grain, ()))
+
+    whole, by_day = of_grain(GRAIN), of_grain(GRAIN._replace(day=True))
+    assert whole.values == by_day.values
+    assert gaps_of(whole.gaps) == gaps_of(by_day.gaps)
+    assert sorted(whole.gaps) == sorted(by_day.gaps)
+    assert whole.references == by_day.references
 
 
 def made(compute: Any, bases: Mapping[str, int]) -> Mapping[Series, int]:

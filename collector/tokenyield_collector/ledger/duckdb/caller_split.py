@@ -86,8 +86,9 @@ def _counted(tables: QueryTables, query: UsageQuery) -> str:
         AND u.cluster = named.cluster AND u.model = named.model AND u.gateway = named.gateway)"""
 
 
-def group_callers(tables: QueryTables, group_of: Callable[[WorkIdentity], int]) -> None:
-    """Makes `t_caller_groups`: the group of each piece of work that somebody requested, by caller."""
+def group_callers(tables: QueryTables, group_of: Callable[[WorkIdentity], int]) -> list[tuple[int, int]]:
+    """Makes `t_caller_groups`: the group of each piece of work that somebody requested, by caller. Returns (number of
+    the identity, group)."""
     rows = tables.rows(
         "WITH c AS (SELECT DISTINCT served, caller FROM t_callers WHERE NOT is_rest) "
         "SELECT i.id, i.cluster, i.workload, i.model, i.labels, c.caller FROM identities i "
@@ -96,6 +97,7 @@ def group_callers(tables: QueryTables, group_of: Callable[[WorkIdentity], int]) 
     )
     groups = [(number, identity[-1], group_of(WorkIdentity(*identity))) for number, *identity in rows]
     tables.give("t_caller_groups", ("identity", "caller", "grp"), groups)
+    return [(number, group) for number, _, group in groups]
 
 
 def by_callers(rated: str, keys: str) -> str:

@@ -58,10 +58,10 @@ def roll(connection: Any, hours_ms: Sequence[int]) -> None:
         f"SELECT hour_ms, g.id, {sums} FROM (FROM gpu_hours{counting}) "
         f"JOIN gpu_groups g USING (cluster, node, gpu_model) {within} GROUP BY hour_ms, g.id ORDER BY hour_ms, g.id"
     )
-    _check(connection, within)
+    check_hours(connection, within)
 
 
-def _check(connection: Any, within: str) -> None:
+def check_hours(connection: Any, within: str) -> None:
     """rolled_hours: a checksum of all that reports read of an hour, whatever the numbers in the dictionaries are."""
     gpus = "(SELECT id, hash(cluster, node, gpu_model) AS h FROM gpu_groups) g"
     work = "(SELECT id, hash(cluster, workload, model, labels) AS h FROM identities) i"

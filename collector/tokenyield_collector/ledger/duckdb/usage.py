@@ -1,7 +1,7 @@
 """Usage for reports out of DuckDB: one query over the roll-ups, which joins and groups integers only."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, ForeignDay
@@ -38,6 +38,7 @@ BUSY_MS = MS_PER_HOUR // 2
 """An hour teaches a reference pace when each GPU worked for at least this long in it."""
 _KEYS = ("day_ms", "segment", "chain", "node_no")
 """What rows of work and capacity are summed by; work also by its group."""
+_HOURS_DAY = f"w.hour_ms - w.hour_ms % {MS_PER_DAY}"
 _PLACED = """JOIN t_chains c ON c.id = w.gpu_group
              LEFT JOIN t_segments s ON s.chain = c.chain AND s.hour_ms = w.hour_ms"""
 
@@ -98,9 +99,10 @@ class DuckDbUsage:
         self._number_names()
         self._refer(query, groups)
         has_callers = split_callers(self._tables, query)
-        self._group(query)
+        groups_of = self._group(query)
         if has_callers:
-            group_callers(self._tables, query.group_of)
+            groups_of += group_callers(self._tables, query.group_of)
+        self._date(query, groups_of)
         capacity = self._capacity(query)
         work = self._work(query, has_callers=has_callers)
         nodes = {number: (group.cluster, group.node) for number, group in groups}
@@ -168,7 +170,7 @@ class DuckDbUsage:
     def _capacity(self, query: UsageQuery) -> list[tuple[Any, ...]]:
         sums = ", ".join(at_most(column, INTEGER_MAX) for column in CAPACITY_SUMS)
         return self._tables.rows(
-            f"SELECT {_placed_keys(query)}, {sums} FROM capacity_hours w {_PLACED} {_of_period(query)} "
+            f"SELECT {_placed_keys(query, _day(query))}, {sums} FROM capacity_hours w {_PLACED} {_of_period(query)} "
             f"GROUP BY {_numbers(len(_KEYS))} ORDER BY {_numbers(len(_KEYS))}"
         )
 
@@ -200,7 +202,8 @@ class DuckDbUsage:
             **{name: name for name in ("idle_ms", "idle_mj", "parked_ms", "parked_mj", *USAGE_KINDS, *REPORTED)},
         }
         return f"""
-            SELECT {_placed_keys(query)}, w.hour_ms, i.served, w.identity, i.grp,
+            SELECT {_placed_keys(query, f"CASE WHEN i.is_dated THEN {_HOURS_DAY} ELSE {_day(query)} END")},
+                   w.hour_ms, i.served, w.identity, i.grp,
                    {", ".join(f"{columns[name]} AS {name}" for name in WORK_SUMS)}
             FROM {work_rows(self._tables, query.start_ms, query.end_ms, query.weights)} w
             JOIN t_identities i ON i.id = w.identity JOIN t_gpus g ON g.id = w.gpu_group
@@ -226,16 +229,19 @@ class DuckDbUsage:
         )
 
     def _place(self, query: UsageQuery, chains: list[str], groups: list[tuple[int, GpuGroup]]) -> None:
-        """t_chains, and t_segments: the segment of each hour."""
+        """t_chains, and t_segments: the segment of each hour, and the day of its rows."""
         self._chain(chains, groups, query.chain_of)
-        segments = [
-            (i, query.start_ms + hour * MS_PER_HOUR, segment)
-            for i, chain in enumerate(chains)
-            for hour, segment in enumerate(query.segments[chain])
-        ]
+        first_day_ms = query.start_ms - query.start_ms % MS_PER_DAY
+        segments = []
+        for i, chain in enumerate(chains):
+            undated = query.undated.get(chain, ())
+            for hour, segment in enumerate(query.segments[chain]):
+                hour_ms = query.start_ms + hour * MS_PER_HOUR
+                day_ms = first_day_ms if segment in undated else hour_ms - hour_ms % MS_PER_DAY
+                segments.append((i, hour_ms, segment, day_ms))
         # Never empty: DuckDB 2.0.1 narrows sums that are joined to an empty table. No group is of this chain.
-        segments.append((-2, query.start_ms, 0))
-        self._tables.give("t_segments", ("chain", "hour_ms", "segment"), segments)
+        segments.append((-2, query.start_ms, 0, first_day_ms))
+        self._tables.give("t_segments", ("chain", "hour_ms", "segment", "day_ms"), segments)
 
     def _number_names(self) -> None:
         """t_gpus and t_identities: models and GPU models by number, and `served`, the (cluster, model) of requests."""
@@ -247,7 +253,8 @@ class DuckDbUsage:
         self._tables.make(
             "t_identities",
             "SELECT id, dense_rank() OVER (ORDER BY model) AS model_no, "
-            "dense_rank() OVER (ORDER BY cluster, model) AS served, cluster, model, 0 AS grp FROM identities",
+            "dense_rank() OVER (ORDER BY cluster, model) AS served, cluster, model, 0 AS grp, false AS is_dated "
+            "FROM identities",
         )
 
     def _refer(self, query: UsageQuery, groups: list[tuple[int, GpuGroup]]) -> None:
@@ -268,8 +275,8 @@ class DuckDbUsage:
         ]
         self._tables.give("t_node_references", ("model_no", "gpu_group", "gpus", "pace"), of_nodes)
 
-    def _group(self, query: UsageQuery) -> None:
-        """Into t_identities the group of each that worked in the period."""
+    def _group(self, query: UsageQuery) -> list[tuple[int, int]]:
+        """Into t_identities the group of each that worked in the period. Returns (number of the identity, group)."""
         rows = self._tables.rows(
             "SELECT id, cluster, workload, model, labels FROM identities WHERE id IN "
             f"(SELECT DISTINCT identity FROM work_hours WHERE {between('hour_ms', query.start_ms, query.end_ms)}) "
@@ -284,6 +291,19 @@ class DuckDbUsage:
             "t_identities",
             "SELECT i.* EXCLUDE (grp), coalesce(g.grp, 0) AS grp FROM t_identities i LEFT JOIN t_groups g USING (id)",
         )
+        return groups
+
+    def _date(self, query: UsageQuery, groups_of: Sequence[tuple[int, int]]) -> None:
+        """Into t_identities whether its rows are by day in any case."""
+        are_dated = {group: query.is_dated(group) for group in {group for _, group in groups_of}}
+        dated = sorted({(number,) for number, group in groups_of if are_dated[group]})
+        if query.undated and dated:
+            self._tables.give("t_dated", ("id",), dated)
+            self._tables.make(
+                "t_identities",
+                "SELECT i.* EXCLUDE (is_dated), d.id IS NOT NULL AS is_dated FROM t_identities i "
+                "LEFT JOIN t_dated d USING (id)",
+            )
 
     def _numbered_groups(self) -> list[tuple[int, GpuGroup]]:
         rows = self._tables.rows(
@@ -309,9 +329,13 @@ def _best_hour(
     )
 
 
-def _placed_keys(query: UsageQuery) -> str:
+def _day(query: UsageQuery) -> str:
+    return f"coalesce(s.day_ms, {_HOURS_DAY})" if query.undated else _HOURS_DAY
+
+
+def _placed_keys(query: UsageQuery, day: str) -> str:
     columns = {
-        "day_ms": f"w.hour_ms - w.hour_ms % {MS_PER_DAY}",
+        "day_ms": day,
         "segment": "coalesce(s.segment, 0)",
         "chain": "c.chain",
         "node_no": "c.node_no" if query.by_node else "0",
