@@ -1,15 +1,25 @@
 """A ledger of a big fleet, written straight into its tables: hours for reports, and windows for what looks at the present."""
 
+import json
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.duckdb.rollup import check_hours
+from tokenyield_collector.live.counted_parts import CountedParts
+from tokenyield_collector.live.counters import Counters
+from tokenyield_collector.live.counting import COUNTED, Counting
+from tokenyield_collector.prices.book import PriceBook
+from tokenyield_collector.prices.load import load_prices
 
 GPUS_PER_NODE = 8
 HOUR_MS = 3_600_000
+WEEK_MS = 7 * 24 * HOUR_MS
 WINDOW_MS = 15_000
 LIVE_WINDOWS = 20
 START_MS = 1_790_812_800_000
@@ -115,6 +125,71 @@ def _add_windows(connection: Any, to_ms: int) -> None:
             f"""INSERT INTO {table}_windows BY NAME SELECT cluster, node, {keys}, start_ms, {sums}
             FROM {table}_hours, ({starts}) WHERE {is_reported} AND hour_ms = (SELECT max(hour_ms) FROM {table}_hours)"""
         )
+
+
+def old_fleet(folder: Path, gpus: int, days: int, *, batch_days: int = 7) -> dict[str, Any]:
+    """A ledger that a collector has kept for so many days, up to today: all weeks are as the first, rolled up and
+    counted, and batches of the last `batch_days` are known by their numbers, though not by their windows. Returns the
+    collector's settings."""
+    day_ms, to_ms = 24 * HOUR_MS, time.time_ns() // 10**6 // WINDOW_MS * WINDOW_MS
+    path, prices = folder / "ledger.duckdb", folder / "prices.yaml"
+    prices.write_text(PRICES)
+    start_ms = to_ms - to_ms % day_ms - days * day_ms
+    make_ledger(path, gpus, min(days, 7), start_ms=start_ms)
+    ledger = DuckDbLedger(path, threads=os.cpu_count() or 1)
+    ledger.roll()
+    _count(ledger, load_prices(prices), range(start_ms, start_ms + min(days, 7) * day_ms, HOUR_MS))
+    ledger.close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("SET memory_limit = '4GB'")
+        connection.execute("DELETE FROM batches")
+        for week in range(1, -(-days // 7)):
+            _repeat_week(connection, start_ms, week, start_ms + days * day_ms)
+            connection.execute("CHECKPOINT")
+        connection.execute(
+            f"""INSERT INTO batches BY NAME
+            SELECT 'agent-' || n AS agent_id, md5(n::VARCHAR) AS epoch, i + 1 AS seq, 'c' || n % 4 AS cluster,
+              'node-' || n AS node, start_ms, start_ms + {WINDOW_MS} AS end_ms, start_ms + {2 * WINDOW_MS} AS received_ms
+            FROM (SELECT i, {to_ms - batch_days * day_ms} + i * {WINDOW_MS} AS start_ms
+                  FROM range({batch_days * day_ms // WINDOW_MS}) a(i)), range({gpus // GPUS_PER_NODE}) b(n)
+            ORDER BY i, n"""
+        )
+        _add_windows(connection, to_ms)
+    ledger = DuckDbLedger(path)
+    _count(
+        ledger, load_prices(prices), range(start_ms + (days - 1) * day_ms, start_ms + days * day_ms, HOUR_MS)
+    )  # and the sum of all
+    ledger.close()
+    return {"ledger_path": str(path), "prices_file": str(prices), "live_window_s": 300, "live_grid_s": 15}
+
+
+def _repeat_week(connection: Any, start_ms: int, week: int, to_ms: int) -> None:
+    by_ms = week * WEEK_MS
+    within = f"WHERE hour_ms < {min(start_ms + WEEK_MS, to_ms - by_ms)}"
+    for table in ("share_hours", "gpu_hours", "token_hours", "label_hours", "work_hours", "capacity_hours",
+                  "hour_revisions"):  # fmt: skip
+        connection.execute(f"INSERT INTO {table} SELECT * REPLACE (hour_ms + {by_ms} AS hour_ms) FROM {table} {within}")
+    check_hours(connection, f"WHERE hour_ms >= {start_ms + by_ms}")
+    parts = connection.execute(
+        "SELECT name, inputs, content FROM kept_figures WHERE starts_with(name, 'counted/day/')"
+    ).fetchall()
+    for name, inputs, content in parts:
+        prefix, _, day_ms = name.rpartition("/")
+        if int(day_ms) < start_ms + WEEK_MS and int(day_ms) + by_ms < to_ms:
+            later = json.dumps([[hour_ms + by_ms, of] for hour_ms, of in json.loads(inputs)], separators=(",", ":"))
+            row = [f"{prefix}/{int(day_ms) + by_ms}", later, content]
+            connection.execute("INSERT INTO kept_figures (name, inputs, content) VALUES (?, ?, ?)", row)
+
+
+def _count(ledger: DuckDbLedger, prices: PriceBook, hours_ms: Sequence[int]) -> None:
+    """What counters stand at after these hours, each day whole, as a collector keeps it."""
+    counters, counting = Counters({}, CountedParts(ledger.figures, 0)), Counting(prices)
+    revisions = ledger.hour_revisions()
+    for i in range(0, len(hours_ms), 24):
+        day = list(hours_ms[i : i + 24])
+        counters.update(counting.of_hours(day, ledger.facts_of_hours(day, by_node=False, kinds=COUNTED)), revisions)
+        counters.keep({**revisions, day[0] + WEEK_MS: 1})  # a later hour, for the newest days are kept by hour
+        counters.write()
 
 
 def big_fleet(folder: Path, gpus: int, days: int = 2) -> dict[str, Any]:
