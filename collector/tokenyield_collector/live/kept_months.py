@@ -1,11 +1,12 @@
 """Months to date as the ledger keeps them (ledger/kept.py): each computed once for a policy and the facts of then.
 
-In: a `FigureStore`. Out: `KeptMonth`s. Their names are `to date/<policy>/<month>`; the figure `to date` names those
-that were shown last, so that the next start shows them at once, also while another policy is being applied.
+In: a `FigureStore`. Out: `KeptMonth`s. Their names are `to date/<policy>/<month>`; the figure `to date` has what was
+shown last, so that the next start shows it at once, however many months that are, also while another policy is being
+applied.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from tokenyield_collector.statements.references import AppliedReference
 
 PREFIX = "to date/"
 SHOWN = "to date"
-"""The name of the figure that lists what was shown last."""
+"""The name of the figure that has what was shown last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,35 +42,42 @@ class KeptMonth(NamedTuple):
 
     @classmethod
     def of(cls, month: str, span: tuple[int, int], inputs: str, computed: MonthToDate) -> "KeptMonth":
-        document = {
-            "start_ms": span[0],
-            "end_ms": span[1],
-            "values": rows_of(computed.values),
-            "references": msgspec.to_builtins(computed.references),
-            "gaps": msgspec.to_builtins(computed.gaps),
-        }
+        document = {"start_ms": span[0], "end_ms": span[1]} | _document(computed)
         return cls(month, *span, inputs, packed(document))
 
     def unpacked(self) -> MonthToDate:
         """Of 10,000 GPUs this takes a while: once for each use."""
-        document = unpacked(self.content)
-        return MonthToDate(
-            values=of_rows(document["values"]),
-            references=msgspec.convert(document["references"], list[AppliedReference]),
-            gaps=msgspec.convert(document["gaps"], list[DayGap]),
-        )
+        return _of_document(unpacked(self.content))
 
     def is_of(self, start_ms: int, end_ms: int, inputs: str) -> bool:
         return (self.start_ms, self.end_ms, self.inputs) == (start_ms, end_ms, inputs)
 
 
-class ShownMonths(NamedTuple):
+def _document(figures: MonthToDate) -> dict[str, Any]:
+    return {
+        "values": rows_of(figures.values),
+        "references": msgspec.to_builtins(figures.references),
+        "gaps": msgspec.to_builtins(figures.gaps),
+    }
+
+
+def _of_document(document: Any) -> MonthToDate:
+    return MonthToDate(
+        values=of_rows(document["values"]),
+        references=msgspec.convert(document["references"], list[AppliedReference]),
+        gaps=msgspec.convert(document["gaps"], list[DayGap]),
+    )
+
+
+class ShownLast(NamedTuple):
     """What was shown last, with what it needs to be shown."""
 
     policy: str
     dimensions: tuple[str, ...]
     currency: str
-    months: list[KeptMonth]
+    end_ms: int
+    figures: MonthToDate
+    """Its values are those of all months and bases, as they are shown; the rest is the newest month's."""
 
 
 class KeptMonths:
@@ -93,12 +101,20 @@ class KeptMonths:
     def add(self, month: KeptMonth) -> None:
         self._unwritten.append(KeptFigure(self._name(month.month), month.inputs, month.content))
 
-    def show(self, months: Iterable[KeptMonth]) -> None:
-        """These are shown from now on; others go."""
-        names = [self._name(month.month) for month in months]
-        document = {"names": names, "dimensions": list(self._dimensions), "currency": self._currency}
+    def show(self, months: Iterable[KeptMonth], values: Mapping[Series, int]) -> None:
+        """These (the newest last) are shown from now on, as `values`; others go."""
+        names, newest = set(), None
+        for newest in months:
+            names.add(self._name(newest.month))
+        of_newest = newest.unpacked() if newest is not None else MonthToDate()
+        document = {
+            "dimensions": list(self._dimensions),
+            "currency": self._currency,
+            "end_ms": newest.end_ms if newest is not None else -1,
+        }
+        document |= _document(replace(of_newest, values=dict(values)))
         self._unwritten.append(KeptFigure(SHOWN, self._policy, packed(document)))
-        self._forget_others_than = set(names)
+        self._forget_others_than = names
 
     def write(self) -> None:
         """In the writing thread, while no month is computed."""
@@ -108,19 +124,14 @@ class KeptMonths:
             self._store.keep(self._unwritten, gone)
         self._unwritten, self._forget_others_than = [], None
 
-    def shown(self) -> ShownMonths | None:
+    def shown(self) -> ShownLast | None:
         """What was shown last; None where that is unknown."""
         policy, content = self._store.inputs(SHOWN).get(SHOWN), self._store.contents([SHOWN]).get(SHOWN)
         document = unpacked(content) if content else None
-        if policy is None or document is None:
+        if policy is None or document is None or "values" not in document:
             return None
-        names = document["names"]
-        contents, inputs = self._store.contents(names), self._store.inputs(PREFIX)
-        months = [_month(name, inputs.get(name, ""), contents.get(name, "")) for name in names]
-        whole = [month for month in months if month is not None]
-        if len(whole) < len(names):
-            return None
-        return ShownMonths(policy, tuple(document["dimensions"]), document["currency"], whole)
+        dimensions, currency, end_ms = tuple(document["dimensions"]), document["currency"], document["end_ms"]
+        return ShownLast(policy, dimensions, currency, end_ms, _of_document(document))
 
     def _name(self, month: str) -> str:
         return f"{PREFIX}{self._policy}/{month}"

@@ -214,7 +214,7 @@ class ToDate:
             self._months = dict(sorted(months.items()))
             self.shown = figures_of(self._identity, self._months.values(), self._bases)
             if self.kept is not None:
-                self.kept.show(self._months.values())
+                self.kept.show(self._months.values(), self.shown.values)
         self._stale.difference_update(marked)
 
     def _known(self, month: str, start_ms: int, end_ms: int, inputs: str) -> KeptMonth | None:
@@ -237,10 +237,10 @@ class ToDate:
     def shown_last(self) -> FiguresToDate | None:
         """What was shown before the start, under whatever policy; None where that is unknown."""
         last = self.kept.shown() if self.kept is not None else None
-        if last is None or min(month.start_ms for month in last.months) < (self._from_ms or 0):
-            return None  # or retention has taken a part of it into the bases meanwhile
+        if last is None:
+            return None
         identity = replace(self._identity, policy=last.policy, dimensions=last.dimensions, currency=last.currency)
-        return figures_of(identity, last.months, self._bases)
+        return _figures(identity, last.figures.values, last.figures, last.end_ms)
 
     def values(self) -> Mapping[Series, int]:
         """To date."""
@@ -271,18 +271,22 @@ def figures_of(identity: FiguresToDate, months: Collection[KeptMonth], bases: Ma
         newest, end_ms = month.unpacked(), month.end_ms
         for series, value in newest.values.items():
             sums[series] += value
+    return _figures(identity, _shown(sums), newest, end_ms)
+
+
+def _figures(identity: FiguresToDate, values: Mapping[Series, int], newest: MonthToDate, end_ms: int) -> FiguresToDate:
     counts, day_ms = dict.fromkeys(BY_NAME, 0), (end_ms - 1) // MS_PER_DAY * MS_PER_DAY
     of_newest_day = (gap for gap in newest.gaps if gap.day_ms == day_ms)  # one that is closed shows by it
     for gap in gaps_of(of_newest_day):
         counts[gap.kind.name] += 1
     return replace(
         identity,
-        values=_shown(sums),
+        values=values,
         references=newest.references,
         gaps=gaps_of(newest.gaps),
         newest_gaps=counts,
         end_ms=end_ms,
-        names=frozenset(named for s in sums if (named := name_of(s.metric, s.labels)) is not None),
+        names=frozenset(named for s in values if (named := name_of(s.metric, s.labels)) is not None),
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import pytest
 
 from collector.fleet import Fleet, Gpu, Held, Server, ms, policy, prices
 from tokenyield_collector.config import CollectorSettings
+from tokenyield_collector.ledger.duckdb.figures import DuckDbFigures
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.kept import KeptFigure
 from tokenyield_collector.live import refresher as refreshing
 from tokenyield_collector.live.counted_parts import PREFIX, SUM
-from tokenyield_collector.live.kept_months import MonthToDate
+from tokenyield_collector.live.kept_months import SHOWN, MonthToDate
 from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.series import Series
 from tokenyield_collector.live.to_date import ToDate
@@ -170,7 +171,16 @@ def test_other_prices_are_applied_while_the_old_figures_stay(world: World, monke
     next(world.refresher.steps_to_date(world.now_ms))
     world.refresher.keep_to_date()
     world.restart()  # killed with one month done, the newest
-    assert world.refresh().to_date.values == before.to_date.values, "the old figures are shown, and marked"
+    names_read: list[str] = []
+    contents = DuckDbFigures.contents
+
+    def noted_contents(self: DuckDbFigures, names: Collection[str]) -> dict[str, str]:
+        names_read.extend(names)
+        return contents(self, names)
+
+    monkeypatch.setattr(DuckDbFigures, "contents", noted_contents)
+    assert world.refresh().to_date == before.to_date, "the old figures are shown, and marked"
+    assert [name for name in names_read if name.startswith(SHOWN)] == [SHOWN], "one, however many months there are"
     assert not world.view.history.policy_is_current
     spans: list[tuple[int, int]] = []
     compute = world.refresher._to_date._compute
