@@ -83,6 +83,8 @@ class BestHour(NamedTuple):
     """Unknown in months that were closed before paces were learned by node."""
 
 
+HELD_TIMES = ("active_ms", "idle_ms", "active_mj", "idle_mj", "parked_ms", "parked_mj")
+"""Time and energy of a workload in a row of `work`."""
 BEST_DAYS = 2
 """Of so many days, the best, readers give each node's best hour."""
 USAGE_KINDS = (*TOKEN_KINDS, "requests")

@@ -14,6 +14,8 @@ from tokenyield_collector.errors import LedgerError, UnstorableShipment
 NATIVE_PORT, SECURE_PORT = 9000, 9440
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 300
+STATEMENT_BYTES_MAX = 256 * 2**20
+"""Of a server that is not set otherwise: 256 KiB."""
 
 
 class ClickHouseClient(Protocol):
@@ -93,7 +95,13 @@ class NativeClient:
             "alt_hosts": address.options.get("alt_hosts"),
             "compression": False,
             # Receipts are given after the insert: it returns when every shard that it fell to has its rows.
-            "settings": {"insert_distributed_sync": 1},
+            # What a policy says of every GPU and workload is in a report's statement.
+            "settings": {
+                "insert_distributed_sync": 1,
+                "max_query_size": STATEMENT_BYTES_MAX,
+                "max_ast_elements": STATEMENT_BYTES_MAX,
+                "max_expanded_ast_elements": STATEMENT_BYTES_MAX,
+            },
         }
         self._threads = threading.local()
         self._open: list[Any] = []

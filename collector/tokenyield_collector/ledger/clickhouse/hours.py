@@ -1,7 +1,7 @@
 """The hours of a ClickHouse ledger: how windows become sums.
 
 `touched` counts the commits into each hour, `folded` up to which of them it was recomputed; so any collector knows
-what another left undone. Reports make roll-ups of a copy (usage.py).
+what another left undone. Roll-ups are in rolls.py.
 """
 
 from tokenyield_collector.ledger.clickhouse.leadership import ClickHouseLeadership

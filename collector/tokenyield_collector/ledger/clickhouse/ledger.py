@@ -1,9 +1,9 @@
 """The ledger of a fleet that outgrows one machine: ClickHouse, and any number of collectors before it.
 
 A collector keeps nothing that ClickHouse does not have, so that a balancer may send a batch to any of them, twice if
-need be; schema.py shows how. Reports are made by DuckDB from the hours of their period (usage.py), so that both engines
-give the same cents. Its parts: opening.py, tables.py, writer.py (batches), hours.py (sums), facts.py, activity.py and
-reader.py, retention.py, leadership.py, versions.py (closed periods), figures.py (what was computed).
+need be; schema.py shows how. Its servers make roll-ups (rolls.py, rollup.py) and sum them for reports (usage.py), to
+the same cents as DuckDB. Its parts: opening.py, tables.py, writer.py (batches), hours.py (sums), facts.py, activity.py
+and reader.py, retention.py, leadership.py, versions.py (closed periods), figures.py (what was computed).
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,11 @@ from tokenyield_collector.ledger.clickhouse.figures import ClickHouseFigures
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
 from tokenyield_collector.ledger.clickhouse.importer import ClickHouseImport
 from tokenyield_collector.ledger.clickhouse.leadership import ClickHouseLeadership
+from tokenyield_collector.ledger.clickhouse.names import RollUpNames
 from tokenyield_collector.ledger.clickhouse.opening import connect_shards, make_tables
 from tokenyield_collector.ledger.clickhouse.reader import ClickHouseReader
 from tokenyield_collector.ledger.clickhouse.retention import retire
+from tokenyield_collector.ledger.clickhouse.rolls import ClickHouseRolls
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.clickhouse.usage import ClickHouseUsage
 from tokenyield_collector.ledger.clickhouse.versions import ClickHouseVersions
@@ -64,7 +66,8 @@ class ClickHouseLedger:
         self._hours = ClickHouseHours(self._tables, self._leadership)
         self._writer = ClickHouseWriter(self._tables)
         self._reader = ClickHouseReader(self._tables)
-        self._usage = ClickHouseUsage(self._tables)
+        self._rolls = ClickHouseRolls(self._tables)
+        self._names = RollUpNames(self._tables)
         self.versions = ClickHouseVersions(self._tables)
         self.figures = ClickHouseFigures(self._tables)
 
@@ -88,9 +91,8 @@ class ClickHouseLedger:
         return self._hours.fold()
 
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
-        """Folds; reports fetch and roll up the hours that they need by themselves."""
         self._hours.recompute_touched()
-        return False
+        return self._rolls.roll(before_ms, hours_max)
 
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         retire(
@@ -99,7 +101,7 @@ class ClickHouseLedger:
             hours_before_ms=hours_before_ms,
             counter_bases=counter_bases,
         )
-        self._usage.forget(hours_before_ms)
+        self._rolls.remove_old()
 
     def impossible(self, hour_ms: int) -> list[Impossible]:
         return quarantine.impossible(self._tables, hour_ms)
@@ -157,7 +159,7 @@ class ClickHouseLedger:
         return self._reader.counter_bases()
 
     def usage(self) -> ClickHouseUsage:
-        return self._usage
+        return ClickHouseUsage(self._tables, self._rolls, self._names)
 
     def revision(self, start_ms: int, end_ms: int) -> str:
         return self._reader.revision(start_ms, end_ms)
@@ -198,7 +200,6 @@ class ClickHouseLedger:
         return self._reader.size_bytes()
 
     def close(self) -> None:
-        self._usage.close()
         self._leadership.leave()
         for client in (self._tables.client, *self._tables.shards):
             client.close()

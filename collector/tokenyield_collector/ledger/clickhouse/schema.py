@@ -8,6 +8,11 @@ same collector or another, is one row again: ReplacingMergeTree by `IDENTITY`, r
 batches in it: more batches, newer sums. `touched` counts the commits into each hour and `folded` has up to which of
 them it was recomputed, so that any collector knows what another left undone.
 
+Roll-ups (rollup.py) are of a *roll*: a number that no other roll of the hour has. Its rows are there before its row in
+`rolled_hours` says so (`turn` above 0, with what the reader must know of them), and stay while readers may use them.
+So a reader that holds on to the rolls that it found sees one state, though hours are rolled up again meanwhile.
+`gpu_groups` and `identities` name what roll-ups refer to by number.
+
 `collectors` are those that are alive: the first of them by name leads.
 
 With a cluster each table `t` of a shard is reached over `t_all`, a Distributed table; a batch always falls to the shard
@@ -19,15 +24,31 @@ from collections.abc import Iterator
 from tokenyield_collector.ledger.clickhouse.client import quoted
 from tokenyield_collector.ledger.intake import BatchSender
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
+from tokenyield_collector.ledger.usage import CAPACITY_SUMS, HELD_TIMES, REPORTED, USAGE_KINDS
 from tokenyield_collector.spend.slices import SpendAmounts, SpendFields
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 OUTCOME_PARTITION_MS = 31 * MS_PER_DAY
 """Of outcomes, spend and names. One insert may fall into 100 partitions, and a year of days may come in one."""
 _BY_NODE = "cityHash64(cluster, node)"
+_BY_DAY = f"PARTITION BY intDiv(hour_ms, {MS_PER_DAY})"
+WORK_NUMBERS = ("gpus", "models", *HELD_TIMES, *USAGE_KINDS, *REPORTED)
+"""Columns of `work_hours` beside its keys."""
+ROLL_NUMBERS = (
+    "work_rows",
+    "split_rows",
+    "demand_rows",
+    "host_rows",
+    "latency_rows",
+    "beyond_rows",
+    "times_max",
+    "tokens_max",
+    "capacity_max",
+)
+"""What `rolled_hours` has of a roll: how many rows there are of a kind, and the greatest amounts in them."""
 
 
 def column_type(column: str) -> str:
@@ -59,6 +80,7 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
             f"ORDER BY (hour_ms, {', '.join(keys)})",
             _BY_NODE,
         )
+    yield from _roll_ups()
     yield "touched", "hour_ms Int64, commits UInt64", "SummingMergeTree ORDER BY hour_ms", "hour_ms"
     yield "folded", "hour_ms Int64, commits UInt64", "ReplacingMergeTree(commits) ORDER BY hour_ms", "hour_ms"
     yield (
@@ -140,6 +162,55 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
         "cityHash64(cluster, workload)",
     )
     yield "schema_version", "version Int64", "ReplacingMergeTree ORDER BY version", "version"
+
+
+def _roll_ups() -> Iterator[tuple[str, str, str, str]]:
+    def numbers(*columns: str) -> str:
+        return ", ".join(f"{column} Int64" for column in columns)
+
+    of_roll = "hour_ms Int64, roll UInt64"
+    yield (
+        "work_hours",
+        f"{of_roll}, gpu_group UInt64, identity UInt64, {numbers(*WORK_NUMBERS)}",
+        f"MergeTree {_BY_DAY} ORDER BY (hour_ms, roll, gpu_group, identity)",
+        "gpu_group",
+    )
+    yield (
+        "capacity_hours",
+        f"{of_roll}, gpu_group UInt64, {numbers(*CAPACITY_SUMS)}",
+        f"MergeTree {_BY_DAY} ORDER BY (hour_ms, roll, gpu_group)",
+        "gpu_group",
+    )
+    yield (
+        "beyond_hours",
+        f"{of_roll}, gpu_uuid String, cluster String, node String, gpu_model String, {numbers(*CAPACITY_SUMS)}",
+        f"MergeTree {_BY_DAY} ORDER BY (hour_ms, roll, gpu_uuid)",
+        _BY_NODE,
+    )
+    yield (
+        "contested_hours",
+        f"{of_roll}, gpu_uuid String, cluster String, node String",
+        f"MergeTree {_BY_DAY} ORDER BY (hour_ms, roll, gpu_uuid)",
+        "cityHash64(gpu_uuid)",
+    )
+    yield (
+        "rolled_hours",
+        f"{of_roll}, turn UInt64, begun_ms Int64, commits UInt64, facts UInt64, {numbers(*ROLL_NUMBERS)}",
+        f"ReplacingMergeTree(turn) {_BY_DAY} ORDER BY (hour_ms, roll)",
+        "hour_ms",
+    )
+    yield (
+        "gpu_groups",
+        "id UInt64, cluster String, node String, gpu_model String",
+        "ReplacingMergeTree ORDER BY id",
+        "id",
+    )
+    yield (
+        "identities",
+        "id UInt64, cluster String, workload String, model String, labels String",
+        "ReplacingMergeTree ORDER BY id",
+        "id",
+    )
 
 
 NAMES = [name for name, _, _, _ in _tables()]

@@ -28,6 +28,10 @@ class ClickHouseTables:
         self.node_labels = self.read_node_labels()
         self.first_ms = self.read_first_ms()
 
+    def of(self, table: str) -> str:
+        """Its name as it is reached from here."""
+        return table + self.suffix
+
     def rows(self, sql: str, *numbers: int) -> list[tuple[Any, ...]]:
         """`{name}` stands for a table as it is reached from here."""
         return self.client.rows(sql.format_map({name: name + self.suffix for name in NAMES}) % numbers)

@@ -1,8 +1,7 @@
 """GPUs that several nodes report for the same time: which of them counts in the roll-ups of an hour. SQL.
 
-In: `gpu_hours`, and of a copy of another ledger `gpu_history`, the same of hours that it does not have. Out:
-`gpu_contested`, a row for each hour of a contested GPU with the node that counts, and `left_out`, what the others
-reported.
+In: `gpu_hours`, or what another engine has of contested GPUs. Out: `gpu_contested`, a row for each hour of a contested
+GPU with the node that counts, and `left_out`, what the others reported.
 
 A GPU is contested in an hour in which several nodes together reported it for longer than the hour is. The node counts
 that has reported it for longest without a break of a day; of two that began in one hour, the one that reported more of
@@ -10,9 +9,13 @@ that hour. A GPU that moves is not contested: the old node has stopped. Facts al
 so late windows may decide otherwise: `changed_hours`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import duckdb
+
+from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows
+from tokenyield_collector.ledger.duckdb.schema import ddl
 from tokenyield_collector.ledger.sql import is_one_of
 from tokenyield_collector.ledger.usage import CAPACITY_TIMES
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
@@ -24,6 +27,11 @@ BREAK_MS = MS_PER_DAY
 """A node that has not reported a GPU for longer has stopped; until then it is still the first."""
 SPENT = f"({' + '.join(f'{name}::HUGEINT' for name in CAPACITY_TIMES)})"
 """All time of a GPU in a row of `gpu_hours`. Four times what a column holds is more than 64 bits."""
+_HISTORY = ["gpu_uuid", "cluster", "node", "hour_ms", "spent_ms"]
+_OWN_HISTORY = (
+    f"SELECT gpu_uuid, cluster, node, hour_ms, least(sum({SPENT}), {MS_PER_HOUR})::BIGINT AS spent_ms "
+    "FROM gpu_hours SEMI JOIN gpus USING (gpu_uuid) GROUP BY ALL"
+)
 _PLACE = "hash(cluster, node)"
 """64 bits in place of two texts."""
 
@@ -57,13 +65,18 @@ def changed_hours(connection: Any) -> list[int]:
     return [hour_ms for (hour_ms,) in rows]
 
 
-def contested_gpus_of(connection: Any, hours_ms: Sequence[int]) -> list[str]:
-    """GPUs that are contested in these hours, or of which that is known of others."""
-    rows = connection.execute(
-        f"SELECT gpu_uuid FROM ({_contested(f'WHERE {is_one_of(hours_ms)}')}) UNION SELECT gpu_uuid FROM gpu_contested "
-        "ORDER BY 1"
-    ).fetchall()
-    return [uuid for (uuid,) in rows]
+def first_nodes(
+    contested: Sequence[tuple[int, str]], history: Iterable[tuple[str, str, str, int, int]]
+) -> list[tuple[int, str, str, str]]:
+    """(hour_ms, gpu_uuid, cluster, node) of the node that counts, for each (hour_ms, gpu_uuid) of another ledger. Its
+    history has (gpu_uuid, cluster, node, hour_ms, spent_ms) of these GPUs in all hours."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(ddl("contested", ["hour_ms", "gpu_uuid"]))
+        connection.execute(ddl("history", _HISTORY))
+        insert_rows(connection, "contested", ["hour_ms", "gpu_uuid"], [*contested])
+        insert_rows(connection, "history", _HISTORY, [*history])
+        rows: list[tuple[int, str, str, str]] = connection.execute(_first("contested", "FROM history")).fetchall()
+    return rows
 
 
 def _contested(within: str) -> str:
@@ -73,21 +86,16 @@ def _contested(within: str) -> str:
     )
 
 
-def _first(contested: str) -> str:
+def _first(contested: str, history: str = "") -> str:
     """SQL of (hour_ms, gpu_uuid, cluster, node) of the first node, for each row of a table."""
     run = "PARTITION BY gpu_uuid, cluster, node"
     return f"""
         WITH gpus AS (SELECT DISTINCT gpu_uuid FROM {contested}),
-        hours AS (
-          SELECT gpu_uuid, cluster, node, hour_ms, least(sum({SPENT}), {MS_PER_HOUR})::BIGINT AS spent_ms
-          FROM gpu_hours SEMI JOIN gpus USING (gpu_uuid) GROUP BY ALL
-          UNION ALL
-          SELECT gpu_uuid, cluster, node, hour_ms, spent_ms FROM gpu_history SEMI JOIN gpus USING (gpu_uuid)),
-        seen AS (SELECT gpu_uuid, cluster, node, hour_ms, max(spent_ms) AS spent_ms FROM hours GROUP BY ALL),
+        hours AS ({history or _OWN_HISTORY}),
         begun AS (
           SELECT *, CASE WHEN hour_ms - lag(hour_ms) OVER ({run} ORDER BY hour_ms) <= {BREAK_MS} THEN 0 ELSE 1 END
                     AS begins
-          FROM seen),
+          FROM hours),
         runs AS (SELECT *, sum(begins) OVER ({run} ORDER BY hour_ms) AS run FROM begun),
         since AS (
           SELECT hour_ms, gpu_uuid, cluster, node, min(hour_ms) OVER ({run}, run) AS since_ms,

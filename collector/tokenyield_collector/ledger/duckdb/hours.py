@@ -6,13 +6,12 @@ are made again. Of the writing thread only.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import duckdb
 
-from tokenyield_collector.ledger.duckdb.bulk_insert import insert_columns, insert_rows
+from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.gpu_owners import changed_hours
 from tokenyield_collector.ledger.duckdb.live_hours import DATABASE as LIVE
@@ -41,7 +40,6 @@ class DuckDbHours:
         self.live = LiveHours(file.connection)
         self._changed: set[int] = set()
         """Hours whose windows changed since the last `fold`."""
-        self._has_new_history = False
 
     def add(self, hours_ms: Iterable[int], tables: Sequence[str]) -> None:
         """Windows of these hours were committed; those of each table are in `fresh_x_windows`, which go."""
@@ -94,26 +92,9 @@ class DuckDbHours:
             with self._file.transaction("cannot roll up its hours"):
                 roll(self._file.connection, chunk)
                 self._file.connection.execute(f"DELETE FROM unrolled_hours WHERE {is_one_of(chunk)}")
-        if hours or self._has_new_history:
+        if hours:
             self._roll_changed()
         return len(hours) < len(unrolled) or (hours_max is not None and hours_max < len(dirty))
-
-    def replace(
-        self,
-        hours_ms: Sequence[int],
-        columns: Mapping[str, Mapping[str, Sequence[Any]]],
-        node_labels: Mapping[tuple[str, str], str],
-    ) -> None:
-        """See `DuckDbLedger.take_hours`."""
-        connection = self._file.connection
-        with self._file.transaction("cannot take in hours"):
-            for table in TABLES:
-                connection.execute(f"DELETE FROM {table}_hours WHERE {is_one_of(hours_ms)}")
-                insert_columns(connection, f"{table}_hours", columns.get(table, {}))
-            connection.execute("DELETE FROM node_labels")
-            labels = [(*node, text) for node, text in node_labels.items()]
-            insert_rows(connection, "node_labels", ["cluster", "node", "labels"], labels)
-            self.mark_changed(hours_ms)
 
     def recompute(self, hours_ms: Sequence[int]) -> None:
         """Inside the caller's transaction, after which `forget_live` must be called: windows of these hours were taken
@@ -126,20 +107,12 @@ class DuckDbHours:
         self._unread.update(hours_ms)
         self._drop_live(hours_ms)
 
-    def take_history(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """See `DuckDbLedger.take_gpu_history`."""
-        with self._file.transaction("cannot take in hours"):
-            self._file.connection.execute("DELETE FROM gpu_history")
-            insert_columns(self._file.connection, "gpu_history", columns)
-        self._has_new_history = True
-
     def _roll_changed(self) -> None:
         """Roll-ups of hours in which another node's GPUs count now than did."""
         changed = changed_hours(self._file.connection)
         for i in range(0, len(changed), ROLL_HOURS):
             with self._file.transaction("cannot roll up its hours"):
                 roll(self._file.connection, changed[i : i + ROLL_HOURS])
-        self._has_new_history = False
 
     def _read_live_again(self, error: Exception) -> None:
         self._file.rollback()

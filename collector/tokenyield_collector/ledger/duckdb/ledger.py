@@ -15,10 +15,10 @@ import duckdb
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.duckdb import activity, facts, outcomes, quarantine, spend
+from tokenyield_collector.ledger.duckdb.bulk_insert import insert_columns
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.figures import DuckDbFigures
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile, readable
-from tokenyield_collector.ledger.duckdb.gpu_owners import contested_gpus_of
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
 from tokenyield_collector.ledger.duckdb.reader import DuckDbReader
 from tokenyield_collector.ledger.duckdb.retention import retire
@@ -78,23 +78,10 @@ class DuckDbLedger:
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
         return self._hours.roll(before_ms, hours_max)
 
-    def take_hours(
-        self,
-        hours_ms: Sequence[int],
-        columns: Mapping[str, Mapping[str, Sequence[Any]]],
-        node_labels: Mapping[tuple[str, str], str],
-    ) -> None:
-        """Put hours made by another ledger in the place of those here; `columns` are those of each table's hours."""
-        self._hours.replace(hours_ms, columns, node_labels)
-
-    def take_gpu_history(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Who reported which GPU in hours that only another ledger has; in the place of what was known of that."""
-        self._hours.take_history(columns)
-
     @readable
-    def contested_gpus_of(self, hours_ms: Sequence[int]) -> list[str]:
-        """UUIDs that several nodes report in these hours, or reported in others that are here."""
-        return contested_gpus_of(self._file.connection, hours_ms)
+    def take_rows(self, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Rows of a table of roll-ups, or of what they refer to, that another ledger made; for `usage` alone."""
+        insert_columns(self._file.connection, table, columns)
 
     @readable
     def impossible(self, hour_ms: int) -> list[Impossible]:

@@ -7,10 +7,9 @@ same rows with each model's part of it.
 from collections.abc import Mapping
 
 from tokenyield_collector.ledger.duckdb.query_tables import QueryTables, weighted_tokens
-from tokenyield_collector.ledger.duckdb.rollup import TIMES
 from tokenyield_collector.ledger.duckdb.splits import part, shares, span
 from tokenyield_collector.ledger.sql import between
-from tokenyield_collector.ledger.usage import REPORTED, USAGE_KINDS
+from tokenyield_collector.ledger.usage import HELD_TIMES, REPORTED, USAGE_KINDS
 
 
 def work_rows(tables: QueryTables, start_ms: int, end_ms: int, weights: Mapping[str, int]) -> str:
@@ -30,9 +29,9 @@ def work_rows(tables: QueryTables, start_ms: int, end_ms: int, weights: Mapping[
     if not tables.rows("SELECT 1 FROM t_model_spans LIMIT 1"):
         return "(SELECT rowid AS spot, * FROM work_hours)"
     keys, tokens = "hour_ms, gpu_group, identity, gpus", ", ".join((*USAGE_KINDS, *REPORTED))
-    split = ", ".join(f"{part(name, 'lo', 'hi', 'den')} AS {name}" for name in TIMES)
+    split = ", ".join(f"{part(name, 'lo', 'hi', 'den')} AS {name}" for name in HELD_TIMES)
     return f"""(
-        SELECT rowid AS spot, {keys}, {", ".join(TIMES)}, {tokens} FROM work_hours WHERE models <= 1
+        SELECT rowid AS spot, {keys}, {", ".join(HELD_TIMES)}, {tokens} FROM work_hours WHERE models <= 1
         UNION ALL
         SELECT w.rowid AS spot, {keys}, {split}, {tokens}
         FROM work_hours w JOIN t_model_spans USING (hour_ms, identity) WHERE models > 1)"""

@@ -13,13 +13,12 @@ from tokenyield_collector.ledger.duckdb.live_hours import at_most
 from tokenyield_collector.ledger.duckdb.splits import part, shares, span
 from tokenyield_collector.ledger.sql import is_one_of
 from tokenyield_collector.ledger.tables import AMOUNT_MAX, INTEGER_MAX
-from tokenyield_collector.ledger.usage import CAPACITY_SUMS, REPORTED, USAGE_KINDS
+from tokenyield_collector.ledger.usage import CAPACITY_SUMS, HELD_TIMES, REPORTED, USAGE_KINDS
 
-TIMES = ("active_ms", "idle_ms", "active_mj", "idle_mj", "parked_ms", "parked_mj")
 NOBODY = 0
 """The gpu_group of tokens whose workload held no GPU that is known."""
 
-WORK_COLUMNS = ("hour_ms", "gpu_group", "identity", "gpus", "models", *TIMES, *USAGE_KINDS, *REPORTED)
+WORK_COLUMNS = ("hour_ms", "gpu_group", "identity", "gpus", "models", *HELD_TIMES, *USAGE_KINDS, *REPORTED)
 """A row of `work_hours` has the whole time and energy of a workload on the GPUs of its gpu_group, and the tokens of one
 of the workload's `models` there. Readers split the times among these by the price book's token weights, so that the
 roll-up depends on facts alone."""
@@ -87,7 +86,7 @@ def _pieces(within: str, counting: str) -> str:
         CREATE OR REPLACE TEMP TABLE pieces AS
         WITH held AS (
           SELECT hour_ms, cluster, node, workload, gpu_model, count(DISTINCT gpu_uuid) AS gpus,
-                 {", ".join(f"{at_most(x, AMOUNT_MAX)} AS {x}" for x in TIMES)}
+                 {", ".join(f"{at_most(x, AMOUNT_MAX)} AS {x}" for x in HELD_TIMES)}
           FROM share_hours{counting} {within} GROUP BY ALL),
         made AS (
           SELECT hour_ms, cluster, workload, model, count(*) OVER (PARTITION BY {of_workload}) AS models,
@@ -102,10 +101,10 @@ def _pieces(within: str, counting: str) -> str:
         spans AS (SELECT * EXCLUDE (upto, whole, place), {span("active_ms")} FROM shared),
         everything AS (
           SELECT hour_ms, cluster, node, workload, gpu_model, coalesce(model, '') AS model, gpus, models,
-                 {", ".join(TIMES)}, {tokens}, {", ".join(REPORTED)}
+                 {", ".join(HELD_TIMES)}, {tokens}, {", ".join(REPORTED)}
           FROM spans LEFT JOIN made USING (hour_ms, cluster, workload)
           UNION ALL
-          SELECT hour_ms, cluster, NULL, workload, NULL, model, 0, models, {", ".join("0" for _ in TIMES)},
+          SELECT hour_ms, cluster, NULL, workload, NULL, model, 0, models, {", ".join("0" for _ in HELD_TIMES)},
                  {", ".join((*USAGE_KINDS, *REPORTED))}
           FROM made ANTI JOIN held USING (hour_ms, cluster, workload))
         SELECT hour_ms, cluster, node, workload, gpu_model, model, coalesce(labels, '{{}}') AS labels, gpus,

@@ -65,15 +65,14 @@ def fill(ledger: DuckDbLedger, workloads: Mapping[str, Served]) -> None:
             shares.append((NOON_MS, "c", node, f"{node}-{gpu_model}", gpu_model, workload, "sm", *times))
         for model, made in served.tokens.items():
             tokens.append((NOON_MS, "c", "n1", workload, "vllm", "n1", model, "rate", *made))
-    ledger.take_hours(
-        [NOON_MS],
-        {
-            "share": columns(["hour_ms", *SHARE_KEYS, *TIMES], shares),
-            "gpu": columns(["hour_ms", *GPU_KEYS, *GPU_TIMES], [(*row[:5], *row[7:], 0, 0, 0, 0) for row in shares]),
-            "token": columns(["hour_ms", *TOKEN_KEYS, *TOKEN_KINDS], tokens),
-        },
-        {},
-    )
+    for table, rows in (
+        ("share", columns(["hour_ms", *SHARE_KEYS, *TIMES], shares)),
+        ("gpu", columns(["hour_ms", *GPU_KEYS, *GPU_TIMES], [(*row[:5], *row[7:], 0, 0, 0, 0) for row in shares])),
+        ("token", columns(["hour_ms", *TOKEN_KEYS, *TOKEN_KINDS], tokens)),
+    ):
+        ledger._file.connection.execute(f"DELETE FROM {table}_hours")
+        ledger.take_rows(f"{table}_hours", rows)
+    ledger._file.connection.execute(f"INSERT INTO unrolled_hours VALUES ({NOON_MS})")
     ledger.roll()
 
 
