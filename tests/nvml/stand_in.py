@@ -34,15 +34,25 @@ class Scenario:
         self._lines = list(lines)
         self.path.write_text(f"epoch {self.epoch_s!r}\n" + "\n".join(self._lines) + "\n")
 
+    def replace(self, lines: Iterable[str]) -> None:
+        """Other lines, and time goes on, for a process that `follows`: it may read at any moment, so it is another file
+        that takes the place."""
+        self._lines = list(lines)
+        self.epoch_s = self.epoch_s or self._mono_s()
+        new = self.path.with_suffix(".new")
+        new.write_text(f"epoch {self.epoch_s!r}\n" + "\n".join(self._lines) + "\n")
+        new.rename(self.path)
+
     def restart_from(self, recorded: Path) -> None:
         """The same with a recorded scenario, whose bytes need not be text."""
         self.restart([])
         self.path.write_bytes(self.path.read_bytes() + recorded.read_bytes())
 
-    def environment(self, library: Path) -> dict[str, str]:
-        """For a process that is to see these GPUs."""
+    def environment(self, library: Path, *, follows: bool = False) -> dict[str, str]:
+        """For a process that is to see these GPUs. `follows`: what takes the file's place as well."""
         paths = f"{library.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")
-        return {**os.environ, "LD_LIBRARY_PATH": paths, "TOKENYIELD_NVML_SCENARIO": str(self.path)}
+        own = {"LD_LIBRARY_PATH": paths, "TOKENYIELD_NVML_SCENARIO": str(self.path)}
+        return {**os.environ, **own, **({"TOKENYIELD_NVML_FOLLOWS": "1"} if follows else {})}
 
     def energy_mj(self, gpu: int, at_mono_s: float) -> float:
         """What the stand-in's counter shows at `at_mono_s` less its base: the integral of the power curve."""

@@ -46,12 +46,8 @@ def test_tokens_are_those_of_the_containers_log(
     server.wait()
 
     def show() -> None:
-        new = scenario.path.with_suffix(".new")
-        path, scenario.path = scenario.path, new
         pids = (docker.pid_of("chat"), docker.pid_of("train"))
-        scenario.restart(line for gpu, pid in enumerate(pids) for line in gpu_lines(gpu, pid=pid))
-        new.rename(path)
-        scenario.path = path
+        scenario.replace(line for gpu, pid in enumerate(pids) for line in gpu_lines(gpu, pid=pid))
 
     show()
     stack = Stack(
@@ -65,7 +61,7 @@ def test_tokens_are_those_of_the_containers_log(
             "window_settle_s": 1,
             "poll_interval_ms": 200,
         },
-        agent_env={**scenario.environment(nvml_library), "TOKENYIELD_NVML_FOLLOWS": "1"},
+        agent_env=scenario.environment(nvml_library, follows=True),
     )
     log = docker.containers / container / f"{container}-json.log"
     try:

@@ -69,17 +69,7 @@ class Gpus:
         self._lines[index] = [*gpu_lines(index, percent=95 if pid else 0, pid=pid), f"minor {index} {number}"]
 
     def show(self) -> None:
-        """In one step, for the agent may read it now: it takes a file that is put in the other's place."""
-        file = self._scenario.path
-        self._scenario.path = file.with_suffix(".new")
-        epoch_s = self._scenario.epoch_s
-        self._scenario.restart([line for lines in self._lines.values() for line in lines])
-        if epoch_s:  # time goes on
-            text = self._scenario.path.read_text().partition("\n")[2]
-            self._scenario.path.write_text(f"epoch {epoch_s!r}\n{text}")
-            self._scenario.epoch_s = epoch_s
-        self._scenario.path.rename(file)
-        self._scenario.path = file
+        self._scenario.replace(line for lines in self._lines.values() for line in lines)
 
 
 @pytest.fixture
@@ -157,7 +147,7 @@ def test_jobs_carry_their_cost_by_account(
             "attribution_file": str(tmp_path / "attribution.yaml"),
             "live_window_s": 3,
         },
-        agent_env={**scenario.environment(nvml_library), "TOKENYIELD_NVML_FOLLOWS": "1"},
+        agent_env=scenario.environment(nvml_library, follows=True),
     )
     try:
         stack.start_collector()
