@@ -1,15 +1,17 @@
 """What lying nodes send, through the collector to commit, refresh, reports, /metrics and verify, beside an honest node.
 
-    PYTHONPATH=agent:collector:tests python -m fuzz_ledger --seconds 3600
+    PYTHONPATH=agent:collector:tests python -m fuzz_ledger --seconds 3600 --engine duckdb|clickhouse|chdb
 
 An example is a seed: two nodes that lie and two that do not send some shipments at once to the collector's
 application (real routes, committer, ledger; hostile_shipments.py says what they lie), in the hours up to now. Then:
 * a refusal is 4xx, and names a field where the body was the reason;
 * the refresh, and what it shows, raise nothing; reports answer, in some of the formats;
+* so it is after windows that no node can have measured were written past the checks (impossible_lies.py), in the
+  examples of odd seeds;
 * every fact of the honest nodes, and every figure of one, is the same as in a ledger that has their shipments alone, to
   the unit and to the cent;
-* `verify` finds nothing but windows that no node can have measured, all of the nodes that lied; and nothing at all
-  once these are moved aside;
+* `verify` finds nothing but windows that no node can have measured, all of the nodes that lied, and each that was
+  written past the checks; and nothing at all once these are moved aside;
 * what was decoded and encoded again is the same.
 """
 
@@ -21,8 +23,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from collector import samples
 from figures import Rows, difference_of_figures, facts_of_nodes, figures_of_nodes
 from hostile_shipments import LyingNode, encoded
+from impossible_lies import impossible_shipments
 from kept_lies import KeptLie, document
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.base import Ledger
@@ -59,21 +62,28 @@ BY = ("cluster,node", "workload,model", "pool", "node,workload,model")
 
 
 class Example(NamedTuple):
-    """What happened: answers by their status, findings of `verify` before the quarantine."""
+    """What happened: answers by their status, findings of `verify` before the quarantine, and how many windows were
+    written past the checks, all of which it moved aside."""
 
     statuses: Counter[int]
     findings: list[str]
+    impossible: int
 
 
-def ledger(seed: int, kept: Sequence[KeptLie] = ()) -> Example:
-    """One example; `kept` are sent before what the seed chooses. Raises AssertionError, or whatever the collector raises."""
+def ledger(seed: int, kept: Sequence[KeptLie] = (), open_whole: Callable[[], Ledger] | None = None) -> Example:
+    """One example; `kept` are sent before what the seed chooses, into what `open_whole` opens, by default a DuckDB file.
+    Raises AssertionError, or whatever the collector raises."""
     with tempfile.TemporaryDirectory(dir=MEMORY, prefix=f"ledger-{seed}-") as folder:
-        return asyncio.run(_Play(seed, Path(folder), kept).play())
+        return asyncio.run(_Play(seed, Path(folder), kept, open_whole).play())
 
 
 class _Play:
-    def __init__(self, seed: int, folder: Path, kept: Sequence[KeptLie]) -> None:
+    def __init__(
+        self, seed: int, folder: Path, kept: Sequence[KeptLie], open_whole: Callable[[], Ledger] | None
+    ) -> None:
         self._kept = kept
+        self._open_whole = open_whole or self._open_file
+        self._seed = seed
         self._chosen = random.Random(seed)
         self._folder = folder
         self._said = f"seed {seed}"
@@ -90,11 +100,15 @@ class _Play:
         self._liars = [LyingNode(self._chosen, "c", node, ["GPU-0", "GPU-1"], ["chat"]) for node in LIARS]
         self._seq = 0
         self._honest: list[Shipment] = []
+        self._impossible: list[Shipment] = []
         self._statuses: Counter[int] = Counter()
+
+    def _open_file(self) -> Ledger:
+        return DuckDbLedger(self._settings.ledger_path, memory_limit="200MB")
 
     async def play(self) -> Example:
         policy = load_policy(self._settings)
-        with closing(DuckDbLedger(self._settings.ledger_path, memory_limit="200MB")) as whole:
+        with closing(self._open_whole()) as whole:
             collector = Collector(self._settings, whole, policy)
             client = TestClient(TestServer(application(collector), host="127.0.0.1"))
             await client.start_server()
@@ -104,18 +118,27 @@ class _Play:
                 await self._send_kept(client)
                 for _ in range(self._chosen.randrange(1, 4)):
                     await self._round(client)
-                    for name, step in (("refresh", collector._refresh_view), ("to date", collector._bring_to_date),
-                                       ("count", collector._count)):  # fmt: skip
-                        await collector._steps.attempt(name, step)
-                    assert collector.problem is None, f"{self._said}: {collector.problem}"
+                    await self._refresh(collector)
                 await self._read(client)
+                if self._seed % 2:
+                    await asyncio.get_running_loop().run_in_executor(
+                        collector.executors.writer, self._write_past_the_checks, whole
+                    )
+                    await self._refresh(collector)
+                    await self._read(client)
             finally:
                 commits.cancel()
                 await client.close()
                 collector.executors.close(lambda: None)
                 collector.authenticator.close()
             findings = self._check(whole)
-        return Example(self._statuses, findings)
+        return Example(self._statuses, findings, len(self._impossible))
+
+    async def _refresh(self, collector: Collector) -> None:
+        for name, step in (("refresh", collector._refresh_view), ("to date", collector._bring_to_date),
+                           ("count", collector._count)):  # fmt: skip
+            await collector._steps.attempt(name, step)
+        assert collector.problem is None, f"{self._said}: {collector.problem}"
 
     # --- what is sent ------------------------------------------------------------------------------------------------
 
@@ -152,6 +175,12 @@ class _Play:
                 calls.append(self._lie(client, liar.node, body))
         self._chosen.shuffle(calls)
         await asyncio.gather(*calls)
+
+    def _write_past_the_checks(self, whole: Ledger) -> None:
+        """As the commits of an older collector."""
+        for sent in impossible_shipments(self._chosen, self._chosen.choice(LIARS), self._hours()):
+            assert whole.append([sent], self._now_ms, [sent.node]) == [(1, 0)], self._said
+            self._impossible.append(sent)
 
     async def _lie(self, client: TestClient[Any, Any], node: str, body: bytes) -> None:
         status = await self._post(client, node, body)
@@ -193,10 +222,15 @@ class _Play:
             self._compare(whole, facts, figures)
             findings = list(verify(whole))
             for finding in findings:
+                if self._impossible:  # then sums of the liars' hours differ too
+                    assert any(f"c/{node}" in finding for node in LIARS), f"{self._said}: {finding}"
+                    continue
                 assert finding.startswith(tuple(f"c/{node}: " for node in LIARS)), f"{self._said}: {finding}"
                 assert "cannot be" in finding or " times" in finding, f"{self._said}: {finding}"
-            if any("cannot be" in finding for finding in findings):
-                list(quarantine(whole, self._now_ms))
+            if any("cannot be" in finding for finding in findings) or self._impossible:
+                moved = {(one.node, one.start_ms) for one in quarantine(whole, self._now_ms)}
+                written = {(sent.node, sent.batches[0].start_ms) for sent in self._impossible}
+                assert written <= moved, f"{self._said}: not moved aside: {written - moved}"
                 left = [finding for finding in verify(whole) if " times" not in finding]
                 assert not left, f"{self._said}: {left}"
                 self._compare(whole, facts, figures)
@@ -245,26 +279,42 @@ def _decoded_is_the_same(body: bytes) -> None:
     assert decode_shipment(encode_shipment(decoded)) == decoded
 
 
+@contextmanager
+def _engine(name: str) -> Iterator[Callable[[], Callable[[], Ledger] | None]]:
+    """What gives a new place for each example."""
+    if name == "duckdb":
+        yield lambda: None
+        return
+    from real.clickhouse_server import new_places
+
+    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="ledgers-") as folder, new_places(name, Path(folder)) as place:
+        yield place
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--engine", choices=("duckdb", "clickhouse", "chdb"), default="duckdb")
     options = parser.parse_args(arguments)
     logging.disable()
     end_s, seed, failed = time.monotonic() + options.seconds, options.first_seed, []
     statuses: Counter[int] = Counter()
     impossible = 0
-    while time.monotonic() < end_s:
-        try:
-            example = ledger(seed)
-            statuses += example.statuses
-            impossible += bool(example.findings)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the seed is what matters
-            failed.append(seed)
-            print(f"seed {seed}: {type(error).__name__}: {error}"[:2000], flush=True)
-        seed += 1
-        if seed % 10 == 0:
-            print(f"{seed - options.first_seed} examples, answers {dict(statuses)}, {len(failed)} failed", flush=True)
+    with _engine(options.engine) as new_place:
+        while time.monotonic() < end_s:
+            try:
+                example = ledger(seed, open_whole=new_place())
+                statuses += example.statuses
+                impossible += bool(example.findings)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the seed is what matters
+                failed.append(seed)
+                print(f"seed {seed}: {type(error).__name__}: {error}"[:2000], flush=True)
+            seed += 1
+            if seed % 10 == 0:
+                print(
+                    f"{seed - options.first_seed} examples, answers {dict(statuses)}, {len(failed)} failed", flush=True
+                )
     print(
         f"{seed - options.first_seed} examples, answers {dict(statuses)}, {impossible} with findings, failed {failed}"
     )

@@ -7,16 +7,18 @@ import itertools
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from collector.ledger.engines import NewPlace, Open
 from harness import free_port, wait_until
 from real.own_venv import python_of
 from tokenyield_collector.errors import LedgerError, UnstorableShipment
-from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.clickhouse.client import parse_address
 from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger, connect
 
@@ -95,21 +97,22 @@ def clickhouse_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
 _numbers = itertools.count(1)
 
 
-@pytest.fixture
-def clickhouse(clickhouse_servers: list[Server]) -> Callable[[], Callable[[], Ledger]]:
-    def make() -> Callable[[], Ledger]:
-        address = clickhouse_servers[0].address(f"one_{next(_numbers)}")
-        return lambda: connect(address, PASSWORD, "")
-
-    return make
+def _open_one(server: Server) -> Open:
+    address = server.address(f"one_{next(_numbers)}")
+    return lambda: connect(address, PASSWORD, "")
 
 
 @pytest.fixture
-def clickhouse_two_shards(clickhouse_servers: list[Server]) -> Callable[[], Callable[[], Ledger]]:
+def clickhouse(clickhouse_servers: list[Server]) -> NewPlace:
+    return lambda: _open_one(clickhouse_servers[0])
+
+
+@pytest.fixture
+def clickhouse_two_shards(clickhouse_servers: list[Server]) -> NewPlace:
     """Each opening goes by the other server."""
     turns = itertools.cycle(clickhouse_servers)
 
-    def make() -> Callable[[], Ledger]:
+    def make() -> Open:
         database = f"two_{next(_numbers)}"
         return lambda: connect(next(turns).address(database), PASSWORD, "fleet")
 
@@ -122,6 +125,10 @@ def _fits(value: Any) -> bool:
     return not isinstance(value, int) or -(2**63) <= value < 2**64
 
 
+_ASKING = threading.Lock()
+"""A collector asks from several threads."""
+
+
 class ChdbClient:
     """`ClickHouseClient` over chdb in a process of its own (chdb_process.py)."""
 
@@ -131,9 +138,10 @@ class ChdbClient:
     def _ask(self, sql: str) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"database": self._database, "sql": sql}) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        with _ASKING:
+            self._process.stdin.write(json.dumps({"database": self._database, "sql": sql}) + "\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline())
         if "error" in answer:
             raise LedgerError(answer["error"])
         return answer
@@ -157,21 +165,49 @@ class ChdbClient:
     def close(self) -> None: ...
 
 
-@pytest.fixture(scope="session")
-def chdb_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[subprocess.Popen[str]]":
-    python = python_of("chdb", Path(os.environ["TOKENYIELD_CACHE"]))
-    call = [python, Path(__file__).with_name("chdb_process.py"), tmp_path_factory.mktemp("chdb")]
+@contextmanager
+def _running_chdb(folder: Path) -> "Iterator[subprocess.Popen[str]]":
+    call = [
+        python_of("chdb", Path(os.environ["TOKENYIELD_CACHE"])),
+        Path(__file__).with_name("chdb_process.py"),
+        folder,
+    ]
     with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
         process.kill()
 
 
-@pytest.fixture
-def chdb(chdb_process: "subprocess.Popen[str]") -> Callable[[], Callable[[], Ledger]]:
-    def make() -> Callable[[], Ledger]:
+def _chdb_places(process: "subprocess.Popen[str]") -> NewPlace:
+    def make() -> Open:
         name = f"today_{next(_numbers)}"
-        ChdbClient(chdb_process, "default").run(f"CREATE DATABASE {name}")
-        client = ChdbClient(chdb_process, name)
+        ChdbClient(process, "default").run(f"CREATE DATABASE {name}")
+        client = ChdbClient(process, name)
         return lambda: ClickHouseLedger(client, [client], "chdb")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def chdb_process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[subprocess.Popen[str]]":
+    with _running_chdb(tmp_path_factory.mktemp("chdb")) as process:
+        yield process
+
+
+@pytest.fixture
+def chdb(chdb_process: "subprocess.Popen[str]") -> NewPlace:
+    return _chdb_places(chdb_process)
+
+
+@contextmanager
+def new_places(engine: str, folder: Path) -> Iterator[NewPlace]:
+    """Without pytest: of `clickhouse` or `chdb`, which runs as long as this."""
+    if engine == "chdb":
+        with _running_chdb(folder / "chdb") as process:
+            yield _chdb_places(process)
+        return
+    server = Server(folder / "server", [port := free_port()], port)
+    try:
+        server.start()
+        yield lambda: _open_one(server)
+    finally:
+        server.kill()
