@@ -30,6 +30,8 @@ class Fleet:
     roll_after: list[int] = field(default_factory=list)
     servers: list[dict[str, Any]] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
+    scopes: list[str] = field(default_factory=list)
+    """Of the token of each shipment; "" where there is none."""
 
     @property
     def period(self) -> str:
@@ -72,7 +74,36 @@ def fleet_of(seed: int) -> Fleet:
         if fleet.shipments:
             fleet.shipments.insert(rng.randint(0, len(fleet.shipments)), rng.choice(fleet.shipments))
     fleet.roll_after = rng.sample(range(1, len(fleet.shipments) + 1), min(2, len(fleet.shipments)))
+    fleet.scopes = _scopes(random.Random(f"scopes {seed}"), fleet)
     return fleet
+
+
+def _scopes(rng: random.Random, fleet: Fleet) -> list[str]:
+    """In two of three fleets nodes have tokens: of all, of a team, or of the node alone; some get another one later. And
+    one workload is called as the collector would call another's."""
+    if rng.random() < 1 / 3:
+        return [""] * len(fleet.shipments)
+    if fleet.servers and rng.random() < 0.3:
+        _rename(fleet, fleet.servers[0]["key"], f"{fleet.servers[-1]['key']} (node n1)")
+
+    def scope(node: str) -> str:
+        return rng.choice(("fleet", "fleet", "team-*", "team-*", node, ""))
+
+    of_node = {node["node"]: scope(node["node"]) for node in fleet.nodes}
+    scopes = []
+    for shipment in fleet.shipments:
+        if rng.random() < 0.1:
+            of_node[shipment["node"]] = scope(shipment["node"])
+        scopes.append(of_node[shipment["node"]])
+    return scopes
+
+
+def _rename(fleet: Fleet, key: str, other: str) -> None:
+    for batch in {id(batch): batch for one in fleet.shipments for batch in one["batches"]}.values():
+        for workload in batch["workloads"]:
+            workload["key"] = other if workload["key"] == key else workload["key"]
+        for share in batch["shares"]:
+            share["workload"] = other if share["workload"] == key else share["workload"]
 
 
 def _add_second_gateway(rng: random.Random, fleet: Fleet) -> None:

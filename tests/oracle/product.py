@@ -74,13 +74,14 @@ class Product:
 
 def product_of(
     shipments: Iterable[Mapping[str, Any]], prices: Mapping[str, Any] | Path, rules: Mapping[str, Any] | Path,
-    folder: Path, *, roll_after: Sequence[int] = (),
+    folder: Path, *, roll_after: Sequence[int] = (), scopes: Sequence[str] = (),
 ) -> Product:  # fmt: skip
-    """`roll_after`: after how many shipments the ledger makes its roll-ups, so that later windows are late ones."""
+    """`roll_after`: after how many shipments the ledger makes its roll-ups, so that later windows are late ones.
+    `scopes`: of the token of each shipment."""
     ledger = DuckDbLedger(":memory:")
     for number, shipment in enumerate(shipments, start=1):
         sent = msgspec.convert(shipment, Shipment)
-        ledger.append([sent], sent.batches[-1].end_ms)
+        ledger.append([sent], sent.batches[-1].end_ms, scopes[number - 1 : number])
         if number in roll_after:
             ledger.roll()
     policy = Policy(

@@ -27,6 +27,7 @@ from oracle.lines import summed
 from oracle.policies import policy_of
 from oracle.product import Product, product_of
 from oracle.recompute import DIGITS, statement_of
+from oracle.scopes import kept_names
 from oracle.statement import Statement
 
 FIRST = int(os.environ.get("TOKENYIELD_FUZZ_FIRST", "0"))
@@ -37,8 +38,8 @@ COLUMNS = ("model", "workload", "pool", "cluster", "node", "day", "hour", "tier"
 def differences(seed: int, folder: Path) -> Iterator[str]:
     fleet = fleet_of(seed)
     prices, rules = policy_of(fleet)
-    statement = statement_of(fleet.shipments, prices, rules, fleet.period)
-    product = product_of(fleet.shipments, prices, rules, folder, roll_after=fleet.roll_after)
+    statement = statement_of(kept_names(fleet.shipments, fleet.scopes), prices, rules, fleet.period)
+    product = product_of(fleet.shipments, prices, rules, folder, roll_after=fleet.roll_after, scopes=fleet.scopes)
     try:
         yield from compared(fleet, statement, product)
     finally:
@@ -83,7 +84,7 @@ def focus_compared(fleet: Fleet, statement: Statement, product: Product) -> Iter
     """A FOCUS file is of days of one month."""
     period = fleet.period_of_month
     if period != fleet.period:
-        statement = statement_of(fleet.shipments, *policy_of(fleet), period)
+        statement = statement_of(kept_names(fleet.shipments, fleet.scopes), *policy_of(fleet), period)
     for version in ("1.2", "1.4"):
         rows = product.csv(period, ["model"], "focus", focus_version=version)
         for difference in focus_differences(statement, rows):
@@ -102,3 +103,17 @@ def test_a_random_fleet_costs_what_is_recomputed(seed: int, tmp_path: Path) -> N
             assert list(differences(seed, tmp_path)) == []
         except TooLittleUse as error:
             pytest.skip(str(error.__doc__))
+
+
+def test_fleets_have_names_that_several_scopes_use() -> None:
+    """Else the oracle would agree on nothing."""
+    fleets = [fleet_of(seed) for seed in range(40)]
+    kept = [
+        workload["key"]
+        for fleet in fleets
+        for shipment in kept_names(fleet.shipments, fleet.scopes)
+        for batch in shipment["batches"]
+        for workload in batch["workloads"]
+    ]
+    for end in (" (scope fleet)", " (scope team-*)", " (node n1)", " [node n1]"):
+        assert any(name.endswith(end) for name in kept), end
