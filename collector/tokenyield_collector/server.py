@@ -36,7 +36,8 @@ from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy, files_changed_at, load_policy
 from tokenyield_collector.reports.version_check import check_again
-from tokenyield_collector.statements.source import CostSource
+from tokenyield_collector.statements.bought import BoughtCosts
+from tokenyield_collector.statements.source import OtherCosts
 from tokenyield_collector.steps import Steps, lasting
 from tokenyield_settings.loader import SettingsError
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify, watchdog_s
@@ -72,11 +73,12 @@ class Collector:
     """The parts of a running collector, wired; and the refresh loop."""
 
     def __init__(
-        self, settings: CollectorSettings, ledger: Ledger, policy: Policy, others: Sequence[CostSource] = ()
+        self, settings: CollectorSettings, ledger: Ledger, policy: Policy, others: Sequence[OtherCosts] = ()
     ) -> None:
         self.settings = settings
         self.executors = Executors()
-        self.refresher = Refresher(settings, ledger, policy, others)
+        of_days = (*others, BoughtCosts(ledger))
+        self.refresher = Refresher(settings, ledger, policy, others, of_days)
         self.view: View | None = None
         self.policy_is_fresh = True
         self.audit = Audit()
@@ -90,7 +92,7 @@ class Collector:
             executors=self.executors,
             committer=self.committer,
             ingest=ingest,
-            reports=ReportQueue(settings, ledger, self.executors, self._policy, others),
+            reports=ReportQueue(settings, ledger, self.executors, self._policy, of_days),
             audit=self.audit,
             credentials=self.authenticator.credentials,
             policy=self._policy,
@@ -180,7 +182,7 @@ class Collector:
     async def _close_months(self) -> None:
         """A day at a time, so that reports have their turn between them; under one policy, or not at all."""
         loop, closing = asyncio.get_running_loop(), self.services.reports.closing(socket.gethostname())
-        days = chain(closing.steps(), check_again(closing.ledger, closing.now_ms))
+        days = chain(closing.steps(), check_again(closing.ledger, closing.now_ms, closing.others))
         while closing.policy is self._policy() and await loop.run_in_executor(self.executors.reporter, _advance, days):
             pass
 

@@ -14,7 +14,7 @@ from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.load import load_prices
 from tokenyield_collector.reports.closing import MonthClosing
 from tokenyield_collector.reports.maker import ReportMaker
-from tokenyield_collector.statements.source import CostSource
+from tokenyield_collector.statements.source import OtherCosts
 from tokenyield_wire.window import (
     Batch,
     Demand,
@@ -110,7 +110,7 @@ class Fleet:
         prices: PriceBook,
         rules: AttributionRules | None = None,
         now: str = "2027-06-01",
-        others: Sequence[CostSource] = (),
+        others: Sequence[OtherCosts] = (),
     ) -> ReportMaker:
         return ReportMaker(ledger=self.ledger, policy=policy(prices, rules), now_ms=ms(now), others=others)
 

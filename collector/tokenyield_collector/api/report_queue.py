@@ -21,7 +21,7 @@ from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.reports.closing import MonthClosing
 from tokenyield_collector.reports.maker import ReportMaker
-from tokenyield_collector.statements.source import CostSource
+from tokenyield_collector.statements.source import OtherCosts
 from tokenyield_wire.units import NS_PER_MS
 
 Made = TypeVar("Made")
@@ -91,7 +91,7 @@ class ReportQueue:
         ledger: Ledger,
         executors: Executors,
         policy: Callable[[], Policy],
-        others: Sequence[CostSource] = (),
+        others: Sequence[OtherCosts] = (),
     ) -> None:
         self._settle_ms = settings.live_lag_s * 1000
         self._close_after_ms = settings.close_after_ms

@@ -13,7 +13,7 @@ from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy
-from tokenyield_collector.statements.source import CostSource
+from tokenyield_collector.statements.source import OtherCosts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Services:
     view: Callable[[], View | None]
     problem: Callable[[], str | None]
     requires_authentication: Callable[[], bool]
-    others: Sequence[CostSource] = ()
+    others: Sequence[OtherCosts] = ()
     """Cost sources beside the fleet."""
     after_refresh: list[Callable[[], None]] = field(default_factory=list)
     """Called in the event loop when there is another view."""

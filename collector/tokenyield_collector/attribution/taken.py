@@ -4,7 +4,7 @@ A row of CSV, Parquet or JSON has its dimensions and its figures side by side: o
 the other.
 """
 
-BUILT_IN = ("hour", "day", "source", "cluster", "pool", "node", "workload", "model", "tier")
+BUILT_IN = ("hour", "day", "source", "cluster", "pool", "node", "workload", "model", "tier", "vendor")
 """Columns that a report can always be made by, beside the dimensions."""
 _LABELS = ("bucket", "currency", "kind", "job", "instance", "le")
 _PARAMETERS = (

@@ -59,6 +59,7 @@ def open_reports(settings: "CollectorSettings", arguments: argparse.Namespace) -
     from tokenyield_collector.ledger_engine import open_ledger
     from tokenyield_collector.policy import load_policy
     from tokenyield_collector.reports.maker import ReportMaker
+    from tokenyield_collector.statements.bought import BoughtCosts
     from tokenyield_wire.units import NS_PER_MS
 
     policy = load_policy(settings)
@@ -78,6 +79,7 @@ def open_reports(settings: "CollectorSettings", arguments: argparse.Namespace) -
         now_ms=now_ms,
         settle_ms=settle_ms,
         close_after_ms=settings.close_after_ms,
+        others=(BoughtCosts(ledger),),
         is_what_if=is_what_if,
     )
     return ledger, maker

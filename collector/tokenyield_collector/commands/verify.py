@@ -115,13 +115,16 @@ def _verify(ledger: "Ledger") -> int:
 
     from tokenyield_collector.ledger.verify import verify
     from tokenyield_collector.reports.version_check import verify_versions
+    from tokenyield_collector.statements.bought import BoughtCosts
     from tokenyield_collector.targets.terminal import terminal
 
     findings = 0
     with Progress(console=terminal(stderr=True), transient=True) as bar:
         task, months = bar.add_task("hours", total=None), bar.add_task("closed months", total=None)
         of_hours = verify(ledger, lambda done, of: bar.update(task, completed=done, total=of))
-        of_months = verify_versions(ledger, lambda done, of: bar.update(months, completed=done, total=of))
+        of_months = verify_versions(
+            ledger, lambda done, of: bar.update(months, completed=done, total=of), (BoughtCosts(ledger),)
+        )
         for finding in chain(of_hours, of_months):
             findings += 1
             if findings <= FINDINGS_SHOWN:

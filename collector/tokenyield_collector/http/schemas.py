@@ -245,6 +245,19 @@ class HistoryDocument(TypedDict):
     """Before which no counter is shown: at the first start after an upgrade."""
 
 
+class BoughtDocument(TypedDict):
+    """What a vendor was paid in the present month (UTC), as far as it is known, by the highest layer of each day.
+    `cost_not_observed`: the part that no gateway, log or session accounts for."""
+
+    month: str
+    vendor: str
+    cost: Decimal
+    cost_not_observed: Decimal
+    tokens: int
+    requests: int | None
+    price_missing_tokens: int
+
+
 class SummaryDocument(TypedDict):
     start: str
     end: str
@@ -266,6 +279,8 @@ class SummaryDocument(TypedDict):
     pools: list[PoolCostDocument]
     workloads: list[WorkloadSummaryDocument]
     demand: list[DemandDocument]
+    bought: list[BoughtDocument]
+    """By vendor, the most expensive first; of a month, for vendors report by days."""
 
 
 class GpuColumnsDocument(TypedDict):

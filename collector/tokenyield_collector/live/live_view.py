@@ -28,7 +28,7 @@ from tokenyield_collector.statements.gaps import Gap, gaps_of
 from tokenyield_collector.statements.lines import Sums, sum_of_sums
 from tokenyield_collector.statements.names import own_name
 from tokenyield_collector.statements.placement import cut_at_hours
-from tokenyield_collector.statements.source import CostSource, Grain, Span
+from tokenyield_collector.statements.source import Grain, OtherCosts, Span
 from tokenyield_collector.statements.statement import Statement, fleet_statement
 from tokenyield_wire.latency import LatencyKind
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_HOUR
@@ -153,7 +153,7 @@ class LiveView:
 
 
 def read_live_view(
-    ledger: Ledger, policy: Policy, start_ms: int, end_ms: int, others: Sequence[CostSource] = ()
+    ledger: Ledger, policy: Policy, start_ms: int, end_ms: int, others: Sequence[OtherCosts] = ()
 ) -> LiveView:
     """The view of [start_ms, end_ms) and its facts, both of one state of the ledger. Raises `LedgerError`."""
     whole, hours = (start_ms, end_ms), cut_at_hours(start_ms, end_ms)
@@ -167,7 +167,7 @@ def read_live_view(
 
 
 def live_view(
-    stretches: Sequence[Stretch], facts: Facts, policy: Policy, others: Sequence[CostSource] = ()
+    stretches: Sequence[Stretch], facts: Facts, policy: Policy, others: Sequence[OtherCosts] = ()
 ) -> LiveView:
     """Of stretches that follow each other, without a gap; `facts` are those of all of them together."""
     if not stretches:

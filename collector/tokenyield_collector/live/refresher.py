@@ -12,6 +12,7 @@ from functools import partial
 from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.live.bought_to_date import BoughtToDate
 from tokenyield_collector.live.counted_parts import CountedParts
 from tokenyield_collector.live.counters import Counters, counted_from_ms
 from tokenyield_collector.live.counting import COUNTED, CountedHours, Counting
@@ -24,7 +25,7 @@ from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.closing import first_fact_ms, retire_before
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.version_content import ENGINE
-from tokenyield_collector.statements.source import CostSource, Span
+from tokenyield_collector.statements.source import OtherCosts, Span
 from tokenyield_collector.statements.statement import fleet_statement
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
@@ -49,14 +50,22 @@ def live_stretch(now_ms: int, window_s: int, settings: CollectorSettings) -> tup
 
 
 class Refresher:
-    """All that is shown of a ledger, under one policy. `others` are cost sources beside the fleet."""
+    """All that is shown of a ledger, under one policy. `others` are cost sources beside the fleet whose lines are known
+    as they come about; `of_days` those of budgets, which may be known by days only."""
 
     def __init__(
-        self, settings: CollectorSettings, ledger: Ledger, policy: Policy, others: Sequence[CostSource] = ()
+        self,
+        settings: CollectorSettings,
+        ledger: Ledger,
+        policy: Policy,
+        others: Sequence[OtherCosts] = (),
+        of_days: Sequence[OtherCosts] = (),
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._others = others
+        self._of_days = of_days or others
+        self._bought = BoughtToDate(of_days)
         self._budgets: list[BudgetState] = []
         self._computed_at_ms = 0
         self._half_retired = False
@@ -140,6 +149,7 @@ class Refresher:
                 hours_to_count=len(self._backlog),
             ),
             budgets=self._budgets,
+            bought=self._bought.of(self.policy, now_ms),
             nodes=nodes,
             node_lag_ms=lags,
             currency=self.policy.prices.currency,
@@ -265,7 +275,7 @@ class Refresher:
         maker = ReportMaker(
             ledger=_RolledUp(self._ledger),
             policy=policy,
-            others=self._others,
+            others=self._of_days,
             now_ms=now_ms,
             settle_ms=self._settings.live_lag_s * 1000,
         )

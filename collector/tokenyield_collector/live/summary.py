@@ -118,6 +118,7 @@ def summarize(live: LiveView, policy: Policy, view: View | None = None) -> Summa
             _workload(row, costs, latency) for row, costs in zip(live.workloads, _workload_costs(live), strict=True)
         ],
         "demand": _demand(facts),
+        "bought": [one.document() for one in view.bought],
     }
 
 

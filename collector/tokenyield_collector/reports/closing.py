@@ -31,7 +31,7 @@ from tokenyield_collector.reports.versions import (
     shows_beside_lines,
 )
 from tokenyield_collector.statements.references import AppliedReference
-from tokenyield_collector.statements.source import CostSource, Span
+from tokenyield_collector.statements.source import OtherCosts, Span
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 VERSIONS_MAX = 1000
@@ -64,7 +64,7 @@ class MonthClosing:
     now_ms: int
     close_after_ms: int
     made_by: str
-    others: Sequence[CostSource] = ()
+    others: Sequence[OtherCosts] = ()
 
     def steps(self) -> Iterator[None]:
         """Close what is due, with a step for each day that is computed. Raises `LedgerError`."""
@@ -88,11 +88,12 @@ class MonthClosing:
         oldest_ms = hour_of_ms(self.now_ms if first_ms is None else first_ms)
         if last is not None and is_final(last, oldest_ms):
             return
-        inputs = inputs_of(self.ledger, self.policy, month)
+        inputs = inputs_of(self.ledger, self.policy, month, self.others)
         if last is not None and inputs in (last.content.inputs, check.inputs if check is not None else ""):
             return
-        span = Span(max(month.start_ms, oldest_ms), month.end_ms)
-        computed = MonthLines(self.ledger, self.policy, span, self.others)
+        first_days = [first for other in self.others if (first := other.first_ms()) is not None]
+        span = Span(max(month.start_ms, min([oldest_ms, *first_days])), month.end_ms)
+        computed = MonthLines(self.ledger, self.policy, span, self.others, fleet_from_ms=oldest_ms)
         known = {entry.digest for entry in last.content.days.values()} if last is not None else set()
         entries: dict[str, ClosedDayEntry] = {}
         for day, encoded, facts in computed.days():
@@ -170,10 +171,11 @@ class MonthClosing:
         self.ledger.versions.add_record(record)
 
 
-def inputs_of(ledger: ClosableLedger, policy: Policy, month: Period) -> str:
+def inputs_of(ledger: ClosableLedger, policy: Policy, month: Period, others: Sequence[OtherCosts] = ()) -> str:
     """A digest of all that a month's figures depend on. The ledger must be rolled up."""
     revision = ledger.revision(_facts_from_ms(policy, month), month.end_ms)
-    parts = (revision, policy.prices.document, policy.rules.document, ENGINE)
+    beside = [other.revision(month.start_ms, month.end_ms) for other in others]
+    parts = (revision, policy.prices.document, policy.rules.document, ENGINE, *filter(None, beside))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

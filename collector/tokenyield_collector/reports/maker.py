@@ -38,7 +38,7 @@ from tokenyield_collector.reports.reported_period import PeriodReader, ReportedS
 from tokenyield_collector.reports.version_list import difference_document, version_document
 from tokenyield_collector.statements.gaps import NO_POOL
 from tokenyield_collector.statements.names import names_of
-from tokenyield_collector.statements.source import CostSource, Grain
+from tokenyield_collector.statements.source import Grain, OtherCosts
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 __all__ = ["MEDIA_TYPES", "ReportMaker", "ReportedLedger", "ReportedStretch", "budget_document"]
@@ -61,7 +61,7 @@ class ReportMaker:
     """How long windows take to arrive; newer time is not reported yet."""
     close_after_ms: int = 0
     """How long after its end a month is closed."""
-    others: Sequence[CostSource] = ()
+    others: Sequence[OtherCosts] = ()
     """Cost sources beside the fleet."""
     is_what_if: bool = False
     """Whether `policy` is not the collector's own: then closed months are computed too."""

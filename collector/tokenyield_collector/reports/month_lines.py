@@ -14,7 +14,7 @@ from tokenyield_collector.reports.closed_day import KEPT_GRAIN, EncodedDay, Pool
 from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.references import AppliedReference
-from tokenyield_collector.statements.source import CostSource, Span
+from tokenyield_collector.statements.source import OtherCosts, Span
 from tokenyield_collector.statements.statement import fleet_statement
 from tokenyield_wire.units import MS_PER_DAY
 
@@ -36,9 +36,18 @@ class ComputedDay(NamedTuple):
 class MonthLines:
     """Of one span."""
 
-    def __init__(self, ledger: ReadableLedger, policy: Policy, span: Span, others: Sequence[CostSource] = ()) -> None:
+    def __init__(
+        self,
+        ledger: ReadableLedger,
+        policy: Policy,
+        span: Span,
+        others: Sequence[OtherCosts] = (),
+        *,
+        fleet_from_ms: int = 0,
+    ) -> None:
         self._span = span
-        self._statement = fleet_statement(ledger.usage(), policy, span, KEPT_GRAIN, others)
+        self._others = others
+        self._statement = fleet_statement(ledger.usage(), policy, span, KEPT_GRAIN, others, fleet_from_ms=fleet_from_ms)
         self._beside = ledger.usage()
         """The statement streams its rows from a reader of its own."""
 
@@ -53,7 +62,7 @@ class MonthLines:
         return self._statement.gaps
 
     def days(self) -> Iterator[ComputedDay]:
-        facts = {day_ms: self._beside.checksum(*self._part(day_ms)) for day_ms in self._span.days()}
+        facts = {day_ms: self._facts(day_ms) for day_ms in self._span.days()}
         before: dict[PoolPlace, Sums] = {}
         for day_ms, lines in self._statement.days():
             so_far = self._statement.before_sharing
@@ -61,6 +70,11 @@ class MonthLines:
             before = {place: _copy(sums) for place, sums in so_far.items()}
             waits = self._beside.latency(*self._part(day_ms))
             yield ComputedDay(day_of(day_ms).isoformat(), encode_day(lines, of_day, waits), facts[day_ms])
+
+    def _facts(self, day_ms: int) -> str:
+        """Of the fleet alone where there is nothing beside it."""
+        beside = [other.revision(day_ms, day_ms + MS_PER_DAY) for other in self._others]
+        return "+".join(filter(None, (self._beside.checksum(*self._part(day_ms)), *beside)))
 
     def _part(self, day_ms: int) -> tuple[int, int]:
         return max(day_ms, self._span.start_ms), min(day_ms + MS_PER_DAY, self._span.end_ms)

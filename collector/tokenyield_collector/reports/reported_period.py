@@ -30,8 +30,8 @@ from tokenyield_collector.reports.closing import ClosableLedger, inputs_of
 from tokenyield_collector.reports.formats import Correction
 from tokenyield_collector.reports.version_content import ClosedVersion, closed_version
 from tokenyield_collector.reports.versions import in_words
-from tokenyield_collector.statements.source import CostSource, Grain, Span
-from tokenyield_collector.statements.statement import fleet_statement
+from tokenyield_collector.statements.source import Grain, OtherCosts, Span
+from tokenyield_collector.statements.statement import Statement, fleet_statement
 from tokenyield_wire.units import hour_of_ms
 
 PeriodState = Literal["open", "closing", "closed", "what-if"]
@@ -80,7 +80,7 @@ class PeriodReader:
     known_ms: int
     """Up to where all windows should have arrived."""
     is_what_if: bool = False
-    others: Sequence[CostSource] = ()
+    others: Sequence[OtherCosts] = ()
 
     def read(self, period: Period, grain: Grain, number: int | None = None) -> ReportedPeriod:
         """`number`: that version of the month instead of the newest. Raises `ParameterError`, `LedgerError`."""
@@ -99,8 +99,8 @@ class PeriodReader:
         return self._joined(period, grain, months, versions)
 
     def stretch(self, period: Period) -> ReportedStretch:
-        first_ms = self.ledger.first_ms()
-        start_ms = period.start_ms if first_ms is None else max(period.start_ms, hour_of_ms(first_ms))
+        first_ms = min(filter(None, (self._fleet_from_ms, *(other.first_ms() for other in self.others))), default=None)
+        start_ms = period.start_ms if first_ms is None else max(period.start_ms, first_ms)
         end_ms = period.start_ms if first_ms is None else min(period.end_ms, self.known_ms)
         return ReportedStretch(period, start_ms, max(start_ms, end_ms), period.end_ms <= self.known_ms)
 
@@ -145,8 +145,21 @@ class PeriodReader:
             notes=notes,
         )
 
-    def _statement(self, start_ms: int, end_ms: int, grain: Grain, policy: Policy) -> ReportedStatement:
-        return fleet_statement(self.ledger.usage(), policy, Span(start_ms, end_ms), grain, self.others)
+    def _statement(self, start_ms: int, end_ms: int, grain: Grain, policy: Policy) -> Statement:
+        return fleet_statement(
+            self.ledger.usage(),
+            policy,
+            Span(start_ms, end_ms),
+            grain,
+            self.others,
+            fleet_from_ms=end_ms if (from_ms := self._fleet_from_ms) is None else from_ms,
+        )
+
+    @property
+    def _fleet_from_ms(self) -> int | None:
+        """Start of the first hour that the ledger has of the fleet."""
+        first_ms = self.ledger.first_ms()
+        return None if first_ms is None else hour_of_ms(first_ms)
 
     # --- what was kept ---------------------------------------------------------------------------------------------
 
@@ -191,16 +204,14 @@ class PeriodReader:
     def _hours_of(self, version: ClosedVersion, period: Period, grain: Grain) -> ReportedStatement:
         """Hours are not kept: they are computed again, as long as the ledger has what the version was made of."""
         content = version.content
-        if inputs_of(self.ledger, version.policy, version.period) != content.inputs:
+        if inputs_of(self.ledger, version.policy, version.period, self.others) != content.inputs:
             raise ParameterError(
                 "by",
                 expected=f"columns that are kept of {version.period.name}, which is closed",
                 found="'hour', and the ledger has other facts than when it was closed, or none",
                 fix="ask by day",
             )
-        of_month = fleet_statement(
-            self.ledger.usage(), version.policy, Span(content.start_ms, content.end_ms), grain, self.others
-        )
+        of_month = self._statement(content.start_ms, content.end_ms, grain, version.policy)
         return StatementDays(of_month, period)
 
     # --- both ------------------------------------------------------------------------------------------------------

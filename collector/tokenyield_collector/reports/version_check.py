@@ -6,7 +6,7 @@ In: a ledger. Out: findings, in words: what, by how much, how to fix it. None wh
   as long as the ledger has its hours, and this release computes as the one that made it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.closed import StatementRecord, VersionStore
@@ -14,7 +14,7 @@ from tokenyield_collector.reports.closed_day import decode_lines, decode_sums, d
 from tokenyield_collector.reports.closing import ClosableLedger, is_final
 from tokenyield_collector.reports.month_lines import MonthLines
 from tokenyield_collector.reports.version_content import ENGINE, ClosedDayEntry, ClosedVersion, closed_version
-from tokenyield_collector.statements.source import Span
+from tokenyield_collector.statements.source import OtherCosts, Span
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
 RESTORE = "restore the newest backup that has it"
@@ -22,7 +22,9 @@ CHECK_EVERY_MS = 7 * MS_PER_DAY
 
 
 def verify_versions(
-    ledger: ClosableLedger, progress: Callable[[int, int], None] = lambda done, of: None
+    ledger: ClosableLedger,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    others: Sequence[OtherCosts] = (),
 ) -> Iterator[str]:
     """All of them. The ledger must be rolled up. `progress`: months done, of how many."""
     periods = ledger.versions.periods()
@@ -30,11 +32,11 @@ def verify_versions(
     for i, period in enumerate(periods):
         for record in ledger.versions.records(period):
             yield from _findings(_sums(ledger.versions, record, sound))
-        yield from _findings(_recomputed(ledger, period))
+        yield from _findings(_recomputed(ledger, period, others))
         progress(i + 1, len(periods))
 
 
-def check_again(ledger: ClosableLedger, now_ms: int) -> Iterator[None]:
+def check_again(ledger: ClosableLedger, now_ms: int, others: Sequence[OtherCosts] = ()) -> Iterator[None]:
     """One month, the one that was checked longest ago: what is found stands in its reports. A step for each day."""
     checks = [check for check in ledger.versions.checks().values() if now_ms - check.checked_ms >= CHECK_EVERY_MS]
     if not checks:
@@ -43,7 +45,7 @@ def check_again(ledger: ClosableLedger, now_ms: int) -> Iterator[None]:
     finding = ""
     try:
         for record in ledger.versions.records(check.period)[-1:]:
-            for part in (_sums(ledger.versions, record, set()), _recomputed(ledger, check.period)):
+            for part in (_sums(ledger.versions, record, set()), _recomputed(ledger, check.period, others)):
                 for found in part:
                     finding = finding or found
                     yield
@@ -60,7 +62,7 @@ def _findings(days: Iterator[str]) -> Iterator[str]:
         yield str(error)
 
 
-def _recomputed(ledger: ClosableLedger, period: str) -> Iterator[str]:
+def _recomputed(ledger: ClosableLedger, period: str, others: Sequence[OtherCosts]) -> Iterator[str]:
     """Of each day of the newest version of a month, how it differs from what the ledger gives under the policy that it
     was made under; empty where it does not."""
     records = ledger.versions.records(period)
@@ -71,7 +73,8 @@ def _recomputed(ledger: ClosableLedger, period: str) -> Iterator[str]:
     content, at = version.content, _name(version)
     if content.engine != ENGINE:
         return  # a running collector of this release compares it, and names the release where it differs
-    lines = MonthLines(ledger, version.policy, Span(content.start_ms, content.end_ms))
+    span = Span(content.start_ms, content.end_ms)
+    lines = MonthLines(ledger, version.policy, span, others, fleet_from_ms=hour_of_ms(first_ms))
     for day, encoded, facts in lines.days():
         entry = content.days.get(day)
         if entry is None or entry.facts != facts:

@@ -86,7 +86,8 @@ def fact_change(days: Sequence[str], before: KeyedLines, after: KeyedLines) -> s
         )
         if names
     )
-    return f"facts: late windows of {_some(days)}" + (f": {named}" if named else "")
+    what = "late windows" if named else "late data"
+    return f"facts: {what} of {_some(days)}" + (f": {named}" if named else "")
 
 
 def _node(key: LineKey) -> tuple[str, str]:

@@ -29,7 +29,9 @@ COST_MICRO_MAX = COUNT_MAX
 """281 million units of a currency in one line of a day."""
 TOKENS = "tokens"
 INCLUDED = "included"
-"""Services: tokens that are paid by amount, and use that a subscription includes. All others are named by vendors."""
+UNNAMED = "other"
+"""Services: tokens that are paid by amount; use that a subscription includes; and what a bill does not name, of which
+any use of the vendor may be a part. All others are named by vendors."""
 
 
 class SpendFields(NamedTuple):

@@ -2,6 +2,8 @@
 
 from tokenyield_collector.spend.values import UnusableSpend
 
+OWN_FLEET = "own-fleet"
+"""In the place of a vendor: requests that the fleet itself served and counts too, so they are in no total of spend."""
 _NAMES = {
     "anthropic": ("anthropic", "anthropic pbc"),
     "openai": ("openai", "text-completion-openai", "openai llc"),
@@ -17,6 +19,7 @@ _NAMES = {
         "gemini",
     ),
     "openrouter": ("openrouter", "openrouter inc"),
+    OWN_FLEET: (OWN_FLEET, "hosted_vllm", "vllm", "ollama", "ollama_chat", "llamafile", "lm_studio", "triton"),
 }
 _BY_SPELLING = {spelling: name for name, spellings in _NAMES.items() for spelling in spellings}
 

@@ -74,9 +74,10 @@ _NOTHING_HELD = (0, 0, 0, 0)
 
 
 class FleetSource:
-    """A `CostSource` over a ledger's usage; its keys have the grain that is asked for."""
+    """A `CostSource` over a ledger's usage, from `from_ms` on; its keys have the grain that is asked for."""
 
-    def __init__(self, reader: UsageReader, policy: Policy, grain: Grain) -> None:
+    def __init__(self, reader: UsageReader, policy: Policy, grain: Grain, *, from_ms: int = 0) -> None:
+        self._from_ms = from_ms
         self._reader = reader
         self._policy = policy
         self._grain = grain
@@ -89,6 +90,7 @@ class FleetSource:
         return [*(self._gaps.by_day() if self._gaps is not None else ()), *self._fact_gaps]
 
     def lines(self, span: Span) -> Iterator[tuple[LineKey, Sums]]:
+        span = Span(max(span.start_ms, self._from_ms), span.end_ms)
         if span.end_ms <= span.start_ms:
             return
         prices, rules, reader = self._policy.prices, self._policy.rules, self._reader

@@ -133,6 +133,24 @@ WORKLOAD_FOREIGN = GapKind(
     "where it is one workload, give the tokens of its nodes the same workloads=; else rename it, or revoke the token "
     "of the node that claims it; `verify` names both",
 )
+BOUGHT_UNPRICED = GapKind(
+    "bought_unpriced",
+    "bought tokens without a price",
+    "nobody billed them, and the list of prices does not have them, so that their cost is unknown",
+    "import the vendor's bill or cost report for the same account",
+)
+LIST_PRICED = GapKind(
+    "list_priced",
+    "bought tokens at list price",
+    "the vendor's bill is not there for these days, so that their cost is that of a public list",
+    "import the bill or cost report for the same account",
+)
+BEYOND_BILLED = GapKind(
+    "beyond_billed",
+    "used beyond what was billed or reported",
+    "the bill of the same account and day does not have them; they are in no figure",
+    "look for requests that the vendor bills later or to another account (--account), and for a log that is read twice",
+)
 KINDS = (
     NO_POOL,
     NO_TERMS,
@@ -150,6 +168,9 @@ KINDS = (
     GPU_TWICE,
     GPU_CONTESTED,
     WORKLOAD_FOREIGN,
+    BOUGHT_UNPRICED,
+    LIST_PRICED,
+    BEYOND_BILLED,
 )
 """In the order in which gaps are shown."""
 BY_NAME = {kind.name: kind for kind in KINDS}

@@ -198,12 +198,13 @@ class Sums(list[int]):
         return idle / whole if whole else None
 
 
-LineKind = Literal["work", "untied", "idle", "unallocated", "dark", "site", "owner_unallocated", "owner_dark"]
+LineKind = Literal["work", "untied", "idle", "unallocated", "dark", "site", "owner_unallocated", "owner_dark", "unseen"]
 """What a line is about.
 
 work: what a workload (or whoever bought) did. untied: GPUs held by processes of no known workload. idle: held and not
 used, where the policy keeps that apart. unallocated, dark: capacity that nobody carries. site: provisioned power that
 no GPU takes; its pool is the name of the site. owner_…: the same as without, carried by the owner of its pool.
+unseen: bought, and seen in use by nothing that reports to the ledger.
 """
 LOST_KINDS: tuple[LineKind, ...] = ("idle", "unallocated", "dark", "site")
 """Kinds of lines that nobody carries."""
@@ -219,6 +220,8 @@ class Carrier(NamedTuple):
     cluster: str = ""
     tier: str = ""
     """The token price that holds for it on the line's day; empty where none does."""
+    vendor: str = ""
+    """Who is paid for it; empty for what the own fleet makes."""
 
     @property
     def is_lost(self) -> bool:

@@ -37,7 +37,10 @@ _MODEL_OF_KIND: dict[LineKind, str] = {
     "owner_unallocated": "(unallocated)",
     "owner_dark": "(dark)",
 }
+OWN_FLEET = "(own fleet)"
+"""The vendor of what is not bought."""
 _WORKLOAD_OF_KIND: dict[LineKind, str] = {
+    "unseen": "(billed, not observed)",
     "untied": UNTIED,
     "unallocated": "(unallocated)",
     "dark": "(dark)",
@@ -88,7 +91,11 @@ def cluster_name(carrier: Carrier) -> str:
 def tier_name(carrier: Carrier) -> str:
     if carrier.kind == "work":
         return own_name(carrier.tier) or NO_TIER
-    return _MODEL_OF_KIND[carrier.kind]
+    return _MODEL_OF_KIND.get(carrier.kind, NO_TIER)
+
+
+def vendor_name(carrier: Carrier) -> str:
+    return own_name(carrier.vendor) or OWN_FLEET
 
 
 def pool_name(pool: str | None) -> str:
@@ -121,6 +128,8 @@ def _column_value(key: LineKey, name: str, dimensions: Sequence[str]) -> str:
             return model_name(carrier)
         case "tier":
             return tier_name(carrier)
+        case "vendor":
+            return vendor_name(carrier)
         case _:
             return dimension_value(carrier, dimensions.index(name))
 

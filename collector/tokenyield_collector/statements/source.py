@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple, Protocol, TypeVar
 
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.references import AppliedReference
@@ -71,6 +72,22 @@ class CostSource(Protocol):
     def lines(self, span: Span) -> Iterator[tuple[LineKey, Sums]]:
         """What `span` cost, in order of days, before any sharing. Keys may be finer than a statement asks for, and one
         may come several times."""
+        ...
+
+
+class OtherCosts(Protocol):
+    """What is beside the fleet, as statements take it in. From any thread."""
+
+    def source(self, policy: Policy, grain: Grain) -> CostSource:
+        """For one statement, whose grain is `grain`."""
+        ...
+
+    def first_ms(self) -> int | None:
+        """Start of the first day that has lines; None where none has."""
+        ...
+
+    def revision(self, start_ms: int, end_ms: int) -> str:
+        """Changes when lines of the days that begin in [start_ms, end_ms) may; empty where there are none. Quick."""
         ...
 
 

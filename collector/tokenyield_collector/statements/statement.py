@@ -19,7 +19,7 @@ from tokenyield_collector.statements.gaps import DayGap
 from tokenyield_collector.statements.lines import LineKey, Sums, sum_of_sums
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.statements.sharing import load, moves_cost, share
-from tokenyield_collector.statements.source import CostSource, Grain, Span, day_by_day
+from tokenyield_collector.statements.source import CostSource, Grain, OtherCosts, Span, day_by_day
 from tokenyield_wire.units import MS_PER_DAY
 
 KeyedLine = tuple[LineKey, Sums]
@@ -85,12 +85,21 @@ class Statement:
 
 
 def fleet_statement(
-    reader: UsageReader, policy: Policy, span: Span, grain: Grain, others: Sequence[CostSource] = ()
+    reader: UsageReader,
+    policy: Policy,
+    span: Span,
+    grain: Grain,
+    others: Sequence[OtherCosts] = (),
+    *,
+    fleet_from_ms: int = 0,
 ) -> Statement:
-    """The statement of the fleet that `reader` reads, and of other cost sources."""
+    """The statement of the fleet that `reader` reads, and of what is beside it. `fleet_from_ms`: where the fleet begins
+    in `span`; nobody paid for its capacity before."""
     if moves_cost(policy):
         grain = grain._replace(day=True)
-    return Statement(policy=policy, sources=(FleetSource(reader, policy, grain), *others), span=span, grain=grain)
+    fleet = FleetSource(reader, policy, grain, from_ms=fleet_from_ms)
+    sources = (fleet, *(other.source(policy, grain) for other in others))
+    return Statement(policy=policy, sources=sources, span=span, grain=grain)
 
 
 def _day_of(line: KeyedLine) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from collector.access.client import bearer, call
-from harness import Stack
+from harness import Stack, wait_until
 
 BUYER, AGENT, READER = "spend-spend-spend-1", "agent-agent-agent-1", "reader-reader-reader"
 TOKENS = f"{BUYER} name=finance may=spend\n{AGENT} name=dc1 may=write\n{READER} name=g may=read\n"
@@ -98,6 +98,22 @@ def test_what_cannot_be_used_is_named(stack: Stack, document: Any, status: int, 
     answered, body = post(stack, document)
     assert answered == status
     assert text in json.dumps(body)
+
+
+def test_the_summary_shows_the_month_beside_the_fleet(stack: Stack) -> None:
+    line = {"vendor": "mistral", "cost_micro": 1_234_567, "output": 3, "requests": 2}
+    document = {"slices": [{"source": "csv", "account": "s", "day": TODAY, "grain": "billed", "layer": "billed",
+                            "lines": [line]}]}  # fmt: skip
+    assert receipt(post(stack, document)) == (1, 0, 0)
+
+    def shown() -> list[dict[str, Any]]:
+        _, _, answer = call(stack.url, "/v1/summary", **bearer(READER))
+        return [row for row in json.loads(answer)["bought"] if row["vendor"] == "mistral"]
+
+    wait_until(lambda: bool(shown()))
+    (row,) = shown()
+    assert row == {"month": TODAY[:7], "vendor": "mistral", "cost": 1.234567, "cost_not_observed": 1.234567,
+                   "tokens": 3, "requests": 2, "price_missing_tokens": 0}  # fmt: skip
 
 
 def test_the_command_brings_it_to_the_running_collector(stack: Stack, tmp_path: Path) -> None:

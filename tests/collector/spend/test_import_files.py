@@ -142,7 +142,7 @@ def test_focus_takes_ai_services_and_counts_the_rest(tmp_path: Path) -> None:
            "-0.25,USD,2026-11-24T00:00:00Z,AI and Machine Learning,Bedrock,Amazon Web Services,1\n"  # fmt: skip
     imported = read("focus", written(tmp_path, FOCUS + rows))
     (line,) = lines_of(imported)
-    assert (line.fields.vendor, line.fields.service, line.amounts.cost_micro) == ("aws", "Bedrock", 1_250_000)
+    assert (line.fields.vendor, line.fields.product, line.amounts.cost_micro) == ("aws", "Bedrock", 1_250_000)
     assert imported.notices[0][1] == "1 rows of other services than 'AI and Machine Learning' left out"
 
 

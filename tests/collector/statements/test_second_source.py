@@ -17,6 +17,7 @@ from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.summary import encode, summarize
 from tokenyield_collector.metrics.exposition import Exposition
+from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.components import COMPONENT_AT
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT
 from tokenyield_collector.statements.gaps import DayGap
@@ -39,6 +40,15 @@ class Bought:
 
     references: Sequence[AppliedReference] = ()
     gaps: Sequence[DayGap] = ()
+
+    def source(self, policy: Policy, grain: Grain) -> "Bought":
+        return self
+
+    def first_ms(self) -> int | None:
+        return None
+
+    def revision(self, start_ms: int, end_ms: int) -> str:
+        return ""
 
     def lines(self, span: Span) -> Iterator[tuple[LineKey, Sums]]:
         for day_ms in span.days():

@@ -17,7 +17,7 @@ from tokenyield_collector.spend.format import (
     SpendRow,
     unknown_document,
 )
-from tokenyield_collector.spend.slices import LAYERS, SpendAmounts, SpendFields
+from tokenyield_collector.spend.slices import LAYERS, UNNAMED, SpendAmounts, SpendFields
 from tokenyield_collector.spend.values import UnusableSpend, count_at, currency, day_ms, money, text, within_days
 from tokenyield_collector.spend.vendors import vendor_of
 
@@ -37,7 +37,7 @@ class CsvReader:
         self._vendor = str(mapping.get("vendor") or "")
         vendors = mapping.get("vendors") or {}
         self._vendors = [(str(part).casefold(), vendor_of(str(name))) for part, name in vendors.items()]
-        self._service = str(mapping.get("service") or "other")
+        self._service = str(mapping.get("service") or UNNAMED)
         self._account = str(mapping.get("account") or "")
         self._currency = str(mapping.get("currency") or "USD")
         self._grain = f"{mapping.get('layer') or 'billed'}"

@@ -16,7 +16,7 @@ from tokenyield_collector.spend.format import (
     SpendRow,
     unknown_document,
 )
-from tokenyield_collector.spend.slices import NO_AMOUNTS, SpendFields
+from tokenyield_collector.spend.slices import NO_AMOUNTS, UNNAMED, SpendFields
 from tokenyield_collector.spend.values import currency, day_ms, money, text
 from tokenyield_collector.spend.vendors import vendor_of
 
@@ -42,8 +42,8 @@ class FocusReader:
         vendor = next((name for column in _VENDOR_COLUMNS if (name := text(document, column))), "")
         fields = SpendFields(
             vendor_of(vendor),
-            service=text(document, "ServiceName") or text(document, "ServiceSubcategory") or "other",
-            model=text(document, "SkuMeter"),
+            service=UNNAMED,
+            product=text(document, "ServiceName") or text(document, "ServiceSubcategory"),
             project=text(document, "SubAccountName") or text(document, "SubAccountId"),
             workload=text(document, "ResourceName") or text(document, "ResourceId"),
             currency=currency(document["BillingCurrency"], "BillingCurrency"),
