@@ -170,7 +170,7 @@ class SlurmJobs:
     def allocations(self, gpus: Iterable[GpuReading]) -> dict[str, frozenset[str]]:
         """`slurm/42` -> uuids of the GPUs that Slurm gave the job, whether or not anything runs there. Of two jobs with
         the same GPU the newer has it: the other's epilog did not run. A partitioned GPU is given out in parts, whose
-        numbers are not those of GPUs."""
+        numbers are not those of GPUs; of one whose device file is unknown nothing is guessed."""
         if not self.records.jobs:
             return {}
         job_of = {
@@ -180,7 +180,7 @@ class SlurmJobs:
         }
         uuids: dict[str, set[str]] = {}
         for gpu in gpus:
-            job = job_of.get(gpu.device_number if gpu.device_number is not None else gpu.index)
+            job = job_of.get(gpu.device_number) if gpu.device_number is not None else None
             if job is not None and not gpu.is_partitioned:
                 uuids.setdefault(slurm_workload(job), set()).add(gpu.uuid)
         return {workload: frozenset(own) for workload, own in uuids.items()}

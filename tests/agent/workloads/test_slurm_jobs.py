@@ -60,7 +60,10 @@ class Node:
         if processes:
             lay_out(self._proc, list(processes))
         readings = tuple(
-            GpuReading(uuid=f"GPU-{i}", index=i, processes=tuple(GpuProcess(pid=pid) for pid in pids), **of_gpu)
+            GpuReading(
+                **{"uuid": f"GPU-{i}", "index": i, "device_number": i, **of_gpu},
+                processes=tuple(GpuProcess(pid=pid) for pid in pids),
+            )
             for i, pids in gpus.items()
         )
         self._now_s += 3600
@@ -213,6 +216,7 @@ def test_gpus_are_those_of_the_device_files(node: Callable[..., Node]) -> None:
     here.records(_42={**ADA, "gpus": "3"})
     assert here.look(gpus={0: []}, device_number=3) == {"GPU-0": {"slurm/42": 1}}
     assert here.look(gpus={3: []}, device_number=0) == {"GPU-3": {}}
+    assert here.look(gpus={3: []}, device_number=None) == {"GPU-3": {}}
 
 
 def test_a_partitioned_gpu_is_not_given_by_its_number(node: Callable[..., Node]) -> None:

@@ -57,6 +57,14 @@ def test_a_field_that_is_not_supported_is_absent(
     assert gpu.model is not None
 
 
+@pytest.mark.parametrize(("minor", "number"), [(3, 3), (0, 0), (255, 255), (256, None), (2**32 - 1, None)])
+def test_the_number_of_the_device_file_is_not_the_index(
+    reader: NvmlReader, scenario: Scenario, minor: int, number: int | None
+) -> None:
+    scenario.restart([*gpu_lines(0), f"minor 0 {minor}"])
+    assert only(reader.read()).device_number == number
+
+
 def test_utilization_is_absent_under_mig(reader: NvmlReader, scenario: Scenario) -> None:
     scenario.restart([gpu_lines(0)[0] + " mig", *gpu_lines(0)[1:]])
     gpu = only(reader.read())
