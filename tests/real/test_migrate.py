@@ -22,6 +22,7 @@ from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.facts import Facts
 from tokenyield_collector.ledger.outcomes import OutcomeSlice, SliceKey
 from tokenyield_collector.ledger.verify import quarantine, verify
+from tokenyield_collector.spend.slices import SpendAmounts, SpendFields, SpendKey, SpendLine, SpendSlice
 from tokenyield_wire.units import MS_PER_DAY
 from tokenyield_wire.window import Demand
 
@@ -129,7 +130,7 @@ def test_the_command(clickhouse_servers: list[Server], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["clickhouse", "clickhouse_two_shards", "chdb"])
-def test_outcomes_move_and_what_was_imported_there_since_stays(
+def test_outcomes_and_spend_move_and_what_was_imported_there_since_stays(
     engine: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     place: Place = request.getfixturevalue(engine)
@@ -138,15 +139,27 @@ def test_outcomes_move_and_what_was_imported_there_since_stays(
         OutcomeSlice(SliceKey("jira", day_ms, name), (("{}", count),))
         for name, count in (("tickets", 5), ("tickets", 6), ("answers", 7))
     )
+    bought, restated = (
+        SpendSlice(
+            SpendKey("openai", "default", day_ms, grain),
+            "billed",
+            (SpendLine(SpendFields("openai"), SpendAmounts(cost_micro=cost)),),
+        )
+        for grain, cost in (("costs", 5), ("usage:x", 6))
+    )
     with closing(filled(tmp_path / "old.duckdb")) as source, closing(place()()) as target:
         assert isinstance(target, ClickHouseLedger)
         source.replace_outcomes([old, other], 1)
+        source.replace_spend([bought, restated], 1)
         for _ in range(2):
             list(migrate(source, target))
             assert target.outcomes(0, day_ms + MS_PER_DAY) == [other, old]
+            assert target.spend(0, day_ms + MS_PER_DAY) == [bought, restated]
         target.replace_outcomes([newer], 2)
+        target.replace_spend([restated._replace(lines=bought.lines)], 2)
         list(migrate(source, target))
         assert target.outcomes(0, day_ms + MS_PER_DAY) == [other, newer]
+        assert target.spend(0, day_ms + MS_PER_DAY) == [bought, restated._replace(lines=bought.lines)]
 
 
 @pytest.mark.parametrize("engine", ["clickhouse", "clickhouse_two_shards", "chdb"])

@@ -45,17 +45,17 @@ class BoughtToDate:
 
     def __init__(self, others: Sequence[OtherCosts]) -> None:
         self._others = others
-        self._inputs: tuple[object, ...] | None = None
+        self._policy: Policy | None = None
+        self._inputs: list[str] = []
         self._vendors: list[VendorToDate] = []
 
     def of(self, policy: Policy, now_ms: int) -> list[VendorToDate]:
         """The most expensive first. Raises `LedgerError`."""
         month = parse_period(month_of(now_ms))
-        revisions = [other.revision(month.start_ms, month.end_ms) for other in self._others]
-        inputs = (id(policy), month.name, *revisions)
-        if inputs != self._inputs:
+        inputs = [month.name, *(other.revision(month.start_ms, month.end_ms) for other in self._others)]
+        if policy is not self._policy or inputs != self._inputs:
             self._vendors = self._computed(policy, Span(month.start_ms, month.end_ms), month.name)
-            self._inputs = inputs
+            self._policy, self._inputs = policy, inputs
         return self._vendors
 
     def _computed(self, policy: Policy, span: Span, month: str) -> list[VendorToDate]:

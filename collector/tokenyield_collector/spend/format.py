@@ -85,7 +85,7 @@ def each(
     """What `read` makes of each row; a row that cannot be used is a fault that says which it is."""
     for i, row in enumerate(rows):
         try:
-            if not isinstance(row, Mapping):
+            if not isinstance(row, dict):
                 raise UnusableSpend("row", expected="an object", found=type(row).__name__)
             yield from read(row)
         except UnusableSpend as error:

@@ -24,6 +24,7 @@ _FIRST_DAY_MS = 1_420_070_400_000
 _LAST_DAY_MS = 4_102_444_800_000
 """2100-01-01."""
 _DAYS_REMEMBERED = 4096
+_PATHS_REMEMBERED = 1024
 
 
 class UnusableSpend(ValueError):
@@ -45,12 +46,19 @@ class UnusableSpend(ValueError):
 
 def at(row: Mapping[str, Any], path: str) -> Any:
     """The value at a path with dots; None where there is none."""
+    if "." not in path:
+        return row.get(path)
     value: Any = row
-    for name in path.split("."):
-        if not isinstance(value, Mapping):
+    for name in _names(path):
+        if not isinstance(value, dict):
             return None
         value = value.get(name)
     return value
+
+
+@lru_cache(_PATHS_REMEMBERED)
+def _names(path: str) -> list[str]:
+    return path.split(".")
 
 
 def text(row: Mapping[str, Any], path: str, default: str = "") -> str:
@@ -58,6 +66,8 @@ def text(row: Mapping[str, Any], path: str, default: str = "") -> str:
     value = at(row, path)
     if value is None or value == "":
         return default
+    if type(value) is str:  # by far most are
+        return fitting_name(value, FIELD_CHARS_MAX)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise UnusableSpend(path, expected="a text", found=type(value).__name__)
     return fitting_name(str(value), FIELD_CHARS_MAX)
@@ -71,7 +81,7 @@ def count(value: Any, field: str) -> int | None:
     """A whole number, also as text or as 12.0; None where there is none."""
     if value is None or value == "":
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int:
         whole = value
     else:
         number = _decimal(value, field, "a whole number")

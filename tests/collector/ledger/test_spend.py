@@ -1,5 +1,6 @@
 """Slices of spend in a ledger of any engine: replaced whole, never added to, and the same after every way of copying."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.ledger.spend import SPEND_COLUMNS, spend_size_faults
 from tokenyield_collector.ledger.verify import verify
+from tokenyield_collector.policy import Policy
+from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.spend.slices import (
     DAY_LINES_MAX,
     SLICE_LINES_MAX,
@@ -19,6 +22,7 @@ from tokenyield_collector.spend.slices import (
     SpendSlice,
     spend_findings,
 )
+from tokenyield_collector.statements.bought import BoughtCosts
 from tokenyield_wire.units import MS_PER_DAY
 
 DAY_MS = 20_000 * MS_PER_DAY
@@ -70,6 +74,20 @@ def test_a_line_with_money_and_one_without_stand_beside_each_other(open_ledger: 
     kept = SpendSlice(SpendKey("s", HOSTILE, DAY_MS, "g"), "observed", tuple(lines))
     ledger.replace_spend([kept], 1)
     assert all_of(ledger) == [kept]
+    ledger.close()
+
+
+def test_reports_of_any_engine_have_it(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    ledger.replace_spend([one(a=5_000_000, b=2_000_001), one(1, a=3_000_000)], 1)
+    others = (BoughtCosts(ledger),)
+    maker = ReportMaker(ledger=ledger, policy=Policy(), now_ms=DAY_MS + 3 * MS_PER_DAY, others=others)
+    report = maker.report("2024-10", ["source", "vendor", "day", "model"])
+    costs = {(row.by["day"], row.by["model"]): row.cost for row in report.rows}
+    assert costs == {
+        ("2024-10-04", "a"): 5, ("2024-10-04", "b"): Decimal("2.000001"), ("2024-10-05", "a"): 3,
+    }  # fmt: skip
+    assert report.total.figures["tokens"] == 9
     ledger.close()
 
 
