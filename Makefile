@@ -10,6 +10,7 @@ TEST_FOLDERS ?= $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/' /proc/mounts 
 REAL_PROCESSES ?= 0
 FUZZ_EXAMPLES ?= 20000
 FUZZ_SECONDS ?= 3600
+FUZZ_ENGINES ?= duckdb clickhouse
 FUZZ_TARGETS ?= batches spool logs endpoints prices rules
 SCHEDULES ?= 10000
 LIAR_SCHEDULES ?= 5000
@@ -83,11 +84,12 @@ faults-programs: setup ## run PROGRAM_SCHEDULES=200 of them against the running 
 	@.ci/need cc:gcc /usr/include/stdio.h:libc6-dev /usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime
 	PYTHONPATH=agent:collector:tests $(BIN)/python -m faults.programs --schedules $(PROGRAM_SCHEDULES)
 
-fuzz: setup ## run atheris for FUZZ_SECONDS=3600 on each of FUZZ_TARGETS, FUZZ_EXAMPLES=20000 mutated logs for each dialect, and lies to the ledger for FUZZ_SECONDS
+fuzz: setup ## run atheris for FUZZ_SECONDS=3600 on each of FUZZ_TARGETS, FUZZ_EXAMPLES=20000 mutated logs for each dialect, and lies to ledgers of FUZZ_ENGINES for FUZZ_SECONDS
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris
 	for target in $(FUZZ_TARGETS); do $(BIN)/python tests/fuzz.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
 	TOKENYIELD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q --timeout 0 tests/agent/tokens/dialects/test_recorded_logs.py -k mutated
-	PYTHONPATH=agent:collector:tests $(BIN)/python -m fuzz_ledger --seconds $(FUZZ_SECONDS)
+	for engine in $(FUZZ_ENGINES); do \
+	  PYTHONPATH=agent:collector:tests TOKENYIELD_CACHE=$(CACHE) $(BIN)/python -m fuzz_ledger --seconds $(FUZZ_SECONDS) --engine $$engine || exit 1; done
 
 lint: setup ## run ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

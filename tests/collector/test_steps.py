@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,22 @@ def test_a_loop_that_ends_by_an_error_starts_again(monkeypatch: pytest.MonkeyPat
 def recent_batch_ms() -> int:
     now_ms = time.time_ns() // 1_000_000
     return now_ms - now_ms % 15_000 - 15_000
+
+
+def test_where_authentication_is_required_readyz_does_not_give_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("token-of-a-reader may=read\n")
+    settings = CollectorSettings(ledger_path="", token_file=str(tmp_path / "tokens"))
+
+    async def play() -> None:
+        collector = Collector(settings, ledger, Policy())
+        assert collector.problem is not None, "it has not refreshed yet"
+        answer = await HealthApi(collector.services).readyz(None)  # type: ignore[arg-type]
+        assert (answer.status, answer.text) == (503, "not ready; the log has the reason\n")
+        collector.executors.close(lambda: None)
+        collector.authenticator.close()
+
+    with closing(DuckDbLedger(":memory:")) as ledger:
+        asyncio.run(play())
 
 
 def test_a_refresh_that_fails_is_tried_again_and_loses_nothing(

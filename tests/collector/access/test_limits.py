@@ -165,6 +165,7 @@ def _answers(stack: Stack) -> bool:
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X%d: 1\r\n" % i for i in range(5000)) + b"\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
     ],
 )
 def test_bytes_that_are_not_a_request(stack: Stack, request_bytes: bytes, status: bytes) -> None:

@@ -248,6 +248,17 @@ def test_a_web_config_that_cannot_be_used(text: str, fault: str, certificates: P
     assert "hunter2" not in errors
 
 
+def test_check_names_what_cannot_be_set(certificates: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "tls_server_config: {cert_file: server.crt, key_file: server.key, curve_preferences: [CurveP256, CurveP384]}\n"
+    )
+    (certificates / "curves.yaml").write_text(text)
+    ledger = f"ledger_path={certificates / 'ledger.duckdb'}"
+    main(["check", "--set", ledger, "--set", f"web_config_file={certificates / 'curves.yaml'}"])
+    shown = capsys.readouterr()
+    assert "curve_preferences: OpenSSL's own are used" in " ".join((shown.out + shown.err).split())
+
+
 def test_passwords_alone_are_refused_because_no_agent_could_write(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

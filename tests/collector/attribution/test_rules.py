@@ -59,6 +59,15 @@ def test_the_first_rule_that_matches_holds(tmp_path: Path) -> None:
     assert attribute(own, labels={"app": "x"})["team"] == "any label"
 
 
+def test_a_pattern_fits_a_workload_of_another_scope_of_that_name_too(tmp_path: Path) -> None:
+    own = rules(
+        tmp_path, {"dimensions": ["team"], "rules": [{"match": {"workload": "chat*"}, "set": {"team": "search"}}]}
+    )
+    for workload, team in (("chat", "search"), ("chat (node gpu-7)", "search"), ("rag", None)):
+        names = names_for_rules(cluster="c", workload=workload, model="llama", labels={}, caller={})
+        assert list(own.attribute(names)) == [team]
+
+
 def test_a_pattern_does_not_fit_what_is_unknown(tmp_path: Path) -> None:
     own = rules(tmp_path, {"rules": [{"match": {"labels": {"team": "?*"}}, "set": {"team": "x"}}]})
     assert attribute(own, labels={"team": ""})["team"] == "unattributed"

@@ -186,6 +186,10 @@ def test_the_api_refuses_what_it_cannot_make_and_unknown_callers(settings: list[
             assert error.value.code == code
             assert text in json.loads(error.value.read())["detail"]
         assert call("report", "--period", "2026-10", *settings, "--set", f"token_file={tokens}", "--format", "csv")
+        asked = ("report", "--period", "2026-10", "--collector", running.url, "--format", "csv")
+        assert call(*asked, "--token-file", str(tokens))
+        (tmp_path / "other").write_text("a-token-of-nobody-else\n")
+        assert "401" in call(*asked, "--token-file", str(tmp_path / "other"), code=1)
     finally:
         running.stop()
 
