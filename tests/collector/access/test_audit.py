@@ -28,6 +28,8 @@ def test_reports_that_were_read_are_logged(stack: Stack) -> None:
     assert "caller=grafana" in line
     assert "period=2026-10" in line
     assert "somebody" not in line
+    call(stack.url, "/v1/backup", **bearer(READER))
+    assert "caller=grafana route=/v1/backup what=backup" in stack.collector.said()
 
 
 def test_the_json_log_has_the_facts_as_fields(tmp_path: Path) -> None:

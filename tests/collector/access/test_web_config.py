@@ -142,6 +142,7 @@ def test_certificates_are_replaced_without_a_gap(tmp_path: Path, certificates: P
             os.replace(certificates / f"server2.{kind}", certificates / f"live.{kind}")
         wait_until(lambda: serial() != before, what="the new certificate is shown")
         assert https(running, "/v1/summary", context) == 200
+        wait_until(lambda: "audit: event=changed what=credentials" in running.collector.said(), what="it is audited")
         (certificates / "live.key").write_text("no key")
         wait_until(lambda: "the web config before it stays" in running.collector.said(), what="it is logged")
         assert https(running, "/v1/summary", context) == 200

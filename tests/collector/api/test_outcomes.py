@@ -59,6 +59,8 @@ def test_the_same_again_changes_nothing_and_another_count_replaces(stack: Stack)
 )
 def test_only_a_token_with_that_right_may(stack: Stack, token: str, status: int) -> None:
     assert post(stack, one(source=f"right-{status}"), token)[0] == status
+    lines = [line for line in stack.collector.said().splitlines() if "audit: event=" in line]
+    assert ("event=wrote" if status == 200 else f"status={status}") in lines[-1]
 
 
 def test_an_outcome_token_may_nothing_else(stack: Stack) -> None:

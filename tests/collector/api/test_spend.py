@@ -71,6 +71,8 @@ def test_a_person_is_kept_as_the_collectors_own_setting_allows(stack: Stack) -> 
 )
 def test_only_a_token_with_that_right_may(stack: Stack, token: str, status: int) -> None:
     assert post(stack, one(f"right-{status}"), token)[0] == status
+    lines = [line for line in stack.collector.said().splitlines() if "audit: event=" in line]
+    assert ("event=wrote" if status == 200 else f"status={status}") in lines[-1]
 
 
 def test_a_spend_token_may_nothing_else(stack: Stack) -> None:

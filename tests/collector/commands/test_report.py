@@ -158,6 +158,7 @@ def test_a_price_book_is_taken_up_without_restart_and_a_broken_one_is_refused(
             "the metric shows it",
         )
         assert "prices.yaml" in running.log.read_text()
+        assert 'event=changed what="prices and rules"' in running.log.read_text()
     finally:
         running.stop()
 
