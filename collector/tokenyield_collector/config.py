@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tokenyield_collector.spend.otlp.document import OTLP_PREFIX
 from tokenyield_settings.loader import load, setting
 from tokenyield_wire.units import MS_PER_DAY
 
@@ -84,6 +85,11 @@ class CollectorSettings:
         None, "who the mail addresses and ids of vendors are: a mapping to {name: ..., team: ...}"
     )
     people_key_file: str | None = setting(None, "people pseudonym: the secret that pseudonyms are made with")
+    otlp_prefix: str = setting(OTLP_PREFIX, "before /v1/metrics, /v1/logs, /v1/traces of OTLP/HTTP, see docs/spend.md")
+    otlp_own_fleet: tuple[str, ...] = setting(
+        (),
+        "patterns of server.address or gen_ai.provider.name in OTLP: requests that the fleet itself served",
+    )
     body_bytes_max: int = setting(
         4 * 2**20, "compressed body of one shipment; 256 batches of 8 GPUs are 0.3 MB", within=(1, 2**30)
     )
@@ -165,6 +171,8 @@ class CollectorSettings:
         if self.ledger_url:
             yield from _faults_of_url(self.ledger_url)
         yield from self._enrol_faults()
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", self.otlp_prefix) or self.otlp_prefix == "/v1":
+            yield f"otlp_prefix: expected a path such as /otlp, found '{self.otlp_prefix}'; correct it"
         if self.people == "pseudonym" and not self.people_key_file:
             yield "people_key_file: expected a file with people pseudonym, found none; openssl rand -hex 32 > FILE"
         if self.hours_keep_days < self.windows_keep_days:

@@ -11,6 +11,7 @@ class Executors:
     |---|---|---|
     | `writer` | writes to the ledger: commits, folding, roll-ups, retention | agents, the refresh loop, reports |
     | `decoder` | unpacking and decoding of large shipments (api/batches.py) and of outcomes | their senders |
+    | `receiver` | unpacking and reading of OTLP requests (api/otlp.py) | their senders |
     | `reader` | the refresh: changed hours into a view; reading changed prices and rules | the refresh loop |
     | `historian` | the past: months to date, hours that were never counted | the refresh loop, for what is new |
     | `queries` | /v1/summary, /v1/fleet, /v1/diagnosis | their callers |
@@ -24,6 +25,7 @@ class Executors:
     def __init__(self) -> None:
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self.decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
+        self.receiver = ThreadPoolExecutor(1, thread_name_prefix="receiver")
         self.reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self.historian = ThreadPoolExecutor(1, thread_name_prefix="historian")
         self.queries = ThreadPoolExecutor(1, thread_name_prefix="queries")
@@ -38,5 +40,5 @@ class Executors:
         self.reporter.shutdown(cancel_futures=True)
         self.historian.shutdown(cancel_futures=True)
         self.writer.submit(last_write)
-        for executor in (self.decoder, self.writer, self.reader, self.queries, self.exposer):
+        for executor in (self.decoder, self.receiver, self.writer, self.reader, self.queries, self.exposer):
             executor.shutdown()

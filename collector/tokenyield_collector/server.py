@@ -29,6 +29,7 @@ from tokenyield_collector.executors import Executors
 from tokenyield_collector.http.problem import errors_as_problems
 from tokenyield_collector.http.right import Right
 from tokenyield_collector.ingest.committer import Committer
+from tokenyield_collector.ingest.observed import ObservedIntake
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger_engine import open_ledger
@@ -36,6 +37,7 @@ from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy, files_changed_at, load_policy
 from tokenyield_collector.reports.version_check import check_again
+from tokenyield_collector.spend.otlp.document import OTLP_PREFIX
 from tokenyield_collector.statements.bought import BoughtCosts
 from tokenyield_collector.statements.source import OtherCosts
 from tokenyield_collector.steps import Steps, lasting
@@ -54,6 +56,8 @@ CLOSE_EVERY_S = 60.0
 REST_AFTER_REFRESH = 4
 """Times as long as a refresh took, so that it has a fifth of the time at most: of 100,000 GPUs with 30,000 workloads
 one takes 2 s of a core, and batches come meanwhile."""
+REST_AFTER_ADDING_UP = 19
+"""Times as long as the slices of the points of a day took, which others wait for."""
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread that computes keeps others waiting for the interpreter. The event loop asks for it many times a
 request; at Python's 5 ms a refresh let it have 200 turns a second, and receipts of a big fleet took seconds."""
@@ -84,6 +88,7 @@ class Collector:
         self.audit = Audit()
         ingest = IngestStats()
         self.committer = Committer(ledger, self.executors.writer, settings, ingest)
+        self.observed = ObservedIntake(settings, ledger, self.executors.writer, ingest)
         self.authenticator = Authenticator(settings, self.audit, ingest.refused)
         self.authenticator.credentials.prepare()
         self.services = Services(
@@ -92,6 +97,7 @@ class Collector:
             executors=self.executors,
             committer=self.committer,
             ingest=ingest,
+            observed=self.observed,
             reports=ReportQueue(settings, ledger, self.executors, self._policy, of_days),
             audit=self.audit,
             credentials=self.authenticator.credentials,
@@ -186,6 +192,16 @@ class Collector:
         while closing.policy is self._policy() and await loop.run_in_executor(self.executors.reporter, _advance, days):
             pass
 
+    async def add_up_observed(self) -> None:
+        """Make slices of days whose points changed, until cancelled."""
+        steps, loop = Steps(), asyncio.get_running_loop()
+        while True:
+            started_s = loop.time()
+            if self._leads:
+                await steps.attempt("adding up what OpenTelemetry brought", self.observed.add_up)
+            took_s = loop.time() - started_s
+            await asyncio.sleep(max(self.settings.refresh_interval_s, took_s * REST_AFTER_ADDING_UP))
+
     async def _retire(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self.executors.writer, self.refresher.retire, _now_ms())
 
@@ -250,6 +266,7 @@ class Collector:
     def _close_ledger(self) -> None:
         self._ledger.fold()
         if self._leads:
+            self.observed.add_up_now()
             self.refresher.close()
 
 
@@ -261,7 +278,10 @@ def application(collector: Collector) -> web.Application:
     app.on_response_prepare.append(collector.authenticator.set_headers)
     for route, handler in bound_routes(collector.services):
         add = app.router.add_get if route.method == "GET" else partial(app.router.add_route, route.method)
-        resource = add(route.path, handler).resource
+        path = route.path
+        if route.right == Right.OTLP:
+            path = collector.settings.otlp_prefix + path.removeprefix(OTLP_PREFIX)
+        resource = add(path, handler).resource
         assert resource is not None
         rights[resource.canonical] = route.right
     return app
@@ -304,7 +324,13 @@ async def serve(settings: CollectorSettings) -> None:
         where = settings.ledger_url or settings.ledger_path
         log.info("collector listens on %s, ledger %s, %d pools", settings.listen, where, len(policy.prices.pools))
         async with asyncio.TaskGroup() as tasks:
-            loops = (collector.committer.run, collector.run, collector.close_months, _report_alive)
+            loops = (
+                collector.committer.run,
+                collector.run,
+                collector.close_months,
+                collector.add_up_observed,
+                _report_alive,
+            )
             running = [tasks.create_task(lasting(loop)) for loop in loops]
             notify(READY)
             await stop.wait()

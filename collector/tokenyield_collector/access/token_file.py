@@ -27,7 +27,7 @@ FILE_BYTES_MAX = 16 * 2**20
 """A token for each of 100,000 nodes."""
 GROUP = "tokenyield-collector"
 """Of the Debian package's user."""
-RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY, Right.OUTCOMES, Right.SPEND)
+RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY, Right.OUTCOMES, Right.SPEND, Right.OTLP)
 DEFAULT_RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY)
 """Of a line without `may=`."""
 _KEYS = ("name", "may", "cluster", "nodes", "workloads", "until")

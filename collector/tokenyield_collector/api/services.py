@@ -9,6 +9,7 @@ from tokenyield_collector.api.report_queue import ReportQueue
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.executors import Executors
 from tokenyield_collector.ingest.committer import Committer
+from tokenyield_collector.ingest.observed import ObservedIntake
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.view import View
@@ -25,6 +26,7 @@ class Services:
     executors: Executors
     committer: Committer
     ingest: IngestStats
+    observed: ObservedIntake
     reports: ReportQueue
     audit: Audit
     credentials: Credentials

@@ -114,6 +114,7 @@ def migrate(
         period_checks=export.period_checks(),
         outcomes=export.outcomes(),
         spend=export.spend(),
+        observed=source.export().observed(),
         quarantined=source.quarantined(),
         workload_names=export.workload_names(),
     )

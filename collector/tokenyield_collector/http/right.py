@@ -20,3 +20,5 @@ class Right(StrEnum):
     """To report outcomes: no right of an agent."""
     SPEND = "spend"
     """To report what is bought: no right of an agent."""
+    OTLP = "otlp"
+    """To send OpenTelemetry: of coding agents and applications, and no right of an agent of a host."""

@@ -86,6 +86,21 @@ class SpendReceiptDocument(TypedDict):
     changes: list[SpendChangeDocument]
 
 
+class OtlpPartialDocument(TypedDict, total=False):
+    """How many points, events or spans were refused, as OTLP writes 64-bit integers, and why the first of them was."""
+
+    rejectedDataPoints: str
+    rejectedLogRecords: str
+    rejectedSpans: str
+    errorMessage: str
+
+
+class OtlpAnswerDocument(TypedDict):
+    """Empty where all was taken."""
+
+    partialSuccess: NotRequired[OtlpPartialDocument]
+
+
 class FieldFaultDocument(TypedDict):
     """One field that cannot be used. `field`: the parameter, or the JSON path in the body."""
 

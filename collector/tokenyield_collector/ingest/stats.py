@@ -15,6 +15,8 @@ class IngestStats:
     commits: int = 0
     commit_seconds: float = 0.0
     waiting_batches: int = 0
+    points: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    """(signal, fate) -> points of OpenTelemetry: counted, refused, late."""
     enrolled: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """By what was presented (secret, kubernetes, renewal) -> tokens issued."""
     enrol_refused: dict[str, int] = field(default_factory=lambda: defaultdict(int, taken=0))

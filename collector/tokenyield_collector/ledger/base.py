@@ -20,6 +20,8 @@ from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
 from tokenyield_collector.ledger.usage import LedgerUsageReader
+from tokenyield_collector.spend.otlp.points import ObservedPoint, SeriesState
+from tokenyield_collector.spend.otlp.slices import ObservedSum
 from tokenyield_collector.spend.slices import SpendSlice
 from tokenyield_wire.window import Shipment
 
@@ -177,6 +179,24 @@ class Ledger(Protocol):
 
     def spend_revision(self, start_ms: int, end_ms: int) -> str:
         """Changes when a slice of the days that begin in [start_ms, end_ms) does; empty where there is none. Quick."""
+        ...
+
+    def add_observed(self, points: Sequence[ObservedPoint], received_ms: int) -> None:
+        """Make points durable in one commit; one that is there stays as it is, but a newer one of a cumulative series
+        takes the place of that of its day."""
+        ...
+
+    def observed_states(self, series: Sequence[str]) -> dict[str, SeriesState]:
+        """The newest point of each of these cumulative series that has one."""
+        ...
+
+    def observed_days(self, first_ms: int) -> dict[int, tuple[int, int]]:
+        """Start of each day from `first_ms` on that has points -> (how many, when the last one came in): another where
+        its points are others. Quick."""
+        ...
+
+    def observed_sums(self, day_ms: int) -> list[ObservedSum]:
+        """What the points of a day add up to; of a cumulative series what it counted since the days before."""
         ...
 
     def hours(self) -> list[int]:

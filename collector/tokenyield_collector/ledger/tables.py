@@ -3,6 +3,7 @@
 A table `x` stands for `x_windows`, a row for each window, and `x_hours`, their sums. `usage.py` has the roll-ups.
 """
 
+from tokenyield_collector.ledger.observed import OBSERVED_TEXT
 from tokenyield_collector.ledger.spend import SPEND_TEXT
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.latency import LATENCY_BUCKETS
@@ -66,6 +67,7 @@ TEXT = {
     "founder",
     *STORED_NAMES,
     *SPEND_TEXT,
+    *OBSERVED_TEXT,
     *(key for keys, _ in TABLES.values() for key in keys),
 }
 """Columns of text; all others are integers."""

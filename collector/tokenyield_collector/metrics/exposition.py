@@ -115,6 +115,7 @@ class OwnExposition:
         yield families.BATCHES.of(ingest.batches)
         yield families.DUPLICATES.of(ingest.duplicates)
         yield families.REFUSED.samples({(reason,): count for reason, count in sorted(ingest.refused.items())})
+        yield families.OTLP_POINTS.samples(dict(sorted(ingest.points.items())))
         yield families.ENROLLED.samples({(how,): count for how, count in sorted(ingest.enrolled.items())})
         yield families.ENROL_REFUSED.samples({(why,): count for why, count in sorted(ingest.enrol_refused.items())})
         yield families.COMMITS.of(ingest.commits)

@@ -280,6 +280,13 @@ NODE_LAG = Family(
 BATCHES = Family("tokenyield_collector_batches_total", "counter", "Batches committed")
 DUPLICATES = Family("tokenyield_collector_duplicate_batches_total", "counter", "Batches sent again and counted once")
 REFUSED = Family("tokenyield_collector_refused_requests_total", "counter", "Requests refused, by reason", ("reason",))
+OTLP_POINTS = Family(
+    "tokenyield_collector_otlp_points_total",
+    "counter",
+    "Points, events and spans with tokens that came over OTLP, by what became of them: counted (once, where they come "
+    "again), refused, or late (before a reset that was counted)",
+    ("signal", "fate"),
+)
 ENROLLED = Family(
     "tokenyield_collector_enrolments_total",
     "counter",

@@ -16,13 +16,14 @@ def test_every_file_of_routes_is_found() -> None:
     assert len({(route.method, route.path) for route in every_route()}) == len(every_route())
 
 
-def test_only_probes_are_open_and_only_batches_outcomes_spend_and_enrolments_are_written() -> None:
+def test_only_probes_are_open_and_only_what_is_reported_is_written() -> None:
     paths = {right: {route.path for route in every_route() if route.right == right} for right in Right}
     assert paths[Right.OPEN] == {"/healthz", "/readyz"}
     assert paths[Right.PAGE] == {"/", "/assets/{name:.+}", "/runbooks"}
     assert paths[Right.WRITE] == {"/v1/batches"}
     assert paths[Right.OUTCOMES] == {"/v1/outcomes"}
     assert paths[Right.SPEND] == {"/v1/spend"}
+    assert paths[Right.OTLP] == {"/otlp/v1/metrics", "/otlp/v1/logs", "/otlp/v1/traces"}
     assert paths[Right.ENROL] == {"/v1/enrol"}
-    writing = (Right.WRITE, Right.OUTCOMES, Right.SPEND, Right.ENROL)
+    writing = (Right.WRITE, Right.OUTCOMES, Right.SPEND, Right.OTLP, Right.ENROL)
     assert all(route.method == "GET" for route in every_route() if route.right not in writing)

@@ -1,9 +1,10 @@
 """What another ledger held, into a ClickHouse ledger (commands/migrate.py); a second run changes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
+from tokenyield_collector.ledger.clickhouse.observed import write_observed
 from tokenyield_collector.ledger.clickhouse.outcomes import write_outcomes
 from tokenyield_collector.ledger.clickhouse.schema import WINDOW_COLUMNS
 from tokenyield_collector.ledger.clickhouse.spend import write_spend
@@ -57,6 +58,7 @@ class ClickHouseImport:
         period_checks: Sequence[PeriodCheck],
         outcomes: Sequence[tuple[OutcomeSlice, int]],
         spend: Sequence[tuple[SpendSlice, int]],
+        observed: Iterable[Sequence[tuple[Any, ...]]],
         quarantined: Sequence[QuarantinedRows],
         workload_names: Sequence[NameUse],
     ) -> None:
@@ -74,3 +76,5 @@ class ClickHouseImport:
         write_uses(self._tables, joined(list(known), workload_names))
         write_outcomes(self._tables, outcomes, 0)  # what was imported into this ledger stays
         write_spend(self._tables, spend, 0)
+        for rows in observed:
+            write_observed(self._tables, rows)

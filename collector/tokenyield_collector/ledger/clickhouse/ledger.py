@@ -9,7 +9,7 @@ and reader.py, retention.py, leadership.py, versions.py (closed periods), figure
 from collections.abc import Sequence
 
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.clickhouse import activity, facts, outcomes, quarantine, spend
+from tokenyield_collector.ledger.clickhouse import activity, facts, observed, outcomes, quarantine, spend
 from tokenyield_collector.ledger.clickhouse.client import ClickHouseAddress, ClickHouseClient
 from tokenyield_collector.ledger.clickhouse.figures import ClickHouseFigures
 from tokenyield_collector.ledger.clickhouse.hours import ClickHouseHours
@@ -29,6 +29,8 @@ from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNo
 from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.spend.otlp.points import ObservedPoint, SeriesState
+from tokenyield_collector.spend.otlp.slices import ObservedSum
 from tokenyield_collector.spend.slices import SpendSlice
 from tokenyield_wire.window import Shipment
 
@@ -115,6 +117,9 @@ class ClickHouseLedger:
     def replace_spend(self, slices: Sequence[SpendSlice], imported_ms: int) -> None:
         spend.replace_spend(self._tables, slices, imported_ms)
 
+    def add_observed(self, points: Sequence[ObservedPoint], received_ms: int) -> None:
+        observed.add_observed(self._tables, points, received_ms)
+
     def importer(self) -> ClickHouseImport:
         """What takes in another ledger."""
         return ClickHouseImport(self._tables, self._hours)
@@ -175,6 +180,15 @@ class ClickHouseLedger:
 
     def spend_revision(self, start_ms: int, end_ms: int) -> str:
         return spend.spend_revision(self._tables, start_ms, end_ms)
+
+    def observed_states(self, series: Sequence[str]) -> dict[str, SeriesState]:
+        return observed.observed_states(self._tables, series)
+
+    def observed_days(self, first_ms: int) -> dict[int, tuple[int, int]]:
+        return observed.observed_days(self._tables, first_ms)
+
+    def observed_sums(self, day_ms: int) -> list[ObservedSum]:
+        return observed.observed_sums(self._tables, day_ms)
 
     def hour_revisions(self) -> dict[int, int | None]:
         return {**self._tables.folds()}

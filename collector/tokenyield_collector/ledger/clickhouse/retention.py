@@ -22,11 +22,16 @@ def retire(
     for shard in tables.shards:
         parts = shard.rows(
             "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase() AND active "
-            "AND (table IN ('windows', 'outcomes', 'spend', 'quarantined', 'workload_names') OR table LIKE '%\\_hours')"
+            "AND (table IN ('windows', 'outcomes', 'spend', 'observed', 'quarantined', 'workload_names') "
+            "OR table LIKE '%\\_hours')"
         )
         for table, partition in parts:
             number = int(str(partition).strip("()"))
-            if number < _oldest_partition(str(table), cut_ms, hours_before_ms):
+            if table == "observed":  # two a day: of points, and of cumulative series, which are kept as long as hours
+                is_old = number // 2 < (hours_before_ms if number % 2 else cut_ms) // MS_PER_DAY
+            else:
+                is_old = number < _oldest_partition(str(table), cut_ms, hours_before_ms)
+            if is_old:
                 shard.run(f"ALTER TABLE {table} DROP PARTITION {number}")
     tables.first_ms = tables.read_first_ms()
 

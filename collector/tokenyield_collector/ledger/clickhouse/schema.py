@@ -23,12 +23,14 @@ from collections.abc import Iterator
 
 from tokenyield_collector.ledger.clickhouse.client import quoted
 from tokenyield_collector.ledger.intake import BatchSender
+from tokenyield_collector.ledger.observed import OBSERVED_COLUMNS, OBSERVED_TEXT
 from tokenyield_collector.ledger.tables import BATCH_COLUMNS, NULLABLE, TABLES, TEXT, columns_of_batch
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, HELD_TIMES, REPORTED, USAGE_KINDS
+from tokenyield_collector.spend.otlp.points import ObservedAmounts, PointKey
 from tokenyield_collector.spend.slices import SpendAmounts, SpendFields
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 OUTCOME_PARTITION_MS = 31 * MS_PER_DAY
@@ -57,6 +59,12 @@ def column_type(column: str) -> str:
     if column == "seq":
         return "UInt64"
     return "Nullable(Int64)" if column in NULLABLE else "Int64"
+
+
+def _observed_type(column: str) -> str:
+    if column in OBSERVED_TEXT:
+        return "String"
+    return "Nullable(Int64)" if column in ObservedAmounts._fields else "Int64"
 
 
 def typed(columns: list[str] | tuple[str, ...]) -> str:
@@ -144,6 +152,13 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
         f"ReplacingMergeTree(version) PARTITION BY intDiv(day_ms, {OUTCOME_PARTITION_MS}) "
         "ORDER BY (source, account, day_ms, grain)",
         "cityHash64(source, account, day_ms, grain)",
+    )
+    yield (
+        "observed",
+        ", ".join(f"{name} {_observed_type(name)}" for name in OBSERVED_COLUMNS),
+        f"ReplacingMergeTree(time_ns) PARTITION BY intDiv(day_ms, {MS_PER_DAY}) * 2 + is_total "
+        f"ORDER BY ({', '.join(PointKey._fields)})",
+        "cityHash64(series)",
     )
     yield (
         "quarantined",

@@ -10,6 +10,7 @@ from typing import Any
 from tokenyield_collector.ledger.closed import PeriodCheck, StatementRecord
 from tokenyield_collector.ledger.duckdb.outcomes import read_outcomes
 from tokenyield_collector.ledger.duckdb.spend import read_spend
+from tokenyield_collector.ledger.observed import OBSERVED_COLUMNS
 from tokenyield_collector.ledger.outcomes import OutcomeSlice, SliceKey
 from tokenyield_collector.ledger.sql import starts_in, starts_in_hour
 from tokenyield_collector.ledger.tables import (
@@ -25,6 +26,7 @@ from tokenyield_collector.spend.slices import SpendKey, SpendSlice
 
 BATCHES_AT_ONCE = 5_000
 """With 8 GPUs each about 50 MB as Python objects."""
+OBSERVED_AT_ONCE = 20_000
 
 ExportedColumns = dict[str, Sequence[Any]]
 """Name -> values; no names where there are no rows."""
@@ -97,6 +99,12 @@ class DuckDbExport:
         rows = self._rows(f"SELECT {', '.join(SpendKey._fields)}, max(imported_ms) FROM spend GROUP BY ALL")
         imported = {SpendKey(*key): imported_ms for *key, imported_ms in rows}
         return [(one, imported[one.key]) for one in read_spend(self._connection, 0, INTEGER_MAX)]
+
+    def observed(self) -> Iterator[list[tuple[Any, ...]]]:
+        """Points in the order of `OBSERVED_COLUMNS`, some thousand at a time."""
+        cursor = self._connection.execute(f"SELECT {', '.join(OBSERVED_COLUMNS)} FROM observed")
+        while rows := cursor.fetchmany(OBSERVED_AT_ONCE):
+            yield rows
 
     def _rows(self, sql: str) -> list[Any]:
         rows: list[Any] = self._connection.execute(sql).fetchall()

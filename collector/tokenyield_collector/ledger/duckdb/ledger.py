@@ -14,7 +14,7 @@ import duckdb
 
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.duckdb import activity, facts, outcomes, quarantine, spend
+from tokenyield_collector.ledger.duckdb import activity, facts, observed, outcomes, quarantine, spend
 from tokenyield_collector.ledger.duckdb.bulk_insert import insert_columns
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.figures import DuckDbFigures
@@ -30,6 +30,8 @@ from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNo
 from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.spend.otlp.points import ObservedPoint, SeriesState
+from tokenyield_collector.spend.otlp.slices import ObservedSum
 from tokenyield_collector.spend.slices import SpendSlice
 from tokenyield_wire.window import Shipment
 
@@ -98,6 +100,10 @@ class DuckDbLedger:
     @readable
     def replace_spend(self, slices: Sequence[SpendSlice], imported_ms: int) -> None:
         spend.replace_spend(self._file, slices, imported_ms)
+
+    @readable
+    def add_observed(self, points: Sequence[ObservedPoint], received_ms: int) -> None:
+        observed.add_observed(self._file, points, received_ms)
 
     @readable
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
@@ -188,6 +194,18 @@ class DuckDbLedger:
     @readable
     def spend_revision(self, start_ms: int, end_ms: int) -> str:
         return spend.spend_revision(self._file.reader(), start_ms, end_ms)
+
+    @readable
+    def observed_states(self, series: Sequence[str]) -> dict[str, SeriesState]:
+        return observed.observed_states(self._file.reader(), series)
+
+    @readable
+    def observed_days(self, first_ms: int) -> dict[int, tuple[int, int]]:
+        return observed.observed_days(self._file.reader(), first_ms)
+
+    @readable
+    def observed_sums(self, day_ms: int) -> list[ObservedSum]:
+        return self._reader.in_snapshot(observed.observed_sums, day_ms)
 
     @readable
     def windows_from_ms(self) -> int | None:

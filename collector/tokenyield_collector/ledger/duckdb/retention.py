@@ -42,6 +42,9 @@ def retire(
         connection.execute(f"DELETE FROM workload_names WHERE seen_ms < {hours_before_ms - KEPT_MS}")
         connection.execute(f"DELETE FROM outcomes WHERE day_ms + {MS_PER_DAY} <= {hours_before_ms}")
         connection.execute(f"DELETE FROM spend WHERE day_ms + {MS_PER_DAY} <= {hours_before_ms}")
+        connection.execute(
+            f"DELETE FROM observed WHERE day_ms + {MS_PER_DAY} <= if(is_total = 1, {hours_before_ms}, {cut_ms})"
+        )
         if counter_bases:
             bases: dict[str, int] = dict(file.rows("SELECT name, value FROM counter_bases"))
             for name, value in counter_bases.items():

@@ -17,7 +17,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -199,6 +199,22 @@ def _migration_14() -> list[str]:
     return [f"CREATE TABLE spend ({', '.join([*columns, *(f'{name} BIGINT' for name in amounts)])})"]
 
 
+def _migration_15() -> list[str]:
+    """What senders of OpenTelemetry report of tokens: a row a point."""
+    fields = (
+        *("account", "sender", "signal", "client", "vendor", "service", "model", "team", "product", "project"),
+        *("api_key", "workload", "person", "agent_task", "session", "currency"),
+    )
+    amounts = ("fresh", "cache_read", "cache_write", "output", "reasoning", "requests", "cost_nano", "received_ms")
+    columns = [
+        *("is_total BIGINT", "day_ms BIGINT", "series VARCHAR", "start_ns BIGINT", "point_ns BIGINT"),
+        *("time_ns BIGINT", "total BIGINT"),
+        *(f"{name} VARCHAR" for name in fields),
+        *(f"{name} BIGINT" for name in amounts),
+    ]
+    return [f"CREATE TABLE observed ({', '.join(columns)})"]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -223,5 +239,6 @@ MIGRATIONS = {
     12: _migration_12,
     13: _migration_13,
     14: _migration_14,
+    15: _migration_15,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""

@@ -4,6 +4,7 @@ import importlib
 from typing import cast
 
 from tokenyield_collector.spend.format import SpendFormat, SpendGrain, grain_family
+from tokenyield_collector.spend.otlp.slices import GRAIN, SOURCE
 
 SOURCES = (
     "anthropic",
@@ -21,6 +22,8 @@ SOURCES = (
     "codex",
 )
 """Names as they are written in commands and kept in slices; a file may have _ for -."""
+RECEIVED = {SOURCE: {GRAIN: SpendGrain("observed", "what OpenTelemetry senders report", 3)}}
+"""Of sources that are no files."""
 _UNKNOWN = SpendGrain("observed", "of a source that this collector does not know", 0)
 
 
@@ -32,5 +35,5 @@ def load_source(name: str) -> SpendFormat:
 
 def grain_of_slice(source: str, grain: str) -> SpendGrain:
     """Of a slice, perhaps of one that a newer collector wrote."""
-    known = load_source(source).grains if source in SOURCES else {}
+    known = load_source(source).grains if source in SOURCES else RECEIVED.get(source, {})
     return known.get(grain_family(grain), _UNKNOWN)
