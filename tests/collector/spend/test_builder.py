@@ -1,9 +1,10 @@
 """Rows become slices: whatever their order, sums are exact, and people are kept only as the setting allows."""
 
+import os
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenyield_collector.prices.money import rounded
@@ -42,6 +43,7 @@ def built(rows: list[SpendRow]) -> list[SpendSlice]:
     return made.slices()
 
 
+@settings(max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "50")), deadline=None)
 @given(ROWS, st.randoms(use_true_random=False))
 def test_nothing_is_lost_whatever_the_order(rows: list[SpendRow], order: Random) -> None:
     slices, shuffled = built(rows), list(rows)

@@ -1,9 +1,10 @@
 """One amount of each scope and day: that of the highest layer, to the token and the millionth, whatever finer ones say."""
 
+import os
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenyield_collector.spend.layers import DaySpend, ScopedLine, spend_of_day
@@ -162,6 +163,7 @@ SLICES = st.lists(
 )
 
 
+@settings(max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "50")), deadline=None)
 @given(SLICES, st.sampled_from([NO_LIST, LIST]))
 def test_sums_are_those_of_the_highest_layer(slices: list[SpendSlice], prices: ListPrices) -> None:
     spend = day(*slices, prices=prices)
