@@ -12,6 +12,7 @@ from tokenyield_collector.http.schemas import BoughtDocument
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.money import decimal
 from tokenyield_collector.prices.period import month_of, parse_period
+from tokenyield_collector.statements.gaps import DayGap, Gap, gaps_of
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.names import own_name
 from tokenyield_collector.statements.source import Grain, OtherCosts, Span
@@ -40,6 +41,13 @@ class VendorToDate(NamedTuple):
         }
 
 
+class BoughtMonth(NamedTuple):
+    """Vendors, the most expensive first; what is not known of them."""
+
+    vendors: Sequence[VendorToDate] = ()
+    gaps: Sequence[Gap] = ()
+
+
 class BoughtToDate:
     """Of these sources. In the thread of the refresh."""
 
@@ -47,23 +55,26 @@ class BoughtToDate:
         self._others = others
         self._policy: Policy | None = None
         self._inputs: list[str] = []
-        self._vendors: list[VendorToDate] = []
+        self._month = BoughtMonth()
 
-    def of(self, policy: Policy, now_ms: int) -> list[VendorToDate]:
-        """The most expensive first. Raises `LedgerError`."""
+    def of(self, policy: Policy, now_ms: int) -> BoughtMonth:
+        """Raises `LedgerError`."""
         month = parse_period(month_of(now_ms))
         inputs = [month.name, *(other.revision(month.start_ms, month.end_ms) for other in self._others)]
         if policy is not self._policy or inputs != self._inputs:
-            self._vendors = self._computed(policy, Span(month.start_ms, month.end_ms), month.name)
+            self._month = self._computed(policy, Span(month.start_ms, month.end_ms), month.name)
             self._policy, self._inputs = policy, inputs
-        return self._vendors
+        return self._month
 
-    def _computed(self, policy: Policy, span: Span, month: str) -> list[VendorToDate]:
+    def _computed(self, policy: Policy, span: Span, month: str) -> BoughtMonth:
         whole: dict[str, Sums] = defaultdict(Sums)
         unseen: dict[str, int] = defaultdict(int)
+        gaps: list[DayGap] = []
         for other in self._others:
-            for key, sums in other.source(policy, Grain()).lines(span):
+            source = other.source(policy, Grain())
+            for key, sums in source.lines(span):
                 whole[key.carrier.vendor].take(sums)
                 unseen[key.carrier.vendor] += sums.total if key.carrier.kind == "unseen" else 0
+            gaps += source.gaps
         vendors = [VendorToDate(month, vendor, sums, unseen[vendor]) for vendor, sums in whole.items()]
-        return sorted(vendors, key=lambda one: (-one.sums.total, one.vendor))
+        return BoughtMonth(sorted(vendors, key=lambda one: (-one.sums.total, one.vendor)), gaps_of(gaps))

@@ -109,7 +109,7 @@ def summarize(live: LiveView, policy: Policy, view: View | None = None) -> Summa
             "price_missing_tokens": whole.unpriced_tokens,
         },
         "gaps": [gap.document() for gap in live.gaps],
-        "gaps_to_date": [gap.document() for gap in view.to_date.gaps],
+        "gaps_to_date": [gap.document() for gap in (*view.to_date.gaps, *view.bought.gaps)],
         "history": view.history.document(),
         "shown_decimals": for_people(whole.total).digits,
         "waterfall": _waterfall(whole, money, shown),
@@ -118,7 +118,7 @@ def summarize(live: LiveView, policy: Policy, view: View | None = None) -> Summa
             _workload(row, costs, latency) for row, costs in zip(live.workloads, _workload_costs(live), strict=True)
         ],
         "demand": _demand(facts),
-        "bought": [one.document() for one in view.bought],
+        "bought": [one.document() for one in view.bought.vendors],
     }
 
 

@@ -27,7 +27,7 @@ from tokenyield_collector.prices.money import QUANTA_PER_NANO
 from tokenyield_collector.prices.period import month_of, parse_period
 from tokenyield_collector.reports.rounding import EXACT
 from tokenyield_collector.statements.buckets import BUCKETS, COSTS
-from tokenyield_collector.statements.gaps import BY_NAME, Gap, gaps_of
+from tokenyield_collector.statements.gaps import KINDS, OF_SPEND, Gap, gaps_of
 from tokenyield_collector.statements.lines import Carrier, Sums
 from tokenyield_collector.statements.names import (
     cluster_name,
@@ -57,6 +57,7 @@ METRICS = (
 )
 _REST = ".rest"
 """After the name of a metric of money: quanta of its base beside whole nano-units."""
+_KINDS = tuple(kind.name for kind in KINDS if kind not in OF_SPEND)
 _HELD = ("productive", "under_yield", "idle")
 
 
@@ -122,7 +123,7 @@ class FiguresToDate:
     values: Mapping[Series, int] = field(default_factory=dict)
     references: Sequence[AppliedReference] = ()
     gaps: Sequence[Gap] = ()
-    newest_gaps: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(BY_NAME, 0))
+    newest_gaps: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     end_ms: int = -1
     """Of the newest hour in it."""
     policy: str = ""
@@ -275,7 +276,7 @@ def figures_of(identity: FiguresToDate, months: Collection[KeptMonth], bases: Ma
 
 
 def _figures(identity: FiguresToDate, values: Mapping[Series, int], newest: MonthToDate, end_ms: int) -> FiguresToDate:
-    counts, day_ms = dict.fromkeys(BY_NAME, 0), (end_ms - 1) // MS_PER_DAY * MS_PER_DAY
+    counts, day_ms = dict.fromkeys(_KINDS, 0), (end_ms - 1) // MS_PER_DAY * MS_PER_DAY
     of_newest_day = (gap for gap in newest.gaps if gap.day_ms == day_ms)  # one that is closed shows by it
     for gap in gaps_of(of_newest_day):
         counts[gap.kind.name] += 1

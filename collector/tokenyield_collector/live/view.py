@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tokenyield_collector.attribution.budgets import BudgetState
 from tokenyield_collector.http.schemas import HistoryDocument
-from tokenyield_collector.live.bought_to_date import VendorToDate
+from tokenyield_collector.live.bought_to_date import BoughtMonth
 from tokenyield_collector.live.live_view import LiveView
 from tokenyield_collector.live.series import Series
 from tokenyield_collector.live.series_names import Labels
@@ -42,7 +42,7 @@ class View:
     to_date: FiguresToDate = field(default_factory=FiguresToDate)
     history: HistoryState = field(default_factory=HistoryState)
     budgets: Sequence[BudgetState] = ()
-    bought: Sequence[VendorToDate] = ()
+    bought: BoughtMonth = field(default_factory=BoughtMonth)
     nodes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(cluster, state) -> nodes."""
     node_lag_ms: Mapping[str, int] = field(default_factory=dict)

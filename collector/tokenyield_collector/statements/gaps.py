@@ -174,6 +174,8 @@ KINDS = (
 )
 """In the order in which gaps are shown."""
 BY_NAME = {kind.name: kind for kind in KINDS}
+OF_SPEND = (BOUGHT_UNPRICED, LIST_PRICED, BEYOND_BILLED)
+"""Of what is bought, which is known by days and later than what the fleet does."""
 
 
 class GapAmounts(NamedTuple):

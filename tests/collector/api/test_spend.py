@@ -103,10 +103,13 @@ def test_what_cannot_be_used_is_named(stack: Stack, document: Any, status: int, 
 
 
 def test_the_summary_shows_the_month_beside_the_fleet(stack: Stack) -> None:
-    line = {"vendor": "mistral", "cost_micro": 1_234_567, "output": 3, "requests": 2}
-    document = {"slices": [{"source": "csv", "account": "s", "day": TODAY, "grain": "billed", "layer": "billed",
-                            "lines": [line]}]}  # fmt: skip
-    assert receipt(post(stack, document)) == (1, 0, 0)
+    line = {"vendor": "mistral", "model": "nobody-knows", "cost_micro": 1_234_567, "output": 3, "requests": 2}
+    unpriced = {"vendor": "mistral", "model": "nobody-knows", "output": 5}
+    document = {"slices": [
+        {"source": "csv", "account": account, "day": TODAY, "grain": layer, "layer": layer, "lines": [one_line]}
+        for account, layer, one_line in (("s", "billed", line), ("t", "reported", unpriced))
+    ]}  # fmt: skip
+    assert receipt(post(stack, document)) == (2, 0, 0)
 
     def shown() -> list[dict[str, Any]]:
         _, _, answer = call(stack.url, "/v1/summary", **bearer(READER))
@@ -115,7 +118,10 @@ def test_the_summary_shows_the_month_beside_the_fleet(stack: Stack) -> None:
     wait_until(lambda: bool(shown()))
     (row,) = shown()
     assert row == {"month": TODAY[:7], "vendor": "mistral", "cost": 1.234567, "cost_not_observed": 1.234567,
-                   "tokens": 3, "requests": 2, "price_missing_tokens": 0}  # fmt: skip
+                   "tokens": 8, "requests": 2, "price_missing_tokens": 5}  # fmt: skip
+    _, _, answer = call(stack.url, "/v1/summary", **bearer(READER))
+    named = [(gap["kind"], gap["subject"], gap["tokens"]) for gap in json.loads(answer)["gaps_to_date"]]
+    assert ("bought_unpriced", "mistral nobody-knows", 5) in named
 
 
 def test_the_command_brings_it_to_the_running_collector(stack: Stack, tmp_path: Path) -> None:
