@@ -119,7 +119,7 @@ class DuckDbWriter:
     def _read_received(self) -> Received:
         """By blocks of numbers, for hardly any has a gap, and to sort all batches of a big fleet takes a minute."""
         sender = ", ".join(BatchSender._fields)
-        rows = self._file.rows(
+        rows = self._file.rows_read_once(
             f"""
             WITH blocks AS (
               SELECT {sender}, seq // {BLOCK_NUMBERS} AS block, min(seq) AS first, max(seq) AS last, count(*) AS batches

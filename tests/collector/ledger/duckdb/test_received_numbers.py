@@ -3,10 +3,12 @@
 import random
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from collector.samples import NOON_MS, batch, shipment
 from tokenyield_collector.ledger.duckdb import writer
+from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 
 LAST = 26
@@ -36,3 +38,16 @@ def test_a_start_knows_every_number_and_no_other(seed: int, tmp_path: Path, monk
         if others.batches:
             assert ledger.append([others], NOON_MS) == [(len(others.batches), 0)], "and these were not"
     ledger.close()
+
+
+@pytest.mark.parametrize("memory", ["800MB", "100MB", "1GB"])
+def test_what_is_read_once_leaves_the_memory_limit_as_it_was(memory: str, tmp_path: Path) -> None:
+    file = DuckDbFile(tmp_path / "ledger.duckdb", memory_limit=memory, threads=1)
+    ((before,),) = file.rows("SELECT current_setting('memory_limit')")
+    ((meanwhile,),) = file.rows_read_once("SELECT current_setting('memory_limit')")
+    assert meanwhile == (before if memory == "100MB" else "244.1 MiB"), "less, and never more than was allowed"
+    assert file.rows("SELECT current_setting('memory_limit')") == [(before,)]
+    with pytest.raises(duckdb.Error):
+        file.rows_read_once("SELECT * FROM no_table")
+    assert file.rows("SELECT current_setting('memory_limit')") == [(before,)]
+    file.close()
