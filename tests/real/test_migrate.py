@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from collector.ledger.test_observed import delta as observed_delta
+from collector.ledger.test_observed import total as observed_total
 from collector.ledger.test_workload_names import chat, names
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from real.clickhouse_server import PASSWORD, Server
@@ -151,10 +153,18 @@ def test_outcomes_and_spend_move_and_what_was_imported_there_since_stays(
         assert isinstance(target, ClickHouseLedger)
         source.replace_outcomes([old, other], 1)
         source.replace_spend([bought, restated], 1)
+        points = [observed_delta(), observed_total(10, 1), observed_total(25, 2, day=1)]
+        source.add_observed(points, 1)
         for _ in range(2):
             list(migrate(source, target))
             assert target.outcomes(0, day_ms + MS_PER_DAY) == [other, old]
             assert target.spend(0, day_ms + MS_PER_DAY) == [bought, restated]
+            observed_days = source.observed_days(0)
+            assert observed_days
+            for day in observed_days:
+                assert sorted(target.observed_sums(day), key=repr) == sorted(source.observed_sums(day), key=repr)
+            assert list(target.observed_days(0)) == list(observed_days)
+            assert target.observed_states(["t"]) == source.observed_states(["t"])
         target.replace_outcomes([newer], 2)
         target.replace_spend([restated._replace(lines=bought.lines)], 2)
         list(migrate(source, target))
