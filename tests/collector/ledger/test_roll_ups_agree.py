@@ -142,7 +142,8 @@ def figures(ledger: Ledger) -> dict[str, Any]:
         "contested": reader.contested_gpus(*SPAN),
         "demand": reader.demand(*SPAN, {"alias": "llama"}),
     }
-    for by_node in (False, True):
+    undated = {"H100": {1, 2}, "L40S": {3}, NO_CHAIN: {1}, NO_GPU_CHAIN: {2}}
+    for by_node, of_period in ((False, {}), (True, {}), (False, undated), (True, undated)):
         query = UsageQuery(
             start_ms=SPAN[0],
             end_ms=SPAN[1],
@@ -154,10 +155,12 @@ def figures(ledger: Ledger) -> dict[str, Any]:
             node_references={NodeInstance("c", "n3", ModelInstance("phi", "L40S", 1)): 777},
             gateway_models={"alias": "llama"},
             group_of=number,
+            undated=of_period,
+            is_dated=lambda group: identities[group].workload == "chat",
         )
-        rows = reader.usage(query)
-        found[f"work {by_node}"] = {(*row[:4], identities[row.group]): tuple(map(int, row.sums)) for row in rows.work}
-        found[f"capacity {by_node}"] = {row[:4]: tuple(map(int, row.sums)) for row in rows.capacity}
+        rows, name = reader.usage(query), f"{by_node}{' whole' if of_period else ''}"
+        found[f"work {name}"] = {(*row[:4], identities[row.group]): tuple(map(int, row.sums)) for row in rows.work}
+        found[f"capacity {name}"] = {row[:4]: tuple(map(int, row.sums)) for row in rows.capacity}
     return found
 
 

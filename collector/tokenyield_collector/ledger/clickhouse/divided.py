@@ -95,11 +95,12 @@ def merged(of_servers: Iterator[Row], divided: Iterator[Row], row_of: Callable[.
             for row in rows:
                 key = row[:-1]
                 known = sums.get(key)
-                sums[key] = tuple(row.sums) if known is None else tuple(map(_added, known, row.sums))
+                sums[key] = tuple(row.sums) if known is None else tuple(map(added, known, row.sums))
         yield from (row_of(*key, of_key) for key, of_key in sorted(sums.items(), key=operator.itemgetter(0)))
 
 
-def _added(one: int, other: int) -> int:
+def added(one: int, other: int) -> int:
+    """The sum, or as much of it as a ledger holds."""
     return min(one + other, INTEGER_MAX)
 
 

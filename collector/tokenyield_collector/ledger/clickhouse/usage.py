@@ -28,6 +28,7 @@ from tokenyield_collector.ledger.clickhouse.rated import (
 from tokenyield_collector.ledger.clickhouse.rolls import ClickHouseRolls, HourRoll
 from tokenyield_collector.ledger.clickhouse.rollup import NOBODY
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
+from tokenyield_collector.ledger.clickhouse.undated import of_period
 from tokenyield_collector.ledger.contradictions import ContestedGpu, DemandDay, DoubledGpu, ForeignDay
 from tokenyield_collector.ledger.duckdb.caller_split import NO_CALLER
 from tokenyield_collector.ledger.duckdb.usage import BUSY_MS
@@ -207,11 +208,14 @@ class ClickHouseUsage:
                     yield CapacityRow(*keys(*row[:4]), sums=row[4:])
 
         if divided is None:
-            return UsageRows(work(), capacity())
+            return of_period(UsageRows(work(), capacity()), query)
         of_divided = divided.reader.usage(query)
-        return UsageRows(
-            merged(work(), of_divided.work, WorkRow),
-            merged(capacity(), of_divided.capacity, CapacityRow),
+        return of_period(
+            UsageRows(
+                merged(work(), of_divided.work, WorkRow),
+                merged(capacity(), of_divided.capacity, CapacityRow),
+            ),
+            query,
         )
 
     def _stretches(self, query: UsageQuery, keys: int, where: str) -> Iterator[str]:
