@@ -1,7 +1,7 @@
 """Reports over a big month on ClickHouse 18.16: `report --by team,model` and FOCUS, as a user waits for them.
 
 In: nothing. Out: JSON with seconds, CPU seconds of the collector and of the server, bytes that came from the server,
-and the peak memory of the collector. `--before`: without the roll-ups, for a checkout that has none.
+and the peak memory of the collector; with `--code` the same by the collector of another checkout.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def timed(command: list[str], server: psutil.Process, relay: Relay) -> dict[str,
         wall = time.perf_counter() - started
         assert status == 0, command
         written = out.seek(0, os.SEEK_END)
-    return {
+    found = {
         "wall_s": round(wall, 2),
         "collector_cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
         "server_cpu_s": round(sum(server.cpu_times()[:2]) - cpu, 2),
@@ -68,13 +68,15 @@ def timed(command: list[str], server: psutil.Process, relay: Relay) -> dict[str,
         "written_mb": round(written / 1e6, 2),
         "load": round(os.getloadavg()[0], 1),
     }
+    print(found, file=sys.stderr, flush=True)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=10_000)
     parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--hour-days", type=int, default=1, help="days of which the hours are made, not roll-ups alone")
+    parser.add_argument("--hours", type=int, default=2, help="hours whose sums are made, not roll-ups alone")
     parser.add_argument("--workloads", choices=("node", "fleet"), default="node")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/report-clickhouse"), help="removed at the start")
@@ -95,14 +97,16 @@ def measure(clickhouse: Server, arguments: Any) -> dict[str, Any]:
     from big_clickhouse import make_clickhouse
 
     ledger = connect(clickhouse.address("ledger"), PASSWORD, "")
-    made = make_clickhouse(ledger, arguments.gpus, arguments.days, arguments.workloads, arguments.hour_days)
+    made = make_clickhouse(ledger, arguments.gpus, 24 * arguments.days, arguments.workloads, arguments.hours)
     size = sum(row[0] for row in ledger._tables.client.rows(
         "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table IN ('work_hours', 'capacity_hours')"
     ))  # fmt: skip
     ((rows,),) = ledger._tables.client.rows("SELECT count() FROM work_hours")
     ledger.close()
     prices, password = arguments.folder / "prices.yaml", arguments.folder / "password"
-    prices.write_text(PRICES)
+    prices.write_text(
+        PRICES.replace("count: 3400", f"count: {max(1, arguments.gpus * 34 // 100)}")
+    )  # else it is divided
     password.write_text(PASSWORD)
     assert clickhouse.process is not None
     relay, server = Relay(clickhouse.port), psutil.Process(clickhouse.process.pid)
@@ -111,14 +115,18 @@ def measure(clickhouse: Server, arguments: Any) -> dict[str, Any]:
         "workloads": arguments.workloads, "work_rows": rows, "roll_up_bytes": size,
         **{name: round(seconds, 3) for name, seconds in made.items()},
     }  # fmt: skip
+    print(result, file=sys.stderr, flush=True)
     for name, code in (("here", Path(__file__).parents[1]), ("other", arguments.code)):
         if code is None:
             continue
+        if name == "other":  # which may be older, and would refuse a newer schema
+            connect(clickhouse.address("ledger"), PASSWORD, "")._tables.client.run("TRUNCATE TABLE schema_version")
         command = [
-            str(code / ".venv/bin/python"), "-m", "tokenyield_collector.cli", "report", "--period", "2026-10",
+            "env", f"PYTHONPATH={code / 'collector'}:{code / 'agent'}", sys.executable, "-m", "tokenyield_collector.cli", "report", "--period", "2026-10",
             "--prices", str(prices), "--set", f"ledger_url=clickhouse://default@127.0.0.1:{relay.port}/ledger",
             "--set", f"ledger_password_file={password}",
         ]  # fmt: skip
+        print(name, file=sys.stderr, flush=True)
         by = [*command, "--by", "team,model", "--format", "json"]
         result[name] = {
             "report": [timed(by, server, relay) for _ in range(arguments.runs)],
