@@ -172,6 +172,7 @@ class Node:
             f"--cert-dir={certificates}",
             f"--service-cluster-ip-range={SERVICES}",
             f"--token-auth-file={self._path('tokens.csv')}",
+            "--allow-privileged=true",  # as every installer sets it
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--service-account-issuer=https://kubernetes.default.svc",
