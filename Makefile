@@ -50,7 +50,7 @@ real-programs: ## install what Debian has of the programs that test-real runs
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
-		slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge dockerd:docker.io \
+		docker-registry:docker-registry gpg:gnupg slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge dockerd:docker.io \
 		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime tmux:tmux minisign:minisign \
 		clickhouse-server:clickhouse-server debootstrap:debootstrap systemd-nspawn:systemd-container buildah:buildah
 
@@ -152,7 +152,8 @@ release: ## build all that a release has and dist/SHA256SUMS; needs SNAPSHOT, a 
 	@[ -n "$(SNAPSHOT)" ] || { echo "release: expected SNAPSHOT=, found none; give a time of snapshot.debian.org as 20261101T000000Z"; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "release: expected a clean tree, found changes; commit them"; exit 1; }
 	rm -rf dist && $(MAKE) audit AUDIT_FLAGS= && $(MAKE) images
-	cd dist && sha256sum -- *.whl *.deb *.tar.gz *.cdx.json >SHA256SUMS
+	"$$($(BIN)/python tests/real/build_helm.py $(CACHE))" package helm/tokenyield --destination dist
+	cd dist && sha256sum -- *.whl *.deb *.tar.gz *.tgz *.cdx.json >SHA256SUMS
 	@echo "now sign dist/SHA256SUMS: docs/release.md"
 
 locks: setup ## update locks/*.txt: the newest versions that pyproject.toml allows, and pip, with hashes
