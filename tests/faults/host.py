@@ -262,7 +262,9 @@ class RecordedAgent(Agent):
                 del self.closed[self.spool.epoch, batch.seq]
             raise
         self.log.is_known |= self.follows_its_log()
-        self.log.may_be_copied = any(mark.head_length for mark in self._marks())
+        size = self.log.path.stat().st_size if self.log.path.exists() else 0
+        # A mark beyond the end is of what the file held before it was copied and truncated.
+        self.log.may_be_copied = any(mark.head_length and mark.offset <= size for mark in self._marks())
 
     def follows_its_log(self) -> bool:
         return bool(self._marks())
