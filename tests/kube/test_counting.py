@@ -38,11 +38,11 @@ def test_a_workload_is_known_by_its_deployment_team_and_gpu(cluster: Cluster, ch
     labels = {"namespace": "search", "pod": pod, "container": "server", "owner": "Deployment/chat", "team": TEAM}
     with chat.under_load():
         wait_until(lambda: workload(cluster, "search/chat-")["tokens"]["completion"] is not None)
+        wanted = {"labels": labels, "server": "llamacpp", "model": "tiny.gguf"}
         # The live view has windows of before the upgrade that set pod_labels, too.
-        wait_until(lambda: workload(cluster, "search/chat-")["labels"] == labels, what=f"it has the labels {labels}")
+        wait_until(lambda: workload(cluster, "search/chat-").items() >= wanted.items(), what=f"it has {wanted}")
         one = workload(cluster, "search/chat-")
         assert one["workload"] == f"search/{pod}/server"
-        assert (one["server"], one["model"]) == ("llamacpp", "tiny.gguf")
         assert one["gpu_seconds"]["active"] > 0
         assert one["energy_joules"] > 0
         assert float(one["cost"]["direct"]) > 0

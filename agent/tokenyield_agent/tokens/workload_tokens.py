@@ -49,6 +49,8 @@ class WorkloadTokens:
         """When the server's process was started, where that is known: some servers do not show it."""
         self.process_server: str | None = None
         """The server's kind by its command line, where that is known."""
+        self.process_model: str | None = None
+        """The model by its command line: all that names it where the log's beginning was rotated away unread."""
         self.events = 0
         self.read_s = 0.0
         """Processor time that reading its log took at the last poll."""
@@ -78,7 +80,8 @@ class WorkloadTokens:
     @property
     def model(self) -> str | None:
         dialects = self.log.dialects() if self.log is not None else []
-        model = self.endpoint_model or next((d.model for d in reversed(dialects) if d.model), None)
+        by_log = next((d.model for d in reversed(dialects) if d.model), None)
+        model = self.endpoint_model or by_log or self.process_model
         return model and fitting_name(model, NAME_CHARS_MAX)
 
     @property

@@ -129,6 +129,7 @@ class Discovery:
                 continue
             workload.tokens.process_started_s = group.started_s
             workload.tokens.process_server = group.server.name if group.server is not None else None
+            workload.tokens.process_model = group.model
             if self._finds_endpoints and name not in answering:
                 left += self._look_for_endpoint(workload, group, mono_s, configured)
             workload.root_pids, workload.seen_s = group.root_pids, mono_s

@@ -19,7 +19,7 @@ from itertools import takewhile
 from tokenyield_agent.tokens.dialects.base import Server
 from tokenyield_agent.workloads.executed_program import embeds, launches_ranks
 from tokenyield_agent.workloads.process_location import NOWHERE, Place, Process
-from tokenyield_agent.workloads.server_process import has_title_of, port_of, server_of
+from tokenyield_agent.workloads.server_process import has_title_of, model_of, port_of, server_of
 from tokenyield_agent.workloads.workload_name import OWN_NAME_CHARS_MAX, slurm_workload
 from tokenyield_wire.bounded import fitting_name
 
@@ -50,6 +50,10 @@ class ProcessGroup:
     @property
     def port(self) -> int | None:
         return port_of(self.roots[0].argv, self.server) if self.server is not None else None
+
+    @property
+    def model(self) -> str | None:
+        return model_of(self.roots[0].argv, self.server) if self.server is not None else None
 
 
 def group_processes(

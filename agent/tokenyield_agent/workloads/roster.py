@@ -30,7 +30,7 @@ from tokenyield_agent.workloads.open_log import open_configured, open_discovered
 from tokenyield_agent.workloads.pods import Pods
 from tokenyield_agent.workloads.process_groups import MPS_SERVER, group_processes
 from tokenyield_agent.workloads.procfs import REFRESH_S, Procfs
-from tokenyield_agent.workloads.server_process import server_of
+from tokenyield_agent.workloads.server_process import model_of, server_of
 from tokenyield_agent.workloads.slurm_jobs import JOB, SlurmJobs
 from tokenyield_agent.workloads.workload_name import WorkloadName, slurm_workload
 from tokenyield_wire.bounded import fitting_name
@@ -249,8 +249,11 @@ class Roster:
         self._server_pids = {**self._roots, **on_named_gpus}
         for name, servers in self._server_pids.items():
             own = [processes[pid] for pid in sorted(servers)]
-            server = next((kind for process in own if (kind := server_of(process.argv, process.executable))), None)
+            of_server = ((process, kind) for process in own if (kind := server_of(process.argv, process.executable)))
+            process, server = next(of_server, (None, None))
             self.configured[name].process_server = server.name if server is not None else None
+            if process is not None and server is not None:
+                self.configured[name].process_model = model_of(process.argv, server)
         taken = {pid for roots in (*self._roots.values(), *by_settings.values()) for pid in roots}
         if self.settings.discover:
             groups = group_processes(pids, processes, ancestors, taken)

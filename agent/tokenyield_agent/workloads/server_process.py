@@ -43,6 +43,15 @@ def port_of(argv: Sequence[str], server: Server) -> int | None:
     return int(match["port"]) if match else server.port
 
 
+def model_of(argv: Sequence[str], server: Server) -> str | None:
+    """The file of the model that the arguments name, as the server's log would name it; None where they name none."""
+    flags = server.process.model_flags if server.process is not None else ()
+    for flag, value in zip(argv, (*argv[1:], ""), strict=True):
+        if flag in flags and value:
+            return value.rpartition("/")[2] or None
+    return None
+
+
 def _executes(run: ExecutedProgram, names: ProcessNames) -> bool:
     if run.title.startswith(names.titles):
         return True

@@ -16,7 +16,7 @@ from tokenyield_agent.workloads.host_logs import HostLogs, pod_of_log_path
 from tokenyield_agent.workloads.process_groups import ProcessGroup, group_names, group_processes
 from tokenyield_agent.workloads.process_location import Place
 from tokenyield_agent.workloads.procfs import Procfs
-from tokenyield_agent.workloads.server_process import port_of, server_of
+from tokenyield_agent.workloads.server_process import model_of, port_of, server_of
 
 TREES: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "fixtures" / "proc.yaml").read_text())
 
@@ -149,3 +149,21 @@ def test_the_log_of_a_docker_container_is_found_with_its_name(tmp_path: Path) ->
     container_log = logs.of(Place(container="ab" * 32))
     assert (container_log.container, container_log.pattern) == ("chat", str(folder / f"{'ab' * 32}-json.log"))
     assert logs.of(Place()).pattern is None
+
+
+@pytest.mark.parametrize(
+    ("command", "model"),
+    [
+        ("llama-server -m /models/tiny.gguf --port 1", "tiny.gguf"),
+        ("llama-server --port 1 --model tiny.gguf", "tiny.gguf"),
+        ("llama-server -m", None),
+        ("llama-server -m /models/", None),
+        ("llama-server --models-dir /models", None),
+        ("vllm serve llama --model other", None),  # its counters name it
+    ],
+)
+def test_the_model_that_a_command_names(command: str, model: str | None) -> None:
+    argv = command.split()
+    server = server_of(argv)
+    assert server is not None
+    assert model_of(argv, server) == model

@@ -62,6 +62,8 @@ class ProcessNames:
     """How the titles begin that its processes give themselves."""
     folders: tuple[str, ...] = ()
     """Folders, with a slash at the end, of which every program and script is the server's."""
+    model_flags: tuple[str, ...] = ()
+    """Flags before the file of its one model, where its counters do not name the model."""
 
     @property
     def all(self) -> frozenset[str]:

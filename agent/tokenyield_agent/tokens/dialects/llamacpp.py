@@ -306,7 +306,8 @@ SERVER = Server(
     title="llama.cpp llama-server, 2023 to 2026",
     process=ProcessNames(
         # `llama serve` is the single binary of 2026; before June 2024 the program was called `server`.
-        programs=("llama-server", "llama serve", "llama.cpp/server", "llama.cpp/build/bin/server")
+        programs=("llama-server", "llama serve", "llama.cpp/server", "llama.cpp/build/bin/server"),
+        model_flags=("-m", "--model"),
     ),
     port=8080,
     counters=COUNTERS,
