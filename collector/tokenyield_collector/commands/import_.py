@@ -143,7 +143,7 @@ def _into(ledger: "Ledger", slices: "list[OutcomeSlice]", rows: int, *, is_dry: 
 
     from tokenyield_collector.errors import ParameterError
     from tokenyield_collector.ingest.outcomes import receipt_of, size_faults
-    from tokenyield_collector.ledger.outcomes import slice_changes, span_of
+    from tokenyield_collector.slices import slice_changes, span_of
 
     stored = ledger.outcomes(*span_of(slices))
     for field, found, expected in size_faults(stored, slices):

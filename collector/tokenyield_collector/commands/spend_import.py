@@ -70,11 +70,11 @@ def _imported(
     from tokenyield_collector.errors import LedgerInUse
     from tokenyield_collector.ingest.spend_document import spend_receipt
     from tokenyield_collector.ledger_engine import open_ledger
-    from tokenyield_collector.spend.slices import spend_changes
+    from tokenyield_collector.slices import slice_changes
 
     if not arguments.collector:
         if arguments.dry_run and not settings.ledger_url and not Path(settings.ledger_path).exists():
-            return spend_receipt(spend_changes([], slices))
+            return spend_receipt(slice_changes([], slices))
         try:
             with closing(open_ledger(settings, has_to_exist=not arguments.ledger)) as ledger:
                 return _into(ledger, slices, is_dry=arguments.dry_run)
@@ -89,12 +89,12 @@ def _into(ledger: "Ledger", slices: "list[SpendSlice]", *, is_dry: bool) -> "Spe
     from tokenyield_collector.errors import ParameterError
     from tokenyield_collector.ingest.spend_document import spend_receipt
     from tokenyield_collector.ledger.spend import spend_size_faults
-    from tokenyield_collector.spend.slices import spend_changes, spend_span
+    from tokenyield_collector.slices import slice_changes, span_of
 
-    stored = ledger.spend(*spend_span(slices))
+    stored = ledger.spend(*span_of(slices))
     for what, found, expected in spend_size_faults(stored, slices):
         raise ParameterError("files", expected=expected, found=f"{found} in {what}")
-    changes = spend_changes(stored, slices)
+    changes = slice_changes(stored, slices)
     if changes.to_write and not is_dry:
         ledger.replace_spend(changes.to_write, time.time_ns() // 10**6)
     return spend_receipt(changes)

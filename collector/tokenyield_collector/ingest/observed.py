@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.base import Ledger
+from tokenyield_collector.slices import slice_changes
 from tokenyield_collector.spend.otlp.points import ObservedPoint, SeriesState
 from tokenyield_collector.spend.otlp.slices import slices_of_day
-from tokenyield_collector.spend.slices import spend_changes
 from tokenyield_wire.units import MS_PER_DAY, NS_PER_MS
 
 KEEP_DAYS_MAX = 31
@@ -142,7 +142,7 @@ class ObservedIntake:
             return False
         stored = self._ledger.spend(changed, changed + MS_PER_DAY)
         sums = self._ledger.observed_sums(changed)
-        changes = spend_changes(stored, slices_of_day(changed, sums, [one.key for one in stored]))
+        changes = slice_changes(stored, slices_of_day(changed, sums, [one.key for one in stored]))
         if changes.to_write:
             self._ledger.replace_spend(changes.to_write, self._now_ms())
         self._shown = {day_ms: of for day_ms, of in self._shown.items() if day_ms < changed and day_ms in days}

@@ -7,15 +7,16 @@ slice (ledger/outcomes.py), or what is wrong with it.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from tokenyield_collector.http.schemas import OutcomesReceiptDocument
-from tokenyield_collector.ledger.outcomes import DAY_ROWS_MAX, SLICE_ROWS_MAX, OutcomeSlice, SliceChanges, SliceKey
+from tokenyield_collector.ledger.outcomes import DAY_ROWS_MAX, SLICE_ROWS_MAX, OutcomeSlice, SliceKey
 from tokenyield_collector.ledger.rows import encoded_labels
-from tokenyield_collector.prices.period import day_of
+from tokenyield_collector.prices.period import day_of, day_start_ms
+from tokenyield_collector.slices import SliceChanges
 from tokenyield_wire.bounded import fitting_name
 from tokenyield_wire.window import COUNT_MAX, LABELS_MAX, Fault, Labels
 
@@ -90,7 +91,7 @@ def outcome_row(fields: Mapping[str, Any], days: AllowedDays, source: str = DEFA
     ]
     if faults:
         raise UnusableOutcome(faults)
-    key = SliceKey(str(named), _day_ms(date.fromisoformat(str(day))), str(given["name"]))
+    key = SliceKey(str(named), day_start_ms(date.fromisoformat(str(day))), str(given["name"]))
     texts = {name: fitting_name(str(value), LABEL_CHARS_MAX) for name, value in labels.items()}
     return key, encoded_labels(texts), int(str(count))
 
@@ -115,7 +116,7 @@ def size_faults(stored: Sequence[OutcomeSlice], given: Sequence[OutcomeSlice]) -
             yield Fault(day_of(day_ms).isoformat(), f"{of_day[day_ms]}", expected)
 
 
-def receipt_of(rows: int, changes: SliceChanges) -> OutcomesReceiptDocument:
+def receipt_of(rows: int, changes: SliceChanges[OutcomeSlice]) -> OutcomesReceiptDocument:
     """For JSON, and for the command's summary."""
     totals: dict[str, int] = {}
     for one in (*changes.to_write, *changes.unchanged):
@@ -206,7 +207,3 @@ def _label_faults(labels: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _shown(value: Any) -> str:
     return f"'{str(value)[:40]}'"
-
-
-def _day_ms(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000

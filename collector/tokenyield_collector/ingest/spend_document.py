@@ -5,13 +5,14 @@ setting allows; or faults, by field.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated
 
 import msgspec
 
 from tokenyield_collector.http.schemas import SpendReceiptDocument
-from tokenyield_collector.prices.period import day_of
+from tokenyield_collector.prices.period import day_of, day_start_ms
+from tokenyield_collector.slices import SliceChanges
 from tokenyield_collector.spend.builder import SliceBuilder
 from tokenyield_collector.spend.format import SpendRow
 from tokenyield_collector.spend.slices import (
@@ -21,7 +22,6 @@ from tokenyield_collector.spend.slices import (
     TOKENS,
     Layer,
     SpendAmounts,
-    SpendChanges,
     SpendFields,
     SpendKey,
     SpendSlice,
@@ -101,8 +101,7 @@ def decode_spend(body: bytes, people: People) -> list[SpendSlice]:
 
 
 def _slice(entry: SpendSliceEntry, people: People) -> SpendSlice:
-    day = entry.day
-    day_ms = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
+    day_ms = day_start_ms(entry.day)
     source, account, grain = (
         fitting_name(name, FIELD_CHARS_MAX) for name in (entry.source, entry.account, entry.grain)
     )
@@ -156,7 +155,7 @@ def spend_requests(slices: Sequence[SpendSlice]) -> Iterator[list[SpendSlice]]:
         yield part
 
 
-def spend_receipt(changes: SpendChanges) -> SpendReceiptDocument:
+def spend_receipt(changes: SliceChanges[SpendSlice]) -> SpendReceiptDocument:
     return {
         "added": len(changes.added),
         "replaced": len(changes.replaced),

@@ -4,7 +4,7 @@ They are kept by slice: one source, day and name. An import replaces the whole s
 same file twice changes nothing, and a corrected one corrects.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tokenyield_collector.prices.period import day_of
@@ -40,18 +40,6 @@ class OutcomeSlice(NamedTuple):
         return sum(count for _, count in self.counts)
 
 
-class SliceChanges(NamedTuple):
-    """What an import does to the slices that it names. `replaced`: (before, after)."""
-
-    added: list[OutcomeSlice]
-    replaced: list[tuple[OutcomeSlice, OutcomeSlice]]
-    unchanged: list[OutcomeSlice]
-
-    @property
-    def to_write(self) -> list[OutcomeSlice]:
-        return [*self.added, *(after for _, after in self.replaced)]
-
-
 def slices_of(rows: Iterable[tuple[SliceKey, str, int]]) -> list[OutcomeSlice]:
     """Rows of (slice, labels, count) by slice; counts with equal labels are added up."""
     counts: dict[SliceKey, dict[str, int]] = {}
@@ -59,26 +47,6 @@ def slices_of(rows: Iterable[tuple[SliceKey, str, int]]) -> list[OutcomeSlice]:
         of_slice = counts.setdefault(key, {})
         of_slice[labels] = of_slice.get(labels, 0) + count
     return [OutcomeSlice(key, tuple(sorted(counts[key].items()))) for key in sorted(counts)]
-
-
-def slice_changes(stored: Iterable[OutcomeSlice], given: Sequence[OutcomeSlice]) -> SliceChanges:
-    known = {one.key: one for one in stored}
-    changes = SliceChanges([], [], [])
-    for one in given:
-        before = known.get(one.key)
-        if before is None:
-            changes.added.append(one)
-        elif before == one:
-            changes.unchanged.append(one)
-        else:
-            changes.replaced.append((before, one))
-    return changes
-
-
-def span_of(slices: Iterable[OutcomeSlice]) -> tuple[int, int]:
-    """[start_ms, end_ms) of their days; empty where there are none."""
-    days = [one.key.day_ms for one in slices]
-    return (min(days), max(days) + MS_PER_DAY) if days else (0, 0)
 
 
 def outcome_findings(slices: Iterable[OutcomeSlice]) -> Iterator[str]:

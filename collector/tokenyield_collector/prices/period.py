@@ -51,7 +51,7 @@ def parse_period(text: str) -> Period:
     if not 1 <= (end - start).days <= DAYS_MAX:
         expected = f"1 to {DAYS_MAX} days, the first before the last"
         raise ParameterError("period", expected=expected, found=f"'{text[:40]}'")
-    return Period(name=text, start_ms=_ms(start), end_ms=_ms(end))
+    return Period(name=text, start_ms=day_start_ms(start), end_ms=day_start_ms(end))
 
 
 def months_of(period: Period) -> list[Period]:
@@ -86,5 +86,6 @@ def iso(instant_ms: int) -> str:
     return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _ms(day: date) -> int:
+def day_start_ms(day: date) -> int:
+    """Of a UTC day."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000

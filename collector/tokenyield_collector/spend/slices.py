@@ -10,7 +10,7 @@ nothing. A slice has one layer:
 Tokens have one meaning for all vendors (meanings.py). Money is in millionths of the currency (`micro`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from tokenyield_collector.prices.period import day_of
@@ -120,38 +120,6 @@ class SpendSlice(NamedTuple):
             if amounts.cost_micro is not None:
                 costs[fields.currency] = costs.get(fields.currency, 0) + amounts.cost_micro
         return costs
-
-
-class SpendChanges(NamedTuple):
-    """What an import does to the slices that it names. `replaced`: (before, after)."""
-
-    added: list[SpendSlice]
-    replaced: list[tuple[SpendSlice, SpendSlice]]
-    unchanged: list[SpendSlice]
-
-    @property
-    def to_write(self) -> list[SpendSlice]:
-        return [*self.added, *(after for _, after in self.replaced)]
-
-
-def spend_changes(stored: Iterable[SpendSlice], given: Sequence[SpendSlice]) -> SpendChanges:
-    known = {one.key: one for one in stored}
-    changes = SpendChanges([], [], [])
-    for one in given:
-        before = known.get(one.key)
-        if before is None:
-            changes.added.append(one)
-        elif before == one:
-            changes.unchanged.append(one)
-        else:
-            changes.replaced.append((before, one))
-    return changes
-
-
-def spend_span(slices: Iterable[SpendSlice]) -> tuple[int, int]:
-    """[start_ms, end_ms) of their days; empty where there are none."""
-    days = [one.key.day_ms for one in slices]
-    return (min(days), max(days) + MS_PER_DAY) if days else (0, 0)
 
 
 def spend_findings(slices: Iterable[SpendSlice]) -> Iterator[str]:

@@ -13,11 +13,10 @@ from tokenyield_collector.ledger.outcomes import (
     OutcomeSlice,
     SliceKey,
     outcome_findings,
-    slice_changes,
     slices_of,
-    span_of,
 )
 from tokenyield_collector.ledger.verify import verify
+from tokenyield_collector.slices import slice_changes, span_of
 from tokenyield_wire.units import MS_PER_DAY
 
 DAY_MS = 20_000 * MS_PER_DAY

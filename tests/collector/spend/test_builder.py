@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenyield_collector.prices.money import rounded
+from tokenyield_collector.slices import slice_changes
 from tokenyield_collector.spend import builder
 from tokenyield_collector.spend.builder import SliceBuilder
 from tokenyield_collector.spend.format import SpendRow
 from tokenyield_collector.spend.people import DirectoryEntry, People, people_filter
-from tokenyield_collector.spend.slices import SpendAmounts, SpendFields, SpendSlice, spend_changes, spend_findings
+from tokenyield_collector.spend.slices import SpendAmounts, SpendFields, SpendSlice, spend_findings
 
 DAY_MS = 20_000 * 86_400_000
 COUNTS = st.none() | st.integers(0, 9)
@@ -55,7 +56,7 @@ def test_nothing_is_lost_whatever_the_order(rows: list[SpendRow], order: Random)
         picos = [row.cost_pico for row in own if row.cost_pico is not None]
         assert one.cost_micro().get("USD", 0) == rounded(sum(picos), 10**6)
         assert one.tokens == sum(row.amounts.tokens or 0 for row in own)
-    assert spend_changes(slices, slices).to_write == []
+    assert slice_changes(slices, slices).to_write == []
 
 
 def test_a_slice_that_is_too_large_loses_its_finest_fields(monkeypatch: pytest.MonkeyPatch) -> None:
