@@ -38,6 +38,15 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = STATE_TIMEOUT_S
         time.sleep(0.05)
 
 
+def answers(url: str) -> bool:
+    """Whether it does, with success."""
+    try:
+        get(url)
+    except OSError:
+        return False
+    return True
+
+
 class Program:
     """One of the two programs, which can be killed and started again."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import free_port, get, wait_until
+from harness import answers, free_port, wait_until
 
 
 class Prometheus:
@@ -51,16 +51,8 @@ def running(folder: Path, config: str, *flags: str, blocks_of: Sequence[Path] = 
     with (folder / "prometheus.out").open("wb") as out:
         process = subprocess.Popen([*call, f"--web.listen-address=127.0.0.1:{port}"], stdout=out, stderr=out)
     try:
-        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/-/ready"), what="Prometheus is ready")
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/-/ready"), what="Prometheus is ready")
         yield Prometheus(f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
         process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        get(url)
-    except OSError:
-        return False
-    return True

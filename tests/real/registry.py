@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness import free_port, get, wait_until
+from harness import answers, free_port, wait_until
 
 
 @contextlib.contextmanager
@@ -21,16 +21,8 @@ def running(folder: Path) -> Iterator[str]:
     with (folder / "registry.out").open("wb") as out:
         process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=out, stderr=out)
     try:
-        wait_until(lambda: _answers(f"http://{at}/v2/"), what="the registry answers")
+        wait_until(lambda: answers(f"http://{at}/v2/"), what="the registry answers")
         yield at
     finally:
         process.terminate()
         process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        get(url)
-    except OSError:
-        return False
-    return True
