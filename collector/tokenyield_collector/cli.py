@@ -30,6 +30,7 @@ COMMANDS = (
     "backup",
     "verify",
     "import",
+    "pull",
     "migrate",
     "example",
     "monitoring",

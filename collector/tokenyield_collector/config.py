@@ -78,6 +78,9 @@ class CollectorSettings:
     attribution_file: str | None = setting(
         None, "rules, sharing and budgets, see attribution.yaml; without one the built-in rules"
     )
+    spend_file: str | None = setting(
+        None, "accounts at vendors whose spend is pulled, see docs/spend.md; without one none is"
+    )
     people: Literal["off", "team", "pseudonym", "name"] = setting(
         "team", "what is kept of persons in spend; team: the team of people_file, and no person, see docs/spend.md"
     )

@@ -17,6 +17,7 @@ class Executors:
     | `queries` | /v1/summary, /v1/fleet, /v1/diagnosis | their callers |
     | `exposer` | the text of /metrics, and the compression of answers | scrapes, and callers of JSON |
     | `reporter` | reports, budgets, rates, one at a time | their callers, of which few may wait (api/report_queue.py) |
+    | `puller` | reading what vendors answered (pull/) | the next pull |
 
     Passwords are checked in a thread of their own (access/auth.py); backups and the journal of enrolments are written
     in those of asyncio.
@@ -31,6 +32,7 @@ class Executors:
         self.queries = ThreadPoolExecutor(1, thread_name_prefix="queries")
         self.exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
         self.reporter = ThreadPoolExecutor(1, thread_name_prefix="reporter")
+        self.puller = ThreadPoolExecutor(1, thread_name_prefix="puller")
 
     def close(self, last_write: Callable[[], object]) -> None:
         """After all that was submitted, and `last_write` by the writer; reports that have not begun are dropped.
@@ -39,6 +41,7 @@ class Executors:
         """
         self.reporter.shutdown(cancel_futures=True)
         self.historian.shutdown(cancel_futures=True)
+        self.puller.shutdown(cancel_futures=True)
         self.writer.submit(last_write)
         for executor in (self.decoder, self.receiver, self.writer, self.reader, self.queries, self.exposer):
             executor.shutdown()

@@ -36,6 +36,7 @@ from tokenyield_collector.ledger_engine import open_ledger
 from tokenyield_collector.live.refresher import Refresher
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy, files_changed_at, load_policy
+from tokenyield_collector.pull.puller import Puller
 from tokenyield_collector.reports.version_check import check_again
 from tokenyield_collector.spend.otlp.document import OTLP_PREFIX
 from tokenyield_collector.statements.bought import BoughtCosts
@@ -106,7 +107,9 @@ class Collector:
             problem=lambda: self.problem,
             requires_authentication=lambda: self.authenticator.credentials.are_required,
             others=others,
+            pulls=lambda: self.puller.states,
         )
+        self.puller = Puller(settings, ledger, self.executors, lambda: self.view is not None and self._leads)
         self._ledger = ledger
         self._files_changed_at = files_changed_at(settings)
         self._changed: set[int] = set()
@@ -329,6 +332,7 @@ async def serve(settings: CollectorSettings) -> None:
                 collector.run,
                 collector.close_months,
                 collector.add_up_observed,
+                collector.puller.run,
                 _report_alive,
             )
             running = [tasks.create_task(lasting(loop)) for loop in loops]

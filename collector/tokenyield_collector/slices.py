@@ -16,6 +16,9 @@ class Slice(Protocol):
     @property
     def key(self) -> Any: ...
 
+    @property
+    def is_empty(self) -> bool: ...
+
 
 SliceT = TypeVar("SliceT", bound=Slice)
 
@@ -33,13 +36,14 @@ class SliceChanges(NamedTuple, Generic[SliceT]):
 
 
 def slice_changes(stored: Iterable[SliceT], given: Sequence[SliceT]) -> SliceChanges[SliceT]:
+    """An empty slice removes the one before it; where there is none, nothing changes."""
     known = {one.key: one for one in stored}
     changes = SliceChanges[SliceT]([], [], [])
     for one in given:
         before = known.get(one.key)
-        if before is None:
+        if before is None and not one.is_empty:
             changes.added.append(one)
-        elif before == one:
+        elif before is None or before == one:
             changes.unchanged.append(one)
         else:
             changes.replaced.append((before, one))

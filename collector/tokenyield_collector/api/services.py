@@ -14,6 +14,7 @@ from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.pull.state import PullState
 from tokenyield_collector.statements.source import OtherCosts
 
 
@@ -36,5 +37,7 @@ class Services:
     requires_authentication: Callable[[], bool]
     others: Sequence[OtherCosts] = ()
     """Cost sources beside the fleet."""
+    pulls: Callable[[], Sequence[PullState]] = tuple
+    """How the pulling of each account stands."""
     after_refresh: list[Callable[[], None]] = field(default_factory=list)
     """Called in the event loop when there is another view."""

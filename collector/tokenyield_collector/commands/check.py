@@ -17,6 +17,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import dataclasses
     import os
+    from pathlib import Path
 
     import yaml
 
@@ -25,9 +26,14 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.commands.terms_lines import first_day_kept, terms_texts
     from tokenyield_collector.config import load_settings
     from tokenyield_collector.policy import load_policy
+    from tokenyield_collector.pull.asking import key_remarks
+    from tokenyield_collector.pull.spend_file import load_accounts
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
     policy = load_policy(settings)
+    if settings.spend_file:
+        for remark in key_remarks(load_accounts(Path(settings.spend_file))):
+            show(f"{settings.spend_file}: {remark}", is_error=True)
     prices = policy.prices
     credentials = Credentials(settings)
     if credentials.enrolment is not None and credentials.enrolment.journal.faults:

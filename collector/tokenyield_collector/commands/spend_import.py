@@ -28,7 +28,7 @@ def import_spend(settings: "CollectorSettings", arguments: argparse.Namespace) -
     read = _read(settings, arguments)
     _show_understood(read)
     if read.slices:
-        _show_receipt(_imported(settings, arguments, read.slices))
+        show_receipt(imported(settings, arguments, read.slices))
     if arguments.dry_run:
         print("dry run: nothing was changed", file=sys.stderr)
     return 1 if read.refused else 0
@@ -62,7 +62,7 @@ def _read(settings: "CollectorSettings", arguments: argparse.Namespace) -> "Spen
             raise ParameterError("mapping", expected="one that can be used", found=str(error)) from None
 
 
-def _imported(
+def imported(
     settings: "CollectorSettings", arguments: argparse.Namespace, slices: "list[SpendSlice]"
 ) -> "SpendReceiptDocument":
     """Through the collector where `--collector` names one or it has the ledger open. `--ledger` may be a new file; a
@@ -120,7 +120,7 @@ def _posted(
     return joined(receipts)
 
 
-def _show_receipt(receipt: "SpendReceiptDocument") -> None:
+def show_receipt(receipt: "SpendReceiptDocument") -> None:
     added, replaced, unchanged = receipt["added"], receipt["replaced"], receipt["unchanged"]
     show(f"{added + replaced + unchanged} slices (source, account, day, report): "
          f"{added} new, {replaced} replaced, {unchanged} unchanged")  # fmt: skip

@@ -177,6 +177,10 @@ class Ledger(Protocol):
         """Start (ms) of the first and of the last day that has a slice; None where there is none."""
         ...
 
+    def spend_days_of(self, source: str, account: str, grain: str) -> list[int]:
+        """Start (ms) of every day that has this slice, in their order."""
+        ...
+
     def spend_revision(self, start_ms: int, end_ms: int) -> str:
         """Changes when a slice of the days that begin in [start_ms, end_ms) does; empty where there is none. Quick."""
         ...

@@ -36,6 +36,10 @@ class OutcomeSlice(NamedTuple):
     counts: tuple[tuple[str, int], ...]
 
     @property
+    def is_empty(self) -> bool:
+        return not self.counts
+
+    @property
     def total(self) -> int:
         return sum(count for _, count in self.counts)
 

@@ -5,7 +5,7 @@ agents' business; labels that others choose share one budget of series (folding.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -22,6 +22,7 @@ from tokenyield_collector.metrics.folding import ShownNames
 from tokenyield_collector.metrics.labelled import CollectorFamily as Family
 from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import NANO_PER_UNIT
+from tokenyield_collector.pull.state import REASONS, PullState
 from tokenyield_collector.statements.buckets import LIVE_BUCKETS
 from tokenyield_collector.statements.lines import BASES
 from tokenyield_collector.statements.names import OTHER, own_name, pool_name
@@ -106,8 +107,9 @@ class Exposition:
 class OwnExposition:
     """A prometheus_client collector over what the receiving side counts: cheap, and fresh at every scrape."""
 
-    def __init__(self, ingest: IngestStats) -> None:
+    def __init__(self, ingest: IngestStats, pulls: Callable[[], Sequence[PullState]] = tuple) -> None:
         self._ingest = ingest
+        self._pulls = pulls
 
     def collect(self) -> Iterator[Metric]:
         ingest = self._ingest
@@ -121,6 +123,24 @@ class OwnExposition:
         yield families.COMMITS.of(ingest.commits)
         yield families.COMMIT_SECONDS.of(ingest.commit_seconds)
         yield families.WAITING.of(ingest.waiting_batches)
+        yield from _pulls(self._pulls())
+
+
+def _pulls(states: Sequence[PullState]) -> Iterator[Metric]:
+    """Accounts of spend.yaml, of which there is a bounded number."""
+    yield families.PULL_SUCCESS.samples(
+        {(one.name,): one.success_at_ms / MS_PER_SECOND for one in states if one.success_at_ms is not None}
+    )
+    yield families.PULL_FAILING.samples(
+        {(one.name,): int(bool(one.problems)) for one in states if one.problems or one.success_at_ms is not None}
+    )
+    yield families.PULL_MISSING.samples(
+        {(one.name,): one.missing_days for one in states if one.missing_days is not None}
+    )
+    yield families.PULL_ROWS.samples({(one.name,): one.rows for one in states})
+    yield families.PULL_REFUSED.samples(
+        {(one.name, reason): one.refused[reason] for one in states for reason in REASONS}
+    )
 
 
 def _names(view: View) -> dict[str, list[Labels]]:

@@ -302,6 +302,31 @@ ENROL_REFUSED = Family(
 COMMITS = Family("tokenyield_collector_commits_total", "counter", "Commits of the ledger")
 COMMIT_SECONDS = Family("tokenyield_collector_commit_seconds_total", "counter", "Time spent in commits")
 WAITING = Family("tokenyield_collector_waiting_batches", "gauge", "Batches waiting for a commit")
+PULL_SUCCESS = Family(
+    "tokenyield_spend_pull_success_timestamp_seconds",
+    "gauge",
+    "When all reports of an account of spend.yaml were last pulled up to yesterday",
+    ("account",),
+)
+PULL_FAILING = Family(
+    "tokenyield_spend_pull_failing", "gauge", "1 where the last pull of an account failed, 0 where not", ("account",)
+)
+PULL_MISSING = Family(
+    "tokenyield_spend_pull_missing_days",
+    "gauge",
+    "Days of an account that should be known and are not, of the report that lacks most",
+    ("account",),
+)
+PULL_ROWS = Family(
+    "tokenyield_spend_pull_rows_total", "counter", "Rows of vendors that were pulled and could be used", ("account",)
+)
+PULL_REFUSED = Family(
+    "tokenyield_spend_pull_refusals_total",
+    "counter",
+    "Pulls of a report that failed, by reason (key, rate, unavailable, answer, ledger); rows: rows that could not be "
+    "used",
+    ("account", "reason"),
+)
 LEDGER_BYTES = Family("tokenyield_collector_ledger_bytes", "gauge", "Size of the ledger")
 POLICY_FRESH = Family(
     "tokenyield_collector_policy_fresh",

@@ -110,6 +110,10 @@ class SpendSlice(NamedTuple):
     lines: tuple[SpendLine, ...]
 
     @property
+    def is_empty(self) -> bool:
+        return not self.lines
+
+    @property
     def tokens(self) -> int:
         return sum(line.amounts.tokens or 0 for line in self.lines)
 

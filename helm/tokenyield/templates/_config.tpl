@@ -32,5 +32,6 @@
 {{- end }}
 {{- with include "tokenyield.policySource" (dict "name" "prices" "from" .Values.collector.pricesFrom "text" .Values.collector.prices) }}{{ $_ := set $own "prices_file" . }}{{ end }}
 {{- with include "tokenyield.policySource" (dict "name" "attribution" "from" .Values.collector.attributionFrom "text" .Values.collector.attribution) }}{{ $_ := set $own "attribution_file" . }}{{ end }}
+{{- if .Values.collector.spend.accounts }}{{ $_ := set $own "spend_file" "/etc/tokenyield/spend.yaml" }}{{ end }}
 {{- toYaml (mergeOverwrite $own .Values.collector.config) }}
 {{- end }}

@@ -60,8 +60,11 @@ def test_a_slice_replaces_its_own_and_no_other(open_ledger: Open) -> None:
     again = open_ledger()
     assert all_of(again) == after, "it is durable"
     assert again.spend_days() == (DAY_MS, DAY_MS + MS_PER_DAY)
+    assert again.spend_days_of("openai", "default", "costs") == [DAY_MS, DAY_MS + MS_PER_DAY]
+    assert again.spend_days_of("openai", "default", HOSTILE) == again.spend_days_of("x", "other", "costs") == []
     again.replace_spend([one()], 3)
     assert all_of(again) == after[1:], "without lines it is gone"
+    assert again.spend_days_of("openai", "default", "costs") == [DAY_MS + MS_PER_DAY]
     assert again.spend(DAY_MS + MS_PER_DAY, DAY_MS + 2 * MS_PER_DAY) == [one(1, a=-7)]
     assert list(verify(again)) == []
     again.close()

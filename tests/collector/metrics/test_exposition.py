@@ -25,6 +25,7 @@ from tokenyield_collector.metrics.families import every_family
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.book import Facility, Owned, Pool, PoolMatch, PriceBook
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT
+from tokenyield_collector.pull.state import PullState
 from tokenyield_collector.statements.source import Span
 from tokenyield_collector.statements.statement import fleet_statement
 
@@ -72,7 +73,12 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
     )
     registry = CollectorRegistry()
     registry.register(Exposition(view, series_max))
-    registry.register(OwnExposition(IngestStats(batches=4, commits=1)))
+    pulls = [
+        PullState(name="anthropic-main", source="anthropic", success_at_ms=NOON_MS, missing={"costs": 0}, rows=7),
+        PullState(name="openai-main", source="openai", missing={"costs": 2}, problems={"costs": "HTTP 503"}),
+        PullState(name="not yet", source="cursor"),
+    ]
+    registry.register(OwnExposition(IngestStats(batches=4, commits=1), lambda: pulls))
     return generate_latest(registry).decode(), encode(summarize(live, judged_by, view))
 
 

@@ -57,6 +57,9 @@ def test_nothing_is_lost_whatever_the_order(rows: list[SpendRow], order: Random)
         assert one.cost_micro().get("USD", 0) == rounded(sum(picos), 10**6)
         assert one.tokens == sum(row.amounts.tokens or 0 for row in own)
     assert slice_changes(slices, slices).to_write == []
+    emptied = [one._replace(lines=()) for one in slices]
+    assert slice_changes(slices, emptied).replaced == list(zip(slices, emptied, strict=True))
+    assert slice_changes([], emptied).unchanged == emptied
 
 
 def test_a_slice_that_is_too_large_loses_its_finest_fields(monkeypatch: pytest.MonkeyPatch) -> None:

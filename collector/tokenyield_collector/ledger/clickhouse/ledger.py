@@ -178,6 +178,9 @@ class ClickHouseLedger:
     def spend_days(self) -> tuple[int, int] | None:
         return spend.spend_days(self._tables)
 
+    def spend_days_of(self, source: str, account: str, grain: str) -> list[int]:
+        return spend.spend_days_of(self._tables, source, account, grain)
+
     def spend_revision(self, start_ms: int, end_ms: int) -> str:
         return spend.spend_revision(self._tables, start_ms, end_ms)
 

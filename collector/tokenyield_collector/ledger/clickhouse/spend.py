@@ -55,6 +55,20 @@ def spend_days(tables: ClickHouseTables) -> tuple[int, int] | None:
     return (int(first_ms), int(last_ms)) if count else None
 
 
+def spend_days_of(tables: ClickHouseTables, source: str, account: str, grain: str) -> list[int]:
+    """See `Ledger.spend_days_of`."""
+    same = " AND ".join(
+        f"{name} = unhex('{value.encode().hex()}')"
+        for name, value in (("source", source), ("account", account), ("grain", grain))
+    )
+    rows = tables.rows(
+        f"SELECT DISTINCT day_ms FROM {{spend}} FINAL WHERE {same} AND day_ms >= %d AND notEmpty(lines.vendor) "
+        "ORDER BY day_ms",
+        _kept(tables, 0),
+    )
+    return [int(day_ms) for (day_ms,) in rows]
+
+
 def spend_revision(tables: ClickHouseTables, start_ms: int, end_ms: int) -> str:
     """See `Ledger.spend_revision`. Only slices that changed are written, so that a version stands for a content."""
     columns = ", ".join([*SpendKey._fields, "version"])

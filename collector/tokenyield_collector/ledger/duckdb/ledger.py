@@ -192,6 +192,10 @@ class DuckDbLedger:
         return spend.spend_days(self._file.reader())
 
     @readable
+    def spend_days_of(self, source: str, account: str, grain: str) -> list[int]:
+        return spend.spend_days_of(self._file.reader(), source, account, grain)
+
+    @readable
     def spend_revision(self, start_ms: int, end_ms: int) -> str:
         return spend.spend_revision(self._file.reader(), start_ms, end_ms)
 

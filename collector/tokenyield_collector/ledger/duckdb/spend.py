@@ -53,6 +53,15 @@ def spend_days(connection: Any) -> tuple[int, int] | None:
     return None if first_ms is None else (first_ms, last_ms)
 
 
+def spend_days_of(connection: Any, source: str, account: str, grain: str) -> list[int]:
+    """See `Ledger.spend_days_of`."""
+    rows = connection.execute(
+        "SELECT DISTINCT day_ms FROM spend WHERE source = ? AND account = ? AND grain = ? ORDER BY day_ms",
+        [source, account, grain],
+    ).fetchall()
+    return [day_ms for (day_ms,) in rows]
+
+
 def spend_revision(connection: Any, start_ms: int, end_ms: int) -> str:
     """See `Ledger.spend_revision`."""
     columns = ", ".join(SPEND_COLUMNS[:-1])  # when it was imported makes no difference
