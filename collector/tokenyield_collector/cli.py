@@ -22,6 +22,7 @@ COMMANDS = (
     "health",
     "rate",
     "report",
+    "explain",
     "budget",
     "coverage",
     "diagnose",

@@ -108,6 +108,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.kill_all()
 
 
+def day(back: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(time.time_ns() / 1e9 - back * DAY_MS / 1000))
+
+
 PAGES = {
     "#/": "Workloads by waste",
     "#/diagnosis": "starved",
@@ -119,6 +123,7 @@ PAGES = {
     "#/node/onprem/gpu-1": "GPUs over the live window",
     "#/chargeback/team/search": "Workloads in",
     "#/report": "Budgets",
+    "#/changes": "Rows that moved most",
 }
 
 
@@ -131,6 +136,32 @@ def test_every_page_is_shown_and_can_be_used_by_all(watched: Watched, fleet: Sta
     violations = axe(page)
     assert violations == [], json.dumps(violations, indent=1)[:4000]
     watched.is_well(fleet.url)
+
+
+def test_what_changed_is_what_the_api_says(browser: Browser, fleet: Stack) -> None:
+    """The bridge leads from one cost to the other; another comparison is another address; a period that is none says so."""
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    periods = f"{day(6)}..{day(4)}", f"{day(9)}..{day(7)}"
+    page.goto(f"{fleet.url}/#/changes/{'/'.join(periods)}/team")
+    bridge = page.locator("ul.bridge li .amount")
+    expect(bridge.first).to_be_visible()
+    document = json.loads(
+        get(f"{fleet.url}/v1/explain?period={periods[0]}&against={periods[1]}&by=team&top=200"), parse_float=Decimal
+    )
+    expect(page.locator("main")).to_contain_text(document["text"])
+    first, *steps, last = map(written, bridge.all_inner_texts())
+    shown = document["total"]["shown"]
+    assert (first, last) == (shown["cost_from"], shown["cost_to"])
+    assert steps == [effect["amount"] for effect in document["effects"]] != []
+    assert first + sum(steps) == last
+    page.get_by_role("combobox", name="By").select_option("workload")
+    expect(page.locator("caption")).to_have_text("Rows that moved most, by workload")
+    assert page.url.endswith("/workload")
+    page.get_by_label("against").fill("last week")
+    page.get_by_label("against").press("Enter")
+    expect(page.locator("#banner")).to_contain_text("period: expected")
+    page.close()
 
 
 def axe(page: Page) -> list[Any]:

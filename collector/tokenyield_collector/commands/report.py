@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokenyield_collector.commands.filters import columns_of, where_of
 from tokenyield_collector.commands.source import add_source_flags, open_reports, settings_of
 from tokenyield_collector.reports.focus.columns import DATASETS, DEFAULT_VERSION, VERSIONS
 from tokenyield_collector.reports.formats import FORMAT_NAMES
@@ -56,8 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format == "parquet" and arguments.output is None and sys.stdout.isatty():
         print("report: parquet is not for a terminal; give --output FILE", file=sys.stderr)
         return 2
-    columns = [name.strip() for name in arguments.by.split(",") if name.strip()]
-    where = _where(arguments.where)
+    columns, where = columns_of(arguments.by), where_of(arguments.where)
     if arguments.versions or arguments.diff:
         _write_about_versions(arguments, columns, where)
         return 0
@@ -88,15 +88,6 @@ def _write_about_versions(arguments: argparse.Namespace, columns: list[str], whe
         print_difference(arguments, columns, where)
     else:
         print_versions(arguments)
-
-
-def _where(pairs: list[str]) -> dict[str, str]:
-    from tokenyield_collector.errors import ParameterError
-
-    for pair in pairs:
-        if "=" not in pair:
-            raise ParameterError("where", expected="a column and a value", found=f"'{pair}'", fix="write team=search")
-    return dict(pair.partition("=")[::2] for pair in pairs)
 
 
 def _from_collector(

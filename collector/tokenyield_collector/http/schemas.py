@@ -523,3 +523,69 @@ class DifferenceDocument(TypedDict):
     """Of each version after the first."""
     total: DifferenceRow
     rows: list[DifferenceRow]
+
+
+class ExplainFigures(TypedDict):
+    """`effects`: by the names of insight/effects.py, those that are not 0; they sum to `difference`."""
+
+    cost_from: Money
+    cost_to: Money
+    difference: Money
+    effects: dict[str, Money]
+
+
+class ExplainRow(ExplainFigures):
+    """Exact; `shown` is rounded for people, and sums as the exact amounts do."""
+
+    by: dict[str, str]
+    shown: ExplainFigures
+
+
+class ExplainEffect(TypedDict):
+    """One effect in the whole, as it is shown, with its words."""
+
+    effect: str
+    title: str
+    meaning: str
+    amount: Money
+
+
+class ExplainCause(TypedDict):
+    """One effect in one row, as it is shown. `text` follows the amount: by the volume of search."""
+
+    by: dict[str, str]
+    effect: str
+    amount: Money
+    text: str
+
+
+class ExplainedPeriod(TypedDict):
+    """What of it is known: `start` to `end`. `version`: of the month, where it is closed."""
+
+    name: str
+    start: str
+    end: str
+    state: str
+    version: int | None
+
+
+class ExplainDocument(TypedDict):
+    """Why a period cost more or less than another. Rows sum to the total in every column, effects to the difference."""
+
+    period: ExplainedPeriod
+    against: ExplainedPeriod
+    currency: str
+    by: list[str]
+    where: dict[str, str]
+    text: str
+    """All of it in one sentence."""
+    total: ExplainRow
+    effects: list[ExplainEffect]
+    """In the order in which the difference is divided; they sum to the shown difference."""
+    causes: list[ExplainCause]
+    """The largest first."""
+    rest: Money
+    """What of the shown difference is no cause of these."""
+    rows: list[ExplainRow]
+    """Those that moved most first."""
+    notes: list[str]

@@ -34,7 +34,7 @@ from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, R
 from tokenyield_collector.reports.outcomes import tie_outcomes
 from tokenyield_collector.reports.report import Report, make_report
 from tokenyield_collector.reports.report_latency import report_latency
-from tokenyield_collector.reports.reported_period import PeriodReader, ReportedStretch, state_of
+from tokenyield_collector.reports.reported_period import PeriodReader, ReportedPeriod, ReportedStretch, state_of
 from tokenyield_collector.reports.version_list import difference_document, version_document
 from tokenyield_collector.statements.gaps import NO_POOL
 from tokenyield_collector.statements.names import names_of
@@ -206,6 +206,10 @@ class ReportMaker:
         if len(months) > 1:
             raise ParameterError("period", expected="a month, or days of one", found=f"'{period[:40]}'")
         return months[0]
+
+    def read(self, period: str, grain: Grain) -> ReportedPeriod:
+        """The statement of a period, for what is made of more than one."""
+        return self._reader.read(parse_period(period), grain)
 
     def coverage(self, period: str, top: int) -> CoverageDocument:
         """How much each dimension covers under the policy of now, and the `top` most expensive without a value for one.

@@ -3,6 +3,7 @@
 import { UnreachableError } from "./api.js";
 import { redraw } from "./charts.js";
 import { clock, el, visible } from "./dom.js";
+import { changes } from "./pages/changes.js";
 import { carrier, node, workload } from "./pages/detail.js";
 import { diagnosis } from "./pages/diagnosis.js";
 import { chargeback, nodes, workloads } from "./pages/lists.js";
@@ -11,7 +12,7 @@ import { report } from "./pages/report.js";
 
 /** @type {Record<string, (page: Page, ...names: string[]) => Promise<void>>} */
 const PAGES = {
-  "": overview, diagnosis, workloads, nodes, workload, node, report,
+  "": overview, diagnosis, workloads, nodes, workload, node, report, changes,
   chargeback: (page, dimension, ...names) => (names.length ? carrier(page, dimension, names[0]) : chargeback(page, dimension)),
 };
 const RETRY_MS = 5000;

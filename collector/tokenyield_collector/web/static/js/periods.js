@@ -5,15 +5,15 @@ import { el } from "./dom.js";
 /** @typedef {{ id: string, name: string, grain: "day" | "hour", text: () => string }} Period */
 
 /** @param {number} back days before today */
-function day(back) {
+export function daysBack(back) {
   return new Date(Date.now() - back * 86_400_000).toISOString().slice(0, 10);
 }
 
 /** @type {Period[]} */
 export const PERIODS = [
-  { id: "2d", name: "Yesterday and today", grain: "hour", text: () => `${day(1)}..${day(0)}` },
-  { id: "7d", name: "Last 7 days", grain: "day", text: () => `${day(6)}..${day(0)}` },
-  { id: "30d", name: "Last 30 days", grain: "day", text: () => `${day(29)}..${day(0)}` },
+  { id: "2d", name: "Yesterday and today", grain: "hour", text: () => `${daysBack(1)}..${daysBack(0)}` },
+  { id: "7d", name: "Last 7 days", grain: "day", text: () => `${daysBack(6)}..${daysBack(0)}` },
+  { id: "30d", name: "Last 30 days", grain: "day", text: () => `${daysBack(29)}..${daysBack(0)}` },
 ];
 let chosen = PERIODS[2];
 

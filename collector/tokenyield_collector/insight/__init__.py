@@ -1,0 +1,1 @@
+"""What is said about costs beyond a report: why two periods differ."""
