@@ -58,8 +58,9 @@ def effects_of(before: RowFacts, after: RowFacts, length: Fraction, weights: Wei
     old_units, new_units = ({part.unit for part in facts if part.unit} for facts in (before, after))
     effects["gone"] = -sum(sums.total for part, sums in before.items() if part.unit and part.unit not in new_units)
     effects["new"] = sum(sums.total for part, sums in after.items() if part.unit and part.unit not in old_units)
+    in_both = old_units & new_units
     old, new = (
-        [(part, sums) for part, sums in facts.items() if not part.unit or part.unit in old_units & new_units]
+        [(part, sums) for part, sums in facts.items() if not part.unit or part.unit in in_both]
         for facts in (before, after)
     )
     for chain in (
@@ -188,7 +189,7 @@ def _token_chain(pairs: Sequence[tuple[_Quantities, _Quantities]], weights: Weig
         for values in zip(*((old.cost, old.tokens, new.tokens) for old, new in pairs), strict=True)
     )
     models = [_model_states(old, new, weights) for old, new in pairs]
-    mix, *later = (sum(states, Fraction()) for states in zip(*models, strict=True))
+    mix, *later = (sum(map(round, states)) for states in zip(*models, strict=True))  # a sum of fractions is slow
     effects = ("cache", "answers", "pace", "energy", "price")
     return _steps(
         [
