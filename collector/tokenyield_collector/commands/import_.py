@@ -57,8 +57,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0 all was understood; 1 a line was refused, or the ledger failed; 2 a flag cannot be used."""
+    import gc
+
     from tokenyield_collector.commands.source import settings_of
 
+    gc.disable()  # it ends soon, and millions of rows hold no cycles
     settings = settings_of(arguments)
     if arguments.kind != OUTCOMES:
         from tokenyield_collector.commands.spend_import import import_spend

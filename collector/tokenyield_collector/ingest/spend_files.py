@@ -23,7 +23,8 @@ LINE_BYTES_MAX = 16 * 2**20
 CELL_CHARS_MAX = 1024 * 1024
 PARQUET_ROWS_AT_ONCE = 10_000
 PARQUET_MEMORY = "256MB"
-_GZIP, _PARQUET, _BOM = b"\x1f\x8b", b"PAR1", b"\xef\xbb\xbf"
+GZIP_MAGIC, PARQUET_MAGIC = b"\x1f\x8b", b"PAR1"
+_BOM = b"\xef\xbb\xbf"
 # Exact money: what JSON writes as 0.06 is 0.06.
 _json = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -36,9 +37,9 @@ def documents_of(file: Path, *, is_lines: bool) -> Documents:
     with file.open("rb") as opened:
         head = opened.read(4)
         opened.seek(0)
-        if head == _PARQUET:
+        if head == PARQUET_MAGIC:
             yield from _parquet(file)
-        elif head[:2] == _GZIP:
+        elif head[:2] == GZIP_MAGIC:
             with gzip.open(opened) as unpacked:
                 try:
                     yield from _text(io.BufferedReader(unpacked), is_lines=is_lines)
@@ -145,11 +146,11 @@ def _parquet(file: Path) -> Documents:
             while rows := relation.fetchmany(PARQUET_ROWS_AT_ONCE):
                 for row in rows:
                     number += 1
-                    yield f"row {number}", dict(zip(names, map(_plain, row), strict=True))
+                    yield f"row {number}", dict(zip(names, map(plain_value, row), strict=True))
         except duckdb.Error as error:
             yield "", UnusableSpend("file", expected="a Parquet file", found=str(error), fix="copy it again")
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Times as texts, as other formats have them."""
     return value.isoformat() if hasattr(value, "isoformat") else value

@@ -12,8 +12,17 @@ from typing import Any
 
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ingest.spend_files import documents_of
+from tokenyield_collector.ingest.spend_tables import added_up
 from tokenyield_collector.spend.builder import SliceBuilder
-from tokenyield_collector.spend.format import ReadItem, ReadOptions, SpendNotice, SpendRow
+from tokenyield_collector.spend.format import (
+    ROWS,
+    ReadItem,
+    ReadOptions,
+    SpendNotice,
+    SpendReader,
+    SpendRow,
+    SpendTable,
+)
 from tokenyield_collector.spend.people import DirectoryEntry, people_filter
 from tokenyield_collector.spend.slices import FIELD_CHARS_MAX, SpendFields, SpendSlice
 from tokenyield_collector.spend.sources import grain_of_slice, load_source
@@ -54,7 +63,8 @@ def read_spend_files(
 ) -> SpendImport:
     """`progress`: documents read of a file. Raises OSError, `UnusableSpend` for a mapping that cannot be used."""
     form, read = load_source(source), SpendImport()
-    reader = form.reader(ReadOptions(mapping=mapping or {}))
+    options = ReadOptions(mapping=mapping or {})
+    reader = form.reader(options)
     builder = SliceBuilder(source, lambda grain: grain_of_slice(source, grain).layer, account=account, people=people)
     seen: set[bytes] = set()
     for file in files:
@@ -63,6 +73,8 @@ def read_spend_files(
             read.notices.append((file, "the same as a file before it, and read once"))
             continue
         seen.add(digest)
+        if form.table and _take_added_up(read, builder, file, form.table, form.reader(options)):
+            continue
         for number, (where, document) in enumerate(documents_of(file, is_lines=form.is_lines), start=1):
             if isinstance(document, UnusableSpend):
                 read.refuse(file, _at(where, document))
@@ -89,6 +101,30 @@ def _take(read: SpendImport, builder: SliceBuilder, file: Path, where: str, item
                 read.refuse(file, _at(where, item))
     except UnusableSpend as error:
         read.refuse(file, _at(where, error))
+
+
+def _take_added_up(
+    read: SpendImport, builder: SliceBuilder, file: Path, table: SpendTable, reader: SpendReader
+) -> bool:
+    """Whether all rows of a table could be used when they were added up; if not, nothing was taken, and reading them
+    one by one says which cannot be used."""
+    groups = added_up(file, table)
+    if groups is None:
+        return False
+    taken: list[tuple[SpendRow, int]] = []
+    try:
+        for group in groups:
+            for item in reader.read(group):
+                if not isinstance(item, SpendRow):
+                    return False
+                taken.append((item, group[ROWS]))
+    except UnusableSpend:
+        return False
+    for row, rows in taken:
+        _take(read, builder, file, "", [row])
+        read.rows += rows - 1
+    _take(read, builder, file, "", reader.finish())
+    return True
 
 
 def people_of(settings: CollectorSettings) -> Callable[[SpendFields, int], SpendFields]:

@@ -63,6 +63,28 @@ class ReadOptions:
     """How the columns of a table become fields (sources/csv.py)."""
 
 
+ROWS = "\0rows"
+"""The column of a row that is several of a table, added up: how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpendTable:
+    """What a source reads of a table, so that rows which differ in amounts alone can be added up before it reads them
+    (ingest/spend_tables.py). Its reader then finds columns without a value as None, and `ROWS`."""
+
+    names: tuple[str, ...]
+    """Columns that it reads, beside that of `only` and `sums`."""
+    required: tuple[str, ...]
+    only: tuple[str, str]
+    """(column, how it begins): it leaves out other rows, and counts them."""
+    day: str
+    """The column of `names` of which only the UTC day is read."""
+    money: str
+    """The column of `sums` that may be below 0."""
+    sums: Mapping[str, int]
+    """Columns that add up -> to how many decimals."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpendFormat:
     """A source. `is_lines`: its files are JSON lines, even where they have one line only."""
@@ -73,6 +95,7 @@ class SpendFormat:
     grains: Mapping[str, SpendGrain]
     reader: Callable[[ReadOptions], SpendReader]
     is_lines: bool = False
+    table: SpendTable | None = None
 
 
 def grain_family(grain: str) -> str:

@@ -9,7 +9,7 @@ unpriced, and named.
 """
 
 from collections.abc import Iterator, Sequence
-from decimal import ROUND_HALF_UP
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import groupby
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.spend.layers import ScopedLine, spend_of_day
 from tokenyield_collector.spend.list_prices import ListPrices, bundled_list
-from tokenyield_collector.spend.slices import SpendSlice
+from tokenyield_collector.spend.slices import SpendAmounts, SpendFields, SpendSlice
 from tokenyield_collector.spend.sources import grain_of_slice
 from tokenyield_collector.spend.vendors import OWN_FLEET
 from tokenyield_collector.statements.gaps import (
@@ -43,6 +43,8 @@ from tokenyield_wire.units import MS_PER_DAY
 SOURCE = "vendors"
 DAYS_AT_ONCE = 7
 """Read from the ledger, and in memory."""
+REMEMBERED_MAX = 100_000
+"""Who carries a line, by its fields."""
 _QUANTA_PER_MICRO = QUANTA_PER_UNIT // 10**6
 _COST_AT = COST_AT["productive"] + COMPONENT_AT["purchase"]
 _KINDS = ("prompt_computed", "prompt_cached", "completion")
@@ -87,6 +89,9 @@ class BoughtSource:
         self._prices = prices
         self._rates = Rates(policy.prices)
         self._gaps = GapSums()
+        self._carriers: dict[tuple[SpendFields, str, bool], Carrier] = {}
+        """Of one month: lines of many days have the same fields."""
+        self._exchange: dict[tuple[str, int], Decimal | None] = {}
 
     @property
     def gaps(self) -> list[DayGap]:
@@ -106,7 +111,11 @@ class BoughtSource:
         for line in spend.lines:
             if line.fields.vendor == OWN_FLEET:
                 continue  # the fleet counts it
-            key = LineKey(day_ms, SOURCE, line.fields.vendor, NO_NODE, self._carrier(line))
+            who = (line.fields, line.account, line.is_unseen)
+            carrier = self._carriers.get(who)
+            if carrier is None:
+                carrier = self._remembered(who, self._carrier(line))
+            key = LineKey(day_ms, SOURCE, line.fields.vendor, NO_NODE, carrier)
             sums = lines.get(key)
             if sums is None:
                 sums = lines[key] = Sums()
@@ -115,6 +124,12 @@ class BoughtSource:
             subject = f"{own_name(one.vendor)}, account {own_name(one.account)}, {one.layer}"
             self._gaps.add(BEYOND_BILLED, subject, day_ms, GapAmounts(tokens=one.tokens, requests=one.requests))
         yield from lines.items()
+
+    def _remembered(self, who: tuple[SpendFields, str, bool], carrier: Carrier) -> Carrier:
+        if len(self._carriers) >= REMEMBERED_MAX:
+            self._carriers.clear()
+        self._carriers[who] = carrier
+        return carrier
 
     def _carrier(self, line: ScopedLine) -> Carrier:
         fields = line.fields
@@ -156,20 +171,31 @@ class BoughtSource:
     def _quanta(self, day_ms: int, line: ScopedLine) -> int | None:
         """In the price book's currency; None where it is not known."""
         fields, amounts = line.fields, line.amounts
-        much = GapAmounts(tokens=amounts.tokens or 0, requests=amounts.requests or 0)
-        subject = f"{own_name(fields.vendor)} {own_name(fields.model) or fields.service}"
         if amounts.cost_micro is None:
-            if any(much):
-                self._gaps.add(BOUGHT_UNPRICED, subject, day_ms, much)
+            if any(much := _gap_amounts(amounts)):
+                self._gaps.add(BOUGHT_UNPRICED, _subject(fields), day_ms, much)
             return None
-        rate = self._rates.exchange(fields.currency, day_of(day_ms))
+        rate = self._rate(fields.currency, day_ms)
         if rate is None:
-            self._gaps.add(NO_EXCHANGE_RATE, fields.currency, day_ms, much)
+            self._gaps.add(NO_EXCHANGE_RATE, fields.currency, day_ms, _gap_amounts(amounts))
             return None
         if line.is_listed:
-            self._gaps.add(LIST_PRICED, f"{subject}, {self._prices.text}", day_ms, much)
+            self._gaps.add(LIST_PRICED, f"{_subject(fields)}, {self._prices.text}", day_ms, _gap_amounts(amounts))
         quanta = amounts.cost_micro * _QUANTA_PER_MICRO
         return quanta if rate == 1 else int((quanta * rate).to_integral_value(ROUND_HALF_UP))
+
+    def _rate(self, currency: str, day_ms: int) -> Decimal | None:
+        if (currency, day_ms) not in self._exchange:
+            self._exchange[currency, day_ms] = self._rates.exchange(currency, day_of(day_ms))
+        return self._exchange[currency, day_ms]
+
+
+def _gap_amounts(amounts: SpendAmounts) -> GapAmounts:
+    return GapAmounts(tokens=amounts.tokens or 0, requests=amounts.requests or 0)
+
+
+def _subject(fields: SpendFields) -> str:
+    return f"{own_name(fields.vendor)} {own_name(fields.model) or fields.service}"
 
 
 def _day(one: SpendSlice) -> int:

@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 
 from tokenyield_collector.spend.format import (
+    ROWS,
     ReadItem,
     ReadOptions,
     SpendFormat,
     SpendGrain,
     SpendNotice,
     SpendRow,
+    SpendTable,
     each,
     unknown_document,
 )
@@ -54,7 +56,7 @@ class AwsReader:
         if missing:
             raise UnusableSpend(missing[0], expected="a column of CUR 2.0", found="none")
         if not text(row, "line_item_product_code").startswith(_PRODUCT):
-            self._left_out += 1
+            self._left_out += row.get(ROWS, 1)
             return
         model, amounts = _usage(row)
         tags = {**_object(row.get("resource_tags")), **_object(row.get("tags"))}
@@ -116,4 +118,22 @@ FORMAT = SpendFormat(
     documents="Cost and Usage Report 2.0 (Data Exports) with Bedrock, as Parquet, CSV or JSON",
     grains={"cur2": SpendGrain("billed", "Cost and Usage Report 2.0", 3)},
     reader=AwsReader,
+    table=SpendTable(
+        names=(
+            "line_item_usage_start_date",
+            "line_item_usage_type",
+            "pricing_unit",
+            "resource_tags",
+            "tags",
+            "line_item_resource_id",
+            "line_item_iam_principal",
+            "line_item_currency_code",
+            "line_item_usage_account_id",
+        ),
+        required=_REQUIRED,
+        only=("line_item_product_code", _PRODUCT),
+        day="line_item_usage_start_date",
+        money="line_item_unblended_cost",
+        sums={"line_item_unblended_cost": 12, "line_item_usage_amount": 3},
+    ),
 )

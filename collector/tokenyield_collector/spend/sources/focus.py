@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tokenyield_collector.spend.format import (
+    ROWS,
     ReadItem,
     ReadOptions,
     SpendFormat,
     SpendGrain,
     SpendNotice,
     SpendRow,
+    SpendTable,
     unknown_document,
 )
 from tokenyield_collector.spend.slices import NO_AMOUNTS, UNNAMED, SpendFields
@@ -37,7 +39,7 @@ class FocusReader:
         if missing:
             raise unknown_document("the provider", f"a FOCUS row with {', '.join(missing)}", document)
         if document["ServiceCategory"] != CATEGORY:
-            self._left_out += 1
+            self._left_out += document.get(ROWS, 1)
             return
         vendor = next((name for column in _VENDOR_COLUMNS if (name := text(document, column))), "")
         fields = SpendFields(
@@ -67,4 +69,23 @@ FORMAT = SpendFormat(
     documents="cost and usage of any provider as CSV or Parquet, FOCUS 1.0 to 1.4",
     grains={"cost_and_usage": SpendGrain("billed", "cost and usage", 2)},
     reader=FocusReader,
+    table=SpendTable(
+        names=(
+            "BillingCurrency",
+            "ChargePeriodStart",
+            *_VENDOR_COLUMNS,
+            "ServiceName",
+            "ServiceSubcategory",
+            "SubAccountName",
+            "SubAccountId",
+            "ResourceName",
+            "ResourceId",
+            "BillingAccountId",
+        ),
+        required=_REQUIRED,
+        only=("ServiceCategory", CATEGORY),
+        day="ChargePeriodStart",
+        money="BilledCost",
+        sums={"BilledCost": 12},
+    ),
 )

@@ -59,13 +59,15 @@ class LiteLlmReader:
         if request and self._is_repeated(request):
             return
         row = _with_metadata(row)
+        named = row.get("metadata")
+        metadata: Mapping[str, Any] = named if isinstance(named, dict) else {}
         fields = SpendFields(
             vendor_of(text(row, "custom_llm_provider")),
             model=text(row, "model").rpartition("/")[2],
             team=text(row, "team_id"),
-            product=text(row, "metadata.product"),
-            project=text(row, "metadata.project_id") or text(row, "organization_id"),
-            api_key=text(row, "metadata.user_api_key_alias"),
+            product=text(metadata, "product"),
+            project=text(metadata, "project_id") or text(row, "organization_id"),
+            api_key=text(metadata, "user_api_key_alias"),
             workload=text(row, "end_user"),
             person=text(row, "user"),
             agent_task=text(row, "agent_id"),
