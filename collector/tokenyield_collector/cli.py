@@ -23,6 +23,7 @@ COMMANDS = (
     "rate",
     "report",
     "explain",
+    "shadow",
     "budget",
     "coverage",
     "diagnose",

@@ -81,6 +81,9 @@ class CollectorSettings:
     spend_file: str | None = setting(
         None, "accounts at vendors whose spend is pulled, see docs/spend.md; without one none is"
     )
+    egress_file: str | None = setting(
+        None, "hosts of vendors, sanctioned gateways and who clients are, for `import egress`, see docs/spend.md"
+    )
     people: Literal["off", "team", "pseudonym", "name"] = setting(
         "team", "what is kept of persons in spend; team: the team of people_file, and no person, see docs/spend.md"
     )

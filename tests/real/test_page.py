@@ -124,6 +124,7 @@ PAGES = {
     "#/chargeback/team/search": "Workloads in",
     "#/report": "Budgets",
     "#/changes": "Rows that moved most",
+    "#/shadow": "What this cannot show",
 }
 
 

@@ -25,12 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
     from tokenyield_collector.commands.gap_lines import gap_lines
     from tokenyield_collector.commands.terms_lines import first_day_kept, terms_texts
     from tokenyield_collector.config import load_settings
+    from tokenyield_collector.ingest.spend_import import read_egress_file
     from tokenyield_collector.policy import load_policy
     from tokenyield_collector.pull.asking import key_remarks
     from tokenyield_collector.pull.spend_file import load_accounts
 
     settings = load_settings(arguments.config, os.environ, arguments.set)
     policy = load_policy(settings)
+    if settings.egress_file:
+        read_egress_file(Path(settings.egress_file))
     if settings.spend_file:
         for remark in key_remarks(load_accounts(Path(settings.spend_file))):
             show(f"{settings.spend_file}: {remark}", is_error=True)

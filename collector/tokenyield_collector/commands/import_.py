@@ -44,7 +44,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--account", default="", help="spend: the account at the vendor, instead of the one that rows "
                         "name; what is billed, reported and observed of one account is put together")  # fmt: skip
-    parser.add_argument("--mapping", type=Path, help="csv: which column is what")
+    parser.add_argument("--mapping", type=Path, help="csv: which column is what; egress: this egress.yaml "
+                        "instead of egress_file")  # fmt: skip
+    parser.add_argument("--day", help="egress: the day (UTC) of pods, and of lines without a time")
     parser.add_argument("--source", default="import", help="outcomes: source of rows that name none; default "
                         "import")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")

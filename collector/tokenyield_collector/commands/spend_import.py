@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenyield_settings.terminal import show
 
@@ -35,10 +35,12 @@ def import_spend(settings: "CollectorSettings", arguments: argparse.Namespace) -
 
 
 def _read(settings: "CollectorSettings", arguments: argparse.Namespace) -> "SpendImport":
+    import time
+
     from rich.progress import Progress
 
     from tokenyield_collector.errors import ParameterError
-    from tokenyield_collector.ingest.spend_import import people_of, read_mapping, read_spend_files
+    from tokenyield_collector.ingest.spend_import import people_of, read_spend_files
     from tokenyield_collector.spend.values import UnusableSpend
     from tokenyield_collector.targets.terminal import terminal
 
@@ -54,12 +56,33 @@ def _read(settings: "CollectorSettings", arguments: argparse.Namespace) -> "Spen
                 arguments.kind,
                 arguments.files,
                 account=arguments.account,
-                mapping=read_mapping(arguments.mapping) if arguments.mapping else None,
+                mapping=_mapping(settings, arguments),
+                day_ms=_day(arguments.day) if arguments.day else None,
+                now_ms=time.time_ns() // 10**6,
                 people=people_of(settings),
                 progress=advance,
             )
         except UnusableSpend as error:
             raise ParameterError("mapping", expected="one that can be used", found=str(error)) from None
+
+
+def _mapping(settings: "CollectorSettings", arguments: argparse.Namespace) -> "dict[str, Any] | None":
+    from tokenyield_collector.ingest.spend_import import read_egress_file, read_mapping
+
+    if arguments.kind == "egress":
+        file = arguments.mapping or settings.egress_file
+        return read_egress_file(Path(file)) if file else None
+    return read_mapping(arguments.mapping) if arguments.mapping else None
+
+
+def _day(text: str) -> int:
+    from tokenyield_collector.errors import ParameterError
+    from tokenyield_collector.spend.values import UnusableSpend, day_ms
+
+    try:
+        return day_ms(text, "day")
+    except UnusableSpend:
+        raise ParameterError("day", expected="a day such as 2026-11-28", found=f"'{text[:40]}'") from None
 
 
 def imported(

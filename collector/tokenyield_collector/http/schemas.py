@@ -589,3 +589,44 @@ class ExplainDocument(TypedDict):
     rows: list[ExplainRow]
     """Those that moved most first."""
     notes: list[str]
+
+
+class ShadowFindingDocument(TypedDict):
+    """Use or money that nothing explains. Names are empty where they are not known; `cost` null: unpriced. `count`: of
+    what `evidence` names; bytes as the client sees them."""
+
+    level: str
+    """paid, used, connected or seen."""
+    evidence: str
+    vendor: str
+    team: str
+    workload: str
+    person: str
+    account: str
+    first_day: str
+    last_day: str
+    count: int | None
+    bytes_received: int | None
+    bytes_sent: int | None
+    tokens: int | None
+    gpu_hours: float | None
+    cost: Money | None
+    currency: str | None
+
+
+class ShadowDocument(TypedDict):
+    """Shadow use in a period, the strongest level first. Levels are other evidence, perhaps of the same use: never add
+    them up."""
+
+    period: str
+    start: str
+    end: str
+    findings: list[ShadowFindingDocument]
+    more: int
+    """Findings that are not listed."""
+    sanctioned: int
+    """How often what was found is sanctioned, and no finding."""
+    hosts: str
+    """Where the list of vendors' hosts is from."""
+    limits: list[str]
+    """What this cannot show."""

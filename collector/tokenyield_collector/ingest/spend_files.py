@@ -14,12 +14,15 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from tokenyield_collector.spend.format import FILE_START
 from tokenyield_collector.spend.values import UnusableSpend
 
 DOCUMENT_BYTES_MAX = 256 * 2**20
 """Of a JSON document; more rows than fit come as JSON lines or as a table."""
 LINE_BYTES_MAX = 16 * 2**20
 """Of a line: coding agents write whole answers into one."""
+LOG_LINE_BYTES_MAX = 64 * 2**10
+"""Of a line of a server's log."""
 CELL_CHARS_MAX = 1024 * 1024
 PARQUET_ROWS_AT_ONCE = 10_000
 PARQUET_MEMORY = "256MB"
@@ -32,8 +35,10 @@ Documents = Iterator[tuple[str, Any]]
 """An `UnusableSpend` in the place of a document that cannot be read."""
 
 
-def documents_of(file: Path, *, is_lines: bool) -> Documents:
-    """`is_lines`: JSON in it is lines. Raises OSError."""
+def documents_of(file: Path, *, is_lines: bool, is_log: bool = False) -> Documents:
+    """`is_lines`: JSON in it is lines; `is_log`: text in it is lines, too. Raises OSError."""
+    if is_log:
+        yield "", FILE_START
     with file.open("rb") as opened:
         head = opened.read(4)
         opened.seek(0)
@@ -42,19 +47,23 @@ def documents_of(file: Path, *, is_lines: bool) -> Documents:
         elif head[:2] == GZIP_MAGIC:
             with gzip.open(opened) as unpacked:
                 try:
-                    yield from _text(io.BufferedReader(unpacked), is_lines=is_lines)
+                    yield from _text(io.BufferedReader(unpacked), is_lines=is_lines, is_log=is_log)
                 except (EOFError, gzip.BadGzipFile) as error:
                     yield "", UnusableSpend("file", expected="a whole gzip file", found=str(error), fix="copy it again")
         else:
-            yield from _text(opened, is_lines=is_lines)
+            yield from _text(opened, is_lines=is_lines, is_log=is_log)
 
 
-def _text(file: BinaryIO, *, is_lines: bool) -> Documents:
+def _text(file: BinaryIO, *, is_lines: bool, is_log: bool) -> Documents:
     first = file.readline(LINE_BYTES_MAX + 1).removeprefix(_BOM)
     while first.isspace():
         first = file.readline(LINE_BYTES_MAX + 1)
     start = first.lstrip()[:1]
-    if start not in (b"{", b"["):
+    if is_log and start != b"{":
+        yield from _log_lines(first, file)
+    elif is_log and first.strip() == b"{":  # as kubectl writes it
+        yield from _one_document(first, file)
+    elif start not in (b"{", b"["):
         yield from _csv(first, file)
     elif is_lines or _is_whole(first):
         yield from _json_lines(first, file)
@@ -96,6 +105,19 @@ def _json_lines(first: bytes, file: BinaryIO) -> Documents:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 yield f"line {number}", UnusableSpend("line", expected="JSON", found=f"none that can be read ({error})")
         line = file.readline(LINE_BYTES_MAX + 1)
+
+
+def _log_lines(first: bytes, file: BinaryIO) -> Documents:
+    number, line = 0, first
+    while line:
+        number += 1
+        if len(line) > LOG_LINE_BYTES_MAX:
+            yield f"line {number}", UnusableSpend("line", expected=f"at most {LOG_LINE_BYTES_MAX} bytes", found="more")
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LOG_LINE_BYTES_MAX)
+        elif not line.isspace():
+            yield f"line {number}", line.decode("utf-8", "replace").rstrip("\r\n")
+        line = file.readline(LOG_LINE_BYTES_MAX + 1)
 
 
 def _csv(first: bytes, file: BinaryIO) -> Documents:

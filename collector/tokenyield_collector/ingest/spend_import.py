@@ -14,6 +14,7 @@ from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ingest.spend_files import documents_of
 from tokenyield_collector.ingest.spend_tables import added_up
 from tokenyield_collector.spend.builder import SliceBuilder
+from tokenyield_collector.spend.egress.rules import egress_rules
 from tokenyield_collector.spend.format import (
     ROWS,
     ReadItem,
@@ -58,12 +59,15 @@ def read_spend_files(
     *,
     account: str = "",
     mapping: Mapping[str, Any] | None = None,
+    day_ms: int | None = None,
+    now_ms: int = 0,
     people: Callable[[SpendFields, int], SpendFields],
     progress: Callable[[Path, int], None] = lambda file, documents: None,
 ) -> SpendImport:
-    """`progress`: documents read of a file. Raises OSError, `UnusableSpend` for a mapping that cannot be used."""
+    """`day_ms`, `now_ms`: see `ReadOptions`. `progress`: documents read of a file. Raises OSError, `UnusableSpend` for
+    a mapping that cannot be used."""
     form, read = load_source(source), SpendImport()
-    options = ReadOptions(mapping=mapping or {})
+    options = ReadOptions(mapping=mapping or {}, day_ms=day_ms, now_ms=now_ms)
     reader = form.reader(options)
     builder = SliceBuilder(source, lambda grain: grain_of_slice(source, grain).layer, account=account, people=people)
     seen: set[bytes] = set()
@@ -75,7 +79,9 @@ def read_spend_files(
         seen.add(digest)
         if form.table and _take_added_up(read, builder, file, form.table, form.reader(options)):
             continue
-        for number, (where, document) in enumerate(documents_of(file, is_lines=form.is_lines), start=1):
+        for number, (where, document) in enumerate(
+            documents_of(file, is_lines=form.is_lines, is_log=form.is_log), start=1
+        ):
             if isinstance(document, UnusableSpend):
                 read.refuse(file, _at(where, document))
                 continue
@@ -164,6 +170,16 @@ def read_mapping(file: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise SettingsError([f"{file}: expected a mapping of columns, found {type(raw).__name__}; see docs/spend.md"])
     return raw
+
+
+def read_egress_file(file: Path) -> dict[str, Any]:
+    """Hosts, gateways and subjects (spend/egress/rules.py), checked. Raises `SettingsError`, OSError."""
+    raw = read_yaml(file) or {}
+    try:
+        egress_rules(raw)
+    except UnusableSpend as error:
+        raise SettingsError([f"{file}: {error}"]) from None
+    return dict(raw)
 
 
 def _digest(file: Path) -> bytes:

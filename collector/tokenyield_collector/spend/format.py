@@ -60,7 +60,11 @@ class ReadOptions:
     """What an import may say of its documents."""
 
     mapping: Mapping[str, Any] = field(default_factory=dict)
-    """How the columns of a table become fields (sources/csv.py)."""
+    """How the columns of a table become fields (sources/csv.py); hosts, gateways and subjects (egress/rules.py)."""
+    day_ms: int | None = None
+    """The day of what has no time of its own."""
+    now_ms: int = 0
+    """For times without a year."""
 
 
 ROWS = "\0rows"
@@ -87,7 +91,8 @@ class SpendTable:
 
 @dataclass(frozen=True, kw_only=True)
 class SpendFormat:
-    """A source. `is_lines`: its files are JSON lines, even where they have one line only."""
+    """A source. `is_lines`: its files are JSON lines, even where they have one line only. `is_log`: its other files are
+    lines of text, each a document, and `FILE_START` is the first one of each file."""
 
     title: str
     documents: str
@@ -96,6 +101,11 @@ class SpendFormat:
     reader: Callable[[ReadOptions], SpendReader]
     is_lines: bool = False
     table: SpendTable | None = None
+    is_log: bool = False
+
+
+FILE_START = object()
+"""In the place of a document."""
 
 
 def grain_family(grain: str) -> str:

@@ -20,6 +20,7 @@ from tokenyield_collector.prices.money import rounded, split
 from tokenyield_collector.spend.format import SpendGrain, grain_family
 from tokenyield_collector.spend.list_prices import CURRENCY, ListPrices, plain_model
 from tokenyield_collector.spend.slices import (
+    EVIDENCE_SOURCE,
     INCLUDED,
     LAYERS,
     NO_AMOUNTS,
@@ -77,6 +78,8 @@ def spend_of_day(
     """`slices` of one day; `grains`: what a source's report is."""
     scopes: dict[tuple[str, str], dict[_View, list[ScopedLine]]] = defaultdict(lambda: defaultdict(list))
     for key, layer, lines in slices:
+        if key.source == EVIDENCE_SOURCE:
+            continue
         view = (layer, grains(key.source, key.grain).rank, key.source, grain_family(key.grain))
         for fields, amounts in lines:
             line = _priced(ScopedLine(key.account, fields, amounts, layer), prices)

@@ -32,6 +32,8 @@ INCLUDED = "included"
 UNNAMED = "other"
 """Services: tokens that are paid by amount; use that a subscription includes; and what a bill does not name, of which
 any use of the vendor may be a part. All others are named by vendors."""
+EVIDENCE_SOURCE = "egress"
+"""Slices of this source are evidence of use, without tokens and money, and in no sum of spend (sources/egress.py)."""
 
 
 class SpendFields(NamedTuple):

@@ -23,6 +23,7 @@ FILES = {
     "anthropic": "anthropic_*.json", "openai": "openai_*.json", "openrouter": "openrouter_*.json",
     "litellm": "litellm_*.json", "cursor": "cursor_*.json", "copilot": "github_*.json*", "aws": "bedrock_*.json",
     "azure": "azure_*.json", "google": "vertex_*.json", "claude-code": "claude_*.jsonl", "codex": "codex_*.jsonl",
+    "egress": "egress_*.json*",
 }  # fmt: skip
 FOCUS = {"BilledCost": "1.5", "BillingCurrency": "USD", "ChargePeriodStart": "2026-11-24T00:00:00Z",
          "ServiceCategory": "AI and Machine Learning", "ServiceName": "s", "ProviderName": "p"}  # fmt: skip
@@ -66,7 +67,7 @@ def test_no_value_ends_an_import(source: str, data: st.DataObject) -> None:
         container, key = everything[data.draw(st.integers(0, len(everything) - 1))]
         container[key] = copy.deepcopy(data.draw(VALUES))
     form = load_source(source)
-    reader = form.reader(ReadOptions(mapping=CARD if source == "csv" else {}))
+    reader = form.reader(ReadOptions(mapping=CARD if source == "csv" else {}, day_ms=1_795_824_000_000))
     refusals: list[str] = []
     builder = SliceBuilder(source, lambda grain: form.grains[grain].layer)
     for document in [*documents, None]:

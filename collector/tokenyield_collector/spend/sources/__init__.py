@@ -20,6 +20,7 @@ SOURCES = (
     "csv",
     "claude-code",
     "codex",
+    "egress",
 )
 """Names as they are written in commands and kept in slices; a file may have _ for -."""
 RECEIVED = {SOURCE: {GRAIN: SpendGrain("observed", "what OpenTelemetry senders report", 3)}}

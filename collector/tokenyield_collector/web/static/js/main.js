@@ -9,10 +9,11 @@ import { diagnosis } from "./pages/diagnosis.js";
 import { chargeback, nodes, workloads } from "./pages/lists.js";
 import { overview } from "./pages/overview.js";
 import { report } from "./pages/report.js";
+import { shadow } from "./pages/shadow.js";
 
 /** @type {Record<string, (page: Page, ...names: string[]) => Promise<void>>} */
 const PAGES = {
-  "": overview, diagnosis, workloads, nodes, workload, node, report, changes,
+  "": overview, diagnosis, workloads, nodes, workload, node, report, changes, shadow,
   chargeback: (page, dimension, ...names) => (names.length ? carrier(page, dimension, names[0]) : chargeback(page, dimension)),
 };
 const RETRY_MS = 5000;
