@@ -14,7 +14,7 @@ const FORMATS = [["csv", "CSV"], ["parquet", "Parquet"], ["json", "JSON"], ["htm
 
 /** @param {string[]} names of the dimensions */
 function choices(names) {
-  return [`${names[0]},model`, ...(names.length > 1 ? [names.join(",")] : []), "workload,model", "pool", "cluster,node", "day", "tier"];
+  return [`${names[0]},model`, ...(names.length > 1 ? [names.join(",")] : []), "workload,model", `${names[0]},vendor`, "vendor,model", "pool", "cluster,node", "day", "tier"];
 }
 
 /** An amount of a budget: money, or tokens. @param {number | null | undefined} value @param {string} unit */
