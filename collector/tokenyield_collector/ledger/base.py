@@ -174,7 +174,7 @@ class Ledger(Protocol):
         ...
 
     def spend_days(self) -> tuple[int, int] | None:
-        """Start (ms) of the first and of the last day that has a slice; None where there is none."""
+        """Start (ms) of the first and of the last day that has a slice with amounts; None where there is none."""
         ...
 
     def spend_days_of(self, source: str, account: str, grain: str) -> list[int]:
@@ -182,7 +182,8 @@ class Ledger(Protocol):
         ...
 
     def spend_revision(self, start_ms: int, end_ms: int) -> str:
-        """Changes when a slice of the days that begin in [start_ms, end_ms) does; empty where there is none. Quick."""
+        """Changes when a slice with amounts of the days that begin in [start_ms, end_ms) does; empty where there is
+        none. Quick."""
         ...
 
     def add_observed(self, points: Sequence[ObservedPoint], received_ms: int) -> None:

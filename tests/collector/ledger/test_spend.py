@@ -14,6 +14,7 @@ from tokenyield_collector.policy import Policy
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.spend.slices import (
     DAY_LINES_MAX,
+    EVIDENCE_SOURCE,
     SLICE_LINES_MAX,
     SpendAmounts,
     SpendFields,
@@ -68,6 +69,20 @@ def test_a_slice_replaces_its_own_and_no_other(open_ledger: Open) -> None:
     assert again.spend(DAY_MS + MS_PER_DAY, DAY_MS + 2 * MS_PER_DAY) == [one(1, a=-7)]
     assert list(verify(again)) == []
     again.close()
+
+
+def test_evidence_is_kept_and_is_no_spend(open_ledger: Open) -> None:
+    """It makes neither a new version of a closed month nor a report that begins before the first bill."""
+    ledger = open_ledger()
+    evidence = one(source=EVIDENCE_SOURCE, grain="squid:1", a=None)
+    ledger.replace_spend([evidence], 1)
+    assert (all_of(ledger), ledger.spend_days(), ledger.spend_revision(0, DAY_MS * 2)) == ([evidence], None, "")
+    ledger.replace_spend([one(1, a=1)], 2)
+    revision = ledger.spend_revision(0, DAY_MS * 2)
+    ledger.replace_spend([one(source=EVIDENCE_SOURCE, grain="squid:1", b=None)], 3)
+    assert ledger.spend_revision(0, DAY_MS * 2) == revision
+    assert ledger.spend_days() == (DAY_MS + MS_PER_DAY, DAY_MS + MS_PER_DAY)
+    ledger.close()
 
 
 def test_a_line_with_money_and_one_without_stand_beside_each_other(open_ledger: Open) -> None:

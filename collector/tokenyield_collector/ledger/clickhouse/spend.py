@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenyield_collector.ledger.clickhouse.tables import ClickHouseTables
 from tokenyield_collector.ledger.spend import SPEND_LINE_COLUMNS, slice_of
-from tokenyield_collector.spend.slices import SpendKey, SpendSlice
+from tokenyield_collector.spend.slices import EVIDENCE_SOURCE, SpendKey, SpendSlice
 from tokenyield_wire.units import MS_PER_DAY
 
 _NESTED = [f"lines.{name}" for name in SPEND_LINE_COLUMNS]
@@ -49,7 +49,8 @@ def read_spend(tables: ClickHouseTables, start_ms: int, end_ms: int) -> list[Spe
 def spend_days(tables: ClickHouseTables) -> tuple[int, int] | None:
     """See `Ledger.spend_days`."""
     ((first_ms, last_ms, count),) = tables.rows(
-        "SELECT min(day_ms), max(day_ms), count() FROM {spend} FINAL WHERE day_ms >= %d AND notEmpty(lines.vendor)",
+        "SELECT min(day_ms), max(day_ms), count() FROM {spend} FINAL WHERE day_ms >= %d AND notEmpty(lines.vendor) "
+        f"AND source <> '{EVIDENCE_SOURCE}'",
         _kept(tables, 0),
     )
     return (int(first_ms), int(last_ms)) if count else None
@@ -73,7 +74,9 @@ def spend_revision(tables: ClickHouseTables, start_ms: int, end_ms: int) -> str:
     """See `Ledger.spend_revision`. Only slices that changed are written, so that a version stands for a content."""
     columns = ", ".join([*SpendKey._fields, "version"])
     rows = tables.rows(
-        f"SELECT {columns} {_WITHIN} AND notEmpty(lines.vendor) ORDER BY {columns}", _kept(tables, start_ms), end_ms
+        f"SELECT {columns} {_WITHIN} AND notEmpty(lines.vendor) AND source <> '{EVIDENCE_SOURCE}' ORDER BY {columns}",
+        _kept(tables, start_ms),
+        end_ms,
     )
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:32] if rows else ""
 

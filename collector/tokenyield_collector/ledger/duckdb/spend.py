@@ -7,7 +7,7 @@ from typing import Any
 from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows, make_table
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.spend import SPEND_COLUMNS, SPEND_LINE_COLUMNS, slice_of
-from tokenyield_collector.spend.slices import SpendKey, SpendSlice
+from tokenyield_collector.spend.slices import EVIDENCE_SOURCE, SpendKey, SpendSlice
 
 _KEYS = SpendKey._fields
 _COLUMNS = ", ".join((*_KEYS, "layer", *SPEND_LINE_COLUMNS))
@@ -49,7 +49,9 @@ def read_spend(connection: Any, start_ms: int, end_ms: int) -> list[SpendSlice]:
 
 def spend_days(connection: Any) -> tuple[int, int] | None:
     """See `Ledger.spend_days`."""
-    first_ms, last_ms = connection.execute("SELECT min(day_ms), max(day_ms) FROM spend").fetchone()
+    first_ms, last_ms = connection.execute(
+        "SELECT min(day_ms), max(day_ms) FROM spend WHERE source <> ?", [EVIDENCE_SOURCE]
+    ).fetchone()
     return None if first_ms is None else (first_ms, last_ms)
 
 
@@ -66,6 +68,7 @@ def spend_revision(connection: Any, start_ms: int, end_ms: int) -> str:
     """See `Ledger.spend_revision`."""
     columns = ", ".join(SPEND_COLUMNS[:-1])  # when it was imported makes no difference
     row = connection.execute(
-        f"SELECT count(*), bit_xor(hash({columns})) FROM spend WHERE day_ms >= ? AND day_ms < ?", [start_ms, end_ms]
+        f"SELECT count(*), bit_xor(hash({columns})) FROM spend WHERE source <> ? AND day_ms >= ? AND day_ms < ?",
+        [EVIDENCE_SOURCE, start_ms, end_ms],
     ).fetchone()
     return f"{row[0]}-{row[1]}" if row[0] else ""
