@@ -161,7 +161,7 @@ def test_what_changed_is_what_the_api_says(browser: Browser, fleet: Stack) -> No
     assert page.url.endswith("/workload")
     page.get_by_label("against").fill("last week")
     page.get_by_label("against").press("Enter")
-    expect(page.locator("#banner")).to_contain_text("period: expected")
+    expect(page.locator("#banner")).to_contain_text("against: expected")
     page.close()
 
 

@@ -20,7 +20,7 @@ from tokenyield_collector.http.schemas import (
 )
 from tokenyield_collector.insight.differences import Part, effects_of, part_of
 from tokenyield_collector.insight.effects import BY_NAME, NAMES
-from tokenyield_collector.prices.period import iso
+from tokenyield_collector.prices.period import iso, parse_period
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.report import ROWS_MAX
@@ -72,6 +72,10 @@ def explain(
             raise ParameterError(
                 "by", expected="columns that two periods can have in common", found=f"'{name}'", fix="leave it out"
             )
+    try:
+        parse_period(against)
+    except ParameterError as error:
+        raise ParameterError("against", expected=error.expected, found=error.found, fix=error.fix) from None
     by = by or maker.policy.default_columns
     grain = grain_of((*by, *(where or ()), "workload"))
     old, new = (maker.read(name, grain) for name in (against, period))

@@ -126,7 +126,8 @@ def test_a_filter_and_the_rows_that_moved_most(maker: ReportMaker) -> None:
         ({"where": {"hour": "x"}}, "by"),
         ({"where": {"teem": "x"}}, "teem"),
         ({"top": 0}, "top"),
-        ({"against": "last week"}, "period"),
+        ({"against": "last week"}, "against"),
+        ({"period": "last week"}, "period"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(maker: ReportMaker, changed: dict[str, Any], field: str) -> None:
