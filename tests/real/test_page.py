@@ -23,6 +23,7 @@ from harness import Stack, free_port, get, wait_until
 from tokenyield_collector.demo.month import made_up
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 from tokenyield_collector.prices.period import Period
+from tokenyield_collector.spend.slices import SpendAmounts, SpendFields, SpendKey, SpendLine, SpendSlice
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
@@ -98,6 +99,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     present = Period(name="present", start_ms=hour_ms, end_ms=now_ms + HOUR_MS)
     for shipment in (*made_up(past), *made_up(present, 60_000)):
         ledger.append([shipment], now_ms)
+    key = SpendKey("anthropic", "default", now_ms - now_ms % DAY_MS, "cost_report")
+    billed = SpendLine(SpendFields("anthropic", model="claude-sonnet-5"), SpendAmounts(output=9, cost_micro=12_340_000))
+    ledger.replace_spend([SpendSlice(key, "billed", (billed,))], now_ms)
     ledger.roll()
     ledger.close()
     rules = folder / "attribution.yaml"
@@ -137,6 +141,17 @@ def test_every_page_is_shown_and_can_be_used_by_all(watched: Watched, fleet: Sta
     violations = axe(page)
     assert violations == [], json.dumps(violations, indent=1)[:4000]
     watched.is_well(fleet.url)
+
+
+def test_what_is_bought_stands_beside_the_fleet(browser: Browser, fleet: Stack) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(fleet.url)
+    row = page.get_by_role("region", name="What vendors cost up to now").locator("tbody tr")
+    expect(row).to_have_text("anthropic12.34 USD12.34 USD0.0 %9")
+    page.get_by_role("link", name="By vendor and model").click()
+    expect(page.get_by_role("table", name="Report of").locator("tbody")).to_contain_text("anthropicclaude-sonnet-5")
+    page.close()
 
 
 def test_what_changed_is_what_the_api_says(browser: Browser, fleet: Stack) -> None:
@@ -212,10 +227,13 @@ def test_page_report_and_api_agree(watched: Watched, fleet: Stack) -> None:
     assert shown == {row["team"]: f"{row['shown']['cost']:,.2f} USD" for row in report["rows"]}
     foot = page.locator("table", has_text="By team,").locator("tfoot td").nth(2)
     assert sum(map(written, shown.values())) == written(foot.inner_text()) == written(cost.inner_text())
-    # What is to date in Prometheus' text is the same sum; here the whole ledger lies within the 30 days.
+    # In Prometheus' text, what is to date of the fleet and what is bought this month have the same sum: the whole ledger
+    # lies within the 30 days.
     exposed = get(f"{fleet.url}/metrics").decode().splitlines()
     to_date = sum(
-        float(line.rpartition(" ")[2]) for line in exposed if line.startswith("tokenyield_attributed_cost_to_date{")
+        float(line.rpartition(" ")[2])
+        for line in exposed
+        if line.startswith(("tokenyield_attributed_cost_to_date{", "tokenyield_bought_month_cost{"))
     )
     assert to_date == pytest.approx(report["total"]["cost"], abs=0.05)
 

@@ -20,6 +20,7 @@ from tokenyield_collector.live.view import HistoryState, View
 from tokenyield_collector.metrics import families
 from tokenyield_collector.metrics.folding import ShownNames
 from tokenyield_collector.metrics.labelled import CollectorFamily as Family
+from tokenyield_collector.metrics.vendors import vendors_of
 from tokenyield_collector.prices.components import COMPONENTS, OWNERSHIP
 from tokenyield_collector.prices.money import NANO_PER_UNIT
 from tokenyield_collector.pull.state import REASONS, PullState
@@ -94,6 +95,7 @@ class Exposition:
         yield families.GAPS.samples({(kind,): count for kind, count in view.to_date.newest_gaps.items()})
         yield _references(sorted(view.to_date.references, key=lambda pace: pace.node is not None)[:REFERENCES_MAX])
         yield from _budgets(view.budgets)
+        yield from vendors_of(view.bought, view.currency)
         yield from _nodes(view, names)
         yield families.LEDGER_BYTES.of(view.ledger_bytes)
         yield families.NAMES.samples(

@@ -302,6 +302,22 @@ ENROL_REFUSED = Family(
 COMMITS = Family("tokenyield_collector_commits_total", "counter", "Commits of the ledger")
 COMMIT_SECONDS = Family("tokenyield_collector_commit_seconds_total", "counter", "Time spent in commits")
 WAITING = Family("tokenyield_collector_waiting_batches", "gauge", "Batches waiting for a commit")
+BOUGHT_COST = Family(
+    "tokenyield_bought_month_cost",
+    "gauge",
+    "What vendors cost in the present month (UTC), as far as their sources report; part: what some finer source "
+    "observed, or not_observed: billed, and seen in use by nothing",
+    ("currency", "vendor", "part"),
+)
+BOUGHT_TOKENS = Family(
+    "tokenyield_bought_month_tokens", "gauge", "Tokens bought in the present month (UTC)", ("vendor", "kind")
+)
+BOUGHT_UNPRICED = Family(
+    "tokenyield_bought_month_unpriced_tokens",
+    "gauge",
+    "Tokens bought in the present month (UTC) that neither a bill nor a list has a price for",
+    ("vendor",),
+)
 PULL_SUCCESS = Family(
     "tokenyield_spend_pull_success_timestamp_seconds",
     "gauge",

@@ -13,6 +13,7 @@ from tokenyield_collector.attribution.budgets import DaySpent, budget_states
 from tokenyield_collector.attribution.rules import AttributionRules, Budget
 from tokenyield_collector.ingest.stats import IngestStats
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.live.bought_to_date import BoughtToDate
 from tokenyield_collector.live.counters import Counters
 from tokenyield_collector.live.counting import Counting
 from tokenyield_collector.live.live_view import live_view
@@ -22,10 +23,13 @@ from tokenyield_collector.live.view import View
 from tokenyield_collector.live.window_usage import Stretch
 from tokenyield_collector.metrics.exposition import Exposition, OwnExposition
 from tokenyield_collector.metrics.families import every_family
+from tokenyield_collector.metrics.vendors import VENDORS_MAX, vendors_of
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.book import Facility, Owned, Pool, PoolMatch, PriceBook
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT
 from tokenyield_collector.pull.state import PullState
+from tokenyield_collector.spend.slices import Layer, SpendAmounts, SpendFields, SpendKey, SpendLine, SpendSlice
+from tokenyield_collector.statements.bought import BoughtCosts
 from tokenyield_collector.statements.source import Span
 from tokenyield_collector.statements.statement import fleet_statement
 
@@ -41,6 +45,12 @@ PRICES = PriceBook(
     ),
     fingerprint="golden",
 )
+
+
+def bought(vendor: str, micro: int | None, output: int, layer: Layer = "billed") -> SpendSlice:
+    day_ms = NOON_MS - NOON_MS % 86_400_000
+    fields, used = SpendFields(vendor, model="made-up"), SpendAmounts(fresh=100, output=output, cost_micro=micro)
+    return SpendSlice(SpendKey(vendor, "default", day_ms, layer), layer, (SpendLine(fields, used),))
 
 
 def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
@@ -60,7 +70,16 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
     budgets = budget_states(rules.budgets, spent, date(2026, 11, 1), date(2026, 11, 24), "USD")
     facts = ledger.facts_between(NOON_MS, NOON_MS + HOUR_MS)
     live = live_view([Stretch(facts, NOON_MS, 60_000)], facts, judged_by)
+    ledger.replace_spend(
+        [
+            bought("anthropic", 2_500_000, 900),
+            bought("anthropic", None, 400, "observed"),
+            bought("openai", None, 70),
+        ],
+        NOON_MS,
+    )
     view = View(
+        bought=BoughtToDate([BoughtCosts(ledger)]).of(judged_by, NOON_MS),
         counters=counters.values(),
         names=counters.names(),
         live=live,
@@ -119,6 +138,17 @@ def test_groups_beyond_the_bound_share_a_label_and_no_cent_is_lost() -> None:
     assert 'model="(other)"' in folded
     assert total(folded) == pytest.approx(total(exposition()[0]))
     assert 'tokenyield_collector_metric_names{fate="folded",of="group"} 2.0' in folded
+
+
+def test_vendors_beyond_the_bound_share_a_label() -> None:
+    ledger = DuckDbLedger(":memory:")
+    ledger.replace_spend([bought(f"vendor{i}", (VENDORS_MAX + 2 - i) * 10**6, 5) for i in range(VENDORS_MAX + 2)], 1)
+    month = BoughtToDate([BoughtCosts(ledger)]).of(Policy(prices=PRICES, rules=AttributionRules()), NOON_MS)
+    cost, tokens, _ = vendors_of(month, "USD")
+    by_vendor = {sample.labels["vendor"]: sample.value for sample in cost.samples if sample.value}
+    assert len(by_vendor) == VENDORS_MAX + 1
+    assert (by_vendor["vendor0"], by_vendor["(other)"]) == (VENDORS_MAX + 2, 1 + 2)
+    assert sum(sample.value for sample in tokens.samples) == (VENDORS_MAX + 2) * 105
 
 
 def test_every_family_is_in_the_table_and_shown() -> None:

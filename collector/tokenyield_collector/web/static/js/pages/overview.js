@@ -4,19 +4,20 @@ import { address, get } from "../api.js";
 import { COSTS } from "../buckets.js";
 import { stacked, waterfall } from "../charts.js";
 import { dimensions, remember } from "../dimensions.js";
-import { el, money, title } from "../dom.js";
+import { el, exact, money, num, percent, ratio, title, to } from "../dom.js";
 import { costFigure, live, liveSteps, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
 import { fleetMap } from "../map.js";
 import { chooser, period } from "../periods.js";
+import { table } from "../tables.js";
 import { dimensionTable, workloadsNow, workloadTable } from "./lists.js";
 
 const LOSERS = 50;
 
 /** @param {import("../main.js").Page} page */
 export async function overview(page) {
-  const now = el("div", { class: "figures" }), map = el("div"), past = el("div"), losers = el("div");
-  page.show(el("h1", {}, "Fleet"), now, past, el("h2", {}, "Every GPU"), map, losers);
+  const now = el("div", { class: "figures" }), map = el("div"), past = el("div"), bought = el("div"), losers = el("div");
+  page.show(el("h1", {}, "Fleet"), now, past, bought, el("h2", {}, "Every GPU"), map, losers);
 
   /** @type {any} */
   let latest = null;
@@ -37,6 +38,7 @@ export async function overview(page) {
     page.asOf(summary.end);
     latest = summary;
     remember(summary);
+    bought.replaceChildren(...boughtThisMonth(summary, source));
     if (!fleet.gpus.node.length && !summary.fleet.gpus_reporting) {
       now.replaceChildren(el("p", { class: "panel" }, "No data yet. Start an agent with ", el("code", {}, `--set collector_url=${location.origin}`), ", or try ", el("code", {}, "tokenyield-collector demo"), "."));
       return;
@@ -84,6 +86,29 @@ export async function overview(page) {
   await present();
   page.every(15_000, present);
   page.run(history);
+}
+
+/**
+ * What vendors cost beside the fleet in this month, and how much of that was observed in use.
+ * @param {any} summary
+ * @param {string} source
+ * @returns {Node[]}
+ */
+function boughtThisMonth({ bought, currency }, source) {
+  if (!bought.length) return [];
+  const cost = (/** @type {any} */ row, /** @type {string} */ label, /** @type {number} */ value) => inline({
+    label: `${label}: ${row.vendor}`, value: money(value, currency),
+    formula: "cost of the month = what a finer source observed in use + what is billed and was not observed",
+    inputs: [["cost", `${exact(row.cost)} ${currency}`], ["not observed", `${exact(row.cost_not_observed)} ${currency}`], ["tokens", exact(row.tokens)], ["requests", exact(row.requests)], ["tokens without a price", exact(row.price_missing_tokens)]],
+    source,
+  });
+  return [el("h2", {}, `Bought in ${bought[0].month}`), table("What vendors cost up to now, beside the fleet", bought, [
+    { name: "vendor", value: (/** @type {any} */ row) => row.vendor },
+    { name: "cost", number: true, value: (/** @type {any} */ row) => row.cost, show: (/** @type {any} */ row) => cost(row, "Cost", row.cost) },
+    { name: "not observed", number: true, value: (/** @type {any} */ row) => row.cost_not_observed, show: (/** @type {any} */ row) => cost(row, "Not observed", row.cost_not_observed) },
+    { name: "observed", number: true, value: (/** @type {any} */ row) => ratio(row.cost - row.cost_not_observed, row.cost), show: (/** @type {any} */ row) => percent(ratio(row.cost - row.cost_not_observed, row.cost)) },
+    { name: "tokens", number: true, value: (/** @type {any} */ row) => row.tokens, show: (/** @type {any} */ row) => num(row.tokens) },
+  ], 1), el("p", {}, el("a", { href: to("report", bought[0].month, "vendor,model") }, "By vendor and model"))];
 }
 
 /**
