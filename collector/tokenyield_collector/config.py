@@ -81,6 +81,9 @@ class CollectorSettings:
     spend_file: str | None = setting(
         None, "accounts at vendors whose spend is pulled, see docs/spend.md; without one none is"
     )
+    spend_folder: str | None = setting(
+        None, "folder whose files are imported: SOURCE/FILE or SOURCE@ACCOUNT/FOLDER/..., see docs/spend.md"
+    )
     egress_file: str | None = setting(
         None, "hosts of vendors, sanctioned gateways and who clients are, for `import egress`, see docs/spend.md"
     )

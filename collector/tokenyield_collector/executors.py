@@ -18,6 +18,7 @@ class Executors:
     | `exposer` | the text of /metrics, and the compression of answers | scrapes, and callers of JSON |
     | `reporter` | reports, budgets, rates, one at a time | their callers, of which few may wait (api/report_queue.py) |
     | `puller` | reading what vendors answered (pull/) | the next pull |
+    | `importer` | reading files of the watched folder (watch/) | the next file |
 
     Passwords are checked in a thread of their own (access/auth.py); backups and the journal of enrolments are written
     in those of asyncio.
@@ -33,6 +34,7 @@ class Executors:
         self.exposer = ThreadPoolExecutor(1, thread_name_prefix="exposer")
         self.reporter = ThreadPoolExecutor(1, thread_name_prefix="reporter")
         self.puller = ThreadPoolExecutor(1, thread_name_prefix="puller")
+        self.importer = ThreadPoolExecutor(1, thread_name_prefix="importer")
 
     def close(self, last_write: Callable[[], object]) -> None:
         """After all that was submitted, and `last_write` by the writer; reports that have not begun are dropped.
@@ -42,6 +44,7 @@ class Executors:
         self.reporter.shutdown(cancel_futures=True)
         self.historian.shutdown(cancel_futures=True)
         self.puller.shutdown(cancel_futures=True)
+        self.importer.shutdown(cancel_futures=True)
         self.writer.submit(last_write)
         for executor in (self.decoder, self.receiver, self.writer, self.reader, self.queries, self.exposer):
             executor.shutdown()

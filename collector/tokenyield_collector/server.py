@@ -42,6 +42,7 @@ from tokenyield_collector.spend.otlp.document import OTLP_PREFIX
 from tokenyield_collector.statements.bought import BoughtCosts
 from tokenyield_collector.statements.source import OtherCosts
 from tokenyield_collector.steps import Steps, lasting
+from tokenyield_collector.watch.watcher import FolderWatcher
 from tokenyield_settings.loader import SettingsError
 from tokenyield_settings.notify import ALIVE, READY, STOPPING, notify, watchdog_s
 from tokenyield_wire.units import MS_PER_HOUR, NS_PER_MS
@@ -108,8 +109,12 @@ class Collector:
             requires_authentication=lambda: self.authenticator.credentials.are_required,
             others=others,
             pulls=lambda: self.puller.states,
+            watched=lambda: self.watcher.states,
         )
         self.puller = Puller(settings, ledger, self.executors, lambda: self.view is not None and self._leads)
+        self.watcher = FolderWatcher(
+            settings, ledger, self.executors, lambda: self.view is not None and self._leads, _now_ms
+        )
         self._ledger = ledger
         self._files_changed_at = files_changed_at(settings)
         self._changed: set[int] = set()
@@ -333,6 +338,7 @@ async def serve(settings: CollectorSettings) -> None:
                 collector.close_months,
                 collector.add_up_observed,
                 collector.puller.run,
+                collector.watcher.run,
                 _report_alive,
             )
             running = [tasks.create_task(lasting(loop)) for loop in loops]

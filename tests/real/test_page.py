@@ -129,6 +129,7 @@ PAGES = {
     "#/report": "Budgets",
     "#/changes": "Rows that moved most",
     "#/shadow": "What this cannot show",
+    "#/sources": "Watched folder",
 }
 
 

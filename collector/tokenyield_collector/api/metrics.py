@@ -44,7 +44,7 @@ class MetricsApi:
         self._services = services
         self._exposer = services.executors.exposer
         self._own = CollectorRegistry()
-        self._own.register(OwnExposition(services.ingest, services.pulls))
+        self._own.register(OwnExposition(services.ingest, services.pulls, services.watched))
         ProcessCollector(registry=self._own)
         self._exposed: dict[str, _Exposed] = {}
         """By content type."""

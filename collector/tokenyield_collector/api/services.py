@@ -16,6 +16,7 @@ from tokenyield_collector.live.view import View
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.pull.state import PullState
 from tokenyield_collector.statements.source import OtherCosts
+from tokenyield_collector.watch.state import WatchState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,5 +40,7 @@ class Services:
     """Cost sources beside the fleet."""
     pulls: Callable[[], Sequence[PullState]] = tuple
     """How the pulling of each account stands."""
+    watched: Callable[[], Sequence[WatchState]] = tuple
+    """How each source's folder in the watched folder stands."""
     after_refresh: list[Callable[[], None]] = field(default_factory=list)
     """Called in the event loop when there is another view."""

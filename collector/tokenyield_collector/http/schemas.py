@@ -630,3 +630,35 @@ class ShadowDocument(TypedDict):
     """Where the list of vendors' hosts is from."""
     limits: list[str]
     """What this cannot show."""
+
+
+class PulledAccountDocument(TypedDict):
+    """An account of `spend_file`. `problems`: a line for each report that does not work at present."""
+
+    name: str
+    source: str
+    pulled_at: str | None
+    missing_days: int | None
+    rows: int
+    problems: list[str]
+
+
+class WatchedFolderDocument(TypedDict):
+    """A source's folder in `spend_folder`: files and folders that are imported as one. `problems`: a line for each that
+    is not imported, at most 100."""
+
+    folder: str
+    imported: int
+    waiting: int
+    failed: int
+    links: int
+    rows: int
+    refused: int
+    problems: list[str]
+
+
+class SpendSourcesDocument(TypedDict):
+    """How what the collector fetches and finds of spend stands."""
+
+    accounts: list[PulledAccountDocument]
+    folders: list[WatchedFolderDocument]

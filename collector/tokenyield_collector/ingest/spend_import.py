@@ -13,7 +13,7 @@ from typing import Any
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ingest.spend_files import documents_of
 from tokenyield_collector.ingest.spend_tables import added_up
-from tokenyield_collector.spend.builder import SliceBuilder
+from tokenyield_collector.spend.builder import LINES_MAX, SliceBuilder
 from tokenyield_collector.spend.egress.rules import egress_rules
 from tokenyield_collector.spend.format import (
     ROWS,
@@ -39,11 +39,12 @@ _CHUNK_BYTES = 2**20
 @dataclass
 class SpendImport:
     """What files of one source said. `refused` counts all rows that could not be used, `refusals` has the first:
-    (file, why)."""
+    (file, why). `is_cut`: there were more lines than an import holds."""
 
     slices: list[SpendSlice] = field(default_factory=list)
     rows: int = 0
     refused: int = 0
+    is_cut: bool = False
     refusals: list[tuple[Path, str]] = field(default_factory=list)
     notices: list[tuple[Path | None, str]] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ def read_spend_files(
     day_ms: int | None = None,
     now_ms: int = 0,
     people: Callable[[SpendFields, int], SpendFields],
+    lines_max: int = LINES_MAX,
     progress: Callable[[Path, int], None] = lambda file, documents: None,
 ) -> SpendImport:
     """`day_ms`, `now_ms`: see `ReadOptions`. `progress`: documents read of a file. Raises OSError, `UnusableSpend` for
@@ -69,7 +71,8 @@ def read_spend_files(
     form, read = load_source(source), SpendImport()
     options = ReadOptions(mapping=mapping or {}, day_ms=day_ms, now_ms=now_ms)
     reader = form.reader(options)
-    builder = SliceBuilder(source, lambda grain: grain_of_slice(source, grain).layer, account=account, people=people)
+    builder = SliceBuilder(source, lambda grain: grain_of_slice(source, grain).layer, account=account, people=people,
+                           lines_max=lines_max)  # fmt: skip
     seen: set[bytes] = set()
     for file in files:
         digest = _digest(file)
@@ -89,7 +92,7 @@ def read_spend_files(
             progress(file, number)
     if files:
         _take(read, builder, files[-1], "", reader.finish())
-    read.slices = builder.slices()
+    read.slices, read.is_cut = builder.slices(), builder.is_full
     for key, fields in builder.folded.items():
         read.notices.append((None, f"{key.text}: too many lines; {', '.join(fields)} not kept"))
     return read

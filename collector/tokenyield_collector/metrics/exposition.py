@@ -29,6 +29,7 @@ from tokenyield_collector.statements.lines import BASES
 from tokenyield_collector.statements.names import OTHER, own_name, pool_name
 from tokenyield_collector.statements.references import AppliedReference
 from tokenyield_collector.version import VERSION
+from tokenyield_collector.watch.state import WatchState
 from tokenyield_wire.units import MJ_PER_JOULE, MS_PER_SECOND
 
 REFERENCES_MAX = 1_000
@@ -109,9 +110,15 @@ class Exposition:
 class OwnExposition:
     """A prometheus_client collector over what the receiving side counts: cheap, and fresh at every scrape."""
 
-    def __init__(self, ingest: IngestStats, pulls: Callable[[], Sequence[PullState]] = tuple) -> None:
+    def __init__(
+        self,
+        ingest: IngestStats,
+        pulls: Callable[[], Sequence[PullState]] = tuple,
+        watched: Callable[[], Sequence[WatchState]] = tuple,
+    ) -> None:
         self._ingest = ingest
         self._pulls = pulls
+        self._watched = watched
 
     def collect(self) -> Iterator[Metric]:
         ingest = self._ingest
@@ -126,6 +133,7 @@ class OwnExposition:
         yield families.COMMIT_SECONDS.of(ingest.commit_seconds)
         yield families.WAITING.of(ingest.waiting_batches)
         yield from _pulls(self._pulls())
+        yield from _watched(self._watched())
 
 
 def _pulls(states: Sequence[PullState]) -> Iterator[Metric]:
@@ -143,6 +151,20 @@ def _pulls(states: Sequence[PullState]) -> Iterator[Metric]:
     yield families.PULL_REFUSED.samples(
         {(one.name, reason): one.refused[reason] for one in states for reason in REASONS}
     )
+
+
+def _watched(states: Sequence[WatchState]) -> Iterator[Metric]:
+    """Folders of sources, of which there is a bounded number."""
+    yield families.WATCH_FILES.samples(
+        {
+            (one.folder, state): count
+            for one in states
+            for state, count in (("imported", one.imported), ("waiting", one.waiting), ("failed", len(one.failed)))
+        }
+    )
+    yield families.WATCH_PROBLEM.samples({(one.folder,): int(one.is_failing) for one in states})
+    yield families.WATCH_ROWS.samples({(one.folder,): one.rows for one in states})
+    yield families.WATCH_REFUSED.samples({(one.folder,): one.refused for one in states})
 
 
 def _names(view: View) -> dict[str, list[Labels]]:

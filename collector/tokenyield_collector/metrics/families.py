@@ -343,6 +343,29 @@ PULL_REFUSED = Family(
     "used",
     ("account", "reason"),
 )
+WATCH_FILES = Family(
+    "tokenyield_spend_watch_files",
+    "gauge",
+    "Files, and folders that are imported as one, of a source's folder in spend_folder, by state (imported, waiting, "
+    "failed)",
+    ("folder", "state"),
+)
+WATCH_PROBLEM = Family(
+    "tokenyield_spend_watch_failing",
+    "gauge",
+    "1 where something of a source's folder in spend_folder (empty: spend_folder itself) cannot be imported, 0 where "
+    "not",
+    ("folder",),
+)
+WATCH_ROWS = Family(
+    "tokenyield_spend_watch_rows_total", "counter", "Rows of files in spend_folder that could be used", ("folder",)
+)
+WATCH_REFUSED = Family(
+    "tokenyield_spend_watch_refused_rows_total",
+    "counter",
+    "Rows of imported files in spend_folder that could not be used",
+    ("folder",),
+)
 LEDGER_BYTES = Family("tokenyield_collector_ledger_bytes", "gauge", "Size of the ledger")
 POLICY_FRESH = Family(
     "tokenyield_collector_policy_fresh",

@@ -72,6 +72,7 @@ class SliceBuilder:
         *,
         account: str = "",
         people: Callable[[SpendFields, int], SpendFields] = lambda fields, day_ms: fields,
+        lines_max: int = LINES_MAX,
     ) -> None:
         self._source = source
         self._layers = layers
@@ -79,6 +80,7 @@ class SliceBuilder:
         self._people = people
         self._slices: dict[SpendKey, _SliceLines] = {}
         self._count = 0
+        self._lines_max = lines_max
 
     def add(self, row: SpendRow) -> None:
         """Raises `UnusableSpend` where there are too many lines."""
@@ -89,9 +91,14 @@ class SliceBuilder:
         before = len(own.lines)
         own.add(self._people(row.fields, row.day_ms), row.amounts, row.cost_pico)
         self._count += len(own.lines) - before
-        if self._count > LINES_MAX:
-            raise UnusableSpend("files", expected=f"at most {LINES_MAX} lines in one import", found="more",
+        if self.is_full:
+            raise UnusableSpend("files", expected=f"at most {self._lines_max} lines in one import", found="more",
                                 fix="import fewer days at once")  # fmt: skip
+
+    @property
+    def is_full(self) -> bool:
+        """Whether lines are missing."""
+        return self._count > self._lines_max
 
     @property
     def folded(self) -> dict[SpendKey, list[str]]:

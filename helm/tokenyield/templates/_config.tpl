@@ -33,5 +33,6 @@
 {{- with include "tokenyield.policySource" (dict "name" "prices" "from" .Values.collector.pricesFrom "text" .Values.collector.prices) }}{{ $_ := set $own "prices_file" . }}{{ end }}
 {{- with include "tokenyield.policySource" (dict "name" "attribution" "from" .Values.collector.attributionFrom "text" .Values.collector.attribution) }}{{ $_ := set $own "attribution_file" . }}{{ end }}
 {{- if .Values.collector.spend.accounts }}{{ $_ := set $own "spend_file" "/etc/tokenyield/spend.yaml" }}{{ end }}
+{{- if .Values.collector.spend.folderClaim }}{{ $_ := set $own "spend_folder" "/run/spend" }}{{ end }}
 {{- toYaml (mergeOverwrite $own .Values.collector.config) }}
 {{- end }}

@@ -32,6 +32,7 @@ from tokenyield_collector.spend.slices import Layer, SpendAmounts, SpendFields, 
 from tokenyield_collector.statements.bought import BoughtCosts
 from tokenyield_collector.statements.source import Span
 from tokenyield_collector.statements.statement import fleet_statement
+from tokenyield_collector.watch.state import WatchState
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 PRICES = PriceBook(
@@ -97,7 +98,12 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
         PullState(name="openai-main", source="openai", missing={"costs": 2}, problems={"costs": "HTTP 503"}),
         PullState(name="not yet", source="cursor"),
     ]
-    registry.register(OwnExposition(IngestStats(batches=4, commits=1), lambda: pulls))
+    watched = [
+        WatchState(folder="aws", imported=3, waiting=1, rows=7, refused=2),
+        WatchState(folder="csv@card", failed={"bad.csv": "why"}),
+        WatchState(folder="nonsense", problem="why"),
+    ]
+    registry.register(OwnExposition(IngestStats(batches=4, commits=1), lambda: pulls, lambda: watched))
     return generate_latest(registry).decode(), encode(summarize(live, judged_by, view))
 
 

@@ -10,10 +10,11 @@ import { chargeback, nodes, workloads } from "./pages/lists.js";
 import { overview } from "./pages/overview.js";
 import { report } from "./pages/report.js";
 import { shadow } from "./pages/shadow.js";
+import { sources } from "./pages/sources.js";
 
 /** @type {Record<string, (page: Page, ...names: string[]) => Promise<void>>} */
 const PAGES = {
-  "": overview, diagnosis, workloads, nodes, workload, node, report, changes, shadow,
+  "": overview, diagnosis, workloads, nodes, workload, node, report, changes, shadow, sources,
   chargeback: (page, dimension, ...names) => (names.length ? carrier(page, dimension, names[0]) : chargeback(page, dimension)),
 };
 const RETRY_MS = 5000;

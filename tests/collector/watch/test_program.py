@@ -1,0 +1,53 @@
+"""The running collector imports what is put into its folder, shows how it stands, and stops and starts with it."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.watch.test_watcher import CARD
+from harness import Stack, get, wait_until
+from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+
+NS_PER_DAY = 86_400 * 10**9
+YESTERDAY = time.strftime("%Y-%m-%d", time.gmtime((time.time_ns() - NS_PER_DAY) // 10**9))
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    folder = tmp_path / "spend" / "csv@card"
+    folder.mkdir(parents=True)
+    (folder / "mapping.yaml").write_text(json.dumps(CARD))
+    started = Stack(tmp_path, collector={"spend_folder": str(folder.parent)})
+    yield started
+    started.kill_all()
+
+
+def files(stack: Stack, state: str) -> int | None:
+    text = get(f"{stack.url}/metrics").decode()
+    found = re.search(rf'^tokenyield_spend_watch_files{{folder="csv@card",state="{state}"}} (\S+)$', text, re.M)
+    return int(float(found[1])) if found else None
+
+
+def test_files_are_imported_and_what_cannot_be_is_shown_everywhere(stack: Stack) -> None:
+    folder = stack.folder / "spend" / "csv@card"
+    (folder / "bad.csv").write_text(f"day,cost\n{YESTERDAY},much\n")
+    (folder / "good.csv").write_text(f"day,cost\n{YESTERDAY},12.50\n")
+    stack.start_collector()
+    wait_until(lambda: files(stack, "imported") == 1)
+    assert files(stack, "failed") == 1
+    assert 'tokenyield_spend_watch_failing{folder="csv@card"} 1' in get(f"{stack.url}/metrics").decode()
+    (shown,) = json.loads(get(f"{stack.url}/v1/spend/sources"))["folders"]
+    assert shown["problems"][0].startswith("bad.csv: 1 of 1 rows cannot be used: bad.csv: line 2: ")
+    assert stack.collector.terminate() == 0
+    assert "csv@card/bad.csv: not imported: 1 of 1 rows cannot be used" in stack.collector.said()
+    assert sorted(file.name for file in folder.iterdir()) == ["bad.csv", "good.csv", "mapping.yaml"]
+    ledger = DuckDbLedger(stack.ledger_path)
+    try:
+        assert [one.cost_micro() for one in ledger.spend(0, 2**42)] == [{"USD": 12_500_000}]
+        assert list(ledger.figures.inputs("watch:")) == ["watch:csv@card/good.csv"]
+    finally:
+        ledger.close()
