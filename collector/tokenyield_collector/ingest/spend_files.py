@@ -7,6 +7,7 @@ whole. A JSON document is, and so has a bound. What a file is, is seen from its 
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -48,7 +49,7 @@ def documents_of(file: Path, *, is_lines: bool, is_log: bool = False) -> Documen
             with gzip.open(opened) as unpacked:
                 try:
                     yield from _text(io.BufferedReader(unpacked), is_lines=is_lines, is_log=is_log)
-                except (EOFError, gzip.BadGzipFile) as error:
+                except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                     yield "", UnusableSpend("file", expected="a whole gzip file", found=str(error), fix="copy it again")
         else:
             yield from _text(opened, is_lines=is_lines, is_log=is_log)

@@ -50,7 +50,8 @@ class WatchedUnit(NamedTuple):
 
 
 class WatchedSource(NamedTuple):
-    """A source's folder. `problem`: why nothing of it can be imported; `links`: names that are not followed."""
+    """A source's folder, or without a name the watched folder itself, where it has what it should not. `problem`: why
+    nothing of it can be imported; `links`: names that are not followed."""
 
     name: str
     source: str
@@ -66,9 +67,17 @@ class _TooMany(Exception):
 
 def list_sources(folder: Path) -> list[WatchedSource]:
     """By name. Raises OSError where the folder itself cannot be read."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and not _is_unfinished(entry.name)]
-    return [_source(Path(entry.path), entry.name) for entry in folders[:FOLDERS_MAX]]
+    links: list[str] = []
+    try:
+        entries = _entries(folder, links, [ENTRIES_MAX])
+    except _TooMany:
+        return [WatchedSource("", "", "", [], f"expected at most {ENTRIES_MAX} entries, found more")]
+    folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    problem = f"expected at most {FOLDERS_MAX} folders, found {len(folders)}" if len(folders) > FOLDERS_MAX else ""
+    if files := [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]:
+        problem = f"expected folders named as sources, found the file '{fitting_name(files[0], FIELD_CHARS_MAX)}'"
+    itself = [WatchedSource("", "", "", [], problem, tuple(links))] if problem or links else []
+    return [*itself, *(_source(Path(entry.path), entry.name) for entry in folders[:FOLDERS_MAX])]
 
 
 def is_unchanged(unit: WatchedUnit) -> bool:

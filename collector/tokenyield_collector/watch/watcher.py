@@ -1,9 +1,10 @@
 """Importing what is put into a folder: complete files, each content once, whatever happens to the others.
 
 In: a folder (listing.py). Out: slices in the ledger, and how each source's folder stands. A unit is complete when two
-looks find it as it was, and it was so after it was read. What was imported is kept by digest in the ledger, so a
+looks find it as it was, and it is so after it was read. What was imported is kept by digest in the ledger, so a
 restart imports nothing again, and a ledger from a backup is given what it lacks. A kill between slices and digest
-imports once more, which changes nothing. What fails is tried again when it changes. Nothing in the folder is moved,
+imports once more, which changes nothing. What fails is tried again when it changes, or at each look where the ledger,
+a setting or the disk is at fault. Nothing in the folder is moved,
 changed or deleted. Of several collectors the one that leads imports.
 """
 
@@ -28,7 +29,7 @@ from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.kept import KeptFigure, packed
 from tokenyield_collector.ledger.spend import spend_size_faults
 from tokenyield_collector.slices import slice_changes, span_of
-from tokenyield_collector.spend.slices import SpendSlice
+from tokenyield_collector.spend.slices import SpendFields, SpendSlice
 from tokenyield_collector.spend.values import UnusableSpend
 from tokenyield_collector.steps import Steps
 from tokenyield_collector.watch.listing import WatchedSource, WatchedUnit, is_unchanged, list_sources
@@ -51,6 +52,10 @@ _NS_PER_MS = 1_000_000
 
 class UnitFault(Exception):
     """Why a unit is not imported; a change of it may help."""
+
+
+class SettingFault(Exception):
+    """Why nothing of its kind can be imported at present: tried again at each look."""
 
 
 class _Stopped(Exception):
@@ -155,10 +160,10 @@ class FolderWatcher:
                          "".join(f"; {why}" for _, why in read.refusals[:1]))  # fmt: skip
         except (_Changed, _Stopped):
             return
-        except LedgerError as error:  # tried again at the next look
+        except (LedgerError, SettingFault, OSError) as error:  # tried again at the next look
             self._failed(state, unit, str(error))
             return
-        except (UnitFault, UnusableSpend, SettingsError, OSError) as error:
+        except (UnitFault, UnusableSpend, SettingsError) as error:
             self._failed(state, unit, str(error))
         except Exception as error:
             self._failed(state, unit, f"not foreseen, please report it: {type(error).__name__}")
@@ -184,7 +189,7 @@ class FolderWatcher:
             mapping=self._mapping(source, unit),
             day_ms=newest_ms - newest_ms % MS_PER_DAY,
             now_ms=self._now_ms(),
-            people=people_of(self._settings),
+            people=self._people(),
             progress=self._progress,
             lines_max=LINES_MAX,
         )
@@ -199,12 +204,21 @@ class FolderWatcher:
         read.slices = [one for one in read.slices if first_ms <= one.key.day_ms <= self._now_ms() + MS_PER_DAY]
         return _Read(digest, read)
 
+    def _people(self) -> Callable[[SpendFields, int], SpendFields]:
+        try:
+            return people_of(self._settings)
+        except (SettingsError, OSError) as error:
+            raise SettingFault(f"people: {error}") from None
+
     def _mapping(self, source: WatchedSource, unit: WatchedUnit) -> Mapping[str, Any] | None:
         read = read_egress_file if source.source == "egress" else read_mapping
         if unit.mapping is not None:
             return read(unit.mapping.path)
         if source.source == "egress" and self._settings.egress_file:
-            return read_egress_file(Path(self._settings.egress_file))
+            try:
+                return read_egress_file(Path(self._settings.egress_file))
+            except SettingsError as error:
+                raise SettingFault(str(error)) from None
         return None
 
     def _digest(self, source: WatchedSource, unit: WatchedUnit) -> str:

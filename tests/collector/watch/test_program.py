@@ -10,6 +10,7 @@ import pytest
 
 from collector.watch.test_watcher import CARD
 from harness import Stack, get, wait_until
+from tokenyield_collector.cli import main
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 
 NS_PER_DAY = 86_400 * 10**9
@@ -51,3 +52,16 @@ def test_files_are_imported_and_what_cannot_be_is_shown_everywhere(stack: Stack)
         assert list(ledger.figures.inputs("watch:")) == ["watch:csv@card/good.csv"]
     finally:
         ledger.close()
+
+
+def test_shadow_use_is_asked_of_the_running_collector(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    stack.start_collector()
+    log = stack.folder / "squid.log"
+    at_s = (time.time_ns() - NS_PER_DAY) // 10**9
+    log.write_text(f"{at_s}.100 8 10.0.0.1 TCP_TUNNEL/200 4711 CONNECT api.openai.com:443 - HIER_DIRECT/- -\n")
+    assert main(["import", "egress", str(log), "--collector", stack.url]) == 0
+    capsys.readouterr()
+    assert main(["shadow", "--period", YESTERDAY, "--json", "--collector", stack.url]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (row["level"], row["vendor"], row["count"], row["bytes_received"]) == ("connected", "openai", 1, 4711)
+    assert json.loads(get(f"{stack.url}/v1/shadow?period={YESTERDAY}&top=1"))["findings"] == [row]

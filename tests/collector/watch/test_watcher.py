@@ -179,12 +179,39 @@ def test_links_are_followed_nowhere_and_unfinished_files_wait(watching: Watching
         watching.card(name, ("2026-11-03", "100"))
     os.mkfifo(watching.folder / "csv@card" / "pipe")
     states = watching.look()
-    assert list(states) == ["csv@card"]
-    assert (counts(states["csv@card"]), states["csv@card"].links) == ((1, 0, 0), 2)
+    assert {name: (counts(state), state.links) for name, state in states.items()} == {
+        "": ((0, 0, 0), 1), "csv@card": ((1, 0, 0), 2),
+    }  # fmt: skip
     assert watching.costs() == {("csv", "card"): 1_000_000}
     (watching.folder / "csv@card" / "x.csv.part").rename(watching.folder / "csv@card" / "x.csv")
     watching.look()
     assert watching.costs() == {("csv", "card"): 100_000_000}, "renamed in"
+
+
+def test_files_beside_the_folders_of_sources_are_named(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching.card("a.csv", ("2026-11-03", "1"))
+    watching.write("lost.csv", "day,cost\n")
+    states = watching.look()
+    assert states[""].problem == "expected folders named as sources, found the file 'lost.csv'"
+    assert counts(states["csv@card"]) == (1, 0, 0)
+    (watching.folder / "lost.csv").unlink()
+    assert list(watching.look()) == ["csv@card"]
+    (watching.folder / "openai").mkdir()
+    monkeypatch.setattr(listing, "FOLDERS_MAX", 1)
+    assert watching.look()[""].problem == "expected at most 1 folders, found 2"
+
+
+def test_a_setting_that_is_corrected_needs_no_change_of_files(tmp_path: Path) -> None:
+    people = tmp_path / "people.yaml"
+    own = Watching(tmp_path, people_file=str(people))
+    try:
+        own.card("a.csv", ("2026-11-03", "1"))
+        assert own.look()["csv@card"].failed["a.csv"].startswith("people: ")
+        people.write_text("ada@example.com: {team: search}\n")
+        assert counts(own.look(1)["csv@card"]) == (1, 0, 0)
+    finally:
+        own.executors.close(lambda: None)
+        own.ledger.close()
 
 
 def test_what_is_too_much_is_named(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
