@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tokenyield_collector.http.schemas import SpendReceiptDocument
     from tokenyield_collector.ingest.spend_import import SpendImport
     from tokenyield_collector.ledger.base import Ledger
-    from tokenyield_collector.spend.slices import SpendSlice
+    from tokenyield_collector.spend.slices import SpendLine, SpendSlice
 
 REFUSALS_SHOWN = 20
 NOTICES_SHOWN = 20
@@ -169,18 +169,26 @@ def _show_understood(read: "SpendImport") -> None:
 
 def understood_lines(slices: "Iterable[SpendSlice]") -> list[str]:
     """By layer, vendor, account and report: how much of what, on which days."""
-    from tokenyield_collector.ingest.spend_document import money_in_words
+    from tokenyield_collector.ingest.spend_document import evidence_in_words, money_in_words
     from tokenyield_collector.prices.period import day_of
     from tokenyield_collector.spend.format import grain_family
+    from tokenyield_collector.spend.slices import EVIDENCE_SOURCE
 
     tokens: dict[tuple[str, ...], int] = defaultdict(int)
     requests: dict[tuple[str, ...], int] = defaultdict(int)
     costs: dict[tuple[str, ...], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     days: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    evidence: dict[tuple[str, ...], list[SpendLine]] = defaultdict(list)
     for key, layer, lines in slices:
-        for fields, amounts in lines:
-            row: tuple[str, ...] = (layer, fields.vendor, key.account, f"{key.source} {grain_family(key.grain)}")
+        is_evidence = key.source == EVIDENCE_SOURCE
+        for line in lines:
+            fields, amounts = line
+            kind = "evidence" if is_evidence else layer
+            row: tuple[str, ...] = (kind, fields.vendor, key.account, f"{key.source} {grain_family(key.grain)}")
             days[row].add(key.day_ms)
+            if is_evidence:
+                evidence[row].append(line)
+                continue
             tokens[row] += amounts.tokens or 0
             requests[row] += amounts.requests or 0
             if amounts.cost_micro is not None:
@@ -194,6 +202,7 @@ def understood_lines(slices: "Iterable[SpendSlice]") -> list[str]:
         parts += [f"{money_in_words(micro)} {currency}" for currency, micro in sorted(costs[row].items())] or [
             "no money"
         ]
+        parts = evidence_in_words(evidence[row]) if row in evidence else parts
         of_layer, vendor, account, report = row
         shown.append(f"{of_layer}: {vendor}, account {account}, {when}: {', '.join(parts)} ({report})")
     return shown

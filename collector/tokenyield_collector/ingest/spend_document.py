@@ -4,7 +4,8 @@ In: a document of slices, each with all of its lines. Out: slices, in which peop
 setting allows; or faults, by field.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from tokenyield_collector.spend.builder import SliceBuilder
 from tokenyield_collector.spend.format import SpendRow
 from tokenyield_collector.spend.slices import (
     COST_MICRO_MAX,
+    EVIDENCE_SOURCE,
     FIELD_CHARS_MAX,
     SLICE_LINES_MAX,
     TOKENS,
@@ -24,6 +26,7 @@ from tokenyield_collector.spend.slices import (
     SpendAmounts,
     SpendFields,
     SpendKey,
+    SpendLine,
     SpendSlice,
     spend_findings,
 )
@@ -178,9 +181,19 @@ def joined(receipts: Sequence[SpendReceiptDocument]) -> SpendReceiptDocument:
 
 
 def totals_in_words(one: SpendSlice) -> str:
-    """`1.250000 USD, 3,000 tokens`."""
+    """`1.250000 USD, 3,000 tokens`; of evidence `2 connections, 50,000 bytes received`."""
+    if one.key.source == EVIDENCE_SOURCE:
+        return ", ".join(evidence_in_words(one.lines)) or "nothing"
     parts = [f"{money_in_words(micro)} {currency}" for currency, micro in sorted(one.cost_micro().items())]
     return ", ".join([*parts, f"{one.tokens:,} tokens"] if one.tokens or not parts else parts)
+
+
+def evidence_in_words(lines: Iterable[SpendLine]) -> list[str]:
+    """What was counted, by what it is."""
+    counts: Counter[str] = Counter()
+    for fields, amounts in lines:
+        counts[fields.service] += amounts.requests or 0
+    return [f"{count:,} {service}" for service, count in sorted(counts.items())]
 
 
 def money_in_words(micro: int) -> str:

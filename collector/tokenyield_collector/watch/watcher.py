@@ -4,8 +4,8 @@ In: a folder (listing.py). Out: slices in the ledger, and how each source's fold
 looks find it as it was, and it is so after it was read. What was imported is kept by digest in the ledger, so a
 restart imports nothing again, and a ledger from a backup is given what it lacks. A kill between slices and digest
 imports once more, which changes nothing. What fails is tried again when it changes, or at each look where the ledger,
-a setting or the disk is at fault. Nothing in the folder is moved,
-changed or deleted. Of several collectors the one that leads imports.
+a setting or the disk is at fault. Nothing in the folder is moved, changed or deleted. Of several collectors the one
+that leads imports.
 """
 
 import asyncio

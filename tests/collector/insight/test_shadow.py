@@ -183,7 +183,11 @@ def test_the_program_from_logs_to_findings(tmp_path: Path, capsys: pytest.Captur
     flags = ["--ledger", str(ledger), "--set", f"egress_file={rules_file}", "--set", f"state_dir={tmp_path}"][:4]
     logs = [str(SAMPLES / name) for name in ("egress_pods.json", "egress_squid.log", "egress_envoy.log")]
     assert main(["import", "egress", *logs, "--day", DAY, *flags]) == 0
-    assert "lines of sanctioned gateways, not kept" in "".join(capsys.readouterr())
+    said = "".join(capsys.readouterr())
+    assert "lines of sanctioned gateways, not kept" in said
+    assert f"evidence: openai, account default, {DAY}: 50,000 bytes received, 2 connections (egress squid)" in said
+    assert "requests" not in said
+    assert "no money" not in said
     assert main(["import", "egress", *logs, "--day", DAY, *flags]) == 0
     assert "0 new, 0 replaced, 3 unchanged" in capsys.readouterr().out
     assert main(["shadow", "--period", DAY, "--json", *flags]) == 0

@@ -31,8 +31,7 @@ def written(folder: Path, text: str | bytes, name: str = "file") -> Path:
 
 def test_a_packed_file_that_is_damaged_is_named(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(json.dumps([LOG | {"request_id": f"{i}"} for i in range(500)]).encode()))
-    packed[len(packed) // 2] ^= 0xFF
-    packed[len(packed) // 2 + 1 : len(packed) // 2 + 60] = b"\xff" * 59
+    packed[10:40] = b"\xff" * 30  # no kind of block that there is
     imported = read("litellm", written(tmp_path, bytes(packed)))
     assert "expected a whole gzip file, found" in imported.refusals[-1][1]
 
