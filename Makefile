@@ -50,7 +50,7 @@ real-programs: ## install what Debian has of the programs that test-real runs
 	@.ci/need cc:gcc g++:g++ /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build promtool:prometheus \
 		journalctl:systemd ip:iproute2 /lib/systemd/systemd-journal-remote:systemd-journal-remote \
 		prometheus-alertmanager:prometheus-alertmanager chromium:chromium \
-		docker-registry:docker-registry gpg:gnupg slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge dockerd:docker.io \
+		docker-registry:docker-registry /usr/sbin/dnsmasq:dnsmasq-base /usr/sbin/squid:squid gpg:gnupg slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge dockerd:docker.io \
 		/usr/lib/$$(uname -m)-linux-gnu/faketime/libfaketime.so.1:libfaketime tmux:tmux minisign:minisign \
 		clickhouse-server:clickhouse-server debootstrap:debootstrap systemd-nspawn:systemd-container buildah:buildah
 
