@@ -1,19 +1,18 @@
 """`GET /v1/shadow`: use of vendors and of own GPUs that nothing explains."""
 
-from pathlib import Path
-
 from aiohttp import web
 
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.api.versions import answer
-from tokenyield_collector.errors import ParameterError
+from tokenyield_collector.config import CollectorSettings
+from tokenyield_collector.errors import CollectorError
 from tokenyield_collector.http.query import period_of, period_parameter, whole_number
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import ShadowDocument
-from tokenyield_collector.ingest.spend_import import read_egress_file
+from tokenyield_collector.ingest.spend_import import egress_rules_of
 from tokenyield_collector.insight.shadow import FINDINGS_MAX, shadow
 from tokenyield_collector.reports.maker import ReportMaker
-from tokenyield_collector.spend.egress.rules import EgressRules, egress_rules
+from tokenyield_collector.spend.egress.rules import EgressRules
 from tokenyield_settings.loader import SettingsError
 
 TOP = 200
@@ -40,16 +39,16 @@ def routes(services: Services) -> list[BoundRoute]:
         settings = services.settings
 
         def make(maker: ReportMaker) -> ShadowDocument:
-            return shadow(maker, services.ledger, period, rules_of(settings.egress_file), settings.people, top)
+            return shadow(maker, services.ledger, period, _rules(settings), settings.people, top)
 
         return await answer(services, request, make)
 
     return [(SHADOW, handle)]
 
 
-def rules_of(egress_file: str | None) -> EgressRules:
-    """Read each time, so that a changed file counts at once. Raises `ParameterError`."""
+def _rules(settings: CollectorSettings) -> EgressRules:
+    """Raises `CollectorError`."""
     try:
-        return egress_rules(read_egress_file(Path(egress_file)) if egress_file else None)
+        return egress_rules_of(settings)
     except (SettingsError, OSError) as error:
-        raise ParameterError("egress_file", expected="a file that can be used", found=str(error)) from None
+        raise CollectorError(f"egress_file: {error}") from None

@@ -35,10 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ParameterError("top", expected=f"1 to {TOP_MAX}", found=str(arguments.top))
 
     def make(settings: "CollectorSettings", ledger: "Ledger", maker: "ReportMaker") -> "ShadowDocument":
-        from tokenyield_collector.api.shadow import rules_of
+        from tokenyield_collector.ingest.spend_import import egress_rules_of
         from tokenyield_collector.insight.shadow import shadow
 
-        return shadow(maker, ledger, arguments.period, rules_of(settings.egress_file), settings.people, arguments.top)
+        return shadow(maker, ledger, arguments.period, egress_rules_of(settings), settings.people, arguments.top)
 
     query = {"period": arguments.period, "top": str(arguments.top)}
     document = document_from(arguments, "/v1/shadow", query, make)

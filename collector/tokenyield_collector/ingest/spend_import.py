@@ -14,7 +14,7 @@ from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.ingest.spend_files import documents_of
 from tokenyield_collector.ingest.spend_tables import added_up
 from tokenyield_collector.spend.builder import LINES_MAX, SliceBuilder
-from tokenyield_collector.spend.egress.rules import egress_rules
+from tokenyield_collector.spend.egress.rules import EgressRules, egress_rules
 from tokenyield_collector.spend.format import (
     ROWS,
     ReadItem,
@@ -183,6 +183,11 @@ def read_egress_file(file: Path) -> dict[str, Any]:
     except UnusableSpend as error:
         raise SettingsError([f"{file}: {error}"]) from None
     return dict(raw)
+
+
+def egress_rules_of(settings: CollectorSettings) -> EgressRules:
+    """Of `egress_file`, read each time, so that a changed one counts at once. Raises `SettingsError`, OSError."""
+    return egress_rules(read_egress_file(Path(settings.egress_file)) if settings.egress_file else None)
 
 
 def _digest(file: Path) -> bytes:

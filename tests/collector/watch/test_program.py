@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     folder = tmp_path / "spend" / "csv@card"
     folder.mkdir(parents=True)
     (folder / "mapping.yaml").write_text(json.dumps(CARD))
-    started = Stack(tmp_path, collector={"spend_folder": str(folder.parent)})
+    rules = tmp_path / "egress.yaml"
+    rules.write_text("sanctioned: []\n")
+    started = Stack(tmp_path, collector={"spend_folder": str(folder.parent), "egress_file": str(rules)})
     yield started
     started.kill_all()
 
@@ -65,3 +68,9 @@ def test_shadow_use_is_asked_of_the_running_collector(stack: Stack, capsys: pyte
     (row,) = json.loads(capsys.readouterr().out)["findings"]
     assert (row["level"], row["vendor"], row["count"], row["bytes_received"]) == ("connected", "openai", 1, 4711)
     assert json.loads(get(f"{stack.url}/v1/shadow?period={YESTERDAY}&top=1"))["findings"] == [row]
+    (stack.folder / "egress.yaml").write_text("sanctioned: [openai]\n")
+    document = json.loads(get(f"{stack.url}/v1/shadow?period={YESTERDAY}"))
+    assert (document["findings"], document["sanctioned"]) == ([], 1), "a changed file counts at once"
+    (stack.folder / "egress.yaml").write_text("sanction: [openai]\n")
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        get(f"{stack.url}/v1/shadow?period={YESTERDAY}")
