@@ -31,7 +31,10 @@ NOTED_MS = 6 * MS_PER_HOUR
 CLAIM_SETTLED_MS = 30_000
 """A collector writes that a scope has a name, or that it does not, long before its claim is so old."""
 CLAIM_KEPT_MS = 10 * 60_000
-"""A claim that is older counts no more: its collector ended."""
+"""A claim of another scope that is older counts no more: its collector ended."""
+CLAIM_OWN_MS = CLAIM_KEPT_MS // 2
+"""A scope relies on its own claim for so long, and then makes a new one. Others see it for longer, whatever the clocks
+of collectors differ by: a claim that has ended for one of them and not for another would be two owners."""
 MEMBERS_KEPT_MAX = 100_000
 """In memory, over all names. Others are read from the ledger when they are used."""
 SCOPE, NODE, CLAIM = "scope", "node", "claim"
@@ -237,7 +240,8 @@ class WorkloadNames:
 
     def _claim(self, key: NameKey, scope: str, fresh: dict[tuple[NameKey, Member], NameUse], now_ms: int) -> None:
         """Of scopes that come in one commit the first claims."""
-        if scope not in self._known[key].claims_at(now_ms):
+        claim = self._known[key].claims.get(scope)
+        if claim is None or abs(now_ms - claim.seen_ms) >= CLAIM_OWN_MS:
             if self._claimed[key]:
                 return
             use = fresh[key, (CLAIM, scope)] = NameUse(*key, CLAIM, scope, scope, now_ms, now_ms)

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collector.ledger.test_names_of_scopes import Kept, keys, ships
@@ -104,6 +104,10 @@ ROUNDS = st.lists(
 
 @settings(max_examples=int(os.environ.get("TOKENYIELD_FUZZ_EXAMPLES", "60")), deadline=None)
 @given(ROUNDS)
+@example(  # a claim whose time has passed by the clock of one, and not of another
+    [(0, [["liar"], ["fleet"], ["fleet"]], [0, 0, 1]), (0, [["fleet"]] * 3, []),
+     (CLAIM_KEPT_MS, [["fleet"], ["fleet"], ["liar"]], [0, 0, 2])]
+)  # fmt: skip
 def test_one_scope_has_the_name_whatever_happens_at_once(rounds: list[tuple[int, list[list[str]], list[int]]]) -> None:
     collectors, now_ms = Collectors(3), NOON_MS
     for later_ms, sends, order in rounds:
