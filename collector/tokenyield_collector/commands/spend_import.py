@@ -27,6 +27,9 @@ def import_spend(settings: "CollectorSettings", arguments: argparse.Namespace) -
     """0 all was understood; 1 a row was refused, or the ledger failed; 2 a flag cannot be used."""
     read = _read(settings, arguments)
     _show_understood(read)
+    if read.is_cut:  # a day of which a part is missing would take the place of the whole day
+        print("nothing was changed: more lines than an import holds; import fewer days at once", file=sys.stderr)
+        return 1
     if read.slices:
         show_receipt(imported(settings, arguments, read.slices))
     if arguments.dry_run:

@@ -124,6 +124,8 @@ class ReportFetch:
         edges = {f"{self._first - timedelta(1)}", f"{self._last + timedelta(1)}"} if self._report.has_edges else set()
         if others := sorted(set(self._outside) - edges):
             raise PullFault("answer", f"expected rows of {self._first}..{self._last}, found some of {others[0]}")
+        if self._builder.is_full:
+            raise PullFault("answer", f"expected fewer lines for {self._first}..{self._last}; name fewer fields")
         if self.pulled.refused > self.pulled.rows:
             why = self.pulled.refusals[0]
             raise PullFault("rows", f"{self.pulled.refused} of {self.pulled.refused + self.pulled.rows} rows cannot be "

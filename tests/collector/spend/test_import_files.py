@@ -202,6 +202,26 @@ def test_the_command_says_what_was_understood(tmp_path: Path, capsys: pytest.Cap
     assert main(["import", "openai", str(tmp_path / "none"), "--dry-run", *ledger]) == 1
 
 
+def test_an_import_that_is_too_large_leaves_whole_days_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = tmp_path / "ledger.duckdb"
+    command = ["import", "litellm", "--ledger", str(ledger)]
+    assert main([*command, str(written(tmp_path, json.dumps(LOG)))]) == 0
+    rows = [{**LOG, "request_id": f"r{i}", "end_user": f"user {i}"} for i in range(5)]
+    many = written(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "many")
+    monkeypatch.setitem(read_spend_files.__kwdefaults__ or {}, "lines_max", 3)
+    capsys.readouterr()
+    assert main([*command, str(many)]) == 1
+    shown = capsys.readouterr()
+    assert "nothing was changed: more lines than an import holds" in shown.err
+    assert "replaced" not in shown.out
+    kept = DuckDbLedger(ledger)
+    ((line,),) = [one.lines for one in kept.spend(0, 2**62)]
+    kept.close()
+    assert line.fields.workload == LOG["end_user"]
+
+
 def test_the_same_file_twice_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = tmp_path / "ledger.duckdb"
     document = json.loads((SAMPLES / "openai_costs.json").read_text())
