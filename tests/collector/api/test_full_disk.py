@@ -7,6 +7,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import duckdb
+
 from collector.api.test_batches import post, sound
 from harness import Stack, get, wait_until
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
@@ -55,8 +57,12 @@ def test_a_full_disk_makes_the_collector_unready_until_there_is_room(tmp_path: P
 
 
 def test_what_is_kept_is_for_nobody_else(tmp_path: Path) -> None:
-    before = os.umask(0o022)
+    before = os.umask(0o077)
     stack = Stack(tmp_path)
+    DuckDbLedger(stack.ledger_path).close()
+    with duckdb.connect(str(stack.ledger_path)) as ledger:  # more than a connection holds, so that the copy is there
+        ledger.execute("CREATE TABLE padding AS SELECT random() AS number FROM range(6_000_000)")
+    os.umask(0o022)
     stack.start_collector()
     try:
         assert post(stack.url, sound(1)).status == 200

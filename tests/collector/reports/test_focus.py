@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.fleet import prices, rules
+from collector.fleet import Fleet, Gpu, Held, Server, prices, rules
 from collector.reports.test_reports import PRICE_BOOK, month
 from focus_rules import faults
 from tokenyield_collector.reports.maker import ReportMaker
@@ -69,3 +69,19 @@ def test_metadata_go_with_it(tmp_path: Path) -> None:
     columns, _ = rows(maker)
     assert [column["ColumnName"] for column in document["Schema"]["ColumnDefinition"]] == columns
     assert (document["Schema"]["FocusVersion"], document["StatementVersion"]) == ("1.2", None)  # nobody closed it
+
+
+@pytest.mark.parametrize(("prompt", "completion"), [(-(2**40), 50), (-(2**40), None), (-7, -3)])
+def test_tokens_that_no_node_can_have_made_cost_what_they_cost(
+    prompt: int, completion: int | None, tmp_path: Path
+) -> None:
+    """Windows from before a check may have counts below 0, until `verify --quarantine` moves them aside: the file ended
+    with an error."""
+    fleet = Fleet()
+    held = [Held(workload="w", active_min=60, active_j=3_600_000)]
+    fleet.hour("2026-10-05T10:00", [Gpu(held=held)], [Server(key="w", prompt_computed=prompt, completion=completion)])
+    maker = fleet.maker(prices(tmp_path, PRICE_BOOK))
+    _, lines = rows(maker)
+    total = sum(Decimal(row["EffectiveCost"]) for row in lines)
+    assert total == maker.report("2026-10", ["team"]).total.cost > 0
+    assert sum(Decimal(row["x_GpuHours"] or 0) for row in lines if row["x_TokenKind"]) == 1

@@ -103,7 +103,8 @@ class FocusRows:
         tokens = [sums.get(kind) for kind in TOKEN_KINDS]
         weighted = [count * self._weights[kind] for kind, count in zip(TOKEN_KINDS, tokens, strict=True)]
         if any(tokens):
-            weighted = weighted if any(weighted) else tokens  # kinds that weigh nothing have rows too
+            if max(weighted) <= 0:  # kinds that weigh nothing have rows too
+                weighted = [abs(count) for count in tokens]
             yield from self._token_rows(key, sums, common, pool, tokens, weighted)
         elif active_ms or sums.direct:
             costs = [sums.cost(bucket) for bucket in ACTIVE_BUCKETS]
@@ -159,7 +160,8 @@ class FocusRows:
     ) -> Iterator[Row]:
         parts = [split(sums.cost(bucket), weighted) for bucket in ACTIVE_BUCKETS]
         energy = split(sum(sums.cell(bucket, "energy") for bucket in ACTIVE_BUCKETS), weighted)
-        hours, joules = apportion(sums.priced_ms("active"), weighted), apportion(sums.get("gpu_mj"), weighted)
+        # Facts that no node can have measured may be below 0, until `verify --quarantine` moves them aside.
+        hours, joules = split(sums.priced_ms("active"), weighted), split(sums.get("gpu_mj"), weighted)
         listed = self._list.of_tokens(key, sums)
         known = model_name(key.carrier)
         model = known or UNKNOWN_MODEL
