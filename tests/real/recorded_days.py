@@ -50,7 +50,7 @@ class Recorded:
 
 
 def record(folder: Path, prices: PriceBook, rules: AttributionRules, now_ms: int) -> Recorded:
-    """From the beginning (UTC) of the day that was `HOURS_MIN` ago up to now: a node shows its own pace on two days."""
+    """From the beginning (UTC) of the day that was `HOURS_MIN` ago up to now."""
     end_ms = now_ms - now_ms % STEP_MS
     start_ms = end_ms - HOURS_MIN * MS_PER_HOUR
     start_ms -= start_ms % MS_PER_DAY

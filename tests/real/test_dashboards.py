@@ -31,6 +31,8 @@ RULES = """
 sharing: {unallocated: usage, dark: even}
 budgets: [{name: all, monthly: 30000}, {name: search, match: {team: search}, monthly: 100}]
 """
+PACE = "    - {model: 'mistral*', tokens_per_second: 3000}\n"
+"""So that there is under-yield at any hour and weekday: a pace is learned from two days, and less works at weekends."""
 RATE_INTERVAL = "16m"
 """Four scrapes, as Grafana takes it."""
 
@@ -46,7 +48,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("dashboards")
     rules = folder / "attribution.yaml"
     rules.write_text(RULES)
-    prices = ROOT / "collector" / "prices.yaml"
+    prices, example = folder / "prices.yaml", (ROOT / "collector" / "prices.yaml").read_text()
+    assert "  configured:\n" in example
+    prices.write_text(example.replace("  configured:\n", f"  configured:\n{PACE}", 1))
     recorded = record(folder, load_prices(prices), load_rules(rules), time.time_ns() // 10**6)
     stack = Stack(
         folder,
