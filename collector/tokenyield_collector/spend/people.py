@@ -33,11 +33,11 @@ def people_filter(
     """What is kept of the fields of a row of a day. `directory`: what vendors call a person, in small letters."""
 
     def kept(fields: SpendFields, day_ms: int) -> SpendFields:
+        if people == "off":  # also of rows that name a session and no person
+            return fields._replace(person="", session="") if fields.person or fields.session else fields
         if not fields.person:
             return fields
         entry = directory.get(fields.person.casefold(), DirectoryEntry())
-        if people == "off":
-            return fields._replace(person="", session="")
         team = fields.team or entry.team
         if people == "team":
             return fields._replace(person="", team=team)

@@ -97,3 +97,9 @@ def test_a_pseudonym_is_keyed_and_changes_every_quarter() -> None:
     assert named(b"k") == named(b"k", ADA._replace(person="ada@example.com"))
     assert len({named(b"k"), named(b"l"), named(b"k", ADA._replace(person="bob")), named(b"k", day_ms=DAY_MS * 2)}) == 4
     assert "ada" not in named(b"k")
+
+
+def test_without_people_no_session_is_kept_of_a_row_that_names_no_person() -> None:
+    kept = people_filter("off", DIRECTORY)(SpendFields("x", model="m", session="s1"), DAY_MS)
+    assert kept == SpendFields("x", model="m")
+    assert people_filter("team", DIRECTORY)(SpendFields("x", session="s1"), DAY_MS).session == "s1"
