@@ -8,7 +8,7 @@ from tokenyield_collector.api.report import VERSION_MAX
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.api.versions import PERIOD, answer, month_of
 from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.http.query import whole_number
+from tokenyield_collector.http.query import columns_of, whole_number
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import DifferenceDocument
 
@@ -39,7 +39,7 @@ def routes(services: Services) -> list[BoundRoute]:
         """`?period=2026-10&from=1&to=2&by=team`"""
         query, period = request.query, month_of(request)
         first, second = (_version(query, name) for name in ("from", "to"))
-        columns = [name.strip() for name in query.get("by", "").split(",") if name.strip()]
+        columns = columns_of(query)
         where = {name: value for name, value in query.items() if name not in _NAMES}
         return await answer(services, request, lambda maker: maker.difference(period, first, second, columns, where))
 

@@ -6,7 +6,7 @@ from tokenyield_collector.api.report import TOP_MAX
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.api.versions import answer
 from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.http.query import period_of, period_parameter, whole_number
+from tokenyield_collector.http.query import columns_of, period_of, period_parameter, whole_number
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import ExplainDocument
 from tokenyield_collector.insight.explain import explain
@@ -49,7 +49,7 @@ def routes(services: Services) -> list[BoundRoute]:
         period, top = period_of(query), whole_number(query, "top", 1, TOP_MAX)
         if "against" not in query:
             raise ParameterError("against", expected="a period", found="nothing", fix="write against=2026-10")
-        columns = [name.strip() for name in query.get("by", "").split(",") if name.strip()]
+        columns = columns_of(query)
         where = {name: value for name, value in query.items() if name not in _NAMES}
         against = query["against"]
         return await answer(services, request, lambda maker: explain(maker, period, against, columns, where, top))

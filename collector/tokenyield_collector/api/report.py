@@ -11,7 +11,7 @@ from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.pipe import Pipe
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.errors import CollectorError, LedgerError, ParameterError
-from tokenyield_collector.http.query import period_of, period_parameter, whole_number
+from tokenyield_collector.http.query import columns_of, period_of, period_parameter, whole_number
 from tokenyield_collector.http.route import BoundRoute, QueryParameter, Route
 from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, VERSIONS, check_focus_version
 from tokenyield_collector.reports.formats import TextWriter
@@ -83,7 +83,7 @@ def report_request(query: Mapping[str, str]) -> ReportRequest:
         raise ParameterError("format", expected=f"one of {', '.join(MEDIA_TYPES)}", found=f"'{form[:40]}'")
     return ReportRequest(
         period=period_of(query),
-        columns=[name.strip() for name in query.get("by", "").split(",") if name.strip()],
+        columns=columns_of(query),
         form=form,
         where={name: value for name, value in query.items() if name not in _NAMES},
         top=whole_number(query, "top", 1, TOP_MAX),

@@ -109,6 +109,6 @@ async def _report(
     today = day_of(clock.now_ms())
     wanted: list[date] = [today - timedelta(i + 1) for i in range(min(days, report.keeps_days or days))]
     with closing(ExchangeThread()) as thread:
-        asker = VendorAsker(executor, clock, thread)
+        vendor_requests = VendorAsker(executor, clock, thread)
         people = people_of(settings)
-        return [await asker.pulled(account, report, span, people) for span in spans(wanted, report.days_max)]
+        return [await vendor_requests.pulled(account, report, span, people) for span in spans(wanted, report.days_max)]

@@ -21,6 +21,11 @@ def period_of(query: Mapping[str, str], expected: str = "a period") -> str:
     return query["period"]
 
 
+def columns_of(query: Mapping[str, str]) -> list[str]:
+    """Those of `by`, which are checked where they are used."""
+    return [name.strip() for name in query.get("by", "").split(",") if name.strip()]
+
+
 def whole_number(query: Mapping[str, str], name: str, least: int, most: int) -> int | None:
     """None where the parameter is not given. Raises `ParameterError`."""
     text = query.get(name)

@@ -66,7 +66,7 @@ class Puller:
         self._clock = clock or SystemClock()
         self._jitter = jitter
         self._thread = ExchangeThread()
-        self._asker = VendorAsker(executors.puller, self._clock, self._thread, jitter)
+        self._requests = VendorAsker(executors.puller, self._clock, self._thread, jitter)
         self._accounts: list[PullAccount] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._states: dict[str, PullState] = {}
@@ -239,7 +239,7 @@ class Puller:
         state: PullState,
         pulled: set[date],
     ) -> None:
-        result = await self._asker.pulled(account, report, span, people)
+        result = await self._requests.pulled(account, report, span, people)
         loop = asyncio.get_running_loop()
         for day_ms, slices in _by_day(result).items():
             if not self._leads():
