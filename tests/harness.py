@@ -168,10 +168,13 @@ class Stack:
 
     def wait_for_tokens(self, completion: int) -> None:
         """Until the collector has counted so many completion tokens."""
-        wait_until(
-            lambda: self.counted() >= completion,
-            what=f"{completion} tokens are counted; the agent: {self.agent.said()[-2000:]}",
-        )
+        try:
+            wait_until(lambda: self.counted() >= completion)
+        except AssertionError as missing:
+            missing.add_note(
+                f"{self.counted()} of {completion} tokens are counted; the agent: {self.agent.said()[-2000:]}"
+            )
+            raise
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Read the closed ledger's file."""

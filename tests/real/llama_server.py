@@ -5,11 +5,16 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from harness import free_port, get, wait_until
 from real.build_llama_server import build
@@ -52,6 +57,16 @@ class LlamaServer:
 
     def wait(self) -> None:
         wait_until(self._ready, what="llama-server is ready")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """It writes nothing meanwhile."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self.process.kill()

@@ -139,7 +139,7 @@ class LlamaCpp(LogDialect):
                     del self._current[next(iter(self._current))]
                 self._read(slot["rest"], key, events)
             elif model := _MODEL.match(line):
-                self._server_started(model)
+                self._server_started(model, events)
             elif cancel := _CANCEL.match(line):
                 self._cancel(sender_of(cancel["before"]), int(cancel["task"]))
             elif keyed := _KEYED.search(line):
@@ -160,8 +160,9 @@ class LlamaCpp(LogDialect):
         self._pending.clear()
         self._counted.clear()
 
-    def _server_started(self, match: re.Match[bytes]) -> None:
-        """This line opens a server's log: requests of the last one end here. Beside a router's child are others."""
+    def _server_started(self, match: re.Match[bytes], events: list[TokenCounts]) -> None:
+        """This line opens a server's log: requests of the last one end here, answered where their timings are there,
+        for a server that is stopped prints no release. Beside a router's child are others."""
         sender = sender_of(match["before"])
         if not _CHILD_OF_ROUTER.search(match["before"]):
             self._models.clear()
@@ -173,7 +174,7 @@ class LlamaCpp(LogDialect):
             del self._models[next(iter(self._models))]
         self.model = fitting_name("+".join(sorted(set(self._models.values()))), NAME_CHARS_MAX)
         for key in [key for key in self._pending if _sender(key) == sender]:
-            del self._pending[key]
+            self._end(key, events)
         self._counted.clear()
 
     def _read(self, text: bytes, key: str, events: list[TokenCounts]) -> None:
@@ -238,10 +239,14 @@ class LlamaCpp(LogDialect):
         if counts := self._counts(request, whole=needs_release):
             del self._pending[key]
             self.recognised += 1
-            identity = " ".join([key, *(str(request.get(part)) for part in _IDENTITY)])
-            if identity not in self._counted:
-                self._counted.append(identity)
-                events.append(counts)
+            self._emit(key, request, counts, events)
+
+    def _emit(self, key: str, request: dict[str, Any], counts: TokenCounts, events: list[TokenCounts]) -> None:
+        """Once, however often its lines are there."""
+        identity = " ".join([key, *(str(request.get(part)) for part in _IDENTITY)])
+        if identity not in self._counted:
+            self._counted.append(identity)
+            events.append(counts)
 
     def _counts(self, request: dict[str, Any], *, whole: bool) -> TokenCounts | None:
         """The request's counts, or None when lines are missing: its timings, and when `whole` its release too."""
@@ -268,10 +273,14 @@ class LlamaCpp(LogDialect):
     def _of(self, key: str, events: list[TokenCounts]) -> dict[str, Any]:
         request = self._pending.setdefault(key, {})
         if len(self._pending) > PENDING_MAX:
-            oldest = self._pending.pop(next(iter(self._pending)))
-            if counts := self._counts(oldest, whole=False):
-                events.append(counts)
+            self._end(next(iter(self._pending)), events)
         return request
+
+    def _end(self, key: str, events: list[TokenCounts]) -> None:
+        """Of this request no more will be read: emit what its timings say."""
+        request = self._pending.pop(key, {})
+        if counts := self._counts(request, whole=False):
+            self._emit(key, request, counts, events)
 
     def state(self) -> dict[str, Any]:
         return {

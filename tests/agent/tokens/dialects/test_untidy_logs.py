@@ -156,6 +156,16 @@ def test_llamacpp_what_was_given_up_is_aborted_and_what_finished_before_is_not()
     assert (counts["completion"], counts["requests"], counts["requests_aborted"]) == (5, 1, 0)
 
 
+def test_llamacpp_an_answer_before_a_restart_counts_without_its_release() -> None:
+    started = b"0.00.100.000 I srv    load_model: loading model '/models/tiny.gguf'\n"
+    without_release = answered(7, 100, 5).rpartition(slot(7, "     release: {}").strip())[0]
+    counts = read(LlamaCpp(), started + without_release + started + answered(7, 100, 6))
+    assert (counts["prompt_computed"], counts["completion"], counts["requests"]) == (200, 11, 2)
+    without_completion = answered(7, 100, 5).splitlines(keepends=True)[0]
+    counts = read(LlamaCpp(), started + without_completion + started + answered(7, 100, 6))
+    assert (counts["prompt_computed"], counts["completion"], counts["requests"]) == (100, 6, 1), "it was not answered"
+
+
 def test_llamacpp_of_2025_shows_what_was_given_up_too() -> None:
     launch = slot(7, "launch_slot_: {} processing task")
     cancel = b"srv  cancel_tasks: cancel task, id_task = 7\n"
