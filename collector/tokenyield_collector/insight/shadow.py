@@ -25,13 +25,14 @@ from tokenyield_collector.prices.period import day_of, iso, parse_period
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.spend.egress.rules import EgressRules
 from tokenyield_collector.spend.layers import spend_of_day
-from tokenyield_collector.spend.list_prices import ListPrices, bundled_list
 from tokenyield_collector.spend.people import People
 from tokenyield_collector.spend.slices import EVIDENCE_SOURCE, SpendSlice, sum_of_two
 from tokenyield_collector.spend.sources import grain_of_slice
 from tokenyield_collector.spend.sources.egress import CONNECTIONS, RECEIVED, SENT
+from tokenyield_collector.spend.token_costs import UnbilledPrices
 from tokenyield_collector.spend.vendors import OWN_FLEET
 from tokenyield_collector.statements.bought import SOURCE as BOUGHT
+from tokenyield_collector.statements.bought import unbilled_prices
 from tokenyield_collector.statements.buckets import BUCKETS
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import own_name
@@ -137,7 +138,7 @@ class ShadowFindings:
                 else:
                     finding.count = (finding.count or 0) + count
 
-    def add_bought(self, day_ms: int, slices: Sequence[SpendSlice], prices: ListPrices) -> None:
+    def add_bought(self, day_ms: int, slices: Sequence[SpendSlice], prices: UnbilledPrices) -> None:
         """Of one day."""
         tables = {(line.fields.vendor, key.account) for key, layer, lines in slices
                   if key.source == TABLE_SOURCE and layer == "billed" for line in lines}  # fmt: skip
@@ -207,7 +208,7 @@ def shadow(
     read = maker.read(period, Grain(workload=True))
     statement = read.statement
     found.add_fleet(statement.lines(), statement.policy.prices.currency)
-    prices = bundled_list()
+    prices = unbilled_prices(statement.policy.prices)
     for day_ms, slices in _days(ledger, asked.start_ms, asked.end_ms):
         found.add_evidence(one for one in slices if one.key.source == EVIDENCE_SOURCE)
         found.add_bought(day_ms, slices, prices)

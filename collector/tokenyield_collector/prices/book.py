@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from tokenyield_collector.prices.bought_prices import BoughtPrice
 from tokenyield_collector.prices.calendar import TariffBand
 from tokenyield_collector.prices.sites import Site
 from tokenyield_collector.prices.token_prices import ApiPrice, TokenPrice
@@ -244,6 +245,7 @@ class PriceBook:
     token_weights: TokenWeights = field(default_factory=TokenWeights)
     token_prices: tuple[TokenPrice, ...] = ()
     api_prices: tuple[ApiPrice, ...] = ()
+    bought_prices: tuple[BoughtPrice, ...] = ()
     reference_rates: ReferenceRates = field(default_factory=ReferenceRates)
     inherited: Mapping[str, Mapping[date | None, Mapping[str, str]]] = field(default_factory=dict)
     """'pools.NAME', 'facilities.NAME' or 'exchange_rates.NAME' -> first day of an entry -> what it inherits: field ->

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tokenyield_collector.prices.book import Facility, Owned, Pool, PriceBook, Rented, is_capped
+from tokenyield_collector.prices.bought_prices import bought_faults
 from tokenyield_collector.prices.period import YEARS
 from tokenyield_collector.prices.sites import site_faults
 from tokenyield_collector.prices.token_prices import price_faults, tier_faults
@@ -59,6 +60,9 @@ def _token_faults(prices: PriceBook) -> Iterator[str]:
     for i, api in enumerate(prices.api_prices):
         yield from _unknown_currency(f"api_prices[{i}]", api.currency, prices)
         yield from price_faults(f"api_prices[{i}]", api.per_million)
+    for i, bought in enumerate(prices.bought_prices):
+        yield from _unknown_currency(f"bought_prices[{i}]", bought.currency, prices)
+    yield from bought_faults(prices.bought_prices)
     weights = prices.token_weights
     for name in ("prompt", "cached", "completion"):
         weight: Decimal = getattr(weights, name)

@@ -26,6 +26,7 @@ from tokenyield_collector.prices.book import (
     Rented,
     TokenWeights,
 )
+from tokenyield_collector.prices.bought_prices import read_bought
 from tokenyield_collector.prices.checks import NAME_CHARS_MAX, faults_of, not_amounts
 from tokenyield_collector.prices.overflow import overflow_pool
 from tokenyield_collector.prices.reference import reference_pools
@@ -46,6 +47,7 @@ _HEAD = (
     "token_weights",
     "token_prices",
     "api_prices",
+    "bought_prices",
 )
 _POOL = ("name", "match", "owned", "rented", "facility", "kw_per_gpu", "host_watts_per_gpu", "owner")
 
@@ -104,6 +106,7 @@ class _Reader:
             token_weights=self.one("token_weights", raw.get("token_weights") or {}, TokenWeights) or TokenWeights(),
             token_prices=read_priced(self, "token_prices", raw.get("token_prices"), TokenPrice),
             api_prices=read_priced(self, "api_prices", raw.get("api_prices"), ApiPrice),
+            bought_prices=read_bought(self, raw.get("bought_prices")),
             reference_rates=self.one("reference_rates", raw.get("reference_rates") or {}, ReferenceRates)
             or ReferenceRates(),
             inherited=self.inherited,

@@ -13,12 +13,14 @@ of finer layers the first takes its part, and the next divides what is left.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from operator import itemgetter
 from typing import NamedTuple
 
 from tokenyield_collector.prices.money import rounded, split
+from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.spend.format import SpendGrain, grain_family
-from tokenyield_collector.spend.list_prices import CURRENCY, ListPrices, plain_model
+from tokenyield_collector.spend.list_prices import plain_model
 from tokenyield_collector.spend.slices import (
     EVIDENCE_SOURCE,
     INCLUDED,
@@ -31,6 +33,7 @@ from tokenyield_collector.spend.slices import (
     SpendFields,
     SpendSlice,
 )
+from tokenyield_collector.spend.token_costs import UnbilledPrices
 
 _PARTS = ("fresh", "cache_read", "cache_write", "output", "requests")
 """What is divided; `reasoning` and `long_cache_write` are parts of these, and go with them."""
@@ -39,14 +42,14 @@ _FILLED = ("team", "product", "project", "api_key", "workload")
 
 
 class ScopedLine(NamedTuple):
-    """What was bought on a day. `layer` is where its keys are from; `is_listed`: its money is list price; `is_unseen`:
-    billed or reported, and by no finer layer observed."""
+    """What was bought on a day. `layer` is where its keys are from; `price_source`: where its money is from, of what
+    nobody billed; `is_unseen`: billed or reported, and by no finer layer observed."""
 
     account: str
     fields: SpendFields
     amounts: SpendAmounts
     layer: Layer
-    is_listed: bool = False
+    price_source: str = ""
     is_unseen: bool = False
 
 
@@ -73,7 +76,7 @@ _View = tuple[Layer, int, str, str]
 
 
 def spend_of_day(
-    slices: Iterable[SpendSlice], grains: Callable[[str, str], SpendGrain], prices: ListPrices
+    slices: Iterable[SpendSlice], grains: Callable[[str, str], SpendGrain], prices: UnbilledPrices
 ) -> DaySpend:
     """`slices` of one day; `grains`: what a source's report is."""
     scopes: dict[tuple[str, str], dict[_View, list[ScopedLine]]] = defaultdict(lambda: defaultdict(list))
@@ -82,7 +85,7 @@ def spend_of_day(
             continue
         view = (layer, grains(key.source, key.grain).rank, key.source, grain_family(key.grain))
         for fields, amounts in lines:
-            line = _priced(ScopedLine(key.account, fields, amounts, layer), prices)
+            line = _priced(ScopedLine(key.account, fields, amounts, layer), prices, day_of(key.day_ms))
             scopes[fields.vendor, key.account][view].append(line)
     day = DaySpend([], [])
     for (vendor, account), views in sorted(scopes.items(), key=itemgetter(0)):
@@ -107,17 +110,17 @@ def _is_unseen(line: ScopedLine, has_observed: bool) -> bool:
     return line.layer == "billed" or has_observed
 
 
-def _priced(line: ScopedLine, prices: ListPrices) -> ScopedLine:
-    """With its list price where it has tokens and no money."""
+def _priced(line: ScopedLine, prices: UnbilledPrices, day: date) -> ScopedLine:
+    """With its agreed or list price where it has tokens and no money."""
     fields, amounts = line.fields, line.amounts
     if amounts.cost_micro is not None or amounts.tokens is None or fields.service != TOKENS:
         return line
-    price = prices.price(fields.vendor, fields.model)
-    cost_micro = None if price is None else price.cost_micro(amounts)
-    if cost_micro is None:
+    applied = prices.of(fields.vendor, fields.model, day)
+    cost_micro = None if applied is None else applied.price.cost_micro(amounts)
+    if applied is None or cost_micro is None:
         return line
-    own = fields._replace(currency=CURRENCY)
-    return line._replace(fields=own, amounts=amounts._replace(cost_micro=cost_micro), is_listed=True)
+    own = fields._replace(currency=applied.currency)
+    return line._replace(fields=own, amounts=amounts._replace(cost_micro=cost_micro), price_source=applied.source)
 
 
 # --- dividing --------------------------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ def _divide(pool: _Pool, layer: Layer) -> tuple[list[ScopedLine], SpendAmounts]:
     shared = {
         name: values.pop() for name in _FILLED if len(values := {getattr(x.fields, name) for x in pool.lines}) == 1
     }
-    is_listed = any(line.is_listed for line in pool.lines)
+    price_source = next((line.price_source for line in pool.lines if line.price_source), "")
     divided = []
     for i, one in enumerate(pool.finer):
         amounts = one.amounts._replace(
@@ -204,7 +207,8 @@ def _divide(pool: _Pool, layer: Layer) -> tuple[list[ScopedLine], SpendAmounts]:
         fields = one.fields._replace(
             **{name: value for name, value in shared.items() if not getattr(one.fields, name)}, currency=currency
         )
-        divided.append(one._replace(fields=fields, amounts=_with_parts(amounts), layer=layer, is_listed=is_listed))
+        own_amounts = _with_parts(amounts)
+        divided.append(one._replace(fields=fields, amounts=own_amounts, layer=layer, price_source=price_source))
     rest_cost = None if cost is None or seen_cost is None else cost - seen_cost
     rest = {name: _less(getattr(whole, name), count) for name, count in taken.items()}
     left = [*_rest(pool.lines, rest, rest_cost)]

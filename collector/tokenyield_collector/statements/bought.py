@@ -16,14 +16,16 @@ from typing import Protocol
 import msgspec
 
 from tokenyield_collector.policy import Policy
+from tokenyield_collector.prices.book import PriceBook
 from tokenyield_collector.prices.components import COMPONENT_AT
 from tokenyield_collector.prices.money import QUANTA_PER_UNIT
 from tokenyield_collector.prices.period import day_of
 from tokenyield_collector.prices.rates import Rates
 from tokenyield_collector.spend.layers import ScopedLine, spend_of_day
-from tokenyield_collector.spend.list_prices import ListPrices, bundled_list
+from tokenyield_collector.spend.list_prices import bundled_list
 from tokenyield_collector.spend.slices import SpendAmounts, SpendFields, SpendSlice
 from tokenyield_collector.spend.sources import grain_of_slice
+from tokenyield_collector.spend.token_costs import AgreedOrListed, UnbilledPrices
 from tokenyield_collector.spend.vendors import OWN_FLEET
 from tokenyield_collector.statements.gaps import (
     BEYOND_BILLED,
@@ -67,7 +69,7 @@ class BoughtCosts:
         self._ledger = ledger
 
     def source(self, policy: Policy, grain: Grain) -> "BoughtSource":
-        return BoughtSource(self._ledger, policy, grain, bundled_list())
+        return BoughtSource(self._ledger, policy, grain, unbilled_prices(policy.prices))
 
     def first_ms(self) -> int | None:
         days = self._ledger.spend_days()
@@ -82,7 +84,7 @@ class BoughtSource:
 
     references: Sequence[AppliedReference] = ()
 
-    def __init__(self, ledger: SpendLedger, policy: Policy, grain: Grain, prices: ListPrices) -> None:
+    def __init__(self, ledger: SpendLedger, policy: Policy, grain: Grain, prices: UnbilledPrices) -> None:
         self._ledger = ledger
         self._policy = policy
         self._grain = grain
@@ -179,8 +181,8 @@ class BoughtSource:
         if rate is None:
             self._gaps.add(NO_EXCHANGE_RATE, fields.currency, day_ms, _gap_amounts(amounts))
             return None
-        if line.is_listed:
-            self._gaps.add(LIST_PRICED, f"{_subject(fields)}, {self._prices.text}", day_ms, _gap_amounts(amounts))
+        if line.price_source:
+            self._gaps.add(LIST_PRICED, f"{_subject(fields)}, {line.price_source}", day_ms, _gap_amounts(amounts))
         quanta = amounts.cost_micro * _QUANTA_PER_MICRO
         return quanta if rate == 1 else int((quanta * rate).to_integral_value(ROUND_HALF_UP))
 
@@ -188,6 +190,11 @@ class BoughtSource:
         if (currency, day_ms) not in self._exchange:
             self._exchange[currency, day_ms] = self._rates.exchange(currency, day_of(day_ms))
         return self._exchange[currency, day_ms]
+
+
+def unbilled_prices(prices: PriceBook) -> UnbilledPrices:
+    """Of a price book, and of the public list that the collector ships."""
+    return AgreedOrListed(prices.bought_prices, prices.currency, bundled_list())
 
 
 def _gap_amounts(amounts: SpendAmounts) -> GapAmounts:

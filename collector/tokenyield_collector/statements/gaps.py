@@ -141,8 +141,8 @@ BOUGHT_UNPRICED = GapKind(
 )
 LIST_PRICED = GapKind(
     "list_priced",
-    "bought tokens at list price",
-    "the vendor's bill is not there for these days, so that their cost is that of a public list",
+    "bought tokens at list or agreed price",
+    "the vendor's bill is not there for these days, so that their cost is that of a public list or of bought_prices",
     "import the bill or cost report for the same account",
 )
 BEYOND_BILLED = GapKind(

@@ -23,6 +23,7 @@ from tokenyield_collector.spend.list_prices import bundled_list
 from tokenyield_collector.spend.people import People
 from tokenyield_collector.spend.slices import Layer, SpendAmounts, SpendFields, SpendKey, SpendLine, SpendSlice
 from tokenyield_collector.spend.sources import grain_of_slice
+from tokenyield_collector.spend.token_costs import PublicList
 from tokenyield_collector.statements.bought import BoughtCosts
 
 DAY = "2026-11-28"
@@ -170,8 +171,8 @@ def test_findings_sum_to_what_nothing_observed_and_to_all_evidence(
                  for i, (vendor, count) in enumerate(seen)]  # fmt: skip
     found = ShadowFindings(egress_rules(None), "team")
     found.add_evidence(evidences)
-    found.add_bought(DAY_MS, [*slices, *evidences], bundled_list())
-    unseen = [line for line in spend_of_day(slices, grain_of_slice, bundled_list()).lines if line.is_unseen]
+    found.add_bought(DAY_MS, [*slices, *evidences], PublicList(bundled_list()))
+    unseen = [line for line in spend_of_day(slices, grain_of_slice, PublicList(bundled_list())).lines if line.is_unseen]
     costs = sum((finding.cost or 0 for finding in found.findings.values()), Decimal())
     assert costs == Decimal(sum(line.amounts.cost_micro or 0 for line in unseen)).scaleb(-6)
     assert sum(finding.count or 0 for key, finding in found.findings.items() if key.level == "connected") == sum(count for _, count in seen)  # fmt: skip

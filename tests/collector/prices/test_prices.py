@@ -189,6 +189,9 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
             reference_rates: {configured: [{tokens_per_second: 0}]}
             reference_prices: stolen
             api_prices: [{name: x, per_million: {completion: .nan}}]
+            bought_prices: [{vendor: Anthropic, currency: XYZ, per_million: {prompt: -1, cached: 0.1234567}},
+                            {vendor: openai, per_million: [{from: 2026-10-01}, {from: 2026-11-01, prompt: .nan}]},
+                            {vendor: openai}, 7]
             """,
         )
     message = str(error.value)
@@ -230,6 +233,13 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "reference_rates.configured[0].tokens_per_second: expected a number greater than 0, found 0",
         "reference_prices: expected owned or rented, found 'stolen'",
         "api_prices[0].per_million.completion: expected an amount, found nan",
+        "bought_prices[0].vendor: expected a name in small letters, found 'Anthropic'; write 'anthropic'",
+        "bought_prices[0].currency: expected a currency with an exchange rate, found 'XYZ'",
+        "bought_prices[0].per_million.prompt: expected 0 to 1000000, with at most six decimals, found -1",
+        "bought_prices[0].per_million.cached: expected 0 to 1000000, with at most six decimals, found 0.1234567",
+        "bought_prices[1].per_million[1].prompt: expected an amount, found nan",
+        "bought_prices[2].per_million: expected prices of a million tokens, found nothing; write {prompt: 3,",
+        "bought_prices[3]: expected a mapping, found int",
     ):
         assert expected in message, expected
 

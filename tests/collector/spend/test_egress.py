@@ -22,6 +22,7 @@ from tokenyield_collector.spend.list_prices import bundled_list
 from tokenyield_collector.spend.people import People, people_filter
 from tokenyield_collector.spend.sources import grain_of_slice
 from tokenyield_collector.spend.sources.egress import ATTEMPTS, CONNECTIONS, KEYS, LOOKUPS, RECEIVED, SENT
+from tokenyield_collector.spend.token_costs import PublicList
 from tokenyield_collector.spend.values import UnusableSpend
 
 DAY_MS = 1_795_824_000_000
@@ -263,7 +264,7 @@ def test_bytes_and_connections_sum_to_those_of_the_lines(lines: list[tuple[int, 
 
 def test_evidence_is_in_no_sum_of_spend() -> None:
     slices = read(SAMPLES / "egress_squid.log").slices
-    day = spend_of_day(slices, grain_of_slice, bundled_list())
+    day = spend_of_day(slices, grain_of_slice, PublicList(bundled_list()))
     assert slices
     assert not day.lines
     assert not day.beyond

@@ -19,6 +19,7 @@ from tokenyield_collector.spend.slices import (
     SpendSlice,
 )
 from tokenyield_collector.spend.sources import grain_of_slice
+from tokenyield_collector.spend.token_costs import PublicList
 
 DAY_MS = 20_000 * 86_400_000
 NO_LIST = ListPrices("none", "2026-01-01", {})
@@ -38,7 +39,7 @@ def line(cost: int | None = None, fresh: int | None = None, output: int | None =
 
 
 def day(*slices: SpendSlice, prices: ListPrices = NO_LIST) -> DaySpend:
-    return spend_of_day(slices, grain_of_slice, prices)
+    return spend_of_day(slices, grain_of_slice, PublicList(prices))
 
 
 def found(spend: DaySpend) -> list[tuple[str, int | None, int | None, bool]]:
@@ -121,11 +122,11 @@ def test_tokens_without_money_have_the_list_price_and_say_so() -> None:
     amounts = SpendAmounts(1_000_000, 2_000_000, 500_000, 100_000, 300_000)
     spend = day(of("reported", SpendLine(SpendFields("anthropic", model="m-20260101"), amounts)), prices=LIST)
     (one,) = spend.lines
-    assert (one.amounts.cost_micro, one.is_listed) == (2_000_000 + 400_000 + 1_000_000 + 3_000_000, True)
+    assert (one.amounts.cost_micro, one.price_source) == (6_400_000, "list price (test, 2026-01-01)")
     (unknown,) = day(of("reported", line(None, 5, model="x")), prices=LIST).lines
-    assert (unknown.amounts.cost_micro, unknown.is_listed) == (None, False)
+    assert (unknown.amounts.cost_micro, unknown.price_source) == (None, "")
     (billed,) = day(of("billed", line(7, 5)), prices=LIST).lines
-    assert (billed.amounts.cost_micro, billed.is_listed) == (7, False)
+    assert (billed.amounts.cost_micro, billed.price_source) == (7, "")
 
 
 def test_the_bundled_list_has_its_source_and_prices_an_hour_of_cache_apart() -> None:
@@ -197,5 +198,5 @@ def _of_lines(lines: list[ScopedLine]) -> Counter[str]:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_layer_alone_is_shown_as_it_is(layer: Layer) -> None:
     (one,) = day(of(layer, line(5, 3, 2, person="ada"))).lines
-    assert one == ScopedLine("a", line(5, 3, 2, person="ada").fields, line(5, 3, 2).amounts, layer, False,
+    assert one == ScopedLine("a", line(5, 3, 2, person="ada").fields, line(5, 3, 2).amounts, layer, "",
                              layer == "billed")  # fmt: skip

@@ -113,12 +113,45 @@ def test_what_has_no_bill_is_at_list_price_and_what_has_no_price_is_named(fleet:
     assert rows["anthropic"].figures["price_missing_tokens"] == 12
     assert "mistral" not in rows, "what is not known is no row of 0"
     text = "\n".join(gap.text for gap in report.gaps)
-    assert "bought tokens at list price: anthropic claude-sonnet-5, list price (litellm 1.110.2, 2026-11-28)" in text
+    assert (
+        "bought tokens at list or agreed price: anthropic claude-sonnet-5, list price (litellm 1.110.2, 2026-11-28)"
+        in text
+    )
     assert "bought tokens without a price: anthropic nobody-knows, 12 tokens" in text
     assert "currency without an exchange rate: EUR" in text
     exchanged = prices(tmp_path, BOOK[:-1] + ", exchange_rates: {EUR: 1.1}}")
     again = maker(fleet, exchanged).report("2026-10-05", ["vendor"], {"vendor": "mistral"})
     assert again.total.cost == Decimal("5.5")
+
+
+def test_an_agreed_price_goes_before_the_list_from_its_day_on(fleet: Fleet, tmp_path: Path) -> None:
+    def used_on(day: int, *lines: SpendLine) -> SpendSlice:
+        return bought("reported", f"2026-10-{day:02}T00:00", *lines, grain="messages")
+
+    fleet.ledger.replace_spend(
+        [
+            used_on(4, used(10**6, 10**6, model="claude-sonnet-5")),
+            used_on(5, used(10**6, 10**6, model="Claude-Sonnet-5"), used(10**6, 10**6, model="house-model")),
+        ],
+        1,
+    )
+    agreed = """bought_prices: [
+        {vendor: anthropic, model: "claude-sonnet-*", source: "contract 7", currency: EUR, per_million: [
+            {from: 2026-10-05, prompt: 1, completion: 4}]},
+        {vendor: anthropic, model: "house-*", per_million: {completion: 0.5}}]"""
+    book = prices(tmp_path, BOOK[:-1] + ", exchange_rates: {EUR: 2}, " + agreed + "}")
+    made = maker(fleet, book)
+
+    def cost(day: int, model: str) -> Decimal:
+        report = made.report(f"2026-10-{day:02}", ["model"], {"source": "vendors"})
+        return {row.by["model"]: row.cost for row in report.rows}[model]
+
+    assert cost(4, "claude-sonnet-5") == 12, "the list's, before the agreed price begins"
+    assert cost(5, "Claude-Sonnet-5") == (1 + 4) * 2
+    report = made.report("2026-10-05", ["model"], {"source": "vendors"})
+    text = "\n".join(gap.text for gap in report.gaps)
+    assert "anthropic Claude-Sonnet-5, agreed price (contract 7)" in text
+    assert "bought tokens without a price: anthropic house-model, 2.00 Mtok" in text
 
 
 def test_spend_before_the_fleet_began_costs_no_dark_capacity(fleet: Fleet, tmp_path: Path) -> None:
