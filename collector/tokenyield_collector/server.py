@@ -28,6 +28,7 @@ from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.executors import Executors
 from tokenyield_collector.http.problem import errors_as_problems
 from tokenyield_collector.http.right import Right
+from tokenyield_collector.http.route import Route
 from tokenyield_collector.ingest.committer import Committer
 from tokenyield_collector.ingest.observed import ObservedIntake
 from tokenyield_collector.ingest.stats import IngestStats
@@ -280,8 +281,8 @@ class Collector:
 
 def application(collector: Collector) -> web.Application:
     """Every route of api/, behind authentication."""
-    rights: dict[str, Right] = {}
-    middlewares = [collector.authenticator.middleware(rights), errors_as_problems]
+    routes: dict[str, Route] = {}
+    middlewares = [collector.authenticator.middleware(routes), errors_as_problems]
     app = web.Application(client_max_size=collector.settings.body_bytes_max, middlewares=middlewares)
     app.on_response_prepare.append(collector.authenticator.set_headers)
     for route, handler in bound_routes(collector.services):
@@ -291,7 +292,7 @@ def application(collector: Collector) -> web.Application:
             path = collector.settings.otlp_prefix + path.removeprefix(OTLP_PREFIX)
         resource = add(path, handler).resource
         assert resource is not None
-        rights[resource.canonical] = route.right
+        routes[resource.canonical] = route
     return app
 
 

@@ -15,7 +15,7 @@ import asyncio
 import ipaddress
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -27,7 +27,8 @@ from tokenyield_collector.access.headers import secure
 from tokenyield_collector.access.token_file import Grant
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.http.problem import problem, route_of
-from tokenyield_collector.http.right import Right
+from tokenyield_collector.http.right import Right, TeamAnswer
+from tokenyield_collector.http.route import Route
 from tokenyield_settings.buckets import Buckets
 from tokenyield_settings.passwords import is_basic
 from tokenyield_settings.web_config import allowed_by_name, subject_names
@@ -78,13 +79,14 @@ class Authenticator:
 
     # --- a request -----------------------------------------------------------------------------------------------
 
-    def middleware(self, rights: Mapping[str, Right]):  # type: ignore[no-untyped-def]
-        """`rights`: path of a route -> what it requires; a path that is not named requires `READ`."""
+    def middleware(self, routes: Mapping[str, Route]):  # type: ignore[no-untyped-def]
+        """`routes`: by their paths; a path that is not named requires `READ`."""
 
         @web.middleware
         async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-            right = rights.get(route_of(request), Right.READ)
-            response = await self._refusal(request, right)
+            route = routes.get(route_of(request))
+            right = route.right if route is not None else Right.READ
+            response = await self._refusal(request, right) or _refusal_to_teams(request, route)
             if response is not None:
                 self._refused[_REASONS.get(response.status, "forbidden")] += 1
             else:
@@ -191,6 +193,25 @@ def caller_of(request: web.Request) -> Grant:
     grant = request["caller"]
     assert isinstance(grant, Grant)
     return grant
+
+
+def _refusal_to_teams(request: web.Request, route: Route | None) -> web.Response | None:
+    """Of a token that reads what some teams carry alone."""
+    caller: Grant | None = request.get("caller")
+    if caller is None or caller.teams is None:
+        return None
+    request["of_teams"] = True
+    if route is None or route.to_teams in (TeamAnswer.OWN, TeamAnswer.NO_FIGURES):
+        return None
+    return problem(403, f"{caller.name} reads what {in_words(caller.teams)} alone, and {route.path} is of the whole "
+                        "fleet; ask /v1/report, /v1/explain or /v1/budgets")  # fmt: skip
+
+
+def in_words(teams: Sequence[str]) -> str:
+    """'team ads carries', 'teams ads and search carry'."""
+    if len(teams) == 1:
+        return f"team {teams[0]} carries"
+    return f"teams {', '.join(teams[:-1])} and {teams[-1]} carry"
 
 
 def peer_of(request: web.BaseRequest) -> str:

@@ -1,6 +1,7 @@
 """The file of bearer tokens: what each is called, what it may do, and for which cluster and nodes it may write.
 
-In: lines of `CREDENTIAL name=... may=write cluster=... nodes=... workloads=... until=...`. Out: `Grant`s.
+In: lines of `CREDENTIAL name=... may=write cluster=... nodes=... workloads=... until=...`, for reading alone
+`CREDENTIAL name=... may=read teams=... until=...`. Out: `Grant`s.
 A credential is a token, `sha256:` and its digest, so that the file holds no secret, or `cert:` and a pattern of names
 of client certificates. Defaults: `may=read,write,gateway`, any cluster, any node, no end.
 """
@@ -13,9 +14,10 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 from tokenyield_collector.http.right import Right
 from tokenyield_settings.loader import nearest
@@ -30,8 +32,10 @@ GROUP = "tokenyield-collector"
 RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY, Right.OUTCOMES, Right.SPEND, Right.OTLP)
 DEFAULT_RIGHTS = (Right.READ, Right.WRITE, Right.GATEWAY)
 """Of a line without `may=`."""
-_KEYS = ("name", "may", "cluster", "nodes", "workloads", "until")
+_KEYS = ("name", "may", "cluster", "nodes", "workloads", "teams", "until")
 SCOPE_CHARS_MAX = 64
+TEAMS_MAX = 100
+TEAM_CHARS_MAX = 200
 OWN_NODE = "self"
 """`nodes=self`: the node that the certificate names, as `gpu-17` or `gpu-17.dc1.example.com`."""
 
@@ -47,6 +51,8 @@ class Grant:
     until_ms: int | None = None
     workloads: str = ""
     """Nodes whose tokens have the same word here share workloads; where it is empty, those of the same `nodes`."""
+    teams: tuple[str, ...] | None = None
+    """It reads what these teams carry alone; None: everything."""
 
     @property
     def scope(self) -> str:
@@ -185,6 +191,8 @@ def _grant(pairs: Iterable[str], number: int) -> Grant:
     if not set(names) <= set(RIGHTS):
         raise ValueError(f"may: expected {', '.join(RIGHTS)}, or several of them, such as read,write")
     may = frozenset(Right(name) for name in names)
+    if "teams" in given and may != {Right.READ}:
+        raise ValueError("teams= limits reading and would not limit anything else; write may=read")
     limits = [key for key in ("cluster", "nodes", "workloads") if key in given]
     if Right.GATEWAY in may and Right.WRITE not in may:
         raise ValueError("may: gateway goes with write; write may=write,gateway")
@@ -197,7 +205,17 @@ def _grant(pairs: Iterable[str], number: int) -> Grant:
         nodes=tuple(given.get("nodes", "*").split(",")),
         until_ms=_end_of_day_ms(given["until"]) if "until" in given else None,
         workloads=scope_of(given["workloads"].split(",")) if "workloads" in given else "",
+        teams=_teams(given["teams"]) if "teams" in given else None,
     )
+
+
+def _teams(text: str) -> tuple[str, ...]:
+    """Names as they are, no patterns; what a line cannot have in a name is written as in a URL."""
+    teams = tuple(dict.fromkeys(unquote(name, errors="strict") for name in text.split(",")))
+    if len(teams) > TEAMS_MAX or not all(0 < len(name) <= TEAM_CHARS_MAX for name in teams):
+        raise ValueError(f"teams: expected 1 to {TEAMS_MAX} names of at most {TEAM_CHARS_MAX} characters, separated by "
+                         "commas; a space is %20, a comma %2C")  # fmt: skip
+    return teams
 
 
 def _end_of_day_ms(text: str) -> int:
@@ -218,4 +236,4 @@ def _with_own_node(grant: Grant, name: str) -> Grant:
         return grant
     own = {re.sub(r"([*?\[])", r"[\1]", node) for node in (name, name.partition(".")[0])}
     nodes = (*(node for node in grant.nodes if node != OWN_NODE), *sorted(own))
-    return Grant(f"{grant.name} {name}", grant.may, grant.cluster, nodes, grant.until_ms, grant.scope)
+    return replace(grant, name=f"{grant.name} {name}", nodes=nodes, workloads=grant.scope)

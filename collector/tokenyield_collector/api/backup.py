@@ -14,6 +14,7 @@ from tokenyield_collector.access.auth import caller_of, is_from_another_site, pe
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.http.problem import problem
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import BoundRoute, Route
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
 
@@ -26,6 +27,7 @@ FREE_DISK_FACTOR = 1.2
 _CLICKHOUSE = "this ledger is kept by ClickHouse; back it up with ClickHouse's own means (docs/scale.md)"
 BACKUP = Route(
     path="/v1/backup",
+    to_teams=TeamAnswer.REFUSED,
     summary="The ledger's file as it is now.",
     answers={MEDIA_TYPE: {"type": "string"}},
     refusals=(400, 503),

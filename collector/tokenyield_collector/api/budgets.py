@@ -4,6 +4,7 @@ from aiohttp import web
 
 from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.services import Services
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import BudgetsDocument
 from tokenyield_collector.live.summary import encode
@@ -11,6 +12,7 @@ from tokenyield_collector.reports.maker import budget_document
 
 BUDGETS = Route(
     path="/v1/budgets",
+    to_teams=TeamAnswer.OWN,
     summary="Every budget of a month.",
     answers={JSON: BudgetsDocument},
     refusals=(400, 503),
@@ -40,7 +42,7 @@ class BudgetApi:
         month = request.query.get("month")
 
         def make() -> bytes:
-            maker = self._queue.maker()
+            maker = self._queue.maker(caller_of(request).teams)
             return encode(budget_document(maker.budgets(month), maker.policy.prices.currency))
 
         with self._queue.place():

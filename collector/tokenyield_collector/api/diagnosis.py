@@ -8,6 +8,7 @@ from aiohttp import web
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.diagnosis.make import LOSS_PERCENT, WINDOW_S_MAX, diagnoses
 from tokenyield_collector.http.query import number, whole_number
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import DiagnosesDocument
 from tokenyield_collector.live.refresher import live_stretch
@@ -17,6 +18,7 @@ from tokenyield_wire.units import NS_PER_MS
 WINDOW_S = 3600
 DIAGNOSIS = Route(
     path="/v1/diagnosis",
+    to_teams=TeamAnswer.REFUSED,
     summary="Why each workload yields what it yields, with evidence and the money at stake.",
     answers={JSON: DiagnosesDocument},
     refusals=(400, 503),

@@ -9,12 +9,14 @@ from tokenyield_collector.api.services import Services
 from tokenyield_collector.api.versions import PERIOD, answer, month_of
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.query import columns_of, whole_number
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import DifferenceDocument
 
 _VERSION = {"type": "integer", "minimum": 1, "maximum": VERSION_MAX}
 DIFFERENCE = Route(
     path="/v1/report/diff",
+    to_teams=TeamAnswer.OWN,
     summary="What moved between two versions of a month, and why. Any other parameter is a column: team=search.",
     answers={JSON: DifferenceDocument},
     refusals=(400, 503),

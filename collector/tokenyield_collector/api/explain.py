@@ -7,12 +7,14 @@ from tokenyield_collector.api.services import Services
 from tokenyield_collector.api.versions import answer
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.query import columns_of, period_of, period_parameter, whole_number
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import ExplainDocument
 from tokenyield_collector.insight.explain import explain
 
 EXPLAIN = Route(
     path="/v1/explain",
+    to_teams=TeamAnswer.OWN,
     summary="Why a period cost more or less than another, in effects that sum to the difference. Any other parameter "
     "is a column, and only its given value is compared: team=search.",
     answers={JSON: ExplainDocument},

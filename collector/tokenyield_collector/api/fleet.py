@@ -7,6 +7,7 @@ from aiohttp import web
 
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.http.answer import compressed
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, Route
 from tokenyield_collector.http.schemas import FleetDocument
 from tokenyield_collector.live.fleet_map import fleet_document
@@ -14,7 +15,9 @@ from tokenyield_collector.live.refresher import live_stretch
 from tokenyield_collector.live.summary import encode
 from tokenyield_wire.units import MS_PER_DAY, NS_PER_MS
 
-FLEET = Route(path="/v1/fleet", summary="What every GPU does now.", answers={JSON: FleetDocument})
+FLEET = Route(
+    path="/v1/fleet", to_teams=TeamAnswer.REFUSED, summary="What every GPU does now.", answers={JSON: FleetDocument}
+)
 ROUTES = (FLEET,)
 
 

@@ -10,6 +10,7 @@ from prometheus_client.exposition import choose_encoder
 
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.http.answer import compressed
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import TEXT, BoundRoute, Route
 from tokenyield_collector.live.view import View
 from tokenyield_collector.metrics.exposition import Exposition, OwnExposition
@@ -17,7 +18,9 @@ from tokenyield_collector.metrics.exposition import Exposition, OwnExposition
 SCRAPED_LATELY_S = 150.0
 """Two and a half times the longest scrape interval in common use."""
 _OPENMETRICS_END = b"# EOF\n"
-METRICS = Route(path="/metrics", summary="Prometheus metrics.", answers={TEXT: {"type": "string"}})
+METRICS = Route(
+    path="/metrics", to_teams=TeamAnswer.REFUSED, summary="Prometheus metrics.", answers={TEXT: {"type": "string"}}
+)
 ROUTES = (METRICS,)
 
 

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from tokenyield_collector.api.services import Services
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, Route
 from tokenyield_collector.http.schemas import RatesDocument
 from tokenyield_collector.live.summary import encode
@@ -10,6 +11,7 @@ from tokenyield_collector.prices.rate_card import rate_document
 
 RATES = Route(
     path="/v1/rates",
+    to_teams=TeamAnswer.REFUSED,
     summary="What a GPU-hour of each pool costs now.",
     answers={JSON: RatesDocument},
     refusals=(503,),
@@ -29,7 +31,7 @@ class RateApi:
 
     async def handle(self, request: web.Request) -> web.Response:
         def make() -> bytes:
-            maker = self._queue.maker()
+            maker = self._queue.maker(teams=None)
             return encode(rate_document(maker.policy.prices, maker.now_ms))
 
         with self._queue.place():

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from tokenyield_collector.api.pipe import Pipe
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.errors import CollectorError, LedgerError, ParameterError
 from tokenyield_collector.http.query import columns_of, period_of, period_parameter, whole_number
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import BoundRoute, QueryParameter, Route
 from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, VERSIONS, check_focus_version
 from tokenyield_collector.reports.formats import TextWriter
@@ -25,6 +26,7 @@ _SHAPES: dict[str, Any] = {"json": {"type": "object"}}
 """Format -> schema. The columns are those of the rules, so even JSON has no fixed shape; others are text."""
 REPORT = Route(
     path="/v1/report",
+    to_teams=TeamAnswer.OWN,
     summary="A period's report. Any other parameter is a column, and only its given value is shown: team=search.",
     answers={media_type: _SHAPES.get(form, {"type": "string"}) for form, media_type in MEDIA_TYPES.items()},
     refusals=(400, 503),
@@ -109,11 +111,11 @@ class ReportApi:
             if report.form == "focus" and not report.where:
                 return await self._streamed(request, report)
 
-            body = await self._queue.submit(lambda: self._encoded(report))
+            body = await self._queue.submit(lambda: self._encoded(report, caller_of(request).teams))
         return web.Response(body=body, content_type=MEDIA_TYPES[report.form])
 
-    def _encoded(self, report: ReportRequest) -> bytes:
-        return self._queue.maker().encode(
+    def _encoded(self, report: ReportRequest, teams: Sequence[str] | None) -> bytes:
+        return self._queue.maker(teams).encode(
             report.period, report.columns, report.form, report.where, report.top, report.focus_version, report.version
         )
 
@@ -121,7 +123,7 @@ class ReportApi:
         """A FOCUS file while it is made: only some chunks of it are in memory."""
 
         def write(out: TextWriter) -> object:
-            return self._queue.maker().focus(
+            return self._queue.maker(caller_of(request).teams).focus(
                 report.period, out, focus_version=report.focus_version, version=report.version
             )
 

@@ -127,13 +127,14 @@ class ReportQueue:
             others=self._others,
         )
 
-    def maker(self) -> ReportMaker:
-        """Of now; for the reporter's thread."""
+    def maker(self, teams: Sequence[str] | None) -> ReportMaker:
+        """Of now, of what `teams` carry alone (None: all); for the thread of an executor."""
         return ReportMaker(
             ledger=self._ledger,
             policy=self._policy(),
             others=self._others,
             now_ms=time.time_ns() // NS_PER_MS,
+            teams=teams,
             settle_ms=self._settle_ms,
             close_after_ms=self._close_after_ms,
         )

@@ -3,12 +3,14 @@
 from aiohttp import web
 
 from tokenyield_collector.api.services import Services
-from tokenyield_collector.http.right import Right
+from tokenyield_collector.http.right import Right, TeamAnswer
 from tokenyield_collector.http.route import BoundRoute, Route
 from tokenyield_collector.monitoring.files import MONITORING_FOLDER
 from tokenyield_collector.monitoring.runbooks_page import runbooks_page
 
-RUNBOOKS = Route(path="/runbooks", right=Right.PAGE, answers={"text/html": {"type": "string"}})
+RUNBOOKS = Route(
+    path="/runbooks", right=Right.PAGE, to_teams=TeamAnswer.NO_FIGURES, answers={"text/html": {"type": "string"}}
+)
 ROUTES = (RUNBOOKS,)
 
 

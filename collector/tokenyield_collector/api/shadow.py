@@ -7,6 +7,7 @@ from tokenyield_collector.api.versions import answer
 from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.errors import CollectorError
 from tokenyield_collector.http.query import period_of, period_parameter, whole_number
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import ShadowDocument
 from tokenyield_collector.ingest.spend_import import egress_rules_of
@@ -18,6 +19,7 @@ from tokenyield_settings.loader import SettingsError
 TOP = 200
 SHADOW = Route(
     path="/v1/shadow",
+    to_teams=TeamAnswer.REFUSED,
     summary="Shadow use in a period: vendors and own GPUs that are used or paid for, and that nothing explains.",
     answers={JSON: ShadowDocument},
     refusals=(400, 503),

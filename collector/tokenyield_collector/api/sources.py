@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from tokenyield_collector.api.services import Services
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, Route
 from tokenyield_collector.http.schemas import SpendSourcesDocument
 from tokenyield_collector.live.summary import encode
@@ -14,6 +15,7 @@ from tokenyield_collector.watch.state import FAILED_SHOWN, WatchState
 
 SPEND_SOURCES = Route(
     path="/v1/spend/sources",
+    to_teams=TeamAnswer.REFUSED,
     summary="How each account of spend_file and each folder of spend_folder stands: what is in the ledger, what waits, "
     "what does not work.",
     answers={JSON: SpendSourcesDocument},

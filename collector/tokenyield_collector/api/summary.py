@@ -8,6 +8,7 @@ from aiohttp import web
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.http.answer import compressed
 from tokenyield_collector.http.query import whole_number
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import SummaryDocument
 from tokenyield_collector.live.live_view import LiveView, read_live_view
@@ -19,6 +20,7 @@ from tokenyield_wire.units import NS_PER_MS
 WINDOW_S_MAX = 86_400
 SUMMARY = Route(
     path="/v1/summary",
+    to_teams=TeamAnswer.REFUSED,
     summary="Yield, waterfall and workloads of the newest stretch.",
     answers={JSON: SummaryDocument},
     refusals=(400,),

@@ -8,6 +8,7 @@ from aiohttp import web
 from tokenyield_collector.access.auth import caller_of, peer_of
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.http.query import period_of, period_parameter
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, Route
 from tokenyield_collector.http.schemas import VersionsDocument
 from tokenyield_collector.live.summary import encode
@@ -16,6 +17,7 @@ from tokenyield_collector.reports.maker import ReportMaker
 PERIOD = period_parameter("2026-10, or days of one month")
 VERSIONS = Route(
     path="/v1/report/versions",
+    to_teams=TeamAnswer.REFUSED,
     summary="The versions of a closed month: when, why, by which collector, what they come to.",
     answers={JSON: VersionsDocument},
     refusals=(400, 503),
@@ -39,7 +41,8 @@ async def answer(
     with services.reports.place():
         what = f"parameters={','.join(sorted(request.query))[:100]}"
         services.audit.read(peer=peer_of(request), caller=caller_of(request).name, route=request.path, what=what)
-        body = await services.reports.submit(lambda: encode(make(services.reports.maker())))
+        teams = caller_of(request).teams
+        body = await services.reports.submit(lambda: encode(make(services.reports.maker(teams))))
     return web.Response(body=body, content_type=JSON)
 
 

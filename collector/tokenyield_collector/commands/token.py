@@ -16,7 +16,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "pairs",
         nargs="*",
         metavar="KEY=VALUE",
-        help="name=, may=read|write|gateway|outcomes|spend|otlp, cluster=, nodes=, until=",
+        help="name=, may=read|write|gateway|outcomes|spend|otlp, cluster=, nodes=, teams=, until=",
     )
 
 

@@ -75,6 +75,10 @@ async def errors_as_problems(
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return problem(error.status, f"{request.method} {request.path[:200]}", headers=headers)
     except CollectorError as error:
+        if request.get("of_teams") and not isinstance(error, ParameterError):
+            # What does not work may be of others: their names and sums are no business of this caller.
+            log.error("%s: %s", route_of(request), error)
+            return problem(503, "the collector's log has the reason", headers={"Retry-After": str(error.retry_after_s)})
         return problem_of(error)
     except Exception:
         log.exception("%s failed in an unforeseen way; please report it", route_of(request))

@@ -1,4 +1,4 @@
-"""What a route requires of a request."""
+"""What a route requires of a request, and what it answers to a token that is limited to teams."""
 
 from enum import StrEnum
 
@@ -22,3 +22,14 @@ class Right(StrEnum):
     """To report what is bought: no right of an agent."""
     OTLP = "otlp"
     """To send OpenTelemetry: of coding agents and applications, and no right of an agent of a host."""
+
+
+class TeamAnswer(StrEnum):
+    """What a route answers to a token that reads what some teams carry alone (`teams=` of the token file)."""
+
+    OWN = "own"
+    """Figures of what these teams carry, exactly, and none of others."""
+    NO_FIGURES = "no figures"
+    """The same as to everybody: it has no figures and no names of anybody."""
+    REFUSED = "refused"
+    """Nothing: it is of the whole fleet, and what the teams have in it is not known exactly."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tokenyield_collector.http.right import Right
+from tokenyield_collector.http.right import Right, TeamAnswer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -38,6 +38,8 @@ class Route:
     """Statuses besides those of authentication."""
     parameters: tuple[QueryParameter, ...] = ()
     body: type | None = None
+    to_teams: TeamAnswer | None = None
+    """To be stated of every route that a reader's token opens; without, it is refused."""
 
 
 BoundRoute = tuple[Route, Handler]

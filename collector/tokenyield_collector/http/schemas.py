@@ -172,6 +172,23 @@ class FleetSummaryDocument(TypedDict):
     price_missing_tokens: int
 
 
+class ContextDocument(TypedDict):
+    """What can be asked of this collector, and how far its figures go."""
+
+    start: str | None
+    """Of the first hour in the ledger; null while it is empty."""
+    as_of: str
+    """Up to where hours are complete: later time is not in reports yet."""
+    currency: str
+    price_book: str | None
+    dimensions: list[str]
+    """Of the attribution rules; the first one is who is charged."""
+    columns: list[str]
+    """What reports can be grouped and filtered by: the dimensions, and those that every report has."""
+    teams: list[str] | None
+    """The caller's token reads what these carry alone; null: everything."""
+
+
 class WaterfallStepDocument(TypedDict):
     bucket: str
     gpu_hours: float

@@ -26,6 +26,7 @@ from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.report import ROWS_MAX
 from tokenyield_collector.reports.reported_period import ReportedPeriod
 from tokenyield_collector.reports.rounding import EXACT, Rounding, for_people
+from tokenyield_collector.reports.team_statement import check_teams
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.names import OTHER, column_values
 
@@ -76,6 +77,7 @@ def explain(
         parse_period(against)
     except ParameterError as error:
         raise ParameterError("against", expected=error.expected, found=error.found, fix=error.fix) from None
+    check_teams(dict(where or {}), maker.teams)
     by = by or maker.policy.default_columns
     grain = grain_of((*by, *(where or ()), "workload"))
     old, new = (maker.read(name, grain) for name in (against, period))

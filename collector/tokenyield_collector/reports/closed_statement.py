@@ -42,8 +42,8 @@ class ReportedStatement(Protocol):
         ...
 
     @property
-    def whole(self) -> Sums:
-        """All lines, before anything was shared; once lines were made."""
+    def whole(self) -> Sums | None:
+        """All lines, before anything was shared; once lines were made. None where lines are a part of them."""
         ...
 
     def lines(self) -> Iterator[KeyedLine]: ...
@@ -192,8 +192,10 @@ class JoinedStatement:
         return [gap for part in self._parts for gap in part.gaps]
 
     @property
-    def whole(self) -> Sums:
-        return sum_of_sums(part.whole for part in self._parts)
+    def whole(self) -> Sums | None:
+        wholes = [part.whole for part in self._parts]
+        known = [whole for whole in wholes if whole is not None]
+        return sum_of_sums(known) if len(known) == len(wholes) else None
 
     def lines(self) -> Iterator[KeyedLine]:
         wanted = self.policy.rules.dimensions

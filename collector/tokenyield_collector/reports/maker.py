@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from tokenyield_collector.attribution.budgets import LOOK_BACK_DAYS, BudgetState, DaySpent, budget_states
-from tokenyield_collector.attribution.rules import TOKENS
+from tokenyield_collector.attribution.rules import TOKENS, Budget
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.schemas import (
     BudgetAmountsDocument,
@@ -31,16 +31,19 @@ from tokenyield_collector.reports.coverage import coverage, identifying
 from tokenyield_collector.reports.coverage_document import coverage_document
 from tokenyield_collector.reports.focus.columns import DEFAULT_VERSION, check_focus_version
 from tokenyield_collector.reports.formats import MEDIA_TYPES, PeriodStatement, ReportFormat, TextWriter, load_format
-from tokenyield_collector.reports.outcomes import tie_outcomes
+from tokenyield_collector.reports.outcomes import outcomes_of_teams, tie_outcomes
 from tokenyield_collector.reports.report import Report, make_report
 from tokenyield_collector.reports.report_latency import report_latency
 from tokenyield_collector.reports.reported_period import PeriodReader, ReportedPeriod, ReportedStretch, state_of
+from tokenyield_collector.reports.team_statement import TEAM, check_teams
 from tokenyield_collector.reports.version_list import difference_document, version_document
 from tokenyield_collector.statements.gaps import NO_POOL
-from tokenyield_collector.statements.names import names_of
+from tokenyield_collector.statements.names import names_of, own_name
 from tokenyield_collector.statements.source import Grain, OtherCosts
 from tokenyield_wire.units import MS_PER_DAY, hour_of_ms
 
+_PATTERN = frozenset("*?[")
+"""Any of them in what a budget matches makes it a pattern, which may fit other teams too."""
 __all__ = ["MEDIA_TYPES", "ReportMaker", "ReportedLedger", "ReportedStretch", "budget_document"]
 
 
@@ -63,6 +66,8 @@ class ReportMaker:
     """How long after its end a month is closed."""
     others: Sequence[OtherCosts] = ()
     """Cost sources beside the fleet."""
+    teams: Sequence[str] | None = None
+    """Only what these teams carry; None: all."""
     is_what_if: bool = False
     """Whether `policy` is not the collector's own: then closed months are computed too."""
 
@@ -86,12 +91,16 @@ class ReportMaker:
         policy = read.statement.policy
         by = check_by(by or policy.default_columns, policy.rules.dimensions)
         where = check_where(where or {}, policy.rules.dimensions)
+        check_teams(where, self.teams)
         notes = [*read.notes, *(f"only {name} {value}" for name, value in where.items())]
         report = make_report(read.statement, asked, by, where=where, top=top, state=read.state, notes=notes)
-        if with_latency:
+        if with_latency and self.teams is None:
             report.latency = report_latency(read.waits(), policy, by, where)
         span = read.statement.span
-        if outcomes := self.ledger.outcomes(span.start_ms - span.start_ms % MS_PER_DAY, span.end_ms):
+        outcomes = self.ledger.outcomes(span.start_ms - span.start_ms % MS_PER_DAY, span.end_ms)
+        if self.teams is not None:
+            outcomes = outcomes_of_teams(outcomes, policy, self.teams)
+        if outcomes:
             tie_outcomes(report, outcomes, policy)
         report.version = read.version
         report.notes += _warnings(report, policy)
@@ -169,7 +178,16 @@ class ReportMaker:
             for key, sums in statement.lines()
         ]
         today = day_of(statement.span.end_ms)
-        return budget_states(self.policy.rules.budgets, spent, first, min(today, date.max), currency)
+        return budget_states(self._budgets, spent, first, min(today, date.max), currency)
+
+    @property
+    def _budgets(self) -> Sequence[Budget]:
+        """Those of which all that fits is carried by the teams."""
+        budgets = self.policy.rules.budgets
+        if self.teams is None:
+            return budgets
+        own = {own_name(name) for name in self.teams}
+        return [one for one in budgets if (team := one.match.get(TEAM)) in own and not _PATTERN & set(team or "")]
 
     def versions(self, period: str) -> VersionsDocument:
         """All versions of a month."""
@@ -180,7 +198,7 @@ class ReportMaker:
         closes_ms = month.end_ms + self.close_after_ms
         return {
             "period": month.name,
-            "state": state_of(month, records, hour_of_ms(self.now_ms - self.settle_ms)),
+            "state": state_of(month, records, self.known_ms),
             "closes_at": iso(closes_ms),
             "finding": check.finding or None if check is not None else None,
             "versions": [version_document(record) for record in records],
@@ -197,6 +215,7 @@ class ReportMaker:
             for record in self.ledger.versions.records(month.name)
             if min(first, second) < record.version <= max(first, second)
             for change in version_document(record)["changes"]
+            if self.teams is None  # they name nodes and workloads of others
         ]
         return difference_document(old, new, changes)
 
@@ -227,18 +246,34 @@ class ReportMaker:
         self.ledger.roll()
         return self._reader.stretch(parse_period(period))
 
+    def first_ms(self) -> int | None:
+        """Start of the first hour or day of which the ledger has anything."""
+        return self._reader.first_ms()
+
+    @property
+    def known_ms(self) -> int:
+        """Up to where all windows should have arrived."""
+        return hour_of_ms(self.now_ms - self.settle_ms)
+
     @property
     def _reader(self) -> PeriodReader:
         return PeriodReader(
             ledger=self.ledger,
             policy=self.policy,
-            known_ms=hour_of_ms(self.now_ms - self.settle_ms),
+            known_ms=self.known_ms,
             is_what_if=self.is_what_if,
             others=self.others,
+            teams=self.teams,
         )
 
     def _period_statement(self, period: str, focus_version: str, version: int | None) -> PeriodStatement:
         check_focus_version(focus_version)
+        if self.teams is not None:
+            raise ParameterError(
+                "format",
+                expected="a format of rows, such as csv, for this token is limited to teams",
+                found="a part of a FOCUS file, which is of the whole fleet",
+            )
         asked = parse_period(period)
         if len(months_of(asked)) > 1:
             expected = "a month, or days of one month, in a FOCUS file"

@@ -63,6 +63,16 @@ def tie_outcomes(report: Report, slices: Sequence[OutcomeSlice], policy: Policy)
     report.notes += _notes(report)
 
 
+def outcomes_of_teams(slices: Sequence[OutcomeSlice], policy: Policy, teams: Sequence[str]) -> list[OutcomeSlice]:
+    """The counts that these teams' labels, or the rules, give to them."""
+    values, own = _Values(policy), {own_name(name) for name in teams}
+    of_teams = [
+        OutcomeSlice(one.key, tuple((labels, n) for labels, n in one.counts if values.of(labels).get("team") in own))
+        for one in slices
+    ]
+    return [one for one in of_teams if one.counts]
+
+
 class _Values:
     """The values of counts in columns. What labels give was looked up once."""
 

@@ -12,7 +12,7 @@ when all of its months are, and shows the newest version of each.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from tokenyield_collector.errors import ParameterError
@@ -28,6 +28,7 @@ from tokenyield_collector.reports.closed_statement import (
 )
 from tokenyield_collector.reports.closing import ClosableLedger, inputs_of
 from tokenyield_collector.reports.formats import Correction
+from tokenyield_collector.reports.team_statement import TeamStatement
 from tokenyield_collector.reports.version_content import ClosedVersion, closed_version
 from tokenyield_collector.reports.versions import in_words
 from tokenyield_collector.statements.source import Grain, OtherCosts, Span
@@ -81,28 +82,46 @@ class PeriodReader:
     """Up to where all windows should have arrived."""
     is_what_if: bool = False
     others: Sequence[OtherCosts] = ()
+    teams: Sequence[str] | None = None
+    """Only the lines that these teams carry."""
 
     def read(self, period: Period, grain: Grain, number: int | None = None) -> ReportedPeriod:
         """`number`: that version of the month instead of the newest. Raises `ParameterError`, `LedgerError`."""
+        read = self._read(period, grain, number)
+        if self.teams is None:
+            return read
+        return replace(read, notes=[f"only what is carried by {', '.join(self.teams)}", *read.notes])
+
+    def _read(self, period: Period, grain: Grain, number: int | None) -> ReportedPeriod:
         self.ledger.roll()
         if self.is_what_if:
             if number is not None:
                 fix = "leave out prices and rules"
                 raise ParameterError("version", expected="no version of a what-if", found=str(number), fix=fix)
-            return self._from_ledger(period, grain, "what-if")
+            return self._limited(self._from_ledger(period, grain, "what-if"))
         months = months_of(period)
         versions = [self._version(month, number, is_only=len(months) == 1) for month in months]
         if not any(versions):
-            return self._from_ledger(period, grain, "closing" if period.end_ms <= self.known_ms else "open")
+            state: PeriodState = "closing" if period.end_ms <= self.known_ms else "open"
+            return self._limited(self._from_ledger(period, grain, state))
         if len(months) == 1 and versions[0] is not None:
-            return self._from_version(period, grain, versions[0])
+            return self._limited(self._from_version(period, grain, versions[0]))
         return self._joined(period, grain, months, versions)
 
+    def _limited(self, read: ReportedPeriod) -> ReportedPeriod:
+        if self.teams is None:
+            return read
+        return replace(read, statement=TeamStatement(read.statement, self.teams), waits=tuple, correction=None)
+
     def stretch(self, period: Period) -> ReportedStretch:
-        first_ms = min(filter(None, (self._fleet_from_ms, *(other.first_ms() for other in self.others))), default=None)
+        first_ms = self.first_ms()
         start_ms = period.start_ms if first_ms is None else max(period.start_ms, first_ms)
         end_ms = period.start_ms if first_ms is None else min(period.end_ms, self.known_ms)
         return ReportedStretch(period, start_ms, max(start_ms, end_ms), period.end_ms <= self.known_ms)
+
+    def first_ms(self) -> int | None:
+        """Start of the first hour or day of which the ledger has anything."""
+        return min(filter(None, (self._fleet_from_ms, *(other.first_ms() for other in self.others))), default=None)
 
     def _version(self, month: Period, number: int | None, *, is_only: bool) -> ClosedVersion | None:
         records = self.ledger.versions.records(month.name)
@@ -169,11 +188,11 @@ class PeriodReader:
         notes = []
         if closed.span.start_ms > period.start_ms:
             notes.append(f"the ledger began at {iso(closed.span.start_ms)} when it was closed")
-        if version.content.changes:
+        if version.content.changes and self.teams is None:
             number, changes = version.number, in_words(version.content.changes)
             notes.append(f"version {number}, changed against version {number - 1}: {changes}")
         check = self.ledger.versions.checks().get(version.record.period)
-        if check is not None and check.finding:
+        if check is not None and check.finding and self.teams is None:
             notes.append(f"does not agree with the ledger: {check.finding}")
         return ReportedPeriod(
             period=period,
@@ -225,10 +244,10 @@ class PeriodReader:
             start_ms, end_ms = max(month.start_ms, period.start_ms), min(month.end_ms, period.end_ms)
             part = Period(name=month.name, start_ms=start_ms, end_ms=end_ms)
             if version is not None:
-                parts.append(self._from_version(part, grain, version))
+                parts.append(self._limited(self._from_version(part, grain, version)))
             else:
                 state: PeriodState = "closing" if end_ms <= self.known_ms else "open"
-                parts.append(self._from_ledger(part, grain, state))
+                parts.append(self._limited(self._from_ledger(part, grain, state)))
         states: set[PeriodState] = {part.state for part in parts}
         state = next(state for state in ("open", "closing", "closed") if state in states)
         named = ", ".join(

@@ -76,7 +76,9 @@ def _settled(rows: FocusRows, whole: PeriodStatement) -> Iterator[Row]:
                 yield finished(held[at])
             held[at] = row
     carried = {name: bucket.exact for name, bucket in rows.buckets.items()}
-    columns = whole_money(EXACT, carried, costs_of(whole.statement.whole)).columns
+    caused = whole.statement.whole
+    assert caused is not None, "a FOCUS file is of the whole fleet"
+    columns = whole_money(EXACT, carried, costs_of(caused)).columns
     for name, bucket in rows.buckets.items():
         left = columns[name] - bucket.given
         if left:

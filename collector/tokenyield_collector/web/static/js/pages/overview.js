@@ -3,7 +3,7 @@
 import { address, get } from "../api.js";
 import { COSTS } from "../buckets.js";
 import { stacked, waterfall } from "../charts.js";
-import { dimensions, remember } from "../dimensions.js";
+import { dimensions, isOfTeams, remember } from "../dimensions.js";
 import { el, exact, money, num, percent, ratio, title, to } from "../dom.js";
 import { costFigure, live, liveSteps, reported, steps } from "../explained.js";
 import { figure, inline } from "../figures.js";
@@ -16,6 +16,10 @@ const LOSERS = 50;
 
 /** @param {import("../main.js").Page} page */
 export async function overview(page) {
+  if (await isOfTeams()) {
+    location.replace("#/report");
+    return;
+  }
   const now = el("div", { class: "figures" }), map = el("div"), past = el("div"), bought = el("div"), losers = el("div");
   page.show(el("h1", {}, "Fleet"), now, past, bought, el("h2", {}, "Every GPU"), map, losers);
 
