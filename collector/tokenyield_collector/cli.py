@@ -23,6 +23,7 @@ COMMANDS = (
     "rate",
     "report",
     "explain",
+    "forecast",
     "shadow",
     "budget",
     "coverage",

@@ -128,6 +128,8 @@ PAGES = {
     "#/chargeback/team/search": "Workloads in",
     "#/report": "Budgets",
     "#/changes": "Rows that moved most",
+    "#/forecast": "Back-test",
+    "#/forecast/tokens/model": "Each forecast by itself",
     "#/shadow": "What this cannot show",
     "#/sources": "Watched folder",
 }
@@ -178,6 +180,26 @@ def test_what_changed_is_what_the_api_says(browser: Browser, fleet: Stack) -> No
     page.get_by_label("against").fill("last week")
     page.get_by_label("against").press("Enter")
     expect(page.locator("#banner")).to_contain_text("against: expected")
+    page.close()
+
+
+def test_a_forecast_is_what_the_api_says(browser: Browser, fleet: Stack) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(f"{fleet.url}/#/forecast/cost/team")
+    found = json.loads(get(f"{fleet.url}/v1/forecast?measure=cost&by=team&top=50"))
+    figure = page.locator("button.figure", has_text=f"End of {found['month']}").locator(".value")
+    assert written(figure.inner_text()) == pytest.approx(
+        Decimal(found["total"]["month_end"]["p50"]), abs=Decimal("0.01")
+    )
+    rows = page.get_by_role("region", name="Each forecast by itself").locator("tbody tr")
+    assert {row.locator("td").first.inner_text() for row in rows.all()} == {row["by"]["team"] for row in found["rows"]}
+    page.get_by_text("Numbers", exact=True).click()
+    expect(page.get_by_role("region", name="By day, numbers").locator("tbody tr")).to_have_count(
+        min(60, len(found["history"])) + len(found["path"])
+    )
+    page.get_by_label("of", exact=True).select_option("energy")
+    expect(page.locator("main")).to_contain_text("kWh")
     page.close()
 
 

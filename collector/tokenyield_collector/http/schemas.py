@@ -679,3 +679,58 @@ class SpendSourcesDocument(TypedDict):
 
     accounts: list[PulledAccountDocument]
     folders: list[WatchedFolderDocument]
+
+
+class ForecastBand(TypedDict):
+    """Quantiles of a total."""
+
+    days: int
+    """That are forecast."""
+    p10: float
+    p50: float
+    p90: float
+
+
+class ForecastBackTest(TypedDict):
+    """How the same method did at earlier days, in totals of so many days. `median_error`: of the absolute errors, as a
+    part of the total; `within`: how many origins lay within the 80 % band."""
+
+    days: int
+    origins: int
+    median_error: float
+    within: int
+
+
+class ForecastRow(TypedDict):
+    """`to_date` is what the month has up to `as_of`, exactly; `month_end` is it and the rest of the month. Where there
+    is too little history, `why` says so, and nothing is forecast."""
+
+    by: dict[str, str]
+    to_date: float
+    month_end: ForecastBand | None
+    totals: list[ForecastBand]
+    """Of the days after `as_of`."""
+    method: str | None
+    history_days: int
+    back_test: ForecastBackTest | None
+    why: str | None
+
+
+class ForecastsDocument(TypedDict):
+    """What is to come, in `unit`. Rows are forecast each by itself, so that their quantiles do not add up."""
+
+    measure: str
+    unit: str
+    month: str
+    """Of the day after `as_of`."""
+    as_of: str
+    """The last complete day."""
+    by: list[str]
+    where: dict[str, str]
+    total: ForecastRow
+    path: list[ForecastBand]
+    """Of the total, day after day up to 91."""
+    history: list[float]
+    """Of the total, up to `as_of`."""
+    rows: list[ForecastRow]
+    notes: list[str]

@@ -85,6 +85,51 @@ export function stacked(title, times, parts, unit, written = (value) => num(valu
 }
 
 /**
+ * What came, as a line, and what is to come: the median, and around it the band of 80 %.
+ * @param {string} title
+ * @param {string[]} days ISO days, of what came and then of what is to come
+ * @param {number[]} came
+ * @param {{p10: number, p50: number, p90: number}[]} coming
+ * @param {string} unit
+ */
+export function fan(title, days, came, coming, unit) {
+  const host = el("div"), seconds = days.map((day) => Date.parse(day) / 1000);
+  const before = came.map(() => null), after = coming.map(() => null);
+  const lines = [[...came, ...after], ...(/** @type {const} */ (["p90", "p50", "p10"])).map((name) => [...before, ...coming.map((one) => one[name])])];
+  const chart = { host, plot: /** @type {any} */ (null), draw };
+
+  function draw() {
+    chart.plot?.destroy();
+    const axis = { stroke: color("quiet"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line") } };
+    const line = (/** @type {string} */ label, /** @type {string} */ stroke, /** @type {object} */ more = {}) => ({ label, stroke, width: 2, points: { show: false }, value: (/** @type {any} */ _, /** @type {number | null} */ value) => (value === null ? "–" : `${num(value)} ${unit}`), ...more });
+    chart.plot = new /** @type {any} */ (window).uPlot({
+      width: Math.max(280, host.clientWidth || 600),
+      height: HEIGHT,
+      scales: { x: { time: true }, y: { range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [0, most * 1.05 || 1] } },
+      axes: [axis, { ...axis, size: 64, values: (/** @type {any} */ _, /** @type {number[]} */ marks) => marks.map((mark) => num(mark)) }],
+      cursor: { y: false },
+      bands: [{ series: [2, 4], fill: `${color("link")}33` }],
+      series: [
+        { value: (/** @type {any} */ _, /** @type {number} */ at) => (at ? new Date(at * 1000).toISOString().slice(0, 10) : "–") },
+        line("actual", color("text")), line("p90", color("link"), { width: 1 }), line("p50", color("link"), { dash: [6, 4] }), line("p10", color("link"), { width: 1 }),
+      ],
+    }, [seconds, ...lines], host);
+  }
+
+  const numbers = el("details", {}, el("summary", { class: "quiet" }, "Numbers"));
+  numbers.addEventListener("toggle", () => numbers.open && numbers.childElementCount === 1 && numbers.append(table()), { once: true });
+  function table() {
+    const heads = ["day", "actual", "p90", "p50", "p10"].map((name, i) => el("th", { scope: "col", class: i ? "number" : null }, name));
+    const rows = days.map((day, i) => el("tr", {}, el("th", { scope: "row" }, day), ...lines.map((values) => el("td", { class: "number" }, num(values[i], 6)))));
+    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}, numbers` },
+      el("table", {}, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows)));
+  }
+  shown.add(chart);
+  requestAnimationFrame(() => { if (host.isConnected) { draw(); resized.observe(host); } });
+  return el("section", { class: "panel", "aria-label": title }, el("h3", {}, `${title} (${unit})`), host, numbers);
+}
+
+/**
  * Bars that begin where the one before ends.
  * @param {{name: string, amount: number, hours: string, figure: import("./figures.js").Figure}[]} steps
  */

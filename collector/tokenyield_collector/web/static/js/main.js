@@ -6,6 +6,7 @@ import { clock, el, visible } from "./dom.js";
 import { changes } from "./pages/changes.js";
 import { carrier, node, workload } from "./pages/detail.js";
 import { diagnosis } from "./pages/diagnosis.js";
+import { forecast } from "./pages/forecast.js";
 import { chargeback, nodes, workloads } from "./pages/lists.js";
 import { overview } from "./pages/overview.js";
 import { report } from "./pages/report.js";
@@ -14,7 +15,7 @@ import { sources } from "./pages/sources.js";
 
 /** @type {Record<string, (page: Page, ...names: string[]) => Promise<void>>} */
 const PAGES = {
-  "": overview, diagnosis, workloads, nodes, workload, node, report, changes, shadow, sources,
+  "": overview, diagnosis, workloads, nodes, workload, node, report, changes, forecast, shadow, sources,
   chargeback: (page, dimension, ...names) => (names.length ? carrier(page, dimension, names[0]) : chargeback(page, dimension)),
 };
 const RETRY_MS = 5000;
