@@ -54,7 +54,8 @@ class Program:
         self._call = [sys.executable, "-m", module, command]
         for name, value in flags.items():
             self._call += ["--set", f"{name}={value if isinstance(value, (str, int, float)) else json.dumps(value)}"]
-        self._env = env or dict(os.environ)
+        self.env = env or dict(os.environ)
+        """Of the process that `start` makes."""
         self.out = out
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -64,7 +65,7 @@ class Program:
 
     def start_without_waiting(self) -> None:
         with self.out.open("ab") as out:
-            self.process = subprocess.Popen(self._call, stdout=out, stderr=out, env=self._env)
+            self.process = subprocess.Popen(self._call, stdout=out, stderr=out, env=self.env)
 
     def _answers(self, url: str) -> bool:
         assert self.process is not None

@@ -278,7 +278,7 @@ def test_no_thread_ends_whatever_is_raised_in_it(
         stack = make_stack(
             workloads=[{"name": "chat", "metrics": f"{server.url}/metrics", "gpus": [0]}], scrape_interval_s=1
         )
-        stack.agent._env |= {
+        stack.agent.env |= {
             "PYTHONPATH": str(tmp_path / "python"), "BREAK_THREADS": str(broken), "NOTIFY_SOCKET": alive.address,
         }  # fmt: skip
         stack.start_collector()
@@ -315,7 +315,7 @@ def test_the_watchdog_hears_nothing_while_a_thread_fails_again_and_again(
     broken = tmp_path / "broken"
     with watchdog(tmp_path) as alive:
         stack = make_stack()
-        stack.agent._env |= {
+        stack.agent.env |= {
             "PYTHONPATH": str(tmp_path / "python"), "BREAK_THREADS": str(broken), "NOTIFY_SOCKET": alive.address,
         }  # fmt: skip
         stack.start_agent()

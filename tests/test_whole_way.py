@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import Stack, get, wait_until
+from harness import Stack, answers, get, wait_until
 from nvml.stand_in import Scenario, gpu_lines
 
 LINE = (
@@ -39,6 +41,21 @@ class Server:
         self.cached += cached
 
 
+HEAVY = {
+    "asyncio",
+    "email",
+    "hashlib",
+    "http.client",
+    "http.server",
+    "multiprocessing",
+    "ssl",
+    "unittest",
+    "urllib.request",
+}
+LIBRARIES = {"msgspec", "pynvml", "typing_extensions", "yaml"}
+"""That a running agent may have imported: yaml for its settings, typing_extensions where msgspec has it."""
+BY_ENVIRONMENT = {"sitecustomize", "usercustomize", "_distutils_hack", "_virtualenv", "org"}
+"""Not the agent's choice; `org` is Jython's, which Python's `copy` tries."""
 LOST_S = 12
 """When a GPU is lost: by then the agent has polled it, on a machine with a load of 20 too."""
 GPU_LINES = [*gpu_lines(0), *gpu_lines(1, percent=0, pid=77), *gpu_lines(2, percent=0)]
@@ -176,14 +193,23 @@ def test_a_stop_ships_everything(stack: Stack, tmp_path: Path) -> None:
     assert stack.query("SELECT sum(completion) FROM token_hours") == [(server.completion,)]
 
 
-def test_the_agents_own_page(stack: Stack, scenario: Scenario) -> None:
+def test_the_agents_own_page_and_what_it_imported(stack: Stack, scenario: Scenario) -> None:
+    """The agent is light because it imports little: what a library more takes beside the GPUs is a choice to be made."""
+    stack.agent.env["PYTHONPROFILEIMPORTTIME"] = "1"
     scenario.restart(GPU_LINES)
     stack.start_collector()
     stack.start_agent()
     is_up = b'tokenyield_agent_gpu_up{gpu="GPU-00000000-stand-in",index="0"} 1.0'
     wait_until(lambda: is_up in get(f"{stack.agent_url}/metrics"), what="the GPU is read")
     assert b"tokenyield_agent_gpu_energy_joules_total{" in get(f"{stack.agent_url}/metrics")
-    wait_until(lambda: b"ok" in get(f"{stack.agent_url}/readyz"))
+    wait_until(lambda: answers(f"{stack.agent_url}/readyz"), what="the agent is ready")
+    wait_until(lambda: agent_shows(stack, "spool_acknowledged_total") > 0, what="a window is shipped")
+    assert stack.agent.terminate() == 0
+    modules = set(re.findall(r"^import time:[ \d|]+ (\S+)$", stack.agent.said(), re.MULTILINE))
+    assert {"tokenyield_agent.daemon", "tokenyield_agent.gpu.nvidia.reader"} <= modules
+    assert not HEAVY & modules
+    names = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - BY_ENVIRONMENT
+    assert {name for name in names if not name.startswith("tokenyield_")} <= LIBRARIES
 
 
 def test_reload_takes_new_workloads_and_keeps_the_old_on_a_fault(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
     if total < 0 or min(weights) < 0:
         raise ValueError(f"apportion takes no negative total or weight, got {total} over {list(weights)}")
     weight_sum = sum(weights)
-    if weight_sum == 0:
+    if weight_sum == 0 or len(weights) == 1:
         return [total] + [0] * (len(weights) - 1)
     parts = [total * weight // weight_sum for weight in weights]
     missing = total - sum(parts)

@@ -9,6 +9,7 @@ The driver can be let go for a while, because a GPU cannot be reset while a proc
 lost with the reason `released`, and the reader is read again when the time is over.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -40,8 +41,10 @@ class Poller:
         self._name = name
         self._read_s_max = read_s_max
         self._wait_s = FIRST_READ_S_MAX
-        self._requested = threading.Semaphore(0)
-        self._done = threading.Semaphore(0)
+        # Plain locks, which one thread takes and the other gives back: a semaphore is made of Python.
+        self._requested, self._done = threading.Lock(), threading.Lock()
+        self._requested.acquire()
+        self._done.acquire()
         self._is_reading = self._is_closing = self._is_late = False
         self._snapshot = Snapshot()
         self._known_uuids: set[str] = set()
@@ -86,7 +89,8 @@ class Poller:
     def close(self) -> None:
         """Waits only shortly for a reading that hangs."""
         self._is_closing = True
-        self._requested.release()
+        with contextlib.suppress(RuntimeError):  # a reading is requested already
+            self._requested.release()
         self._closed.wait(CLOSE_S)
 
     @property

@@ -150,7 +150,7 @@ class Shipper:
             if waiting is None:
                 if self._stop.is_set():
                     return
-                self._spool.appended.wait(1.0)
+                self._spool.appended.wait(SLICE_S)
                 continue
             wait_s = self._ship(waiting, self._attempt + 1)
             if wait_s is None:

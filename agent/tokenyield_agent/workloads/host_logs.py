@@ -7,6 +7,7 @@ API server. Kubernetes: /var/log/pods/<namespace>_<pod>_<uid>/<container>/<resta
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ class ContainerLog:
     container: str | None = None
 
 
+@lru_cache(maxsize=256)  # it is asked of every configured log at every poll
 def pod_of_log_path(path: str) -> tuple[str, str, str, str] | None:
     """(namespace, pod, uid, container) of a path below /var/log/pods; None for any other."""
     parts = path.split("/")

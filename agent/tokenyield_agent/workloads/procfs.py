@@ -312,11 +312,17 @@ class Procfs:
         return fields if len(fields) > 19 and fields[1].lstrip("-").isdigit() else None
 
     def _text(self, *parts: int | str, bytes_max: int = 1 << 16) -> str:
+        # Without a file object, which takes four more system calls: this is read of every process that holds a GPU.
         try:
-            with open("/".join((self.root, *map(str, parts))), "rb") as file:
-                return file.read(bytes_max).decode("utf-8", "replace")
+            descriptor = os.open("/".join((self.root, *map(str, parts))), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return ""
+        try:
+            return _bytes_of(descriptor, bytes_max).decode("utf-8", "replace")
+        except OSError:
+            return ""
+        finally:
+            os.close(descriptor)
 
     def _descriptors(self, pid: int) -> list[str]:
         try:
@@ -330,6 +336,15 @@ class Procfs:
                 if line.startswith(b"flags:"):
                     return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
         return False
+
+
+def _bytes_of(descriptor: int, bytes_max: int) -> bytes:
+    """The kernel gives a file of /proc page by page. Raises OSError."""
+    parts, left = [], bytes_max
+    while left and (part := os.read(descriptor, left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def _owner_of(path: str) -> int | None:

@@ -41,6 +41,13 @@ COUNTERS = {
     "nvlink_recovery": nvml.NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL,
     "pcie_replay": nvml.NVML_FI_DEV_PCIE_REPLAY_COUNTER,
 }
+_VALUE_NAMES = {
+    nvml.NVML_VALUE_TYPE_DOUBLE: "dVal",
+    nvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
+    nvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
+    nvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal",
+    nvml.NVML_VALUE_TYPE_SIGNED_INT: "siVal",
+}
 
 
 class ErrorCounters:
@@ -162,12 +169,5 @@ def _address(handle: Any) -> int:
 
 def field_number(value: Any) -> int | None:
     """A field value, whatever its type; None where it is no amount."""
-    name = {
-        nvml.NVML_VALUE_TYPE_DOUBLE: "dVal",
-        nvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
-        nvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
-        nvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal",
-        nvml.NVML_VALUE_TYPE_SIGNED_INT: "siVal",
-    }.get(value.valueType, "ullVal")
-    number = getattr(value.value, name)
+    number = getattr(value.value, _VALUE_NAMES.get(value.valueType, "ullVal"))
     return int(number) if 0 <= number < 2**64 else None

@@ -76,6 +76,7 @@ def _exported(export: str) -> Iterator[Any]:
 
 SERVERS: Mapping[str, Server] = with_own_processes(in_order(_exported("SERVER")))
 GATEWAYS: Mapping[str, Gateway] = in_order(_exported("GATEWAY"))
+_WITHOUT_TOKENS = frozenset(server.name for server in SERVERS.values() if not server.reports_tokens)
 SERVER_DIALECTS: Mapping[str, type[Dialect]] = {s.name: s.log for s in SERVERS.values() if s.log is not None}
 GATEWAY_DIALECTS: Mapping[str, type[Dialect]] = {gateway.name: gateway.log for gateway in GATEWAYS.values()}
 COUNTERS: Mapping[str, CounterNames] = dict(
@@ -114,7 +115,7 @@ def new_dialect(
 
 def reports_tokens(dialect: str) -> bool:
     """Whether logs of this dialect can hold token counts; those of the operator's own dialects can."""
-    return dialect not in SERVERS or SERVERS[dialect].reports_tokens
+    return dialect not in _WITHOUT_TOKENS
 
 
 def log_advice() -> str:
