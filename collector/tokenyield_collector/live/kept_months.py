@@ -1,8 +1,8 @@
 """Months to date as the ledger keeps them (ledger/kept.py): each computed once for a policy and the facts of then.
 
-In: a `FigureStore`. Out: `KeptMonth`s. Their names are `to date/<policy>/<month>`; the figure `to date` has what was
-shown last, so that the next start shows it at once, however many months that are, also while another policy is being
-applied.
+In: a `FigureStore`. Out: `KeptMonth`s. Their names are `to date/<policy>/<month>`, or `earlier` in the place of the
+month for the sum of all but the newest. The figure `to date` has what was shown last, so that the next start shows it
+at once, however many months that are, also while another policy is being applied.
 """
 
 from collections.abc import Iterable, Mapping
@@ -102,7 +102,7 @@ class KeptMonths:
         self._unwritten.append(KeptFigure(self._name(month.month), month.inputs, month.content))
 
     def show(self, months: Iterable[KeptMonth], values: Mapping[Series, int]) -> None:
-        """These (the newest last) are shown from now on, as `values`; others go."""
+        """These (the newest last) are shown from now on, as `values`; others go, their sum as well."""
         names, newest = set(), None
         for newest in months:
             names.add(self._name(newest.month))

@@ -13,6 +13,7 @@ into a base kept there (`Ledger.retire`), priced as it was then; `BASES_END` say
 integers have 64 bits, so the base of an amount is two of them: whole nano-units, and what is left of it (`_REST`).
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,8 @@ from tokenyield_wire.window import TOKEN_KINDS
 
 GRAIN = Grain(workload=True, cluster=True, day=False)
 """What a statement must be made with: not by day, which is ten times as many rows of a big fleet's month."""
+EARLIER = "earlier"
+"""The name, in the place of a month's, of the sum of all months but the newest."""
 BASES_END = Series("booked_from_ms", ())
 MONEY = ("cost", "workload_cost", "attributed_cost", "idle_capacity_cost", "hardware_cost")
 METRICS = (
@@ -168,6 +171,8 @@ class ToDate:
         self._from_ms = known.get(BASES_END)
         self._months: dict[str, KeptMonth] = {}
         """In order."""
+        self._earlier: KeptMonth | None = None
+        """The sum of all but the newest."""
         self._identity = identity or FiguresToDate()
         """What figures have beside months."""
         self.shown: FiguresToDate | None = None
@@ -213,9 +218,10 @@ class ToDate:
             yield
         if months != self._months or self.shown is None:
             self._months = dict(sorted(months.items()))
-            self.shown = figures_of(self._identity, self._months.values(), self._bases)
+            to_add_up = self._added_up(list(self._months.values()))
+            self.shown = figures_of(self._identity, to_add_up, self._bases)
             if self.kept is not None:
-                self.kept.show(self._months.values(), self.shown.values)
+                self.kept.show([*to_add_up[:-1], *self._months.values()], self.shown.values)
         self._stale.difference_update(marked)
 
     def _known(self, month: str, start_ms: int, end_ms: int, inputs: str) -> KeptMonth | None:
@@ -225,6 +231,21 @@ class ToDate:
             return known
         known = self.kept.month(month, inputs) if self.kept is not None else None
         return known if known is not None and known.is_of(start_ms, end_ms, inputs) else None
+
+    def _added_up(self, months: list[KeptMonth]) -> list[KeptMonth]:
+        """All before the newest as one, so that an hour, and a start, cost the same however many these are."""
+        earlier = months[:-1]
+        if len(earlier) < 2:
+            return months
+        inputs, start_ms, end_ms = _digest(earlier), earlier[0].start_ms, earlier[-1].end_ms
+        if self._earlier is None or not self._earlier.is_of(start_ms, end_ms, inputs):
+            self._earlier = self.kept.month(EARLIER, inputs) if self.kept is not None else None
+        if self._earlier is None or not self._earlier.is_of(start_ms, end_ms, inputs):
+            sums = MonthToDate(values=_sum_of(earlier))
+            self._earlier = KeptMonth.of(EARLIER, (start_ms, end_ms), inputs, sums)
+            if self.kept is not None:
+                self.kept.add(self._earlier)
+        return [self._earlier, months[-1]]
 
     def _spans(self, first_ms: int, known_ms: int) -> Iterator[tuple[str, int, int]]:
         """(month, start, end), in order."""
@@ -273,6 +294,20 @@ def figures_of(identity: FiguresToDate, months: Collection[KeptMonth], bases: Ma
         for series, value in newest.values.items():
             sums[series] += value
     return _figures(identity, _shown(sums), newest, end_ms)
+
+
+def _sum_of(months: Iterable[KeptMonth]) -> dict[Series, int]:
+    sums: dict[Series, int] = defaultdict(int)
+    for month in months:
+        for series, value in month.unpacked().values.items():
+            sums[series] += value
+    return dict(sums)
+
+
+def _digest(months: Iterable[KeptMonth]) -> str:
+    """Of what these months were computed from."""
+    parts = [(month.month, month.start_ms, month.end_ms, month.inputs) for month in months]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def _figures(identity: FiguresToDate, values: Mapping[Series, int], newest: MonthToDate, end_ms: int) -> FiguresToDate:
