@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
+from tokenyield_collector.ledger.duckdb.received import ranges_by_hour
 from tokenyield_collector.ledger.duckdb.rollup import check_hours
 from tokenyield_collector.live.counted_parts import CountedParts
 from tokenyield_collector.live.counters import Counters
@@ -154,6 +155,7 @@ def old_fleet(folder: Path, gpus: int, days: int, *, batch_days: int = 7) -> dic
                   FROM range({batch_days * day_ms // WINDOW_MS}) a(i)), range({gpus // GPUS_PER_NODE}) b(n)
             ORDER BY i, n"""
         )
+        connection.execute(f"INSERT INTO received_hours {ranges_by_hour('true')}")
         _add_windows(connection, to_ms)
     ledger = DuckDbLedger(path)
     _count(
@@ -170,15 +172,13 @@ def _repeat_week(connection: Any, start_ms: int, week: int, to_ms: int) -> None:
                   "hour_revisions"):  # fmt: skip
         connection.execute(f"INSERT INTO {table} SELECT * REPLACE (hour_ms + {by_ms} AS hour_ms) FROM {table} {within}")
     check_hours(connection, f"WHERE hour_ms >= {start_ms + by_ms}")
-    parts = connection.execute(
-        "SELECT name, inputs, content FROM kept_figures WHERE starts_with(name, 'counted/day/')"
-    ).fetchall()
+    parts = connection.execute("SELECT name, inputs, content FROM settled_figures").fetchall()
     for name, inputs, content in parts:
         prefix, _, day_ms = name.rpartition("/")
         if int(day_ms) < start_ms + WEEK_MS and int(day_ms) + by_ms < to_ms:
             later = json.dumps([[hour_ms + by_ms, of] for hour_ms, of in json.loads(inputs)], separators=(",", ":"))
             row = [f"{prefix}/{int(day_ms) + by_ms}", later, content]
-            connection.execute("INSERT INTO kept_figures (name, inputs, content) VALUES (?, ?, ?)", row)
+            connection.execute("INSERT INTO settled_figures (name, inputs, content) VALUES (?, ?, ?)", row)
 
 
 def _count(ledger: DuckDbLedger, prices: PriceBook, hours_ms: Sequence[int]) -> None:

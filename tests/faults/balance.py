@@ -34,6 +34,7 @@ def check(world: "World") -> None:
     ).fetchall()
     present = {(node, epoch, seq): length_ms for node, epoch, seq, length_ms in batches}
     assert len(present) == len(batches), f"{said}: counted twice: {len(batches) - len(present)}"
+    assert not (differences := ledger.receipt_differences()), f"{said}: {differences}"
     for agent in world.agents:
         agent.stop_dead()
         closed = {(agent.name, *key): window for key, window in agent.closed.items()}

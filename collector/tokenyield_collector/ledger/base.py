@@ -19,6 +19,7 @@ from tokenyield_collector.ledger.kept import FigureStore
 from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.ledger.receipts import ReceiptDifference
 from tokenyield_collector.ledger.usage import LedgerUsageReader
 from tokenyield_collector.spend.otlp.points import ObservedPoint, SeriesState
 from tokenyield_collector.spend.otlp.slices import ObservedSum
@@ -214,6 +215,11 @@ class Ledger(Protocol):
 
     def doubled(self) -> list[tuple[str, str, int, int]]:
         """(cluster, node, start, count) of windows of a node that are there more than once: their time counts twice."""
+        ...
+
+    def receipt_differences(self) -> Sequence[ReceiptDifference]:
+        """Where the list of what was received, if the engine has one beside the batches, differs from the batches: one
+        that is not listed would count again when it is sent again, one that is not there would never be taken in."""
         ...
 
     def impossible(self, hour_ms: int) -> Sequence[Impossible]:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 _COMPRESSION = 1
+SETTLED_PREFIX = "counted/day/"
+"""Of figures that are many and hardly change. An engine may store them apart from the others."""
 
 
 class KeptFigure(NamedTuple):

@@ -2,6 +2,19 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class ReceiptDifference(NamedTuple):
+    """Numbers of a node's batches in which a ledger's list of what it received differs from the batches themselves."""
+
+    cluster: str
+    node: str
+    hour_ms: int
+    first_seq: int
+    last_seq: int
+    are_there: bool
+    """And not in the list; otherwise in the list and not there."""
 
 
 class NumberSet:

@@ -2,6 +2,7 @@
 
 In: a ledger. Out: findings, each with where and by how much; none when
 * no window of a node is there twice;
+* the batches that it lists as received are those that are there;
 * no window is beyond what can have been measured (quarantine.py);
 * each hour is the sum of its windows, as far as these are kept;
 * what workloads held of the GPUs of a node is at most what those GPUs did;
@@ -19,6 +20,7 @@ from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts
 from tokenyield_collector.ledger.outcomes import outcome_findings
 from tokenyield_collector.ledger.quarantine import Impossible
+from tokenyield_collector.ledger.receipts import ReceiptDifference
 from tokenyield_collector.ledger.tables import INTEGER_MAX
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS, UsageQuery
 from tokenyield_collector.prices.period import iso
@@ -36,6 +38,8 @@ def verify(ledger: Ledger, progress: Callable[[int, int], None] = lambda done, o
         yield failure
     for cluster, node, start_ms, count in ledger.doubled():
         yield f"{cluster}/{node}: the window that starts at {iso(start_ms)} is there {count} times"
+    for differing in ledger.receipt_differences():
+        yield _received_in_words(differing)
     yield from outcome_findings(ledger.outcomes(0, INTEGER_MAX))
     yield from spend_findings(ledger.spend(0, INTEGER_MAX))
     hours = ledger.hours()
@@ -78,6 +82,11 @@ def quarantine(
 def in_words(one: Impossible) -> str:
     what = "the window that starts at" if one.span == "windows" else "the hour"
     return f"{one.cluster}/{one.node}: {what} {iso(one.start_ms)} cannot be: {one.reason}"
+
+
+def _received_in_words(one: ReceiptDifference) -> str:
+    how = "are there, but not listed as received" if one.are_there else "are listed as received, but not there"
+    return f"{one.cluster}/{one.node}: batches {one.first_seq} to {one.last_seq} of the hour {iso(one.hour_ms)} {how}"
 
 
 def _differences(hour_ms: int, hour: Facts, windows: Facts) -> Iterator[str]:

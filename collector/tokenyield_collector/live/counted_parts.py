@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tokenyield_collector.ledger.kept import FigureStore, KeptFigure, packed, unpacked
+from tokenyield_collector.ledger.kept import SETTLED_PREFIX, FigureStore, KeptFigure, packed, unpacked
 from tokenyield_collector.live.series import Series, of_rows, rows_of
 from tokenyield_collector.live.series_names import Labels, name_of
 from tokenyield_wire.units import MS_PER_DAY
@@ -19,6 +19,7 @@ from tokenyield_wire.units import MS_PER_DAY
 PREFIX = "counted/"
 HOUR, DAY = "hour", "day"
 """Kinds of parts. Their names are `counted/<kind>/<start in ms>`."""
+assert f"{PREFIX}{DAY}/" == SETTLED_PREFIX
 SUM = "counted"
 """The name of the figure that has the sum of all parts."""
 Names = dict[tuple[str, Labels], int]

@@ -151,7 +151,9 @@ def test_nodes_of_a_ledger_of_before_share_what_they_used(tmp_path: Path) -> Non
     ledger.close()
     with duckdb.connect(str(path)) as connection:
         connection.execute(
-            "DROP TABLE workload_names; DROP TABLE spend; DROP TABLE observed; DELETE FROM schema_version WHERE version >= 13"
+            "DROP TABLE workload_names; DROP TABLE spend; DROP TABLE observed; DROP TABLE received_hours; "
+            "DROP TABLE settled_figures; ALTER TABLE changing_figures RENAME TO kept_figures; "
+            "DELETE FROM schema_version WHERE version >= 13"
         )
     ledger = DuckDbLedger(path)
     ledger.append(

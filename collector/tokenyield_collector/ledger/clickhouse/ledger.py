@@ -29,6 +29,7 @@ from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNo
 from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.ledger.receipts import ReceiptDifference
 from tokenyield_collector.spend.otlp.points import ObservedPoint, SeriesState
 from tokenyield_collector.spend.otlp.slices import ObservedSum
 from tokenyield_collector.spend.slices import SpendSlice
@@ -210,6 +211,9 @@ class ClickHouseLedger:
 
     def doubled(self) -> list[tuple[str, str, int, int]]:
         return self._reader.doubled()
+
+    def receipt_differences(self) -> list[ReceiptDifference]:
+        return []  # what is known is looked up in the batches
 
     # --- the whole -----------------------------------------------------------------------------------------------
 

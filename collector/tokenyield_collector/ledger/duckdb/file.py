@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 CHECKPOINT_BYTES = "64MB"
 """Write-ahead log before DuckDB moves it into the file, for which commits wait: at its own 16 MB that is four times as
 often, and an eighth of all time that commits take. A start reads it in a second or two."""
-READ_ONCE_MEMORY = "256MB"
-"""Of DuckDB while it reads much that nobody reads again: it keeps what it read, up to its limit."""
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _OF_VALUES = (duckdb.DataError, duckdb.IntegrityError, OverflowError, UnicodeError)
 """What DuckDB and numpy raise for values that no column holds."""
 
@@ -43,11 +40,11 @@ class DuckDbFile:
         """Taken while an hour goes from memory to the file, and where a reader's snapshot of both begins."""
         self.cursors: weakref.WeakSet[Any] = weakref.WeakSet()
         self._readers = threading.local()
-        self._memory_limit = memory_limit
         try:
             self.connection.execute(
                 f"SET memory_limit = '{memory_limit}'; SET threads = {int(threads)}; "
-                f"SET checkpoint_threshold = '{CHECKPOINT_BYTES}'"
+                f"SET checkpoint_threshold = '{CHECKPOINT_BYTES}'; "
+                "SET allocator_background_threads = true"  # gives back what it has freed; else it keeps 100 MB and more
             )
             self._migrate()
         except duckdb.Error as error:
@@ -126,26 +123,6 @@ class DuckDbFile:
             self.connection.execute("CHECKPOINT")
         except duckdb.Error as error:
             log.debug("checkpoint: %s", error)
-
-    def rows_read_once(self, sql: str) -> list[Any]:
-        """The same as `rows`, of tables that would fill DuckDB's memory and are not read again."""
-        if self._memory_bytes() <= self._set_memory(READ_ONCE_MEMORY):
-            self._set_memory(self._memory_limit)
-        try:
-            return self.rows(sql)
-        finally:
-            self._set_memory(self._memory_limit)
-
-    def _set_memory(self, limit: str) -> int:
-        """Returns what holds now, in bytes: what others need at present cannot be taken from them."""
-        with suppress(duckdb.Error):
-            self.connection.execute(f"SET memory_limit = '{limit}'")
-        return self._memory_bytes()
-
-    def _memory_bytes(self) -> int:
-        ((text,),) = self.rows("SELECT current_setting('memory_limit')")
-        amount, unit = text.split()
-        return int(float(amount) * 1024 ** _UNITS.index(unit))
 
     def rows(self, sql: str) -> list[Any]:
         """As the writer reads it."""

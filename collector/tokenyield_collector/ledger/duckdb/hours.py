@@ -16,6 +16,7 @@ from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.gpu_owners import changed_hours
 from tokenyield_collector.ledger.duckdb.live_hours import DATABASE as LIVE
 from tokenyield_collector.ledger.duckdb.live_hours import LiveHours, summed
+from tokenyield_collector.ledger.duckdb.received import keep_ranges
 from tokenyield_collector.ledger.duckdb.rollup import roll
 from tokenyield_collector.ledger.sql import is_one_of, starts_in_hour
 from tokenyield_collector.ledger.tables import TABLES
@@ -142,6 +143,7 @@ class DuckDbHours:
                 yield
                 self._file.connection.execute(f"DELETE FROM dirty_hours WHERE {is_one_of(hours_ms)}")
                 self.mark_changed(hours_ms)
+                keep_ranges(self._file.connection, hours_ms)
             self.dirty.difference_update(hours_ms)
             self._unread.difference_update(hours_ms)
             self._drop_live(hours_ms)

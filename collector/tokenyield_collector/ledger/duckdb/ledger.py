@@ -14,7 +14,7 @@ import duckdb
 
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.base import ShipmentReceipt
-from tokenyield_collector.ledger.duckdb import activity, facts, observed, outcomes, quarantine, spend
+from tokenyield_collector.ledger.duckdb import activity, facts, observed, outcomes, quarantine, received, spend
 from tokenyield_collector.ledger.duckdb.bulk_insert import insert_columns
 from tokenyield_collector.ledger.duckdb.export import DuckDbExport
 from tokenyield_collector.ledger.duckdb.figures import DuckDbFigures
@@ -30,6 +30,7 @@ from tokenyield_collector.ledger.facts import FACT_KINDS, FactKind, Facts, GpuNo
 from tokenyield_collector.ledger.name_conflicts import NameConflict
 from tokenyield_collector.ledger.outcomes import OutcomeSlice
 from tokenyield_collector.ledger.quarantine import Impossible, QuarantinedRows
+from tokenyield_collector.ledger.receipts import ReceiptDifference
 from tokenyield_collector.spend.otlp.points import ObservedPoint, SeriesState
 from tokenyield_collector.spend.otlp.slices import ObservedSum
 from tokenyield_collector.spend.slices import SpendSlice
@@ -226,6 +227,10 @@ class DuckDbLedger:
     @readable
     def doubled(self) -> list[tuple[str, str, int, int]]:
         return self._reader.doubled()
+
+    @readable
+    def receipt_differences(self) -> list[ReceiptDifference]:
+        return received.differences(self._file.reader())
 
     # --- the whole -----------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ def retire(
     with file.transaction("cannot remove old windows"):
         for table in ("batches", *(f"{table}_windows" for table in TABLES)):
             connection.execute(f"DELETE FROM {table} WHERE start_ms < {cut_ms}")
+        connection.execute(f"DELETE FROM received_hours WHERE hour_ms < {cut_ms}")
         for table in (*ROLL_UP_TABLES, *(f"{table}_hours" for table in TABLES)):
             connection.execute(f"DELETE FROM {table} WHERE hour_ms < {hours_before_ms}")
         connection.execute(f"DELETE FROM quarantined WHERE start_ms < {hours_before_ms}")

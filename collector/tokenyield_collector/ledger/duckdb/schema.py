@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tokenyield_collector.ledger.duckdb.received import RECEIVED_COLUMNS, ranges_by_hour
 from tokenyield_collector.ledger.tables import (
     BATCH_COLUMNS,
     DEMAND_KEYS,
@@ -17,7 +18,7 @@ from tokenyield_collector.ledger.tables import (
 from tokenyield_collector.ledger.usage import CAPACITY_SUMS
 from tokenyield_wire.window import REQUEST_KINDS, TOKEN_KINDS
 
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 16
 
 
 def ddl(name: str, columns: Sequence[str]) -> str:
@@ -215,6 +216,21 @@ def _migration_15() -> list[str]:
     return [f"CREATE TABLE observed ({', '.join(columns)})"]
 
 
+def _migration_16() -> list[str]:
+    """Numbers of received batches by hour. Kept figures are stored so that one can be read without the others, and
+    those that hardly change apart, for DuckDB writes the whole of a small table again when a row of it changes."""
+    columns = "(name VARCHAR, inputs VARCHAR, content VARCHAR USING COMPRESSION uncompressed)"
+    return [
+        ddl("received_hours", RECEIVED_COLUMNS),
+        f"INSERT INTO received_hours {ranges_by_hour('true')}",
+        f"CREATE TABLE settled_figures {columns}",
+        "INSERT INTO settled_figures FROM kept_figures WHERE starts_with(name, 'counted/day/')",
+        f"CREATE TABLE changing_figures {columns}",
+        "INSERT INTO changing_figures FROM kept_figures WHERE NOT starts_with(name, 'counted/day/')",
+        "DROP TABLE kept_figures",
+    ]
+
+
 def _work_hours(sums: Sequence[str]) -> str:
     return _rollup("work_hours", ["gpu_group", "identity"], sums)
 
@@ -240,5 +256,6 @@ MIGRATIONS = {
     13: _migration_13,
     14: _migration_14,
     15: _migration_15,
+    16: _migration_16,
 }
 """Schema version -> the statements that lead to it from the one before. Released ones never change."""

@@ -1,8 +1,8 @@
 """How batches get into a DuckDB ledger. Of the writing thread only.
 
 A commit is durable when it returns (DuckDB syncs its write-ahead log). Which batches were received is kept in memory as
-number ranges, read from the `batches` table at the first batch, because a unique index over millions of batches would
-cost more memory than the rest of the collector. One writer makes that safe.
+number ranges, read at the first batch (received.py), because a unique index over millions of batches would cost more
+memory than the rest of the collector. One writer makes that safe.
 """
 
 from collections import defaultdict
@@ -13,6 +13,7 @@ from tokenyield_collector.ledger.base import ShipmentReceipt
 from tokenyield_collector.ledger.duckdb.bulk_insert import insert_rows, make_table
 from tokenyield_collector.ledger.duckdb.file import DuckDbFile
 from tokenyield_collector.ledger.duckdb.hours import DuckDbHours
+from tokenyield_collector.ledger.duckdb.received import Received, read_received
 from tokenyield_collector.ledger.duckdb.workload_names import read_uses, write_uses
 from tokenyield_collector.ledger.intake import BatchSender, Intake, intake_of, sender_of
 from tokenyield_collector.ledger.receipts import NumberSet
@@ -23,10 +24,6 @@ from tokenyield_wire.units import hour_of_ms
 from tokenyield_wire.window import Shipment
 
 GAPS_MAX = 16
-BLOCK_NUMBERS = 1024
-"""Of a sender, whose batches are counted together at a start."""
-
-Received = dict[BatchSender, NumberSet]
 
 
 class DuckDbWriter:
@@ -61,7 +58,7 @@ class DuckDbWriter:
     ) -> tuple[list[ShipmentReceipt], bool]:
         """Receipts, and whether there was anything to commit."""
         if self._received is None:
-            self._received = self._read_received()
+            self._received = read_received(self._file.connection)
         received, fresh = self._received, defaultdict[BatchSender, NumberSet](NumberSet)
 
         def is_new(sender: BatchSender, seq: int) -> bool:
@@ -115,31 +112,6 @@ class DuckDbWriter:
     def missing(self, shipment: Shipment) -> list[tuple[int, int]]:
         known = (self._received or {}).get(sender_of(shipment))
         return known.gaps(from_one=not self._is_new, newest=GAPS_MAX) if known is not None else []
-
-    def _read_received(self) -> Received:
-        """By blocks of numbers, for hardly any has a gap, and to sort all batches of a big fleet takes a minute."""
-        sender = ", ".join(BatchSender._fields)
-        rows = self._file.rows_read_once(
-            f"""
-            WITH blocks AS (
-              SELECT {sender}, seq // {BLOCK_NUMBERS} AS block, min(seq) AS first, max(seq) AS last, count(*) AS batches
-              FROM batches GROUP BY ALL),
-            whole AS (FROM blocks WHERE last - first + 1 = batches),
-            numbered AS (
-              SELECT {sender}, seq, seq - row_number() OVER (PARTITION BY {sender} ORDER BY seq) AS island
-              FROM (SELECT {sender}, seq, seq // {BLOCK_NUMBERS} AS block FROM batches)
-              SEMI JOIN (FROM blocks WHERE last - first + 1 <> batches) USING ({sender}, block))
-            SELECT {sender}, first, last FROM whole
-            UNION ALL SELECT {sender}, min(seq), max(seq) FROM numbered GROUP BY {sender}, island ORDER BY ALL
-            """
-        )
-        ranges: dict[BatchSender, list[tuple[int, int]]] = defaultdict(list)
-        for *names, first, last in rows:
-            of_sender = ranges[BatchSender(*names)]
-            if of_sender and of_sender[-1][1] == first - 1:
-                first, _ = of_sender.pop()
-            of_sender.append((first, last))
-        return {sender: NumberSet(of_sender) for sender, of_sender in ranges.items()}
 
     def read_first_ms(self) -> None:
         """Where the ledger begins, as the file has it."""
