@@ -68,7 +68,7 @@ class CollectorSettings:
         3600, "how long the token of such an agent is valid", within=(60, 366 * 86_400)
     )
     ledger_path: str = setting("/var/lib/tokenyield-collector/ledger.duckdb", "the ledger's file")
-    ledger_memory: str = setting("800MB", "memory that DuckDB may use; the rest of a collector uses up to 0.5 GB more")
+    ledger_memory: str = setting("300MB", "memory that DuckDB may use; the rest of a collector uses up to 0.5 GB more")
     ledger_url: str | None = setting(
         None, "clickhouse://user@host:9000/database instead of ledger_path, see docs/scale.md"
     )

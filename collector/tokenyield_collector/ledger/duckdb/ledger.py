@@ -44,7 +44,7 @@ class DuckDbLedger:
 
     is_shared = False
 
-    def __init__(self, path: Path | str, *, memory_limit: str = "800MB", threads: int = 1) -> None:
+    def __init__(self, path: Path | str, *, memory_limit: str = "300MB", threads: int = 1) -> None:
         self._file = DuckDbFile(path, memory_limit=memory_limit, threads=threads)
         try:
             self._hours = DuckDbHours(self._file)
