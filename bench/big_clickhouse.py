@@ -36,10 +36,14 @@ def make_clickhouse(
         _copy_hours(client, min(done, hours - done), done)
         done += min(done, hours - done)
     _fold(ledger, range(hours_made, hours))
+    copied, day_ms = time.perf_counter(), ledger.roll_day(START_MS + hours * HOUR_MS)
+    while day_ms is not None:
+        day_ms = ledger.roll_day(day_ms)
     return {
         "hours_made_s": made - started,
         "rolled_s_per_hour": (rolled - made) / hours_made,
-        "copied_s": time.perf_counter() - rolled,
+        "copied_s": copied - rolled,
+        "rolled_s_per_day": (time.perf_counter() - copied) / max(1, hours // 24),
     }
 
 
@@ -50,7 +54,8 @@ def _fold(ledger: ClickHouseLedger, hours: range) -> None:
 
 
 def _make_hour(client: Any, nodes: int, hour: int, name: str) -> None:
-    """As `make_ledger` does; n: node, g: GPU, k: workload, h: hour."""
+    """As `make_ledger` does, but the first workload of a node is busy for half of each hour, so that models have a pace
+    to learn; n: node, g: GPU, k: workload, h: hour."""
     start_ms = START_MS + hour * HOUR_MS
     place = (
         f"toInt64({start_ms}) AS hour_ms, concat('c', toString(n % 4)) AS cluster, concat('node-', toString(n)) AS node"
@@ -59,7 +64,7 @@ def _make_hour(client: Any, nodes: int, hour: int, name: str) -> None:
         f"INSERT INTO share_hours (hour_ms, cluster, node, gpu_uuid, gpu_model, workload, split, active_ms, idle_ms, "
         f"active_mj, idle_mj, version) SELECT {place}, concat('GPU-', lower(hex(MD5(toString(n * 8 + g))))) AS uuid, "
         "[('NVIDIA H100 80GB HBM3'), ('NVIDIA A100-SXM4-80GB'), ('NVIDIA L40S')][n % 3 + 1] AS gpu_model, "
-        f"{name} AS workload, 'sm', 400000 + (n * 31 + h * 17 + g * 7 + k * 3) % 600000, "
+        f"{name} AS workload, 'sm', if(k = 0, 1850000, 150000) + (n * 31 + h * 17 + g * 7 + k * 3) % 250000, "
         "100000 + (n * 11 + h * 3) % 90000, 200000000 + n * 1000 + h, 50000000, 1 FROM ("
         f"SELECT toInt64({hour}) AS h, toInt64(intDiv(number, 24)) AS n, "
         "toInt64(intDiv(number % 24, 3)) AS g, toInt64(number % 3) AS k "

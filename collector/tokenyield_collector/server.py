@@ -230,6 +230,9 @@ class Collector:
             is_left = await loop.run_in_executor(historian, _advance, months)
             if leads:
                 await loop.run_in_executor(writer, self.refresher.keep_to_date)
+        before_ms: int | None = closed_ms
+        while self._leads and before_ms is not None:  # batches have their turn between two days
+            before_ms = await loop.run_in_executor(writer, self._ledger.roll_day, before_ms)
 
     async def _count(self) -> None:
         """A day of the hours that one refresh cannot count, at the first start after an upgrade."""

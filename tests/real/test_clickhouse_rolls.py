@@ -1,5 +1,7 @@
-"""Roll-ups of a ClickHouse ledger of before, of a collector that was killed, and those that nobody needs any more."""
+"""Roll-ups of hours of a ClickHouse ledger of before, of a collector that was killed, and those that nobody needs any more."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -10,10 +12,12 @@ from collector.samples import HOUR_MS, NOON_MS
 from harness import wait_until
 from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.clickhouse import rolls
+from tokenyield_collector.ledger.clickhouse.days import DAY_TABLES
 from tokenyield_collector.ledger.clickhouse.ledger import ClickHouseLedger
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
-TABLES = (*rolls.ROLL_TABLES, "rolled_hours", "gpu_groups", "identities")
+TABLES = (*rolls.ROLL_TABLES, *DAY_TABLES, "rolled_hours", "gpu_groups", "identities")
+INSERTS = 7
 SPAN = (NOON_MS, NOON_MS + 2 * HOUR_MS)
 
 
@@ -62,21 +66,14 @@ def test_hours_of_a_ledger_of_before_are_rolled_up_once(open_ledger: Open) -> No
     again.close()
 
 
-@pytest.mark.parametrize("inserts", range(9))
-def test_a_collector_that_is_killed_leaves_no_half_of_a_roll_up(
-    clickhouse: NewPlace, monkeypatch: pytest.MonkeyPatch, inserts: int
-) -> None:
-    """After so many of its inserts."""
-    ledger = opened(clickhouse())
-    ledger.append([since_noon(0, "n1"), since_noon(0, "n2")], NOON_MS)
-    before, checksum = used(ledger), ledger.usage().checksum(*SPAN)
-    ledger.append([since_noon(1, "n1")], NOON_MS)
-    ledger.fold()
+@contextmanager
+def killed_after(ledger: ClickHouseLedger, inserts: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is done here ends after so many inserts."""
     left, client = [inserts], ledger._tables.client
     run, insert = client.run, client.insert
 
     def spend(sql: str) -> None:
-        if "INSERT" in sql or "INTO" in sql:
+        if "INTO" in sql:
             if not left[0]:
                 raise LedgerError("killed")
             left[0] -= 1
@@ -86,17 +83,31 @@ def test_a_collector_that_is_killed_leaves_no_half_of_a_roll_up(
         run(sql)
 
     def counted_insert(table: str, columns: Any, values: Any) -> None:
-        spend("INSERT")
+        spend("INTO")
         insert(table, columns, values)
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, suppress(LedgerError):
         patched.setattr(client, "run", counted_run)
         patched.setattr(client, "insert", counted_insert)
-        try:
-            ledger.roll()
-        except LedgerError:
-            assert ledger.usage().checksum(*SPAN) == checksum, "readers see what there was"
+        yield
+
+
+@pytest.mark.parametrize("inserts", range(INSERTS + 1))
+def test_a_collector_that_is_killed_leaves_no_half_of_a_roll_up(
+    clickhouse: NewPlace, monkeypatch: pytest.MonkeyPatch, inserts: int
+) -> None:
+    """After so many of its inserts."""
+    ledger = opened(clickhouse())
+    ledger.append([since_noon(0, "n1"), since_noon(0, "n2")], NOON_MS)
+    before, checksum = used(ledger), ledger.usage().checksum(*SPAN)
+    ledger.append([since_noon(1, "n1")], NOON_MS)
+    ledger.fold()
+    with killed_after(ledger, inserts, monkeypatch):
+        ledger.roll()
+    seen = ledger.usage().checksum(*SPAN)
     after = used(ledger)
+    if inserts < INSERTS:
+        assert seen == checksum, "readers see what there was"
     assert after["w-n1", "llama"]["productive_ms"] == 2 * before["w-n1", "llama"]["productive_ms"]
     assert after["w-n1", "llama"]["completion"] == 2 * before["w-n1", "llama"]["completion"]
     ledger.close()

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import structs
 
-from collector.ledger.engines import Open
+from collector.ledger.engines import Open, roll_days
 from collector.ledger.whole_hours import whole_hour
 from collector.samples import HOUR_MS, NOON_MS, batch, shipment
 from tokenyield_collector.ledger.base import Ledger
@@ -31,7 +31,22 @@ def used(
     start_ms: int = NOON_MS - 12 * HOUR_MS,
     end_ms: int = NOON_MS + 12 * HOUR_MS,
 ) -> dict[tuple[str, str], dict[str, int]]:
-    """(workload, model) -> sums, of one day."""
+    """(workload, model) -> sums, of one day: the same by hours and, where the engine keeps such, by days."""
+    ledger.roll()
+    sums = _summed(ledger, references, weights, node_references, start_ms, end_ms)
+    if roll_days(ledger):
+        assert _summed(ledger, references, weights, node_references, start_ms, end_ms) == sums
+    return sums
+
+
+def _summed(
+    ledger: Ledger,
+    references: dict[ModelInstance, int] | None,
+    weights: dict[str, int],
+    node_references: dict[NodeInstance, int] | None,
+    start_ms: int,
+    end_ms: int,
+) -> dict[tuple[str, str], dict[str, int]]:
     identities: list[WorkIdentity] = []
 
     def number(identity: WorkIdentity) -> int:
@@ -39,7 +54,6 @@ def used(
             identities.append(identity)
         return identities.index(identity)
 
-    ledger.roll()
     usage = ledger.usage().usage(
         UsageQuery(
             start_ms=start_ms,

@@ -1,5 +1,5 @@
 """What reports read is the same to the unit whichever engine keeps the ledger, however often it was rolled up on the
-way, and whatever arrived late: roll-ups depend on the facts that are there, and on nothing else.
+way, and whatever arrived late: roll-ups depend on the facts that are there, and on nothing else. So do those of days.
 
 In: seeded deliveries, in which nodes claim each other's GPUs, workloads serve several models over several nodes, callers
 come through gateways, and hours come late, in pieces and twice. Beside each ledger a DuckDB that is rolled up once.
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from collector.ledger.engines import NewPlace
+from collector.ledger.engines import NewPlace, roll_days
 from collector.samples import HOUR_MS, NOON_MS, shipment
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger.duckdb.ledger import DuckDbLedger
@@ -143,14 +143,23 @@ def figures(ledger: Ledger) -> dict[str, Any]:
         "demand": reader.demand(*SPAN, {"alias": "llama"}),
     }
     undated = {"H100": {1, 2}, "L40S": {3}, NO_CHAIN: {1}, NO_GPU_CHAIN: {2}}
-    for by_node, of_period in ((False, {}), (True, {}), (False, undated), (True, undated)):
+    for by_node, of_period, segments in (
+        (False, {}, 1),
+        (False, {}, 2),
+        (True, {}, 2),
+        (False, undated, 3),
+        (True, undated, 2),
+    ):
         query = UsageQuery(
             start_ms=SPAN[0],
             end_ms=SPAN[1],
             by_node=by_node,
             weights=WEIGHTS,
             chain_of=chain_of,
-            segments={chain: [1 + hour % 3 for hour in range(HOURS)] for chain in chains},
+            segments={
+                chain: [1 + (hour + i) % min(segments, i + 1) for hour in range(HOURS)]
+                for i, chain in enumerate(chains)
+            },
             references={ModelInstance("llama", "H100", 1): 90_000, ModelInstance("qwen", "H100", 2): 1},
             node_references={NodeInstance("c", "n3", ModelInstance("phi", "L40S", 1)): 777},
             gateway_models={"alias": "llama"},
@@ -158,7 +167,7 @@ def figures(ledger: Ledger) -> dict[str, Any]:
             undated=of_period,
             is_dated=lambda group: identities[group].workload == "chat",
         )
-        rows, name = reader.usage(query), f"{by_node}{' whole' if of_period else ''}"
+        rows, name = reader.usage(query), f"{by_node} {segments}{' whole' if of_period else ''}"
         found[f"work {name}"] = {(*row[:4], identities[row.group]): tuple(map(int, row.sums)) for row in rows.work}
         found[f"capacity {name}"] = {row[:4]: tuple(map(int, row.sums)) for row in rows.capacity}
     return found
@@ -182,6 +191,8 @@ def test_figures_are_the_same_however_often_hours_were_rolled_up(
         sent += delivery
         ledger.append([*delivery, *sent[:1]], NOON_MS)  # and one again
         ledger.roll()
+        if turn == 0:
+            roll_days(ledger)  # which are of before, when more comes
         if turn == 1 and reopen.random() < 0.5:
             ledger.close()
             ledger = often()
@@ -189,13 +200,16 @@ def test_figures_are_the_same_however_often_hours_were_rolled_up(
     once.append(sent, NOON_MS)
     once.roll()
     found = same(ledger, once)
+    if roll_days(ledger):
+        same(ledger, once)
     assert found["contested"], "nodes claim each other's GPUs"
-    assert any(identity.caller != "{}" for *_, identity in found["work True"])
+    assert any(identity.caller != "{}" for *_, identity in found["work True 2"])
     anew = new_place()()
     anew.append(sent, NOON_MS)
     anew.roll(hours_max=2)
     while anew.roll(hours_max=2):
         pass
+    roll_days(anew)
     same(anew, once)
     cut_ms = NOON_MS + 2 * HOUR_MS
     for kept in (ledger, once):

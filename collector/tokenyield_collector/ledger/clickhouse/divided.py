@@ -8,7 +8,7 @@ import heapq
 import operator
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,6 +97,26 @@ def merged(of_servers: Iterator[Row], divided: Iterator[Row], row_of: Callable[.
                 known = sums.get(key)
                 sums[key] = tuple(row.sums) if known is None else tuple(map(added, known, row.sums))
         yield from (row_of(*key, of_key) for key, of_key in sorted(sums.items(), key=operator.itemgetter(0)))
+
+
+class RowSums:
+    """One row for each key, of what several statements have of it."""
+
+    def __init__(self, keys: int) -> None:
+        """Rows begin with so many columns of keys."""
+        self.keys = keys
+        self._sums: dict[tuple[Any, ...], tuple[int, ...]] = {}
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        for row in rows:
+            key, sums = tuple(row[: self.keys]), tuple(row[self.keys :])
+            known = self._sums.get(key)
+            self._sums[key] = sums if known is None else tuple(map(added, known, sums))
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Sorted."""
+        for key in sorted(self._sums):
+            yield (*key, *self._sums[key])
 
 
 def added(one: int, other: int) -> int:

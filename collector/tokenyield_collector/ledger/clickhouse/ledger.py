@@ -38,8 +38,8 @@ from tokenyield_wire.window import Shipment
 
 def connect(address: ClickHouseAddress, password: str, cluster: str) -> "ClickHouseLedger":
     """Makes the tables where they are missing, on every shard. Raises `LedgerError`."""
-    client, shards = connect_shards(address, password, cluster)
-    return ClickHouseLedger(client, shards, address.name, cluster, address.database)
+    client, shards, first_replicas = connect_shards(address, password, cluster)
+    return ClickHouseLedger(client, shards, address.name, cluster, address.database, first_replicas)
 
 
 class ClickHouseLedger:
@@ -61,8 +61,9 @@ class ClickHouseLedger:
         name: str,
         cluster: str = "",
         database: str = "tokenyield",
+        first_replicas: Sequence[ClickHouseClient] = (),
     ) -> None:
-        self._tables = ClickHouseTables(client, shards, is_cluster=bool(cluster))
+        self._tables = ClickHouseTables(client, shards, is_cluster=bool(cluster), first_replicas=first_replicas)
         make_tables(self._tables, name, cluster, database)
         self._tables.load()
         self._leadership = ClickHouseLeadership(self._tables)
@@ -96,6 +97,9 @@ class ClickHouseLedger:
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
         self._hours.recompute_touched()
         return self._rolls.roll(before_ms, hours_max)
+
+    def roll_day(self, before_ms: int) -> int | None:
+        return self._rolls.roll_day(before_ms)
 
     def retire(self, *, windows_before_ms: int, hours_before_ms: int, counter_bases: dict[str, int]) -> None:
         retire(
@@ -222,5 +226,6 @@ class ClickHouseLedger:
 
     def close(self) -> None:
         self._leadership.leave()
+        self._tables.close()
         for client in (self._tables.client, *self._tables.shards):
             client.close()

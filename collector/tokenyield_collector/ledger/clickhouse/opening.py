@@ -21,32 +21,39 @@ class ClickHouseConnections(NamedTuple):
 
     client: ClickHouseClient
     shards: list[ClickHouseClient]
+    """All replicas."""
+    first_replicas: list[ClickHouseClient]
+    """One of each shard."""
 
 
 def connect_shards(address: ClickHouseAddress, password: str, cluster: str) -> ClickHouseConnections:
     """Makes the database on every shard. Raises `LedgerError`."""
     first = NativeClient(address, password, database="default")
-    hosts = _hosts(first, address, cluster) if cluster else [(address.host, address.port)]
+    hosts = _hosts(first, address, cluster) if cluster else [(1, address.host, address.port)]
     shards: list[ClickHouseClient] = []
-    for host, port in hosts:
+    first_replicas: dict[int, ClickHouseClient] = {}
+    for shard, host, port in hosts:
         place = address._replace(host=host, port=port)
         maker = NativeClient(place, password, database="default")
         maker.run(f"CREATE DATABASE IF NOT EXISTS `{address.database}`")
         maker.close()
         shards.append(NativeClient(place, password))
+        first_replicas.setdefault(shard, shards[-1])
     first.close()
-    return ClickHouseConnections(NativeClient(address, password), shards)
+    return ClickHouseConnections(NativeClient(address, password), shards, [*first_replicas.values()])
 
 
-def _hosts(client: ClickHouseClient, address: ClickHouseAddress, cluster: str) -> list[tuple[str, int]]:
+def _hosts(client: ClickHouseClient, address: ClickHouseAddress, cluster: str) -> list[tuple[int, str, int]]:
+    """(shard, host, port) of all replicas."""
     rows = client.rows(
-        f"SELECT host_name, port FROM system.clusters WHERE cluster = {quoted(cluster)} ORDER BY shard_num, replica_num"
+        f"SELECT shard_num, host_name, port FROM system.clusters WHERE cluster = {quoted(cluster)} "
+        "ORDER BY shard_num, replica_num"
     )
     if not rows:
         raise LedgerError(
             f"ledger_cluster: expected a cluster of {address.name}, found '{cluster}'; see its remote_servers"
         )
-    return [(str(host), int(port)) for host, port in rows]
+    return [(int(shard), str(host), int(port)) for shard, host, port in rows]
 
 
 def make_tables(tables: ClickHouseTables, ledger: str, cluster: str, database: str) -> None:

@@ -22,8 +22,8 @@ def retire(
     for shard in tables.shards:
         parts = shard.rows(
             "SELECT DISTINCT table, partition FROM system.parts WHERE database = currentDatabase() AND active "
-            "AND (table IN ('windows', 'outcomes', 'spend', 'observed', 'quarantined', 'workload_names') "
-            "OR table LIKE '%\\_hours')"
+            "AND (table IN ('windows', 'outcomes', 'spend', 'observed', 'quarantined', 'workload_names', 'work_days', "
+            "'capacity_days', 'rolled_days') OR table LIKE '%\\_hours')"
         )
         for table, partition in parts:
             number = int(str(partition).strip("()"))

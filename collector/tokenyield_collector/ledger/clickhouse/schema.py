@@ -13,6 +13,9 @@ Roll-ups (rollup.py) are of a *roll*: a number that no other roll of the hour ha
 So a reader that holds on to the rolls that it found sees one state, though hours are rolled up again meanwhile.
 `gpu_groups` and `identities` name what roll-ups refer to by number.
 
+`work_days` and `capacity_days` are the same of a whole day, in one row with its hours side by side: what most of a
+month's report is read from. A row in `rolled_days` says of which rolls of its hours a day was made (days.py).
+
 `collectors` are those that are alive: the first of them by name leads.
 
 With a cluster each table `t` of a shard is reached over `t_all`, a Distributed table; a batch always falls to the shard
@@ -30,7 +33,7 @@ from tokenyield_collector.spend.otlp.points import ObservedAmounts, PointKey
 from tokenyield_collector.spend.slices import SpendAmounts, SpendFields
 from tokenyield_wire.units import MS_PER_DAY, MS_PER_HOUR
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 IDENTITY = ", ".join([*BatchSender._fields, "seq"])
 WINDOW_COLUMNS = [*BATCH_COLUMNS, *(f"{table}.{column}" for table in TABLES for column in columns_of_batch(table))]
 OUTCOME_PARTITION_MS = 31 * MS_PER_DAY
@@ -51,6 +54,12 @@ ROLL_NUMBERS = (
     "capacity_max",
 )
 """What `rolled_hours` has of a roll: how many rows there are of a kind, and the greatest amounts in them."""
+WORK_AMOUNTS = WORK_NUMBERS[2:]
+"""What days add up. Of each there is the sum, and as `by_hour` the amounts of the row's `hours`, in no order."""
+
+
+def by_hour(amount: str) -> str:
+    return f"{amount}_by_hour"
 
 
 def column_type(column: str) -> str:
@@ -179,6 +188,11 @@ def _tables() -> Iterator[tuple[str, str, str, str]]:
     yield "schema_version", "version Int64", "ReplacingMergeTree ORDER BY version", "version"
 
 
+def _of_hours(amounts: tuple[str, ...]) -> str:
+    arrays = ", ".join(f"{by_hour(name)} Array(Int64)" for name in amounts)
+    return f"hours Array(UInt8), {', '.join(f'{name} Int64' for name in amounts)}, {arrays}"
+
+
 def _roll_ups() -> Iterator[tuple[str, str, str, str]]:
     def numbers(*columns: str) -> str:
         return ", ".join(f"{column} Int64" for column in columns)
@@ -195,6 +209,26 @@ def _roll_ups() -> Iterator[tuple[str, str, str, str]]:
         f"{of_roll}, gpu_group UInt64, {numbers(*CAPACITY_SUMS)}",
         f"MergeTree {_BY_DAY} ORDER BY (hour_ms, roll, gpu_group)",
         "gpu_group",
+    )
+    of_day = "first_ms Int64, roll UInt64, gpu_group UInt64"
+    by_first = f"PARTITION BY intDiv(first_ms, {MS_PER_DAY})"
+    yield (
+        "work_days",
+        f"{of_day}, identity UInt64, gpus Int64, {_of_hours(WORK_AMOUNTS)}",
+        f"MergeTree {by_first} ORDER BY (first_ms, roll, gpu_group, identity)",
+        "gpu_group",
+    )
+    yield (
+        "capacity_days",
+        f"{of_day}, reported_ms Array(Int64), {_of_hours(CAPACITY_SUMS)}",
+        f"MergeTree {by_first} ORDER BY (first_ms, roll, gpu_group)",
+        "gpu_group",
+    )
+    yield (
+        "rolled_days",
+        "first_ms Int64, roll UInt64, is_whole UInt8, begun_ms Int64, made_of UInt64",
+        f"ReplacingMergeTree(is_whole) {by_first} ORDER BY (first_ms, roll)",
+        "first_ms",
     )
     yield (
         "beyond_hours",

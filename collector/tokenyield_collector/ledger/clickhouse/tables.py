@@ -3,9 +3,11 @@
 Every part of the ledger shares one of these. On a cluster a table `t` is reached over the Distributed table `t_all`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from tokenyield_collector.errors import LedgerError
 from tokenyield_collector.ledger.clickhouse.client import ClickHouseClient, quoted
 from tokenyield_collector.ledger.clickhouse.schema import NAMES
 from tokenyield_collector.ledger.sql import starts_in_hour
@@ -14,10 +16,19 @@ from tokenyield_collector.ledger.sql import starts_in_hour
 class ClickHouseTables:
     """Raises `LedgerError`, as the client does. Its tables must be there."""
 
-    def __init__(self, client: ClickHouseClient, shards: Sequence[ClickHouseClient], *, is_cluster: bool) -> None:
+    def __init__(
+        self,
+        client: ClickHouseClient,
+        shards: Sequence[ClickHouseClient],
+        *,
+        is_cluster: bool,
+        first_replicas: Sequence[ClickHouseClient] = (),
+    ) -> None:
         self.client = client
         self.shards = shards
         self.suffix = "_all" if is_cluster else ""
+        self._first_replicas = first_replicas
+        self._asking = ThreadPoolExecutor(len(first_replicas), "shard") if len(first_replicas) > 1 else None
         self.node_labels: dict[tuple[str, str], str] = {}
         """(cluster, node) -> labels as JSON. Replaced whole: other threads read it."""
         self.first_ms: int | None = None
@@ -35,6 +46,24 @@ class ClickHouseTables:
     def rows(self, sql: str, *numbers: int) -> list[tuple[Any, ...]]:
         """`{name}` stands for a table as it is reached from here."""
         return self.client.rows(sql.format_map({name: name + self.suffix for name in NAMES}) % numbers)
+
+    def rows_of_shards(self, table: str, sql_of: Callable[[str], str]) -> list[tuple[Any, ...]]:
+        """What each shard answers of its own rows of a table, one after the other. Over a Distributed table the shards
+        would send all of them to one server, which alone would sum them. `sql_of`: the statement by the table's name;
+        it must be right for any division of these rows among shards by the table's key."""
+        if self._asking is not None:
+            try:
+                answers = [*self._asking.map(lambda shard: shard.rows(sql_of(table)), self._first_replicas)]
+            except LedgerError:  # the server that we are connected to knows the other replicas
+                pass
+            else:
+                return [row for rows in answers for row in rows]
+        return self.client.rows(sql_of(self.of(table)))
+
+    def close(self) -> None:
+        """Connections are their owner's."""
+        if self._asking is not None:
+            self._asking.shutdown()
 
     def insert(self, table: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
         """Column by column."""

@@ -81,6 +81,9 @@ class DuckDbLedger:
     def roll(self, before_ms: int | None = None, hours_max: int | None = None) -> bool:
         return self._hours.roll(before_ms, hours_max)
 
+    def roll_day(self, before_ms: int) -> None:
+        return None
+
     @readable
     def take_rows(self, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """Rows of a table of roll-ups, or of what they refer to, that another ledger made; for `usage` alone."""
