@@ -250,7 +250,10 @@ class Schedule:
             self.stack.start_collector()
             self._drain()
             return
-        time.sleep(1.2)  # the window that holds the last tokens
+        appended = self._metric("spool_appended_total")
+        wait_until(
+            lambda: self._metric("spool_appended_total") >= appended + 2, 90, "the window of the last tokens is closed"
+        )
         wait_until(lambda: self.stack.spool_batches() <= 1, 90, "the spool is shipped")
 
     def _is_damage_found(self) -> bool:

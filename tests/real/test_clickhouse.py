@@ -89,7 +89,7 @@ def test_nothing_is_lost_or_doubled_whoever_dies(clickhouse_servers: list[Server
                 stack = chosen.choice(stacks)
                 stack.collector.kill()
                 stack.start_collector()
-        time.sleep(1)
+        wait_until(lambda: min(sender.receipts for sender in senders) > 10, what="each has ten receipts")
         stop.set()
         for sender in senders:
             sender.join()
