@@ -25,6 +25,7 @@ COMMANDS = (
     "explain",
     "forecast",
     "shadow",
+    "caching",
     "budget",
     "coverage",
     "diagnose",

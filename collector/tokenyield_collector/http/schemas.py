@@ -649,6 +649,52 @@ class ShadowDocument(TypedDict):
     """What this cannot show."""
 
 
+class CachingFigures(TypedDict):
+    """What caches of prompts did. Money is at agreed or list prices; null where it is not
+    known."""
+
+    prompt_tokens: int
+    """Read from a cache, written to one, and other prompt."""
+    read_tokens: int | None
+    written_tokens: int | None
+    read_share: float | None
+    """Of the prompt."""
+    reads_per_write: float | None
+    saved: Money | None
+    extra: Money | None
+    """What writing costs above prompt."""
+    net: Money | None
+    never_read_tokens: int | None
+    """Written by keys that read nothing in the period: at least so much was written for nothing."""
+    never_read_extra: Money | None
+    unpriced_tokens: int
+    """Read or written without a price."""
+
+
+class CachingRow(CachingFigures):
+    """Of one vendor and model; `own fleet` too."""
+
+    vendor: str
+    model: str
+
+
+class CachingDocument(TypedDict):
+    """What caches of prompts saved and cost in a period, the most money first."""
+
+    period: str
+    start: str
+    end: str
+    currency: str
+    total: CachingFigures
+    rows: list[CachingRow]
+    more: int
+    """Rows that are not listed."""
+    prices: list[str]
+    """Where they are from."""
+    limits: list[str]
+    """What this cannot show."""
+
+
 class PulledAccountDocument(TypedDict):
     """An account of `spend_file`. `problems`: a line for each report that does not work at present."""
 

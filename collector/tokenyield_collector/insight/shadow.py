@@ -12,14 +12,14 @@ Money of one thing stands in one finding; where it is not known it is unpriced: 
 that is sanctioned is counted, and is no finding. Pure but for what the ledger reads.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import groupby
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.schemas import ShadowDocument, ShadowFindingDocument
+from tokenyield_collector.insight.spend_days import SpendReader, spend_days
 from tokenyield_collector.prices.money import decimal
 from tokenyield_collector.prices.period import day_of, iso, parse_period
 from tokenyield_collector.reports.maker import ReportMaker
@@ -37,7 +37,6 @@ from tokenyield_collector.statements.buckets import BUCKETS
 from tokenyield_collector.statements.lines import LineKey, Sums
 from tokenyield_collector.statements.names import own_name
 from tokenyield_collector.statements.source import Grain
-from tokenyield_wire.units import MS_PER_DAY
 from tokenyield_wire.window import TOKEN_KINDS
 
 Level = Literal["paid", "used", "connected", "seen"]
@@ -46,7 +45,6 @@ FINDINGS_MAX = 10_000
 """Of one answer; `more` counts those beyond."""
 SUBJECTS_MAX = 200_000
 """Findings that are put together; a longer period than has so many is refused."""
-DAYS_AT_ONCE = 7
 TABLE_SOURCE = "csv"
 CARD, UNOBSERVED, UNBILLED, OWN_GPUS = "invoice or card", "billed, not observed", "observed, not billed", "own GPUs"
 MS_PER_HOUR = 3_600_000
@@ -62,12 +60,6 @@ LIMITS = (
     "devices and networks that are not the company's, and what people pay themselves, leave no trace here",
 )
 """What none of this can show: part of every answer."""
-
-
-class SpendReader(Protocol):
-    """The part of a `Ledger` that is needed."""
-
-    def spend(self, start_ms: int, end_ms: int) -> list[SpendSlice]: ...
 
 
 class FindingKey(NamedTuple):
@@ -209,7 +201,7 @@ def shadow(
     statement = read.statement
     found.add_fleet(statement.lines(), statement.policy.prices.currency)
     prices = unbilled_prices(statement.policy.prices)
-    for day_ms, slices in _days(ledger, asked.start_ms, asked.end_ms):
+    for day_ms, slices in spend_days(ledger, asked.start_ms, asked.end_ms):
         found.add_evidence(one for one in slices if one.key.source == EVIDENCE_SOURCE)
         found.add_bought(day_ms, slices, prices)
     ordered = found.ordered()
@@ -223,17 +215,6 @@ def shadow(
         "hosts": rules.text,
         "limits": list(LIMITS),
     }
-
-
-def _days(ledger: SpendReader, start_ms: int, end_ms: int) -> Iterator[tuple[int, list[SpendSlice]]]:
-    for first_ms in range(start_ms, end_ms, DAYS_AT_ONCE * MS_PER_DAY):
-        slices = ledger.spend(first_ms, min(first_ms + DAYS_AT_ONCE * MS_PER_DAY, end_ms))
-        for day_ms, of_day in groupby(sorted(slices, key=_day_of), _day_of):
-            yield day_ms, list(of_day)
-
-
-def _day_of(one: SpendSlice) -> int:
-    return one.key.day_ms
 
 
 def _document(key: FindingKey, finding: Finding) -> ShadowFindingDocument:
