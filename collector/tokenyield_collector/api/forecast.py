@@ -5,6 +5,7 @@ from aiohttp import web
 from tokenyield_collector.api.services import Services
 from tokenyield_collector.api.versions import answer
 from tokenyield_collector.http.query import columns_of, whole_number
+from tokenyield_collector.http.right import TeamAnswer
 from tokenyield_collector.http.route import JSON, BoundRoute, QueryParameter, Route
 from tokenyield_collector.http.schemas import ForecastsDocument
 from tokenyield_collector.insight.forecast import (
@@ -18,6 +19,7 @@ from tokenyield_collector.insight.forecast import (
 
 FORECAST = Route(
     path="/v1/forecast",
+    to_teams=TeamAnswer.REFUSED,
     summary="What the month and the time after it will come to, with its own back-test. Any other parameter is a "
     "column, and only its given value is forecast: team=search.",
     answers={JSON: ForecastsDocument},
