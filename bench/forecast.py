@@ -1,7 +1,9 @@
 """How good forecasts are, on made-up series with fresh seeds: pinball loss, what the 80 % band covers, errors of totals.
 
 `python bench/forecast.py --seed 1 --series 20` prints JSON: for each kind of series and on the mean of kinds, this
-project's method beside the seasonal naive one (and AutoETS, where statsforecast is installed: it is no dependency).
+project's method beside the seasonal naive one; with `--auto-ets`, beside AutoETS too, where statsforecast is installed
+(it is no dependency: `python3 -m venv /tmp/sf && /tmp/sf/bin/pip install statsforecast`, then
+`PYTHONPATH=collector:agent /tmp/sf/bin/python bench/forecast.py --auto-ets …`).
 Score: twice the pinball loss over the quantiles .1, .5, .9 of days, over the mean of the days to come; lower is better.
 Bars of issue 26: 25 % below the seasonal naive and not above AutoETS; 80 % bands cover 70 to 90 % over all kinds, none
 below 55 %; 1,000 series within 60 s of two cores.
@@ -96,13 +98,30 @@ def pinball(path: Floats, came: Floats) -> float:
     return float(2 * np.mean(losses) / came.mean())
 
 
-def judged(kind: str, seed: int, count: int) -> dict[str, float]:
+def auto_ets(known: Floats, days: int) -> Floats:
+    from statsforecast.models import AutoETS  # type: ignore[import-not-found]  # of the bench only
+
+    made = AutoETS(season_length=WEEK).forecast(y=known, h=days, level=[80])
+    return np.array([np.maximum(made["lo-80"], 0), made["mean"], made["hi-80"]])
+
+
+CPU_S: dict[str, float] = {"own": 0.0, "auto_ets": 0.0}
+
+
+def _timed(name: str, make: Callable[..., Any], *arguments: Any) -> Any:
+    began = time.process_time()
+    made = make(*arguments)
+    CPU_S[name] += time.process_time() - began
+    return made
+
+
+def judged(kind: str, seed: int, count: int, with_auto_ets: bool = False) -> dict[str, float]:
     """The means over `count` series of a kind."""
     rows = []
     for number in range(count):
         whole = series(kind, seed, number)
         known, came = whole[:KNOWN_DAYS], whole[KNOWN_DAYS:]
-        made = forecast(known.tolist(), [AHEAD_DAYS])
+        made = _timed("own", forecast, known.tolist(), [AHEAD_DAYS])
         assert made is not None
         total, sum_came = made.totals[0], came.sum()
         rows.append(
@@ -115,6 +134,10 @@ def judged(kind: str, seed: int, count: int) -> dict[str, float]:
                 "total_error": abs(total.p50 - sum_came) / sum_came,
             }
         )
+        if with_auto_ets:
+            other = _timed("auto_ets", auto_ets, known, AHEAD_DAYS)
+            rows[-1]["auto_ets"] = pinball(other, came)
+            rows[-1]["auto_ets_days_within"] = float(np.mean((came >= other[0]) & (came <= other[2])))
     return {name: round(float(np.mean([row[name] for row in rows])), 3) for name in rows[0]}
 
 
@@ -122,17 +145,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, required=True, help="one that was not used while the method was changed")
     parser.add_argument("--series", type=int, default=20, help="of each kind")
+    parser.add_argument("--auto-ets", action="store_true", help="judge statsforecast's AutoETS on the same series")
     arguments = parser.parse_args()
-    began = time.process_time()
-    kinds = {kind: judged(kind, arguments.seed, arguments.series) for kind in KINDS}
-    cpu_s = time.process_time() - began
+    kinds = {kind: judged(kind, arguments.seed, arguments.series, arguments.auto_ets) for kind in KINDS}
     means: dict[str, Any] = {
         name: round(float(np.mean([one[name] for one in kinds.values()])), 3) for name in kinds["even"]
     }
     means["below_naive"] = round(1 - means["pinball"] / means["naive"], 3)
     count = arguments.series * len(KINDS)
+    cpu_s = {name: round(spent / count * 1000, 1) for name, spent in CPU_S.items() if spent}
     print(json.dumps({"seed": arguments.seed, "series": count, "kinds": kinds, "mean": means,
-                      "cpu_s_per_1000": round(cpu_s / count * 1000, 1)}, indent=1))  # fmt: skip
+                      "cpu_s_per_1000": cpu_s}, indent=1))  # fmt: skip
 
 
 if __name__ == "__main__":

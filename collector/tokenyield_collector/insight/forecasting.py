@@ -9,7 +9,8 @@ each day up to the longest.
 * The band of a total is made of errors of totals at these origins, not of quantiles of days: those would add up to far
   too wide a band (measured: 0.97 covered at 0.79 of the total, against 0.82 at 0.33). It is at least what the noise of
   days leaves, and widens by the level's own wandering.
-* A series of which many days are 0 has totals of days drawn from its own; one that ended has none.
+* A series of which many days are 0 has totals of days drawn from its own. One that is quiet for longer than ever before
+  may have ended: its band begins at 0. One that ended has none.
 
 Too little history is said, not guessed: under `DAYS_MIN` days there is no forecast, under three weeks no weekday shape.
 """
@@ -27,17 +28,23 @@ WEEK = 7
 SHAPE_FROM_DAYS = 3 * WEEK
 SPARSE_FROM = 0.4
 """The part of days without anything from which on a series is sparse."""
+LULL_FROM_DAYS = 3
+ENDED_FROM_DAYS = 2 * WEEK
+"""Without anything: and for longer, and three times as long, as ever before."""
 QUANTILES = (0.1, 0.5, 0.9)
 Z80 = 1.2815515655446004
 """Of the normal distribution: 80 % lie within this many standard deviations."""
 BACK_TEST_DAYS = 28
-ORIGINS = 12
-"""At which a method is tried, at most."""
+BACK_TESTS_MAX = 12
+ORIGINS = 16
+"""At which methods are tried, at least, where there are as many days; at most twice as many."""
 BIAS_FROM_ORIGINS = 6
 SHIFT_SCORE = 8.0
 """How many standard errors two medians differ by where the level shifted."""
 _REST_BELOW = 0.02
 """The factor of a weekday on which nothing happens."""
+SLOPE_MAX = 0.1
+"""Of a trend, a day: twice as much in a week."""
 _MAD = 1.4826022185056018
 _TINY = 1e-9
 _SCORE_DIGITS = 6
@@ -56,7 +63,8 @@ class Band(NamedTuple):
 
 class BackTest(NamedTuple):
     """How the same method did at earlier days: totals of so many days at so many origins; the median of their absolute
-    errors, as a part of the total, and how many lay within the band."""
+    errors, as a part of what was forecast, and how many lay within the band. Each forecast knew only the days before
+    it."""
 
     days: int
     origins: int
@@ -81,26 +89,38 @@ def forecast(values: Sequence[float], horizons: Sequence[int]) -> DailyForecast 
     days = max(horizons)
     if len(y) < DAYS_MIN:
         return None
-    if _is_gone(y):
+    there = np.flatnonzero(y > 0)
+    quiet, longest = len(y) - 1 - int(there[-1]), int(np.max(np.diff(there), initial=1)) - 1
+    if quiet >= max(ENDED_FROM_DAYS, 3 * longest):
         none = [Band(h, 0.0, 0.0, 0.0) for h in horizons]
         return DailyForecast("nothing any more", len(y), none, np.zeros((3, days)), None)
+    if quiet >= LULL_FROM_DAYS and quiet > longest and len(y) - quiet >= DAYS_MIN:
+        return _in_lull(y[: len(y) - quiet], quiet, horizons)
+    return _going_on(y, horizons)
+
+
+def _going_on(y: Floats, horizons: Sequence[int]) -> DailyForecast:
     if np.mean(y <= 0) > SPARSE_FROM:
         return _sparse(y, horizons)
-    fitted = _Fitted(y, days)
+    trials = _trials(y, max(horizons))
+    fitted = _Fitted(y, trials)
     return DailyForecast(
         fitted.method,
         len(y),
         [fitted.total(h) for h in horizons],
         fitted.path(),
-        fitted.back_test(min(BACK_TEST_DAYS, max(WEEK, len(y) // 4))),
+        _back_test(y, trials, min(BACK_TEST_DAYS, max(WEEK, len(y) // 4))),
     )
 
 
-def _is_gone(y: Floats) -> bool:
-    """Whether nothing came for a week, and for three times as long as ever before."""
-    there = np.flatnonzero(y > 0)
-    quiet, longest = len(y) - 1 - there[-1], int(np.max(np.diff(there), initial=1)) - 1
-    return bool(quiet >= max(WEEK, 3 * longest))
+def _in_lull(before: Floats, quiet: int, horizons: Sequence[int]) -> DailyForecast:
+    """Nothing comes, for longer than ever before: it may have ended, or go on as before. The upper end of the band is
+    what would come if it goes on; from a week on the median is that it has ended."""
+    goes_on = _going_on(np.concatenate([before, _going_on(before, [quiet]).path[1]]), horizons)
+    part = 1.0 if quiet < WEEK else 0.0
+    totals = [Band(one.days, 0.0, one.p50 * part, one.p90) for one in goes_on.totals]
+    path = goes_on.path * np.array([[0.0], [part], [1.0]])
+    return DailyForecast(f"quiet for {quiet} days", len(before) + quiet, totals, path, None)
 
 
 # --- parts -------------------------------------------------------------------------------------------------------
@@ -183,7 +203,7 @@ def candidates(y: Floats, shape: Floats, start: int, days: int) -> dict[str, Flo
         medians = np.median(z[-weeks * WEEK :].reshape(weeks, WEEK), axis=1)[-10:]
         ahead = (WEEK - 1) / 2 + np.arange(1, days + 1)
         logs = np.log(np.maximum(medians, _TINY))
-        slope = _slope(logs) / WEEK
+        slope = float(np.clip(_slope(logs) / WEEK, -SLOPE_MAX, SLOPE_MAX))
         end = float(np.median(logs - slope * WEEK * (np.arange(len(logs)) - len(logs) + 1)))
         for name, damping in (("trend", 0.995), ("damped", 0.97)):
             steps = np.cumsum(damping ** np.arange(1, days + 1))
@@ -209,44 +229,67 @@ def _spread(values: Floats) -> float:
     return float(_MAD * np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
 
 
-class _Fitted:
-    """Methods chosen by their errors at rolling origins."""
+class _Trial(NamedTuple):
+    """What was known at an earlier day, and what each method forecast then."""
 
-    def __init__(self, y: Floats, days: int) -> None:
-        self._y, self._days = y, days
-        n, tried_days = len(y), max(days, BACK_TEST_DAYS)
-        shape = weekday_shape(y)
-        self._z = _log(without_weekdays(y, shape))
-        start = last_shift(self._z)
-        now = candidates(y, shape, start, days)
-        first = max(4 * WEEK, start + 2 * WEEK + 1)
-        step = max(1, (n - WEEK - first) // ORIGINS)
-        self._origins: list[tuple[int, dict[str, Floats]]] = []
-        for origin in range(first, n - WEEK + 1, step):
-            past = y[:origin]
-            own = weekday_shape(past)
-            shift = last_shift(_log(without_weekdays(past, own)))
-            self._origins.append((origin, candidates(past, own, shift, min(tried_days, n - origin))))
-        scores = {name: self._score(name) for name in now if all(name in made for _, made in self._origins)}
+    origin: int
+    shape: Floats
+    start: int
+    made: dict[str, Floats]
+
+
+def _trials(y: Floats, days: int) -> list[_Trial]:
+    """At rolling origins, and at the end of the history last."""
+    n, tried_days = len(y), max(days, BACK_TEST_DAYS)
+    first, last = 4 * WEEK, n - WEEK
+    origins = range(first, last + 1, max(1, (last - first) // ORIGINS))
+    trials = []
+    for origin in (*origins, n):
+        past = y[:origin]
+        shape = weekday_shape(past)
+        start = last_shift(_log(without_weekdays(past, shape)))
+        ahead = days if origin == n else min(tried_days, n - origin)
+        trials.append(_Trial(origin, shape, start, candidates(past, shape, start, ahead)))
+    return trials
+
+
+class _Fitted:
+    """The methods that were best at rolling origins, as of the last of these trials. No day after it is used."""
+
+    def __init__(self, y: Floats, trials: Sequence[_Trial]) -> None:
+        now = trials[-1]
+        n = now.origin
+        self._y = y[:n]
+        since = now.start + 2 * WEEK + 1
+        self._past = [one for one in trials[:-1] if since <= one.origin <= n - WEEK]
+        scores = {name: self._score(name) for name in now.made if all(name in one.made for one in self._past)}
         ranked = sorted(scores, key=scores.__getitem__)
-        self._chosen = ranked[:2] if len(self._origins) >= 3 else ["level"]
-        self._middle = self._mixed(now)
+        self._chosen = ranked[:2] if len(self._past) >= 3 else ["level"]
+        self._middle = self._mixed(now.made)
+        z = _log(without_weekdays(self._y, now.shape))
         weeks = n // WEEK
-        medians = np.median(self._z[-weeks * WEEK :].reshape(weeks, WEEK), axis=1) if weeks else np.empty(0)
+        medians = np.median(z[-weeks * WEEK :].reshape(weeks, WEEK), axis=1) if weeks else np.empty(0)
         self._wandering = 0.0
         if weeks >= 8:
             self._wandering = max(0.0, (_spread(medians[3:] - medians[:-3]) ** 2 - _spread(np.diff(medians)) ** 2) / 2)
-        steps = np.diff(self._z)
-        self._noise = max(_spread(steps) / np.sqrt(2), 0.01)
+        self._noise = max(_spread(np.diff(z)) / np.sqrt(2), 0.01)
+        newest = np.exp(z[now.start :])
+        self._noise_with_spikes = max(self._noise, float(np.std(np.diff(newest)) / np.sqrt(2) / newest.mean()))
 
     @property
     def method(self) -> str:
         return " and ".join(self._chosen)
 
+    def _came(self, trial: _Trial, days: int) -> Floats:
+        """At most so many days after a trial."""
+        return self._y[trial.origin : trial.origin + days]
+
     def _score(self, name: str) -> float:
-        errors = [_log(self._y[origin : origin + len(made[name])]) - _log(made[name]) for origin, made in self._origins]
-        whole = float(np.mean([np.mean(np.minimum(np.abs(error), 1.0)) for error in errors])) if errors else 0.0
-        return round(whole, _SCORE_DIGITS)  # of equals the first: the calmest
+        errors = []
+        for one in self._past:
+            came = self._came(one, len(one.made[name]))
+            errors.append(np.mean(np.minimum(np.abs(_log(came) - _log(one.made[name][: len(came)])), 1.0)))
+        return round(float(np.mean(errors)) if errors else 0.0, _SCORE_DIGITS)  # of equals the first: the calmest
 
     def _mixed(self, made: dict[str, Floats]) -> Floats:
         mixed: Floats = np.exp(np.mean([_log(made[name]) for name in self._chosen], axis=0))
@@ -255,16 +298,15 @@ class _Fitted:
     def _total_errors(self, days: int) -> Floats:
         """Logarithms of totals over what they were forecast as; of shorter stretches where there are no longer ones."""
         errors = []
-        for origin, made in self._origins:
-            own = min(days, len(self._y) - origin)
-            if own >= min(days, WEEK):
-                expected = self._mixed(made)[:own].sum()
-                errors.append(np.log(max(self._y[origin : origin + own].sum(), _TINY) / max(expected, _TINY)))
+        for one in self._past:
+            came = self._came(one, min(days, len(one.made["level"])))
+            if len(came) >= min(days, WEEK):
+                expected = self._mixed(one.made)[: len(came)].sum()
+                errors.append(np.log(max(came.sum(), _TINY) / max(expected, _TINY)))
         return np.array(errors)
 
-    def _deviation(self, days: int) -> float:
-        errors = self._total_errors(days)
-        least = self._noise**2 / days + self._noise**2 * 1.57 / (2 * WEEK)
+    def _deviation(self, days: int, errors: Floats) -> float:
+        least = self._noise_with_spikes**2 / days + self._noise**2 * 1.57 / (2 * WEEK)
         own = _MAD * float(np.median(np.abs(errors))) if len(errors) >= BIAS_FROM_ORIGINS else 2 * np.sqrt(least)
         seen_days = min(days, max(WEEK, len(self._y) // 2))
         return float(np.sqrt(max(own**2 * days / seen_days, least) + self._wandering * days / 2 / WEEK))
@@ -273,23 +315,32 @@ class _Fitted:
         errors = self._total_errors(days)
         # Medians of days leave out spikes, which totals have. Half of what was missed: the rest may be chance.
         missed = float(np.median(errors)) / 2 if len(errors) >= BIAS_FROM_ORIGINS else 0.0
-        middle, factor = float(self._middle[:days].sum() * np.exp(missed)), float(np.exp(Z80 * self._deviation(days)))
+        middle = float(self._middle[:days].sum() * np.exp(missed))
+        factor = float(np.exp(Z80 * self._deviation(days, errors)))
         return Band(days, middle / factor, middle, middle * factor)
 
     def path(self) -> Floats:
-        ahead = np.arange(1, self._days + 1)
-        errors = [_log(self._y[o : o + len(m)]) - _log(m) for o, made in self._origins for m in [self._mixed(made)]]
+        ahead = np.arange(1, len(self._middle) + 1)
+        errors = []
+        for one in self._past:
+            mixed = self._mixed(one.made)
+            came = self._came(one, len(mixed))
+            errors.append(_log(came) - _log(mixed[: len(came)]))
         near = _spread(np.concatenate(errors)) if errors else self._noise * 1.5
         spread = Z80 * np.sqrt(max(near, self._noise) ** 2 + self._wandering * (ahead + WEEK / 2) / WEEK)
         return np.array([self._middle * np.exp(sign * spread) for sign in (-1, 0, 1)])
 
-    def back_test(self, days: int) -> BackTest | None:
-        errors = np.array([np.log(max(self._y[o : o + days].sum(), _TINY) / max(self._mixed(made)[:days].sum(), _TINY))
-                           for o, made in self._origins if len(self._y) - o >= days])  # fmt: skip
-        if not len(errors):
-            return None
-        within = int(np.sum(np.abs(errors) <= Z80 * self._deviation(days)))
-        return BackTest(days, len(errors), float(np.median(np.abs(np.expm1(errors)))), within)
+
+def _back_test(y: Floats, trials: Sequence[_Trial], days: int) -> BackTest | None:
+    """Methods and bands are chosen anew at each origin, of what was known by then."""
+    errors, within = [], 0
+    judged = [i for i, one in enumerate(trials[:-1]) if len(y) - one.origin >= days]
+    for i in judged[:: -(-len(judged) // BACK_TESTS_MAX)] if judged else ():
+        origin = trials[i].origin
+        came, band = float(y[origin : origin + days].sum()), _Fitted(y, trials[: i + 1]).total(days)
+        errors.append(abs(came - band.p50) / max(band.p50, _TINY))
+        within += band.p10 - _TINY <= came <= band.p90 + _TINY
+    return BackTest(days, len(errors), float(np.median(errors)), int(within)) if errors else None
 
 
 def _sparse(y: Floats, horizons: Sequence[int]) -> DailyForecast:

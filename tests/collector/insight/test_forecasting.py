@@ -61,11 +61,32 @@ def test_growth_goes_on_and_slows() -> None:
 
 
 def test_what_ended_is_nothing_and_what_comes_seldom_is_its_mean() -> None:
-    assert made([7.0] * 60 + [0.0] * 10, 30).totals[0] == (30, 0, 0, 0)
-    assert made([7.0] * 60 + [0.0] * 3, 30).totals[0].p50 > 100, "three days may be a lull"
+    assert made([7.0] * 60 + [0.0] * 14, 30).totals[0] == (30, 0, 0, 0)
+    for quiet, median in ((3, 210.0), (10, 0.0)):
+        total = made([7.0] * 60 + [0.0] * quiet, 30).totals[0]
+        assert total.p10 == 0, "it may have ended"
+        assert total.p50 == pytest.approx(median)
+        assert total.p90 == pytest.approx(210, rel=0.1), "or be a lull"
+    weekdays = made([*([10.0] * 5 + [0, 0]) * 8, *[0.0] * 7], 7)
+    assert weekdays.path[2, 5:].max() == pytest.approx(0, abs=0.1), "the days of the week stay at their places"
     seldom = made([0.0, 0, 30] * 30, 30).totals[0]
     assert seldom.p50 == pytest.approx(300, rel=0.05)
     assert seldom.p10 < 280 < 320 < seldom.p90
+
+
+def test_the_back_test_knows_only_the_days_before_each_origin() -> None:
+    """The level doubles on a day that no method could foresee: forecasts from just before it were wrong, and say so."""
+    chosen = np.random.default_rng(6)
+    y = np.where(np.arange(112) < 75, 100.0, 200.0) * np.exp(chosen.normal(0, 0.02, 112))
+    test = made(y, 28).back_test
+    assert test is not None
+    assert 4 <= test.origins <= 12
+    assert test.within < test.origins
+
+
+def test_what_grew_fast_stays_finite() -> None:
+    total = made([1e-9 * 10.0**i for i in range(0, 20)] + [1e12] * 15, 365).totals[0]
+    assert total.p90 < float("inf")
 
 
 def test_the_band_narrows_with_the_days_that_are_left() -> None:
