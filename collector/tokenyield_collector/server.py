@@ -32,6 +32,7 @@ from tokenyield_collector.http.route import Route
 from tokenyield_collector.ingest.committer import Committer
 from tokenyield_collector.ingest.observed import ObservedIntake
 from tokenyield_collector.ingest.stats import IngestStats
+from tokenyield_collector.insight.forecast import month_ends
 from tokenyield_collector.ledger.base import Ledger
 from tokenyield_collector.ledger_engine import open_ledger
 from tokenyield_collector.live.refresher import Refresher
@@ -85,7 +86,7 @@ class Collector:
         self.settings = settings
         self.executors = Executors()
         of_days = (*others, BoughtCosts(ledger))
-        self.refresher = Refresher(settings, ledger, policy, others, of_days)
+        self.refresher = Refresher(settings, ledger, policy, others, of_days, month_ends)
         self.view: View | None = None
         self.policy_is_fresh = True
         self.audit = Audit()

@@ -15,13 +15,14 @@ import numpy as np
 from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.schemas import ForecastBand, ForecastRow, ForecastsDocument
 from tokenyield_collector.insight.forecasting import DAYS_MIN, Band, Floats, forecast
+from tokenyield_collector.live.view import MonthForecast
 from tokenyield_collector.prices.money import amount
 from tokenyield_collector.prices.period import DAYS_MAX, day_of
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.report import ROWS_MAX
 from tokenyield_collector.statements.lines import Sums
-from tokenyield_collector.statements.names import OTHER, column_values
+from tokenyield_collector.statements.names import OTHER, column_values, vendor_name
 from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE
 
 HISTORY_DAYS = 180
@@ -65,52 +66,89 @@ def forecasts(
     for name in (*by, *(where or {})):
         if name in ("day", "hour"):
             raise ParameterError("by", expected="columns that days have in common", found=f"'{name}'")
-    today, known_day = day_of(maker.now_ms), day_of(maker.now_ms - maker.settle_ms)
-    month_first = (known_day - timedelta(LATE_DAYS_MAX + 1)).replace(
-        day=1
-    )  # of the earliest month that can be forecast
-    first = min(today - timedelta(history_days), month_first)
-    read = maker.read(f"{first}..{today}", grain_of((*by, *(where or ()))))
-    dimensions = read.statement.policy.rules.dimensions
-    columns, wanted = (tuple(by) and check_by(by, dimensions)), check_where(where or {}, dimensions)
-    unit, value = MEASURES[measure]
-    days = (today - first).days + 1
-    series: dict[tuple[str, ...], Floats] = defaultdict(lambda: np.zeros(days))
-    of_vendors: dict[str, set[int]] = defaultdict(set)
-    """The days of which each reports anything."""
-    for key, sums in read.statement.lines():
-        if column_values(key, tuple(wanted), dimensions) != tuple(wanted.values()):
-            continue
-        at = (day_of(key.start_ms) - first).days
-        series[column_values(key, columns, dimensions)][at] += value(sums)
-        if len(series) > ROWS_MAX:
-            fix = "filter by a column, or name fewer columns"
-            raise ParameterError("by", expected=f"at most {ROWS_MAX} rows", found="more", fix=fix)
-        if key.source == _VENDORS:
-            of_vendors[key.carrier.vendor].add(at)
-    complete = (known_day - first).days  # the day up to which is known has not ended
-    notes: list[str] = []
-    for vendor, reported in sorted(of_vendors.items()):
-        if (until := _late_from(reported, complete)) is not None:
-            notes.append(f"{vendor} reports up to {first + timedelta(until - 1)}: what is later is forecast")
-            complete = until
-    as_of = first + timedelta(complete - 1)
-    whole = np.sum([*series.values(), np.zeros(days)], axis=0)[:complete]
-    rows = {values: one[:complete] for values, one in _shown(series, complete, top).items()} if columns else {}
-    made = _Made(as_of, whole, {})
+    history = _History(maker, (measure,), by, where or {}, history_days)
+    whole, columns = history.whole(measure), history.columns
+    shown = _shown(history.series[measure], history.complete, top) if columns else {}
+    rows = {values: own[: history.complete] for values, own in shown.items()}
+    made = _Made(history.as_of, whole, {})
     return {
         "measure": measure,
-        "unit": unit or read.statement.policy.prices.currency,
-        "month": (as_of + timedelta(1)).strftime("%Y-%m"),
-        "as_of": as_of.isoformat(),
+        "unit": history.unit(measure),
+        "month": (history.as_of + timedelta(1)).strftime("%Y-%m"),
+        "as_of": history.as_of.isoformat(),
         "by": list(columns),
-        "where": wanted,
+        "where": history.where,
         "total": made.row,
         "path": made.path,
         "history": [float(one) for one in whole],
-        "rows": [_Made(as_of, own, dict(zip(columns, values, strict=True))).row for values, own in rows.items()],
-        "notes": notes,
+        "rows": [
+            _Made(history.as_of, own, dict(zip(columns, values, strict=True))).row for values, own in rows.items()
+        ],
+        "notes": history.notes,
     }
+
+
+def month_ends(maker: ReportMaker) -> list[MonthForecast]:
+    """Of all measures, for metrics; without those of which there is too little history."""
+    history = _History(maker, tuple(MEASURES), (), {}, HISTORY_DAYS)
+    ends = ((measure, _Made(history.as_of, history.whole(measure), {}).row["month_end"]) for measure in MEASURES)
+    return [
+        MonthForecast(measure, history.unit(measure), end["p10"], end["p50"], end["p90"])
+        for measure, end in ends
+        if end is not None
+    ]
+
+
+class _History:
+    """By day: of each measure, by the values of columns, up to the newest day that all have."""
+
+    def __init__(
+        self,
+        maker: ReportMaker,
+        measures: Sequence[str],
+        by: Sequence[str],
+        where: Mapping[str, str],
+        history_days: int,
+    ) -> None:
+        today, known_day = day_of(maker.now_ms), day_of(maker.now_ms - maker.settle_ms)
+        month_first = (known_day - timedelta(LATE_DAYS_MAX + 1)).replace(day=1)  # of the earliest that can be forecast
+        first = min(today - timedelta(history_days), month_first)
+        read = maker.read(f"{first}..{today}", grain_of((*by, *where)))
+        dimensions = read.statement.policy.rules.dimensions
+        self.columns, self.where = (tuple(by) and check_by(by, dimensions)), check_where(where, dimensions)
+        self._currency = read.statement.policy.prices.currency
+        self._days = (today - first).days + 1
+        self.series: dict[str, dict[tuple[str, ...], Floats]] = {
+            measure: defaultdict(lambda: np.zeros(self._days)) for measure in measures
+        }
+        names, wanted = tuple(self.where), tuple(self.where.values())
+        of_vendors: dict[str, set[int]] = defaultdict(set)
+        """The days of which each reports anything."""
+        for key, sums in read.statement.lines():
+            if column_values(key, names, dimensions) != wanted:
+                continue
+            at, values = (day_of(key.start_ms) - first).days, column_values(key, self.columns, dimensions)
+            for measure, series in self.series.items():
+                series[values][at] += MEASURES[measure][1](sums)
+            if len(self.series[measures[0]]) > ROWS_MAX:
+                fix = "filter by a column, or name fewer columns"
+                raise ParameterError("by", expected=f"at most {ROWS_MAX} rows", found="more", fix=fix)
+            if key.source == _VENDORS:
+                of_vendors[vendor_name(key.carrier)].add(at)
+        self.complete = (known_day - first).days  # the day up to which is known has not ended
+        self.notes: list[str] = []
+        for vendor, reported in sorted(of_vendors.items()):
+            if (until := _late_from(reported, self.complete)) is not None:
+                self.notes.append(f"{vendor} reports up to {first + timedelta(until - 1)}: what is later is forecast")
+                self.complete = until
+        self.as_of = first + timedelta(self.complete - 1)
+
+    def whole(self, measure: str) -> Floats:
+        total: Floats = np.sum([*self.series[measure].values(), np.zeros(self._days)], axis=0)[: self.complete]
+        return total
+
+    def unit(self, measure: str) -> str:
+        return MEASURES[measure][0] or self._currency
 
 
 def _late_from(reported: set[int], complete: int) -> int | None:

@@ -19,7 +19,7 @@ from tokenyield_collector.live.counting import COUNTED, CountedHours, Counting
 from tokenyield_collector.live.kept_months import KeptMonths, MonthToDate
 from tokenyield_collector.live.live_view import read_live_view
 from tokenyield_collector.live.to_date import GRAIN, FiguresToDate, ToDate, month_to_date
-from tokenyield_collector.live.view import HistoryState, View
+from tokenyield_collector.live.view import HistoryState, MonthForecast, View
 from tokenyield_collector.policy import Policy
 from tokenyield_collector.prices.period import iso
 from tokenyield_collector.reports.closing import first_fact_ms, retire_before
@@ -60,6 +60,7 @@ class Refresher:
         policy: Policy,
         others: Sequence[OtherCosts] = (),
         of_days: Sequence[OtherCosts] = (),
+        month_ends: Callable[[ReportMaker], Sequence[MonthForecast]] | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -67,6 +68,10 @@ class Refresher:
         self._of_days = of_days or others
         self._bought = BoughtToDate(of_days)
         self._budgets: list[BudgetState] = []
+        self._month_ends = month_ends
+        self._forecasts: Sequence[MonthForecast] = ()
+        self._forecast_of: tuple[int, str] | None = None
+        """The day (ms) and the policy that `_forecasts` are of."""
         self._computed_at_ms = 0
         self._half_retired = False
         self._counters: Counters | None = None
@@ -149,6 +154,7 @@ class Refresher:
                 hours_to_count=len(self._backlog),
             ),
             budgets=self._budgets,
+            forecasts=self._forecasts,
             bought=self._bought.of(self.policy, now_ms),
             nodes=nodes,
             node_lag_ms=lags,
@@ -250,6 +256,7 @@ class Refresher:
             if to_date is not self._to_date:
                 return
         self._budgets = self._compute_budgets(policy, now_ms)
+        self._forecast(policy, now_ms)
 
     def keep_to_date(self) -> None:
         """Write what is kept of what is to date. In the writing thread, while none of the steps runs."""
@@ -270,16 +277,23 @@ class Refresher:
         return month_to_date(fleet_statement(self._ledger.usage(), policy, span, GRAIN, self._others))
 
     def _compute_budgets(self, policy: Policy, now_ms: int) -> list[BudgetState]:
-        if not policy.rules.budgets:
-            return []
-        maker = ReportMaker(
+        return self._maker(policy, now_ms).budgets() if policy.rules.budgets else []
+
+    def _forecast(self, policy: Policy, now_ms: int) -> None:
+        """Once for each day and policy: half a year is read for it."""
+        known_ms = self._known_ms(now_ms)
+        of = (known_ms - known_ms % MS_PER_DAY, policy_fingerprint(policy))
+        if self._month_ends is not None and of != self._forecast_of:
+            self._forecasts, self._forecast_of = self._month_ends(self._maker(policy, now_ms)), of
+
+    def _maker(self, policy: Policy, now_ms: int) -> ReportMaker:
+        return ReportMaker(
             ledger=_RolledUp(self._ledger),
             policy=policy,
             others=self._of_days,
             now_ms=now_ms,
             settle_ms=self._settings.live_lag_s * 1000,
         )
-        return maker.budgets()
 
     def retire(self, now_ms: int) -> None:
         """Forget old windows and hours; the figures that are shown do not change by it."""

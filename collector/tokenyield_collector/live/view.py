@@ -31,6 +31,16 @@ class HistoryState(NamedTuple):
         }
 
 
+class MonthForecast(NamedTuple):
+    """What the month will come to, in `unit`."""
+
+    measure: str
+    unit: str
+    p10: float
+    p50: float
+    p90: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class View:
     """What the counters stand at, the live view, and what is to date. `currency` is the price book's."""
@@ -42,6 +52,7 @@ class View:
     to_date: FiguresToDate = field(default_factory=FiguresToDate)
     history: HistoryState = field(default_factory=HistoryState)
     budgets: Sequence[BudgetState] = ()
+    forecasts: Sequence[MonthForecast] = ()
     bought: BoughtMonth = field(default_factory=BoughtMonth)
     nodes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(cluster, state) -> nodes."""

@@ -96,6 +96,13 @@ class Exposition:
         yield families.GAPS.samples({(kind,): count for kind, count in view.to_date.newest_gaps.items()})
         yield _references(sorted(view.to_date.references, key=lambda pace: pace.node is not None)[:REFERENCES_MAX])
         yield from _budgets(view.budgets)
+        yield families.FORECAST.samples(
+            {
+                (one.measure, one.unit, bound): getattr(one, bound)
+                for one in view.forecasts
+                for bound in ("p10", "p50", "p90")
+            }
+        )
         yield from vendors_of(view.bought, view.currency)
         yield from _nodes(view, names)
         yield families.LEDGER_BYTES.of(view.ledger_bytes)

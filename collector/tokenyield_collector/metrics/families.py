@@ -264,6 +264,13 @@ BUDGET_STEP = Family(
     ("unit", "budget", "step"),
 )
 
+FORECAST = Family(
+    "tokenyield_forecast_month",
+    "gauge",
+    "What the month (UTC) will come to, by its own history: cost, tokens, energy; computed once a day",
+    ("measure", "unit", "bound"),
+)
+
 INFO = Family("tokenyield_collector_info", "gauge", "Version of the collector", ("version",))
 NODES = Family(
     "tokenyield_collector_nodes",

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from collector.fleet import Fleet, Gpu, Held, Server, ms, prices, rules
+from collector.fleet import Fleet, Gpu, Held, Server, ms, policy, prices, rules
 from tokenyield_collector.cli import main
+from tokenyield_collector.config import CollectorSettings
 from tokenyield_collector.errors import ParameterError
-from tokenyield_collector.insight.forecast import forecasts
+from tokenyield_collector.insight.forecast import forecasts, month_ends
+from tokenyield_collector.live.refresher import Refresher
+from tokenyield_collector.live.view import MonthForecast
+from tokenyield_collector.metrics.exposition import Exposition
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.spend.slices import SpendAmounts, SpendFields, SpendKey, SpendLine, SpendSlice
 from tokenyield_collector.statements.bought import BoughtCosts
@@ -91,6 +96,38 @@ def test_the_band_vanishes_with_the_month(fleet: Fleet, tmp_path: Path) -> None:
     assert widths == sorted(widths, reverse=True)
     first = forecasts(maker_of(fleet, tmp_path, "2026-11-01T06:00"))
     assert (first["month"], first["as_of"], first["total"]["to_date"]) == ("2026-11", "2026-10-31", 0)
+
+
+def test_metrics_have_the_ends_of_the_month_once_a_day(tmp_path: Path) -> None:
+    fleet, book = filled(), prices(tmp_path, BOOK)
+    computed = []
+
+    def counted(maker: ReportMaker) -> list[MonthForecast]:
+        computed.append(maker.now_ms)
+        return month_ends(maker)
+
+    judged_by = policy(book, rules(tmp_path, {"dimensions": ["team"]}))
+    refresher = Refresher(CollectorSettings(), fleet.ledger, judged_by, (), (BoughtCosts(fleet.ledger),), counted)
+    fleet.ledger.roll()
+    for now in ("2026-11-21T06:10", "2026-11-21T07:10"):
+        refresher.bring_to_date(ms(now))
+    view = refresher.refresh([], ms("2026-11-21T07:10"), {})
+    assert computed == [ms("2026-11-21T06:10")]
+    cost = next(one for one in view.forecasts if one.measure == "cost")
+    end = forecasts(maker_of(fleet, tmp_path, "2026-11-21T06:10"))["total"]["month_end"]
+    assert end is not None
+    assert (cost.unit, cost.p10, cost.p50, cost.p90) == ("USD", end["p10"], end["p50"], end["p90"])
+    assert {(one.measure, one.unit) for one in view.forecasts} == {
+        ("cost", "USD"),
+        ("tokens", "tokens"),
+        ("energy", "kWh"),
+    }
+    registry = CollectorRegistry()
+    registry.register(Exposition(view, 10_000))
+    shown = generate_latest(registry).decode()
+    assert f'tokenyield_forecast_month{{bound="p90",measure="cost",unit="USD"}} {cost.p90}' in shown
+    refresher.bring_to_date(ms("2026-11-22T01:10"))
+    assert len(computed) == 2
 
 
 def test_rows_beyond_the_top_stand_together(fleet: Fleet, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tokenyield_collector.live.counting import Counting
 from tokenyield_collector.live.live_view import live_view
 from tokenyield_collector.live.summary import encode, summarize
 from tokenyield_collector.live.to_date import GRAIN, FiguresToDate, ToDate, month_to_date
-from tokenyield_collector.live.view import View
+from tokenyield_collector.live.view import MonthForecast, View
 from tokenyield_collector.live.window_usage import Stretch
 from tokenyield_collector.metrics.exposition import Exposition, OwnExposition
 from tokenyield_collector.metrics.families import every_family
@@ -86,6 +86,7 @@ def exposition(series_max: int = 10_000) -> tuple[str, bytes]:
         live=live,
         to_date=to_date.shown or FiguresToDate(),
         budgets=budgets,
+        forecasts=[MonthForecast("cost", "USD", 90.5, 100.25, 120.0)],
         nodes={("c", "reporting"): 1, ("c", "late"): 0, ("c", "silent"): 0},
         node_lag_ms={"c": 1500},
         as_of_ms=NOON_MS + 60_000,
