@@ -41,14 +41,14 @@ def routes(services: Services) -> list[BoundRoute]:
         settings = services.settings
 
         def make(maker: ReportMaker) -> ShadowDocument:
-            return shadow(maker, services.ledger, period, _rules(settings), settings.people, top)
+            return shadow(maker, services.ledger, period, egress_rules(settings), settings.people, top)
 
         return await answer(services, request, make)
 
     return [(SHADOW, handle)]
 
 
-def _rules(settings: CollectorSettings) -> EgressRules:
+def egress_rules(settings: CollectorSettings) -> EgressRules:
     """Raises `CollectorError`."""
     try:
         return egress_rules_of(settings)

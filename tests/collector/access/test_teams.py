@@ -112,9 +112,12 @@ def with_collector(settings: CollectorSettings, play: Callable[[Collector, Any, 
         try:
             async with TestClient(TestServer(app)) as client:
 
-                async def get(path: str, token: str = ADS, method: str = "GET") -> tuple[int, str]:
-                    headers = {"Authorization": f"Bearer {token}"}
-                    async with client.request(method, path, headers=headers) as answer:
+                async def get(
+                    path: str, token: str = ADS, method: str = "GET", body: bytes | None = None, **headers: str
+                ) -> tuple[int, str]:
+                    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+                    headers["Authorization"] = f"Bearer {token}"
+                    async with client.request(method, path, headers=headers, data=body) as answer:
                         return answer.status, await answer.text()
 
                 return await play(collector, app, get)

@@ -26,4 +26,5 @@ def test_only_probes_are_open_and_only_what_is_reported_is_written() -> None:
     assert paths[Right.OTLP] == {"/otlp/v1/metrics", "/otlp/v1/logs", "/otlp/v1/traces"}
     assert paths[Right.ENROL] == {"/v1/enrol"}
     writing = (Right.WRITE, Right.OUTCOMES, Right.SPEND, Right.OTLP, Right.ENROL)
-    assert all(route.method == "GET" for route in every_route() if route.right not in writing)
+    posted = {route.path for route in every_route() if route.right not in writing and route.method != "GET"}
+    assert posted == {"/mcp"}, "whose messages are posted, and which only reads"
