@@ -19,7 +19,7 @@ from tokenyield_collector.insight.forecast import (
 
 FORECAST = Route(
     path="/v1/forecast",
-    to_teams=TeamAnswer.REFUSED,
+    to_teams=TeamAnswer.OWN,
     summary="What the month and the time after it will come to, with its own back-test. Any other parameter is a "
     "column, and only its given value is forecast: team=search.",
     answers={JSON: ForecastsDocument},

@@ -21,6 +21,7 @@ from tokenyield_collector.prices.period import DAYS_MAX, day_of
 from tokenyield_collector.reports.columns import check_by, check_where, grain_of
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.report import ROWS_MAX
+from tokenyield_collector.reports.team_statement import check_teams
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.names import OTHER, column_values, vendor_name
 from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE
@@ -63,6 +64,7 @@ def forecasts(
     for name, number, most in (("top", top, TOP_MAX), ("history_days", history_days, HISTORY_DAYS_MAX)):
         if not 1 <= number <= most:
             raise ParameterError(name, expected=f"a whole number from 1 to {most}", found=str(number))
+    check_teams(dict(where or {}), maker.teams)
     for name in (*by, *(where or {})):
         if name in ("day", "hour"):
             raise ParameterError("by", expected="columns that days have in common", found=f"'{name}'")

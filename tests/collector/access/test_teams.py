@@ -47,6 +47,8 @@ ASKED = (
     "/v1/explain?period=2026-10-06&against=2026-10-05&by=workload&top=1",
     "/v1/explain?period=2026-10-06&against=2026-10-05&team=search",
     "/v1/budgets?month=2026-10",
+    "/v1/forecast?by=team,model",
+    "/v1/forecast?measure=tokens&team=search",
 )  # fmt: skip
 """What every route that answers such a token is asked for, and what it refuses."""
 
@@ -184,7 +186,9 @@ def test_nothing_of_others_is_in_any_answer(twins: list[CollectorSettings]) -> N
         assert "n-other" not in text, path
         assert status in (200, 400, 403, 503), (path, status)
     answered = [path for path in ASKED if first[path][0] == 200]
-    assert {"report", "diff", "explain", "budgets"} == {path.split("?")[0].split("/")[-1] for path in answered}
+    assert {"report", "diff", "explain", "budgets", "forecast"} == {
+        path.split("?")[0].split("/")[-1] for path in answered
+    }
 
 
 def test_its_figures_are_those_of_the_whole_report(twins: list[CollectorSettings]) -> None:
