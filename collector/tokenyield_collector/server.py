@@ -162,6 +162,7 @@ class Collector:
             if self.view is not None:
                 await self._steps.attempt("bringing figures to date", self._bring_to_date)
                 await self._steps.attempt("counting old hours", self._count)
+                await self._upkeep.attempt("forecasting the month", self._forecast)
                 if self._leads and loop.time() >= self._retire_at_s:
                     async with self._of_ledger:
                         is_done = await self._upkeep.attempt("removing old data", self._retire)
@@ -234,6 +235,11 @@ class Collector:
         before_ms: int | None = closed_ms
         while self._leads and before_ms is not None:  # batches have their turn between two days
             before_ms = await loop.run_in_executor(writer, self._ledger.roll_day, before_ms)
+
+    async def _forecast(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(
+            self.executors.historian, self.refresher.forecast_month, _now_ms()
+        )
 
     async def _count(self) -> None:
         """A day of the hours that one refresh cannot count, at the first start after an upgrade."""

@@ -70,6 +70,8 @@ class Refresher:
         self._budgets: list[BudgetState] = []
         self._month_ends = month_ends
         self._forecasts: Sequence[MonthForecast] = ()
+        self._to_forecast: Policy | None = None
+        """The policy under which figures were brought to date last, until `forecast_month` has looked at them."""
         self._forecast_of: tuple[int, str] | None = None
         """The day (ms) and the policy that `_forecasts` are of."""
         self._computed_at_ms = 0
@@ -256,7 +258,7 @@ class Refresher:
             if to_date is not self._to_date:
                 return
         self._budgets = self._compute_budgets(policy, now_ms)
-        self._forecast(policy, now_ms)
+        self._to_forecast = policy
 
     def keep_to_date(self) -> None:
         """Write what is kept of what is to date. In the writing thread, while none of the steps runs."""
@@ -279,9 +281,12 @@ class Refresher:
     def _compute_budgets(self, policy: Policy, now_ms: int) -> list[BudgetState]:
         return self._maker(policy, now_ms).budgets() if policy.rules.budgets else []
 
-    def _forecast(self, policy: Policy, now_ms: int) -> None:
-        """Once for each day and policy: half a year is read for it."""
-        known_ms = self._known_ms(now_ms)
+    def forecast_month(self, now_ms: int) -> None:
+        """After what is to date, once for each day and policy: half a year is read for it."""
+        policy, known_ms = self._to_forecast, self._known_ms(now_ms)
+        if policy is None:
+            return
+        self._to_forecast = None
         of = (known_ms - known_ms % MS_PER_DAY, policy_fingerprint(policy))
         if self._month_ends is not None and of != self._forecast_of:
             self._forecasts, self._forecast_of = self._month_ends(self._maker(policy, now_ms)), of

@@ -111,6 +111,7 @@ def test_metrics_have_the_ends_of_the_month_once_a_day(tmp_path: Path) -> None:
     fleet.ledger.roll()
     for now in ("2026-11-21T06:10", "2026-11-21T07:10"):
         refresher.bring_to_date(ms(now))
+        refresher.forecast_month(ms(now))
     view = refresher.refresh([], ms("2026-11-21T07:10"), {})
     assert computed == [ms("2026-11-21T06:10")]
     cost = next(one for one in view.forecasts if one.measure == "cost")
@@ -126,7 +127,9 @@ def test_metrics_have_the_ends_of_the_month_once_a_day(tmp_path: Path) -> None:
     registry.register(Exposition(view, 10_000))
     shown = generate_latest(registry).decode()
     assert f'tokenyield_forecast_month{{bound="p90",measure="cost",unit="USD"}} {cost.p90}' in shown
-    refresher.bring_to_date(ms("2026-11-22T01:10"))
+    for _ in range(2):
+        refresher.bring_to_date(ms("2026-11-22T01:10"))
+        refresher.forecast_month(ms("2026-11-22T01:10"))
     assert len(computed) == 2
 
 
