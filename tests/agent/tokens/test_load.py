@@ -188,6 +188,6 @@ def test_a_workload_of_a_server_that_reports_no_tokens_is_not_called_quiet(monke
     tokens = WorkloadTokens("w", source, has_endpoint=False, mark=None)
     monkeypatch.setattr(log, "dialects", lambda: [Mine()])
     assert tokens.quiet_since_ms(500) == 500, "a dialect of the operator's own"
-    monkeypatch.setattr(registry, "SERVERS", {"mine": requests_only})
+    monkeypatch.setattr(registry, "WITHOUT_TOKENS", registry.without_tokens({"mine": requests_only}))
     again = WorkloadTokens("w", source, has_endpoint=False, mark=None)
     assert again.quiet_since_ms(500) is None

@@ -76,7 +76,14 @@ def _exported(export: str) -> Iterator[Any]:
 
 SERVERS: Mapping[str, Server] = with_own_processes(in_order(_exported("SERVER")))
 GATEWAYS: Mapping[str, Gateway] = in_order(_exported("GATEWAY"))
-_WITHOUT_TOKENS = frozenset(server.name for server in SERVERS.values() if not server.reports_tokens)
+
+
+def without_tokens(servers: Mapping[str, Server]) -> frozenset[str]:
+    """Those of which no path reports tokens."""
+    return frozenset(name for name, server in servers.items() if not server.reports_tokens)
+
+
+WITHOUT_TOKENS = without_tokens(SERVERS)
 SERVER_DIALECTS: Mapping[str, type[Dialect]] = {s.name: s.log for s in SERVERS.values() if s.log is not None}
 GATEWAY_DIALECTS: Mapping[str, type[Dialect]] = {gateway.name: gateway.log for gateway in GATEWAYS.values()}
 COUNTERS: Mapping[str, CounterNames] = dict(
@@ -115,7 +122,7 @@ def new_dialect(
 
 def reports_tokens(dialect: str) -> bool:
     """Whether logs of this dialect can hold token counts; those of the operator's own dialects can."""
-    return dialect not in _WITHOUT_TOKENS
+    return dialect not in WITHOUT_TOKENS
 
 
 def log_advice() -> str:
