@@ -281,7 +281,7 @@ def test_every_line_once_in_order_through_any_history(
             else:
                 shutil.copyfile(log, target)
                 os.truncate(log, 0)
-                os.utime(target, ns=(rotations * 10**9, rotations * 10**9))
+            os.utime(target, ns=(rotations * 10**9, rotations * 10**9))  # each is older than what came after it
     if half:
         with log.open("ab") as file:
             file.write(b"\n")
