@@ -35,6 +35,7 @@ COMMANDS = (
     "verify",
     "import",
     "pull",
+    "mcp",
     "migrate",
     "example",
     "monitoring",

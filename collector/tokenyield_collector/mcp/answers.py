@@ -14,10 +14,12 @@ from tokenyield_collector.errors import ParameterError
 from tokenyield_collector.http.schemas import DiagnosesDocument, ShadowDocument
 from tokenyield_collector.insight.effects import CATALOGUE as EFFECTS
 from tokenyield_collector.insight.explain import explain
+from tokenyield_collector.insight.forecast import forecasts
 from tokenyield_collector.mcp.arguments import (
     Budgets,
     Explain,
     FindIdle,
+    Forecast,
     ListValues,
     NoArguments,
     Query,
@@ -42,6 +44,7 @@ IDLE_MEASURES = (
     "cost_dark",
     "parked_cost",
     "idle_gpu_hours",
+    "parked_gpu_hours",
     "unallocated_gpu_hours",
     "dark_gpu_hours",
 )
@@ -103,6 +106,19 @@ def explain_change(asked: Asked, arguments: Explain) -> dict[str, Any]:
         "as_of": context_document(maker)["as_of"],
         "coverage": {"notes": made["notes"][:NOTES_MAX]},
         "provenance": _provenance(maker, "/v1/explain", parameters, arguments.by, arguments.where),
+    }
+
+
+def forecast(asked: Asked, arguments: Forecast) -> dict[str, Any]:
+    maker = asked.maker
+    made = forecasts(maker, arguments.measure, arguments.by, arguments.where, arguments.top)
+    parameters = {"measure": arguments.measure}
+    return {
+        **{name: made[name] for name in ("measure", "month", "by", "where", "rows", "total")},
+        "unit": made["unit"],
+        "as_of": made["as_of"],
+        "coverage": {"history_days": made["total"]["history_days"], "notes": made["notes"][:NOTES_MAX]},
+        "provenance": _provenance(maker, "/v1/forecast", parameters, arguments.by, arguments.where),
     }
 
 

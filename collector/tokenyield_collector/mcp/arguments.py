@@ -23,6 +23,13 @@ Where = Annotated[
 Top = Annotated[int, Meta(ge=1, le=ROWS_MAX, description="Rows at most; the others are summed up.")]
 
 
+class Forecast(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    measure: Literal["cost", "tokens", "energy"] = "cost"
+    by: By = ()
+    where: Where = {}
+    top: Top = TOP
+
+
 class NoArguments(msgspec.Struct, forbid_unknown_fields=True):
     pass
 

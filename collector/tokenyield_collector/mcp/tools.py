@@ -15,6 +15,7 @@ from tokenyield_collector.mcp.arguments import (
     Budgets,
     Explain,
     FindIdle,
+    Forecast,
     ListValues,
     NoArguments,
     Query,
@@ -88,6 +89,10 @@ TOOLS = (
             "Why one period cost more or less than another: volume, model mix, cache hits, pace, idle, energy, price, "
             "new and gone, in money. Effects and rows sum exactly to the difference; `text` says it in a sentence.",
             Explain, answers.explain_change),
+    McpTool("forecast", "What the month will come to",
+            "Cost, tokens or energy by the end of the month and over the time after it: p10, p50, p90 of totals, with "
+            "the method and how far off it was before (back_test). `why` says where history is too short.",
+            Forecast, answers.forecast),
     McpTool("find_idle", "Who idles, and what it costs",
             "What was paid for GPUs on which nothing ran, by column: held and idle (parked: with the model loaded and "
             "no use), unallocated, dark (not reporting). Most expensive first.",

@@ -36,6 +36,8 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("explain_change", {"period": "2026-10-06", "against": "2026-10-05", "where": {"team": "search"}}),
     ("find_idle", {**MONTH, "by": ["team"]}),
     ("find_idle", {**MONTH, "by": ["pool"], "top": 1}),
+    ("forecast", {"by": ["team", "model"]}),
+    ("forecast", {"measure": "energy", "where": {"team": "search"}}),
     ("list_budgets", {"month": "2026-10"}),
     ("list_yield_findings", {}),
     ("list_shadow_use", MONTH),
