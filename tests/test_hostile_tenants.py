@@ -285,12 +285,14 @@ def test_no_thread_ends_whatever_is_raised_in_it(
         stack.start_agent()
         wait_until(lambda: len(server.asked) > 2 and alive.heard > 2, what="all threads work")
         broken.touch()
-        wait_until(
-            lambda: all(
+
+        def all_failed() -> bool:
+            stack.agent._answers(f"{stack.agent_url}/healthz")  # the thread status sleeps until somebody connects
+            return all(
                 f"the thread {name} failed" in stack.agent.said() for name in ("gpus", "ship", "status", "scrape")
-            ),
-            what=f"all threads fail; {stack.agent.said()[-2000:]}",
-        )
+            )
+
+        wait_until(all_failed, what=f"all threads fail; {stack.agent.said()[-2000:]}")
         broken.unlink()
         wait_until(lambda: stack.agent._answers(f"{stack.agent_url}/healthz"), what="the status is back")
         shown = get(f"{stack.agent_url}/healthz").decode()
