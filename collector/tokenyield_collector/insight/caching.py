@@ -151,9 +151,8 @@ class CachingSums:
 def saved_and_extra(price: ListPrice, fresh: int, amounts: SpendAmounts) -> tuple[int, int]:
     """In picos of the price's currency."""
     long = min(amounts.long_cache_write or 0, amounts.cache_write or 0)
-    write = fresh if price.cache_write is None else price.cache_write
-    long_write = write if price.long_cache_write is None else price.long_cache_write
-    saved = (amounts.cache_read or 0) * (fresh - (fresh if price.cache_read is None else price.cache_read))
+    read, write, long_write = price.of_caches(fresh)
+    saved = (amounts.cache_read or 0) * (fresh - read)
     return saved, ((amounts.cache_write or 0) - long) * (write - fresh) + long * (long_write - fresh)
 
 

@@ -22,6 +22,7 @@ from tokenyield_collector.reports.columns import check_by, check_where, grain_of
 from tokenyield_collector.reports.maker import ReportMaker
 from tokenyield_collector.reports.report import ROWS_MAX
 from tokenyield_collector.reports.team_statement import check_teams
+from tokenyield_collector.statements.bought import SOURCE as BOUGHT
 from tokenyield_collector.statements.lines import Sums
 from tokenyield_collector.statements.names import OTHER, column_values, vendor_name
 from tokenyield_wire.units import JOULES_PER_KWH, MJ_PER_JOULE
@@ -37,7 +38,6 @@ LATE_DAYS_MAX = 7
 """How much later a vendor may report than the fleet: history ends with the newest day that all have."""
 _UJ_PER_JOULE = 1_000_000
 _RECENT_DAYS = 28
-_VENDORS = "vendors"
 
 MEASURES: dict[str, tuple[str, Callable[[Sums], float]]] = {
     "cost": ("", lambda sums: amount(sums.total)),
@@ -135,7 +135,7 @@ class _History:
             if len(self.series[measures[0]]) > ROWS_MAX:
                 fix = "filter by a column, or name fewer columns"
                 raise ParameterError("by", expected=f"at most {ROWS_MAX} rows", found="more", fix=fix)
-            if key.source == _VENDORS:
+            if key.source == BOUGHT:
                 of_vendors[vendor_name(key.carrier)].add(at)
         self.complete = (known_day - first).days  # the day up to which is known has not ended
         self.notes: list[str] = []

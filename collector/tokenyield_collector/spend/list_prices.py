@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,6 +21,9 @@ _VERSION = re.compile(r"(?:[-@:](?:20\d{6}|20\d\d-\d\d-\d\d|latest|v\d+(?::\d+)?
 """At the end of a model's name: which of its versions it is."""
 
 
+Fresh = TypeVar("Fresh", int, int | None)
+
+
 class ListPrice(NamedTuple):
     """Picos (values.py) a token; None where the list has no own price for it."""
 
@@ -30,15 +33,20 @@ class ListPrice(NamedTuple):
     long_cache_write: int | None
     output: int | None
 
+    def of_caches(self, fresh: Fresh) -> tuple[int | Fresh, int | Fresh, int | Fresh]:
+        """(read, written, written for long): what has no price of its own costs as other input, `fresh`."""
+        write = fresh if self.cache_write is None else self.cache_write
+        read = fresh if self.cache_read is None else self.cache_read
+        return read, write, write if self.long_cache_write is None else self.long_cache_write
+
     def cost_micro(self, amounts: SpendAmounts) -> int | None:
         """What these tokens cost; None where the list has no price for some of them. What is read from or written to a
         cache and has no price of its own costs as other input."""
-        write = self.fresh if self.cache_write is None else self.cache_write
-        long_write = write if self.long_cache_write is None else self.long_cache_write
+        read, write, long_write = self.of_caches(self.fresh)
         long = min(amounts.long_cache_write or 0, amounts.cache_write or 0)
         parts = (
             (amounts.fresh, self.fresh),
-            (amounts.cache_read, self.fresh if self.cache_read is None else self.cache_read),
+            (amounts.cache_read, read),
             ((amounts.cache_write or 0) - long, write),
             (long, long_write),
             (amounts.output, self.output),
